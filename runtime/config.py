@@ -1,0 +1,111 @@
+"""Settings: a TOML file, then the environment, then flags; each value remembers where it came from.
+
+The only place that reads environment variables. A program declares a frozen pydantic model of its settings and calls
+`load_settings`; `EDGEWARD_HOME` is the one folder for state and caches.
+"""
+
+from __future__ import annotations
+
+import difflib
+import os
+import tomllib
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Generic, TypeVar
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from runtime.errors import WrongUseError
+
+ENVIRONMENT_PREFIX = "EDGEWARD_"
+
+
+class SettingsModel(BaseModel):
+    """Base of every program's settings: immutable, and an unknown key is an error."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+S = TypeVar("S", bound=SettingsModel)
+
+
+@dataclass(frozen=True, slots=True)
+class Loaded(Generic[S]):
+    """Settings and, for each of their fields, where the value came from ("default", "flag", a file, a variable)."""
+
+    settings: S
+    origins: Mapping[str, str]
+
+    def describe(self) -> list[tuple[str, str, str]]:
+        """(name, value, origin) of every field, in declared order; secrets show as stars."""
+        return [(name, str(getattr(self.settings, name)), self.origins[name]) for name in type(self.settings).model_fields]
+
+
+def home(environ: Mapping[str, str] | None = None) -> Path:
+    """The folder of state and caches: `EDGEWARD_HOME`, else the platform's user data folder. Not created here."""
+    chosen = (os.environ if environ is None else environ).get("EDGEWARD_HOME")
+    if chosen:
+        return Path(chosen).expanduser().absolute()
+    import platformdirs  # noqa: PLC0415  (only needed where the variable is not set)
+
+    return Path(platformdirs.user_data_dir("edgeward", appauthor=False))
+
+
+def load_settings(
+    kind: type[S],
+    file: Path | None = None,
+    flags: Mapping[str, Any] | None = None,
+    environ: Mapping[str, str] | None = None,
+) -> Loaded[S]:
+    """The settings of `kind` from defaults, then `file`, then `EDGEWARD_*` variables, then flags that are not None.
+
+    `WrongUseError` names the key, where it stands, the value seen and, for an unknown key, the nearest known one.
+    """
+    fields = kind.model_fields
+    values: dict[str, Any] = {}
+    origins = dict.fromkeys(fields, "default")
+    for name, value in (_read_toml(file) if file is not None else {}).items():
+        check_known(name, fields, f"file {file}")
+        values[name], origins[name] = value, f"file {file}"
+    variables = os.environ if environ is None else environ
+    for name in fields:
+        variable = ENVIRONMENT_PREFIX + name.upper()
+        if variable in variables:
+            values[name], origins[name] = variables[variable], f"variable {variable}"
+    for name, value in (flags or {}).items():
+        if value is not None:
+            values[name], origins[name] = value, "flag"
+    try:
+        settings = kind.model_validate(values)
+    except ValidationError as error:
+        raise WrongUseError(_explain(error, origins)) from error
+    return Loaded(settings, origins)
+
+
+def check_known(name: str, known: Iterable[str], where: str) -> None:
+    """`WrongUseError`, with the nearest known name, when `name` is not one of `known`."""
+    names = list(known)
+    if name in names:
+        return
+    near = difflib.get_close_matches(name, names, n=1)
+    hint = f"did you mean {near[0]!r}?" if near else f"known keys: {', '.join(sorted(names))}"
+    raise WrongUseError(f"unknown key {name!r} in {where}; {hint}")
+
+
+def _read_toml(file: Path) -> dict[str, Any]:
+    try:
+        return tomllib.loads(file.read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        raise WrongUseError(f"settings file {file} does not exist; check the path") from error
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        raise WrongUseError(f"settings file {file} cannot be read: {error}") from error
+
+
+def _explain(error: ValidationError, origins: Mapping[str, str]) -> str:
+    lines = []
+    for problem in error.errors():
+        path = [str(part) for part in problem["loc"]]
+        origin = origins.get(path[0], "settings") if path else "settings"
+        lines.append(f"{'.'.join(path) or 'settings'} ({origin}): {problem['msg']}; got {problem.get('input')!r}")
+    return "; ".join(lines)

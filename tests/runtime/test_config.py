@@ -1,0 +1,59 @@
+"""Settings: precedence, provenance, near names, and no secrets in what is shown."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from pydantic import SecretStr
+
+from runtime.config import SettingsModel, home, load_settings
+from runtime.errors import WrongUseError
+
+
+class Demo(SettingsModel):
+    host: str = "127.0.0.1"
+    grpc_port: int = 8001
+    api_key: SecretStr | None = None
+
+
+def test_flags_beat_the_environment_which_beats_the_file_which_beats_defaults(tmp_path: Path) -> None:
+    file = tmp_path / "demo.toml"
+    file.write_text('host = "0.0.0.0"\ngrpc_port = 1\n')
+    loaded = load_settings(Demo, file, {"grpc_port": 3, "host": None}, {"EDGEWARD_GRPC_PORT": "2", "EDGEWARD_API_KEY": "sesame"})
+    assert loaded.settings == Demo(host="0.0.0.0", grpc_port=3, api_key=SecretStr("sesame"))
+    assert loaded.origins == {"host": f"file {file}", "grpc_port": "flag", "api_key": "variable EDGEWARD_API_KEY"}
+    assert "sesame" not in str(loaded.describe())
+    assert "sesame" not in repr(loaded)
+
+
+def test_defaults_say_that_they_are_defaults() -> None:
+    loaded = load_settings(Demo, environ={})
+    assert loaded.describe()[0] == ("host", "127.0.0.1", "default")
+
+
+def test_an_unknown_key_suggests_the_near_one(tmp_path: Path) -> None:
+    file = tmp_path / "demo.toml"
+    file.write_text("grpc_prot = 1\n")
+    with pytest.raises(WrongUseError, match="unknown key 'grpc_prot' in file .*did you mean 'grpc_port'"):
+        load_settings(Demo, file, environ={})
+
+
+def test_a_wrong_value_names_the_key_the_value_and_where_it_stands() -> None:
+    with pytest.raises(WrongUseError, match=r"grpc_port \(variable EDGEWARD_GRPC_PORT\).*'many'"):
+        load_settings(Demo, environ={"EDGEWARD_GRPC_PORT": "many"})
+
+
+@pytest.mark.parametrize("content", [b"= broken", b"\xff\xfe"])
+def test_an_unreadable_file_is_named(tmp_path: Path, content: bytes) -> None:
+    file = tmp_path / "demo.toml"
+    file.write_bytes(content)
+    with pytest.raises(WrongUseError, match=r"demo\.toml cannot be read"):
+        load_settings(Demo, file, environ={})
+    with pytest.raises(WrongUseError, match="does not exist"):
+        load_settings(Demo, tmp_path / "none.toml", environ={})
+
+
+def test_home_is_the_variable_or_the_platforms_folder(tmp_path: Path) -> None:
+    assert home({"EDGEWARD_HOME": str(tmp_path)}) == tmp_path
+    assert home({}).name == "edgeward"
