@@ -1,0 +1,11 @@
+"""The wire's messages: the Open Inference Protocol (`inference`) and gRPC health (`health`).
+
+Byte for byte what Triton's clients speak, yet in a descriptor pool of their own, so that
+tritonclient, kserve or any other owner of the same names can live in the same process.
+
+    from protos import inference
+    request = inference.ModelInferRequest(model_name="digits")
+
+The sources are the `.proto` files; `descriptors.binpb` and the `.pyi` files beside them are made
+by `scripts/make_protos.py`.
+"""
