@@ -1,0 +1,217 @@
+"""The queue before a model: right rows to the right caller, deadlines, overload, cancellation, drain."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
+import pytest
+
+from runtime.batching.cut import BatchPolicy
+from runtime.errors import DeadlineExceededError, ExecutionError, OverloadedError
+from runtime.serving.scheduler import QueueLimits, Scheduler
+from runtime.tensors import Array
+
+
+@pytest.fixture
+def workers() -> Iterator[ThreadPoolExecutor]:
+    with ThreadPoolExecutor(2) as pool:
+        yield pool
+
+
+class Doubler:
+    """A model that doubles its rows and remembers how many came at a time; it can be held up and made to fail."""
+
+    def __init__(self) -> None:
+        self.batches: list[int] = []
+        self.threads: set[int] = set()
+        self.gate = threading.Event()
+        self.gate.set()
+        self.poison: float | None = None
+
+    def __call__(self, inputs: Mapping[str, Array]) -> dict[str, Array]:
+        assert self.gate.wait(10)
+        x = inputs["x"]
+        self.batches.append(len(x))
+        self.threads.add(threading.get_ident())
+        if self.poison is not None and (x == self.poison).any():
+            raise ExecutionError("a poisoned row")
+        return {"y": x * 2}
+
+
+def scheduler(
+    model: Callable[[Mapping[str, Array]], dict[str, Array]],
+    workers: ThreadPoolExecutor,
+    cost_s: float | None = 0.0,
+    policy: BatchPolicy = BatchPolicy(max_rows=8),  # noqa: B008
+    limits: QueueLimits = QueueLimits(),  # noqa: B008
+) -> Scheduler:
+    return Scheduler("doubler", model, None if cost_s is None else lambda rows: cost_s, policy, workers, limits)
+
+
+async def ask(queue: Scheduler, value: float, rows: int = 1, **more: object) -> Array:
+    outputs = await queue.run({"x": np.full((rows, 2), value, np.float32)}, rows, None, **more)  # type: ignore[arg-type]
+    return outputs["y"]
+
+
+@pytest.mark.parametrize("cost_s", [0.0, 10.0, None], ids=["inline", "on a worker", "never measured"])
+async def test_every_caller_gets_its_own_rows(workers: ThreadPoolExecutor, cost_s: float | None) -> None:
+    model = Doubler()
+    queue = scheduler(model, workers, cost_s)
+    answers = await asyncio.gather(*(ask(queue, i, rows=i % 3 + 1) for i in range(50)))
+    for i, answer in enumerate(answers):
+        np.testing.assert_array_equal(answer, np.full((i % 3 + 1, 2), 2 * i, np.float32))
+    assert sum(model.batches) == sum(i % 3 + 1 for i in range(50))
+    assert max(model.batches) <= 8
+    assert len(model.batches) < 50, "requests that wait together run together"
+
+
+async def test_a_fast_model_runs_on_the_loop_and_a_slow_one_does_not(workers: ThreadPoolExecutor) -> None:
+    fast, slow = Doubler(), Doubler()
+    await ask(scheduler(fast, workers, 0.0), 1)
+    await ask(scheduler(slow, workers, 1.0), 1)
+    assert fast.threads == {threading.get_ident()}
+    assert threading.get_ident() not in slow.threads
+
+
+async def test_only_the_culprit_of_a_batch_fails(workers: ThreadPoolExecutor) -> None:
+    model = Doubler()
+    model.poison = 3.0
+    queue = scheduler(model, workers)
+    answers = await asyncio.gather(*(ask(queue, i) for i in range(6)), return_exceptions=True)
+    assert [isinstance(answer, ExecutionError) for answer in answers] == [i == 3 for i in range(6)]
+    assert queue.statistics.failures == 1
+    assert queue.statistics.requests == 5
+
+
+async def test_an_unforeseen_exception_becomes_an_execution_error_with_its_cause(workers: ThreadPoolExecutor) -> None:
+    def broken(inputs: Mapping[str, Array]) -> dict[str, Array]:
+        raise ZeroDivisionError
+
+    with pytest.raises(ExecutionError, match="ZeroDivisionError") as caught:
+        await ask(scheduler(broken, workers), 1)
+    assert isinstance(caught.value.__cause__, ZeroDivisionError)
+
+
+async def test_a_model_that_mixes_rows_up_is_run_one_by_one(workers: ThreadPoolExecutor) -> None:
+    def total(inputs: Mapping[str, Array]) -> dict[str, Array]:
+        return {"y": inputs["x"].sum(axis=0, keepdims=True)}
+
+    queue = scheduler(total, workers)
+    answers = await asyncio.gather(*(ask(queue, i) for i in range(4)))
+    assert [float(answer[0, 0]) for answer in answers] == [0, 1, 2, 3]
+
+
+async def test_what_the_queue_cannot_answer_in_time_is_refused_at_once(workers: ThreadPoolExecutor) -> None:
+    queue = scheduler(Doubler(), workers, cost_s=0.5)
+    with pytest.raises(OverloadedError, match="deadline leaves"):
+        await ask(queue, 1, deadline=time.monotonic() + 0.1)
+    with pytest.raises(DeadlineExceededError, match="passed"):
+        await ask(queue, 1, deadline=time.monotonic() - 1)
+    assert queue.statistics.executions == 0
+
+
+async def test_a_full_queue_refuses_and_says_when_to_come_back(workers: ThreadPoolExecutor) -> None:
+    model = Doubler()
+    model.gate.clear()
+    queue = scheduler(model, workers, cost_s=None, policy=BatchPolicy(1), limits=QueueLimits(max_rows=2))
+    first = [asyncio.ensure_future(ask(queue, i)) for i in range(3)]
+    await _until(lambda: len(queue._running_until) == 1)
+    late = [asyncio.ensure_future(ask(queue, 9))]
+    await asyncio.sleep(0)
+    with pytest.raises(OverloadedError, match="2 rows wait already|3 rows wait already"):
+        await ask(queue, 10)
+    model.gate.set()
+    await asyncio.gather(*first, *late, return_exceptions=True)
+    assert queue.statistics.rejected >= 1
+
+
+async def test_a_deadline_that_passes_while_waiting_ends_the_request_unrun(workers: ThreadPoolExecutor) -> None:
+    model = Doubler()
+    model.gate.clear()
+    queue = scheduler(model, workers, cost_s=None, policy=BatchPolicy(1))
+    running = asyncio.ensure_future(ask(queue, 1))
+    await _until(lambda: len(queue._running_until) == 1)
+    with pytest.raises(DeadlineExceededError, match="waited"):
+        await ask(queue, 2, deadline=time.monotonic() + 0.05)
+    model.gate.set()
+    await running
+    await queue.drain()
+    assert model.batches == [1], "the expired request never reached the model"
+
+
+async def test_a_cancelled_request_never_reaches_the_model(workers: ThreadPoolExecutor) -> None:
+    model = Doubler()
+    model.gate.clear()
+    queue = scheduler(model, workers, cost_s=None, policy=BatchPolicy(1))
+    running = asyncio.ensure_future(ask(queue, 1))
+    await _until(lambda: len(queue._running_until) == 1)
+    gone = asyncio.ensure_future(ask(queue, 2))
+    await asyncio.sleep(0)
+    gone.cancel()
+    model.gate.set()
+    await running
+    await queue.drain()
+    assert model.batches == [1]
+    assert queue._queued_rows == 0
+    assert queue._queued_bytes == 0
+
+
+async def test_priority_goes_first_and_equals_keep_their_order(workers: ThreadPoolExecutor) -> None:
+    order: list[float] = []
+    gate = threading.Event()
+
+    def record(inputs: Mapping[str, Array]) -> dict[str, Array]:
+        assert gate.wait(10)
+        order.append(float(inputs["x"][0, 0]))
+        return {"y": inputs["x"]}
+
+    queue = scheduler(record, workers, cost_s=None, policy=BatchPolicy(1))
+    asked = [asyncio.ensure_future(ask(queue, value, priority=priority)) for value, priority in [(0, 5), (1, 5), (2, 1), (3, 5), (4, 1)]]
+    await asyncio.sleep(0)
+    gate.set()
+    await asyncio.gather(*asked)
+    assert order in ([2, 4, 0, 1, 3], [0, 2, 4, 1, 3]), "the first may have started before the others came"
+
+
+async def test_drain_returns_when_everything_accepted_is_answered(workers: ThreadPoolExecutor) -> None:
+    model = Doubler()
+    model.gate.clear()
+    queue = scheduler(model, workers, cost_s=None, policy=BatchPolicy(1))
+    asked = [asyncio.ensure_future(ask(queue, i)) for i in range(5)]
+    await asyncio.sleep(0)
+    draining = asyncio.ensure_future(queue.drain())
+    await asyncio.sleep(0)
+    assert not draining.done()
+    model.gate.set()
+    await asyncio.wait_for(draining, 10)
+    assert len(await asyncio.gather(*asked)) == 5
+
+
+async def test_the_predicted_wait_grows_with_the_queue(workers: ThreadPoolExecutor) -> None:
+    model = Doubler()
+    model.gate.clear()
+    queue = scheduler(model, workers, cost_s=0.2, policy=BatchPolicy(1))
+    idle = queue.wait_s(1)
+    asked = [asyncio.ensure_future(ask(queue, i)) for i in range(5)]
+    await asyncio.sleep(0)
+    busy = queue.wait_s(1)
+    assert idle is not None
+    assert busy is not None
+    assert idle == pytest.approx(0.2)
+    assert busy > 4 * idle
+    model.gate.set()
+    await asyncio.gather(*asked)
+    assert scheduler(model, workers, cost_s=None).wait_s(1) is None
+
+
+async def _until(condition: Callable[[], bool]) -> None:
+    for _ in range(1000):
+        if condition():
+            return
+        await asyncio.sleep(0.001)
+    raise AssertionError("did not happen within a second")
