@@ -1,0 +1,85 @@
+"""What a backend is: available here (or why not), opened on a variant's file, run, closed.
+
+One contract suite (`tests/runtime/backends`) runs over every implementation. A backend imports its library only in
+`open`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Protocol
+
+from runtime.bundle.manifest import Format
+from runtime.errors import WrongUseError
+from runtime.hardware import Hardware
+from runtime.tensors import Array, TensorSpec
+
+
+@dataclass(frozen=True, slots=True)
+class RunOptions:
+    """How a backend runs a variant: what selection may vary."""
+
+    threads: int = 1
+    """Compute threads of one call; always set, because engines' own defaults ignore cgroup quotas."""
+    extra: Mapping[str, str] = field(default_factory=dict)
+    """Options of the backend's own, such as {"spinning": "0"}; `Backend.variations` lists those worth trying."""
+
+    def __str__(self) -> str:
+        words = [f"{self.threads} thread{'s' if self.threads != 1 else ''}"]
+        words += [f"{key}={value}" for key, value in sorted(self.extra.items())]
+        return ", ".join(words)
+
+
+class Session(Protocol):
+    """A variant opened on a backend. `run` may be called from any thread."""
+
+    inputs: tuple[TensorSpec, ...]
+    """The variant's own tensors, as the engine reports them."""
+    outputs: tuple[TensorSpec, ...]
+
+    def run(self, inputs: Mapping[str, Array]) -> dict[str, Array]:
+        """The outputs by name, as arrays that stay valid after the next call; `ExecutionError` when the engine fails.
+
+        `inputs` are the variant's own tensors, of the right names, dtypes and shapes (whoever calls sees to that).
+        Zero rows give zero rows back, or `ExecutionError` where the engine cannot; never a crash.
+        """
+
+    def close(self) -> None:
+        """Gives the memory back; `run` must not be called again."""
+
+
+class Backend(Protocol):
+    """An engine on a device."""
+
+    name: str
+    """engine-device, such as "onnxruntime-cpu"."""
+    device: str
+    """"cpu", "cuda", "npu", ..."""
+    formats: frozenset[Format]
+
+    def unavailable_reason(self, hardware: Hardware) -> str | None:
+        """None when it can run here; otherwise one sentence for a person. Imports nothing heavy."""
+
+    def variations(self, hardware: Hardware) -> tuple[Mapping[str, str], ...]:
+        """The `RunOptions.extra` worth measuring on this machine; ({},) when there is only one way."""
+
+    def version(self) -> str:
+        """The version of the library, as installed; calibrations are kept per version."""
+
+    def open(self, file: Path, options: RunOptions) -> Session:
+        """The variant ready to run. `BundleError` when the file is no model of this format, `BackendUnavailableError`
+        when the device went away; a foreign exception is wrapped here, keeping its cause.
+        """
+
+
+def check_extra(backend: str, options: RunOptions, known: Mapping[str, tuple[str, ...]]) -> None:
+    """`WrongUseError` when `options.extra` asks for what the backend does not have; nothing is ignored in silence."""
+    for key, value in options.extra.items():
+        if key not in known:
+            raise WrongUseError(f"backend {backend!r} has no option {key!r}; it has {', '.join(known) or 'none'}")
+        if value not in known[key]:
+            raise WrongUseError(
+                f"option {key!r} of backend {backend!r} is {value!r}; expected one of {', '.join(known[key])}"
+            )

@@ -1,0 +1,344 @@
+"""ONNX Runtime: one engine, a backend for each of its execution providers.
+
+The providers differ in the wheel they come with, the device they need and a few options; everything else is the same.
+`onnxruntime` is imported when a file is opened, or when the question of availability is left to the wheel itself.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from importlib.metadata import PackageNotFoundError, version
+from importlib.util import find_spec
+from pathlib import Path
+from types import ModuleType
+from typing import Any, Final
+
+import numpy as np
+
+from runtime.backends.base import RunOptions, check_extra
+from runtime.backends.failures import one_line, show_tensors
+from runtime.bundle.manifest import Format
+from runtime.errors import BackendUnavailableError, BundleError, ExecutionError, InvalidInputError
+from runtime.hardware import Hardware
+from runtime.tensors import Array, TensorSpec
+
+# Any of these installs the module `onnxruntime`; two of them side by side overwrite each other, the last one wins.
+DISTRIBUTIONS: Final = ("onnxruntime", "onnxruntime-gpu", "onnxruntime-directml", "onnxruntime-openvino")
+
+CPU_PROVIDER: Final = "CPUExecutionProvider"
+CUDA_PROVIDER: Final = "CUDAExecutionProvider"
+
+# onnx.TensorProto.DataType as ONNX Runtime spells it. BF16, FP8 and INT4 are left out: its Python binding refuses to
+# turn them into numpy arrays or back ("No corresponding Numpy type", seen in 1.32).
+DATATYPE_OF: Final[Mapping[str, str]] = {
+    "tensor(bool)": "BOOL",
+    "tensor(uint8)": "UINT8",
+    "tensor(uint16)": "UINT16",
+    "tensor(uint32)": "UINT32",
+    "tensor(uint64)": "UINT64",
+    "tensor(int8)": "INT8",
+    "tensor(int16)": "INT16",
+    "tensor(int32)": "INT32",
+    "tensor(int64)": "INT64",
+    "tensor(float16)": "FP16",
+    "tensor(float)": "FP32",
+    "tensor(double)": "FP64",
+    "tensor(string)": "BYTES",
+}
+
+LOG_ERRORS: Final = 3
+
+# cudaError_t is printed as a number; 2 is "out of memory", after which the device still works.
+_CUDA_FAILURE: Final = re.compile(
+    r"CUDA (?:failure|error)[ :]*(\d+)|no CUDA-capable device|CUDA driver version is insufficient", re.IGNORECASE
+)
+_CUDA_OUT_OF_MEMORY: Final = "2"
+
+
+@dataclass(frozen=True, slots=True)
+class _Provider:
+    """What tells one execution provider from the others."""
+
+    name: str
+    """As ONNX Runtime spells it."""
+    device: str
+    package: str
+    """The distribution whose wheel has it."""
+    fallbacks: tuple[str, ...]
+    """Providers for the operators it does not have; the CPU's is always the last."""
+    missing_device: Callable[[Hardware], str | None]
+    """Why the machine has no device for it; None when it has, or needs none."""
+    options: Callable[[RunOptions], dict[str, str]]
+
+
+def _no_options(options: RunOptions) -> dict[str, str]:
+    return {}
+
+
+def _needs_nothing(hardware: Hardware) -> str | None:
+    return None
+
+
+def _needs_nvidia(hardware: Hardware) -> str | None:
+    return hardware.accelerators.why_no_nvidia
+
+
+def _needs_windows_gpu(hardware: Hardware) -> str | None:
+    if hardware.os.system != "win32":
+        return f"DirectML is part of Windows; this machine runs {hardware.os.name or hardware.os.system}"
+    return None if hardware.accelerators.gpus else "no GPU was found for DirectML"
+
+
+def _needs_apple(hardware: Hardware) -> str | None:
+    if hardware.os.system != "darwin":
+        return f"CoreML is part of macOS; this machine runs {hardware.os.name or hardware.os.system}"
+    return None
+
+
+def _openvino_options(options: RunOptions) -> dict[str, str]:
+    return {"device_type": "CPU", "num_of_threads": str(options.threads)}
+
+
+class OnnxRuntimeBackend:
+    """`.onnx` files on one execution provider of ONNX Runtime: `OnnxRuntimeBackend.cpu()`, `.cuda()`, ...
+
+    Option `spinning`: with "1" (the default) worker threads wait for the next operator without sleeping, which is
+    faster while a call runs; between calls they always sleep, so that an idle session takes nothing from the others.
+    """
+
+    formats = frozenset({Format.ONNX})
+
+    def __init__(self, name: str, provider: _Provider) -> None:
+        self.name = name
+        self.device = provider.device
+        self._provider = provider
+
+    @classmethod
+    def cpu(cls) -> OnnxRuntimeBackend:
+        """On the processor."""
+        return cls("onnxruntime-cpu", _Provider(CPU_PROVIDER, "cpu", "onnxruntime", (), _needs_nothing, _no_options))
+
+    @classmethod
+    def cuda(cls) -> OnnxRuntimeBackend:
+        """On an NVIDIA GPU; tensors are copied to it and back on every call."""
+        return cls(
+            "onnxruntime-cuda",
+            _Provider(CUDA_PROVIDER, "cuda", "onnxruntime-gpu", (CPU_PROVIDER,), _needs_nvidia, _no_options),
+        )
+
+    @classmethod
+    def tensorrt(cls) -> OnnxRuntimeBackend:
+        """On an NVIDIA GPU through TensorRT, which builds kernels when a shape is first seen: seconds to minutes."""
+        fallbacks = (CUDA_PROVIDER, CPU_PROVIDER)
+        return cls(
+            "onnxruntime-tensorrt",
+            _Provider("TensorrtExecutionProvider", "cuda", "onnxruntime-gpu", fallbacks, _needs_nvidia, _no_options),
+        )
+
+    @classmethod
+    def openvino(cls) -> OnnxRuntimeBackend:
+        """On the processor through OpenVINO's kernels."""
+        provider = _Provider(
+            "OpenVINOExecutionProvider",
+            "cpu",
+            "onnxruntime-openvino",
+            (CPU_PROVIDER,),
+            _needs_nothing,
+            _openvino_options,
+        )
+        return cls("onnxruntime-openvino", provider)
+
+    @classmethod
+    def directml(cls) -> OnnxRuntimeBackend:
+        """On any GPU of a Windows machine."""
+        provider = _Provider(
+            "DmlExecutionProvider", "gpu", "onnxruntime-directml", (CPU_PROVIDER,), _needs_windows_gpu, _no_options
+        )
+        return cls("onnxruntime-directml", provider)
+
+    @classmethod
+    def coreml(cls) -> OnnxRuntimeBackend:
+        """On whatever CoreML picks of a Mac: processor, GPU or neural engine."""
+        provider = _Provider(
+            "CoreMLExecutionProvider", "npu", "onnxruntime", (CPU_PROVIDER,), _needs_apple, _no_options
+        )
+        return cls("onnxruntime-coreml", provider)
+
+    def unavailable_reason(self, hardware: Hardware) -> str | None:
+        """None when device, wheel and provider are here; `onnxruntime` is imported only to answer the last."""
+        if find_spec("onnxruntime") is None:
+            return f"{self._provider.package} is not installed: pip install {self._provider.package}"
+        no_device = self._provider.missing_device(hardware)
+        if no_device is not None or self._provider.name == CPU_PROVIDER:
+            return no_device
+        try:
+            ort = _import()
+        except BackendUnavailableError as error:
+            return str(error)
+        return self._missing_provider(ort)
+
+    def variations(self, hardware: Hardware) -> tuple[Mapping[str, str], ...]:
+        """On the processor, with several cores: spinning or not. Spinning matters to two or more threads only."""
+        if self._provider.name == CPU_PROVIDER and hardware.cores.threads > 1:
+            return {}, {"spinning": "0"}
+        return ({},)
+
+    def version(self) -> str:
+        """Of the distribution that is installed, named where it is not plain `onnxruntime`."""
+        found = _installed()
+        if found is None:
+            return "not installed"
+        package, number = found
+        return number if package == "onnxruntime" else f"{number} ({package})"
+
+    def open(self, file: Path, options: RunOptions) -> OnnxRuntimeSession:
+        """A session on exactly this provider; `BackendUnavailableError` where ONNX Runtime would take another."""
+        check_extra(self.name, options, {"spinning": ("0", "1")})
+        ort = _import()
+        missing = self._missing_provider(ort)
+        if missing is not None:
+            raise BackendUnavailableError(missing)
+        provider = self._provider
+        providers = [(provider.name, provider.options(options)), *((name, {}) for name in provider.fallbacks)]
+        try:
+            # enable_fallback=0: otherwise the CPU's provider replaces a failing one, at opening and in mid-run.
+            session = ort.InferenceSession(
+                str(file), self._session_options(ort, options), providers=providers, enable_fallback=0
+            )
+        except Exception as error:
+            if provider.name != CPU_PROVIDER and _is_lost_device(error):
+                raise BackendUnavailableError(f"{self.name} cannot use its device: {one_line(error)}") from error
+            raise BundleError(
+                f"{file} cannot be opened by ONNX Runtime: {one_line(error)}; expected an ONNX model"
+            ) from error
+        used = session.get_providers()
+        if used[0] != provider.name:
+            raise BackendUnavailableError(
+                f"ONNX Runtime left out {provider.name} and offers {', '.join(used)} for {file}; "
+                f"its libraries or its device do not work here: check the installation of {provider.package}"
+            )
+        return OnnxRuntimeSession(session, file, self.name)
+
+    def _session_options(self, ort: ModuleType, options: RunOptions) -> Any:
+        chosen = ort.SessionOptions()
+        chosen.intra_op_num_threads = options.threads
+        chosen.inter_op_num_threads = 1
+        chosen.execution_mode = ort.ExecutionMode.ORT_SEQUENTIAL
+        chosen.graph_optimization_level = ort.GraphOptimizationLevel.ORT_ENABLE_ALL
+        chosen.log_severity_level = LOG_ERRORS
+        if options.extra.get("spinning", "1") == "1":
+            # Workers of an idle session would spin on: 31 ms of CPU after the last call (two cores, 1.32, Nov 2026).
+            chosen.add_session_config_entry("session.force_spinning_stop", "1")
+        else:
+            chosen.add_session_config_entry("session.intra_op.allow_spinning", "0")
+        if self._provider.name == "DmlExecutionProvider":
+            chosen.enable_mem_pattern = (
+                False  # DirectML refuses a session with memory patterns (its documentation, "Usage")
+            )
+        return chosen
+
+    def _missing_provider(self, ort: ModuleType) -> str | None:
+        if self._provider.name in ort.get_available_providers():
+            return None
+        package, number = _installed() or ("onnxruntime", ort.__version__)
+        return (
+            f"{self._provider.package} is not installed: the installed {package} {number} has no {self._provider.name}"
+        )
+
+
+class OnnxRuntimeSession:
+    """An `InferenceSession`, which takes calls from several threads at once."""
+
+    def __init__(self, session: Any, file: Path, backend: str) -> None:
+        self.inputs = tuple(_spec(node, "input", file) for node in session.get_inputs())
+        self.outputs = tuple(_spec(node, "output", file) for node in session.get_outputs())
+        self._backend = backend
+        self._names = [spec.name for spec in self.outputs]
+        self._has_strings = any(spec.datatype == "BYTES" for spec in (*self.inputs, *self.outputs))
+        self._session = session
+        self._run = session.run
+
+    def run(self, inputs: Mapping[str, Array]) -> dict[str, Array]:
+        """The outputs by name; BYTES must be UTF-8, because ONNX strings are (`InvalidInputError`)."""
+        if self._has_strings:
+            inputs = {
+                name: _decoded(name, value) if value.dtype.kind == "O" else value for name, value in inputs.items()
+            }
+        try:
+            results: Sequence[Array] = self._run(self._names, inputs)
+        except Exception as error:
+            if self._backend != "onnxruntime-cpu" and _is_lost_device(error):
+                raise BackendUnavailableError(f"{self._backend} lost its device: {one_line(error)}") from error
+            raise ExecutionError(f"ONNX Runtime failed on {show_tensors(inputs)}: {one_line(error)}") from error
+        if self._has_strings:
+            results = [_encoded(value) if value.dtype.kind == "O" else value for value in results]
+        return dict(zip(self._names, results, strict=True))
+
+    def close(self) -> None:
+        """Lets the session go; its memory is freed with the last call that still runs."""
+        self._session = None
+        self._run = _closed
+
+
+def _closed(*_: object) -> Sequence[Array]:
+    raise RuntimeError("the session is closed")
+
+
+def _import() -> ModuleType:
+    try:
+        import onnxruntime
+    except ImportError as error:
+        raise BackendUnavailableError(f"onnxruntime cannot be imported: {error}; install it again") from error
+    module: ModuleType = onnxruntime
+    return module
+
+
+def _installed() -> tuple[str, str] | None:
+    """(distribution, version) of the wheel that `onnxruntime` comes from."""
+    for package in reversed(DISTRIBUTIONS):
+        try:
+            return package, version(package)
+        except PackageNotFoundError:
+            continue
+    return None
+
+
+def _spec(node: Any, what: str, file: Path) -> TensorSpec:
+    datatype = DATATYPE_OF.get(node.type)
+    if datatype is None:
+        raise BundleError(
+            f"{what} {node.name!r} of {file} is {node.type}; "
+            f"what ONNX Runtime gives to Python is {', '.join(DATATYPE_OF)}: export the model with one of those"
+        )
+    return TensorSpec(node.name, datatype, tuple(n if isinstance(n, int) and n >= 0 else -1 for n in node.shape))
+
+
+def _decoded(name: str, value: Array) -> Array:
+    """Strings for ONNX Runtime, which would take `bytes` by their repr."""
+    result = np.empty(value.size, dtype=np.object_)
+    try:
+        result[:] = [item.decode() for item in value.reshape(-1).tolist()]
+    except UnicodeDecodeError as error:
+        raise InvalidInputError(
+            f"input {name!r} holds {bytes(error.object[:32])!r}, which is not UTF-8 (byte {error.start}); "
+            "strings of an ONNX model are UTF-8"
+        ) from error
+    return result.reshape(value.shape)
+
+
+def _encoded(value: Array) -> Array:
+    result = np.empty(value.size, dtype=np.object_)
+    result[:] = [item.encode() for item in value.reshape(-1).tolist()]
+    return result.reshape(value.shape)
+
+
+def _is_lost_device(error: Exception) -> bool:
+    """Whether the GPU is gone for this process: after a CUDA failure other than "out of memory" every call fails."""
+    found = _CUDA_FAILURE.search(str(error))
+    return found is not None and found.group(1) != _CUDA_OUT_OF_MEMORY
+
+
+def _shapes(inputs: Mapping[str, Array]) -> str:
+    return ", ".join(f"{name!r} {value.dtype} {list(value.shape)}" for name, value in inputs.items())

@@ -1,0 +1,218 @@
+"""A variant opened on a backend, speaking the bundle's canonical tensors.
+
+The manifest's mapping (names, layout, shape, quantisation) and a fixed batch are applied here and nowhere else, so
+whoever measures a candidate and whoever serves it run the very same code.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from functools import partial
+
+import numpy as np
+
+from runtime.backends.base import Backend, RunOptions, Session
+from runtime.bundle.bundle import Bundle
+from runtime.bundle.manifest import File, TensorMapping, Variant
+from runtime.errors import BundleError
+from runtime.tensors import Array, TensorSpec, dtype_of
+
+Step = Callable[[Array], Array]
+
+
+class OpenedVariant:
+    """Canonical tensors in, canonical tensors out; `predict` may be called from any thread.
+
+    `inputs` and `outputs` are the manifest's, or the engine's own where a bare file has no manifest.
+    """
+
+    def __init__(self, bundle: Bundle, variant: Variant, session: Session) -> None:
+        own_in = {spec.name: spec for spec in session.inputs}
+        own_out = {spec.name: spec for spec in session.outputs}
+        if bundle.manifest is None:
+            self.inputs, self.outputs = session.inputs, session.outputs
+        else:
+            self.inputs = tuple(t.spec for t in bundle.manifest.inputs)
+            self.outputs = tuple(t.spec for t in bundle.manifest.outputs)
+        self._session = session
+        self._fixed_batch = variant.fixed_batch
+        mapped_in = {s.name: variant.mapping.inputs.get(s.name, TensorMapping(name=s.name)) for s in self.inputs}
+        mapped_out = {s.name: variant.mapping.outputs.get(s.name, TensorMapping(name=s.name)) for s in self.outputs}
+        _check_names(bundle, variant, "input", {m.name for m in mapped_in.values()}, set(own_in), exactly=True)
+        _check_names(bundle, variant, "output", {m.name for m in mapped_out.values()}, set(own_out), exactly=False)
+        for spec in self.inputs:
+            _check_fit(bundle, variant, spec, mapped_in[spec.name], own_in[mapped_in[spec.name].name], "input")
+        for spec in self.outputs:
+            _check_fit(bundle, variant, spec, mapped_out[spec.name], own_out[mapped_out[spec.name].name], "output")
+        self._batched_in = [s.name for s in self.inputs if s.is_batched]
+        # The input whose rows are counted; none where an output does not follow the batch and has to be computed anyway.
+        self._counted = self._batched_in[0] if self._batched_in and all(s.is_batched for s in self.outputs) else None
+        self._prepare = [(s.name, mapped_in[s.name].name, _to_own(s, mapped_in[s.name])) for s in self.inputs]
+        self._finish = [(s.name, mapped_out[s.name].name, _from_own(s, mapped_out[s.name])) for s in self.outputs]
+        self._is_same_in = all(name == own and step is None for name, own, step in self._prepare)
+        self._is_same_out = all(name == own and step is None for name, own, step in self._finish) and len(
+            own_out
+        ) == len(self.outputs)
+
+    def predict(self, inputs: Mapping[str, Array]) -> dict[str, Array]:
+        """The outputs by canonical name, for inputs that fit `self.inputs` (not checked here); the errors of `Session.run`.
+
+        Zero rows give zero rows, whatever the engine would say to them.
+        """
+        if self._counted is not None:
+            rows = len(inputs[self._counted])
+            if rows == 0:
+                return {s.name: np.empty((0, *(max(n, 0) for n in s.shape[1:])), s.dtype) for s in self.outputs}
+            if self._fixed_batch is not None and rows != self._fixed_batch:
+                return self._predict_in_fixed_batches(inputs, rows, self._fixed_batch)
+        return self._predict_once(inputs)
+
+    def close(self) -> None:
+        """Gives the engine's memory back."""
+        self._session.close()
+
+    def _predict_once(self, inputs: Mapping[str, Array]) -> dict[str, Array]:
+        if not self._is_same_in:
+            inputs = {own: inputs[name] if step is None else step(inputs[name]) for name, own, step in self._prepare}
+        results = self._session.run(inputs)
+        if self._is_same_out:
+            return results
+        return {name: results[own] if step is None else step(results[own]) for name, own, step in self._finish}
+
+    def _predict_in_fixed_batches(self, inputs: Mapping[str, Array], rows: int, size: int) -> dict[str, Array]:
+        parts: list[dict[str, Array]] = []
+        for start in range(0, rows, size):
+            chunk = {name: _filled(inputs[name][start : start + size], size) for name in self._batched_in}
+            parts.append(self._predict_once({**inputs, **chunk}))
+        return {s.name: np.concatenate([part[s.name] for part in parts])[:rows] for s in self.outputs}
+
+
+def open_variant(bundle: Bundle, variant: Variant, backend: Backend, options: RunOptions) -> OpenedVariant:
+    """`variant` of `bundle` opened on `backend`, its file's digest checked; the errors are those of `Backend.open`."""
+    path = bundle.check_file(File(file=variant.file, sha256=variant.sha256, size_bytes=variant.size_bytes))
+    session = backend.open(path, options)
+    try:
+        return OpenedVariant(bundle, variant, session)
+    except BaseException:
+        session.close()
+        raise
+
+
+def _filled(chunk: Array, size: int) -> Array:
+    """`chunk` [row, ...] with its last row repeated up to `size` rows."""
+    missing = size - len(chunk)
+    return chunk if missing == 0 else np.concatenate([chunk, np.repeat(chunk[-1:], missing, axis=0)])
+
+
+def _check_names(
+    bundle: Bundle, variant: Variant, what: str, mapped: set[str], own: set[str], *, exactly: bool
+) -> None:
+    if mapped <= own and (mapped == own or not exactly):
+        return
+    raise BundleError(
+        f"variant {variant.name!r} of bundle {bundle.name!r} has the {what}s {sorted(own)}, "
+        f"but the manifest maps onto {sorted(mapped)}; "
+        f"mend the mapping of variant {variant.name!r} in the manifest"
+    )
+
+
+def _check_fit(
+    bundle: Bundle, variant: Variant, spec: TensorSpec, mapping: TensorMapping, own: TensorSpec, what: str
+) -> None:
+    """`BundleError` unless the canonical tensor, mapped, is what the file declares; what an engine leaves open is not checked."""
+    where = f"{what} {spec.name!r} of variant {variant.name!r} of bundle {bundle.name!r}"
+    axes = mapping.transpose
+    datatype = mapping.datatype or ("INT8" if mapping.scale is not None else spec.datatype)
+    shape = mapping.shape or (spec.shape if axes is None else tuple(spec.shape[axis] for axis in axes))
+    mapped = TensorSpec(own.name, datatype, shape)
+    # An empty shape is a scalar or, from ONNX Runtime, a tensor of unknown rank.
+    fits = not own.shape or (len(shape) == len(own.shape) and all(map(_same_size, shape[1:], own.shape[1:])))
+    if datatype != own.datatype or not fits:
+        raise BundleError(
+            f"{where} becomes {mapped} by the manifest's mapping, but the file has {own.name!r} {own}; mend the mapping"
+        )
+    if what == "input" and own.shape and spec.is_batched and own.shape[0] not in (-1, variant.fixed_batch):
+        raise BundleError(
+            f"{where} is {own} in the file, which takes batches of {own.shape[0]} only, but the manifest says "
+            f"fixed_batch {variant.fixed_batch}; mend fixed_batch"
+        )
+
+
+def _same_size(one: int, other: int) -> bool:
+    return one == other or one == -1 or other == -1
+
+
+def _to_own(spec: TensorSpec, mapping: TensorMapping) -> Step | None:
+    """The step from a canonical input to the variant's own; None when they are the same."""
+    steps: list[Step] = []
+    if mapping.transpose is not None:
+        steps.append(partial(_transposed, axes=mapping.transpose))
+    if mapping.shape is not None:
+        steps.append(partial(_reshaped, shape=mapping.shape[1:]))
+    if mapping.scale is not None:
+        steps.append(
+            partial(_quantised, datatype=mapping.datatype or "INT8", scale=mapping.scale, zero_point=mapping.zero_point)
+        )
+    elif mapping.datatype is not None and mapping.datatype != spec.datatype:
+        steps.append(partial(_cast, datatype=mapping.datatype))
+    return _chain(steps)
+
+
+def _from_own(spec: TensorSpec, mapping: TensorMapping) -> Step | None:
+    """The step from the variant's own output to the canonical one: the steps of `_to_own` backwards."""
+    steps: list[Step] = []
+    if mapping.scale is not None:
+        steps.append(partial(_dequantised, datatype=spec.datatype, scale=mapping.scale, zero_point=mapping.zero_point))
+    elif mapping.datatype is not None and mapping.datatype != spec.datatype:
+        steps.append(partial(_cast, datatype=spec.datatype))
+    axes = mapping.transpose
+    if mapping.shape is not None:
+        # Back to the canonical shape as it lies in the variant's order of axes.
+        order = axes if axes is not None else tuple(range(len(spec.shape)))
+        steps.append(partial(_reshaped, shape=tuple(spec.shape[a] for a in order[1:])))
+    if axes is not None:
+        steps.append(partial(_transposed, axes=tuple(int(a) for a in np.argsort(axes))))
+    return _chain(steps)
+
+
+def _chain(steps: list[Step]) -> Step | None:
+    if not steps:
+        return None
+    if len(steps) == 1:
+        return steps[0]
+
+    def run(value: Array) -> Array:
+        for step in steps:
+            value = step(value)
+        return value
+
+    return run
+
+
+def _transposed(value: Array, axes: tuple[int, ...]) -> Array:
+    return np.ascontiguousarray(value.transpose(axes))
+
+
+def _reshaped(value: Array, shape: tuple[int, ...]) -> Array:
+    # numpy cannot work out a free dimension of a tensor without elements.
+    return value.reshape((len(value), *(shape if value.size else (max(n, 0) for n in shape))))
+
+
+def _cast(value: Array, datatype: str) -> Array:
+    return value.astype(dtype_of(datatype))
+
+
+def _quantised(value: Array, datatype: str, scale: float, zero_point: int) -> Array:
+    """Affine quantisation, `round(x / scale) + zero_point` clipped to the dtype's range (TFLite quantisation spec)."""
+    dtype = dtype_of(datatype)
+    info = np.iinfo(dtype)
+    with np.errstate(over="ignore"):  # an infinite quotient is clipped below, as it should be
+        quantised = np.rint(value / np.float32(scale)) + zero_point
+    # NaN has no integer; it becomes the zero point, as TFLite's own reference quantiser leaves it undefined.
+    result: Array = np.nan_to_num(np.clip(quantised, info.min, info.max), nan=zero_point).astype(dtype)
+    return result
+
+
+def _dequantised(value: Array, datatype: str, scale: float, zero_point: int) -> Array:
+    result: Array = (value.astype(np.float32) - np.float32(zero_point)) * np.float32(scale)
+    return result.astype(dtype_of(datatype), copy=False)

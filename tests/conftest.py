@@ -1,0 +1,35 @@
+"""What tests of any part may ask for: the bundle that ships, and the models and data that lie beside the checkout."""
+
+from pathlib import Path
+
+import pytest
+
+from runtime.bundle.bundle import Bundle, read_bundle
+from runtime.bundle.locate import shipped_bundles
+
+SHARED = Path(__file__).resolve().parents[2] / "shared"
+
+
+def _shared(name: str) -> Path:
+    folder = SHARED / name
+    if not folder.is_dir():
+        pytest.skip(f"{folder} is absent; these tests need models and data that are not part of the project")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def shared_models() -> Path:
+    """The folder of models that nobody here trained; skips where it is absent."""
+    return _shared("models")
+
+
+@pytest.fixture(scope="session")
+def shared_data() -> Path:
+    """The folder of labelled images beside those models; skips where it is absent."""
+    return _shared("data")
+
+
+@pytest.fixture(scope="session")
+def digits() -> Bundle:
+    """The bundle that ships with Edgeward."""
+    return read_bundle(shipped_bundles()["digits"])
