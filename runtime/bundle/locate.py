@@ -1,0 +1,95 @@
+"""From what a person writes (a path, an archive, the name of a bundle that ships with Edgeward) to opened bundles."""
+
+from __future__ import annotations
+
+import lzma
+import tarfile
+import tempfile
+import zlib
+from importlib.resources import files
+from pathlib import Path
+
+from runtime.bundle.bare import FORMAT_OF_SUFFIX, read_bare_file, read_model_folder
+from runtime.bundle.bundle import MANIFEST_FILE, Bundle, read_bundle, sha256_of
+from runtime.errors import BundleError
+
+# Unpacked size and member count of an archive; a bundle holds a handful of model files.
+MAX_ARCHIVE_BYTES = 8 << 30
+MAX_ARCHIVE_MEMBERS = 1000
+
+
+def open_bundles(source: str | Path, cache: Path) -> list[Bundle]:
+    """Every version that `source` holds, lowest first.
+
+    `source` is a bundle's folder, a tar of one, a bare model file, a folder `name/version/model.*`, or the name of a
+    bundle that ships with Edgeward ("digits"). An archive is unpacked once, below `cache` in a folder named by sha256.
+    """
+    path = Path(source)
+    if path.is_dir():
+        return [read_bundle(path)] if (path / MANIFEST_FILE).exists() else read_model_folder(path)
+    if path.is_file():
+        if path.suffix in FORMAT_OF_SUFFIX:
+            return [read_bare_file(path)]
+        return [read_bundle(_unpacked(path, cache))]
+    shipped = shipped_bundles()
+    if str(source) in shipped:
+        return [read_bundle(shipped[str(source)])]
+    raise BundleError(
+        f"{str(source)!r} is no file, no folder and no bundle that ships with Edgeward "
+        f"({', '.join(sorted(shipped))}); check the path"
+    )
+
+
+def shipped_bundles() -> dict[str, Path]:
+    """Folders of the bundles that ship with Edgeward, by name."""
+    models = Path(str(files("runtime") / "models"))
+    folders = sorted(models.iterdir()) if models.is_dir() else []
+    return {folder.name: folder for folder in folders if (folder / MANIFEST_FILE).exists()}
+
+
+def _unpacked(archive: Path, cache: Path) -> Path:
+    target = cache / sha256_of(archive)
+    if not target.exists():
+        cache.mkdir(parents=True, exist_ok=True)
+        # Unpacked beside its place and renamed: a folder that exists is whole.
+        with tempfile.TemporaryDirectory(dir=cache) as scratch:
+            fresh = Path(scratch) / "bundle"
+            fresh.mkdir()
+            _extract(archive, fresh)
+            try:
+                fresh.rename(target)
+            except OSError:
+                if not target.exists():  # otherwise another process was first, with the same bytes
+                    raise
+    return _bundle_folder(target, archive)
+
+
+def _extract(archive: Path, target: Path) -> None:
+    try:
+        with tarfile.open(archive) as tar:
+            _check_caps(archive, tar)
+            tar.extractall(target, filter="data")  # the filter keeps paths inside and refuses devices
+    except (tarfile.TarError, OSError, EOFError, zlib.error, lzma.LZMAError) as error:
+        raise BundleError(
+            f"{archive} is neither a model file ({', '.join(FORMAT_OF_SUFFIX)}) nor a whole tar of a bundle: {error}"
+        ) from error
+
+
+def _check_caps(archive: Path, tar: tarfile.TarFile) -> None:
+    """Reads header by header and stops at the first over a cap, so that a bomb is not unpacked just to be weighed."""
+    size = 0
+    for count, member in enumerate(tar, 1):
+        size += member.size
+        if count > MAX_ARCHIVE_MEMBERS or size > MAX_ARCHIVE_BYTES:
+            raise BundleError(
+                f"archive {archive} unpacks to at least {count} files and {size} bytes; "
+                f"at most {MAX_ARCHIVE_MEMBERS} files and {MAX_ARCHIVE_BYTES} bytes are unpacked"
+            )
+
+
+def _bundle_folder(target: Path, archive: Path) -> Path:
+    """The folder with the manifest: the archive's top, or its only folder."""
+    for folder in (target, *(child for child in sorted(target.iterdir()) if child.is_dir())):
+        if (folder / MANIFEST_FILE).exists():
+            return folder
+    raise BundleError(f"archive {archive} holds no {MANIFEST_FILE}, neither at its top nor one folder down")
