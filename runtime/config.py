@@ -39,7 +39,9 @@ class Loaded(Generic[S]):
 
     def describe(self) -> list[tuple[str, str, str]]:
         """(name, value, origin) of every field, in declared order; secrets show as stars."""
-        return [(name, str(getattr(self.settings, name)), self.origins[name]) for name in type(self.settings).model_fields]
+        return [
+            (name, str(getattr(self.settings, name)), self.origins[name]) for name in type(self.settings).model_fields
+        ]
 
 
 def home(environ: Mapping[str, str] | None = None) -> Path:
@@ -47,7 +49,7 @@ def home(environ: Mapping[str, str] | None = None) -> Path:
     chosen = (os.environ if environ is None else environ).get("EDGEWARD_HOME")
     if chosen:
         return Path(chosen).expanduser().absolute()
-    import platformdirs  # noqa: PLC0415  (only needed where the variable is not set)
+    import platformdirs
 
     return Path(platformdirs.user_data_dir("edgeward", appauthor=False))
 
@@ -79,7 +81,7 @@ def load_settings(
     try:
         settings = kind.model_validate(values)
     except ValidationError as error:
-        raise WrongUseError(_explain(error, origins)) from error
+        raise WrongUseError(_explain(error, origins, kind)) from error
     return Loaded(settings, origins)
 
 
@@ -102,10 +104,18 @@ def _read_toml(file: Path) -> dict[str, Any]:
         raise WrongUseError(f"settings file {file} cannot be read: {error}") from error
 
 
-def _explain(error: ValidationError, origins: Mapping[str, str]) -> str:
+def _explain(error: ValidationError, origins: Mapping[str, str], kind: type[SettingsModel]) -> str:
     lines = []
     for problem in error.errors():
         path = [str(part) for part in problem["loc"]]
         origin = origins.get(path[0], "settings") if path else "settings"
-        lines.append(f"{'.'.join(path) or 'settings'} ({origin}): {problem['msg']}; got {problem.get('input')!r}")
+        line = f"{'.'.join(path) or 'settings'} ({origin}): {problem['msg']}"
+        # What concerns all settings has all of them as its input, secrets too.
+        if path and not _is_secret(kind, path[0]):
+            line += f"; got {problem.get('input')!r}"
+        lines.append(line)
     return "; ".join(lines)
+
+
+def _is_secret(kind: type[SettingsModel], field: str) -> bool:
+    return field in kind.model_fields and "Secret" in str(kind.model_fields[field].annotation)

@@ -81,7 +81,7 @@ class ExecutionError(ModelError):
 
 
 class MachineError(EdgewardError):
-    """This machine, as it is now, cannot do it."""
+    """Something that this machine, as it is now, cannot do."""
 
 
 class BackendUnavailableError(MachineError):

@@ -48,13 +48,16 @@ MAX_DIMENSIONS = 64
 def dtype_of(datatype: str) -> np.dtype[Any]:
     """The numpy dtype of a protocol datatype such as "FP32"; `InvalidInputError` for an unknown one."""
     if datatype == "BF16":
-        from ml_dtypes import bfloat16  # noqa: PLC0415  (numpy has none; ml_dtypes comes with onnx)
+        from ml_dtypes import bfloat16
 
-        return np.dtype(bfloat16)
+        brain: np.dtype[Any] = np.dtype(bfloat16)
+        return brain
     try:
         return np.dtype(_NUMPY_OF[datatype])
     except KeyError:
-        raise InvalidInputError(f"unknown datatype {datatype!r}; expected one of {', '.join(sorted(DATATYPES))}") from None
+        raise InvalidInputError(
+            f"unknown datatype {datatype!r}; expected one of {', '.join(sorted(DATATYPES))}"
+        ) from None
 
 
 def datatype_of(dtype: np.dtype[Any]) -> str:
@@ -66,7 +69,9 @@ def datatype_of(dtype: np.dtype[Any]) -> str:
         return "BYTES"
     if dtype.name == "bfloat16":
         return "BF16"
-    raise InvalidInputError(f"numpy dtype {dtype} has no datatype in the protocol; cast it to one of {', '.join(sorted(DATATYPES))}")
+    raise InvalidInputError(
+        f"numpy dtype {dtype} has no datatype in the protocol; cast it to one of {', '.join(sorted(DATATYPES))}"
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,7 +114,9 @@ def count_elements(shape: Sequence[int]) -> int:
     is_empty = False
     for size in shape:
         if size < 0:
-            raise InvalidInputError(f"shape {list(shape)} has the negative dimension {size}; a request gives every dimension")
+            raise InvalidInputError(
+                f"shape {list(shape)} has the negative dimension {size}; a request gives every dimension"
+            )
         if size == 0:
             is_empty = True  # goes on: numpy refuses an overflow beside the 0 too
             continue
@@ -149,7 +156,9 @@ def check_inputs(model: str, specs: Sequence[TensorSpec], inputs: Mapping[str, A
     return 1 if rows == -1 else rows
 
 
-def _missing_input(model: str, specs: Sequence[TensorSpec], inputs: Mapping[str, Array], spec: TensorSpec) -> InvalidInputError:
+def _missing_input(
+    model: str, specs: Sequence[TensorSpec], inputs: Mapping[str, Array], spec: TensorSpec
+) -> InvalidInputError:
     given = ", ".join(repr(name) for name in inputs) or "none"
     wants = ", ".join(f"{s.name!r} {s}" for s in specs)
     return InvalidInputError(f"input {spec.name!r} is missing; given: {given}; model {model!r} wants {wants}")
@@ -158,7 +167,9 @@ def _missing_input(model: str, specs: Sequence[TensorSpec], inputs: Mapping[str,
 def _extra_input(model: str, specs: Sequence[TensorSpec], inputs: Mapping[str, Array]) -> InvalidInputError:
     known = {spec.name for spec in specs}
     extra = ", ".join(repr(name) for name in inputs if name not in known)
-    return InvalidInputError(f"unknown input {extra}; model {model!r} wants {', '.join(f'{s.name!r} {s}' for s in specs)}")
+    return InvalidInputError(
+        f"unknown input {extra}; model {model!r} wants {', '.join(f'{s.name!r} {s}' for s in specs)}"
+    )
 
 
 def _misfit(model: str, spec: TensorSpec, value: Array) -> InvalidInputError:
@@ -200,11 +211,23 @@ def from_raw(name: str, datatype: str, shape: Sequence[int], raw: bytes | memory
 
 
 def as_bytes_tensor(value: Array) -> Array:
-    """An object array of `bytes`, from an array of strings, bytes or objects of either (strings become UTF-8)."""
-    flat = [item.encode() if isinstance(item, str) else bytes(item) for item in value.reshape(-1).tolist()]
+    """An object array of `bytes`, from an array of strings, bytes or objects of either (strings become UTF-8).
+
+    `InvalidInputError` for any other object: `bytes(5)` would be five zeros.
+    """
+    flat = [item if type(item) is bytes else _as_bytes(item) for item in value.reshape(-1).tolist()]
     result = np.empty(len(flat), dtype=np.object_)
     result[:] = flat
     return result.reshape(value.shape)
+
+
+def _as_bytes(item: object) -> bytes:
+    match item:
+        case str():
+            return item.encode("utf-8", "surrogatepass")
+        case bytes() | bytearray() | memoryview():
+            return bytes(item)
+    raise InvalidInputError(f"a BYTES tensor holds a {type(item).__name__} ({item!r:.80}); expected bytes or str")
 
 
 def _pack_bytes(value: Array) -> bytes:
@@ -220,18 +243,26 @@ def _unpack_bytes(name: str, count: int, raw: bytes | memoryview) -> Array:
     view = memoryview(raw)
     # Every element takes four bytes at least: checked before anything of that size is allocated.
     if count * 4 > len(view):
-        raise InvalidInputError(f"tensor {name!r} holds {count} BYTES elements, which take at least {count * 4} bytes; got {len(view)}")
+        raise InvalidInputError(
+            f"tensor {name!r} holds {count} BYTES elements, which take at least {count * 4} bytes; got {len(view)}"
+        )
     items = np.empty(count, dtype=np.object_)
     at = 0
     for i in range(count):
         if at + 4 > len(view):
-            raise InvalidInputError(f"tensor {name!r} ends after {i} of {count} BYTES elements; each starts with a 4-byte length")
+            raise InvalidInputError(
+                f"tensor {name!r} ends after {i} of {count} BYTES elements; each starts with a 4-byte length"
+            )
         (size,) = struct.unpack_from("<I", view, at)
         at += 4
         if at + size > len(view):
-            raise InvalidInputError(f"element {i} of tensor {name!r} claims {size} bytes, but only {len(view) - at} are left")
+            raise InvalidInputError(
+                f"element {i} of tensor {name!r} claims {size} bytes, but only {len(view) - at} are left"
+            )
         items[i] = bytes(view[at : at + size])
         at += size
     if at != len(view):
-        raise InvalidInputError(f"tensor {name!r} has {len(view) - at} bytes left over after its {count} BYTES elements")
+        raise InvalidInputError(
+            f"tensor {name!r} has {len(view) - at} bytes left over after its {count} BYTES elements"
+        )
     return items

@@ -84,7 +84,13 @@ def cut(queue: Iterable[Waiting], now: float, policy: BatchPolicy, cost_s: Calla
 
 
 def _why_now(
-    head: Waiting, rows: int, is_full: bool, soonest: float | None, now: float, policy: BatchPolicy, cost_s: Callable[[int], float]
+    head: Waiting,
+    rows: int,
+    is_full: bool,
+    soonest: float | None,
+    now: float,
+    policy: BatchPolicy,
+    cost_s: Callable[[int], float],
 ) -> str | None:
     """Why the batch runs at `now`; None when it may gain from waiting."""
     if is_full:
@@ -100,7 +106,9 @@ def _why_now(
     return None
 
 
-def _latest_start(head: Waiting, rows: int, soonest: float | None, policy: BatchPolicy, cost_s: Callable[[int], float]) -> float:
+def _latest_start(
+    head: Waiting, rows: int, soonest: float | None, policy: BatchPolicy, cost_s: Callable[[int], float]
+) -> float:
     """When the batch has to start at the latest: its delay is over, or a deadline is two executions away (one for safety)."""
     delay_over = head.arrived + policy.max_delay_s
     return delay_over if soonest is None else min(delay_over, soonest - 2 * cost_s(rows))

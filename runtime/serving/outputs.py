@@ -16,10 +16,14 @@ def check_requested(model: str, specs: Sequence[TensorSpec], requested: Sequence
     names = [spec.name for spec in specs]
     for output in requested:
         if output.name not in names:
-            raise InvalidInputError(f"unknown output {output.name!r}; model {model!r} has {', '.join(map(repr, names))}")
+            raise InvalidInputError(
+                f"unknown output {output.name!r}; model {model!r} has {', '.join(map(repr, names))}"
+            )
         count = output.parameters.get("classification", 0)
         if isinstance(count, bool) or not isinstance(count, int) or count < 0:
-            raise InvalidInputError(f"parameter 'classification' of output {output.name!r} is {count!r}; expected how many classes, 1 or more")
+            raise InvalidInputError(
+                f"parameter 'classification' of output {output.name!r} is {count!r}; expected how many classes, 1 or more"
+            )
 
 
 def select_outputs(
@@ -37,12 +41,15 @@ def select_outputs(
 
 
 def classify(scores: Array, count: int, class_names: Sequence[str] | None) -> Array:
-    """The `count` best classes of scores [row, class] as BYTES "value:index[:name]", best first (Triton's classification extension).
+    """The `count` best classes of scores [row, class], best first, as BYTES "value:index[:name]".
 
-    A tensor of one dimension is one row without a batch. Ties keep the lower class first.
+    This is Triton's classification extension. A tensor of one dimension is one row without a batch; of equal scores the
+    lower class comes first.
     """
     if scores.dtype == np.object_:
-        raise InvalidInputError("a BYTES output cannot be classified; ask for it without the parameter 'classification'")
+        raise InvalidInputError(
+            "a BYTES output cannot be classified; ask for it without the parameter 'classification'"
+        )
     flat = scores.reshape(len(scores), -1) if scores.ndim > 1 else scores.reshape(1, -1)
     count = min(count, flat.shape[1])
     best = np.argsort(-flat.astype(np.float64), axis=1, kind="stable")[:, :count]

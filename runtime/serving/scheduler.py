@@ -69,22 +69,24 @@ class _Item:
 
 
 class Scheduler:
-    """Runs requests of one model version in batches; `predict` is the model's blocking call, safe from any thread."""
+    """Runs requests of one model version in batches.
+
+    `predict` is the model's blocking call, safe from any thread; `cost_s(rows)` its measured seconds.
+    """
 
     def __init__(
         self,
         name: str,
         predict: Predict,
-        cost_s: Callable[[int], float] | None,
+        cost_s: Callable[[int], float],
         policy: BatchPolicy,
         executor: Executor,
-        limits: QueueLimits = QueueLimits(),  # noqa: B008  (frozen)
+        limits: QueueLimits = QueueLimits(),
     ) -> None:
         self.statistics = Statistics()
         self._name = name
         self._predict = predict
-        self._is_cost_known = cost_s is not None
-        self._cost_s = cost_s or (lambda rows: 0.0)
+        self._cost_s = cost_s
         self._policy = policy
         self._executor = executor
         self._limits = limits
@@ -100,10 +102,8 @@ class Scheduler:
         self._idle = asyncio.Event()
         self._idle.set()
 
-    def wait_s(self, rows: int) -> float | None:
-        """Predicted seconds until a request of `rows` rows that arrives now is answered; None when the model was never measured."""
-        if not self._is_cost_known:
-            return None
+    def wait_s(self, rows: int) -> float:
+        """Predicted seconds until a request of `rows` rows that arrives now is answered: what runs, what waits, and itself."""
         now = time.monotonic()
         busy = max((until - now for until in self._running_until), default=0.0)
         return max(busy, 0.0) + self._backlog_s() + self._cost_s(rows)
@@ -119,7 +119,11 @@ class Scheduler:
         self._admit(rows, size_bytes, deadline)
         self._arrivals += 1
         item = _Item(
-            inputs, Waiting(key, rows, time.monotonic(), deadline), size_bytes, (priority, self._arrivals), self._loop.create_future()
+            inputs,
+            Waiting(key, rows, time.monotonic(), deadline),
+            size_bytes,
+            (priority, self._arrivals),
+            self._loop.create_future(),
         )
         if self._queue and priority < self._queue[-1].order[0]:
             insort(self._queue, item, key=lambda queued: queued.order)
@@ -157,13 +161,18 @@ class Scheduler:
             left = deadline - time.monotonic()
             if left <= 0:
                 self.statistics.expired += 1
-                raise DeadlineExceededError(f"the deadline passed {-left * 1000:.1f} ms before model {self._name!r} got the request; allow more time")
+                raise DeadlineExceededError(
+                    f"the deadline passed {-left * 1000:.1f} ms before model {self._name!r} got the request; allow more time"
+                )
             needed = self.wait_s(rows)
-            if needed is not None and needed > left:
+            if needed > left:
                 full = f"an answer would take about {needed * 1000:.1f} ms, the deadline leaves {left * 1000:.1f} ms"
         if full is not None:
             self.statistics.rejected += 1
-            raise OverloadedError(f"model {self._name!r} cannot take the request: {full}; retry later or elsewhere", max(self._backlog_s(), 0.05))
+            raise OverloadedError(
+                f"model {self._name!r} cannot take the request: {full}; retry later or elsewhere",
+                max(self._backlog_s(), 0.05),
+            )
 
     def _flush_soon(self) -> None:
         if not self._is_flush_due:
@@ -214,7 +223,9 @@ class Scheduler:
             self.statistics.expired += 1
             waited_ms = (time.monotonic() - item.waiting.arrived) * 1000
             item.future.set_exception(
-                DeadlineExceededError(f"model {self._name!r} could not answer within the deadline; the request waited {waited_ms:.1f} ms")
+                DeadlineExceededError(
+                    f"model {self._name!r} could not answer within the deadline; the request waited {waited_ms:.1f} ms"
+                )
             )
             self._withdraw()
 
@@ -226,7 +237,7 @@ class Scheduler:
         for item in items:
             self.statistics.queue_ns += int((now - item.waiting.arrived) * 1e9)
         cost_s = self._cost_s(sum(item.waiting.rows for item in items))
-        if self._is_cost_known and cost_s <= INLINE_LIMIT_S:
+        if cost_s <= INLINE_LIMIT_S:
             self._finish(items, *self._execute(items))
             return
         until = now + cost_s
@@ -255,12 +266,18 @@ class Scheduler:
         try:
             outputs = self._predict(join([item.inputs for item in items]))
         except ExecutionError as error:
-            log.warning("model %s: a batch of %d requests failed (%s); running them one by one", self._name, len(items), error)
+            log.warning(
+                "model %s: a batch of %d requests failed (%s); running them one by one", self._name, len(items), error
+            )
             return None
         answers = split(outputs, [item.waiting.rows for item in items])
         if answers is None:
             shapes = {name: list(value.shape) for name, value in outputs.items()}
-            log.warning("model %s: outputs %s do not keep the batch's rows apart; requests run one by one from now on", self._name, shapes)
+            log.warning(
+                "model %s: outputs %s do not keep the batch's rows apart; requests run one by one from now on",
+                self._name,
+                shapes,
+            )
             self._policy = BatchPolicy()
         return list(answers) if answers is not None else None
 
@@ -294,7 +311,9 @@ class Scheduler:
         if isinstance(error, EdgewardError):
             return error
         log.error("model %s failed in an unforeseen way", self._name, exc_info=error)
-        wrapped = ExecutionError(f"model {self._name!r} failed: {type(error).__name__}; the server's log has the details")
+        wrapped = ExecutionError(
+            f"model {self._name!r} failed: {type(error).__name__}; the server's log has the details"
+        )
         wrapped.__cause__ = error
         return wrapped
 

@@ -44,3 +44,6 @@ class InferenceService(Protocol):
 
     async def unload(self, name: str) -> None:
         """Unloads every version of a model once their requests in flight are answered."""
+
+    async def drain(self) -> None:
+        """Takes no new requests, so `is_ready` is False from now on, and returns once the accepted ones are answered."""

@@ -20,7 +20,9 @@ class Demo(SettingsModel):
 def test_flags_beat_the_environment_which_beats_the_file_which_beats_defaults(tmp_path: Path) -> None:
     file = tmp_path / "demo.toml"
     file.write_text('host = "0.0.0.0"\ngrpc_port = 1\n')
-    loaded = load_settings(Demo, file, {"grpc_port": 3, "host": None}, {"EDGEWARD_GRPC_PORT": "2", "EDGEWARD_API_KEY": "sesame"})
+    loaded = load_settings(
+        Demo, file, {"grpc_port": 3, "host": None}, {"EDGEWARD_GRPC_PORT": "2", "EDGEWARD_API_KEY": "sesame"}
+    )
     assert loaded.settings == Demo(host="0.0.0.0", grpc_port=3, api_key=SecretStr("sesame"))
     assert loaded.origins == {"host": f"file {file}", "grpc_port": "flag", "api_key": "variable EDGEWARD_API_KEY"}
     assert "sesame" not in str(loaded.describe())

@@ -116,7 +116,10 @@ def test_absurd_shapes_are_refused_before_anything_is_allocated() -> None:
 def test_inputs_that_fit_give_their_rows() -> None:
     other = TensorSpec("other", "INT64", (-1,))
     assert check_inputs("m", [IMAGE], {"image": np.zeros((5, 3, 4), np.float32)}) == 5
-    assert check_inputs("m", [IMAGE, other], {"image": np.zeros((2, 3, 4), np.float32), "other": np.zeros(2, np.int64)}) == 2
+    assert (
+        check_inputs("m", [IMAGE, other], {"image": np.zeros((2, 3, 4), np.float32), "other": np.zeros(2, np.int64)})
+        == 2
+    )
     assert check_inputs("m", [TensorSpec("x", "FP32", (4,))], {"x": np.zeros(4, np.float32)}) == 1
 
 
@@ -125,7 +128,10 @@ def test_inputs_that_fit_give_their_rows() -> None:
     [
         ({}, r"input 'image' is missing; given: none; model 'm' wants 'image' FP32 \[batch, 3, 4\]"),
         ({"img": np.zeros((1, 3, 4), np.float32)}, "input 'image' is missing; given: 'img'"),
-        ({"image": np.zeros((1, 3, 4), np.float64)}, r"'image' is FP64 \[1, 3, 4\]; model 'm' wants FP32 \[batch, 3, 4\]"),
+        (
+            {"image": np.zeros((1, 3, 4), np.float64)},
+            r"'image' is FP64 \[1, 3, 4\]; model 'm' wants FP32 \[batch, 3, 4\]",
+        ),
         ({"image": np.zeros((1, 4, 3), np.float32)}, r"\[1, 4, 3\]; model 'm' wants FP32 \[batch, 3, 4\]"),
         ({"image": np.zeros((3, 4), np.float32)}, r"\[3, 4\]; model"),
         ({"image": np.zeros((1, 3, 4), np.float32), "more": np.zeros(1)}, "unknown input 'more'"),

@@ -83,7 +83,12 @@ queues = st.lists(
     ),
     max_size=30,
 )
-policies = st.builds(BatchPolicy, max_rows=st.integers(1, 12), max_delay_s=st.sampled_from([0.0, 0.5, 5.0]), preferred_rows=st.just((4, 8)))
+policies = st.builds(
+    BatchPolicy,
+    max_rows=st.integers(1, 12),
+    max_delay_s=st.sampled_from([0.0, 0.5, 5.0]),
+    preferred_rows=st.just((4, 8)),
+)
 
 
 @given(queue=queues, policy=policies, now=st.floats(1, 2))

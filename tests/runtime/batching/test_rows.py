@@ -12,7 +12,9 @@ from runtime.tensors import TensorSpec
 
 @given(st.lists(st.integers(0, 5), min_size=1, max_size=8))
 def test_split_undoes_join(rows: list[int]) -> None:
-    requests = [{"x": np.full((count, 3), i, np.float32), "y": np.full((count,), i, np.int64)} for i, count in enumerate(rows)]
+    requests = [
+        {"x": np.full((count, 3), i, np.float32), "y": np.full((count,), i, np.int64)} for i, count in enumerate(rows)
+    ]
     answers = split(join(requests), rows)
     assert answers is not None
     for request, answer in zip(requests, answers, strict=True):
