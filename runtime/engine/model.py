@@ -26,7 +26,7 @@ class Model:
     """Answers `predict` until it is closed. Made by `Engine.load` or `edgeward.load`.
 
     >>> with edgeward.load("digits") as model:
-    ...     scores = model.predict(image)["scores"]
+    ...     probabilities = model.predict(image)["probabilities"]
     """
 
     def __init__(self, bundle: Bundle, choice: Choice) -> None:
