@@ -186,7 +186,7 @@ def to_raw(value: Array) -> bytes | memoryview:
         return _pack_bytes(value)
     if value.dtype.byteorder == ">":
         value = value.astype(value.dtype.newbyteorder("<"))
-    if value.dtype.name == "bfloat16":
+    if value.dtype.kind == "V" and value.dtype.name == "bfloat16":  # kind first: numpy makes the name anew each time
         value = value.view(np.uint16)
     if value.size == 0:
         return b""

@@ -1,0 +1,1 @@
+"""The cloud gateway: the runtime's data plane behind API keys and limits, for edge agents and any other OIP client."""

@@ -1,0 +1,129 @@
+"""`edgeward gateway run|status|keys`: starts a gateway, asks a running one how it is, and keeps its API keys."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+if TYPE_CHECKING:
+    from cloud_gateway.auth import KeyStore
+
+app = typer.Typer(help="Serves models to edge agents and to any other OIP client.", no_args_is_help=True)
+keys = typer.Typer(help="Makes, lists and revokes the API keys of the gateway on this machine.", no_args_is_help=True)
+app.add_typer(keys, name="keys")
+
+Host = Annotated[str | None, typer.Option("--host", help="Address to listen on (127.0.0.1).")]
+HttpPort = Annotated[int | None, typer.Option("--http-port", help="Port of REST (8000); 0: any free one.")]
+Config = Annotated[Path | None, typer.Option("--config", metavar="FILE", help="Settings as TOML; flags outrank it.")]
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON for a program.")]
+
+
+@app.command(epilog="Example: edgeward gateway run digits --grpc-port 9001 --http-port 9000")
+def run(
+    models: Annotated[
+        list[str] | None,
+        typer.Argument(metavar="MODEL...", help="Names that ship (digits), folders, tars, or model files."),
+    ] = None,
+    key_file: Annotated[
+        Path | None,
+        typer.Option("--api-key-file", metavar="FILE", help="API keys, one a line, beside those of `gateway keys`."),
+    ] = None,
+    host: Host = None,
+    grpc_port: Annotated[int | None, typer.Option("--grpc-port", help="Port of gRPC (8001); 0: any free one.")] = None,
+    http_port: HttpPort = None,
+    config: Config = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one line of JSON once it listens.")] = False,
+) -> None:
+    """Serves each MODEL by the Open Inference Protocol v2 until Ctrl-C; with keys made, only to who sends one."""
+    from cloud_gateway.gateway import NAME
+    from cloud_gateway.gateway import run as run_gateway
+    from cloud_gateway.settings import GatewaySettings
+    from runtime.cli.program import announce, narrate, show_settings
+    from runtime.config import load_settings
+
+    flags = {
+        "models": models or None,
+        "api_key_file": key_file,
+        "host": host,
+        "grpc_port": grpc_port,
+        "http_port": http_port,
+    }
+    loaded = load_settings(GatewaySettings, config, flags)
+    show_settings(loaded)
+    run_gateway(
+        loaded.settings,
+        on_started=lambda at, engine: announce(NAME, engine, at, as_json=as_json),
+        progress=narrate,
+    )
+
+
+@app.command(epilog="Example: edgeward gateway status --http-port 9000 --json")
+def status(
+    key_file: Annotated[
+        Path | None,
+        typer.Option("--api-key-file", metavar="FILE", help="File whose first key to show, where one is wanted."),
+    ] = None,
+    host: Host = None,
+    http_port: HttpPort = None,
+    config: Config = None,
+    as_json: AsJson = False,
+) -> None:
+    """Asks the gateway of this machine which models run on what and why, and whether it wants a key."""
+    from cloud_gateway.auth import read_chosen_keys
+    from cloud_gateway.gateway import STATUS_PATH
+    from cloud_gateway.settings import GatewaySettings
+    from runtime.cli.console import facts, standard
+    from runtime.cli.program import show_models
+    from runtime.client.document import fetch_document
+    from runtime.config import load_settings
+    from runtime.serving.sockets import Endpoint
+
+    flags = {"host": host, "http_port": http_port, "api_key_file": key_file}
+    settings = load_settings(GatewaySettings, config, flags).settings
+    key = None if settings.api_key_file is None else read_chosen_keys(settings.api_key_file)[0]
+    told = fetch_document(str(Endpoint(settings.host, settings.http_port)), STATUS_PATH, api_key=key)
+    if as_json:
+        print(json.dumps(told, indent=2))
+        return
+    console = standard()
+    console.print(show_models(told["models"]))
+    wants = "yes" if told["wants_key"] else "no: whoever reaches it may use it"
+    console.print(facts([("up for", f"{told['uptime_s']:.0f} s"), ("wants an API key", wants)]))
+
+
+@keys.command(epilog="Example: edgeward gateway keys create laptop-7")
+def create(name: Annotated[str, typer.Argument(metavar="NAME", help="Who is to use it.")]) -> None:
+    """Makes a key and prints it, this once: only its hash is kept."""
+    store = _store()
+    is_first = not store.exists()
+    print(store.create(name))
+    if is_first:
+        typer.echo("This is the first key: a gateway that already runs wants keys once it is restarted.", err=True)
+
+
+@keys.command(name="list", epilog="Example: edgeward gateway keys list")
+def list_keys(as_json: AsJson = False) -> None:
+    """Lists the keys by name and age; the keys themselves are nowhere."""
+    known = _store().list()
+    if as_json:
+        print(json.dumps([{"name": key.name, "created": key.created.isoformat()} for key in known], indent=2))
+        return
+    from runtime.cli.console import facts, standard
+
+    standard().print(facts((key.name, key.created.isoformat()) for key in known) if known else "no keys")
+
+
+@keys.command(epilog="Example: edgeward gateway keys revoke laptop-7")
+def revoke(name: Annotated[str, typer.Argument(metavar="NAME", help="Whose key ends.")]) -> None:
+    """Ends a key; a running gateway refuses it within a second."""
+    _store().revoke(name)
+
+
+def _store() -> KeyStore:
+    from cloud_gateway.auth import KeyStore
+    from runtime import config
+
+    return KeyStore.under(config.home())

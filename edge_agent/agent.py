@@ -1,0 +1,101 @@
+"""The agent put together: engine, local service, gateway, routing; served until a signal, then taken down in order."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from importlib.metadata import version
+
+from edge_agent.drill import Drill
+from edge_agent.service import AgentService
+from edge_agent.settings import AgentSettings
+from edge_agent.upstream import Gateway
+from runtime.client.address import bearer
+from runtime.engine.engine import Engine, EngineSettings
+from runtime.selection.measure import Progress
+from runtime.selection.settings import SelectionSettings
+from runtime.serving.local_service import LocalService
+from runtime.serving.program import describe_models, load_models
+from runtime.serving.server import Listening, serve
+from runtime.serving.server import run as run_loop
+
+log = logging.getLogger(__name__)
+
+NAME = "edgeward-agent"
+STATUS_PATH = "/edgeward/status"
+
+
+def run(
+    settings: AgentSettings,
+    on_started: Callable[[Listening, Engine], None],
+    progress: Progress | None = None,
+) -> None:
+    """Loads the models, serves until SIGTERM or SIGINT, and takes everything down."""
+    settings.require_an_arm()
+    engine = Engine(EngineSettings(selection=SelectionSettings(objective=settings.objective)), progress=progress)
+    try:
+        load_models(engine, settings.models, may_lack=settings.gateway is not None)
+        run_loop(serve_agent(settings, engine, lambda listening: on_started(listening, engine)))
+    finally:
+        engine.close()
+
+
+async def serve_agent(
+    settings: AgentSettings,
+    engine: Engine,
+    on_started: Callable[[Listening], None] | None = None,
+    stop: asyncio.Event | None = None,
+) -> None:
+    """Serves what `engine` holds until SIGTERM, SIGINT or `stop`; the engine stays the caller's to close."""
+    gateway = connect(settings)
+    drill = None if settings.drill_file is None else Drill(settings.drill_file)
+    if drill is not None:
+        log.warning(
+            "failure drill: while %s exists, every local run fails; run without drill_file to end this", drill.file
+        )
+    local = LocalService(engine, name=NAME, version=version("edgeward"))
+    service = AgentService(local, gateway, settings.policy, settings.default_deadline_s, drill)
+    started = time.monotonic()
+
+    async def status() -> Mapping[str, object]:
+        return {
+            "program": NAME,
+            "version": version("edgeward"),
+            "uptime_s": round(time.monotonic() - started, 1),
+            "policy": settings.policy,
+            "drill_file": None if drill is None else str(drill.file),
+            "models": describe_models(engine),
+            "gateway": None if gateway is None else await gateway.describe(),
+            "requests": service.counts.describe(),
+        }
+
+    watch = None if gateway is None else asyncio.create_task(gateway.watch())
+    try:
+        await serve(service, settings, on_started=on_started, documents={STATUS_PATH: status}, stop=stop)
+    finally:
+        if watch is not None:
+            watch.cancel()
+            with suppress(asyncio.CancelledError):
+                await watch
+        if gateway is not None:
+            await gateway.close()
+        local.close()
+
+
+def connect(settings: AgentSettings) -> Gateway | None:
+    """The gateway that the settings name; nothing is sent yet."""
+    if settings.gateway is None:
+        return None
+    key = settings.read_api_key()
+    gateway = Gateway(settings.gateway, key)
+    if key is not None:
+        bearer(key)  # a key that cannot stand in a header shows now, not at the first fallback
+        if not gateway.address.is_local:
+            log.warning(
+                "the API key travels to gateway %s without encryption; use a tunnel or a trusted network",
+                gateway.address,
+            )
+    return gateway

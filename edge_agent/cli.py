@@ -1,0 +1,120 @@
+"""`edgeward agent run|status`: starts an edge agent, and asks a running one how it is."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from edge_agent.routing import Policy
+
+app = typer.Typer(help="Predicts on this device, and lets the cloud answer when it must.", no_args_is_help=True)
+
+Host = Annotated[str | None, typer.Option("--host", help="Address to listen on (127.0.0.1).")]
+HttpPort = Annotated[int | None, typer.Option("--http-port", help="Port of REST (8000); 0: any free one.")]
+Config = Annotated[Path | None, typer.Option("--config", metavar="FILE", help="Settings as TOML; flags outrank it.")]
+
+
+@app.command(epilog="Example: edgeward agent run digits ./model.onnx --gateway 127.0.0.1:9001")
+def run(
+    models: Annotated[
+        list[str] | None,
+        typer.Argument(metavar="MODEL...", help="Names that ship (digits), folders, tars, or model files."),
+    ] = None,
+    gateway: Annotated[
+        str | None, typer.Option("--gateway", metavar="HOST:PORT", help="gRPC address of the gateway; none: no cloud.")
+    ] = None,
+    key_file: Annotated[
+        Path | None,
+        typer.Option("--gateway-api-key-file", metavar="FILE", help="File with the API key for the gateway."),
+    ] = None,
+    policy: Annotated[Policy | None, typer.Option("--policy", help="Who answers first (edge_first).")] = None,
+    deadline_s: Annotated[
+        float | None,
+        typer.Option("--default-deadline", metavar="SECONDS", help="For requests that come without a deadline (10)."),
+    ] = None,
+    drill_file: Annotated[
+        Path | None,
+        typer.Option(
+            "--drill-file", metavar="FILE", help="While FILE exists every local run fails: practise the fallback."
+        ),
+    ] = None,
+    host: Host = None,
+    grpc_port: Annotated[int | None, typer.Option("--grpc-port", help="Port of gRPC (8001); 0: any free one.")] = None,
+    http_port: HttpPort = None,
+    config: Config = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one line of JSON once it listens.")] = False,
+) -> None:
+    """Serves each MODEL by the Open Inference Protocol v2 until Ctrl-C; the gateway answers where this device cannot."""
+    from edge_agent.agent import NAME
+    from edge_agent.agent import run as run_agent
+    from edge_agent.settings import AgentSettings
+    from runtime.cli.program import announce, narrate, show_settings
+    from runtime.config import load_settings
+
+    flags = {
+        "models": models or None,
+        "gateway": gateway,
+        "gateway_api_key_file": key_file,
+        "policy": policy,
+        "default_deadline_s": deadline_s,
+        "drill_file": drill_file,
+        "host": host,
+        "grpc_port": grpc_port,
+        "http_port": http_port,
+    }
+    loaded = load_settings(AgentSettings, config, flags)
+    show_settings(loaded)
+    run_agent(
+        loaded.settings,
+        on_started=lambda at, engine: announce(NAME, engine, at, as_json=as_json),
+        progress=narrate,
+    )
+
+
+@app.command(epilog="Example: edgeward agent status --http-port 8000 --json")
+def status(
+    host: Host = None,
+    http_port: HttpPort = None,
+    config: Config = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON for a program.")] = False,
+) -> None:
+    """Asks the agent of this machine which models run on what and why, how its gateway is, and who answered."""
+    from edge_agent.agent import STATUS_PATH
+    from edge_agent.settings import AgentSettings
+    from runtime.cli.console import facts, standard
+    from runtime.cli.program import show_models
+    from runtime.client.document import fetch_document
+    from runtime.config import load_settings
+    from runtime.serving.sockets import Endpoint
+
+    settings = load_settings(AgentSettings, config, {"host": host, "http_port": http_port}).settings
+    told = fetch_document(str(Endpoint(settings.host, settings.http_port)), STATUS_PATH)
+    if as_json:
+        print(json.dumps(told, indent=2))
+        return
+    console = standard()
+    console.print(show_models(told["models"]))
+    console.print(facts(_facts(told)))
+
+
+def _facts(told: Mapping[str, Any]) -> list[tuple[str, str]]:
+    lines = [("policy", told["policy"]), ("up for", f"{told['uptime_s']:.0f} s")]
+    if told["drill_file"] is not None:
+        lines.append(("drill", f"every local run fails while {told['drill_file']} exists"))
+    gateway = told["gateway"]
+    if gateway is None:
+        lines.append(("gateway", "none: this device answers alone"))
+    else:
+        reachable = "reachable" if gateway["is_reachable"] else f"not reachable ({gateway['last_error']})"
+        lines.append(("gateway", f"{gateway['address']} {reachable}, breaker {gateway['breaker']}"))
+        if gateway["recent_answers"]:
+            times = f"p50 {gateway['p50_ms']:g} ms, p95 {gateway['p95_ms']:g} ms"
+            lines.append(("its answers lately", f"{gateway['recent_answers']}: {times}"))
+    for who, counts in told["requests"].items():
+        words = ", ".join(f"{why} {count}" for why, count in counts.items())
+        lines.append((f"requests: {who}", words or "none"))
+    return lines

@@ -1,0 +1,51 @@
+"""How long the cloud's answers take, lately: quantiles over a sliding window. Pure; `now` is passed in."""
+
+from __future__ import annotations
+
+import math
+from collections import deque
+from typing import Final
+
+# The cost of keeping the window sorted grows with it; 128 answers give a p95 that rests on six slower ones.
+DEFAULT_SIZE: Final = 128
+# Older answers say little about the link now. They must also be forgotten, or a cloud once predicted as too slow would
+# never be asked again and so never be measured again.
+DEFAULT_MAX_AGE_S: Final = 10.0
+
+
+class LatencyWindow:
+    """The last `size` latencies that are younger than `max_age_s`; used from one thread."""
+
+    def __init__(self, size: int = DEFAULT_SIZE, max_age_s: float = DEFAULT_MAX_AGE_S) -> None:
+        self._max_age_s = max_age_s
+        self._entries: deque[tuple[float, float]] = deque(maxlen=size)
+        self._sorted: list[float] | None = None
+
+    def add(self, latency_s: float, now: float) -> None:
+        """Takes one answer's latency; for a timeout, the time waited: it would have been at least that."""
+        self._entries.append((now, latency_s))
+        self._sorted = None
+
+    def clear(self) -> None:
+        """Forgets everything: the link is another than it was."""
+        self._entries.clear()
+        self._sorted = None
+
+    def count(self, now: float) -> int:
+        """How many latencies the quantiles rest on."""
+        self._forget(now)
+        return len(self._entries)
+
+    def quantile(self, q: float, now: float) -> float | None:
+        """The latency in seconds that a share of `q` (0..1] stays within (nearest rank); None when there is none."""
+        self._forget(now)
+        if not self._entries:
+            return None
+        if self._sorted is None:
+            self._sorted = sorted(latency_s for _, latency_s in self._entries)
+        return self._sorted[max(math.ceil(q * len(self._sorted)), 1) - 1]
+
+    def _forget(self, now: float) -> None:
+        while self._entries and now - self._entries[0][0] > self._max_age_s:
+            self._entries.popleft()
+            self._sorted = None

@@ -1,0 +1,277 @@
+"""Which arm answers a request, edge or cloud, in which order, until when, and why.
+
+Pure: states and `now` in, a decision with its reasons out. `service.py` carries it out, and `states.py` says what is
+known of both arms. A request that must stay on this machine never gets a cloud step, whatever else is asked for.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Final
+
+from edge_agent.states import CloudState, LocalState
+from runtime.errors import (
+    CallerError,
+    CancelledError,
+    DeadlineExceededError,
+    EdgewardError,
+    InvalidInputError,
+    ModelNotFoundError,
+    OverloadedError,
+    PayloadTooLargeError,
+    PeerUnreachableError,
+    UnsupportedError,
+)
+from runtime.wire.values import Privacy, Route, ServedBy
+
+# The share of the time left that is kept for the second arm while its own time is unknown: the first arm keeps most of
+# it, and a hanging first arm still leaves the second one 2.5 s of the default 10 s.
+FALLBACK_SHARE: Final = 0.25
+# A predicted time is about a p95: half as much again covers what is beyond it on a healthy arm.
+FALLBACK_MARGIN: Final = 1.5
+
+# These of a caller's errors do not say that the request is wrong, but that this arm is not the place for it: no such
+# model here; in the cloud also a smaller cap or a part of the protocol that it lacks.
+_ELSEWHERE: Final = {
+    ServedBy.EDGE: (ModelNotFoundError,),
+    ServedBy.CLOUD: (ModelNotFoundError, PayloadTooLargeError, UnsupportedError),
+}
+
+
+class Policy(StrEnum):
+    """Who answers a request that does not say itself."""
+
+    EDGE_FIRST = "edge_first"
+    EDGE_ONLY = "edge_only"
+    CLOUD_FIRST = "cloud_first"
+    CLOUD_ONLY = "cloud_only"
+    FASTEST = "fastest"
+
+
+class Why(StrEnum):
+    """The class of a reason: what the counters of `agent status` are kept by."""
+
+    FIRST_CHOICE = "first_choice"
+    ASKED_FOR = "asked_for"
+    PRIVACY = "privacy"
+    MODEL_MISSING = "model_missing"
+    MODEL_NOT_READY = "model_not_ready"
+    TOO_SLOW = "too_slow"
+    BREAKER_OPEN = "breaker_open"
+    NO_GATEWAY = "no_gateway"
+    EDGE_FAILED = "edge_failed"
+    CLOUD_FAILED = "cloud_failed"
+
+
+@dataclass(frozen=True, slots=True)
+class RequestFacts:
+    """What the decision needs to know of a request."""
+
+    route: Route
+    privacy: Privacy
+    deadline: float
+    """Monotonic seconds."""
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """One arm to try."""
+
+    arm: ServedBy
+    why: Why
+    reason: str
+    deadline: float
+    """Monotonic seconds after which this arm is given up: before the request's own when another arm follows."""
+
+    @property
+    def is_worth_telling(self) -> bool:
+        """Whether the reply must give the reason: it was not plainly the policy's first choice."""
+        return self.why is not Why.FIRST_CHOICE
+
+
+@dataclass(frozen=True, slots=True)
+class LeftOut:
+    """One arm that is not tried, and the error that it would have ended in."""
+
+    arm: ServedBy
+    why: Why
+    error: EdgewardError
+
+    def __str__(self) -> str:
+        return f"{self.arm} was not asked: {self.error}"
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """The arms to try in this order (one or two), and those that are not tried."""
+
+    steps: tuple[Step, ...]
+    left_out: tuple[LeftOut, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Refusal:
+    """No arm can answer: raise `error`."""
+
+    error: EdgewardError
+    left_out: tuple[LeftOut, ...] = ()
+
+
+def decide(policy: Policy, request: RequestFacts, local: LocalState, cloud: CloudState, now: float) -> Plan | Refusal:
+    """The arms that may answer `request` and can still meet its deadline, best first; a refusal when there is none.
+
+    The request's `route` outranks the policy; `privacy` outranks both. An arm of unknown time counts as fast enough.
+    """
+    remaining_s = request.deadline - now
+    if remaining_s <= 0:
+        return Refusal(
+            DeadlineExceededError(
+                f"the deadline passed {-remaining_s:.3f} s before the request was routed; allow it more time"
+            )
+        )
+    order, why, because = _order(policy, request.route, local, cloud)
+    left_out: list[LeftOut] = []
+    able: list[ServedBy] = []
+    for arm in order:
+        if arm is ServedBy.EDGE:
+            obstacle = _obstacle_at_edge(local, remaining_s)
+        else:
+            obstacle = _obstacle_in_cloud(policy, request, cloud, remaining_s)
+        if obstacle is None:
+            able.append(arm)
+        else:
+            left_out.append(obstacle)
+    if not able:
+        return Refusal(retell([], left_out), tuple(left_out))
+    if able[0] is not order[0]:
+        why, because = left_out[0].why, f"{left_out[0]}; answered by the {able[0]}"
+    first = Step(able[0], why, because, _give_up_at(able, request.deadline, remaining_s, local, cloud))
+    rest = tuple(Step(arm, _failed(able[0]), f"only when the {able[0]} fails", request.deadline) for arm in able[1:])
+    return Plan((first, *rest), tuple(left_out))
+
+
+def after_failure(plan: Plan, failed: Step, error: EdgewardError, now: float) -> Step | None:
+    """The step to take after `failed` ended in `error`, with the reason that its reply shows; None: raise the error.
+
+    A caller's error never falls back: the other arm would say the same.
+    """
+    later = plan.steps[[step.arm for step in plan.steps].index(failed.arm) + 1 :]
+    if not later or not may_fall_back(failed.arm, error) or now >= later[0].deadline:
+        return None
+    step = later[0]
+    return Step(
+        step.arm, _failed(failed.arm), f"{failed.arm} failed: {error}; answered by the {step.arm}", step.deadline
+    )
+
+
+def may_fall_back(arm: ServedBy, error: EdgewardError) -> bool:
+    """Whether the other arm may do better after `arm` ended in `error`."""
+    if isinstance(error, CancelledError):
+        return False
+    return not isinstance(error, CallerError) or isinstance(error, _ELSEWHERE[arm])
+
+
+def retell(failures: Sequence[tuple[ServedBy, EdgewardError]], left_out: Sequence[LeftOut]) -> EdgewardError:
+    """One error for a request that no arm answered: the class of the first choice, the stories of all.
+
+    "Not found" and "the cloud was out of the question" are the class only when no arm got further than that.
+    """
+    stories = [(_rank(error), f"{arm} failed: {error}", error) for arm, error in failures]
+    stories += [(_rank(one.error, one.why), str(one), one.error) for one in left_out]
+    if len(stories) == 1:
+        return stories[0][2]
+    spokesman = min(stories, key=lambda story: story[0])[2]
+    return _with_text(spokesman, "; ".join(text for _, text, _ in stories))
+
+
+def _order(policy: Policy, route: Route, local: LocalState, cloud: CloudState) -> tuple[tuple[ServedBy, ...], Why, str]:
+    """The arms that policy and route allow, best first, and the reason of the first."""
+    if route is Route.EDGE:
+        return (ServedBy.EDGE,), Why.ASKED_FOR, "route=edge was asked for"
+    if route is Route.CLOUD:
+        return (ServedBy.CLOUD,), Why.ASKED_FOR, "route=cloud was asked for"
+    edge_then_cloud = (ServedBy.EDGE, ServedBy.CLOUD)
+    if policy is Policy.FASTEST:
+        if local.predicted_s is None or cloud.predicted_s is None:
+            return (
+                edge_then_cloud,
+                Why.FIRST_CHOICE,
+                "policy fastest: the times of both arms are not known yet, so the edge comes first",
+            )
+        faster = edge_then_cloud if local.predicted_s <= cloud.predicted_s else edge_then_cloud[::-1]
+        times = f"edge {_ms(local.predicted_s)}, cloud {_ms(cloud.predicted_s)}"
+        return faster, Why.FIRST_CHOICE, f"policy fastest: the {faster[0]} is predicted to answer first ({times})"
+    order = {
+        Policy.EDGE_FIRST: edge_then_cloud,
+        Policy.EDGE_ONLY: (ServedBy.EDGE,),
+        Policy.CLOUD_FIRST: edge_then_cloud[::-1],
+        Policy.CLOUD_ONLY: (ServedBy.CLOUD,),
+    }[policy]
+    return order, Why.FIRST_CHOICE, f"policy {policy}"
+
+
+def _obstacle_at_edge(local: LocalState, remaining_s: float) -> LeftOut | None:
+    if local.refusal is not None:
+        why = Why.MODEL_MISSING if isinstance(local.refusal, ModelNotFoundError) else Why.MODEL_NOT_READY
+        return LeftOut(ServedBy.EDGE, why, local.refusal)
+    if local.predicted_s is not None and local.predicted_s > remaining_s:
+        text = f"it would answer in {_ms(local.predicted_s)} (queue and run), but {_ms(remaining_s)} are left"
+        return LeftOut(ServedBy.EDGE, Why.TOO_SLOW, OverloadedError(text, retry_after_s=local.predicted_s))
+    return None
+
+
+def _obstacle_in_cloud(policy: Policy, request: RequestFacts, cloud: CloudState, remaining_s: float) -> LeftOut | None:
+    if request.privacy is Privacy.LOCAL_ONLY:
+        text = "privacy=local_only keeps the request on this device"
+        if request.route is Route.CLOUD:
+            text += ", but route=cloud was asked for; drop one of them"
+        elif policy is Policy.CLOUD_ONLY:
+            text += ", but the policy is cloud_only; ask with route=edge, or run the agent with another policy"
+        return LeftOut(ServedBy.CLOUD, Why.PRIVACY, InvalidInputError(text))
+    if not cloud.is_configured:
+        text = "this agent has no gateway; start it with --gateway HOST:PORT to use the cloud"
+        return LeftOut(ServedBy.CLOUD, Why.NO_GATEWAY, UnsupportedError(text))
+    if not cloud.is_permitted:
+        return LeftOut(ServedBy.CLOUD, Why.BREAKER_OPEN, PeerUnreachableError(cloud.detail))
+    if cloud.predicted_s is not None and cloud.predicted_s > remaining_s:
+        text = (
+            f"it would answer in {_ms(cloud.predicted_s)}, but {_ms(remaining_s)} are left; allow the request more time"
+        )
+        return LeftOut(ServedBy.CLOUD, Why.TOO_SLOW, DeadlineExceededError(text))
+    return None
+
+
+def _give_up_at(
+    able: list[ServedBy], deadline: float, remaining_s: float, local: LocalState, cloud: CloudState
+) -> float:
+    """When the first of `able` is given up: early enough for the second, unless it needs all of the time itself."""
+    if len(able) == 1:
+        return deadline
+    predicted = {ServedBy.EDGE: local.predicted_s, ServedBy.CLOUD: cloud.predicted_s}
+    own_s, other_s = predicted[able[0]], predicted[able[1]]
+    reserve_s = remaining_s * FALLBACK_SHARE if other_s is None else other_s * FALLBACK_MARGIN
+    if reserve_s >= remaining_s or (own_s is not None and own_s > remaining_s - reserve_s):
+        return deadline
+    return deadline - reserve_s
+
+
+def _failed(arm: ServedBy) -> Why:
+    return Why.EDGE_FAILED if arm is ServedBy.EDGE else Why.CLOUD_FAILED
+
+
+def _rank(error: EdgewardError, why: Why | None = None) -> int:
+    if why in (Why.NO_GATEWAY, Why.PRIVACY):
+        return 2
+    return 1 if isinstance(error, ModelNotFoundError) else 0
+
+
+def _with_text(error: EdgewardError, text: str) -> EdgewardError:
+    told = OverloadedError(text, error.retry_after_s) if isinstance(error, OverloadedError) else type(error)(text)
+    told.__cause__ = error
+    return told
+
+
+def _ms(seconds: float) -> str:
+    return f"{seconds * 1e3:.3g} ms" if seconds < 1 else f"{seconds:.3g} s"

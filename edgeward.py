@@ -1,0 +1,146 @@
+"""The front door: `import edgeward` for programs, `edgeward` on the command line.
+
+    import edgeward
+
+    with edgeward.load("digits") as model:
+        probabilities = model.predict(images)["probabilities"]
+
+Importing it costs next to nothing: names are fetched when they are first used, engines when a model is loaded, and a command
+imports what it needs and no more.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from importlib import import_module
+from itertools import takewhile
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import typer
+
+    from runtime import errors
+    from runtime.client import connect
+    from runtime.client.aio import AsyncClient
+    from runtime.client.sync import Client
+    from runtime.engine.engine import Engine, EngineSettings, load
+    from runtime.engine.model import Model
+    from runtime.errors import EdgewardError
+    from runtime.hardware import Hardware, probe
+
+    __version__: str
+
+__all__ = [
+    "AsyncClient",
+    "Client",
+    "EdgewardError",
+    "Engine",
+    "EngineSettings",
+    "Hardware",
+    "Model",
+    "__version__",
+    "connect",
+    "errors",
+    "load",
+    "main",
+    "probe",
+]
+
+_HOMES = {
+    "AsyncClient": "runtime.client.aio",
+    "Client": "runtime.client.sync",
+    "connect": "runtime.client",
+    "EdgewardError": "runtime.errors",
+    "Engine": "runtime.engine.engine",
+    "EngineSettings": "runtime.engine.engine",
+    "load": "runtime.engine.engine",
+    "Model": "runtime.engine.model",
+    "Hardware": "runtime.hardware",
+    "probe": "runtime.hardware",
+}
+
+# Command → the module whose `app` has it, in the order of `edgeward --help`.
+_COMMANDS = {
+    "probe": "runtime.cli.probe",
+    "calibrate": "runtime.cli.calibrate",
+    "predict": "runtime.cli.predict",
+    "serve": "runtime.cli.serve",
+    "bundle": "runtime.cli.bundle",
+    "agent": "edge_agent.cli",
+    "gateway": "cloud_gateway.cli",
+    "bench": "benchmarks.cli",
+}
+# Those with subcommands of their own; the others are one command, called what it is called here.
+_GROUPS = frozenset({"bundle", "agent", "gateway", "bench"})
+
+EXIT_FAILED = 1
+EXIT_WRONG_USE = 2
+# 128 + SIGINT, as shells count.
+EXIT_INTERRUPTED = 130
+
+
+def __getattr__(name: str) -> Any:
+    if name == "__version__":
+        from importlib.metadata import version
+
+        value: Any = version("edgeward")
+    elif name == "errors":
+        value = import_module("runtime.errors")
+    elif name in _HOMES:
+        value = getattr(import_module(_HOMES[name]), name)
+    else:
+        raise AttributeError(f"module 'edgeward' has no attribute {name!r}; it has {', '.join(__all__)}")
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """The command line; ends the process with 0 (done), 1 (failed), 2 (wrong use) or 130 (Ctrl-C)."""
+    words = list(sys.argv[1:] if arguments is None else arguments)
+    options = list(takewhile(lambda word: word.startswith("-"), words))
+    command = words[len(options)] if len(options) < len(words) else ""
+    from runtime.errors import EdgewardError, WrongUseError
+
+    try:
+        _app(command)(words, prog_name="edgeward")
+    except EdgewardError as error:
+        if "--debug" in options:
+            raise
+        print(f"edgeward: {error}", file=sys.stderr)
+        sys.exit(EXIT_WRONG_USE if isinstance(error, WrongUseError) else EXIT_FAILED)
+    except KeyboardInterrupt:
+        print(file=sys.stderr)
+        sys.exit(EXIT_INTERRUPTED)
+
+
+def _app(command: str) -> typer.Typer:
+    """The application with `command` alone, or with all of them where that is no command of ours (`--help`, a typing slip)."""
+    import typer
+
+    app = typer.Typer(no_args_is_help=True, pretty_exceptions_enable=False)
+    for name in [command] if command in _COMMANDS else _COMMANDS:
+        app.add_typer(import_module(_COMMANDS[name]).app, name=name if name in _GROUPS else None)
+
+    def show_version(is_asked: bool) -> None:
+        if is_asked:
+            typer.echo(f"edgeward {__getattr__('__version__')}")
+            raise typer.Exit
+
+    # Defaults, not `Annotated`: annotations are read by name from this module, where typer is not.
+    version_option = typer.Option(False, "--version", callback=show_version, is_eager=True, help="Print the version and end.")
+    debug_option = typer.Option(False, "--debug", help="Show the whole traceback of an error.")
+
+    @app.callback(epilog="Example: edgeward calibrate digits")
+    def root(is_version: bool = version_option, is_debug: bool = debug_option) -> None:
+        """Runs a model where it measures fastest and is still right: here when it can, in the cloud when it must."""
+
+    return app
+
+
+if __name__ == "__main__":
+    main()

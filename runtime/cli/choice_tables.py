@@ -1,0 +1,84 @@
+"""A `Choice` as people read it: candidate by candidate with numbers and verdict, and what a batch costs."""
+
+from __future__ import annotations
+
+from rich.console import Group, RenderableType
+from rich.table import Table
+from rich.text import Text
+
+from runtime.selection.choice import Choice, Ranked
+from runtime.selection.cost import CostModel
+from runtime.selection.latency import show_ms
+
+CHOSEN = "▶"
+
+
+def show_choice(choice: Choice, *, with_rejected: bool = True) -> RenderableType:
+    """Heading, candidates with their verdicts, pairs that cannot run, cost of batches, warnings."""
+    parts: list[RenderableType] = [_heading(choice), _candidates(choice)]
+    if with_rejected and choice.rejected:
+        parts.append(_rejected(choice))
+    parts.append(show_cost(choice.selected.cost))
+    parts += [Text(f"warning: {warning}", style="yellow") for warning in choice.warnings]
+    return Group(*parts)
+
+
+def show_cost(cost: CostModel) -> Table:
+    """What the chosen one was measured to take by rows of a call; the batch with the most rows a second marked."""
+    table = Table(box=None, pad_edge=False)
+    table.add_column("rows a call")
+    table.add_column("ms a call", justify="right")
+    table.add_column("rows/s", justify="right")
+    best = cost.best_batch()
+    for rows, ms in cost.points:
+        is_best = rows == best
+        table.add_row(str(rows), show_ms(ms).removesuffix(" ms"), f"{rows / ms * 1000:,.0f}", style="green" if is_best else None)
+    return table
+
+
+def _heading(choice: Choice) -> Text:
+    how = "from the cache (--force measures again)" if choice.from_cache else f"measured in {choice.measuring_s:.1f} s"
+    text = Text()
+    text.append(f"{choice.bundle} version {choice.version}", style="bold")
+    text.append(f": {len(choice.ranked)} candidates for the best {choice.objective.value}, {how}; {choice.guard}")
+    return text
+
+
+def _candidates(choice: Choice) -> Table:
+    table = Table(box=None, pad_edge=False)
+    table.add_column("", width=1)
+    for name in ("variant", "backend", "options"):
+        table.add_column(name, overflow="fold")
+    for name in ("p50", "spread", "accuracy"):
+        table.add_column(name, justify="right", no_wrap=True)
+    table.add_column("why", overflow="fold")
+    for ranked in choice.ranked:
+        candidate = ranked.candidate
+        is_chosen = ranked is choice.selected
+        table.add_row(
+            CHOSEN if is_chosen else "",
+            candidate.variant.name,
+            candidate.backend.name,
+            str(candidate.options),
+            str(ranked.latency),
+            f"±{ranked.latency.spread / 2:.0%}",
+            "–" if ranked.accuracy is None else f"{ranked.accuracy:.2%}",
+            Text(_why(ranked)),
+            style="bold green" if is_chosen else None,
+        )
+    return table
+
+
+def _why(ranked: Ranked) -> str:
+    """The verdict without what stands in the columns before it: name and p50."""
+    return ranked.verdict.removeprefix(f"{ranked.candidate}: ").removeprefix(f"{ranked.latency}, ")
+
+
+def _rejected(choice: Choice) -> Group:
+    """One line a backend and reason, with the variants it holds for."""
+    variants: dict[str, list[str]] = {}
+    for rejected in choice.rejected:
+        backend = f"{rejected.backend}, {rejected.options}" if rejected.options else rejected.backend
+        variants.setdefault(f"{backend}: {rejected.reason}", []).append(rejected.variant)
+    lines = (Text(f"  {reason} ({', '.join(names)})", style="dim") for reason, names in variants.items())
+    return Group(Text("Not used", style="bold"), *lines)

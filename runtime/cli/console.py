@@ -1,0 +1,34 @@
+"""How commands print: consoles for results and for people, and the plain table of facts."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterable
+
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+# In a file or pipe nothing wraps sentences at the 80 columns that rich would take.
+PIPED_WIDTH = 200
+
+
+def standard() -> Console:
+    """Results, on standard output."""
+    return Console(width=None if sys.stdout.isatty() else PIPED_WIDTH, highlight=False)
+
+
+def people() -> Console:
+    """Progress and warnings, on standard error, so that they never mix with results."""
+    return Console(stderr=True, width=None if sys.stderr.isatty() else PIPED_WIDTH, highlight=False)
+
+
+def facts(pairs: Iterable[tuple[str, str]], title: str | None = None) -> Table:
+    """Names on the left, values on the right, no lines."""
+    table = Table(title=title, title_justify="left", show_header=False, box=None, pad_edge=False, padding=(0, 2, 0, 0))
+    table.add_column(style="cyan")
+    table.add_column(overflow="fold")
+    for name, value in pairs:
+        # As text, not markup: shapes stand in square brackets.
+        table.add_row(Text(name), Text(value))
+    return table

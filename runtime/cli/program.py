@@ -1,0 +1,56 @@
+"""What the commands of serving programs print: their settings and where each came from, and that they listen."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from rich.table import Table
+from rich.text import Text
+
+from runtime.cli.console import people, standard
+from runtime.config import Loaded, S
+from runtime.engine.engine import Engine
+from runtime.selection.latency import show_ms
+from runtime.serving.program import describe_models
+from runtime.serving.server import Listening
+
+
+def show_settings(loaded: Loaded[S]) -> None:
+    """Every setting with its value and origin, for people."""
+    table = Table("setting", "value", "from", box=None, pad_edge=False)
+    for name, value, origin in loaded.describe():
+        style = "dim" if origin == "default" else None
+        table.add_row(Text(name), Text(value), Text(origin), style=style)
+    people().print(table)
+
+
+def show_models(models: Sequence[Mapping[str, Any]]) -> Table:
+    """What `describe_models` says, for people."""
+    table = Table("model", "version", "runs on", "a row", "why", box=None, pad_edge=False)
+    for model in models:
+        row = show_ms(model["row_ms"]) if model["row_ms"] else "not measured"
+        why = "; ".join([model["why"], *model["fallbacks"], *model["warnings"]])
+        table.add_row(*(Text(word) for word in (model["name"], str(model["version"]), model["backend"], row, why)))
+    return table
+
+
+def narrate(what: str, share: float) -> None:
+    """A step of choosing a backend, for people who watch; nobody else wants hundreds of lines."""
+    console = people()
+    if console.is_terminal:
+        console.print(Text(f"{share:4.0%} {what}"), style="dim", end="\r", overflow="crop", no_wrap=True)
+
+
+def announce(program: str, engine: Engine, at: Listening, *, as_json: bool) -> None:
+    """That `program` listens, and on what each model runs; one line for a program that started it."""
+    models = describe_models(engine)
+    if as_json:
+        print(json.dumps({"grpc": str(at.grpc), "http": f"http://{at.http}", "models": models}), flush=True)
+        return
+    console = standard()
+    for model in models:
+        console.print(Text.assemble((str(model["name"]), "bold"), f" version {model['version']}: {model['why']}"))
+    console.print(f"{program}: gRPC {at.grpc}   REST http://{at.http}   (Ctrl-C ends it)", markup=False)
+    console.file.flush()

@@ -1,0 +1,33 @@
+"""A JSON document from a route of a server's own, such as its status."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from runtime.client.address import Protocol, bearer, parse_address
+from runtime.client.connections import Connections
+from runtime.client.failures import said_by
+from runtime.errors import PeerFailedError
+from runtime.wire.status import error_of_http
+
+
+def fetch_document(address: str, path: str, *, api_key: str | None = None, timeout_s: float = 5.0) -> dict[str, Any]:
+    """The object at `path` of the HTTP server at "host:port"; its errors, `PeerUnreachableError` where there is none."""
+    server = parse_address(address, Protocol.HTTP)
+    connections = Connections(server, {} if api_key is None else {"Authorization": bearer(api_key)})
+    try:
+        reply = connections.exchange("GET", path, None, timeout_s)
+    finally:
+        connections.close()
+    try:
+        document = json.loads(reply.body)
+    except ValueError:
+        document = None
+    if not isinstance(document, dict):
+        document = {"error": f"HTTP {reply.status}, and no JSON object"}
+    if reply.status >= 400:
+        raise said_by(server, error_of_http(reply.status, str(document.get("error", reply.status)), reply.headers))
+    if "error" in document:
+        raise PeerFailedError(f"{server}: {document['error']}; see whether another program listens there")
+    return document

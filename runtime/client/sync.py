@@ -1,0 +1,166 @@
+"""The blocking gRPC client."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from types import TracebackType
+from typing import Any, Self
+
+import grpc
+from google.protobuf.message import Message
+
+from protos import inference
+from runtime.client.address import DEFAULT_TIMEOUT_S, Protocol, parse_address
+from runtime.client.channel import error_of, metadata_of, options_of, target_of, timeout_for
+from runtime.client.failures import closed
+from runtime.client.request import InputNames, Options, build_request, check_size
+from runtime.errors import InvalidInputError, ModelNotFoundError, UnsupportedError
+from runtime.wire.grpc_codec import decode_response, encode_request
+from runtime.wire.grpc_descriptions import decode_index, decode_model, decode_server, encode_load
+from runtime.wire.values import (
+    IndexEntry,
+    InferenceRequest,
+    InferenceResponse,
+    ModelDescription,
+    Parameters,
+    Privacy,
+    RequestedOutput,
+    Route,
+    ServerDescription,
+)
+
+
+class Client:
+    """One server over gRPC, blocking; any number of threads may share it. Every call has a timeout.
+
+    gRPC's threads do not survive `os.fork()`: make the client after the fork (multiprocessing: start method "spawn").
+    Raises errors of `runtime.errors`: the server's own, `PeerUnreachableError`, `DeadlineExceededError`.
+    """
+
+    def __init__(self, address: str, *, api_key: str | None = None, timeout_s: float = DEFAULT_TIMEOUT_S) -> None:
+        self._address = parse_address(address, Protocol.GRPC)
+        self._timeout_s = timeout_s
+        self._metadata = metadata_of(api_key)
+        self._input_names = InputNames()
+        self._channel = grpc.insecure_channel(target_of(self._address), options_of(self._address))
+        self._calls = {
+            name: self._channel.unary_unary(
+                method.path,
+                request_serializer=method.request.SerializeToString,
+                response_deserializer=method.response.FromString,
+            )
+            for name, method in inference.METHODS.items()
+            if not (method.client_streaming or method.server_streaming)
+        }
+
+    def predict(
+        self,
+        model: str,
+        inputs: Mapping[str, Any] | Any,
+        *,
+        version: str = "",
+        outputs: Sequence[str | RequestedOutput] = (),
+        parameters: Parameters | None = None,
+        timeout_s: float | None = None,
+        route: Route | str | None = None,
+        privacy: Privacy | str | None = None,
+        id: str = "",  # noqa: A002  (the protocol's name)
+    ) -> InferenceResponse:
+        """One inference: arrays by input name, or one array for a model with one input (its name is asked once)."""
+        options = Options(version, outputs, parameters, route, privacy, id)
+        if isinstance(inputs, Mapping):
+            return self.infer(build_request(model, inputs, options), timeout_s=timeout_s)
+        name = self._input_names.get(model, version)
+        if name is None:
+            metadata = self._metadata_of(model, version, timeout_s)
+            name = self._input_names.learn(model, version, decode_model(metadata).inputs)
+        try:
+            return self.infer(build_request(model, {name: inputs}, options), timeout_s=timeout_s)
+        except InvalidInputError:
+            self._input_names.forget(model, version)
+            raise
+
+    def infer(self, request: InferenceRequest, *, timeout_s: float | None = None) -> InferenceResponse:
+        """The answer to a request made by hand, no later than its deadline and the timeout."""
+        check_size(request.inputs)
+        message = encode_request(request)
+        left_s = timeout_for(timeout_s, self._timeout_s, request.deadline)
+        reply: inference.ModelInferResponse = self._call("ModelInfer", message, left_s)
+        return decode_response(reply)
+
+    def is_live(self, *, timeout_s: float | None = None) -> bool:
+        """Whether the server's process works; raises where there is no server at all."""
+        reply: inference.ServerLiveResponse = self._call("ServerLive", inference.ServerLiveRequest(), timeout_s)
+        return reply.live
+
+    def is_ready(self, *, timeout_s: float | None = None) -> bool:
+        """Whether the server takes requests; raises where there is no server at all."""
+        reply: inference.ServerReadyResponse = self._call("ServerReady", inference.ServerReadyRequest(), timeout_s)
+        return reply.ready
+
+    def is_model_ready(self, model: str, version: str = "", *, timeout_s: float | None = None) -> bool:
+        """Whether the model can be asked; False for one that the server does not know."""
+        message = inference.ModelReadyRequest(name=model, version=version)
+        try:
+            reply: inference.ModelReadyResponse = self._call("ModelReady", message, timeout_s)
+        except ModelNotFoundError:
+            return False
+        return reply.ready
+
+    def server(self, *, timeout_s: float | None = None) -> ServerDescription:
+        """What the server says of itself."""
+        return decode_server(self._call("ServerMetadata", inference.ServerMetadataRequest(), timeout_s))
+
+    def model(self, model: str, version: str = "", *, timeout_s: float | None = None) -> ModelDescription:
+        """The model's signature; a server without ModelConfig leaves the batch limit 0 and the parameters empty."""
+        metadata = self._metadata_of(model, version, timeout_s)
+        try:
+            config = self._call("ModelConfig", inference.ModelConfigRequest(name=model, version=version), timeout_s)
+        except UnsupportedError:
+            config = None
+        return decode_model(metadata, config)
+
+    def index(self, *, only_ready: bool = False, timeout_s: float | None = None) -> list[IndexEntry]:
+        """Every model version that the server knows, and its state."""
+        return decode_index(
+            self._call("RepositoryIndex", inference.RepositoryIndexRequest(ready=only_ready), timeout_s)
+        )
+
+    def load(
+        self, model: str, parameters: Mapping[str, object] | None = None, *, timeout_s: float | None = None
+    ) -> None:
+        """Loads or reloads a model of the server's repository; give the time that loading takes."""
+        self._call("RepositoryModelLoad", encode_load(model, parameters or {}), timeout_s)
+
+    def unload(self, model: str, *, timeout_s: float | None = None) -> None:
+        """Unloads every version of the model."""
+        self._call("RepositoryModelUnload", inference.RepositoryModelUnloadRequest(model_name=model), timeout_s)
+
+    def close(self) -> None:
+        """Closes the connection; calls still under way end with `CancelledError`. May be called twice."""
+        self._channel.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def __repr__(self) -> str:
+        return f"Client({str(self._address)!r})"
+
+    def _metadata_of(self, model: str, version: str, timeout_s: float | None) -> inference.ModelMetadataResponse:
+        message = inference.ModelMetadataRequest(name=model, version=version)
+        reply: inference.ModelMetadataResponse = self._call("ModelMetadata", message, timeout_s)
+        return reply
+
+    def _call(self, method: str, message: Message, timeout_s: float | None) -> Any:
+        left_s = timeout_for(timeout_s, self._timeout_s)
+        try:
+            return self._calls[method](message, timeout=left_s, metadata=self._metadata)
+        except grpc.RpcError as error:
+            raise error_of(self._address, error.code(), error.details(), error.trailing_metadata(), left_s) from error
+        except ValueError as error:  # gRPC's way to say that the channel is closed
+            raise closed(self._address) from error

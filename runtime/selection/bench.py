@@ -1,0 +1,58 @@
+"""Where candidates run while they are tried and measured: the interface of a bench, and what it reports.
+
+Two stand behind it: `LocalBench`, in this process, and `IsolatedBench`, which drives a `LocalBench` in another one.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Protocol
+
+from runtime.selection.candidates import Candidate
+from runtime.selection.guard import GuardResult
+
+
+@dataclass(frozen=True, slots=True)
+class Trial:
+    """What a candidate's first run showed."""
+
+    guard: GuardResult
+    is_sampled: bool
+    """Whether the bundle's samples were used; otherwise random rows."""
+    memory_mb: float
+    """Peak growth of resident memory while it was opened and run."""
+    latencies: tuple[tuple[int, tuple[float, ...]], ...]
+    """A few call times in milliseconds, by rows of the call: a first idea only."""
+    batch_sizes: tuple[int, ...]
+    """The numbers of rows that can be measured: (1,) for a model without a batch."""
+
+
+class CandidateFailedError(Exception):
+    """A candidate could not be run; the text is the reason. Internal to selection: it becomes a `Rejected`."""
+
+    def __init__(self, reason: str, is_hang: bool = False) -> None:
+        super().__init__(reason)
+        self.is_hang = is_hang
+
+
+class BenchUnavailableError(Exception):
+    """The bench itself cannot be had (no process can be started); the text says why. Internal to selection."""
+
+
+class Bench(Protocol):
+    """Runs one candidate at a time. Not thread-safe."""
+
+    def try_out(self, candidate: Candidate, reference: Candidate | None, rows: int) -> Trial:
+        """The first run: opened, checked against samples or `reference`, timed a few times with 1 and with `rows` rows.
+
+        `CandidateFailedError` when it cannot be opened or run.
+        """
+
+    def time(self, candidate: Candidate, rows: int, duration_s: float) -> list[float]:
+        """Milliseconds of calls with `rows` rows, for about `duration_s` and at least one, after a warm-up.
+
+        `CandidateFailedError` when it cannot be opened or run.
+        """
+
+    def close(self) -> None:
+        """Closes every session."""

@@ -1,0 +1,183 @@
+"""Choices kept between runs: one JSON file per bundle and question, believed only while machine and libraries are the same.
+
+A file that cannot be read, or tells of another machine or library, is measured anew and said so; never an exception.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import logging
+import os
+import tempfile
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final, Literal
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from runtime.backends.base import Backend
+from runtime.bundle.bundle import Bundle
+from runtime.selection.choice import Choice, ChoiceRecord
+from runtime.selection.decide import Goal
+from runtime.selection.installed import installed_digest
+from runtime.selection.settings import SelectionSettings
+
+log = logging.getLogger(__name__)
+
+SCHEMA: Final = 1
+MAX_BYTES: Final = 4 << 20
+"""A choice among a hundred candidates takes 60 KB."""
+
+
+@dataclass(frozen=True, slots=True)
+class Key:
+    """What a kept choice rests on."""
+
+    bundle: str
+    """The bundle's name, for the file's."""
+    question: str
+    """Digest of the bundle and of what was asked for: the same question has one file."""
+    fingerprint: str
+    installed: str
+    """Digest of the packages that are installed: only when it changed are the backends asked for their versions."""
+    backends: tuple[Backend, ...]
+    """Every backend that reads one of the variants, available or not."""
+
+    def versions(self) -> dict[str, str]:
+        """Of every backend, by its name."""
+        return {backend.name: backend.version() for backend in self.backends}
+
+
+class _Entry(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    # `schema` is a name pydantic keeps for itself.
+    schema_version: Literal[1]
+    question: str
+    fingerprint: str
+    installed: str
+    versions: dict[str, str]
+    choice: ChoiceRecord
+
+
+@dataclass(frozen=True, slots=True)
+class Kept:
+    """What the cache has: a choice, or (perhaps) a reason for people why it has none that holds."""
+
+    choice: Choice | None
+    warning: str | None = None
+
+
+def key_for(
+    bundle: Bundle, fingerprint: str, backends: Sequence[Backend], goal: Goal, settings: SelectionSettings
+) -> Key:
+    """The key of the choice for `bundle` by `goal` with the filters of `settings`.
+
+    It asks no backend whether it is available, which may import an engine: what was installed or removed shows in its
+    version, a device that came or went in the fingerprint.
+    """
+    asked = {
+        "schema": SCHEMA,
+        "bundle": [bundle.name, bundle.version, bundle.digest],
+        "objective": goal.objective,
+        "floor": goal.accuracy_floor,
+        "cap": goal.memory_cap_mb,
+        "backends": sorted(settings.backends),
+        "variants": sorted(settings.variants),
+    }
+    question = hashlib.sha256(json.dumps(asked, sort_keys=True).encode()).hexdigest()
+    formats = {variant.format for variant in bundle.variants}
+    readers = tuple(backend for backend in backends if formats & backend.formats)
+    return Key(bundle.name, question, fingerprint, installed_digest(), readers)
+
+
+def read(folder: Path, key: Key, bundle: Bundle, backends: Sequence[Backend]) -> Kept:
+    """The choice kept for `key`; none, with the reason, when there is one that does not hold any more."""
+    file = _file(folder, key)
+    try:
+        with file.open("rb") as opened:
+            text = opened.read(MAX_BYTES + 1)
+    except FileNotFoundError:
+        return Kept(None)
+    except OSError as error:
+        return _lost(f"calibration {file} cannot be read ({error.strerror})")
+    if len(text) > MAX_BYTES:
+        return _lost(f"calibration {file} is corrupt (more than {MAX_BYTES} bytes)")
+    try:
+        entry = _Entry.model_validate_json(text)
+    except ValidationError as error:
+        problem = error.errors(include_url=False)[0]
+        where = ".".join(str(part) for part in problem["loc"])
+        return _lost(f"calibration {file} is corrupt ({where + ': ' if where else ''}{problem['msg']})")
+    changes = _changes(entry, key)
+    if changes:
+        return _lost(f"the calibration of {key.bundle!r} is out of date: {'; '.join(changes)}")
+    try:
+        choice = entry.choice.to_choice(bundle, backends)
+    except (LookupError, ValueError) as error:
+        return _lost(f"calibration {file} is corrupt (it names {error})")
+    if entry.installed != key.installed:  # other packages changed: noted, so that the next time is quick again
+        write(folder, key, choice)
+    return Kept(choice)
+
+
+def write(folder: Path, key: Key, choice: Choice) -> str | None:
+    """Keeps `choice`, whole or not at all; a sentence for people when it cannot be kept."""
+    entry = _Entry(
+        schema_version=SCHEMA,
+        question=key.question,
+        fingerprint=key.fingerprint,
+        installed=key.installed,
+        versions=key.versions(),
+        choice=choice.to_record(),
+    )
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        # Written beside its place and renamed: a file that is there is whole, also with two processes at work.
+        handle, scratch = tempfile.mkstemp(prefix=".writing-", dir=folder)
+        try:
+            with os.fdopen(handle, "w", encoding="utf-8") as file:
+                file.write(entry.model_dump_json(indent=1))
+            Path(scratch).replace(_file(folder, key))
+        except BaseException:
+            with contextlib.suppress(OSError):
+                Path(scratch).unlink()
+            raise
+    except OSError as error:
+        text = f"the choice could not be kept in {folder} ({error.strerror}); it will be measured again next time"
+        log.warning(text)
+        return text
+    return None
+
+
+def _file(folder: Path, key: Key) -> Path:
+    return folder / f"{key.bundle}-{key.question[:16]}.json"
+
+
+def _lost(reason: str) -> Kept:
+    text = f"{reason}; measured anew"
+    log.warning(text)
+    return Kept(None, text)
+
+
+def _changes(entry: _Entry, key: Key) -> list[str]:
+    changes = []
+    if entry.question != key.question:
+        changes.append("it answers another question")
+    if entry.fingerprint != key.fingerprint:
+        changes.append("the machine changed")
+    if entry.installed == key.installed:
+        return changes
+    versions = key.versions()
+    for name in sorted(entry.versions.keys() | versions.keys()):
+        before, now = entry.versions.get(name), versions.get(name)
+        if before is None:
+            changes.append(f"{name} was added")
+        elif now is None:
+            changes.append(f"{name} is gone")
+        elif before != now:
+            changes.append(f"{name} went from {before} to {now}")
+    return changes

@@ -1,0 +1,247 @@
+"""Which candidate to run, and why each other one is not: values in, a `Choice` with reasons out. Measures nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Final
+
+from runtime.bundle.manifest import Targets
+from runtime.errors import NoCandidateError
+from runtime.selection.candidates import Candidate, Rejected, rejected_because
+from runtime.selection.choice import Choice, Ranked
+from runtime.selection.cost import CostModel
+from runtime.selection.guard import GuardResult
+from runtime.selection.latency import Latency, show_ms
+from runtime.selection.settings import Objective
+
+DEFAULT_AGREEMENT: Final = 0.9
+"""Where no floor is given: int8 made after training flips 2 to 8 % of answers (own runs), a broken variant most of them."""
+MAX_NOISE: Final = 0.02
+"""Candidates that differ by more are never taken for equal, however noisy the machine: it bounds the regret of a tie."""
+MEMORY_NOISE_MB: Final = 1.0
+"""Allocators round up and keep pages; growth that differs by less is the same."""
+UNSTABLE_SPREAD: Final = 0.15
+"""Spread of the repeats beyond which figures are doubted aloud; an idle laptop stays below 0.05."""
+
+
+@dataclass(frozen=True, slots=True)
+class Goal:
+    """What to choose by."""
+
+    objective: Objective = Objective.LATENCY
+    accuracy_floor: float | None = None
+    memory_cap_mb: float | None = None
+    targets: Targets = field(default_factory=Targets)
+    """Latency and throughput to reach: those who do come first, then the objective decides."""
+
+
+@dataclass(frozen=True, slots=True)
+class Measured:
+    """A candidate that ran, and its numbers."""
+
+    candidate: Candidate
+    latencies: tuple[tuple[int, Latency], ...]
+    """By rows of a call, ascending."""
+    rows: int
+    """The rows at which candidates are compared: 1, or a large batch for throughput."""
+    guard: GuardResult
+    memory_mb: float | None
+    rounds: int = 0
+    """Rounds of measuring it survived; 0 when the trial alone told it apart."""
+
+    @property
+    def latency(self) -> Latency:
+        """Of a call with `rows` rows."""
+        return dict(self.latencies)[self.rows]
+
+    @property
+    def cost(self) -> CostModel:
+        """Milliseconds by rows."""
+        return CostModel(tuple((rows, latency.median_ms) for rows, latency in self.latencies))
+
+
+@dataclass(frozen=True, slots=True)
+class Origin:
+    """Which bundle a choice is for, and how its answers were checked."""
+
+    bundle: str
+    version: int
+    guard: str
+
+
+def decide(measured: Sequence[Measured], rejected: Sequence[Rejected], goal: Goal, origin: Origin) -> Choice:
+    """The ranking with a sentence for everyone; `NoCandidateError`, with every reason, when nothing may run.
+
+    Within the noise of the best, the more accurate wins, then the one with fewer threads; of equal memory, the faster.
+    """
+    refused = [rejected_because(m.candidate, reason) for m in measured if (reason := refusal(m, goal)) is not None]
+    fit = [m for m in measured if refusal(m, goal) is None]
+    out = (*refused, *rejected)
+    worth_telling = [r for r in out if not r.is_misfit] or out
+    if not fit:
+        reasons = "".join(f"\n  {reason}" for reason in worth_telling) or "\n  (there was no candidate at all)"
+        raise NoCandidateError(
+            f"nothing can run bundle {origin.bundle!r} version {origin.version} on this machine and be right enough; "
+            f"install a backend, lower the floor or raise the memory cap:{reasons}"
+        )
+    order, tied = rank(fit, goal)
+    chosen = order[0]
+    sentences = [_chosen_sentence(chosen, len(fit), goal)]
+    sentences += [_other_sentence(m, chosen, m.candidate.key in tied, goal) for m in order[1:]]
+    ranked = tuple(
+        Ranked(m.candidate, m.latency, m.rows, m.cost, m.guard.accuracy, m.guard.agreement, m.memory_mb, sentence)
+        for m, sentence in zip(order, sentences, strict=True)
+    )
+    warnings = [text for text in (_missed_text(chosen, goal), _unstable_text(chosen)) if text]
+    return Choice(origin.bundle, origin.version, goal.objective, ranked, out, origin.guard, tuple(warnings))
+
+
+def refusal(measured: Measured, goal: Goal) -> str | None:
+    """Why the candidate may not run, whatever its speed; None when it may."""
+    guard = measured.guard
+    if guard.problem is not None:
+        return guard.problem
+    floor = goal.accuracy_floor
+    if floor is not None and guard.accuracy is not None:
+        if guard.accuracy < floor:
+            return f"{_percent(guard.accuracy)} is below the floor {_percent(floor)}"
+    elif guard.agreement is not None:
+        needed = DEFAULT_AGREEMENT if floor is None else floor
+        if guard.agreement < needed:
+            return (
+                f"its answers agree with the reference's in {_percent(guard.agreement)} of {guard.rows} rows; "
+                f"at least {_percent(needed)} must"
+            )
+    cap = goal.memory_cap_mb
+    if cap is not None and measured.memory_mb is not None and measured.memory_mb > cap:
+        return f"it takes {measured.memory_mb:.1f} MB, the cap is {cap:.1f} MB"
+    return None
+
+
+def rank(fit: Sequence[Measured], goal: Goal) -> tuple[list[Measured], set[str]]:
+    """The candidates in order, and the keys of those within the noise of the best."""
+    value = _value_of(goal.objective)
+    order = sorted(fit, key=lambda m: (_missed(m, goal), value(m), m.latency.median_ms))
+    best = order[0]
+    ties = [m for m in order if _missed(m, goal) == _missed(best, goal) and _is_tied(m, best, goal.objective)]
+    if goal.objective is Objective.MEMORY:
+        winner = rank(ties, replace(goal, objective=Objective.LATENCY))[0][0]
+    else:
+        winner = min(ties, key=lambda m: (-_rightness(m), m.candidate.options.threads, value(m)))
+    return [winner, *(m for m in order if m is not winner)], {m.candidate.key for m in ties}
+
+
+def _value_of(objective: Objective) -> Callable[[Measured], float]:
+    """What is made small."""
+    if objective is Objective.MEMORY:
+        return lambda m: float("inf") if m.memory_mb is None else m.memory_mb
+    return lambda m: m.latency.median_ms / m.rows
+
+
+def _is_tied(measured: Measured, best: Measured, objective: Objective) -> bool:
+    if measured is best:
+        return True
+    if objective is Objective.MEMORY:
+        if measured.memory_mb is None or best.memory_mb is None:
+            return False
+        return measured.memory_mb - best.memory_mb <= MEMORY_NOISE_MB
+    noise = min(MAX_NOISE, max(measured.latency.error, best.latency.error))
+    return abs(measured.latency.median_ms / best.latency.median_ms - 1) <= noise
+
+
+def _rightness(measured: Measured) -> float:
+    guard = measured.guard
+    return guard.accuracy if guard.accuracy is not None else (guard.agreement or 0.0)
+
+
+def _missed(measured: Measured, goal: Goal) -> int:
+    return len(_missed_targets(measured, goal.targets))
+
+
+def _missed_targets(measured: Measured, targets: Targets) -> list[str]:
+    missed = []
+    latencies = dict(measured.latencies)
+    if targets.p95_latency_ms is not None:
+        p95_ms = latencies[min(latencies)].p95_ms
+        if p95_ms > targets.p95_latency_ms:
+            missed.append(f"p95 {show_ms(p95_ms)} is above the target {show_ms(targets.p95_latency_ms)}")
+    if targets.throughput_rows_per_s is not None:
+        rate = max(1000 * rows / latency.median_ms for rows, latency in measured.latencies)
+        if rate < targets.throughput_rows_per_s:
+            missed.append(f"{rate:.0f} rows/s are below the target {targets.throughput_rows_per_s:.0f}")
+    return missed
+
+
+# Sentences
+
+
+def _chosen_sentence(chosen: Measured, count: int, goal: Goal) -> str:
+    why = {
+        Objective.LATENCY: "the fastest",
+        Objective.THROUGHPUT: "the most rows a second",
+        Objective.MEMORY: f"the least memory, give or take {MEMORY_NOISE_MB:g} MB,",
+    }[goal.objective]
+    among = f"{why} of {count} that may run" if count > 1 else "the only one that may run"
+    return f"{chosen.candidate}: {_figure(chosen, goal)}, chosen: {among}{_rightness_text(chosen, goal)}"
+
+
+def _other_sentence(measured: Measured, chosen: Measured, is_tied: bool, goal: Goal) -> str:
+    text = f"{measured.candidate}: {_figure(measured, goal)}"
+    if is_tied:
+        return f"{text}, within the noise of the chosen one, which is {_tie_reason(measured, chosen, goal)}"
+    missed = _missed_targets(measured, goal.targets)
+    if len(missed) > _missed(chosen, goal):
+        return f"{text}; {'; '.join(missed)}"
+    if goal.objective is Objective.MEMORY:
+        if measured.memory_mb is None or chosen.memory_mb is None:
+            return f"{text}, its memory could not be measured"
+        return f"{text}, {measured.memory_mb - chosen.memory_mb:+.1f} MB against the chosen one"
+    ratio = measured.latency.median_ms / chosen.latency.median_ms * chosen.rows / measured.rows
+    return f"{text}, {ratio:.2f} × the chosen one" + ("" if measured.rounds else " (in its trial)")
+
+
+def _tie_reason(measured: Measured, chosen: Measured, goal: Goal) -> str:
+    if goal.objective is Objective.MEMORY and chosen.latency.median_ms < measured.latency.median_ms * (1 - MAX_NOISE):
+        return "faster"
+    if _rightness(chosen) > _rightness(measured):
+        return f"more accurate ({_percent(_rightness(chosen))} against {_percent(_rightness(measured))})"
+    if chosen.candidate.options.threads < measured.candidate.options.threads:
+        return "on fewer threads"
+    return "as good"
+
+
+def _figure(measured: Measured, goal: Goal) -> str:
+    latency = measured.latency
+    if goal.objective is Objective.THROUGHPUT:
+        return f"{1000 * measured.rows / latency.median_ms:.0f} rows/s in batches of {measured.rows}"
+    if goal.objective is Objective.MEMORY and measured.memory_mb is not None:
+        return f"{measured.memory_mb:.1f} MB at {show_ms(latency.median_ms)}"
+    return show_ms(latency.median_ms)
+
+
+def _rightness_text(measured: Measured, goal: Goal) -> str:
+    guard = measured.guard
+    if guard.accuracy is not None:
+        floor = f", floor {_percent(goal.accuracy_floor)}" if goal.accuracy_floor is not None else ""
+        return f" ({_percent(guard.accuracy)} right{floor})"
+    return f" ({_percent(guard.agreement)} agreement)" if guard.agreement is not None else ""
+
+
+def _missed_text(chosen: Measured, goal: Goal) -> str | None:
+    missed = _missed_targets(chosen, goal.targets)
+    return f"no candidate meets the targets; of the chosen one: {'; '.join(missed)}" if missed else None
+
+
+def _unstable_text(chosen: Measured) -> str | None:
+    spread = chosen.latency.spread
+    if spread <= UNSTABLE_SPREAD:
+        return None
+    return (
+        f"this machine is unstable: repeats of {chosen.candidate} spread by {_percent(spread)} of their median; "
+        "close other programs or measure again with a larger budget"
+    )
+
+
+def _percent(share: float | None) -> str:
+    return "unknown" if share is None else f"{100 * share:.1f} %"

@@ -1,0 +1,106 @@
+"""Whether a candidate's answers are right: accuracy on labels, agreement with the reference's outputs, no new NaN.
+
+Pure: arrays in, shares out. What share is enough is `decide`'s business.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Final
+
+import numpy as np
+
+from runtime.bundle.manifest import Task
+from runtime.tensors import Array
+
+RELATIVE_TOLERANCE: Final = 0.01
+"""A value agrees within 1 % of the reference's value ..."""
+ABSOLUTE_TOLERANCE_OF_PEAK: Final = 0.01
+"""... plus 1 % of the reference's largest magnitude in that output: int8 has 256 steps over the range, 0.4 % each."""
+
+
+@dataclass(frozen=True, slots=True)
+class GuardResult:
+    """How right a candidate's answers were; None where there was nothing to compare with."""
+
+    rows: int
+    accuracy: float | None = None
+    """Share of rows whose answer is the label."""
+    agreement: float | None = None
+    """Share of rows whose answer is the reference's."""
+    problem: str | None = None
+    """What makes the answers unfit, whatever the shares."""
+
+
+def check_answers(
+    task: Task,
+    names: Sequence[str],
+    outputs: Mapping[str, Array],
+    reference: Mapping[str, Array],
+    labels: Array | None,
+) -> GuardResult:
+    """`outputs` against `reference` (may be empty) and `labels`, all with one entry a row.
+
+    `names` are the outputs in the model's order. A classifier's answer is the arg max of its first output; of other tasks
+    a row agrees when every value of every output lies within the tolerances above (integers and bytes: is the same).
+    """
+    first = outputs[names[0]]
+    rows = len(first) if first.ndim else 1
+    known = [name for name in names if name in reference]
+    problem = next((text for name in known if (text := _find_misfit(name, outputs[name], reference[name]))), None)
+    if problem is not None or rows == 0:
+        return GuardResult(rows, problem=problem)
+    accuracy = agreement = None
+    if task is Task.CLASSIFICATION:
+        answers = class_of(first)
+        if labels is not None:
+            accuracy = float(np.mean(answers == labels.reshape(rows, -1)[:, 0]))
+        if names[0] in reference:
+            agreement = float(np.mean(answers == class_of(reference[names[0]])))
+    elif known:
+        agreement = _joint_share([rows_agreeing(outputs[name], reference[name]) for name in known])
+    return GuardResult(rows, accuracy, agreement)
+
+
+def class_of(scores: Array) -> Array:
+    """The class of every row: the arg max of [row, class]; a single score is the probability of class 1."""
+    flat = scores.reshape(len(scores), -1)
+    return (flat[:, 0] > 0.5).astype(np.int64) if flat.shape[1] == 1 else flat.argmax(axis=1)
+
+
+def rows_agreeing(got: Array, want: Array) -> Array:
+    """For every row, whether all its values lie within the tolerances; NaN agrees with NaN. Shapes are the same."""
+    rows = len(want) if want.ndim else 1
+    got, want = got.reshape(rows, -1), want.reshape(rows, -1)
+    if want.dtype.kind not in "fV":
+        return _all_of_row(got == want)
+    exact, seen = want.astype(np.float64), got.astype(np.float64)
+    finite = np.abs(exact[np.isfinite(exact)])
+    tolerance = ABSOLUTE_TOLERANCE_OF_PEAK * float(finite.max()) if finite.size else 0.0
+    return _all_of_row(np.isclose(seen, exact, rtol=RELATIVE_TOLERANCE, atol=tolerance, equal_nan=True))
+
+
+def _joint_share(agreeing: Sequence[Array]) -> float:
+    """The share of rows that agree in every output; where an output has rows of its own, the least share of any."""
+    if len({len(rows) for rows in agreeing}) == 1:
+        return float(np.mean(np.logical_and.reduce(agreeing)))
+    return min(float(np.mean(rows)) for rows in agreeing if len(rows))
+
+
+def _all_of_row(same: Array) -> Array:
+    result: Array = np.logical_and.reduce(same, axis=1)
+    return result
+
+
+def _find_misfit(name: str, got: Array, want: Array) -> str | None:
+    if got.shape != want.shape:
+        return f"output {name!r} has shape {list(got.shape)}, the reference's has {list(want.shape)}"
+    if want.dtype.kind not in "fV" or got.dtype.kind not in "fV":
+        return None
+    broken = ~np.isfinite(got.astype(np.float64)) & np.isfinite(want.astype(np.float64))
+    if not broken.any():
+        return None
+    rows = int(broken.reshape(len(broken) if broken.ndim else 1, -1).any(axis=1).sum())
+    of = len(want) if want.ndim else 1
+    return f"output {name!r} is NaN or infinite in {rows} of {of} rows where the reference is finite"

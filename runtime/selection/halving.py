@@ -1,0 +1,129 @@
+"""Which candidate to time next, when to drop one, when to stop: interleaved rounds with successive halving.
+
+Pure: time and latencies come in, turns go out. Interleaving lets every candidate share the machine's good and bad moments.
+"""
+
+from __future__ import annotations
+
+import math
+import random
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from statistics import median
+from typing import Final
+
+from runtime.selection.latency import summarise
+
+TURN_S: Final = 0.02
+"""Time for one candidate's turn: tens of calls of a small model, and a large one needs only one."""
+MAX_PASSES: Final = 6
+"""Of all survivors, within one round; more would not change who is dropped (own runs, 13 candidates)."""
+FINALISTS: Final = 2
+"""Halving ends here; these two are compared until one is clearly ahead or the time is up."""
+MIN_FINAL_TURNS: Final = 6
+CLEAR_LEAD_ERRORS: Final = 4.0
+"""Standard errors between the finalists' medians that settle it: chance alone does this once in 16,000 times."""
+CLOSE_ENOUGH: Final = 0.005
+"""Below this standard error two finalists that still differ by so little are worth the same."""
+
+
+@dataclass(frozen=True, slots=True)
+class Turn:
+    """Time this candidate now, for about so long, at least one call."""
+
+    key: str
+    duration_s: float
+    round: int
+
+
+class Halving:
+    """The schedule of one measurement. Ask `next`, then tell `record` or `fail`; `None` from `next` ends it."""
+
+    def __init__(self, rough_ms: Mapping[str, float], budget_s: float, seed: int, now: float) -> None:
+        """`rough_ms`: every candidate with a first idea of its latency."""
+        self._rough_ms = dict(rough_ms)
+        self._deadline = now + budget_s
+        self._random = random.Random(seed)  # noqa: S311  (an order of measuring, no secret)
+        self._survivors = sorted(rough_ms, key=lambda key: rough_ms[key])
+        self._turns: dict[str, list[list[float]]] = {key: [] for key in self._survivors}
+        self._round = 0
+        self._queue: list[str] = []
+        self._start_round(now)
+
+    @property
+    def survivors(self) -> tuple[str, ...]:
+        """Those still in, the fastest first."""
+        return tuple(sorted(self._survivors, key=self._score))
+
+    def turns_of(self, key: str) -> list[list[float]]:
+        """All call times of a candidate in milliseconds, one list a turn."""
+        return self._turns[key]
+
+    def next(self, now: float) -> Turn | None:
+        """The next turn; None when the time is up or nothing more is to be learnt."""
+        is_refilled = False
+        while now < self._deadline and self._survivors:
+            if self._queue:
+                key = self._queue.pop(0)
+                if now + self._estimate_ms(key) / 1000 <= self._deadline:
+                    return Turn(key, min(TURN_S, self._deadline - now), self._round)
+                continue
+            if is_refilled or not any(self._turns_in_round().values()):
+                return None  # not one call fits into the time that is left
+            is_refilled = True
+            self._passes += 1
+            if len(self._survivors) <= FINALISTS:
+                if self._is_settled():
+                    return None
+            elif now >= self._round_end or self._passes >= MAX_PASSES:
+                self._halve()
+                self._start_round(now)
+                continue
+            self._queue = self._shuffled()
+        return None
+
+    def record(self, turn: Turn, latencies_ms: Sequence[float]) -> None:
+        """What a turn measured."""
+        self._turns[turn.key].append(list(latencies_ms))
+
+    def fail(self, key: str) -> None:
+        """A candidate is out: it raised, crashed or hung."""
+        self._survivors.remove(key)
+        self._queue = [queued for queued in self._queue if queued != key]
+
+    def _start_round(self, now: float) -> None:
+        self._round += 1
+        self._passes = 0
+        self._first_turn = {key: len(self._turns[key]) for key in self._survivors}
+        rounds_left = max(0, math.ceil(math.log2(max(len(self._survivors), 1) / FINALISTS))) + 1
+        self._round_end = now + (self._deadline - now) / rounds_left
+        self._queue = self._shuffled()
+
+    def _shuffled(self) -> list[str]:
+        return self._random.sample(self._survivors, len(self._survivors))
+
+    def _halve(self) -> None:
+        """Keeps the faster half by this round's turns; who got no turn for want of time is no faster than the rest."""
+        keep = max(FINALISTS, math.ceil(len(self._survivors) / 2))
+        seen = self._turns_in_round()
+        medians = {key: median(map(median, seen[key])) if seen[key] else math.inf for key in self._survivors}
+        self._survivors = sorted(self._survivors, key=lambda key: medians[key])[:keep]
+
+    def _turns_in_round(self) -> dict[str, list[list[float]]]:
+        return {key: self._turns[key][self._first_turn[key] :] for key in self._survivors}
+
+    def _is_settled(self) -> bool:
+        if min(len(self._turns[key]) for key in self._survivors) < MIN_FINAL_TURNS:
+            return False
+        if len(self._survivors) == 1:
+            return True
+        one, other = sorted((summarise(self._turns[key]) for key in self._survivors), key=lambda s: s.median_ms)
+        error = math.hypot(one.error, other.error)
+        lead = other.median_ms / one.median_ms - 1
+        return lead > CLEAR_LEAD_ERRORS * error or error < CLOSE_ENOUGH
+
+    def _estimate_ms(self, key: str) -> float:
+        return median(self._turns[key][-1]) if self._turns[key] else self._rough_ms[key]
+
+    def _score(self, key: str) -> float:
+        return summarise(self._turns[key]).median_ms if self._turns[key] else self._rough_ms[key]

@@ -1,0 +1,203 @@
+"""Candidates tried and timed in this process."""
+
+from __future__ import annotations
+
+import time
+from collections import OrderedDict
+from collections.abc import Mapping
+from typing import Final
+
+import numpy as np
+
+from runtime.backends.opened import OpenedVariant, open_variant
+from runtime.bundle.bundle import Bundle
+from runtime.bundle.manifest import Task
+from runtime.selection.bench import CandidateFailedError, Trial
+from runtime.selection.candidates import Candidate
+from runtime.selection.guard import GuardResult, check_answers
+from runtime.selection.rows import Rows, rows_for
+from runtime.selection.rss import MemoryGrowth
+from runtime.tensors import Array
+
+GUARD_BATCH: Final = 32
+GUARD_TIME_S: Final = 2.0
+"""For checking one variant on one backend; a slow model is checked on fewer samples, at least `MIN_GUARD_ROWS`."""
+MIN_GUARD_ROWS: Final = 64
+ROUGH_CALLS: Final = 20
+ROUGH_TIME_S: Final = 0.02
+WARM_UP_CALLS: Final = 3
+WARM_UP_TIME_S: Final = 0.01
+"""Worker threads sleep and caches are cold at the start of a turn: the first calls are not counted."""
+KEEP_OPEN_MB: Final = 512.0
+"""Sessions are kept open between turns up to this much memory; beyond it the one idle longest is closed."""
+
+# A session that spins between calls burns a core for about 30 ms after its last one and slows its neighbour (ONNX
+# Runtime 1.32, 2 cores, 2026-11: 1.2 to 1.4 times). Waiting until the process takes no time works for every engine.
+QUIET_STEP_S: Final = 0.002
+QUIET_SHARE: Final = 0.25
+MAX_SETTLE_S: Final = 0.1
+
+
+class LocalBench:
+    """A bench in this process: a crash here ends the process. See `Bench`."""
+
+    def __init__(self, bundle: Bundle, seed: int = 0) -> None:
+        self._bundle = bundle
+        self._seed = seed
+        self._rows: Rows | None = None
+        self._guards: dict[tuple[str, str, tuple[tuple[str, str], ...]], GuardResult] = {}
+        self._reference: dict[str, Array] = {}
+        self._warm_backends: set[str] = set()
+        self._open: OrderedDict[str, OpenedVariant] = OrderedDict()
+        self._memory_mb: dict[str, float] = {}
+        self._last: str | None = None
+
+    def try_out(self, candidate: Candidate, reference: Candidate | None, rows: int) -> Trial:
+        """See `Bench.try_out`. The session is closed afterwards: nothing idles beside the next one."""
+        self.close()
+        try:
+            if candidate.backend.name not in self._warm_backends:
+                # The first session of an engine also loads its library, which is not this candidate's memory.
+                open_variant(self._bundle, candidate.variant, candidate.backend, candidate.options).close()
+                self._warm_backends.add(candidate.backend.name)
+            self._learn_reference(reference)
+            growth = MemoryGrowth()
+            opened = open_variant(self._bundle, candidate.variant, candidate.backend, candidate.options)
+            try:
+                inputs = self._rows_of(opened)
+                sizes = tuple(sorted({1, rows} & set(inputs.batch_sizes)))
+                latencies = tuple((size, tuple(_time_some(opened, inputs.take(size)))) for size in sizes)
+                memory_mb = self._memory_mb[candidate.key] = growth.peak_mb()
+                guard = self._check(candidate, opened, inputs)
+            finally:
+                opened.close()
+        except CandidateFailedError:
+            raise
+        except Exception as error:
+            raise CandidateFailedError(reason_of(error)) from error
+        return Trial(guard, not inputs.is_random, memory_mb, latencies, inputs.batch_sizes)
+
+    def time(self, candidate: Candidate, rows: int, duration_s: float) -> list[float]:
+        """See `Bench.time`. The session stays open for its next turn; those beside it have come to rest by then."""
+        try:
+            opened = self._session(candidate)
+            inputs = self._rows_of(opened).take(rows)
+            if self._last not in (None, candidate.key):
+                _wait_until_quiet()
+            self._last = candidate.key
+            _call_for(opened, inputs, WARM_UP_TIME_S, WARM_UP_CALLS)
+            return _call_for(opened, inputs, duration_s)
+        except Exception as error:
+            self._forget(candidate.key)
+            raise CandidateFailedError(reason_of(error)) from error
+
+    def close(self) -> None:
+        """Closes every session."""
+        for key in list(self._open):
+            self._forget(key)
+
+    def _session(self, candidate: Candidate) -> OpenedVariant:
+        opened = self._open.pop(candidate.key, None)
+        if opened is None:
+            needed_mb = self._memory_mb.get(candidate.key, 0.0)
+            while self._open and needed_mb + sum(self._memory_mb.get(key, 0.0) for key in self._open) > KEEP_OPEN_MB:
+                self._forget(next(iter(self._open)))
+            opened = open_variant(self._bundle, candidate.variant, candidate.backend, candidate.options)
+        self._open[candidate.key] = opened
+        return opened
+
+    def _forget(self, key: str) -> None:
+        opened = self._open.pop(key, None)
+        if opened is not None:
+            opened.close()
+
+    def _rows_of(self, opened: OpenedVariant) -> Rows:
+        if self._rows is None:
+            self._rows = rows_for(self._bundle, opened.inputs, self._seed)
+        return self._rows
+
+    def _learn_reference(self, reference: Candidate | None) -> None:
+        """The reference's outputs on the rows used here, where the bundle brings none."""
+        if reference is None or self._reference:
+            return
+        opened = open_variant(self._bundle, reference.variant, reference.backend, reference.options)
+        try:
+            inputs = self._rows_of(opened)
+            if not inputs.outputs:
+                self._reference = _answers(opened, inputs)
+        finally:
+            opened.close()
+
+    def _check(self, candidate: Candidate, opened: OpenedVariant, inputs: Rows) -> GuardResult:
+        """Once for a variant on a backend with options: the number of threads does not change what is computed."""
+        group = (*candidate.pair, tuple(sorted(candidate.options.extra.items())))
+        if group not in self._guards:
+            outputs = _answers(opened, inputs)
+            names = [spec.name for spec in opened.outputs]
+            reference = dict(inputs.outputs or self._reference)
+            # Either side may have been cut short by the time limit.
+            rows = min((len(value) for value in (*outputs.values(), *reference.values()) if value.ndim), default=1)
+            reference = {name: _first(value, rows) for name, value in reference.items()}
+            outputs = {name: _first(value, rows) for name, value in outputs.items()}
+            labels = None if inputs.labels is None else inputs.labels[:rows]
+            task = self._bundle.manifest.task if self._bundle.manifest is not None else Task.GENERIC
+            self._guards[group] = check_answers(task, names, outputs, reference, labels)
+        return self._guards[group]
+
+
+def reason_of(error: BaseException) -> str:
+    """An error in one line, for the sentence of a candidate."""
+    text = " ".join(str(error).split())
+    return text[:500] if text else type(error).__name__
+
+
+def _answers(opened: OpenedVariant, inputs: Rows) -> dict[str, Array]:
+    """The outputs for all rows; for the first ones only where that would take too long."""
+    parts: list[Mapping[str, Array]] = []
+    start = time.monotonic()
+    for rows, chunk in inputs.chunks(GUARD_BATCH):
+        parts.append(opened.predict(chunk))
+        if rows.stop >= MIN_GUARD_ROWS and time.monotonic() - start > GUARD_TIME_S:
+            break
+    return {name: _joined([part[name] for part in parts]) for name in parts[0]}
+
+
+def _joined(values: list[Array]) -> Array:
+    return values[0] if len(values) == 1 or not values[0].ndim else np.concatenate(values)
+
+
+def _first(value: Array, rows: int) -> Array:
+    return value[:rows] if value.ndim else value
+
+
+def _time_some(opened: OpenedVariant, inputs: Mapping[str, Array]) -> list[float]:
+    """A few call times. The first call is not among them unless it alone takes longer than all are given."""
+    first = _call_for(opened, inputs, 0.0)
+    if first[0] > 1000 * ROUGH_TIME_S:
+        return first
+    return _call_for(opened, inputs, ROUGH_TIME_S, ROUGH_CALLS)
+
+
+def _call_for(
+    opened: OpenedVariant, inputs: Mapping[str, Array], duration_s: float, most: int | None = None
+) -> list[float]:
+    """Milliseconds of each call, until the time is up or there are `most` calls; at least one call."""
+    latencies_ms: list[float] = []
+    end = time.perf_counter_ns() + int(duration_s * 1e9)
+    while True:
+        start = time.perf_counter_ns()
+        opened.predict(inputs)
+        stop = time.perf_counter_ns()
+        latencies_ms.append((stop - start) / 1e6)
+        if stop >= end or len(latencies_ms) == most:
+            return latencies_ms
+
+
+def _wait_until_quiet() -> None:
+    """Returns once this process takes next to no processor time, or after `MAX_SETTLE_S`."""
+    end = time.monotonic() + MAX_SETTLE_S
+    while time.monotonic() < end:
+        before, start = time.process_time(), time.monotonic()
+        time.sleep(QUIET_STEP_S)
+        if time.process_time() - before < QUIET_SHARE * (time.monotonic() - start):
+            return

@@ -1,0 +1,138 @@
+"""The one way in: the kept choice where it holds, else candidates are tried, measured, decided upon, and kept."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Final
+
+from runtime.backends.base import Backend
+from runtime.bundle.bundle import Bundle
+from runtime.bundle.manifest import Targets
+from runtime.hardware import Hardware
+from runtime.selection import cache
+from runtime.selection.bench import Bench, BenchUnavailableError
+from runtime.selection.candidates import Candidate, enumerate_candidates
+from runtime.selection.choice import Choice
+from runtime.selection.decide import Goal, Origin, decide
+from runtime.selection.local_bench import LocalBench
+from runtime.selection.measure import Measurement, Progress, measure
+from runtime.selection.settings import SelectionSettings
+from runtime.selection.trial import MB, IsolatedBench
+
+log = logging.getLogger(__name__)
+
+TRIAL_MEMORY_SHARE: Final = 0.8
+"""Of the memory available now: what is left keeps the machine, and this process, alive."""
+
+
+def choose(
+    bundle: Bundle,
+    hardware: Hardware,
+    backends: Sequence[Backend],
+    settings: SelectionSettings,
+    cache_folder: Path | None,
+    progress: Progress | None,
+) -> Choice:
+    """What to run `bundle` with on this machine.
+
+    From the cache no engine is imported. Otherwise it blocks for the trial (bounded for each candidate) and
+    `settings.budget_s` of measuring. `NoCandidateError` tells every candidate's reason; `BundleError` when the samples
+    are damaged; `WrongUseError` for a filter that names nothing.
+    """
+    goal = goal_for(bundle, settings)
+    key = cache.key_for(bundle, hardware.fingerprint(), backends, goal, settings)
+    kept = cache.Kept(None)
+    if cache_folder is not None and not settings.refresh:
+        kept = cache.read(cache_folder, key, bundle, backends)
+        if kept.choice is not None:
+            return kept.choice
+    candidates, rejected = enumerate_candidates(bundle, hardware, backends, settings.backends, settings.variants)
+    if bundle.manifest is not None and bundle.manifest.samples is not None:
+        bundle.check_file(bundle.manifest.samples)
+    measurement, bench_warning = _measure(bundle, hardware, candidates, goal, settings, progress)
+    origin = Origin(bundle.name, bundle.version, _guard_text(bundle, measurement))
+    choice = decide(measurement.measured, [*measurement.rejected, *rejected], goal, origin)
+    choice = replace(choice, trial_s=measurement.trial_s, measuring_s=measurement.measuring_s)
+    choice = choice.with_warnings(bench_warning, _guard_warning(bundle, measurement))
+    keep_warning = cache.write(cache_folder, key, choice) if cache_folder is not None else None
+    return choice.with_warnings(kept.warning, keep_warning)
+
+
+def goal_for(bundle: Bundle, settings: SelectionSettings) -> Goal:
+    """The manifest's targets, where `settings` does not say otherwise."""
+    targets = bundle.manifest.targets if bundle.manifest is not None else Targets()
+    floor, cap_mb = settings.accuracy_floor, settings.memory_cap_mb
+    return Goal(
+        settings.objective,
+        targets.accuracy_floor if floor is None else floor,
+        targets.memory_mb if cap_mb is None else cap_mb,
+        targets,
+    )
+
+
+def _measure(
+    bundle: Bundle,
+    hardware: Hardware,
+    candidates: Sequence[Candidate],
+    goal: Goal,
+    settings: SelectionSettings,
+    progress: Progress | None,
+) -> tuple[Measurement, str | None]:
+    def run(bench: Bench) -> Measurement:
+        try:
+            return measure(
+                bench,
+                candidates,
+                bundle.variants[0].name,
+                goal,
+                settings.budget_s,
+                settings.seed,
+                time.monotonic,
+                progress or _say_nothing,
+            )
+        finally:
+            bench.close()
+
+    if not settings.isolate:
+        return run(LocalBench(bundle, settings.seed)), None
+    memory_mb = settings.trial_memory_mb
+    if memory_mb is None and hardware.memory.available_bytes is not None:
+        memory_mb = TRIAL_MEMORY_SHARE * hardware.memory.available_bytes / MB
+    isolated = IsolatedBench(bundle, settings.backend_source, settings.seed, settings.trial_timeout_s, memory_mb)
+    try:
+        return run(isolated), None
+    except BenchUnavailableError as error:
+        text = f"candidates were not isolated, {error}"
+        log.warning(text)
+        return run(LocalBench(bundle, settings.seed)), text
+
+
+def _say_nothing(what: str, share: float) -> None:
+    """No one watches."""
+
+
+def _rows_seen(measurement: Measurement) -> int:
+    return max((m.guard.rows for m in measurement.measured), default=0)
+
+
+def _guard_text(bundle: Bundle, measurement: Measurement) -> str:
+    rows = _rows_seen(measurement)
+    if any(m.guard.accuracy is not None for m in measurement.measured):
+        return f"accuracy on {rows} labelled samples"
+    if not any(m.guard.agreement is not None for m in measurement.measured):
+        return "nothing: there is no reference to compare with"
+    kind = "samples" if measurement.is_sampled else "random rows"
+    return f"agreement with {bundle.variants[0].name} on {rows} {kind}"
+
+
+def _guard_warning(bundle: Bundle, measurement: Measurement) -> str | None:
+    if any(m.guard.accuracy is not None for m in measurement.measured):
+        return None
+    if any(m.guard.agreement is not None for m in measurement.measured):
+        lack = "samples have no labels" if measurement.is_sampled else "no samples"
+        return f"{lack}: accuracy is not guarded, only {_guard_text(bundle, measurement)}"
+    return f"the reference {bundle.variants[0].name} does not run here and there are no samples: nothing is guarded"

@@ -1,0 +1,60 @@
+"""What a caller asks of selection: objective, budget, floor, cap, filters."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+from runtime.errors import WrongUseError
+
+REGISTRY = "runtime.backends.registry:all_backends"
+
+
+class Objective(StrEnum):
+    """What is made best among the candidates that are right enough."""
+
+    LATENCY = "latency"
+    """Least median time of one row."""
+    THROUGHPUT = "throughput"
+    """Most rows a second in large batches."""
+    MEMORY = "memory"
+    """Least growth of resident memory."""
+
+
+@dataclass(frozen=True, slots=True)
+class SelectionSettings:
+    """How one model's variant, backend and options are chosen."""
+
+    budget_s: float = 3.0
+    """Time for measuring, per model. The trial before it is bounded per candidate, by `trial_timeout_s`."""
+    objective: Objective = Objective.LATENCY
+    accuracy_floor: float | None = None
+    """In place of the manifest's `targets.accuracy_floor`."""
+    memory_cap_mb: float | None = None
+    """In place of the manifest's `targets.memory_mb`: what a candidate's memory may grow by."""
+    isolate: bool = True
+    """Candidates run in a process of their own, so that a crash, a hang or a hunger for memory costs only them."""
+    backends: tuple[str, ...] = ()
+    """Only these; empty: all."""
+    variants: tuple[str, ...] = ()
+    """Only these; empty: all."""
+    seed: int = 0
+    """Of the order of measuring and of random rows."""
+    refresh: bool = False
+    """Measure although the cache has an entry."""
+    trial_timeout_s: float = 30.0
+    """For opening a candidate and checking its answers. A ResNet-50 opens in about a second; this is generous."""
+    trial_memory_mb: float | None = None
+    """At which growth a candidate's process is ended; absent: four fifths of the memory available now."""
+    backend_source: str = REGISTRY
+    """`module:callable` from which the separate process takes its backends."""
+
+    def __post_init__(self) -> None:
+        for name, value in (("budget_s", self.budget_s), ("trial_timeout_s", self.trial_timeout_s)):
+            if not value > 0:
+                raise WrongUseError(f"{name} is {value}; expected a number of seconds above 0")
+        for name, megabytes in (("memory_cap_mb", self.memory_cap_mb), ("trial_memory_mb", self.trial_memory_mb)):
+            if megabytes is not None and not megabytes > 0:
+                raise WrongUseError(f"{name} is {megabytes}; expected a number of megabytes above 0")
+        if self.accuracy_floor is not None and not 0 <= self.accuracy_floor <= 1:
+            raise WrongUseError(f"accuracy_floor is {self.accuracy_floor}; expected a share from 0 to 1, such as 0.97")

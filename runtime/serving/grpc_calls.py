@@ -1,0 +1,80 @@
+"""What every gRPC handler here shares: from bytes to bytes, with every error as a clean status.
+
+Handlers take and give bytes, so that a message that does not parse meets the same table of errors as any other bad request.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Any, NoReturn, TypeVar
+
+import grpc
+from google.protobuf.message import DecodeError, Message
+
+from runtime.errors import EdgewardError, InvalidInputError
+from runtime.serving.bearer import Authorize, bearer_value
+from runtime.wire.status import hints_of, status_of, text_of
+
+log = logging.getLogger(__name__)
+
+Context = grpc.aio.ServicerContext[bytes, bytes]
+Answer = Callable[[Any], Awaitable[Message]]
+"""Makes the reply of one unary RPC from its parsed request."""
+
+M = TypeVar("M", bound=Message)
+
+
+def unary_handler(
+    request_type: type[Message], answer: Answer, authorize: Authorize | None
+) -> grpc.RpcMethodHandler[bytes, bytes]:
+    """The handler of a unary RPC that `answer` replies to; `authorize` None leaves it open to everybody."""
+
+    async def handle(raw: bytes, context: Context) -> bytes:
+        try:
+            if authorize is not None:
+                authorize_call(authorize, context)
+            return (await answer(parse(request_type, raw))).SerializeToString()
+        except Exception as error:
+            await refuse(context, error)
+
+    return grpc.unary_unary_rpc_method_handler(handle)
+
+
+def generic_handler(
+    service: str, handlers: Mapping[str, grpc.RpcMethodHandler[bytes, bytes]]
+) -> grpc.GenericRpcHandler:
+    """The handlers of one service, by RPC name, as a grpc server takes them."""
+    return grpc.method_handlers_generic_handler(service, dict(handlers))
+
+
+def parse(kind: type[M], raw: bytes) -> M:
+    """The message in `raw`; `InvalidInputError` when it is not one."""
+    try:
+        return kind.FromString(raw)
+    except DecodeError:
+        raise InvalidInputError(
+            f"the {len(raw)} bytes received are not a message {kind.DESCRIPTOR.full_name}"
+        ) from None
+
+
+def authorize_call(authorize: Authorize, context: Context) -> None:
+    """Shows the call's bearer value to `authorize`, which raises `UnauthenticatedError` where it is not good."""
+    for key, value in context.invocation_metadata() or ():
+        if key == "authorization":
+            authorize(bearer_value(value if isinstance(value, str) else value.decode("latin-1")))
+            return
+    authorize(None)
+
+
+async def refuse(context: Context, error: Exception) -> NoReturn:
+    """Ends the RPC with the status, text and hints of `error`; what is not an error of ours is logged here, once."""
+    note_foreign(error)
+    code = grpc.StatusCode[status_of(error).grpc]
+    await context.abort(code, text_of(error), tuple(hints_of(error).items()))
+
+
+def note_foreign(error: BaseException) -> None:
+    """Logs an exception that nobody foresaw, with its traceback; callers get a sentence instead."""
+    if not isinstance(error, EdgewardError):
+        log.error("a request failed in an unforeseen way", exc_info=error)

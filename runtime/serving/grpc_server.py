@@ -1,0 +1,197 @@
+"""The Open Inference Protocol over gRPC (grpcio): a thin translation onto an `InferenceService`.
+
+One table, RPC → answer, makes the whole service; what the protocol has beside it is answered UNIMPLEMENTED with its reason.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Mapping
+from typing import Any
+
+import grpc
+from google.protobuf.message import Message
+
+from protos import health, inference
+from runtime.serving.bearer import Authorize
+from runtime.serving.deadlines import with_timeout
+from runtime.serving.grpc_calls import Answer, Context, authorize_call, generic_handler, parse, refuse, unary_handler
+from runtime.serving.grpc_health import HealthRpcs
+from runtime.serving.grpc_stream import stream_infer_handler
+from runtime.serving.names import check_name
+from runtime.serving.service import InferenceService
+from runtime.serving.sockets import Endpoint, listen, port_in_use
+from runtime.serving.unsupported import UNSUPPORTED, unsupported
+from runtime.wire.grpc_codec import decode_request, encode_response
+from runtime.wire.grpc_descriptions import decode_load_parameters, encode_index, encode_model, encode_server
+from runtime.wire.model_config import encode_config
+
+# Image batches pass, a run-away client does not; gRPC's own default of 4 MiB is below a batch of 8 images as float32.
+DEFAULT_MAX_MESSAGE_BYTES = 64 << 20
+
+# Probes ask these without a key.
+OPEN_RPCS = frozenset({"ServerLive", "ServerReady"})
+
+
+class GrpcServer:
+    """One gRPC server over one service: `bind`, then `start`, then `stop`. Lives on one event loop."""
+
+    def __init__(
+        self,
+        service: InferenceService,
+        *,
+        authorize: Authorize | None = None,
+        max_message_bytes: int = DEFAULT_MAX_MESSAGE_BYTES,
+    ) -> None:
+        self._closing = asyncio.Event()
+        self._server = grpc.aio.server(options=_options(max_message_bytes))
+        rpcs = InferenceRpcs(service, authorize, self._closing)
+        self._server.add_generic_rpc_handlers(
+            (
+                generic_handler(inference.SERVICE, rpcs.handlers()),
+                generic_handler(health.SERVICE, HealthRpcs(service, self._closing).handlers()),
+            )
+        )
+
+    def bind(self, endpoint: Endpoint) -> Endpoint:
+        """Takes the address and says it with its real port; `PortInUseError` when somebody listens there."""
+        if endpoint.port:
+            # Asked of the system first: it says why not, where gRPC only says that it failed, and writes to stderr.
+            listen(endpoint, "gRPC").close()
+        try:
+            port = self._server.add_insecure_port(str(endpoint))
+        except RuntimeError as error:
+            raise port_in_use(endpoint, "gRPC") from error
+        return Endpoint(endpoint.host, port)
+
+    async def start(self) -> None:
+        """Begins to answer."""
+        await self._server.start()
+
+    async def stop(self, grace_s: float) -> None:
+        """Takes no new calls, answers those accepted, and cancels what `grace_s` was too short for."""
+        self._closing.set()
+        await self._server.stop(grace_s)
+
+    async def cut_off(self) -> None:
+        """Cancels the calls under way at once; also while `stop` waits for them."""
+        self._closing.set()
+        await self._server.stop(None)
+
+
+class InferenceRpcs:
+    """The RPCs of inference.GRPCInferenceService over one service."""
+
+    def __init__(self, service: InferenceService, authorize: Authorize | None, closing: asyncio.Event) -> None:
+        self._service = service
+        self._authorize = authorize
+        self._closing = closing
+
+    def handlers(self) -> dict[str, grpc.RpcMethodHandler[bytes, bytes]]:
+        """A handler for every RPC of the service."""
+        answers: Mapping[str, Answer] = {
+            "ServerLive": self.server_live,
+            "ServerReady": self.server_ready,
+            "ServerMetadata": self.server_metadata,
+            "ModelReady": self.model_ready,
+            "ModelMetadata": self.model_metadata,
+            "ModelConfig": self.model_config,
+            "RepositoryIndex": self.repository_index,
+            "RepositoryModelLoad": self.repository_model_load,
+            "RepositoryModelUnload": self.repository_model_unload,
+            **{rpc: _refusal(rpc) for rpc in UNSUPPORTED},
+        }
+        handlers = {
+            rpc: unary_handler(inference.METHODS[rpc].request, answer, None if rpc in OPEN_RPCS else self._authorize)
+            for rpc, answer in answers.items()
+        }
+        handlers["ModelInfer"] = self.model_infer_handler()
+        handlers["ModelStreamInfer"] = stream_infer_handler(self._service, self._authorize, self._closing)
+        return handlers
+
+    def model_infer_handler(self) -> grpc.RpcMethodHandler[bytes, bytes]:
+        """ModelInfer: the hot path, so one plain function with everything it needs at hand."""
+        infer, authorize = self._service.infer, self._authorize
+        monotonic, request_type = time.monotonic, inference.ModelInferRequest
+
+        async def model_infer(raw: bytes, context: Context) -> bytes:
+            try:
+                if authorize is not None:
+                    authorize_call(authorize, context)
+                remaining_s = context.time_remaining()
+                deadline = None if remaining_s is None else monotonic() + remaining_s
+                request = decode_request(parse(request_type, raw), deadline)
+                check_name(request.model, request.version)
+                if request.parameters:
+                    request = with_timeout(request)
+                return encode_response(await infer(request)).SerializeToString()
+            except Exception as error:
+                await refuse(context, error)
+
+        return grpc.unary_unary_rpc_method_handler(model_infer)
+
+    async def server_live(self, _: inference.ServerLiveRequest) -> Message:
+        """Whether the process works at all."""
+        return inference.ServerLiveResponse(live=self._service.is_live())
+
+    async def server_ready(self, _: inference.ServerReadyRequest) -> Message:
+        """Whether new requests are welcome."""
+        return inference.ServerReadyResponse(ready=self._service.is_ready() and not self._closing.is_set())
+
+    async def server_metadata(self, _: inference.ServerMetadataRequest) -> Message:
+        """Name, version and extensions."""
+        return encode_server(self._service.describe_server())
+
+    async def model_ready(self, message: inference.ModelReadyRequest) -> Message:
+        """Whether ModelInfer would be answered."""
+        check_name(message.name, message.version)
+        return inference.ModelReadyResponse(ready=await self._service.is_model_ready(message.name, message.version))
+
+    async def model_metadata(self, message: inference.ModelMetadataRequest) -> Message:
+        """Signature and versions of a model."""
+        check_name(message.name, message.version)
+        return encode_model(await self._service.describe_model(message.name, message.version))
+
+    async def model_config(self, message: inference.ModelConfigRequest) -> Message:
+        """The same as Triton's ModelConfig."""
+        check_name(message.name, message.version)
+        return encode_config(await self._service.describe_model(message.name, message.version))
+
+    async def repository_index(self, message: inference.RepositoryIndexRequest) -> Message:
+        """Every model version known here."""
+        return encode_index(self._service.index(), only_ready=message.ready)
+
+    async def repository_model_load(self, message: inference.RepositoryModelLoadRequest) -> Message:
+        """Loads or reloads a model."""
+        check_name(message.model_name)
+        await self._service.load(message.model_name, decode_load_parameters(message))
+        return inference.RepositoryModelLoadResponse()
+
+    async def repository_model_unload(self, message: inference.RepositoryModelUnloadRequest) -> Message:
+        """Unloads every version of a model."""
+        check_name(message.model_name)
+        await self._service.unload(message.model_name)
+        return inference.RepositoryModelUnloadResponse()
+
+
+def _refusal(rpc: str) -> Answer:
+    async def refusal(_: Any) -> Message:
+        raise unsupported(rpc)
+
+    return refusal
+
+
+def _options(max_message_bytes: int) -> list[tuple[str, int]]:
+    return [
+        ("grpc.max_receive_message_length", max_message_bytes),  # also of what a compressed message unfolds to
+        ("grpc.max_send_message_length", -1),
+        # A second server on the port must fail, not share it.
+        ("grpc.so_reuseport", 0),
+        # Clients may ping idle connections every 10 s to keep a NAT open; gRPC's default calls that an attack below 5 min.
+        ("grpc.keepalive_permit_without_calls", 1),
+        ("grpc.http2.min_ping_interval_without_data_ms", 10_000),
+        # A peer that vanished without a word is noticed, and its work dropped, after 60 + 20 s.
+        ("grpc.keepalive_time_ms", 60_000),
+        ("grpc.keepalive_timeout_ms", 20_000),
+    ]

@@ -1,0 +1,115 @@
+"""One uvicorn server that lives inside somebody else's event loop and leaves signals and logging to its host."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import socket
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import uvicorn
+from starlette.types import ASGIApp
+from uvicorn.protocols.http.auto import AutoHTTPProtocol
+
+from runtime.serving.sockets import BACKLOG, Endpoint, listen
+
+# Clients keep connections between calls; a shorter limit makes them send on one that is just being closed.
+KEEP_ALIVE_S = 75
+
+# How long a client may take to pick up the error that its request was cut off with.
+CUT_OFF_S = 0.5
+
+
+class HttpServer:
+    """One HTTP server over one ASGI application: `bind`, then `start`, then `stop`. Lives on one event loop."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._config = uvicorn.Config(
+            app,
+            http=_Protocol,
+            lifespan="off",
+            ws="none",
+            log_config=None,
+            access_log=False,
+            proxy_headers=False,
+            server_header=False,
+            timeout_keep_alive=KEEP_ALIVE_S,
+            backlog=BACKLOG,
+            workers=1,
+        )
+        self._server = _EmbeddedServer(self._config)
+        self._socket: socket.socket | None = None
+        self._task: asyncio.Task[None] | None = None
+
+    def bind(self, endpoint: Endpoint) -> Endpoint:
+        """Takes the address and says it with its real port; `PortInUseError` when somebody listens there."""
+        self._socket = listen(endpoint, "HTTP")
+        return Endpoint(endpoint.host, self._socket.getsockname()[1])
+
+    async def start(self) -> None:
+        """Begins to answer."""
+        assert self._socket is not None, "bind comes before start"
+        self._task = asyncio.create_task(self._server.serve(sockets=[self._socket]))
+        up = asyncio.create_task(self._server.is_up.wait())
+        await asyncio.wait({self._task, up}, return_when=asyncio.FIRST_COMPLETED)
+        if self._task.done():
+            up.cancel()
+            self._task.result()
+
+    async def stop(self, grace_s: float) -> None:
+        """Takes no new connections, answers requests under way, and cuts off what `grace_s` was too short for."""
+        if self._task is None:
+            if self._socket is not None:
+                self._socket.close()
+            return
+        self._server.should_exit = True
+        await asyncio.wait({self._task}, timeout=grace_s)
+        if not self._task.done():
+            await self.cut_off()
+        await self._task
+
+    async def cut_off(self) -> None:
+        """Ends the requests under way with an error, then every connection, at once."""
+        state = self._server.server_state
+        tasks = list(state.tasks)
+        for task in tasks:
+            task.cancel()
+        if tasks:
+            await asyncio.wait(tasks, timeout=CUT_OFF_S)
+        self._server.force_exit = True
+        for connection in list(state.connections):
+            connection.transport.close()
+        if self._task is not None:
+            await asyncio.wait({self._task}, timeout=CUT_OFF_S)
+        for connection in list(state.connections):
+            connection.transport.abort()
+
+
+class _Protocol(AutoHTTPProtocol):  # type: ignore[valid-type, misc]  # httptools' protocol where it is, else h11's
+    """Answers what is not HTTP in JSON too."""
+
+    def send_400_response(self, msg: str) -> None:
+        body = json.dumps({"error": f"{msg.rstrip('.')}; this port speaks HTTP/1.1 without TLS"}).encode()
+        head = (
+            "HTTP/1.1 400 Bad Request\r\ncontent-type: application/json\r\n"
+            f"content-length: {len(body)}\r\nconnection: close\r\n\r\n"
+        )
+        self.transport.write(head.encode() + body)
+        self.transport.close()
+
+
+class _EmbeddedServer(uvicorn.Server):
+    """Says when it is up, and does not touch the process's signals."""
+
+    def __init__(self, config: uvicorn.Config) -> None:
+        super().__init__(config)
+        self.is_up = asyncio.Event()
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().startup(sockets)
+        self.is_up.set()
+
+    @contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        yield

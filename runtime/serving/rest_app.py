@@ -1,0 +1,238 @@
+"""The Open Inference Protocol over REST: an ASGI application that translates onto an `InferenceService`.
+
+Inference goes straight to its route; everything else through Starlette's routing. Every reply that is an error is JSON
+`{"error": "..."}`, unknown routes and methods too.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Mapping
+from http import HTTPStatus
+from types import MappingProxyType
+from typing import Any
+
+from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+from starlette.routing import Route
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from runtime.serving.bearer import Authorize
+from runtime.serving.http_body import read_body
+from runtime.serving.names import check_name
+from runtime.serving.rest_calls import authorize_headers, send_error
+from runtime.serving.rest_infer import InferRoute, target_of
+from runtime.serving.service import InferenceService
+from runtime.serving.unsupported import unsupported
+from runtime.wire.model_config import config_json
+from runtime.wire.rest_descriptions import (
+    decode_index_request,
+    decode_load_parameters,
+    index_json,
+    live_json,
+    model_json,
+    model_ready_json,
+    ready_json,
+    server_json,
+)
+
+Answer = Callable[[Request], Awaitable[Response]]
+Document = Callable[[], Awaitable[Mapping[str, object]]]
+"""What a program beside the protocol answers on a GET route of its own, as JSON."""
+
+# Routes of Triton's extensions that are answered 501 with a sentence: path, RPC of the same meaning.
+_UNSUPPORTED_ROUTES = (
+    ("/v2/models/stats", "ModelStatistics"),
+    ("/v2/models/{model}/stats", "ModelStatistics"),
+    ("/v2/models/{model}/versions/{version}/stats", "ModelStatistics"),
+    ("/v2/systemsharedmemory/status", "SystemSharedMemoryStatus"),
+    ("/v2/systemsharedmemory/region/{name}/status", "SystemSharedMemoryStatus"),
+    ("/v2/systemsharedmemory/region/{name}/register", "SystemSharedMemoryRegister"),
+    ("/v2/systemsharedmemory/region/{name}/unregister", "SystemSharedMemoryUnregister"),
+    ("/v2/systemsharedmemory/unregister", "SystemSharedMemoryUnregister"),
+    ("/v2/cudasharedmemory/status", "CudaSharedMemoryStatus"),
+    ("/v2/cudasharedmemory/region/{name}/status", "CudaSharedMemoryStatus"),
+    ("/v2/cudasharedmemory/region/{name}/register", "CudaSharedMemoryRegister"),
+    ("/v2/cudasharedmemory/region/{name}/unregister", "CudaSharedMemoryUnregister"),
+    ("/v2/cudasharedmemory/unregister", "CudaSharedMemoryUnregister"),
+    ("/v2/trace/setting", "TraceSetting"),
+    ("/v2/models/{model}/trace/setting", "TraceSetting"),
+    ("/v2/logging", "LogSettings"),
+)
+
+
+def rest_app(
+    service: InferenceService,
+    *,
+    authorize: Authorize | None = None,
+    max_body_bytes: int,
+    documents: Mapping[str, Document] = MappingProxyType({}),
+) -> ASGIApp:
+    """The application; `authorize` sees the bearer value of every request but those for health.
+
+    `documents`: path → what the program itself answers there, such as its status.
+    """
+    infer = InferRoute(service, authorize, max_body_bytes)
+    routes = _Routes(service, authorize, max_body_bytes).app(documents)
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "http" and scope["method"] == "POST":
+            target = target_of(scope["path"])
+            if target is not None:
+                await infer(target, scope, receive, send)
+                return
+        await routes(scope, receive, send)
+
+    return app
+
+
+class _Routes:
+    """Every route but inference."""
+
+    def __init__(self, service: InferenceService, authorize: Authorize | None, max_body_bytes: int) -> None:
+        self._service = service
+        self._authorize = authorize
+        self._max_body_bytes = max_body_bytes
+
+    def app(self, documents: Mapping[str, Document]) -> Starlette:
+        """The routes as an application of their own."""
+        model = "/v2/models/{model}"
+        version = f"{model}/versions/{{version}}"
+        repository = "/v2/repository/models/{model}"
+        routes = [
+            self._route("GET", "/v2/health/live", self.live, is_open=True),
+            self._route("GET", "/v2/health/ready", self.ready, is_open=True),
+            self._route("GET", "/v2", self.server),
+            self._route("GET", "/v2/", self.server),
+            *(self._route(None, path, _refusal(rpc)) for path, rpc in _UNSUPPORTED_ROUTES),
+            *(self._route("GET", f"{at}/ready", self.model_ready) for at in (model, version)),
+            *(self._route("GET", f"{at}/config", self.model_config) for at in (model, version)),
+            *(self._route("GET", at, self.model) for at in (model, version)),
+            self._route("POST", "/v2/repository/index", self.index),
+            self._route("POST", f"{repository}/load", self.load),
+            self._route("POST", f"{repository}/unload", self.unload),
+            # POST never gets here (see `rest_app`): known, so that another method is answered 405.
+            *(Route(f"{at}/infer", _unreachable, methods=["POST"]) for at in (model, version)),
+            *(self._route("GET", path, _as_json(document)) for path, document in documents.items()),
+        ]
+        return Starlette(routes=routes, exception_handlers={HTTPException: _http_error})
+
+    async def live(self, _: Request) -> Response:
+        """The process answers."""
+        is_live = self._service.is_live()
+        return _state(live_json(is_live), is_live, "this server is not live")
+
+    async def ready(self, _: Request) -> Response:
+        """New requests are welcome."""
+        is_ready = self._service.is_ready()
+        return _state(ready_json(is_ready), is_ready, "this server is not ready: it is starting or shutting down")
+
+    async def server(self, _: Request) -> Response:
+        """ServerMetadata."""
+        return JSONResponse(server_json(self._service.describe_server()))
+
+    async def model_ready(self, request: Request) -> Response:
+        """ModelReady."""
+        name, version = _model(request)
+        is_ready = await self._service.is_model_ready(name, version)
+        return _state(model_ready_json(name, is_ready), is_ready, f"model {name!r} is not ready here")
+
+    async def model(self, request: Request) -> Response:
+        """ModelMetadata."""
+        return JSONResponse(model_json(await self._service.describe_model(*_model(request))))
+
+    async def model_config(self, request: Request) -> Response:
+        """ModelConfig."""
+        return JSONResponse(config_json(await self._service.describe_model(*_model(request))))
+
+    async def index(self, request: Request) -> Response:
+        """RepositoryIndex."""
+        only_ready = decode_index_request(await self._body(request))
+        return JSONResponse(index_json(self._service.index(), only_ready=only_ready))
+
+    async def load(self, request: Request) -> Response:
+        """RepositoryModelLoad."""
+        name, _ = _model(request)
+        await self._service.load(name, decode_load_parameters(await self._body(request)))
+        return JSONResponse({"name": name, "load": True})
+
+    async def unload(self, request: Request) -> Response:
+        """RepositoryModelUnload."""
+        name, _ = _model(request)
+        decode_load_parameters(
+            await self._body(request)
+        )  # `unload_dependents` and such: nothing depends on a model here
+        await self._service.unload(name)
+        return JSONResponse({"name": name, "unload": True})
+
+    async def _body(self, request: Request) -> bytes:
+        return await read_body(dict(request.scope["headers"]), request.receive, self._max_body_bytes)
+
+    def _route(self, method: str | None, path: str, answer: Answer, *, is_open: bool = False) -> Route:
+        authorize = None if is_open else self._authorize
+
+        async def endpoint(scope: Scope, receive: Receive, send: Send) -> None:
+            try:
+                if authorize is not None:
+                    authorize_headers(authorize, dict(scope["headers"]))
+                response = await answer(Request(scope, receive))
+            except Exception as error:
+                await send_error(send, error)
+            else:
+                await response(scope, receive, send)
+
+        return Route(path, _Endpoint(endpoint), methods=None if method is None else [method])
+
+
+class _Endpoint:
+    """An ASGI callable that Starlette takes for an application: it wraps plain functions in its own request objects."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        await self._app(scope, receive, send)
+
+
+def _model(request: Request) -> tuple[str, str]:
+    name, version = request.path_params["model"], request.path_params.get("version", "")
+    check_name(name, version)
+    return name, version
+
+
+def _state(document: dict[str, Any], is_good: bool, otherwise: str) -> Response:
+    if is_good:
+        return JSONResponse(document)
+    return JSONResponse({**document, "error": otherwise}, status_code=503)
+
+
+def _refusal(rpc: str) -> Answer:
+    async def refusal(_: Request) -> Response:
+        raise unsupported(rpc)
+
+    return refusal
+
+
+def _as_json(document: Document) -> Answer:
+    async def answer(_: Request) -> Response:
+        return JSONResponse(await document())
+
+    return answer
+
+
+async def _unreachable(request: Request) -> Response:
+    raise HTTPException(HTTPStatus.METHOD_NOT_ALLOWED)
+
+
+async def _http_error(request: Request, error: Exception) -> Response:
+    assert isinstance(error, HTTPException)
+    route = f"{request.method} {request.url.path!r:.200}"
+    if error.status_code == HTTPStatus.NOT_FOUND:
+        text = f"no route {route}; the Open Inference Protocol's routes begin with /v2, such as /v2/models/NAME/infer"
+    elif error.status_code == HTTPStatus.METHOD_NOT_ALLOWED:
+        allowed = ", ".join(sorted((error.headers or {}).get("Allow", "POST").split(", ")))
+        text = f"{route}: wrong method; allowed: {allowed}"
+    else:
+        text = f"{route}: {error.detail}"
+    return JSONResponse({"error": text}, status_code=error.status_code, headers=error.headers)

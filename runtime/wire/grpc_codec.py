@@ -1,0 +1,226 @@
+"""ModelInfer on gRPC: the protocol's messages to `InferenceRequest` and `InferenceResponse` and back, for both ends.
+
+Tensors of a decoded message are read-only views of the bytes that protobuf hands out (its one copy). Encoding always
+writes raw contents: one copy to `bytes`, which is what protobuf takes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+
+import numpy as np
+
+from protos import inference
+from runtime.errors import InvalidInputError, PeerFailedError, UnsupportedError
+from runtime.tensors import Array, count_elements, datatype_of, dtype_of, from_raw, to_raw
+from runtime.wire.values import InferenceRequest, InferenceResponse, Parameter, Parameters, RequestedOutput
+
+# Where the protocol keeps a datatype's elements; FP16 and BF16 have no such place.
+_CONTENTS_OF = {
+    "BOOL": "bool_contents",
+    "INT8": "int_contents",
+    "INT16": "int_contents",
+    "INT32": "int_contents",
+    "INT64": "int64_contents",
+    "UINT8": "uint_contents",
+    "UINT16": "uint_contents",
+    "UINT32": "uint_contents",
+    "UINT64": "uint64_contents",
+    "FP32": "fp32_contents",
+    "FP64": "fp64_contents",
+    "BYTES": "bytes_contents",
+}
+_NARROW = frozenset({"INT8", "INT16", "UINT8", "UINT16"})
+
+_INT64_MIN, _INT64_MAX, _UINT64_MAX = -(2**63), 2**63 - 1, 2**64 - 1
+
+_Tensor = inference.ModelInferRequest.InferInputTensor | inference.ModelInferResponse.InferOutputTensor
+_ParameterMap = Mapping[str, inference.InferParameter]
+
+
+def decode_request(message: inference.ModelInferRequest, deadline: float | None = None) -> InferenceRequest:
+    """The request that a client sent. `InvalidInputError` says which tensor or parameter does not hold together."""
+    return InferenceRequest(
+        model=message.model_name,
+        inputs=_decode_tensors("input", message.inputs, message.raw_input_contents),
+        version=message.model_version,
+        id=message.id,
+        outputs=_decode_outputs(message.outputs) if message.outputs else (),
+        parameters=decode_parameters(message.parameters) if message.parameters else {},
+        deadline=deadline,
+    )
+
+
+def encode_response(response: InferenceResponse) -> inference.ModelInferResponse:
+    """The reply's message, its tensors always raw: tritonclient reads nothing else."""
+    message = inference.ModelInferResponse(model_name=response.model, model_version=response.version, id=response.id)
+    if response.parameters:
+        encode_parameters(response.parameters, message.parameters)
+    raw = message.raw_output_contents
+    for name, value in response.outputs.items():
+        message.outputs.add(name=name, datatype=datatype_of(value.dtype), shape=value.shape)
+        raw.append(_raw_bytes(value))
+    return message
+
+
+def encode_request(request: InferenceRequest) -> inference.ModelInferRequest:
+    """The request's message, its tensors raw. The deadline is not part of it: it travels as the call's timeout."""
+    message = inference.ModelInferRequest(model_name=request.model, model_version=request.version, id=request.id)
+    if request.parameters:
+        encode_parameters(request.parameters, message.parameters)
+    raw = message.raw_input_contents
+    for name, value in request.inputs.items():
+        message.inputs.add(name=name, datatype=datatype_of(value.dtype), shape=value.shape)
+        raw.append(_raw_bytes(value))
+    for output in request.outputs:
+        wanted = message.outputs.add(name=output.name)
+        encode_parameters(output.parameters, wanted.parameters)
+    return message
+
+
+def decode_response(message: inference.ModelInferResponse) -> InferenceResponse:
+    """The reply that a server sent, raw or typed; `PeerFailedError` when it does not hold together."""
+    try:
+        return InferenceResponse(
+            model=message.model_name,
+            version=message.model_version,
+            outputs=_decode_tensors("output", message.outputs, message.raw_output_contents),
+            id=message.id,
+            parameters=decode_parameters(message.parameters),
+        )
+    except InvalidInputError as error:
+        raise PeerFailedError(f"the server's reply does not decode: {error}") from error
+
+
+def decode_parameters(parameters: _ParameterMap, check: Callable[[str], None] | None = None) -> Parameters:
+    """Values by name, whichever kind each one is; `check` may refuse a name."""
+    values: dict[str, Parameter] = {}
+    for name, parameter in parameters.items():
+        if check is not None:
+            check(name)
+        kind = parameter.WhichOneof("parameter_choice")
+        if kind is None:
+            raise InvalidInputError(f"parameter {name!r} has no value; set one of bool, int64, uint64, double, string")
+        values[name] = getattr(parameter, kind)
+    return values
+
+
+def encode_parameters(parameters: Parameters, into: _ParameterMap) -> None:
+    """Writes each value as the kind it is: bool, int64 (uint64 where only that holds it), double or string."""
+    for name, value in parameters.items():
+        parameter = into[name]  # a message map makes the entry it is asked for
+        match value:
+            case bool():
+                parameter.bool_param = value
+            case int() if _INT64_MIN <= value <= _INT64_MAX:
+                parameter.int64_param = value
+            case int() if 0 <= value <= _UINT64_MAX:
+                parameter.uint64_param = value
+            case int():
+                raise InvalidInputError(f"parameter {name!r} is {value}, which does not fit 64 bits")
+            case float():
+                parameter.double_param = value
+            case str():
+                parameter.string_param = value
+            case _:
+                raise InvalidInputError(
+                    f"parameter {name!r} is a {type(value).__name__}; expected a bool, number or string"
+                )
+
+
+def _decode_outputs(
+    outputs: Sequence[inference.ModelInferRequest.InferRequestedOutputTensor],
+) -> tuple[RequestedOutput, ...]:
+    names = [output.name for output in outputs]
+    if len(set(names)) != len(names):
+        raise InvalidInputError(f"an output is requested twice: {', '.join(map(repr, names))}")
+    return tuple(
+        RequestedOutput(output.name, decode_parameters(output.parameters, _refuse_shared_memory)) for output in outputs
+    )
+
+
+def _decode_tensors(what: str, tensors: Sequence[_Tensor], raw: Sequence[bytes]) -> dict[str, Array]:
+    contents = list(raw) if raw else None  # each access of a repeated bytes field is a copy: once
+    if contents is not None and len(contents) != len(tensors):
+        raise InvalidInputError(
+            f"raw_{what}_contents has {len(contents)} entries for {len(tensors)} {what}s; each takes one, in order"
+        )
+    values: dict[str, Array] = {}
+    for at, tensor in enumerate(tensors):
+        name = tensor.name
+        if tensor.parameters:
+            decode_parameters(tensor.parameters, _refuse_shared_memory)
+        if name in values:
+            raise InvalidInputError(f"{what} {name!r} is given twice")
+        try:
+            if contents is None:
+                values[name] = _decode_typed(name, tensor)
+            elif tensor.HasField("contents"):
+                raise _both(what, tensors, len(contents))
+            else:
+                values[name] = from_raw(name, tensor.datatype, tuple(tensor.shape), contents[at])
+        except InvalidInputError as error:
+            text = str(error)
+            raise InvalidInputError(text if repr(name) in text else f"{what} {name!r}: {text}") from None
+    return values
+
+
+def _both(what: str, tensors: Sequence[_Tensor], raw_count: int) -> InvalidInputError:
+    typed = sum(tensor.HasField("contents") for tensor in tensors)
+    return InvalidInputError(
+        f"raw_{what}_contents has {raw_count} entries, and {typed} of {len(tensors)} {what}s have typed contents too; "
+        f"send all {what}s raw or all typed"
+    )
+
+
+def _decode_typed(name: str, tensor: _Tensor) -> Array:
+    datatype = tensor.datatype
+    dtype = dtype_of(datatype)
+    shape = tuple(tensor.shape)
+    count = count_elements(shape)
+    field = _CONTENTS_OF.get(datatype)
+    if field is None:
+        raise InvalidInputError(
+            f"tensor {name!r} is {datatype}, which has no typed contents in the protocol; send it raw"
+        )
+    filled = [descriptor.name for descriptor, _ in tensor.contents.ListFields()]
+    if any(other != field for other in filled):
+        raise InvalidInputError(
+            f"tensor {name!r} is {datatype}, whose elements belong in {field}; found {', '.join(filled)}"
+        )
+    elements = getattr(tensor.contents, field)
+    if len(elements) != count:
+        raise InvalidInputError(
+            f"tensor {name!r} has {len(elements)} elements in {field}, but shape {list(shape)} takes {count}; "
+            "raw contents are empty"
+        )
+    if datatype == "BYTES":
+        value = np.empty(count, dtype=np.object_)
+        value[:] = list(elements)
+        return value.reshape(shape)
+    if datatype in _NARROW:
+        return _narrow(name, datatype, np.array(elements, dtype=np.int64)).reshape(shape)
+    return np.array(elements, dtype=dtype).reshape(shape)
+
+
+def _narrow(name: str, datatype: str, wide: Array) -> Array:
+    """Elements that the protocol sends as 32 bits, as the 8 or 16 that the datatype has; none may be lost."""
+    dtype = dtype_of(datatype)
+    limits = np.iinfo(dtype)
+    if wide.size and (wide.min() < limits.min or wide.max() > limits.max):
+        at = int(np.argmax((wide < limits.min) | (wide > limits.max)))
+        raise InvalidInputError(
+            f"element {at} of tensor {name!r} is {wide[at]}; {datatype} holds {limits.min} to {limits.max}"
+        )
+    return wide.astype(dtype)
+
+
+def _refuse_shared_memory(name: str) -> None:
+    if name.startswith("shared_memory_"):
+        raise UnsupportedError(f"parameter {name!r}: this server reads no shared memory; send the tensor itself")
+
+
+def _raw_bytes(value: Array) -> bytes:
+    if value.dtype.kind in "OSU":
+        return bytes(to_raw(value))
+    return value.tobytes()

@@ -1,0 +1,99 @@
+"""Triton's ModelConfig from a `ModelDescription`, as a message and as JSON.
+
+Only the part that Edgeward knows: name, platform, batch, inputs, outputs, parameters. In a config a batched model's
+dims leave the batch out, and no dims at all are written as `[1]` reshaped to `[]`, for Triton allows no empty dims.
+"""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from protos import inference
+from runtime.tensors import TensorSpec
+from runtime.wire.values import ModelDescription, Parameter
+
+
+def encode_config(description: ModelDescription) -> inference.ModelConfigResponse:
+    """The reply of ModelConfig."""
+    config = inference.ModelConfig(
+        name=description.name,
+        platform=description.platform,
+        backend=_backend(description),
+        max_batch_size=description.max_batch_size,
+    )
+    for spec in description.inputs:
+        dims, is_scalar = _dims(spec, description.max_batch_size)
+        wanted = config.input.add(name=spec.name, data_type=data_type(spec.datatype), dims=dims)
+        if is_scalar:
+            wanted.reshape.SetInParent()
+    for spec in description.outputs:
+        dims, is_scalar = _dims(spec, description.max_batch_size)
+        given = config.output.add(name=spec.name, data_type=data_type(spec.datatype), dims=dims)
+        if is_scalar:
+            given.reshape.SetInParent()
+    for name, value in description.parameters.items():
+        config.parameters[name].string_value = _as_text(value)
+    return inference.ModelConfigResponse(config=config)
+
+
+def config_json(description: ModelDescription) -> dict[str, Any]:
+    """The same in the spelling of Triton's `GET /v2/models/NAME/config`: proto names, enums by name."""
+    return {
+        "name": description.name,
+        "platform": description.platform,
+        "backend": _backend(description),
+        "max_batch_size": description.max_batch_size,
+        "input": [
+            {
+                **_tensor_json(spec, description.max_batch_size),
+                "format": "FORMAT_NONE",
+                "is_shape_tensor": False,
+                "allow_ragged_batch": False,
+                "optional": False,
+            }
+            for spec in description.inputs
+        ],
+        "output": [
+            {
+                **_tensor_json(spec, description.max_batch_size),
+                "label_filename": "",
+                "is_shape_tensor": False,
+            }
+            for spec in description.outputs
+        ],
+        "parameters": {name: {"string_value": _as_text(value)} for name, value in description.parameters.items()},
+    }
+
+
+def data_type(datatype: str) -> inference.DataType:
+    """ModelConfig's name of a datatype: TYPE_FP32 for FP32, TYPE_STRING for BYTES."""
+    number: inference.DataType = inference.DataType.Value(_type_name(datatype))
+    return number
+
+
+def _type_name(datatype: str) -> str:
+    return "TYPE_STRING" if datatype == "BYTES" else f"TYPE_{datatype}"
+
+
+def _tensor_json(spec: TensorSpec, max_batch_size: int) -> dict[str, Any]:
+    dims, is_scalar = _dims(spec, max_batch_size)
+    tensor: dict[str, Any] = {"name": spec.name, "data_type": _type_name(spec.datatype), "dims": dims}
+    if is_scalar:
+        tensor["reshape"] = {"shape": []}
+    return tensor
+
+
+def _dims(spec: TensorSpec, max_batch_size: int) -> tuple[list[int], bool]:
+    """The dims, and whether they stand for none at all."""
+    dims = list(spec.shape[1:] if max_batch_size > 0 and spec.is_batched else spec.shape)
+    return (dims, False) if dims else ([1], True)
+
+
+def _backend(description: ModelDescription) -> str:
+    """The engine in the platform's name: "onnxruntime" of "onnxruntime_onnx"."""
+    return description.platform.rpartition("_")[0] or description.platform
+
+
+def _as_text(value: Parameter) -> str:
+    return value if isinstance(value, str) else json.dumps(value)

@@ -1,0 +1,218 @@
+"""The gateway behind its breaker, over real sockets: a server that answers, fails, vanishes and comes back."""
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+
+import numpy as np
+import pytest
+
+from edge_agent.breaker import BreakerSettings, Outcome
+from edge_agent.upstream import FAIR_WAIT_S, MIN_ANSWERS, Gateway, outcome_of
+from runtime import errors
+from runtime.errors import (
+    DeadlineExceededError,
+    EdgewardError,
+    ExecutionError,
+    InvalidInputError,
+    ModelNotFoundError,
+    PeerFailedError,
+    PeerUnreachableError,
+    UnauthenticatedError,
+)
+from runtime.serving.server import Server, ServerSettings
+from runtime.tensors import TensorSpec
+from runtime.wire.values import (
+    IndexEntry,
+    InferenceRequest,
+    InferenceResponse,
+    ModelDescription,
+    ServerDescription,
+)
+
+HASTY = BreakerSettings(failures_to_open=2, open_s=0.05, open_cap_s=0.1)
+REQUEST = InferenceRequest("m", {"x": np.zeros((1, 2), np.float32)})
+
+
+class Echo:
+    """A service that answers with its inputs, or fails as told."""
+
+    def __init__(self, error: EdgewardError | None = None) -> None:
+        self.error = error
+        self.deadlines: list[float | None] = []
+        self.is_silent = False
+
+    async def infer(self, request: InferenceRequest) -> InferenceResponse:
+        self.deadlines.append(request.deadline)
+        if self.is_silent:
+            await asyncio.Event().wait()
+        if self.error is not None:
+            raise self.error
+        return InferenceResponse(request.model, "1", request.inputs, request.id, {"served_by": "cloud"})
+
+    async def describe_model(self, name: str, version: str) -> ModelDescription:
+        if name != "m":
+            raise ModelNotFoundError(f"model {name!r} is not served here")
+        spec = TensorSpec("x", "FP32", (-1, 2))
+        return ModelDescription(name, ("1",), "echo", (spec,), (spec,), 8)
+
+    async def is_model_ready(self, name: str, version: str) -> bool:
+        return name == "m"
+
+    def describe_server(self) -> ServerDescription:
+        return ServerDescription("echo", "1", ())
+
+    def is_live(self) -> bool:
+        return True
+
+    def is_ready(self) -> bool:
+        return True
+
+    def index(self) -> list[IndexEntry]:
+        return []
+
+    async def load(self, name: str, parameters: Mapping[str, object]) -> None:
+        raise AssertionError
+
+    async def unload(self, name: str) -> None:
+        raise AssertionError
+
+    async def drain(self) -> None:
+        pass
+
+
+def want_key(key: str | None) -> None:
+    if key != "a-good-key-0123456789":
+        raise UnauthenticatedError("the API key is not known")
+
+
+@asynccontextmanager
+async def serving(service: Echo, port: int = 0, *, wants_key: bool = False) -> AsyncIterator[int]:
+    server = Server(service, ServerSettings(grpc_port=port, http_port=0), want_key if wants_key else None)
+    listening = await server.start()
+    try:
+        yield listening.grpc.port
+    finally:
+        await server.stop(0)
+
+
+@asynccontextmanager
+async def gateway(port: int, key: str | None = None, breaker: BreakerSettings = HASTY) -> AsyncIterator[Gateway]:
+    link = Gateway(f"127.0.0.1:{port}", key, breaker)
+    try:
+        yield link
+    finally:
+        await link.close()
+
+
+async def test_it_passes_requests_on_with_what_is_left_of_the_deadline() -> None:
+    service = Echo()
+    async with serving(service) as port, gateway(port) as link:
+        deadline = time.monotonic() + 60
+        response = await link.infer(InferenceRequest("m", REQUEST.inputs, deadline=deadline))
+        assert np.array_equal(response.outputs["x"], REQUEST.inputs["x"])
+        assert service.deadlines[0] == pytest.approx(deadline, abs=1.0)
+        assert (await link.describe_model("m", "")).inputs[0].shape == (-1, 2)
+        assert await link.is_model_ready("m", "")
+        assert not await link.is_model_ready("other", "")
+
+
+async def test_it_predicts_once_it_has_measured_enough() -> None:
+    async with serving(Echo()) as port, gateway(port) as link:
+        for _ in range(MIN_ANSWERS):
+            assert link.state(time.monotonic()).predicted_s is None
+            await link.infer(REQUEST)
+        predicted_s = link.state(time.monotonic()).predicted_s
+        assert predicted_s is not None
+        assert predicted_s > 0
+
+
+@pytest.mark.parametrize(
+    ("error", "expected"),
+    [
+        (InvalidInputError("x"), InvalidInputError),
+        (ExecutionError("x"), PeerFailedError),
+        (ModelNotFoundError("x"), ModelNotFoundError),
+    ],
+)
+async def test_an_answer_that_is_an_error_keeps_the_breaker_closed(
+    error: EdgewardError, expected: type[EdgewardError]
+) -> None:
+    async with serving(Echo(error)) as port, gateway(port) as link:
+        for _ in range(HASTY.failures_to_open * 3):
+            with pytest.raises(expected):
+                await link.infer(REQUEST)
+        assert link.state(time.monotonic()).is_permitted
+
+
+async def test_a_refused_key_is_the_agents_trouble_not_the_callers() -> None:
+    async with serving(Echo(), wants_key=True) as port:
+        async with gateway(port, "another-key-0123456789") as link:
+            with pytest.raises(PeerFailedError, match="refuses this agent's API key"):
+                await link.infer(REQUEST)
+        async with gateway(port, "a-good-key-0123456789") as link:
+            await link.infer(REQUEST)
+
+
+@pytest.mark.slow
+async def test_it_opens_on_an_outage_and_watching_closes_it_without_a_request() -> None:
+    async with serving(Echo()) as port, gateway(port) as link:
+        await link.infer(REQUEST)
+    async with gateway(port) as link:
+        watch = asyncio.create_task(link.watch())
+        for _ in range(HASTY.failures_to_open):
+            with pytest.raises(PeerUnreachableError):
+                await link.infer(REQUEST)
+        told = await link.describe()
+        assert told["is_reachable"] is False
+        assert told["breaker"] != "closed"
+        assert str(port) in str(told["last_error"])
+        async with serving(Echo(), port):
+            async with asyncio.timeout(30):
+                while (await link.describe())["breaker"] != "closed":  # noqa: ASYNC110  (what a person would do)
+                    await asyncio.sleep(0.02)
+            await link.infer(REQUEST)
+        watch.cancel()
+
+
+@pytest.mark.slow
+async def test_behind_an_open_breaker_nothing_is_sent() -> None:
+    async with serving(Echo()) as port:
+        pass
+    async with gateway(port, breaker=BreakerSettings(failures_to_open=1, open_s=60, open_cap_s=60)) as link:
+        with pytest.raises(PeerUnreachableError):
+            await link.infer(REQUEST)
+        assert "the breaker is open" in link.state(time.monotonic()).detail
+        async with serving(Echo(), port) as _:
+            with pytest.raises(PeerUnreachableError, match="the breaker is open"):
+                await link.infer(REQUEST)
+
+
+@pytest.mark.slow
+async def test_a_silent_gateway_is_left_at_the_deadline_and_counts_as_a_failure() -> None:
+    service = Echo()
+    service.is_silent = True
+    async with serving(service) as port, gateway(port) as link:
+        for _ in range(HASTY.failures_to_open):
+            late = InferenceRequest("m", REQUEST.inputs, deadline=time.monotonic() + FAIR_WAIT_S * 1.2)
+            with pytest.raises(DeadlineExceededError):
+                await link.infer(late)
+        assert not link.state(time.monotonic()).is_permitted
+
+
+ALL = [cls for cls in vars(errors).values() if isinstance(cls, type) and issubclass(cls, EdgewardError)]
+
+
+@pytest.mark.parametrize("cls", ALL)
+def test_only_silence_and_unavailability_count_against_the_link(cls: type[EdgewardError]) -> None:
+    expected = {
+        PeerUnreachableError: Outcome.FAILURE,
+        DeadlineExceededError: Outcome.FAILURE,
+        errors.CancelledError: Outcome.UNKNOWN,
+    }
+    assert outcome_of(cls("text"), 1.0) is expected.get(cls, Outcome.SUCCESS)
+
+
+def test_a_caller_in_a_hurry_says_nothing_about_the_link() -> None:
+    assert outcome_of(DeadlineExceededError("late"), FAIR_WAIT_S / 2) is Outcome.UNKNOWN

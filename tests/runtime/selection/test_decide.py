@@ -1,0 +1,205 @@
+"""The choice and its sentences, from values alone."""
+
+import itertools
+
+import pytest
+
+from runtime.bundle.manifest import Targets
+from runtime.errors import NoCandidateError
+from runtime.selection.candidates import Rejected
+from runtime.selection.choice import Choice
+from runtime.selection.decide import Goal, Measured, Origin, decide
+from runtime.selection.settings import Objective
+from tests.runtime.selection.fakes import measured
+
+ORIGIN = Origin("m", 1, "accuracy on 100 labelled samples")
+
+
+def choice_of(*given: Measured, goal: Goal | None = None, rejected: tuple[Rejected, ...] = ()) -> Choice:
+    return decide(given, rejected, goal or Goal(), ORIGIN)
+
+
+def order_of(choice: Choice) -> list[str]:
+    return [ranked.candidate.variant.name for ranked in choice.ranked]
+
+
+def test_the_fastest_that_holds_the_floor_is_chosen_and_everyone_gets_a_sentence() -> None:
+    choice = choice_of(
+        measured("fp32", 0.112, accuracy=0.99),
+        measured("fp16", 0.0836, accuracy=0.985, threads=2),
+        measured("int8", 0.05, accuracy=0.962),
+        goal=Goal(accuracy_floor=0.97),
+        rejected=(Rejected("fp32", "onnxruntime-cuda", "onnxruntime-gpu is not installed"),),
+    )
+    assert choice.selected.candidate.variant.name == "fp16"
+    assert choice.verdicts == (
+        "fp16 on fake-cpu, 2 threads: 0.0836 ms, chosen: the fastest of 2 that may run (98.5 % right, floor 97.0 %)",
+        "fp32 on fake-cpu, 1 thread: 0.112 ms, 1.34 × the chosen one",
+        "int8 on fake-cpu, 1 thread: 96.2 % is below the floor 97.0 %",
+        "fp32 on onnxruntime-cuda: onnxruntime-gpu is not installed",
+    )
+
+
+def test_the_order_of_what_is_given_does_not_matter() -> None:
+    given = [measured(name, ms, accuracy=0.9) for name, ms in (("a", 3.0), ("b", 1.0), ("c", 2.0), ("d", 1.5))]
+    orders = {tuple(order_of(choice_of(*shuffled))) for shuffled in itertools.permutations(given)}
+    assert orders == {("b", "d", "c", "a")}
+
+
+@pytest.mark.parametrize(("accuracy", "may_run"), [(0.9699, False), (0.97, True), (1.0, True)])
+def test_the_floor_is_a_floor(accuracy: float, may_run: bool) -> None:
+    choice = choice_of(
+        measured("slow", 9.0, accuracy=1.0), measured("a", 1.0, accuracy=accuracy), goal=Goal(accuracy_floor=0.97)
+    )
+    assert (order_of(choice)[0] == "a") is may_run
+
+
+def test_without_labels_agreement_holds_the_floor() -> None:
+    choice = choice_of(
+        measured("a", 1.0, agreement=0.95), measured("b", 2.0, agreement=0.98), goal=Goal(accuracy_floor=0.97)
+    )
+    assert order_of(choice) == ["b"]
+    assert "agree with the reference's in 95.0 % of 100 rows; at least 97.0 % must" in choice.verdicts[1]
+
+
+@pytest.mark.parametrize("accuracy", [None, 0.5])
+def test_without_a_floor_a_variant_that_disagrees_is_still_refused(accuracy: float | None) -> None:
+    broken = measured("broken", 1.0, accuracy=accuracy, agreement=0.5)
+    assert order_of(choice_of(broken, measured("ok", 2.0, accuracy=accuracy, agreement=1.0))) == ["ok"]
+
+
+def test_with_nothing_to_compare_with_speed_decides() -> None:
+    assert order_of(choice_of(measured("a", 1.0), measured("b", 2.0))) == ["a", "b"]
+
+
+def test_unfit_answers_are_refused_whatever_their_accuracy() -> None:
+    choice = choice_of(
+        measured("a", 1.0, accuracy=1.0, problem="output 'y' is NaN in 1 of 9 rows"), measured("b", 2.0, accuracy=1.0)
+    )
+    assert order_of(choice) == ["b"]
+    assert "NaN in 1 of 9 rows" in choice.verdicts[1]
+
+
+def test_the_memory_cap_is_a_cap() -> None:
+    goal = Goal(memory_cap_mb=64)
+    choice = choice_of(measured("a", 1.0, memory_mb=64.1), measured("b", 2.0, memory_mb=64.0), goal=goal)
+    assert order_of(choice) == ["b"]
+    assert choice.verdicts[1].endswith("it takes 64.1 MB, the cap is 64.0 MB")
+
+
+def test_nothing_left_lists_every_reason() -> None:
+    with pytest.raises(NoCandidateError) as caught:
+        choice_of(
+            measured("a", 1.0, accuracy=0.1),
+            goal=Goal(accuracy_floor=0.9),
+            rejected=(
+                Rejected("a", "x-cuda", "no GPU was found"),
+                Rejected("a", "litert", "it reads tflite, not onnx", is_misfit=True),
+            ),
+        )
+    text = str(caught.value)
+    assert "10.0 % is below the floor 90.0 %" in text
+    assert "a on x-cuda: no GPU was found" in text
+    assert "tflite" not in text  # of no use beside real reasons
+
+
+def test_nothing_at_all_is_told_too() -> None:
+    with pytest.raises(NoCandidateError, match="there was no candidate at all"):
+        choice_of()
+    with pytest.raises(NoCandidateError, match="it reads tflite, not onnx"):
+        choice_of(rejected=(Rejected("a", "litert", "it reads tflite, not onnx", is_misfit=True),))
+
+
+def test_within_the_noise_the_more_accurate_is_chosen() -> None:
+    choice = choice_of(
+        measured("quick", 1.0, accuracy=0.97, spread=0.06), measured("right", 1.01, accuracy=0.99, spread=0.06)
+    )
+    assert order_of(choice) == ["right", "quick"]
+    assert "within the noise of the chosen one, which is more accurate (99.0 % against 97.0 %)" in choice.verdicts[1]
+
+
+def test_within_the_noise_and_equally_accurate_fewer_threads_are_chosen() -> None:
+    choice = choice_of(
+        measured("many", 1.0, accuracy=0.99, threads=8, spread=0.06),
+        measured("few", 1.01, accuracy=0.99, threads=1, spread=0.06),
+    )
+    assert order_of(choice) == ["few", "many"]
+    assert choice.verdicts[1].endswith("which is on fewer threads")
+
+
+@pytest.mark.parametrize(
+    ("ms", "spread"),
+    [
+        (1.01, 0.0),  # nine equal turns: one percent is a difference
+        (1.03, 10.0),  # however noisy, never more than two percent
+    ],
+)
+def test_beyond_the_noise_the_faster_is_chosen(ms: float, spread: float) -> None:
+    choice = choice_of(
+        measured("quick", 1.0, accuracy=0.97, spread=spread), measured("right", ms, accuracy=0.99, spread=spread)
+    )
+    assert order_of(choice)[0] == "quick"
+
+
+def test_throughput_counts_rows() -> None:
+    choice = choice_of(
+        measured("small", 2.0, rows=1), measured("large", 10.0, rows=32), goal=Goal(objective=Objective.THROUGHPUT)
+    )
+    assert choice.verdicts == (
+        "large on fake-cpu, 1 thread: 3200 rows/s in batches of 32, chosen: the most rows a second of 2 that may run",
+        "small on fake-cpu, 1 thread: 500 rows/s in batches of 1, 6.40 × the chosen one",
+    )
+
+
+def test_memory_takes_the_smallest_and_of_equals_the_fastest() -> None:
+    choice = choice_of(
+        measured("a", 5.0, memory_mb=10.0),
+        measured("b", 1.0, memory_mb=10.5),
+        measured("c", 0.1, memory_mb=90.0),
+        measured("unknown", 0.1, memory_mb=None),
+        goal=Goal(objective=Objective.MEMORY),
+    )
+    assert order_of(choice) == ["b", "a", "c", "unknown"]
+    assert choice.verdicts[1].endswith("within the noise of the chosen one, which is faster")
+    assert choice.verdicts[2].endswith("90.0 MB at 0.100 ms, +79.5 MB against the chosen one")
+    assert choice.verdicts[3].endswith("its memory could not be measured")
+
+
+def test_a_target_first_then_the_objective() -> None:
+    goal = Goal(objective=Objective.MEMORY, targets=Targets(p95_latency_ms=20))
+    choice = choice_of(
+        measured("tiny", 18.0, p95_ms=31.0, memory_mb=5),
+        measured("middle", 15.0, p95_ms=19.0, memory_mb=20),
+        measured("large", 5.0, p95_ms=6.0, memory_mb=80),
+        goal=goal,
+    )
+    assert order_of(choice) == ["middle", "large", "tiny"]
+    assert choice.verdicts[2].endswith("p95 31.0 ms is above the target 20.0 ms")
+    assert choice.warnings == ()
+
+
+def test_when_no_one_meets_the_target_the_best_runs_and_it_is_said() -> None:
+    choice = choice_of(measured("a", 25.0), measured("b", 30.0), goal=Goal(targets=Targets(p95_latency_ms=20)))
+    assert order_of(choice) == ["a", "b"]
+    assert "no candidate meets the targets" in choice.warnings[0]
+    goal = Goal(targets=Targets(throughput_rows_per_s=1000))
+    assert "40 rows/s are below the target 1000" in choice_of(measured("a", 25.0), goal=goal).warnings[0]
+
+
+@pytest.mark.parametrize(("spread", "is_said"), [(0.05, False), (0.3, True)])
+def test_an_unstable_machine_is_said_aloud(spread: float, is_said: bool) -> None:
+    warnings = choice_of(measured("a", 1.0, spread=spread)).warnings
+    assert any("unstable" in text and "30.0 %" in text for text in warnings) is is_said
+
+
+def test_who_was_only_tried_is_marked() -> None:
+    choice = choice_of(measured("a", 1.0), measured("b", 4.0, rounds=0))
+    assert choice.verdicts[1].endswith("4.00 × the chosen one (in its trial)")
+
+
+def test_json_has_the_numbers_and_the_sentences() -> None:
+    value = choice_of(measured("a", 1.0, accuracy=0.99)).to_dict()
+    assert value["ranked"][0]["latency"]["median_ms"] == 1.0
+    assert value["ranked"][0]["cost_ms_by_rows"] == {"1": 1.0}
+    assert value["verdicts"] == [value["ranked"][0]["verdict"]]
+    assert value["from_cache"] is False

@@ -1,0 +1,82 @@
+"""A server in a thread of its own, for clients that block."""
+
+import asyncio
+import threading
+from collections.abc import Callable, Coroutine, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+from runtime.serving.bearer import Authorize
+from runtime.serving.server import Listening, ServerSettings, run, serve
+from tests.runtime.serving.fake_service import FakeService
+
+T = TypeVar("T")
+PATIENCE_S = 20
+
+
+@dataclass
+class Threaded:
+    """A running server, and the way into its event loop."""
+
+    service: FakeService
+    at: Listening
+    loop: asyncio.AbstractEventLoop
+    stop: asyncio.Event
+
+    @property
+    def grpc(self) -> str:
+        return str(self.at.grpc)
+
+    @property
+    def http(self) -> str:
+        return str(self.at.http)
+
+    def ask(self, work: Coroutine[Any, Any, T]) -> T:
+        """Awaits `work` on the server's loop."""
+        return asyncio.run_coroutine_threadsafe(work, self.loop).result(PATIENCE_S)
+
+    def do(self, work: Callable[[], object]) -> None:
+        """Runs `work` on the server's loop."""
+        self.loop.call_soon_threadsafe(work)
+
+
+@contextmanager
+def serving(authorize: Authorize | None = None, **settings: Any) -> Iterator[Threaded]:
+    """A fake service behind both transports on free ports, until the block ends."""
+    started = threading.Event()
+    found: list[Threaded] = []
+    failed: list[BaseException] = []
+
+    async def body() -> None:
+        service, stop = FakeService(), asyncio.Event()
+
+        def on_started(at: Listening) -> None:
+            found.append(Threaded(service, at, asyncio.get_running_loop(), stop))
+            started.set()
+
+        chosen = ServerSettings(**{"grpc_port": 0, "http_port": 0, "drain_timeout_s": 5, **settings})
+        await serve(service, chosen, on_started=on_started, authorize=authorize, stop=stop)
+
+    def in_thread() -> None:
+        try:
+            run(body())
+        except BaseException as error:
+            failed.append(error)
+            started.set()
+
+    thread = threading.Thread(target=in_thread, name="server")
+    thread.start()
+    assert started.wait(PATIENCE_S)
+    if failed:
+        thread.join(PATIENCE_S)
+        raise failed[0]
+    try:
+        yield found[0]
+    finally:
+        if thread.is_alive():
+            found[0].do(found[0].stop.set)
+        thread.join(PATIENCE_S)
+        assert not thread.is_alive(), "the server did not stop"
+    if failed:
+        raise failed[0]
