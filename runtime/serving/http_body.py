@@ -16,13 +16,14 @@ from runtime.errors import CancelledError, InvalidInputError, PayloadTooLargeErr
 Headers = Mapping[bytes, bytes]
 """Names in lower case, as ASGI has them."""
 
-# Unpacked or packed at a time before others get their turn on the event loop: about 2 ms of work.
-STEP_BYTES = 1 << 20
+# Unpacked or packed at a time before others get their turn on the event loop: 1-2 ms of unpacking, 3-8 ms of packing
+# (float32 tensors, own measurement on a 2-core x86-64 VM, November 2026).
+STEP_BYTES = 1 << 18
 
 # Below this packing costs more than it saves: one network packet takes it anyhow.
 MIN_PACK_BYTES = 1400
 
-# zlib's own fastest level: tensors barely shrink more with a slower one.
+# Level 6 takes one to ten times as long and makes float32 tensors of pixels and of noise 1-11 % smaller (same measurement).
 PACK_LEVEL = 1
 
 _WINDOW = {"gzip": zlib.MAX_WBITS | 16, "deflate": zlib.MAX_WBITS}

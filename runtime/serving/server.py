@@ -159,7 +159,7 @@ async def serve(
 
 
 def run(main: Coroutine[Any, Any, T]) -> T:
-    """`asyncio.run` on uvloop where it is installed: about twice the requests a second over HTTP."""
+    """`asyncio.run`, on uvloop where it is installed."""
     try:
         import uvloop  # absent on Windows
     except ImportError:

@@ -257,3 +257,14 @@ def test_a_key_is_asked_for_everything_but_health() -> None:
         assert client.request("POST", ECHO, body, {**headers, "Authorization": "bearer sesame"})[0] == 200
         assert ask(client, "GET", "/v2/health/ready")[0] == 200
         client.close()
+
+
+def test_a_programs_own_documents_are_served_to_who_has_a_key() -> None:
+    async def status() -> dict[str, object]:
+        return {"uptime_s": 1.5}
+
+    with serving(authorize=only_sesame, documents={"/edgeward/status": status}) as server:
+        client = HttpClient(server.http, binary=True)
+        assert ask(client, "GET", "/edgeward/status")[0] == 401
+        assert ask(client, "GET", "/edgeward/status", Authorization="Bearer sesame") == (200, {"uptime_s": 1.5})
+        client.close()

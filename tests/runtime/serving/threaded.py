@@ -2,12 +2,14 @@
 
 import asyncio
 import threading
-from collections.abc import Callable, Coroutine, Iterator
+from collections.abc import Callable, Coroutine, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Any, TypeVar
 
 from runtime.serving.bearer import Authorize
+from runtime.serving.rest_app import Document
 from runtime.serving.server import Listening, ServerSettings, run, serve
 from tests.runtime.serving.fake_service import FakeService
 
@@ -42,7 +44,9 @@ class Threaded:
 
 
 @contextmanager
-def serving(authorize: Authorize | None = None, **settings: Any) -> Iterator[Threaded]:
+def serving(
+    authorize: Authorize | None = None, documents: Mapping[str, Document] = MappingProxyType({}), **settings: Any
+) -> Iterator[Threaded]:
     """A fake service behind both transports on free ports, until the block ends."""
     started = threading.Event()
     found: list[Threaded] = []
@@ -56,7 +60,7 @@ def serving(authorize: Authorize | None = None, **settings: Any) -> Iterator[Thr
             started.set()
 
         chosen = ServerSettings(**{"grpc_port": 0, "http_port": 0, "drain_timeout_s": 5, **settings})
-        await serve(service, chosen, on_started=on_started, authorize=authorize, stop=stop)
+        await serve(service, chosen, on_started=on_started, authorize=authorize, documents=documents, stop=stop)
 
     def in_thread() -> None:
         try:
