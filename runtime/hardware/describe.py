@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
 from runtime.hardware.accelerators import Gpu, Npu
+from runtime.hardware.machine import Hardware
 from runtime.hardware.missing import reason_for
-
-if TYPE_CHECKING:
-    from runtime.hardware.probe import Hardware
 
 UNITS: Final = ("B", "KiB", "MiB", "GiB", "TiB", "PiB")
 

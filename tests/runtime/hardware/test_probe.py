@@ -12,7 +12,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from runtime.hardware import Gpu, Hardware, Host, IsaFeature, Npu, probe
+from runtime.hardware import Gpu, Hardware, Host, IsaFeature, Npu, describe, probe
 from runtime.hardware.describe import format_bytes
 
 CONTAINER = {
@@ -39,7 +39,7 @@ def test_a_container(record) -> None:
     assert hardware.cpu.physical_cores == 8
     assert (hardware.cores.cores, hardware.cores.threads) == (2.5, 2)
     assert hardware.memory.allowed_bytes == 2 * 2**30
-    lines = hardware.describe()
+    lines = describe(hardware)
     facts = dict(lines)
     assert facts["system"] == "Debian GNU/Linux 13 (trixie), 6.12, x86_64"
     assert facts["processor"] == "AMD EPYC 7763"
@@ -70,7 +70,7 @@ def test_accelerators_and_power_in_words(record) -> None:
         missing=(),
     )
     accelerators = replace(hardware.accelerators, gpus=(gpu,), npus=(npu,), missing=())
-    facts = dict(replace(hardware, accelerators=accelerators, power=power).describe())
+    facts = dict(describe(replace(hardware, accelerators=accelerators, power=power)))
     assert facts["NVIDIA GPU"] == "NVIDIA L4, 24.0 GiB, driver 580.1, compute capability 8.9"
     assert facts["NPU"] == "Intel AI Boost, driver intel_vpu, no device file"
     assert facts["power"] == "battery, battery at 73 %"
@@ -85,7 +85,7 @@ def test_a_machine_that_tells_nothing_is_described_without_a_crash(record, syste
     assert hardware.cores.threads == 1
     assert hardware.memory.total_bytes is None
     assert all(missing.reason for missing in hardware.missing)
-    assert all(fact and value for fact, value in hardware.describe())
+    assert all(fact and value for fact, value in describe(hardware))
     assert json.loads(hardware.to_json())["fingerprint"] == hardware.fingerprint()
 
 
@@ -102,7 +102,7 @@ def test_garbage_in_every_file_is_described_without_a_crash(record, garbage: byt
     )
     hardware = probe(record(dict.fromkeys((*CONTAINER, *more), garbage)))
     assert hardware.cores.threads >= 1
-    assert hardware.describe()
+    assert describe(hardware)
     assert json.loads(hardware.to_json())
 
 
@@ -210,7 +210,7 @@ def test_this_machine_agrees_with_the_affinity_also_when_it_is_narrowed() -> Non
 
 def test_the_probe_imports_no_engine_and_nothing_of_the_command_line() -> None:
     code = (
-        "import sys; from runtime.hardware import probe; probe().describe(); print(sorted({'onnxruntime', "
+        "import sys; from runtime.hardware import describe, probe; describe(probe()); print(sorted({'onnxruntime', "
         "'ai_edge_litert', 'tflite_runtime', 'torch', 'openvino', 'typer', 'rich', 'numpy'} & set(sys.modules)))"
     )
     expected = "[]" if sys.platform == "linux" else "['numpy']"
