@@ -132,7 +132,9 @@ def _app(command: str) -> typer.Typer:
             raise typer.Exit
 
     # Defaults, not `Annotated`: annotations are read by name from this module, where typer is not.
-    version_option = typer.Option(False, "--version", callback=show_version, is_eager=True, help="Print the version and end.")
+    version_option = typer.Option(
+        False, "--version", callback=show_version, is_eager=True, help="Print the version and end."
+    )
     debug_option = typer.Option(False, "--debug", help="Show the whole traceback of an error.")
 
     @app.callback(epilog="Example: edgeward calibrate digits")

@@ -43,7 +43,11 @@ def verify(source: Source, as_json: AsJson = False) -> None:
     for bundle in bundles:
         bundle.verify()
     if as_json:
-        print(json.dumps([{"name": b.name, "version": b.version, "digest": b.digest, "ok": True} for b in bundles], indent=2))
+        print(
+            json.dumps(
+                [{"name": b.name, "version": b.version, "digest": b.digest, "ok": True} for b in bundles], indent=2
+            )
+        )
         return
     for bundle in bundles:
         print(f"{bundle.name} version {bundle.version}: {len(_files(bundle))} files hold, digest {bundle.digest[:16]}…")
@@ -57,13 +61,22 @@ def _open(source: str) -> list[Bundle]:
 
 
 def _files(bundle: Bundle) -> list[str]:
-    parts = [] if bundle.manifest is None else [bundle.manifest.samples, bundle.manifest.profile, bundle.manifest.labels]
+    parts = (
+        [] if bundle.manifest is None else [bundle.manifest.samples, bundle.manifest.profile, bundle.manifest.labels]
+    )
     return [variant.file for variant in bundle.variants] + [part.file for part in parts if part is not None]
 
 
 def _as_dict(bundle: Bundle) -> dict[str, Any]:
-    described: dict[str, Any] = {"name": bundle.name, "version": bundle.version, "digest": bundle.digest, "root": str(bundle.root)}
-    described["manifest"] = None if bundle.manifest is None else bundle.manifest.model_dump(mode="json", exclude_none=True)
+    described: dict[str, Any] = {
+        "name": bundle.name,
+        "version": bundle.version,
+        "digest": bundle.digest,
+        "root": str(bundle.root),
+    }
+    described["manifest"] = (
+        None if bundle.manifest is None else bundle.manifest.model_dump(mode="json", exclude_none=True)
+    )
     described["variants"] = [variant.model_dump(mode="json", exclude_none=True) for variant in bundle.variants]
     return described
 
@@ -72,7 +85,10 @@ def _facts(bundle: Bundle) -> list[tuple[str, str]]:
     lines = [("folder", str(bundle.root)), ("digest", bundle.digest)]
     manifest = bundle.manifest
     if manifest is None:
-        return [*lines, ("manifest", "none: a bare model file, served as a bundle of one variant; nothing guards its accuracy")]
+        return [
+            *lines,
+            ("manifest", "none: a bare model file, served as a bundle of one variant; nothing guards its accuracy"),
+        ]
     lines += [("description", manifest.description)] if manifest.description else []
     lines.append(("task", manifest.task.value))
     lines += [(f"input {t.name}", f"{t.spec}  {t.meaning}".rstrip()) for t in manifest.inputs]
@@ -91,7 +107,9 @@ def _variants(bundle: Bundle) -> Table:
     table = Table("variant", "file", "precision", "batch", "accuracy", "agreement", "size", box=None, pad_edge=False)
     for v in bundle.variants:
         batch = "free" if v.fixed_batch is None else str(v.fixed_batch)
-        table.add_row(v.name, v.file, v.precision, batch, _percent(v.accuracy), _percent(v.agreement), format_bytes(v.size_bytes))
+        table.add_row(
+            v.name, v.file, v.precision, batch, _percent(v.accuracy), _percent(v.agreement), format_bytes(v.size_bytes)
+        )
     return table
 
 

@@ -32,7 +32,9 @@ def show_cost(cost: CostModel) -> Table:
     best = cost.best_batch()
     for rows, ms in cost.points:
         is_best = rows == best
-        table.add_row(str(rows), show_ms(ms).removesuffix(" ms"), f"{rows / ms * 1000:,.0f}", style="green" if is_best else None)
+        table.add_row(
+            str(rows), show_ms(ms).removesuffix(" ms"), f"{rows / ms * 1000:,.0f}", style="green" if is_best else None
+        )
     return table
 
 

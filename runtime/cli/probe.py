@@ -14,6 +14,7 @@ app = typer.Typer()
 @app.command(epilog="Example: edgeward probe --json")
 def probe(as_json: Annotated[bool, typer.Option("--json", help="Print JSON for a program.")] = False) -> None:
     """Says what this machine is: processor, cores and memory allowed, GPUs, NPUs, power; what is absent, with its reason."""
+    from runtime.hardware import describe
     from runtime.hardware import probe as probe_hardware
 
     hardware = probe_hardware()
@@ -22,4 +23,4 @@ def probe(as_json: Annotated[bool, typer.Option("--json", help="Print JSON for a
         return
     from runtime.cli.console import facts, standard
 
-    standard().print(facts(hardware.describe()))
+    standard().print(facts(describe(hardware)))

@@ -39,7 +39,9 @@ class ArrayReader:
         size = rows * math.prod(row_shape) * self.dtype.itemsize
         raw = self._stream.read(size)
         if len(raw) != size:
-            raise InvalidInputError(f"{self.where} ends after {len(raw)} of {size} bytes; it was cut short: write it again")
+            raise InvalidInputError(
+                f"{self.where} ends after {len(raw)} of {size} bytes; it was cut short: write it again"
+            )
         return np.frombuffer(raw, self.dtype).reshape((rows, *row_shape))
 
 
@@ -56,7 +58,11 @@ def open_arrays(file: Path) -> Iterator[list[ArrayReader]]:
             archive = opened.enter_context(zipfile.ZipFile(file))
             names = [name for name in archive.namelist() if name.endswith(".npy")]
             readers = [
-                _open_array(name.removesuffix(".npy"), f"{file}[{name.removesuffix('.npy')}]", opened.enter_context(archive.open(name)))
+                _open_array(
+                    name.removesuffix(".npy"),
+                    f"{file}[{name.removesuffix('.npy')}]",
+                    opened.enter_context(archive.open(name)),
+                )
                 for name in names
             ]
         except OSError as error:
@@ -74,7 +80,9 @@ def _open_array(name: str, where: str, stream: IO[bytes]) -> ArrayReader:
     except ValueError as error:
         raise InvalidInputError(f"{where} is no array file: {error}; write it with numpy.save") from error
     if dtype.hasobject:
-        raise InvalidInputError(f"{where} holds pickled objects, which are never read; save strings with a dtype such as S16")
+        raise InvalidInputError(
+            f"{where} holds pickled objects, which are never read; save strings with a dtype such as S16"
+        )
     if is_fortran and len(shape) > 1:
         raise InvalidInputError(f"{where} is stored column by column; save numpy.ascontiguousarray(...) of it")
     if not shape:

@@ -98,11 +98,17 @@ class ArrayWriter:
             raise WrongUseError(f"a .npy holds one array, the model has the outputs {', '.join(outputs)}; write a .npz")
         for number, (name, value) in enumerate(outputs.items()):
             if value.dtype.hasobject:
-                raise WrongUseError(f"output {name!r} is BYTES, which {self._file.suffix} does not hold; write .jsonl or .csv")
+                raise WrongUseError(
+                    f"output {name!r} is BYTES, which {self._file.suffix} does not hold; write .jsonl or .csv"
+                )
             path = self._file.with_name(f"{number}.part")
             stream = path.open("wb")
             self._parts[name] = (path, stream)
-            header = {"descr": npy.dtype_to_descr(value.dtype), "fortran_order": False, "shape": (self._rows, *value.shape[1:])}
+            header = {
+                "descr": npy.dtype_to_descr(value.dtype),
+                "fortran_order": False,
+                "shape": (self._rows, *value.shape[1:]),
+            }
             npy.write_array_header_2_0(stream, header)
 
 

@@ -99,10 +99,19 @@ def decide(measured: Sequence[Measured], rejected: Sequence[Rejected], goal: Goa
 
 def refusal(measured: Measured, goal: Goal) -> str | None:
     """Why the candidate may not run, whatever its speed; None when it may."""
-    guard = measured.guard
+    wrong = why_wrong(measured.guard, goal.accuracy_floor)
+    if wrong is not None:
+        return wrong
+    cap = goal.memory_cap_mb
+    if cap is not None and measured.memory_mb is not None and measured.memory_mb > cap:
+        return f"it takes {measured.memory_mb:.1f} MB, the cap is {cap:.1f} MB"
+    return None
+
+
+def why_wrong(guard: GuardResult, floor: float | None) -> str | None:
+    """Why answers are not right enough for `floor`; None when they are. Without labels the floor holds for agreement."""
     if guard.problem is not None:
         return guard.problem
-    floor = goal.accuracy_floor
     if floor is not None and guard.accuracy is not None:
         if guard.accuracy < floor:
             return f"{_percent(guard.accuracy)} is below the floor {_percent(floor)}"
@@ -113,9 +122,6 @@ def refusal(measured: Measured, goal: Goal) -> str | None:
                 f"its answers agree with the reference's in {_percent(guard.agreement)} of {guard.rows} rows; "
                 f"at least {_percent(needed)} must"
             )
-    cap = goal.memory_cap_mb
-    if cap is not None and measured.memory_mb is not None and measured.memory_mb > cap:
-        return f"it takes {measured.memory_mb:.1f} MB, the cap is {cap:.1f} MB"
     return None
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import json
 import logging
+import os
 import queue
 import signal
 import subprocess
@@ -34,6 +35,8 @@ WATCH_TRIAL_S: Final = 0.02
 """How often memory is looked at in a trial: memory is touched at about 2 GB/s, so at most 40 MB late."""
 WATCH_TIMING_S: Final = 0.25
 """While calls are timed the watcher must not disturb them; what is timed has held its memory in the trial."""
+PIPE_CLOSES_S: Final = 1.0
+"""From the end of a process to the end of its pipe: no time at all, unless another process holds it too."""
 MB: Final = 1024 * 1024
 
 # The worker finds our code where this process found it; `-m` would look in the working directory first.
@@ -103,6 +106,8 @@ class _Worker:
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=self._complaints,
+                # A group of its own: what an engine forks can be ended with it, also after the worker itself died.
+                start_new_session=True,
             )
         except OSError as error:
             self._complaints.close()
@@ -136,6 +141,9 @@ class _Worker:
                 line = self._lines.get(timeout=watch_s)
                 break
             except queue.Empty:
+                if self._process.poll() is not None:
+                    line = self._last_line()
+                    break
                 self._check_memory()
                 if time.monotonic() > deadline:
                     raise CandidateFailedError(f"it hung: no answer within {timeout_s:g} s", is_hang=True) from None
@@ -147,10 +155,19 @@ class _Worker:
             raise CandidateFailedError(f"the trial's process answered nonsense: {line[:80]!r}") from error
 
     def close(self) -> None:
-        """Ends the process, whatever it is doing."""
+        """Ends the process, whatever it is doing, and what it started: a child that lived on would hold the pipe open."""
+        for child in self._children():
+            with contextlib.suppress(psutil.Error):
+                child.kill()
         self._process.kill()
+        if sys.platform != "win32":
+            with contextlib.suppress(OSError):  # none of the group is left
+                os.killpg(self._process.pid, signal.SIGKILL)
         self._process.wait()
-        self._reader.join()
+        self._reader.join(PIPE_CLOSES_S)
+        if self._reader.is_alive():
+            log.warning("a process that an engine started lives on, out of reach, and holds a pipe open")
+            return
         for pipe in (self._process.stdin, self._process.stdout):
             if pipe is not None:
                 with contextlib.suppress(OSError):  # what was not written yet has no reader any more
@@ -164,6 +181,13 @@ class _Worker:
             self._lines.put(line)
         self._lines.put(b"")
 
+    def _last_line(self) -> bytes:
+        """What a worker that ended had still said; empty for nothing. Does not wait for who else holds its pipe."""
+        try:
+            return self._lines.get(timeout=PIPE_CLOSES_S)
+        except queue.Empty:
+            return b""
+
     def _check_memory(self) -> None:
         if self._limit_bytes is not None and self._held_bytes() > self._limit_bytes:
             raise CandidateFailedError(f"it took more than {self._memory_mb:.0f} MB of memory and was ended")
@@ -173,6 +197,13 @@ class _Worker:
             return int(psutil.Process(self._process.pid).memory_info().rss)
         except psutil.Error:
             return 0  # it ended; the closed pipe tells
+
+    def _children(self) -> list[psutil.Process]:
+        """What the engines started: openvino-telemetry 2025.2 forks, and the fork can hang (seen 2026-11)."""
+        try:
+            return psutil.Process(self._process.pid).children(recursive=True)
+        except psutil.Error:
+            return []
 
     def _how_it_ended(self) -> str:
         code = self._process.wait()

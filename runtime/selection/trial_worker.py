@@ -12,6 +12,7 @@ import queue
 import signal
 import sys
 import threading
+import traceback
 from typing import IO
 
 from runtime.backends.base import Backend
@@ -21,7 +22,17 @@ from runtime.selection.trial_messages import REQUEST, Answer, Start, Time, TryOu
 
 
 def main() -> None:
-    """Serves one bench until standard input ends."""
+    """Serves one bench until standard input ends; an exception is told on standard error."""
+    try:
+        _serve()
+    except BaseException:
+        traceback.print_exc()
+        sys.stderr.flush()
+        # Not an orderly end: the interpreter would stumble over the thread that waits for input, and abort.
+        os._exit(1)
+
+
+def _serve() -> None:
     # Ctrl-C reaches the whole process group; the parent decides when this process ends.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     answers = os.fdopen(os.dup(1), "w", encoding="utf-8")

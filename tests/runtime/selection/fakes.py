@@ -54,6 +54,13 @@ class FakeSession:
             for _ in range(400):
                 self._held.append(bytearray(os.urandom(1 << 20)))
                 time.sleep(0.001)
+        if does.startswith("fork"):
+            child = os.fork()
+            if child == 0:
+                threading.Event().wait()
+            Path(self._does["pid"]).write_text(str(child))
+            if does == "fork, abort":
+                os.abort()
         if does == "print":
             os.write(1, b"an engine that prints\n")
         time.sleep(self._does.get("ms", 0.1) * len(x) / 1000)

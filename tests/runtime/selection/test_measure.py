@@ -146,7 +146,7 @@ def test_throughput_is_compared_in_large_batches() -> None:
     bench = FakeBench({"a": 1.0, "b": 1.2})
     result = run(bench, ["a", "b"], Goal(objective=Objective.THROUGHPUT))
     assert all(m.rows == 32 for m in result.measured)
-    assert [entry for entry in bench.log if entry[0] == "time"][0][2] == 32
+    assert next(entry for entry in bench.log if entry[0] == "time")[2] == 32
     assert [rows for rows, _ in result.measured[0].latencies] == [1, 8, 32]
 
 

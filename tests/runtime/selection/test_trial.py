@@ -51,6 +51,19 @@ class Isolated:
         self.bench.close()
 
 
+def ends(pid: int) -> bool:
+    """Whether a process that was killed is gone within ten seconds; a zombie is, its reaper may take its time."""
+    deadline = time.monotonic() + 10
+    while time.monotonic() < deadline:
+        try:
+            if psutil.Process(pid).status() == psutil.STATUS_ZOMBIE:
+                return True
+        except psutil.NoSuchProcess:
+            return True
+        time.sleep(0.01)
+    return False
+
+
 def test_a_good_candidate_is_tried_and_timed(tmp_path: Path) -> None:
     with Isolated(tmp_path) as isolated:
         trial = isolated.try_out("good")
@@ -150,6 +163,24 @@ def test_a_worker_that_cannot_start_says_why(tmp_path: Path) -> None:
         BenchUnavailableError, match=r"exit code 1 \(ModuleNotFoundError: No module named 'no_such_module'\)"
     ):
         bench.try_out(candidate, None, 1)
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="this system has no fork")
+def test_what_an_engine_forks_ends_with_the_worker_and_delays_nothing(tmp_path: Path) -> None:
+    pid = tmp_path / "pid"
+    with Isolated(tmp_path / "b", forks={"run": "fork", "pid": str(pid)}) as isolated:
+        assert isolated.try_out("forks").guard.accuracy == 1.0
+    assert ends(int(pid.read_text()))
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="this system has no fork")
+def test_a_crash_is_noticed_although_a_fork_holds_the_pipe(tmp_path: Path) -> None:
+    pid = tmp_path / "pid"
+    with Isolated(tmp_path / "b", forks={"run": "fork, abort", "pid": str(pid)}) as isolated:
+        with pytest.raises(CandidateFailedError, match="SIGABRT") as caught:
+            isolated.try_out("forks")
+        assert not caught.value.is_hang
+        assert ends(int(pid.read_text()))
 
 
 def test_nothing_is_left_running_or_open(tmp_path: Path) -> None:

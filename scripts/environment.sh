@@ -1,0 +1,59 @@
+# Sourced by scripts/demo, scripts/test and scripts/check: finds Python, makes a virtual environment, installs into it once.
+# Plain bash 3.2 (macOS) and pip.
+
+say() { printf '%s\n' "$*" >&2; }
+
+# Prints a Python that runs Edgeward: the python3 of this machine where it is 3.11 to 3.13, else a newer or older one beside it.
+find_python() {
+    local name
+    for name in python3 python3.13 python3.12 python3.11; do
+        if "$name" -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))' >/dev/null 2>&1; then
+            command -v "$name"
+            return
+        fi
+    done
+    # Newer than what the pinned versions were tried on: worth a try, and pip says what is missing.
+    if python3 -c 'import sys; sys.exit(sys.version_info < (3, 11))' >/dev/null 2>&1; then
+        command -v python3
+        return
+    fi
+    say "Edgeward needs Python 3.11, 3.12 or 3.13, and found $(python3 --version 2>/dev/null || echo none)."
+    say "Install one: apt-get install python3 python3-venv (Debian, Ubuntu), dnf install python3.12 (Fedora), brew install python@3.12 (macOS)."
+    return 1
+}
+
+# require_venv PYTHON: makes sure that it has the module venv (Debian keeps it in a package of its own).
+require_venv() {
+    if "$1" -c 'import ensurepip, venv' >/dev/null 2>&1; then return; fi
+    local package
+    package="python$("$1" -c 'import sys; print("%d.%d" % sys.version_info[:2])')-venv"
+    if [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null 2>&1; then
+        say "Python's module venv is missing: installing $package"
+        apt-get update -qq >&2 && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq "$package" >&2
+        if "$1" -c 'import ensurepip, venv' >/dev/null 2>&1; then return; fi
+    fi
+    say "Python's module venv is missing. Install it and start again: apt-get install $package (or python3-venv)"
+    return 1
+}
+
+# make_environment FOLDER EXTRAS: a virtual environment with this checkout (editable) and the pinned versions of its extras.
+# A stamp says for which files it was made: the second run installs nothing.
+make_environment() {
+    local folder="$1" extras="$2" python stamp
+    python="$(find_python)"
+    stamp="$("$python" - "$PWD" "$extras" pyproject.toml constraints.txt <<'PY'
+import hashlib, pathlib, sys
+digest = hashlib.sha256(repr((sys.version, sys.argv[1:3])).encode())
+for name in sys.argv[3:]:
+    digest.update(pathlib.Path(name).read_bytes())
+print(digest.hexdigest())
+PY
+)"
+    if [ -x "$folder/bin/python" ] && [ "$(cat "$folder/stamp" 2>/dev/null)" = "$stamp" ]; then return; fi
+    require_venv "$python"
+    say "Installing into $folder with $("$python" --version) (once; some minutes on a slow line) ..."
+    rm -rf "$folder"
+    "$python" -m venv "$folder"
+    "$folder/bin/python" -m pip install --quiet --disable-pip-version-check -c constraints.txt -e ".$extras"
+    printf '%s\n' "$stamp" > "$folder/stamp"
+}

@@ -1,0 +1,132 @@
+"""`edgeward predict`: every format in and out, atomic, and errors that say which array and rows."""
+
+import csv
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import edgeward
+from runtime.bundle.bundle import Bundle
+from runtime.tensors import Array
+
+
+@pytest.fixture
+def images(digits: Bundle) -> Array:
+    samples = digits.samples()
+    assert samples is not None
+    return samples.inputs["image"][:100]
+
+
+@pytest.fixture
+def expected(calibrated_home: Path, images: Array) -> Array:
+    with edgeward.load("digits", edgeward.EngineSettings(home=calibrated_home)) as model:
+        return np.concatenate([model.predict(images[i : i + 1])["probabilities"] for i in range(len(images))])
+
+
+def test_npz_in_and_npz_out(
+    run, images: Array, expected: Array, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    np.savez_compressed(tmp_path / "in.npz", image=images, labels=np.arange(100))
+    assert run("predict", "digits", tmp_path / "in.npz", "-o", tmp_path / "out.npz", "--json") == 0
+    summary = json.loads(capsys.readouterr().out)
+    assert (summary["rows"], summary["unused_arrays"]) == (100, ["labels"])
+    with np.load(tmp_path / "out.npz") as written:
+        assert written.files == ["probabilities"]
+        # A batch may round otherwise than single rows.
+        np.testing.assert_allclose(written["probabilities"], expected, atol=1e-5)
+
+
+@pytest.mark.parametrize("suffix", [".npy", ".jsonl", ".csv"])
+def test_npy_in_and_every_other_format_out(run, suffix: str, images: Array, expected: Array, tmp_path: Path) -> None:
+    np.save(tmp_path / "in.npy", images)
+    out = tmp_path / f"out{suffix}"
+    assert run("predict", "digits", tmp_path / "in.npy", "-o", out) == 0
+    np.testing.assert_allclose(read(out), expected, atol=1e-5)
+    assert sorted(path.name for path in tmp_path.iterdir()) == sorted(["in.npy", out.name])
+
+
+def test_no_rows_make_an_empty_output(run, images: Array, tmp_path: Path) -> None:
+    np.save(tmp_path / "in.npy", images[:0])
+    assert run("predict", "digits", tmp_path / "in.npy", "-o", tmp_path / "out.npy") == 0
+    assert np.load(tmp_path / "out.npy").shape == (0, 10)
+
+
+def test_a_wrong_shape_says_which_rows_and_what_is_wanted_and_leaves_the_old_output(
+    run, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "out.csv"
+    out.write_text("of yesterday")
+    np.save(tmp_path / "in.npy", np.zeros((5, 8, 8), np.float32))
+    assert run("predict", "digits", tmp_path / "in.npy", "-o", out) == 1
+    told = capsys.readouterr().err
+    assert "in.npy: input 'image' is FP32 [5, 8, 8]; model 'digits' wants FP32 [batch, 1, 8, 8]" in told
+    assert out.read_text() == "of yesterday"
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["in.npy", "out.csv"]
+
+
+def test_a_missing_array_lists_what_there_is(
+    run, images: Array, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    np.savez(tmp_path / "in.npz", picture=images, labels=np.arange(100))
+    assert run("predict", "digits", tmp_path / "in.npz", "-o", tmp_path / "out.csv") == 1
+    assert "no array for input 'image'; it holds 'picture', 'labels'" in capsys.readouterr().err
+
+
+def test_a_file_that_was_cut_short_is_refused(
+    run, images: Array, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    np.save(tmp_path / "in.npy", images)
+    whole = (tmp_path / "in.npy").read_bytes()
+    (tmp_path / "in.npy").write_bytes(whole[:-7])
+    assert run("predict", "digits", tmp_path / "in.npy", "-o", tmp_path / "out.csv") == 1
+    assert "it was cut short" in capsys.readouterr().err
+    assert not (tmp_path / "out.csv").exists()
+
+
+def test_pickles_are_never_read(run, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    np.save(tmp_path / "in.npy", np.array([{"a": 1}], dtype=object), allow_pickle=True)
+    assert run("predict", "digits", tmp_path / "in.npy", "-o", tmp_path / "out.csv") == 1
+    assert "pickled objects, which are never read" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "code", "told"),
+    [
+        ("in.npz", b"not a zip", 1, "is no .npz"),
+        ("in.npy", b"not an array", 1, "is no array file"),
+        ("in.npy", None, 2, "cannot be read: No such file"),
+        ("in.parquet", b"", 2, "suffix '.parquet'; expected one of .npy, .npz"),
+    ],
+)
+def test_what_is_no_array_file_is_said(
+    run, name: str, content: bytes | None, code: int, told: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    if content is not None:
+        (tmp_path / name).write_bytes(content)
+    assert run("predict", "digits", tmp_path / name, "-o", tmp_path / "out.csv") == code
+    assert told in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("out", "told"), [("out.xls", "suffix '.xls'"), ("nowhere/out.csv", "does not exist; make it first")]
+)
+def test_an_output_that_cannot_be_is_said(
+    run, out: str, told: str, images: Array, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    np.save(tmp_path / "in.npy", images)
+    assert run("predict", "digits", tmp_path / "in.npy", "-o", tmp_path / out) == 2
+    assert told in capsys.readouterr().err
+
+
+def read(file: Path) -> Array:
+    """The probabilities in a written file [row, class]."""
+    if file.suffix == ".npy":
+        return np.load(file)
+    if file.suffix == ".jsonl":
+        return np.array([json.loads(line)["probabilities"] for line in file.read_text().splitlines()], np.float32)
+    with file.open(newline="") as stream:
+        header, *rows = csv.reader(stream)
+    assert header == [f"probabilities.{i}" for i in range(10)]
+    return np.array(rows, np.float32)

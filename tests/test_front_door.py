@@ -1,0 +1,164 @@
+"""The front door: what an import costs, what a command says when it goes wrong, and that every command explains itself."""
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+from importlib.metadata import version
+from pathlib import Path
+
+import pytest
+
+import edgeward
+
+ROOT = Path(__file__).resolve().parents[1]
+COMMANDS = [
+    ["probe"],
+    ["calibrate"],
+    ["predict"],
+    ["serve"],
+    ["bundle", "inspect"],
+    ["bundle", "verify"],
+    ["agent", "run"],
+    ["agent", "status"],
+    ["gateway", "run"],
+    ["gateway", "status"],
+    ["gateway", "keys", "create"],
+    ["gateway", "keys", "list"],
+    ["gateway", "keys", "revoke"],
+    ["bench", "run"],
+]
+FOR_PROGRAMS = [command for command in COMMANDS if command[-1] not in ("create", "revoke")]
+
+
+def exit_code(arguments: list[str]) -> int:
+    """What `edgeward ARGUMENTS` ends with, run in this process."""
+    with pytest.raises(SystemExit) as ended:
+        edgeward.main(arguments)
+    return 0 if ended.value.code is None else int(ended.value.code)
+
+
+def test_importing_it_imports_neither_engine_nor_grpc_nor_numpy_nor_a_terminal_library() -> None:
+    code = "import sys, json, edgeward; print(json.dumps(sorted({m.partition('.')[0] for m in sys.modules})))"
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, timeout=60, check=True
+    )
+    heavy = {
+        "onnxruntime",
+        "ai_edge_litert",
+        "torch",
+        "openvino",
+        "grpc",
+        "google",
+        "typer",
+        "rich",
+        "numpy",
+        "pydantic",
+    }
+    assert heavy & set(json.loads(done.stdout)) == set()
+
+
+@pytest.mark.parametrize("name", edgeward.__all__)
+def test_every_public_name_is_there(name: str) -> None:
+    assert getattr(edgeward, name) is not None
+    assert name in dir(edgeward)
+
+
+def test_an_unknown_name_says_which_there_are() -> None:
+    with pytest.raises(AttributeError, match=r"no attribute 'lood'; it has .*load"):
+        edgeward.lood  # noqa: B018
+
+
+def test_version_is_that_of_the_distribution(capsys: pytest.CaptureFixture[str]) -> None:
+    assert edgeward.__version__ == version("edgeward")
+    assert exit_code(["--version"]) == 0
+    assert capsys.readouterr().out == f"edgeward {version('edgeward')}\n"
+
+
+@pytest.mark.parametrize("command", COMMANDS, ids=" ".join)
+def test_help_of_every_command_has_an_example(command: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    assert exit_code([*command, "--help"]) == 0
+    assert f"Example: edgeward {' '.join(command)}" in " ".join(capsys.readouterr().out.split())
+
+
+@pytest.mark.parametrize("command", FOR_PROGRAMS, ids=" ".join)
+def test_commands_that_programs_read_have_json(command: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    exit_code([*command, "--help"])
+    assert "--json" in capsys.readouterr().out
+
+
+def test_help_lists_every_command(capsys: pytest.CaptureFixture[str]) -> None:
+    assert exit_code(["--help"]) == 0
+    shown = capsys.readouterr().out
+    for command in {command[0] for command in COMMANDS}:
+        assert re.search(rf"\b{command}\b", shown)
+
+
+def test_a_failure_is_one_line_and_exit_code_1(capsys: pytest.CaptureFixture[str]) -> None:
+    assert exit_code(["bundle", "verify", "no-such-bundle"]) == 1
+    told = capsys.readouterr()
+    assert told.out == ""
+    assert told.err.startswith("edgeward: 'no-such-bundle' is no file")
+    assert told.err.count("\n") == 1
+
+
+def test_wrong_use_is_exit_code_2(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert exit_code(["predict", "digits", str(tmp_path / "in.txt"), "-o", "out.csv"]) == 2
+    assert "'.txt'; expected one of .npy, .npz" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("arguments", [["proob"], ["probe", "--jsn"], ["predict", "digits"]], ids=" ".join)
+def test_what_the_command_line_does_not_know_is_exit_code_2(
+    arguments: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert exit_code(arguments) == 2
+    assert "Error" in capsys.readouterr().err
+
+
+def test_debug_shows_where_an_error_came_from() -> None:
+    with pytest.raises(edgeward.errors.BundleError):
+        edgeward.main(["--debug", "bundle", "verify", "no-such-bundle"])
+
+
+@pytest.mark.slow
+def test_ctrl_c_ends_a_server_tidily(tmp_path: Path) -> None:
+    environment = {**os.environ, "EDGEWARD_HOME": str(tmp_path)}
+    command = [sys.executable, "-m", "edgeward", "serve", "digits", "--grpc-port", "0", "--http-port", "0", "--json"]
+    with subprocess.Popen(
+        command, cwd=ROOT, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    ) as process:
+        assert process.stdout is not None
+        told = json.loads(process.stdout.readline())
+        process.send_signal(signal.SIGINT)
+        _, errors = process.communicate(timeout=30)
+    assert told["models"][0]["name"] == "digits"
+    assert process.returncode == 0
+    assert "Traceback" not in errors
+
+
+@pytest.mark.slow
+def test_ctrl_c_during_a_calibration_is_exit_code_130(tmp_path: Path) -> None:
+    environment = {**os.environ, "EDGEWARD_HOME": str(tmp_path)}
+    command = [sys.executable, "-m", "edgeward", "calibrate", "digits", "--budget", "60"]
+    with subprocess.Popen(
+        command, cwd=ROOT, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    ) as process:
+        wait_for_child(process.pid)
+        process.send_signal(signal.SIGINT)
+        _, errors = process.communicate(timeout=30)
+    assert process.returncode == 130
+    assert "Traceback" not in errors
+
+
+def wait_for_child(pid: int) -> None:
+    """Returns once the process has one: the calibration measures in a process of its own."""
+    import time
+
+    import psutil
+
+    end = time.monotonic() + 30
+    while not psutil.Process(pid).children():
+        assert time.monotonic() < end, "no candidate is tried"
+        time.sleep(0.01)
