@@ -1,0 +1,175 @@
+"""Whether B is faster than A: two results folders, or two settings measured interleaved in fresh processes.
+
+Interleaved is the one to believe: A/B/B/A in each round, so that a machine that warms up or a neighbour that wakes falls on
+both alike. Two folders were measured at different times, and a difference between the times looks like one between them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from benchmarks.environment import read_environment
+from benchmarks.measure import measure
+from benchmarks.samples import Recording
+from benchmarks.scenarios import Scenario
+from benchmarks.settings import Setting
+from benchmarks.significance import (
+    DEFAULT_THRESHOLD,
+    Interval,
+    Judgement,
+    bootstrap_ratio,
+    judge,
+    mann_whitney,
+    stretches,
+)
+from benchmarks.statistics import Values, needed_samples, percentile_name
+from runtime.errors import WrongUseError
+
+SHARES = (0.5, 0.99)
+# One run cut in so many stretches: long enough to hold a burst of noise each, enough of them for an interval.
+STRETCHES = 20
+DEFAULT_ROUNDS = 5
+ORDER = "ABBA"
+
+Progress = Callable[[str, float], None]
+"""Called with what is measured now and the share of all that is done."""
+
+
+@dataclass(frozen=True, slots=True)
+class Comparison:
+    """One quantile of B against A."""
+
+    what: str
+    a: str
+    b: str
+    share: float
+    a_ms: float
+    b_ms: float
+    n: tuple[int, int]
+    ratio: Interval
+    p_value: float
+    judgement: Judgement
+
+    @property
+    def smallest_visible(self) -> float:
+        """The smallest change that this measurement could tell from none, as a share: half the interval's width."""
+        return (self.ratio.high - self.ratio.low) / 2
+
+    def to_dict(self) -> dict[str, Any]:
+        """The figures in types that `json` writes."""
+        return {
+            "what": self.what,
+            "a": self.a,
+            "b": self.b,
+            "quantile": percentile_name(self.share),
+            "a_ms": self.a_ms,
+            "b_ms": self.b_ms,
+            "n": list(self.n),
+            "ratio": self.ratio.value,
+            "low": self.ratio.low if np.isfinite(self.ratio.low) else None,
+            "high": self.ratio.high if np.isfinite(self.ratio.high) else None,
+            "p_value": self.p_value,
+            "verdict": self.judgement.verdict.value,
+            "reason": self.judgement.reason,
+        }
+
+
+def compare_recordings(
+    a: Sequence[Recording], b: Sequence[Recording], threshold: float = DEFAULT_THRESHOLD
+) -> tuple[list[Comparison], list[str]]:
+    """Every cell that both have, and a sentence for each that only one has or that is not valid.
+
+    `WrongUseError` when they have nothing in common.
+    """
+    in_a, in_b = ({recording.key: recording for recording in side} for side in (a, b))
+    comparisons, notes = [], []
+    for key, first in in_a.items():
+        what = ", ".join(key)
+        second = in_b.get(key)
+        if second is None:
+            notes.append(f"only A has {what}")
+        elif not (first.is_valid and second.is_valid):
+            notes.append(f"{what} is not compared: {first.header['invalid_reason'] or second.header['invalid_reason']}")
+        else:
+            blocks = [stretches(_answered(recording), STRETCHES) for recording in (first, second)]
+            comparisons += compare_blocks(what, ("A", "B"), blocks[0], blocks[1], is_paired=False, threshold=threshold)
+    notes += [f"only B has {', '.join(key)}" for key in in_b if key not in in_a]
+    if not comparisons and not (set(in_a) & set(in_b)):
+        raise WrongUseError(f"A and B have no measurement in common: {'; '.join(notes)}")
+    return comparisons, notes
+
+
+def compare_settings(
+    a: Setting,
+    b: Setting,
+    scenario: Scenario,
+    rounds: int = DEFAULT_ROUNDS,
+    threshold: float = DEFAULT_THRESHOLD,
+    progress: Progress | None = None,
+    folder: Path | None = None,
+    api_key: str | None = None,
+) -> list[Comparison]:
+    """A and B measured A/B/B/A in fresh processes, `rounds` times, and compared round by round.
+
+    `WrongUseError` when a measurement is not valid. On Ctrl-C the whole rounds so far are compared.
+    """
+    environment = read_environment()
+    blocks: dict[str, list[Values]] = {"A": [], "B": []}
+    for number in range(rounds):
+        this_round: dict[str, list[Values]] = {"A": [], "B": []}
+        for place, side in enumerate(ORDER):
+            if progress is not None:
+                done = number * len(ORDER) + place
+                progress(f"round {number + 1} of {rounds}, {side}", done / (rounds * len(ORDER)))
+            recording = measure(a if side == "A" else b, scenario, environment, None, api_key)
+            if folder is not None:
+                folder.mkdir(parents=True, exist_ok=True)
+                recording.save(folder / f"{number:02d}-{place}-{side}.npz")
+            if recording.header["was_stopped"]:
+                break
+            if not recording.is_valid:
+                raise WrongUseError(f"{side} ({recording.key}) is INVALID: {recording.header['invalid_reason']}")
+            this_round[side].append(_answered(recording))
+        else:
+            for side, parts in this_round.items():
+                blocks[side].append(np.concatenate(parts))
+            continue
+        break
+    if not blocks["A"]:
+        raise WrongUseError("stopped before a round was complete; there is nothing to compare")
+    names = (str(a), str(b))
+    return compare_blocks(str(scenario), names, blocks["A"], blocks["B"], is_paired=True, threshold=threshold)
+
+
+def compare_blocks(
+    what: str,
+    names: tuple[str, str],
+    a: Sequence[Values],
+    b: Sequence[Values],
+    *,
+    is_paired: bool,
+    threshold: float,
+) -> list[Comparison]:
+    """The quantiles for which both sides have samples enough; latencies in milliseconds, in blocks."""
+    all_a, all_b = np.concatenate(a), np.concatenate(b)
+    p_value = mann_whitney(all_a, all_b)
+    comparisons = []
+    for share in SHARES:
+        if min(len(all_a), len(all_b)) < needed_samples(share):
+            continue
+        ratio = bootstrap_ratio(a, b, share, is_paired=is_paired)
+        judgement = judge(ratio, p_value, threshold)
+        a_ms, b_ms = (float(np.quantile(side, share, method="inverted_cdf")) for side in (all_a, all_b))
+        sizes = (len(all_a), len(all_b))
+        comparisons.append(Comparison(what, *names, share, a_ms, b_ms, sizes, ratio, p_value, judgement))
+    return comparisons
+
+
+def _answered(recording: Recording) -> Values:
+    """Latencies in milliseconds of the requests that were answered, in the order of time."""
+    return recording.samples.latency_ms[recording.is_ok]

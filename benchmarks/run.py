@@ -1,0 +1,202 @@
+"""A run: every model × target × backend × scenario measured one after the other, each recording saved as it ends."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from benchmarks.environment import read_environment
+from benchmarks.measure import measure
+from benchmarks.samples import SCHEMA_VERSION, Recording
+from benchmarks.scenarios import Scenario, Wishes, plan
+from benchmarks.settings import ALL, AUTO, Setting, TargetName
+from benchmarks.table import Row, row_of
+from benchmarks.targets import backends_of
+from runtime import config
+from runtime.errors import EdgewardError
+
+INDEX_FILE = "run.json"
+# For the quick table: enough for p99, in flight what a small application has.
+QUICK_REQUESTS = 700
+QUICK_IN_FLIGHT = 8
+QUICK_LOAD_S = 1.5
+
+
+@dataclass(frozen=True, slots=True)
+class Cell:
+    """One measurement that a run makes."""
+
+    setting: Setting
+    scenario: Scenario
+
+    def __str__(self) -> str:
+        return f"{self.setting}: {self.scenario}"
+
+
+@dataclass(frozen=True, slots=True)
+class Failed:
+    """A cell that could not be measured, and why."""
+
+    cell: Cell
+    error: str
+
+    def __str__(self) -> str:
+        return f"{self.cell}: {self.error}"
+
+
+@dataclass(frozen=True, slots=True)
+class RunResult:
+    """What a run measured; `was_stopped` when a person ended it early."""
+
+    recordings: tuple[Recording, ...]
+    failed: tuple[Failed, ...]
+    folder: Path | None
+    was_stopped: bool
+
+    @property
+    def is_valid(self) -> bool:
+        """Whether every cell was measured as it was meant to be."""
+        return bool(self.recordings) and not self.failed and all(recording.is_valid for recording in self.recordings)
+
+
+Progress = Callable[[Cell, int, int, float], None]
+"""Called with the cell being measured, its number from 0, how many there are, and the share of it that is done."""
+
+
+def matrix(
+    models: Sequence[str], targets: Sequence[str], scenarios: Sequence[str], backend: str, wishes: Wishes
+) -> list[Cell]:
+    """Every combination. `backend` "all" walks everything that runs here, in process; servers choose for themselves."""
+    plans = [plan(name, wishes) for name in scenarios]
+    cells = []
+    for model in models:
+        for target in targets:
+            is_inproc = TargetName.parse(target).is_inproc
+            backends = [backend]
+            if backend == ALL:
+                backends = [AUTO, *backends_of(model)] if is_inproc else [AUTO]
+            cells += [Cell(Setting(model, target, name), scenario) for name in backends for scenario in plans]
+    return cells
+
+
+def default_folder() -> Path:
+    """`EDGEWARD_HOME/benchmarks/<UTC time>`."""
+    return config.home() / "benchmarks" / datetime.now(UTC).strftime("%Y-%m-%dT%H-%M-%SZ")
+
+
+def run(
+    cells: Sequence[Cell],
+    folder: Path | None,
+    progress: Progress | None = None,
+    api_key: str | None = None,
+) -> RunResult:
+    """Measures `cells` in order. With `folder` each recording is saved when it ends, and an index of all at the end.
+
+    A cell that fails is kept with its reason, and the others go on. Ctrl-C ends the run and keeps what was measured.
+    """
+    environment = read_environment()
+    recordings: list[Recording] = []
+    failed: list[Failed] = []
+    was_stopped = False
+    if folder is not None:
+        folder.mkdir(parents=True, exist_ok=True)
+    try:
+        for number, cell in enumerate(cells):
+
+            def tell(share: float, cell: Cell = cell, number: int = number) -> None:
+                if progress is not None:
+                    progress(cell, number, len(cells), share)
+
+            tell(0.0)
+            try:
+                recording = measure(cell.setting, cell.scenario, environment, tell, api_key)
+            except EdgewardError as error:
+                failed.append(Failed(cell, f"{type(error).__name__}: {error}"))
+                continue
+            recordings.append(recording)
+            if folder is not None:
+                recording.save(folder / f"{number:03d}-{_file_name(cell)}.npz")
+            if recording.header["was_stopped"]:
+                was_stopped = True
+                break
+    except KeyboardInterrupt:
+        was_stopped = True
+    result = RunResult(tuple(recordings), tuple(failed), folder, was_stopped)
+    if folder is not None:
+        (folder / INDEX_FILE).write_text(json.dumps(to_dict(result), indent=2, ensure_ascii=False), encoding="utf-8")
+    return result
+
+
+def to_dict(result: RunResult, slo_ms: float | None = None) -> dict[str, Any]:
+    """The run in types that `json` writes: figures of every cell, failures, environment."""
+    return {
+        "schema_version": SCHEMA_VERSION,
+        "folder": None if result.folder is None else str(result.folder),
+        "is_valid": result.is_valid,
+        "was_stopped": result.was_stopped,
+        "rows": [row_of(recording, slo_ms).to_dict() for recording in result.recordings],
+        "failed": [str(failed) for failed in result.failed],
+        "environment": result.recordings[0].header["environment"] if result.recordings else None,
+    }
+
+
+@dataclass(frozen=True, slots=True)
+class QuickRow:
+    """One line of the quick table."""
+
+    label: str
+    p50_ms: float | None
+    p95_ms: float | None
+    p99_ms: float | None
+    qps: float
+    """With `QUICK_IN_FLIGHT` requests in flight."""
+    failed: int
+    backend: str
+
+
+def run_quick(
+    targets: Sequence[str],
+    model: str = "digits",
+    *,
+    requests: int = QUICK_REQUESTS,
+    api_key: str | None = None,
+    progress: Callable[[str], None] | None = None,
+) -> list[QuickRow]:
+    """p50, p95, p99 of one request at a time, and QPS with eight in flight, in a few seconds a target.
+
+    Targets as for `bench run`, best with labels: "agent gRPC=grpc://127.0.0.1:8001". Errors of a target are raised.
+    """
+    environment = read_environment()
+    rows = []
+    for target in targets:
+        name = TargetName.parse(target)
+        if progress is not None:
+            progress(name.label)
+        setting = Setting(model, target)
+        single = plan("single", Wishes(requests=requests, duration_s=30.0, warm_up_s=0.3))
+        loaded = plan("offline", Wishes(rows=1, in_flight=QUICK_IN_FLIGHT, duration_s=QUICK_LOAD_S, warm_up_s=0.1))
+        one = row_of(measure(setting, single, environment, None, api_key))
+        many = row_of(measure(setting, loaded, environment, None, api_key))
+        rows.append(_quick_row(name.label, one, many))
+    return rows
+
+
+def _quick_row(label: str, one: Row, many: Row) -> QuickRow:
+    p50, p95, p99 = (one.summary.of(share).ms for share in (0.5, 0.95, 0.99))
+    failed = one.summary.failed + many.summary.failed
+    return QuickRow(label, p50, p95, p99, many.summary.achieved_qps, failed, one.backend)
+
+
+def _file_name(cell: Cell) -> str:
+    words = (
+        Path(cell.setting.model).stem,
+        TargetName.parse(cell.setting.target).label,
+        cell.setting.backend,
+        cell.scenario.kind,
+    )
+    return "-".join(re.sub(r"[^A-Za-z0-9.]+", "_", word).strip("_") for word in words)

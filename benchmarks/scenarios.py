@@ -1,0 +1,143 @@
+"""The four scenarios as values: who sends how many rows when, and when to stop.
+
+The names are MLPerf's (SingleStream, MultiStream, Server, Offline); the rules are ours.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Any
+
+from benchmarks.arrivals import Arrivals
+from runtime.errors import WrongUseError
+
+# Enough for p99 by the rule of `statistics.needed_samples`; a slow target stops at `duration_s` and says p99 is not known.
+DEFAULT_MIN_REQUESTS = 662
+DEFAULT_DURATION_S = 5.0
+DEFAULT_WARM_UP_S = 0.5
+DEFAULT_TIMEOUT_S = 10.0
+DEFAULT_MULTI_ROWS = 8
+DEFAULT_OFFLINE_ROWS = 32
+# Requests in flight at most. Offline: enough to keep the server's batcher and a core or two busy. Server: far more than a
+# server that keeps up ever has, so that the loop stays open; threads of the generator, so not without end.
+DEFAULT_OFFLINE_IN_FLIGHT = 4
+DEFAULT_SERVER_IN_FLIGHT = 64
+DEFAULT_ARRIVALS = "poisson:100"
+
+
+class Kind(StrEnum):
+    """Which scenario."""
+
+    SINGLE = "single"
+    MULTI = "multi"
+    SERVER = "server"
+    OFFLINE = "offline"
+
+
+@dataclass(frozen=True, slots=True)
+class Scenario:
+    """How a target is asked. `to_dict` and `from_dict` carry it to another process and into saved results."""
+
+    kind: Kind
+    rows: int = 1
+    """Rows a request."""
+    in_flight: int = 1
+    """Requests in flight at once, at most."""
+    arrivals: Arrivals | None = None
+    """When requests are due; None is a closed loop: the next one goes when an answer came."""
+    duration_s: float = DEFAULT_DURATION_S
+    requests: int | None = None
+    """Stop after so many; None: after `duration_s`."""
+    warm_up_s: float = DEFAULT_WARM_UP_S
+    """Asked one at a time before the measurement; not in the samples."""
+    timeout_s: float = DEFAULT_TIMEOUT_S
+    """The deadline of one request."""
+    seed: int = 1
+
+    def __post_init__(self) -> None:
+        if self.rows < 1 or self.in_flight < 1 or self.duration_s <= 0 or self.timeout_s <= 0 or self.warm_up_s < 0:
+            raise WrongUseError(
+                f"scenario {self}: rows and requests in flight are 1 or more, durations more than 0 seconds"
+            )
+
+    @property
+    def is_open_loop(self) -> bool:
+        """Whether requests go when they are due, whatever became of those before."""
+        return self.arrivals is not None
+
+    def __str__(self) -> str:
+        words = [str(self.kind)]
+        if self.arrivals is not None:
+            words.append(str(self.arrivals))
+        if self.rows > 1:
+            words.append(f"{self.rows} rows")
+        if self.in_flight > 1 and self.arrivals is None:
+            words.append(f"{self.in_flight} in flight")
+        return " ".join(words)
+
+    def to_dict(self) -> dict[str, Any]:
+        """The fields in types that `json` writes."""
+        return {
+            "kind": self.kind.value,
+            "rows": self.rows,
+            "in_flight": self.in_flight,
+            "arrivals": None if self.arrivals is None else str(self.arrivals),
+            "duration_s": self.duration_s,
+            "requests": self.requests,
+            "warm_up_s": self.warm_up_s,
+            "timeout_s": self.timeout_s,
+            "seed": self.seed,
+        }
+
+    @classmethod
+    def from_dict(cls, fields: Mapping[str, Any]) -> Scenario:
+        """What `to_dict` gave."""
+        arrivals = fields["arrivals"]
+        own = {
+            **fields,
+            "kind": Kind(fields["kind"]),
+            "arrivals": None if arrivals is None else Arrivals.parse(arrivals),
+        }
+        return cls(**own)
+
+
+@dataclass(frozen=True, slots=True)
+class Wishes:
+    """What a person may say about all scenarios of a run; None: the scenario's own default."""
+
+    duration_s: float = DEFAULT_DURATION_S
+    requests: int | None = None
+    rows: int | None = None
+    in_flight: int | None = None
+    arrivals: Arrivals | None = None
+    warm_up_s: float = DEFAULT_WARM_UP_S
+    timeout_s: float = DEFAULT_TIMEOUT_S
+    seed: int = 1
+
+
+def plan(name: str, wishes: Wishes = Wishes()) -> Scenario:
+    """The scenario called `name` with a person's wishes; `WrongUseError` for an unknown name."""
+    try:
+        kind = Kind(name)
+    except ValueError:
+        raise WrongUseError(f"unknown scenario {name!r}; expected one of {', '.join(Kind)}") from None
+    rows = {Kind.MULTI: wishes.rows or DEFAULT_MULTI_ROWS, Kind.OFFLINE: wishes.rows or DEFAULT_OFFLINE_ROWS}.get(
+        kind, 1
+    )
+    in_flight = {
+        Kind.OFFLINE: wishes.in_flight or DEFAULT_OFFLINE_IN_FLIGHT,
+        Kind.SERVER: wishes.in_flight or DEFAULT_SERVER_IN_FLIGHT,
+    }.get(kind, 1)
+    return Scenario(
+        kind,
+        rows,
+        in_flight,
+        (wishes.arrivals or Arrivals.parse(DEFAULT_ARRIVALS)) if kind is Kind.SERVER else None,
+        wishes.duration_s,
+        wishes.requests,
+        wishes.warm_up_s,
+        wishes.timeout_s,
+        wishes.seed,
+    )

@@ -1,0 +1,93 @@
+"""Who serves in a measurement: ours over each transport, the bare baselines, and whoever else is given."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from importlib.util import find_spec
+from pathlib import Path
+
+from benchmarks.environment import ROOT
+from benchmarks.serving.exchange import (
+    Exchange,
+    Row,
+    grpc_echo_exchange,
+    grpc_exchange,
+    rest_binary_exchange,
+    rest_echo_exchange,
+)
+from benchmarks.serving.process import Launch
+
+NATIVE, GRPCIO, REST = "edgeward native gRPC", "edgeward gRPC", "edgeward REST"
+GRPC_ECHO, ASGI_ECHO = "bare grpc.aio echo", "bare ASGI echo"
+
+
+@dataclass(frozen=True, slots=True)
+class Contestant:
+    """One server that is measured."""
+
+    name: str
+    exchange: Exchange
+    launch: Callable[[int, int], Launch]
+    """From a free HTTP and a free gRPC port."""
+    start_timeout_s: float = 60.0
+    is_restless: bool = False
+    """Cannot be suspended while others are measured: started anew for each round."""
+
+
+def ours(model: Path, row: Row, home: Path) -> list[Contestant]:
+    """Our server over each transport that is installed; `home` keeps what it measured of the model."""
+
+    def launch(front: str) -> Callable[[int, int], Launch]:
+        def at(http_port: int, grpc_port: int) -> Launch:
+            options = ["--http-port", str(http_port), "--grpc-port", str(grpc_port), "--grpc-front", front]
+            command = [sys.executable, "-m", "edgeward", "serve", str(model), *options, "--json"]
+            return Launch(command, {**os.environ, "EDGEWARD_HOME": str(home)}, ROOT)
+
+        return at
+
+    name = model.stem
+    found = [
+        Contestant(GRPCIO, grpc_exchange(name, row), launch("grpcio")),
+        Contestant(REST, rest_binary_exchange(name, row), launch("grpcio")),
+    ]
+    if find_spec("pygrpc_native") is not None:
+        found.insert(0, Contestant(NATIVE, grpc_exchange(name, row), launch("native")))
+    return found
+
+
+def baselines(row: Row) -> list[Contestant]:
+    """Servers that only send back what they got: what the libraries under us cost by themselves."""
+    return [
+        Contestant(GRPC_ECHO, grpc_echo_exchange(row), lambda _, grpc: _own("echo_grpc", grpc)),
+        Contestant(ASGI_ECHO, rest_echo_exchange(row), lambda http, _: _own("echo_asgi", http)),
+    ]
+
+
+def foreign(
+    name: str, python: Path, script: Path, model: Path, exchange: Exchange, *, is_restless: bool
+) -> Contestant:
+    """A server of other people: `script`, run by the interpreter of its own environment."""
+
+    def at(http_port: int, grpc_port: int) -> Launch:
+        command = [str(python), str(script), str(model), str(http_port), str(grpc_port)]
+        # Programs that come with the environment are found before others of that name.
+        path = os.pathsep.join([str(python.parent), os.environ.get("PATH", "")])
+        return Launch(command, {**_without_python_path(os.environ), "PATH": path}, script.parent)
+
+    return Contestant(name, exchange, at, start_timeout_s=120.0, is_restless=is_restless)
+
+
+def _own(module: str, port: int) -> Launch:
+    return Launch([sys.executable, "-m", f"benchmarks.serving.{module}", str(port)], os.environ, ROOT)
+
+
+def _without_python_path(environ: Mapping[str, str]) -> dict[str, str]:
+    return {name: value for name, value in environ.items() if name not in ("PYTHONPATH", "VIRTUAL_ENV")}
+
+
+def port_of(contestant: Contestant, ports: Sequence[int]) -> int:
+    """The one of its two ports that is asked."""
+    return ports[1] if contestant.exchange.is_grpc else ports[0]

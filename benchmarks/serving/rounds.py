@@ -1,0 +1,165 @@
+"""Interleaved measurements: in every round each contestant is asked once on each number of connections, in a new order.
+
+What the machine does meanwhile hits all of them alike. Servers stay up between rounds but are suspended while another is measured,
+so that each has the machine to itself and the load.
+"""
+
+from __future__ import annotations
+
+import json
+import random
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+
+from benchmarks.environment import ROOT
+from benchmarks.serving.contestants import Contestant, port_of
+from benchmarks.serving.exchange import WrongAnswerError
+from benchmarks.serving.h2load import LoadError, drive
+from benchmarks.serving.process import ServerProcess, StartError, free_ports
+
+CONNECTIONS = (1, 8, 32)
+# Until a server's speed is flat: caches, the JIT of allocators, threads that start with the first requests.
+WARM_UP_S = 1.0
+RAW = "raw session.run"
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """How long and how often."""
+
+    rounds: int = 5
+    seconds: float = 3.0
+    connections: tuple[int, ...] = CONNECTIONS
+    seed: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Sample:
+    """One contestant in one round on so many connections."""
+
+    contestant: str
+    round: int
+    connections: int
+    per_s: float
+    cpu_s_per_1000: float | None
+    memory_bytes: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """All samples in the order they were taken, and who is missing or fell out, with the reason."""
+
+    samples: tuple[Sample, ...]
+    missing: dict[str, str]
+
+
+Progress = Callable[[str, float], None]
+
+
+def measure(
+    contestants: Sequence[Contestant],
+    model: Path,
+    plan: Plan,
+    logs: Path,
+    progress: Progress,
+    stop: Callable[[], bool] = lambda: False,
+) -> Outcome:
+    """Measures everybody; who does not start, answers wrongly or loses requests is named in `missing` and left out from there on.
+
+    Ends every process it started, whatever happens. `stop` is asked between measurements: what was measured is kept.
+    """
+    samples: list[Sample] = []
+    missing: dict[str, str] = {}
+    order, chance = list(contestants), random.Random(plan.seed)
+    batch: int | None = None
+    steps, done = plan.rounds * (len(order) + 1), 0
+    with ExitStack() as stack:
+        standing: dict[str, _Standing] = {}
+        for number in range(plan.rounds):
+            if stop():
+                break
+            progress(f"round {number + 1}: {RAW}", done / steps)
+            batch, rows_per_s = _raw(model, plan.seconds, batch)
+            samples.append(Sample(RAW, number, 1, rows_per_s, 1000 / rows_per_s, None))
+            done += 1
+            chance.shuffle(order)
+            for contestant in order:
+                progress(f"round {number + 1}: {contestant.name}", done / steps)
+                done += 1
+                if contestant.name in missing or stop():
+                    continue
+                try:
+                    with ExitStack() as once:
+                        if contestant.is_restless:
+                            here = once.enter_context(_Standing(contestant, logs))
+                        elif contestant.name in standing:
+                            here = standing[contestant.name]
+                        else:
+                            here = standing[contestant.name] = stack.enter_context(_Standing(contestant, logs))
+                        samples += here.measure(number, plan)
+                except (StartError, WrongAnswerError, LoadError, subprocess.TimeoutExpired) as error:
+                    missing[contestant.name] = str(error)
+    return Outcome(tuple(samples), missing)
+
+
+class _Standing:
+    """A contestant's server, up and checked; suspended but for its own turns."""
+
+    def __init__(self, contestant: Contestant, logs: Path) -> None:
+        self._contestant = contestant
+        ports = free_ports(2)
+        self._port = port_of(contestant, ports)
+        log = logs / f"{contestant.name.replace(' ', '-')}.log"
+        self._server = ServerProcess(contestant.launch(*ports), log)
+        try:
+            self._server.wait_until(self._check, contestant.start_timeout_s)
+        except BaseException:
+            self._server.close()
+            raise
+        self._pause()
+
+    def measure(self, number: int, plan: Plan) -> list[Sample]:
+        """Its samples of one round; right answers are checked before and after."""
+        contestant, server = self._contestant, self._server
+        server.resume()
+        reply_bytes = self._check()
+        samples: list[Sample] = []
+        for connections in plan.connections:
+            drive(contestant.exchange, self._port, connections, WARM_UP_S, reply_bytes)
+            before_s = server.cpu_s()
+            result = drive(contestant.exchange, self._port, connections, plan.seconds, reply_bytes)
+            cpu_s = (server.cpu_s() - before_s) / result.requests * 1000
+            samples.append(
+                Sample(contestant.name, number, connections, result.per_s, cpu_s, server.memory_bytes())
+            )
+        self._check()
+        self._pause()
+        return samples
+
+    def _check(self) -> int:
+        return self._contestant.exchange.check(self._port)
+
+    def _pause(self) -> None:
+        if not self._contestant.is_restless:
+            time.sleep(0.1)  # connections of the load are closing
+            self._server.suspend()
+
+    def __enter__(self) -> _Standing:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self._server.close()
+
+
+def _raw(model: Path, seconds: float, batch: int | None) -> tuple[int, float]:
+    command = [sys.executable, "-m", "benchmarks.serving.raw_session", str(model), f"{seconds:g}"]
+    if batch is not None:
+        command.append(str(batch))
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=seconds * 3 + 60, check=True)
+    answer = json.loads(done.stdout)
+    return int(answer["batch"]), float(answer["rows_per_s"])

@@ -1,0 +1,262 @@
+"""What answers requests: the engine in this process, or any server of the Open Inference Protocol over gRPC or REST.
+
+A target is asked the way a user asks it: `Model.predict` in process, `runtime.client` over the wire; so encoding and
+decoding are part of what is measured. Any number of threads may call `infer`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+from benchmarks.settings import ADDRESS_OF, BackendName, Setting, TargetName
+from runtime import config
+from runtime.backends.base import RunOptions
+from runtime.backends.opened import OpenedVariant, open_variant
+from runtime.backends.registry import all_backends
+from runtime.bundle.bundle import Bundle
+from runtime.bundle.locate import open_bundles
+from runtime.client import connect
+from runtime.client.rest import RestClient
+from runtime.engine.engine import load
+from runtime.engine.model import Model
+from runtime.errors import BundleError, WrongUseError
+from runtime.hardware import Hardware, probe
+from runtime.selection.candidates import Candidate, enumerate_candidates
+from runtime.selection.rows import Rows, random_rows, rows_for
+from runtime.tensors import Array, TensorSpec
+from runtime.wire.values import InferenceRequest, InferenceResponse, ModelDescription, ServerDescription
+
+# How our programs call themselves: edgeward-agent, edgeward-gateway.
+_OURS = "edgeward-"
+
+
+@dataclass(frozen=True, slots=True)
+class Origin:
+    """Where an answer came from, as its parameters say; empty where they do not."""
+
+    served_by: str
+    backend: str
+
+
+@dataclass(frozen=True, slots=True)
+class Description:
+    """What a target says of the model it serves."""
+
+    model: str
+    version: str
+    inputs: tuple[TensorSpec, ...]
+    server: str
+    """Name and version of the server; empty in process."""
+    platform: str
+    digests: Mapping[str, str]
+    """sha256 of the bundle and of the variant in use, where this process opened them itself."""
+
+
+class Target(Protocol):
+    """Something that answers requests. `infer` may be called from any thread."""
+
+    def open(self) -> None:
+        """Makes ready; errors of `runtime.errors`."""
+
+    def infer(self, inputs: Mapping[str, Array]) -> Origin:
+        """Asks once and says who answered; errors of `runtime.errors`."""
+
+    def describe(self) -> Description:
+        """What it serves, after `open`."""
+
+    def close(self) -> None:
+        """Gives everything back."""
+
+
+class Client(Protocol):
+    """What the gRPC and the REST client have in common, as far as it is used here."""
+
+    def infer(self, request: InferenceRequest, *, timeout_s: float | None = None) -> InferenceResponse: ...  # noqa: D102
+
+    def model(self, model: str, version: str = "", *, timeout_s: float | None = None) -> ModelDescription: ...  # noqa: D102
+
+    def server(self, *, timeout_s: float | None = None) -> ServerDescription: ...  # noqa: D102
+
+    def close(self) -> None: ...  # noqa: D102
+
+
+class ChosenTarget:
+    """In process, the variant and backend that Edgeward chooses for this machine: `edgeward.load(...).predict`."""
+
+    def __init__(self, source: str) -> None:
+        self._source = source
+        self._model: Model | None = None
+        self._seen: Candidate | None = None
+        self._origin = Origin("edge", "")
+
+    def open(self) -> None:
+        """Loads the model; the first time on a machine that measures for a few seconds."""
+        self._model = load(self._source)
+
+    def infer(self, inputs: Mapping[str, Array]) -> Origin:
+        """One `predict`."""
+        assert self._model is not None
+        self._model.predict(inputs)
+        if self._model.candidate is not self._seen:  # the first time, or another one took over
+            self._seen = self._model.candidate
+            self._origin = Origin("edge", self._model.serving)
+        return self._origin
+
+    def describe(self) -> Description:
+        """The model and what was chosen."""
+        assert self._model is not None
+        model = self._model
+        digests = {"bundle": model.bundle.digest, "variant": model.candidate.variant.sha256}
+        return Description(model.name, str(model.version), model.inputs, "", model.serving, digests)
+
+    def close(self) -> None:
+        """Unloads the model."""
+        if self._model is not None:
+            self._model.close()
+
+
+class ForcedTarget:
+    """In process, one variant on one backend, opened as the engine opens it; nothing is chosen, no floor is held."""
+
+    def __init__(self, bundle: Bundle, candidate: Candidate) -> None:
+        self._bundle = bundle
+        self._candidate = candidate
+        self._origin = Origin("edge", str(candidate))
+        self._opened: OpenedVariant | None = None
+
+    def open(self) -> None:
+        """Opens the variant."""
+        candidate = self._candidate
+        self._opened = open_variant(self._bundle, candidate.variant, candidate.backend, candidate.options)
+
+    def infer(self, inputs: Mapping[str, Array]) -> Origin:
+        """One call of the opened variant."""
+        assert self._opened is not None
+        self._opened.predict(inputs)
+        return self._origin
+
+    def describe(self) -> Description:
+        """The bundle and the variant."""
+        assert self._opened is not None
+        digests = {"bundle": self._bundle.digest, "variant": self._candidate.variant.sha256}
+        return Description(
+            self._bundle.name, str(self._bundle.version), self._opened.inputs, "", str(self._candidate), digests
+        )
+
+    def close(self) -> None:
+        """Gives the engine's memory back."""
+        if self._opened is not None:
+            self._opened.close()
+
+
+class RemoteTarget:
+    """A model on a server; every request has a deadline."""
+
+    def __init__(self, client: Client, name: TargetName, model: str, timeout_s: float) -> None:
+        self._client = client
+        self._name = name
+        self._model = model
+        self._timeout_s = timeout_s
+        self._description: Description | None = None
+
+    def open(self) -> None:
+        """Asks the server what it is and what the model looks like."""
+        server = self._client.server()
+        _check_program(self._name, server)
+        model = self._client.model(self._model)
+        version = model.versions[-1] if model.versions else ""
+        name = f"{server.name} {server.version}".strip()
+        self._description = Description(model.name, version, model.inputs, name, model.platform, {})
+
+    def infer(self, inputs: Mapping[str, Array]) -> Origin:
+        """One request."""
+        reply = self._client.infer(InferenceRequest(self._model, inputs), timeout_s=self._timeout_s)
+        return Origin(str(reply.parameters.get("served_by", "")), str(reply.parameters.get("backend", "")))
+
+    def describe(self) -> Description:
+        """What the server said when it was opened."""
+        assert self._description is not None
+        return self._description
+
+    def close(self) -> None:
+        """Closes the connections."""
+        self._client.close()
+
+
+def make_target(setting: Setting, timeout_s: float, api_key: str | None = None) -> Target:
+    """The target of a setting, not yet opened; `WrongUseError` where the setting does not hold together."""
+    name = TargetName.parse(setting.target)
+    wanted = BackendName.parse(setting.backend)
+    if name.is_inproc:
+        if wanted == BackendName():
+            return ChosenTarget(setting.model)
+        bundle = _newest(setting.model)
+        return ForcedTarget(bundle, _candidate(bundle, wanted))
+    if wanted != BackendName():
+        raise WrongUseError(
+            f"target {name.label!r} is a server, which chooses its backend itself; leave out --backend {setting.backend}"
+        )
+    client: Client
+    if name.address.startswith("grpc://"):
+        client = connect(name.address, api_key=api_key, timeout_s=timeout_s)
+    else:
+        client = RestClient(name.address, api_key=api_key, timeout_s=timeout_s)
+    bundle_here = _bundle_here(setting.model)
+    return RemoteTarget(client, name, setting.model if bundle_here is None else bundle_here.name, timeout_s)
+
+
+def rows_of(setting: Setting, inputs: Sequence[TensorSpec], seed: int) -> Rows:
+    """What to ask with: the samples of the bundle where it is here, else seeded random rows of the right shape."""
+    bundle = _bundle_here(setting.model)
+    return random_rows(inputs, {}, seed) if bundle is None else rows_for(bundle, inputs, seed)
+
+
+def backends_of(model: str, hardware: Hardware | None = None) -> list[str]:
+    """Every variant × backend × threads that can run `model` here, as `BackendName.parse` reads them."""
+    candidates, _ = enumerate_candidates(_newest(model), hardware or probe(), all_backends())
+    return list(
+        dict.fromkeys(
+            f"{c.variant.name}@{c.backend.name}/{c.options.threads}" for c in candidates if not c.options.extra
+        )
+    )
+
+
+def _candidate(bundle: Bundle, wanted: BackendName) -> Candidate:
+    """The first candidate that fits, with all allowed threads unless `wanted` says how many."""
+    hardware = probe()
+    backends = (wanted.backend,) if wanted.backend else ()
+    variants = (wanted.variant,) if wanted.variant else ()
+    candidates, rejected = enumerate_candidates(bundle, hardware, all_backends(), backends, variants)
+    threads = wanted.threads or hardware.cores.threads
+    for candidate in candidates:
+        if not candidate.options.extra:
+            return Candidate(candidate.variant, candidate.backend, RunOptions(threads))
+    asked = [r for r in rejected if r.backend == wanted.backend and wanted.variant in (None, r.variant)]
+    raise WrongUseError(
+        f"{bundle.name!r} cannot run on {wanted.backend!r} here: {'; '.join(map(str, asked)) or 'no variant fits it'}"
+    )
+
+
+def _check_program(name: TargetName, server: ServerDescription) -> None:
+    """`WrongUseError` when the default address of agents and gateways, which is one and the same, has the other one."""
+    if name.label in ADDRESS_OF and server.name.startswith(_OURS) and server.name != _OURS + name.label:
+        raise WrongUseError(
+            f"target {name.label!r}: {server.name} answers at {name.address}; say where it is: {name.label}=grpc://HOST:PORT"
+        )
+
+
+def _newest(source: str) -> Bundle:
+    return open_bundles(source, config.home() / "bundles")[-1]
+
+
+def _bundle_here(source: str) -> Bundle | None:
+    """The bundle, when `source` is a path or ships with Edgeward; None when it is only a name that a server knows."""
+    try:
+        return _newest(source)
+    except BundleError:
+        if Path(source).exists():
+            raise
+        return None

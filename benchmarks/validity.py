@@ -1,0 +1,105 @@
+"""Whether a measurement can be believed: reasons that make it INVALID, and doubts that are said aloud. Pure functions."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from benchmarks.samples import Samples
+from benchmarks.scenarios import Scenario
+
+# How much of a latency may be the generator's own doing before the figure is about the generator.
+TOLERATED_SHARE = 0.1
+# Less than this is the operating system waking a thread, whatever the latency; at p99 a time slice taken by another process.
+TOLERATED_MS = {0.5: 1.0, 0.99: 10.0}
+# Beyond this a reader is told, although the figures stand: the lag is part of the latency and only makes it look worse.
+DOUBTFUL_MS = 2.0
+# Python threads share one core's worth of interpreter; from here on the generator has no time left to be punctual.
+SATURATED_CORES = 0.9
+# An idle process wakes within 0.1 ms; later than this in the median, it got too little of the processor.
+LATE_HEARTBEAT_MS = 1.0
+BUSY_MACHINE = 0.95
+ADVICE = "lower the rate, or run the generator on another machine"
+
+
+@dataclass(frozen=True, slots=True)
+class Effort:
+    """What the machine and the generator did during the measurement."""
+
+    generator_cores: float
+    """CPU seconds of the generator by second; in process the engine's are in it."""
+    heartbeat_ms: float
+    """How late the generator's process wakes from sleep, in the median."""
+    machine_share: float
+    """Share of all cores' time in use, 0 to 1."""
+    is_inproc: bool
+
+    @classmethod
+    def of(cls, spent: Mapping[str, Any], *, is_inproc: bool) -> Effort:
+        """From what `generator.drive` says was spent."""
+        cores = spent["cpu_s"] / max(spent["wall_s"], 1e-9)
+        return cls(cores, spent["heartbeat_ms"], spent["machine_share"], is_inproc)
+
+
+def invalid_reason(samples: Samples, is_ok: npt.NDArray[np.bool_], scenario: Scenario, effort: Effort) -> str | None:
+    """Why the figures are not what they say they are, with what to try; None when they are."""
+    if not len(samples):
+        return "no request was sent; raise the duration"
+    if not is_ok.any():
+        return "no request was answered; see the errors"
+    if not scenario.is_open_loop:
+        return None
+    lag = samples.lag_ms(scenario.in_flight)
+    late = (samples.sent_ns - samples.planned_ns) / 1e6
+    has_no_time = effort.generator_cores >= SATURATED_CORES or effort.heartbeat_ms >= LATE_HEARTBEAT_MS
+    for share in TOLERATED_MS:
+        tolerated = _tolerated_ms(samples, share)
+        if (seen := _quantile(lag, share)) > tolerated:
+            return (
+                f"the generator is saturated: its own lag is {seen:.1f} ms at {_name(share)} "
+                f"(tolerated: {tolerated:.1f} ms); {ADVICE}"
+            )
+        # With every connection in use a slow target and a slow generator look alike, but for the generator's own pulse.
+        if has_no_time and not effort.is_inproc and (seen := _quantile(late, share)) > tolerated:
+            return (
+                f"the generator is saturated: it sent {seen:.1f} ms late at {_name(share)} (tolerated: {tolerated:.1f} ms), used "
+                f"{effort.generator_cores:.2f} cores and woke {effort.heartbeat_ms:.1f} ms late; {ADVICE}"
+            )
+    return None
+
+
+def doubts(samples: Samples, scenario: Scenario, effort: Effort) -> list[str]:
+    """What a reader should know before believing the figures."""
+    found = []
+    if scenario.is_open_loop and len(samples):
+        waited = float((samples.queued_ms(scenario.in_flight) > 0).mean())
+        if waited > 0.01:
+            found.append(
+                f"{waited:.0%} of the requests waited because all {scenario.in_flight} connections were in use: the target is "
+                "slower than the load, and its latency grows with the duration"
+            )
+        lag_ms = _quantile(samples.lag_ms(scenario.in_flight), 0.99)
+        if lag_ms > max(DOUBTFUL_MS, TOLERATED_SHARE * _quantile(samples.latency_ms, 0.99)):
+            found.append(f"the generator's own lag was {lag_ms:.1f} ms at p99, and is part of the latency")
+    if effort.machine_share > BUSY_MACHINE and not effort.is_inproc:
+        found.append(
+            f"the machine was {effort.machine_share:.0%} busy: generator and server may have taken cores from each other; "
+            "use another machine for the load"
+        )
+    return found
+
+
+def _tolerated_ms(samples: Samples, share: float) -> float:
+    return max(TOLERATED_MS[share], TOLERATED_SHARE * _quantile(samples.latency_ms, share))
+
+
+def _quantile(values: npt.NDArray[np.float64], share: float) -> float:
+    return float(np.quantile(values, share))
+
+
+def _name(share: float) -> str:
+    return f"p{share * 100:g}"

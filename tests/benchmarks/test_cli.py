@@ -1,0 +1,169 @@
+"""`edgeward bench` from the command line, on a fake server and in process."""
+
+import json
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+from typer.testing import CliRunner
+
+from benchmarks.cli import app
+from benchmarks.run import matrix, run_quick
+from benchmarks.samples import load_folder
+from benchmarks.scenarios import Wishes
+from benchmarks.settings import BackendName, TargetName
+from runtime.errors import WrongUseError
+
+ROOT = Path(__file__).resolve().parents[2]
+QUICK = ["--warm-up", "0.05", "--duration", "20", "--requests", "30"]
+
+
+def bench(*words: str) -> Any:
+    return CliRunner().invoke(app, list(words))
+
+
+@pytest.mark.slow
+def test_run_measures_the_matrix_saves_and_prints(fake_server: Any, tmp_path: Path) -> None:
+    words = ["run", "--model", "fake", "--target", f"one={fake_server.target}", "--scenario", "single,multi"]
+    done = bench(*words, *QUICK, "--slo-ms", "1000", "--output", str(tmp_path / "out"), "--json")
+    assert done.exit_code == 0, done.output
+    printed = json.loads(done.stdout)
+    assert [row["scenario"] for row in printed["rows"]] == ["single", "multi 8 rows"]
+    assert [row["n"] for row in printed["rows"]] == [30, 30]
+    assert printed["rows"][0]["goodput_qps"] == printed["rows"][0]["achieved_qps"]
+    assert printed["rows"][0]["p99_ms"] is None
+    recordings = load_folder(tmp_path / "out")
+    assert [len(recording.samples) for recording in recordings] == [30, 30]
+    assert recordings[0].header["environment"]["kernel"]
+    assert json.loads((tmp_path / "out" / "run.json").read_text())["schema_version"] == 1
+    # The same two folders: nothing differs.
+    compared = bench("compare", str(tmp_path / "out"), str(tmp_path / "out"), "--json")
+    assert {c["ratio"] for c in json.loads(compared.stdout)} == {1.0}
+
+
+@pytest.mark.slow
+def test_what_is_invalid_or_failed_ends_with_1_and_says_why(fake_server: Any, tmp_path: Path) -> None:
+    fake_server.behave = lambda number: 503
+    targets = f"broken={fake_server.target},nobody=http://127.0.0.1:1"
+    words = ["run", "--model", "fake", "--target", targets, "--scenario", "single"]
+    done = bench(*words, *QUICK, "--output", str(tmp_path))
+    assert done.exit_code == 1
+    assert "INVALID" in done.stdout
+    assert "no request was answered" in done.stderr
+    assert "OverloadedError 30" in done.stdout
+    assert "PeerUnreachableError" in done.stderr
+    assert str(tmp_path) in done.stdout.replace("\n", "")
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows sends Ctrl-C to a whole console")
+def test_ctrl_c_keeps_what_was_measured(fake_server: Any, tmp_path: Path) -> None:
+    script = "from benchmarks.cli import app; app()"
+    words = ["run", "--model", "fake", "--target", fake_server.target, "--scenario", "single,multi"]
+    command = [sys.executable, "-c", script, *words, "--duration", "600", "--warm-up", "0", "--output", str(tmp_path)]
+    with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as child:
+        while fake_server.inferences < 50:
+            assert child.poll() is None
+            time.sleep(0.01)
+        child.send_signal(signal.SIGINT)
+        output, complaints = child.communicate(timeout=60)
+    assert "stopped; what was measured is kept" in complaints
+    assert "single" in output
+    (recording,) = load_folder(tmp_path)
+    assert recording.header["was_stopped"]
+    assert len(recording.samples) == fake_server.inferences
+    assert child.returncode == 130
+
+
+@pytest.mark.slow
+def test_quick_rows_have_the_figures_of_the_demo(fake_server: Any) -> None:
+    (row,) = run_quick([f"fake REST={fake_server.target}"], "fake", requests=700)
+    assert row.label == "fake REST"
+    assert row.failed == 0
+    assert row.p50_ms is not None
+    assert row.p99_ms is not None
+    assert 0 < row.p50_ms <= row.p95_ms <= row.p99_ms  # type: ignore[operator]
+    assert row.qps > 0
+    assert row.backend == "cloud: fake on nothing"
+
+
+@pytest.mark.slow
+def test_one_variant_in_process(digits: Any, tmp_path: Path) -> None:
+    variant = digits.variants[0].name
+    backend = f"{variant}@onnxruntime-cpu/1"
+    words = [
+        "run",
+        "--model",
+        "digits",
+        "--backend",
+        backend,
+        "--scenario",
+        "single,server",
+        "--arrivals",
+        "constant:50",
+    ]
+    done = bench(*words, "--duration", "0.5", "--warm-up", "0.05", "--output", str(tmp_path), "--json")
+    rows = json.loads(done.stdout)["rows"]
+    assert [row["backend"] for row in rows] == [f"{variant} on onnxruntime-cpu, 1 thread"] * 2
+    header = load_folder(tmp_path)[0].header
+    assert header["target"]["digests"] == {"bundle": digits.digest, "variant": digits.variants[0].sha256}
+    assert header["inputs"] == "the bundle's samples"
+    assert header["seed"] == 1
+    assert rows[1]["n"] == 25
+
+
+@pytest.mark.parametrize(
+    ("words", "text"),
+    [
+        (["run", "--target", "ftp://x"], "target 'ftp://x' is not understood"),
+        (["run", "--scenario", "fast"], "unknown scenario 'fast'"),
+        (["run", "--arrivals", "poisson"], "arrivals 'poisson' are not understood"),
+        (["run", "--duration", "0"], "durations more than 0"),
+        (["run", "--model", ","], "names nothing"),
+        (["compare", "nonsense", "inproc"], "target 'nonsense' is not understood"),
+    ],
+)
+def test_wrong_use_is_said(words: list[str], text: str) -> None:
+    done = bench(*words)
+    assert isinstance(done.exception, WrongUseError)
+    assert text in str(done.exception)
+
+
+def test_a_backend_is_not_for_servers(tmp_path: Path) -> None:
+    words = [
+        "run",
+        "--target",
+        "grpc://127.0.0.1:1",
+        "--backend",
+        "litert",
+        "--scenario",
+        "single",
+        "--output",
+        str(tmp_path),
+    ]
+    done = bench(*words)
+    assert done.exit_code == 1
+    assert "chooses its backend itself" in done.stderr
+
+
+def test_targets_and_backends_as_written() -> None:
+    assert TargetName.parse("agent") == TargetName("agent", "grpc://127.0.0.1:8001")
+    assert TargetName.parse("agent REST=http://h:1") == TargetName("agent REST", "http://h:1")
+    assert TargetName.parse("inproc").is_inproc
+    assert BackendName.parse("auto") == BackendName()
+    assert BackendName.parse("int8.tflite@litert/2") == BackendName("int8.tflite", "litert", 2)
+    for text in ("", "@litert", "a@b/0", "a@b/x"):
+        with pytest.raises(WrongUseError):
+            BackendName.parse(text)
+
+
+def test_all_backends_are_walked_in_process_only() -> None:
+    cells = matrix(["digits"], ["inproc", "grpc://h:1"], ["single"], "all", Wishes())
+    inproc = [cell.setting.backend for cell in cells if cell.setting.target == "inproc"]
+    assert inproc[0] == "auto"
+    assert any("@onnxruntime-cpu/1" in backend for backend in inproc)
+    assert [cell.setting.backend for cell in cells if cell.setting.target != "inproc"] == ["auto"]

@@ -1,0 +1,123 @@
+import threading
+from collections.abc import Mapping
+
+import numpy as np
+import pytest
+
+from benchmarks.arrivals import Arrivals
+from benchmarks.load import Infer, Load, LoadGenerator
+from benchmarks.scenarios import Scenario, Wishes, plan
+from benchmarks.targets import Origin
+from runtime.errors import OverloadedError
+from runtime.tensors import Array
+
+CALLS = [({"x": np.full((1, 2), i, dtype=np.float32)}, 1) for i in range(3)]
+HERE = Origin("edge", "fake")
+
+
+def load(infer: Infer, scenario: Scenario) -> Load:
+    generator = LoadGenerator(infer, CALLS, scenario)
+    generator.start()
+    assert generator.wait(30)
+    return generator.result()
+
+
+def test_a_closed_loop_sends_exactly_so_many_one_at_a_time() -> None:
+    under_way = 0
+    most = 0
+
+    def infer(inputs: Mapping[str, Array]) -> Origin:
+        nonlocal under_way, most
+        under_way += 1
+        most = max(most, under_way)
+        under_way -= 1
+        return HERE
+
+    seen = load(infer, plan("single", Wishes(requests=500, duration_s=30)))
+    assert len(seen.samples) == 500
+    assert most == 1
+    assert seen.offered_qps is None
+    assert np.array_equal(seen.samples.planned_ns, seen.samples.sent_ns)
+    assert np.all(seen.samples.sent_ns[1:] >= seen.samples.done_ns[:-1])
+
+
+def test_errors_are_counted_by_class_and_origins_kept() -> None:
+    count = iter(range(1000))
+
+    def infer(inputs: Mapping[str, Array]) -> Origin:
+        if next(count) % 4 == 0:
+            raise OverloadedError("full")
+        return HERE
+
+    seen = load(infer, plan("single", Wishes(requests=100, duration_s=30)))
+    assert seen.statuses == ("ok", "OverloadedError")
+    assert int((seen.samples.status == 1).sum()) == 25
+    assert seen.origins == (HERE,)
+    assert np.array_equal(seen.samples.origin == -1, seen.samples.status == 1)
+
+
+def test_an_open_loop_keeps_its_plan_while_answers_are_awaited() -> None:
+    # Nobody is answered before all twenty have been sent: a closed loop would never get past the first.
+    all_sent = threading.Barrier(20)
+    wishes = Wishes(arrivals=Arrivals.parse("constant:200"), duration_s=0.1, in_flight=32)
+
+    def infer(inputs: Mapping[str, Array]) -> Origin:
+        all_sent.wait(30)
+        return HERE
+
+    seen = load(infer, plan("server", wishes))
+    assert seen.samples.planned_ns.tolist() == [i * 5_000_000 for i in range(20)]
+    assert np.all(seen.samples.sent_ns >= seen.samples.planned_ns)
+    assert seen.samples.done_ns.min() >= seen.samples.sent_ns.max()
+    assert seen.offered_qps == pytest.approx(200)
+
+
+def test_overdue_requests_are_sent_and_their_wait_counts() -> None:
+    # One connection, held until long after the last request was due.
+    held = threading.Event()
+    wishes = Wishes(arrivals=Arrivals.parse("constant:100"), duration_s=0.1, in_flight=1)
+    threading.Timer(0.4, held.set).start()
+
+    def infer(inputs: Mapping[str, Array]) -> Origin:
+        held.wait(30)
+        return HERE
+
+    samples = load(infer, plan("server", wishes)).samples
+    assert len(samples) == 10
+    # The last was due after 90 ms and could not be sent before some 350: what it waited is in its latency.
+    assert samples.latency_ms[-1] > 200
+    assert np.all(samples.queued_ms(1)[1:] > 0)
+
+
+def test_stopping_keeps_what_was_measured() -> None:
+    generator: LoadGenerator
+    count = iter(range(10_000_000))
+
+    def infer(inputs: Mapping[str, Array]) -> Origin:
+        if next(count) == 49:
+            generator.stop()
+        return HERE
+
+    generator = LoadGenerator(infer, CALLS, plan("single", Wishes(duration_s=60)))
+    generator.start()
+    assert generator.wait(30)
+    assert len(generator.result().samples) == 50
+
+
+def test_what_is_no_error_of_a_request_ends_the_load_and_is_raised() -> None:
+    def infer(inputs: Mapping[str, Array]) -> Origin:
+        raise ZeroDivisionError("a bug")
+
+    with pytest.raises(ZeroDivisionError):
+        load(infer, plan("single", Wishes(duration_s=60)))
+
+
+def test_inputs_are_taken_in_turn() -> None:
+    seen: list[float] = []
+
+    def infer(inputs: Mapping[str, Array]) -> Origin:
+        seen.append(float(inputs["x"][0, 0]))
+        return HERE
+
+    load(infer, plan("single", Wishes(requests=7, duration_s=30)))
+    assert seen == [0, 1, 2, 0, 1, 2, 0]

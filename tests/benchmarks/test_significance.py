@@ -1,0 +1,103 @@
+import math
+
+import numpy as np
+import pytest
+
+from benchmarks.significance import (
+    Interval,
+    Verdict,
+    bootstrap_difference,
+    bootstrap_ratio,
+    expanded_tail,
+    judge,
+    mann_whitney,
+    stretches,
+)
+
+
+def noisy_rounds(rng: np.random.Generator, slowdown: float = 1.0, rounds: int = 5) -> tuple[list, list]:
+    """A/B/B/A rounds of log-normal latencies; each round has noise that A and B share, and each process some of its own."""
+    a, b = [], []
+    for _ in range(rounds):
+        shared = rng.lognormal(0, 0.05)
+        for side, factor in ((a, 1.0), (b, slowdown)):
+            parts = [rng.lognormal(0, 0.3, 400) * shared * factor * rng.lognormal(0, 0.005) for _ in range(2)]
+            side.append(np.concatenate(parts))
+    return a, b
+
+
+def verdict(a: list, b: list) -> Verdict:
+    ratio = bootstrap_ratio(a, b, 0.5, is_paired=True)
+    return judge(ratio, mann_whitney(np.concatenate(a), np.concatenate(b))).verdict
+
+
+@pytest.mark.slow
+def test_the_same_thing_twice_is_no_difference_19_times_in_20() -> None:
+    found = [verdict(*noisy_rounds(np.random.default_rng(seed))) for seed in range(40)]
+    assert sum(v in (Verdict.EQUIVALENT, Verdict.INCONCLUSIVE) for v in found) >= 38
+
+
+@pytest.mark.slow
+def test_ten_percent_slower_is_slower_and_back_is_faster() -> None:
+    for seed in range(10):
+        a, b = noisy_rounds(np.random.default_rng(seed), slowdown=1.1)
+        assert verdict(a, b) is Verdict.SLOWER
+        assert verdict(b, a) is Verdict.FASTER
+
+
+def test_ratio_and_difference_of_known_samples() -> None:
+    a = [np.full(50, 2.0)] * 4
+    b = [np.full(50, 3.0)] * 4
+    assert bootstrap_ratio(a, b, 0.5, is_paired=True) == Interval(1.5, 1.5, 1.5)
+    assert bootstrap_difference(a, b, 0.99, is_paired=False) == Interval(1.0, 1.0, 1.0)
+
+
+def test_one_block_has_no_interval() -> None:
+    ratio = bootstrap_ratio([np.ones(10)], [np.full(10, 9.0)], 0.5, is_paired=True)
+    assert ratio == Interval(9.0, -math.inf, math.inf)
+    assert judge(ratio, 0.0).verdict is Verdict.INCONCLUSIVE
+
+
+def test_few_blocks_widen_the_interval_as_students_t_does() -> None:
+    stats = pytest.importorskip("scipy.stats")
+    for blocks in (2, 3, 5, 20, 31):
+        freedom = blocks - 1
+        expected = stats.norm.cdf(-math.sqrt(blocks / freedom) * stats.t.ppf(0.975, freedom))
+        assert expanded_tail(blocks) == pytest.approx(expected, rel=1e-3)
+    assert expanded_tail(1000) == pytest.approx(0.025, rel=0.01)
+
+
+@pytest.mark.parametrize("decimals", [1, 8])
+@pytest.mark.parametrize("shift", [0.0, 0.1, 1.0])
+def test_mann_whitney_is_scipys_with_and_without_ties(decimals: int, shift: float) -> None:
+    stats = pytest.importorskip("scipy.stats")
+    rng = np.random.default_rng(5)
+    a, b = rng.normal(0, 1, 80).round(decimals), rng.normal(shift, 1, 120).round(decimals)
+    expected = stats.mannwhitneyu(a, b, method="asymptotic", use_continuity=True).pvalue
+    assert mann_whitney(a, b) == pytest.approx(expected, rel=1e-6)
+    assert mann_whitney(b, a) == pytest.approx(expected, rel=1e-6)
+
+
+def test_mann_whitney_of_equal_constants_is_one() -> None:
+    assert mann_whitney(np.ones(30), np.ones(30)) == 1.0
+
+
+@pytest.mark.parametrize(
+    ("ratio", "p", "expected"),
+    [
+        (Interval(1.01, 0.97, 1.04), 0.001, Verdict.EQUIVALENT),
+        (Interval(1.10, 1.06, 1.14), 0.001, Verdict.SLOWER),
+        (Interval(1.10, 1.06, 1.14), 0.3, Verdict.INCONCLUSIVE),
+        (Interval(1.10, 0.98, 1.30), 0.001, Verdict.INCONCLUSIVE),
+        (Interval(0.80, 0.75, 0.85), 0.001, Verdict.FASTER),
+        (Interval(1.03, 1.01, 1.06), 0.001, Verdict.INCONCLUSIVE),
+    ],
+)
+def test_a_verdict_needs_interval_test_and_threshold(ratio: Interval, p: float, expected: Verdict) -> None:
+    assert judge(ratio, p).verdict is expected
+
+
+def test_stretches_keep_the_order_and_lose_nothing() -> None:
+    parts = stretches(np.arange(10.0), 3)
+    assert np.concatenate(parts).tolist() == list(range(10))
+    assert len(stretches(np.arange(2.0), 20)) == 2

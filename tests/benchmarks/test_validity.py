@@ -1,0 +1,71 @@
+import numpy as np
+import pytest
+
+from benchmarks.arrivals import Arrivals
+from benchmarks.samples import Samples
+from benchmarks.scenarios import Scenario, Wishes, plan
+from benchmarks.validity import Effort, doubts, invalid_reason
+
+CALM = Effort(generator_cores=0.2, heartbeat_ms=0.1, machine_share=0.4, is_inproc=False)
+BUSY = Effort(generator_cores=0.98, heartbeat_ms=4.0, machine_share=0.99, is_inproc=False)
+OPEN = plan("server", Wishes(arrivals=Arrivals.parse("constant:100"), in_flight=4))
+
+
+def sent_late(late_ms: float, service_ms: float = 5.0, n: int = 1000) -> Samples:
+    """Requests every 10 ms, each sent `late_ms` after it was due."""
+    planned = np.arange(n, dtype=np.int64) * 10_000_000
+    sent = planned + int(late_ms * 1e6)
+    zeros = np.zeros(n, dtype=np.int64)
+    return Samples(planned, sent, sent + int(service_ms * 1e6), zeros + 1, zeros, zeros)
+
+
+def reason(samples: Samples, scenario: Scenario = OPEN, effort: Effort = CALM) -> str | None:
+    return invalid_reason(samples, samples.status == 0, scenario, effort)
+
+
+def test_a_punctual_generator_is_valid() -> None:
+    assert reason(sent_late(0.2)) is None
+    assert doubts(sent_late(0.2), OPEN, CALM) == []
+
+
+def test_a_late_generator_is_saturated() -> None:
+    assert "saturated: its own lag is 3.0 ms at p50" in str(reason(sent_late(3.0)))
+
+
+def test_lag_that_is_small_beside_the_latency_is_tolerated() -> None:
+    assert reason(sent_late(3.0, service_ms=35.0)) is None
+    assert "own lag was 3.0 ms" in doubts(sent_late(3.0, service_ms=20.0), OPEN, CALM)[0]
+
+
+def overloaded() -> Samples:
+    """One connection, 10 ms between requests, 30 ms each: every request waits for the one before."""
+    n = 1000
+    planned = np.arange(n, dtype=np.int64) * 10_000_000
+    sent = np.arange(n, dtype=np.int64) * 30_000_000
+    zeros = np.zeros(n, dtype=np.int64)
+    return Samples(planned, sent, sent + 30_000_000, zeros + 1, zeros, zeros)
+
+
+def test_a_slow_server_is_no_fault_of_the_generator() -> None:
+    one = plan("server", Wishes(in_flight=1))
+    assert reason(overloaded(), one) is None
+    assert "slower than the load" in doubts(overloaded(), one, CALM)[0]
+
+
+def test_a_generator_without_time_is_not_believed_about_a_slow_server() -> None:
+    one = plan("server", Wishes(in_flight=1))
+    assert "the generator is saturated" in str(reason(overloaded(), one, BUSY))
+
+
+def test_a_closed_loop_is_never_late_but_must_be_answered() -> None:
+    single = plan("single")
+    assert reason(sent_late(0.0), single, BUSY) is None
+    failed = sent_late(0.0)
+    assert "no request was answered" in str(invalid_reason(failed, failed.status == 1, single, CALM))
+    assert "no request was sent" in str(reason(sent_late(0.0, n=0), single))
+
+
+@pytest.mark.parametrize("share", [0.5, 0.99])
+def test_a_busy_machine_is_said(share: float) -> None:
+    said = doubts(sent_late(0.0), OPEN, Effort(0.2, 0.1, share, is_inproc=False))
+    assert bool(said) == (share > 0.95)
