@@ -29,7 +29,7 @@ log = logging.getLogger(__name__)
 
 SCHEMA: Final = 1
 MAX_BYTES: Final = 4 << 20
-"""A choice among a hundred candidates takes 60 KB."""
+"""The choice for digits, 14 candidates and 34 pairs that cannot run, takes 14 KB."""
 
 
 @dataclass(frozen=True, slots=True)

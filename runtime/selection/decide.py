@@ -16,13 +16,13 @@ from runtime.selection.latency import Latency, show_ms
 from runtime.selection.settings import Objective
 
 DEFAULT_AGREEMENT: Final = 0.9
-"""Where no floor is given: int8 made after training flips 2 to 8 % of answers (own runs), a broken variant most of them."""
+"""Where no floor is given. A judgement, not a measurement: quantised variants differ in some answers, broken ones in most."""
 MAX_NOISE: Final = 0.02
 """Candidates that differ by more are never taken for equal, however noisy the machine: it bounds the regret of a tie."""
 MEMORY_NOISE_MB: Final = 1.0
 """Allocators round up and keep pages; growth that differs by less is the same."""
 UNSTABLE_SPREAD: Final = 0.15
-"""Spread of the repeats beyond which figures are doubted aloud; an idle laptop stays below 0.05."""
+"""Spread of the repeats beyond which figures are doubted aloud: seven times the largest difference called a tie."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -21,7 +21,7 @@ from runtime.selection.settings import Objective
 log = logging.getLogger(__name__)
 
 FAR_BEHIND: Final = 2.5
-"""Who took so many times the fastest one's time in the trial is not timed further; noise here stays below 1.5."""
+"""Who took so many times the fastest one's time in the trial, best call against best call, is not timed further."""
 SWEEP_SHARE: Final = 0.2
 """Of the budget, for the other batch sizes of the best ones."""
 SWEPT: Final = 2

@@ -12,7 +12,7 @@ from runtime.bundle.manifest import Manifest
 from runtime.tensors import Array, TensorSpec
 
 BATCH_SIZES = (1, 8, 32)
-"""Where the cost of a call is measured; a batch of 32 is where engines on a processor stop gaining (own runs, ResNet-8)."""
+"""Where the cost of a call is measured: one row, and the batches a queue fills under some and under much load."""
 RANDOM_ROWS = 64
 
 

@@ -43,7 +43,7 @@ class SelectionSettings:
     refresh: bool = False
     """Measure although the cache has an entry."""
     trial_timeout_s: float = 30.0
-    """For opening a candidate and checking its answers. A ResNet-50 opens in about a second; this is generous."""
+    """For opening a candidate and checking its answers; generous, since only a hang should meet it."""
     trial_memory_mb: float | None = None
     """At which growth a candidate's process is ended; absent: four fifths of the memory available now."""
     backend_source: str = REGISTRY

@@ -30,9 +30,9 @@ from runtime.selection.trial_messages import MAX_LINE_BYTES, Answer, Start, Time
 log = logging.getLogger(__name__)
 
 START_TIMEOUT_S: Final = 60.0
-"""An interpreter with numpy starts in 0.3 s here; a device on a memory card, just booted, takes a hundred times that."""
+"""An interpreter with numpy starts in 0.15 s on the machine this was written on; a slow card may take hundreds of times that."""
 WATCH_TRIAL_S: Final = 0.02
-"""How often memory is looked at in a trial: memory is touched at about 2 GB/s, so at most 40 MB late."""
+"""How often memory is looked at in a trial. What is taken between two looks goes unseen, so the limit leaves a margin."""
 WATCH_TIMING_S: Final = 0.25
 """While calls are timed the watcher must not disturb them; what is timed has held its memory in the trial."""
 PIPE_CLOSES_S: Final = 1.0

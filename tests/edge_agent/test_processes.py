@@ -1,13 +1,9 @@
 """Agent and gateway as people run them: two processes on free ports, a drill, a killed gateway, and one that comes back."""
 
 import json
-import os
-import signal
 import subprocess
 import sys
-from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from contextlib import ExitStack
 from pathlib import Path
 from threading import Event
 from typing import Any
@@ -17,58 +13,12 @@ import pytest
 
 from runtime.bundle.bundle import Bundle
 from runtime.client import connect
-from runtime.client.document import fetch_document
 from runtime.client.rest import RestClient
 from runtime.client.sync import Client
 from runtime.wire.values import InferenceResponse
+from tests.programs import PATIENCE_S, Program, environment, started
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(240)]
-
-ROOT = Path(__file__).resolve().parents[2]
-PATIENCE_S = 30.0
-
-
-@dataclass
-class Program:
-    process: subprocess.Popen[str]
-    grpc: str
-    http: str
-    models: list[dict[str, Any]]
-
-    def status(self) -> dict[str, Any]:
-        return fetch_document(self.http.removeprefix("http://"), "/edgeward/status")
-
-
-def environment(home: Path) -> dict[str, str]:
-    return {**os.environ, "EDGEWARD_HOME": str(home), "PYTHONPATH": str(ROOT)}
-
-
-@contextmanager
-def started(home: Path, *arguments: str) -> Iterator[Program]:
-    """An `edgeward` program that listens; its log is shown when it does not end well."""
-    log = home / f"{arguments[0]}.log"
-    with log.open("a") as errors:
-        process = subprocess.Popen(
-            [sys.executable, "-m", "edgeward", *arguments, "--json"],
-            cwd=home,
-            env=environment(home),
-            stdout=subprocess.PIPE,
-            stderr=errors,
-            text=True,
-        )
-    assert process.stdout is not None
-    try:
-        line = process.stdout.readline()
-        assert line, log.read_text()
-        told = json.loads(line)
-        yield Program(process, told["grpc"], told["http"], told["models"])
-        if process.poll() is None:
-            process.send_signal(signal.SIGTERM)
-            assert process.wait(PATIENCE_S) == 0, log.read_text()
-    finally:
-        process.kill()
-        process.wait()
-        process.stdout.close()
 
 
 def gateway(home: Path, port: int = 0) -> Any:
