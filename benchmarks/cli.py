@@ -1,4 +1,4 @@
-"""`edgeward bench`: run, compare and calibrate on the command line."""
+"""`edgeward bench`: run, compare, calibrate and report on the command line."""
 
 from __future__ import annotations
 
@@ -193,7 +193,27 @@ def calibrate(
             )
 
 
+@app.command(epilog="Example: edgeward bench report ./results")
+def report(
+    folder: Annotated[Path, typer.Argument(metavar="DIR", help="A results folder of `bench run`.")],
+    slo_ms: Annotated[
+        float | None, typer.Option("--slo-ms", help="Count requests answered within this: goodput.")
+    ] = None,
+) -> None:
+    """Writes report.html (one file, charts and raw data inside) and report.md (for a README) into DIR."""
+    from benchmarks.report import to_html, to_markdown
+    from benchmarks.samples import load_folder
+    from runtime.cli.console import standard
+
+    recordings = load_folder(folder)
+    for name, text in (("report.html", to_html(recordings, slo_ms)), ("report.md", to_markdown(recordings, slo_ms))):
+        (folder / name).write_text(text, encoding="utf-8")
+        standard().print(str(folder / name), markup=False, soft_wrap=True)
+
+
 def _show(comparisons: list[Comparison], as_json: bool) -> None:
+    if not comparisons:
+        raise WrongUseError("too few samples for any quantile; measure longer (--duration) or more (--requests)")
     if as_json:
         print(json.dumps([comparison.to_dict() for comparison in comparisons], indent=2, ensure_ascii=False))
         return

@@ -18,7 +18,7 @@ from benchmarks.settings import ALL, AUTO, Setting, TargetName
 from benchmarks.table import Row, row_of
 from benchmarks.targets import backends_of
 from runtime import config
-from runtime.errors import EdgewardError
+from runtime.errors import EdgewardError, WrongUseError
 
 INDEX_FILE = "run.json"
 # For the quick table: enough for p99, in flight what a small application has.
@@ -99,6 +99,8 @@ def run(
 
     A cell that fails is kept with its reason, and the others go on. Ctrl-C ends the run and keeps what was measured.
     """
+    if folder is not None and any(folder.glob("*.npz")):
+        raise WrongUseError(f"{folder} holds recordings of another run; name a folder that is new or empty")
     environment = read_environment()
     recordings: list[Recording] = []
     failed: list[Failed] = []

@@ -23,7 +23,7 @@ SATURATED_CORES = 0.9
 # An idle process wakes within 0.1 ms; later than this in the median, it got too little of the processor.
 LATE_HEARTBEAT_MS = 1.0
 BUSY_MACHINE = 0.95
-ADVICE = "lower the rate, or run the generator on another machine"
+ADVICE = "lower the rate, end what else runs here, or put the generator on another machine"
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,7 +83,8 @@ def doubts(samples: Samples, scenario: Scenario, effort: Effort) -> list[str]:
                 "slower than the load, and its latency grows with the duration"
             )
         lag_ms = _quantile(samples.lag_ms(scenario.in_flight), 0.99)
-        if lag_ms > max(DOUBTFUL_MS, TOLERATED_SHARE * _quantile(samples.latency_ms, 0.99)):
+        doubtful_ms = max(DOUBTFUL_MS, TOLERATED_SHARE * _quantile(samples.latency_ms, 0.99))
+        if doubtful_ms < lag_ms <= _tolerated_ms(samples, 0.99):  # beyond that it is no doubt, it is INVALID
             found.append(f"the generator's own lag was {lag_ms:.1f} ms at p99, and is part of the latency")
     if effort.machine_share > BUSY_MACHINE and not effort.is_inproc:
         found.append(

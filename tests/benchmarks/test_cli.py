@@ -40,9 +40,14 @@ def test_run_measures_the_matrix_saves_and_prints(fake_server: Any, tmp_path: Pa
     assert [len(recording.samples) for recording in recordings] == [30, 30]
     assert recordings[0].header["environment"]["kernel"]
     assert json.loads((tmp_path / "out" / "run.json").read_text())["schema_version"] == 1
+    again = bench(*words, *QUICK, "--output", str(tmp_path / "out"))
+    assert "another run" in str(again.exception)
     # The same two folders: nothing differs.
     compared = bench("compare", str(tmp_path / "out"), str(tmp_path / "out"), "--json")
     assert {c["ratio"] for c in json.loads(compared.stdout)} == {1.0}
+    reported = bench("report", str(tmp_path / "out"))
+    assert reported.exit_code == 0
+    assert "<svg" in (tmp_path / "out" / "report.html").read_text(encoding="utf-8")
 
 
 @pytest.mark.slow

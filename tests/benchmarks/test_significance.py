@@ -33,13 +33,13 @@ def verdict(a: list, b: list) -> Verdict:
 
 @pytest.mark.slow
 def test_the_same_thing_twice_is_no_difference_19_times_in_20() -> None:
-    found = [verdict(*noisy_rounds(np.random.default_rng(seed))) for seed in range(40)]
-    assert sum(v in (Verdict.EQUIVALENT, Verdict.INCONCLUSIVE) for v in found) >= 38
+    found = [verdict(*noisy_rounds(np.random.default_rng(seed))) for seed in range(20)]
+    assert sum(v in (Verdict.EQUIVALENT, Verdict.INCONCLUSIVE) for v in found) >= 19
 
 
 @pytest.mark.slow
 def test_ten_percent_slower_is_slower_and_back_is_faster() -> None:
-    for seed in range(10):
+    for seed in range(5):
         a, b = noisy_rounds(np.random.default_rng(seed), slowdown=1.1)
         assert verdict(a, b) is Verdict.SLOWER
         assert verdict(b, a) is Verdict.FASTER

@@ -1,0 +1,161 @@
+"""A results folder as one self-contained HTML page and as Markdown for a README. Figures come from the raw samples."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from html import escape
+from typing import Any
+
+from benchmarks.charts import Series, bars, spectrum, timeline
+from benchmarks.samples import Recording
+from benchmarks.statistics import Percentile
+from benchmarks.table import UNKNOWN, Row, notes_of, row_of
+
+# Browsers draw a page with so many numbers in it without a pause.
+MAX_EMBEDDED = 200_000
+HEADINGS = (
+    "target",
+    "scenario",
+    "backend",
+    "n",
+    "p50 ms",
+    "p90 ms",
+    "p99 ms",
+    "p99.9 ms",
+    "achieved/s",
+    "rows/s",
+    "errors",
+)
+
+_STYLE = """
+body { font-family: sans-serif; line-height: 1.45; max-width: 60rem; margin: 0 auto; padding: 0 1rem 3rem; }
+body { color: #111; background: #fff; }
+svg[role=img] { width: 100%; height: auto; } .grid { stroke: #ccc; }
+.scroll { overflow-x: auto; } table { border-collapse: collapse; font-size: 0.9rem; }
+th, td { border-bottom: 1px solid #ccc; padding: 0.25rem 0.6rem; text-align: right; white-space: nowrap; }
+th:nth-child(-n+3), td:nth-child(-n+3), .facts td, .facts th { text-align: left; white-space: normal; }
+.legend { list-style: none; padding: 0; font-size: 0.9rem; } .invalid { font-weight: bold; text-decoration: underline; }
+"""
+
+
+def to_markdown(recordings: Sequence[Recording], slo_ms: float | None = None) -> str:
+    """One table, its notes, and where it was measured."""
+    rows = [row_of(recording, slo_ms) for recording in recordings]
+    lines = [f"| {' | '.join(HEADINGS)} |", "|---|---|---|" + "---:|" * (len(HEADINGS) - 3)]
+    lines += [f"| {' | '.join(cell.replace('|', chr(92) + '|') for cell in _cells(row))} |" for row in rows]
+    lines += ["", *(f"- {note}" for note in notes_of(rows)), ""]
+    facts = "; ".join(f"{name}: {value}" for name, value in _facts(recordings[0].header))
+    return "\n".join([*lines, f"Latency counts from the planned send time. {facts}.", ""])
+
+
+def to_html(recordings: Sequence[Recording], slo_ms: float | None = None) -> str:
+    """One page without a reference to any other file: table, charts, environment, and the samples as JSON."""
+    rows = [row_of(recording, slo_ms) for recording in recordings]
+    title = f"Benchmark: {', '.join(sorted({row.model for row in rows}))}"
+    parts = [
+        f"<h1>{escape(title)}</h1>",
+        f"<p>{escape(recordings[0].header['started'])}. Latency counts from the planned send time.</p>",
+        f'<div class="scroll">{_html_table(rows)}</div>',
+        *(f"<p>{escape(note)}</p>" for note in notes_of(rows)),
+        *(
+            _html_charts(name, list(zip(recordings, rows, strict=True)))
+            for name in dict.fromkeys(r.scenario for r in rows)
+        ),
+        "<h2>Measured on</h2>",
+        _html_facts(recordings[0].header),
+        f'<script type="application/json" id="recordings">{_embedded(recordings)}</script>',
+    ]
+    head = (
+        '<meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1">'
+        f"<title>{escape(title)}</title><style>{_STYLE}</style>"
+    )
+    body = "\n".join(parts)
+    return f'<!doctype html>\n<html lang="en"><head>{head}</head>\n<body>\n{body}\n</body></html>\n'
+
+
+def _html_charts(scenario: str, measured: Sequence[tuple[Recording, Row]]) -> str:
+    """The charts of one scenario: every target and backend in it, side by side."""
+    chosen = [(recording, row) for recording, row in measured if row.scenario == scenario]
+    series = [_series(recording, row) for recording, row in chosen]
+    rates = [(each.name, row.summary.rows_per_s) for each, (_, row) in zip(series, chosen, strict=True)]
+    return "\n".join(
+        [
+            f"<h2>{escape(scenario)}</h2>",
+            "<h3>Latency by percentile</h3>",
+            spectrum(series),
+            "<h3>Latency over time</h3>",
+            timeline(series),
+            "<h3>Rows answered by second</h3>",
+            bars(rates, "rows/s"),
+        ]
+    )
+
+
+def _series(recording: Recording, row: Row) -> Series:
+    ok = recording.is_ok
+    name = f"{row.target}, {row.backend}"
+    return Series(name, recording.samples.latency_ms[ok], recording.samples.planned_ns[ok] / 1e9)
+
+
+def _cells(row: Row) -> list[str]:
+    summary = row.summary
+    scenario = row.scenario if row.invalid_reason is None else f"INVALID {row.scenario}"
+    latencies = [_latency(summary.of(share)) for share in (0.5, 0.9, 0.99, 0.999)]
+    errors = ", ".join(f"{name} {count}" for name, count in summary.errors) or "0"
+    rates = [f"{summary.achieved_qps:,.0f}", f"{summary.rows_per_s:,.0f}"]
+    return [row.target, scenario, row.backend, f"{summary.n:,}", *latencies, *rates, errors]
+
+
+def _latency(percentile: Percentile) -> str:
+    return f"n < {percentile.needed:,}" if percentile.ms is None else f"{percentile.ms:.3f}"
+
+
+def _html_table(rows: Sequence[Row]) -> str:
+    head = "".join(f"<th>{escape(name)}</th>" for name in HEADINGS)
+    body = []
+    for row in rows:
+        style = "" if row.invalid_reason is None else ' class="invalid"'
+        body.append(f"<tr{style}>{''.join(f'<td>{escape(cell)}</td>' for cell in _cells(row))}</tr>")
+    return f"<table><tr>{head}</tr>{''.join(body)}</table>"
+
+
+def _facts(header: Mapping[str, Any]) -> list[tuple[str, str]]:
+    environment = header["environment"]
+    texts = environment["hardware_text"]
+    libraries = ", ".join(f"{name} {version}" for name, version in environment["libraries"].items())
+    return [
+        ("processor", environment["cpu"] or "unknown"),
+        ("cores allowed", texts["cores allowed"]),
+        ("memory allowed", texts["memory allowed"]),
+        ("clock governor", texts["clock governor"]),
+        ("kernel", environment["kernel"]),
+        ("Python", environment["python"]),
+        ("libraries", libraries),
+        ("commit", environment["commit"] or UNKNOWN),
+        ("seed", str(header["seed"])),
+        ("warm-up", f"{header['warm_up_s']:g} s"),
+    ]
+
+
+def _html_facts(header: Mapping[str, Any]) -> str:
+    rows = "".join(f"<tr><th>{escape(name)}</th><td>{escape(value)}</td></tr>" for name, value in _facts(header))
+    return f'<table class="facts">{rows}</table>'
+
+
+def _embedded(recordings: Sequence[Recording]) -> str:
+    """Headers and samples; where there are very many, every so-manieth, and it says so."""
+    total = sum(len(recording.samples) for recording in recordings)
+    every = max(1, -(-total // MAX_EMBEDDED))
+    found = [
+        {
+            "header": dict(recording.header),
+            "every": every,
+            "planned_us": (recording.samples.planned_ns[::every] // 1000).tolist(),
+            "latency_us": (recording.samples.latency_ms[::every] * 1000).round().astype(int).tolist(),
+            "status": recording.samples.status[::every].tolist(),
+        }
+        for recording in recordings
+    ]
+    # Inside a script element only "</" could end it.
+    return json.dumps(found, separators=(",", ":")).replace("</", "<\\/")
