@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import sys
 from collections import deque
 from collections.abc import Mapping
 from importlib.metadata import PackageNotFoundError, version
 from importlib.util import find_spec
 from pathlib import Path
+from types import ModuleType
 from typing import Any, Final
 
 from runtime.backends.base import RunOptions, check_extra
@@ -60,12 +62,7 @@ class OpenVinoBackend:
     def open(self, file: Path, options: RunOptions) -> OpenVinoSession:
         """The model compiled for `options.threads` threads of the processor, computing in the model's own precision."""
         check_extra(self.name, options, {})
-        try:
-            import openvino
-        except ImportError as error:
-            raise BackendUnavailableError(
-                f"openvino cannot be imported: {error}; pip install 'edgeward[openvino]'"
-            ) from error
+        openvino = _import()
         settings = {
             "INFERENCE_NUM_THREADS": options.threads,
             "PERFORMANCE_HINT": "LATENCY",
@@ -85,6 +82,27 @@ class OpenVinoBackend:
                 f"{file} cannot be opened by OpenVINO: {one_line(error)}; expected an ONNX model it has operators for"
             ) from error
         return OpenVinoSession(compiled, inputs, outputs)
+
+
+def _import() -> ModuleType:
+    """The library without its telemetry, which sends usage data over the network from a process it forks when imported.
+
+    A None in `sys.modules` stands for a package that is not installed; OpenVINO has a stub for that case.
+    """
+    is_first = "openvino" not in sys.modules and "openvino_telemetry" not in sys.modules
+    if is_first:
+        sys.modules["openvino_telemetry"] = None  # type: ignore[assignment]
+    try:
+        import openvino
+    except ImportError as error:
+        raise BackendUnavailableError(
+            f"openvino cannot be imported: {error}; pip install 'edgeward[openvino]'"
+        ) from error
+    finally:
+        if is_first:
+            del sys.modules["openvino_telemetry"]
+    module: ModuleType = openvino
+    return module
 
 
 class OpenVinoSession:
