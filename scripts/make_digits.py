@@ -13,7 +13,6 @@ from __future__ import annotations
 import argparse
 import sys
 import tempfile
-from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
@@ -28,6 +27,10 @@ from runtime.backends.base import Backend, RunOptions  # noqa: E402
 from runtime.backends.litert import LiteRTBackend  # noqa: E402
 from runtime.backends.onnxruntime import OnnxRuntimeBackend  # noqa: E402
 from runtime.backends.opened import open_variant  # noqa: E402
+from runtime.building import onnx_recipes, tflite_recipes  # noqa: E402
+from runtime.building.description import Signature, described_from, mapping_onto  # noqa: E402
+from runtime.building.onnx_recipes import strip_notes  # noqa: E402
+from runtime.building.sessions import describe  # noqa: E402
 from runtime.bundle.bundle import Bundle  # noqa: E402
 from runtime.bundle.manifest import (  # noqa: E402
     Format,
@@ -36,7 +39,6 @@ from runtime.bundle.manifest import (  # noqa: E402
     Targets,
     Task,
     Tensor,
-    TensorMapping,
     VariantDescription,
 )
 from runtime.bundle.profile import reference_profile  # noqa: E402
@@ -186,36 +188,9 @@ def write_onnx(network: Any, path: Path) -> None:
         network, (example,), path, dynamo=True, dynamic_shapes=batch, external_data=False, verbose=False, **names
     )
     model = onnx.load(path)
-    # The exporter notes where in which source file each node came from: paths of this machine, and a tenth of the file.
-    for part in (model.graph, *model.graph.node, *model.graph.value_info, *model.graph.input, *model.graph.output):
-        part.ClearField("metadata_props")
-        part.ClearField("doc_string")
-    model.ClearField("metadata_props")
+    strip_notes(model)
     onnx.checker.check_model(model)
     path.write_bytes(model.SerializeToString(deterministic=True))
-
-
-def write_int8_onnx(fp32: Path, calibration: Array, path: Path) -> None:
-    """int8 in QDQ form: unsigned activations, signed weights per channel, which processors without VNNI run fast too."""
-    from onnxruntime import quantization
-
-    class Rows(quantization.CalibrationDataReader):  # type: ignore[misc]
-        def __init__(self) -> None:
-            self._rows: Iterator[Array] = iter(calibration)
-
-        def get_next(self) -> dict[str, Array] | None:
-            row = next(self._rows, None)
-            return None if row is None else {"image": row[np.newaxis]}
-
-    quantization.quantize_static(
-        fp32,
-        path,
-        Rows(),
-        quant_format=quantization.QuantFormat.QDQ,
-        activation_type=quantization.QuantType.QUInt8,
-        weight_type=quantization.QuantType.QInt8,
-        per_channel=True,
-    )
 
 
 def write_tflite(network: Any, path: Path) -> None:
@@ -224,17 +199,6 @@ def write_tflite(network: Any, path: Path) -> None:
     import torch
 
     litert_torch.convert(network, (torch.zeros(1, 1, 8, 8),)).export(str(path))
-
-
-def write_int8_tflite(fp32: Path, calibration: Array, path: Path) -> None:
-    """int8 weights per channel and int8 activations, inputs and outputs among them."""
-    from ai_edge_litert.interpreter import Interpreter
-    from ai_edge_quantizer import quantizer, recipe
-
-    signature, tensors = next(iter(Interpreter(str(fp32)).get_signature_list().items()))
-    rows = [{tensors["inputs"][0]: row[np.newaxis]} for row in calibration]
-    work = quantizer.Quantizer(str(fp32), recipe.static_wi8_ai8())
-    path.write_bytes(work.quantize(work.calibrate({signature: rows})).quantized_model)
 
 
 def write_torch(network: Any, path: Path) -> None:
@@ -259,23 +223,10 @@ def write_torch(network: Any, path: Path) -> None:
 
 def tflite_mapping(path: Path) -> Mapping:
     """Where the canonical tensors lie in a `.tflite`: its names, and scale and zero point where it is quantised."""
-    from ai_edge_litert.interpreter import Interpreter
-
-    session = LiteRTBackend().open(path, RunOptions())
-    inputs, outputs = session.inputs, session.outputs
-    session.close()
-    reader = Interpreter(str(path))
-
-    def place(name: str, datatype: str, details: dict[str, Any]) -> TensorMapping:
-        scale, zero_point = details["quantization"]
-        if not scale:
-            return TensorMapping(name=name)
-        return TensorMapping(name=name, datatype=datatype, scale=float(scale), zero_point=int(zero_point))
-
-    return Mapping(
-        inputs={"image": place(inputs[0].name, inputs[0].datatype, reader.get_input_details()[0])},
-        outputs={"probabilities": place(outputs[0].name, outputs[0].datatype, reader.get_output_details()[0])},
+    signature = Signature(
+        MODEL.inputs, MODEL.outputs, {"input image": "image", "output probabilities": "probabilities"}, {}
     )
+    return mapping_onto(signature, described_from(describe(str(path), Format.TFLITE.value)))
 
 
 def convert(network: Any, data: Data, folder: Path) -> tuple[VariantDraft, ...]:
@@ -284,9 +235,11 @@ def convert(network: Any, data: Data, folder: Path) -> tuple[VariantDraft, ...]:
     onnx, int8_onnx = folder / "fp32.onnx", folder / "int8.onnx"
     tflite, int8_tflite = folder / "fp32.tflite", folder / "int8.tflite"
     write_onnx(network, onnx)
-    write_int8_onnx(onnx, calibration, int8_onnx)
+    onnx_recipes.write_int8(
+        onnx, int8_onnx, [{"image": row[np.newaxis]} for row in calibration], reduce_range=False, fold=False
+    )
     write_tflite(network, tflite)
-    write_int8_tflite(tflite, calibration, int8_tflite)
+    tflite_recipes.write_int8(tflite, int8_tflite, [{"args_0": row[np.newaxis]} for row in calibration])
 
     def draft(path: Path, format_: Format) -> VariantDraft:
         lite = format_ is Format.TFLITE

@@ -1,23 +1,22 @@
 """A variant opened on a backend, speaking the bundle's canonical tensors.
 
-The manifest's mapping (names, layout, shape, quantisation) and a fixed batch are applied here and nowhere else, so
-whoever measures a candidate and whoever serves it run the very same code.
+The manifest's preprocessing, mapping (names, layout, shape, quantisation) and a fixed batch are applied here and nowhere
+else, so whoever measures a candidate and whoever serves it run the very same code.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping, Sequence
 from functools import partial
 
 import numpy as np
 
 from runtime.backends.base import Backend, RunOptions, Session
+from runtime.backends.preprocess import Step, steps_of
 from runtime.bundle.bundle import Bundle
 from runtime.bundle.manifest import File, TensorMapping, Variant
 from runtime.errors import BundleError
 from runtime.tensors import Array, TensorSpec, dtype_of
-
-Step = Callable[[Array], Array]
 
 
 class OpenedVariant:
@@ -29,10 +28,15 @@ class OpenedVariant:
     def __init__(self, bundle: Bundle, variant: Variant, session: Session) -> None:
         own_in = {spec.name: spec for spec in session.inputs}
         own_out = {spec.name: spec for spec in session.outputs}
+        model_in: tuple[TensorSpec, ...]
+        before: dict[str, Step | None] = {}
         if bundle.manifest is None:
             self.inputs, self.outputs = session.inputs, session.outputs
+            model_in = self.inputs
         else:
             self.inputs = tuple(t.spec for t in bundle.manifest.inputs)
+            model_in = tuple(t.model_spec for t in bundle.manifest.inputs)
+            before = {t.name: steps_of(t.spec, t.preprocess) for t in bundle.manifest.inputs}
             self.outputs = tuple(t.spec for t in bundle.manifest.outputs)
         self._session = session
         self._fixed_batch = variant.fixed_batch
@@ -40,14 +44,17 @@ class OpenedVariant:
         mapped_out = {s.name: variant.mapping.outputs.get(s.name, TensorMapping(name=s.name)) for s in self.outputs}
         _check_names(bundle, variant, "input", {m.name for m in mapped_in.values()}, set(own_in), exactly=True)
         _check_names(bundle, variant, "output", {m.name for m in mapped_out.values()}, set(own_out), exactly=False)
-        for spec in self.inputs:
+        for spec in model_in:
             _check_fit(bundle, variant, spec, mapped_in[spec.name], own_in[mapped_in[spec.name].name], "input")
         for spec in self.outputs:
             _check_fit(bundle, variant, spec, mapped_out[spec.name], own_out[mapped_out[spec.name].name], "output")
         self._batched_in = [s.name for s in self.inputs if s.is_batched]
         # The input whose rows are counted; none where an output does not follow the batch and has to be computed anyway.
         self._counted = self._batched_in[0] if self._batched_in and all(s.is_batched for s in self.outputs) else None
-        self._prepare = [(s.name, mapped_in[s.name].name, _to_own(s, mapped_in[s.name])) for s in self.inputs]
+        self._prepare = [
+            (s.name, mapped_in[s.name].name, _chain([before.get(s.name), _to_own(s, mapped_in[s.name])]))
+            for s in model_in
+        ]
         self._finish = [(s.name, mapped_out[s.name].name, _from_own(s, mapped_out[s.name])) for s in self.outputs]
         self._is_same_in = all(name == own and step is None for name, own, step in self._prepare)
         self._is_same_out = all(name == own and step is None for name, own, step in self._finish) and len(
@@ -67,14 +74,18 @@ class OpenedVariant:
                 return self._predict_in_fixed_batches(inputs, rows, self._fixed_batch)
         return self._predict_once(inputs)
 
+    def prepare(self, inputs: Mapping[str, Array]) -> Mapping[str, Array]:
+        """The variant's own tensors, as the engine gets them: preprocessed and mapped."""
+        if self._is_same_in:
+            return inputs
+        return {own: inputs[name] if step is None else step(inputs[name]) for name, own, step in self._prepare}
+
     def close(self) -> None:
         """Gives the engine's memory back."""
         self._session.close()
 
     def _predict_once(self, inputs: Mapping[str, Array]) -> dict[str, Array]:
-        if not self._is_same_in:
-            inputs = {own: inputs[name] if step is None else step(inputs[name]) for name, own, step in self._prepare}
-        results = self._session.run(inputs)
+        results = self._session.run(self.prepare(inputs))
         if self._is_same_out:
             return results
         return {name: results[own] if step is None else step(results[own]) for name, own, step in self._finish}
@@ -175,7 +186,8 @@ def _from_own(spec: TensorSpec, mapping: TensorMapping) -> Step | None:
     return _chain(steps)
 
 
-def _chain(steps: list[Step]) -> Step | None:
+def _chain(given: Sequence[Step | None]) -> Step | None:
+    steps = [step for step in given if step is not None]
     if not steps:
         return None
     if len(steps) == 1:

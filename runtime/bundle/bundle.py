@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import hashlib
+import time
 from dataclasses import dataclass, field
+from functools import lru_cache
 from pathlib import Path
 
 from pydantic import ValidationError
@@ -14,6 +16,8 @@ from runtime.bundle.samples import MAX_SAMPLES_BYTES, Samples, samples_from_npz
 from runtime.errors import BundleError
 
 MANIFEST_FILE = "manifest.json"
+SETTLED_AFTER_NS = 2_000_000_000
+"""FAT's clock ticks every two seconds, the slowest there is."""
 
 
 @dataclass(frozen=True)
@@ -129,9 +133,25 @@ def read_bundle(root: Path) -> Bundle:
 
 
 def sha256_of(path: Path) -> str:
-    """The sha256 of a file's bytes, in hexadecimal; `BundleError` when it cannot be read."""
+    """The sha256 of a file's bytes, in hexadecimal; `BundleError` when it cannot be read.
+
+    A file that was hashed in this process before, and whose inode, size and times are the same, is not read again.
+    """
     try:
-        with path.open("rb") as file:
-            return hashlib.file_digest(file, "sha256").hexdigest()
+        told = path.stat()
+        signature = (told.st_dev, told.st_ino, told.st_size, told.st_mtime_ns, told.st_ctime_ns)
+        # One that changed just now may change again within a tick of the file system's clock, and not show it.
+        is_settled = time.time_ns() - max(told.st_mtime_ns, told.st_ctime_ns) > SETTLED_AFTER_NS
+        return _remembered_sha256(str(path), signature) if is_settled else _read_sha256(path)
     except OSError as error:
         raise BundleError(f"{path} cannot be read: {error.strerror}; check the path and its permissions") from error
+
+
+@lru_cache(maxsize=256)
+def _remembered_sha256(path: str, signature: tuple[int, ...]) -> str:
+    return _read_sha256(Path(path))
+
+
+def _read_sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

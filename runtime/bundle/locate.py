@@ -6,7 +6,6 @@ import lzma
 import tarfile
 import tempfile
 import zlib
-from importlib.resources import files
 from pathlib import Path
 
 from runtime.bundle.bare import FORMAT_OF_SUFFIX, read_bare_file, read_model_folder
@@ -42,7 +41,7 @@ def open_bundles(source: str | Path, cache: Path) -> list[Bundle]:
 
 def shipped_bundles() -> dict[str, Path]:
     """Folders of the bundles that ship with Edgeward, by name."""
-    models = Path(str(files("runtime") / "models"))
+    models = Path(__file__).resolve().parents[1] / "models"
     folders = sorted(models.iterdir()) if models.is_dir() else []
     return {folder.name: folder for folder in folders if (folder / MANIFEST_FILE).exists()}
 

@@ -12,10 +12,13 @@ from enum import StrEnum
 from pathlib import PurePosixPath
 from typing import Annotated, Literal
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import AfterValidator, Field, ValidationError, model_validator
 
+from runtime.bundle.part import Datatype
+from runtime.bundle.part import Part as Part
+from runtime.bundle.preprocessing import STEPS, Steps, spec_after
 from runtime.errors import BundleError
-from runtime.tensors import DATATYPES, TensorSpec
+from runtime.tensors import TensorSpec
 
 SCHEMA_VERSION = 1
 # Manifests name a few files and tensors; a megabyte is a hundred times what a large one takes.
@@ -60,23 +63,10 @@ def _model_name(name: str) -> str:
     return name
 
 
-def _datatype(name: str) -> str:
-    if name not in DATATYPES:
-        raise ValueError(f"unknown datatype {name!r}; expected one of {', '.join(sorted(DATATYPES))}")
-    return name
-
-
 RelativePath = Annotated[str, AfterValidator(_inside)]
 ModelName = Annotated[str, AfterValidator(_model_name)]
-Datatype = Annotated[str, AfterValidator(_datatype)]
 Shape = Annotated[tuple[int, ...], Field(max_length=16), AfterValidator(_shape)]
 Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
-
-
-class Part(BaseModel):
-    """Frozen, and an unknown key is an error: what every part of a bundle's JSON is held to."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
 
 class Tensor(Part):
@@ -89,6 +79,8 @@ class Tensor(Part):
     meaning: str = ""
     range: tuple[float, float] | None = None
     """Lowest and highest sensible value, where that is known."""
+    preprocess: Steps = ()
+    """Of an input: the steps, in order, from what callers send to the model's tensor, onto which variants' mappings apply."""
 
     @model_validator(mode="after")
     def _range_is_in_order(self) -> Tensor:
@@ -96,14 +88,24 @@ class Tensor(Part):
             raise ValueError(f"range {list(self.range)} of {self.name!r} is empty; expected [lowest, highest]")
         return self
 
+    @model_validator(mode="after")
+    def _steps_fit_one_another(self) -> Tensor:
+        spec_after(self.spec, self.preprocess)
+        return self
+
     @property
     def spec(self) -> TensorSpec:
         """The part of it that a request is checked against."""
         return TensorSpec(self.name, self.datatype, self.shape)
 
+    @property
+    def model_spec(self) -> TensorSpec:
+        """The model's tensor: what comes out of the preprocessing."""
+        return spec_after(self.spec, self.preprocess)
+
 
 class TensorMapping(Part):
-    """How one canonical tensor lies in a variant's own; what is absent is the same in both.
+    """How one canonical tensor, preprocessed, lies in a variant's own; what is absent is the same in both.
 
     From canonical to own, in this order: `transpose`, then `shape`, then quantisation (`round(x / scale) + zero_point`,
     clipped) or a cast to `datatype`. Outputs take the same steps backwards.
@@ -132,8 +134,8 @@ class TensorMapping(Part):
 class Mapping(Part):
     """For every canonical tensor, by its name, where it lies in the variant."""
 
-    inputs: dict[str, TensorMapping] = {}
-    outputs: dict[str, TensorMapping] = {}
+    inputs: dict[str, TensorMapping] = Field(default_factory=dict)
+    outputs: dict[str, TensorMapping] = Field(default_factory=dict)
 
 
 class VariantDescription(Part):
@@ -195,13 +197,20 @@ class ModelDescription(Part):
     outputs: tuple[Tensor, ...] = Field(min_length=1)
     targets: Targets = Targets()
     left_out: tuple[LeftOut, ...] = ()
-    provenance: dict[str, str] = {}
+    provenance: dict[str, str] = Field(default_factory=dict)
     """How it was made: data, seed, library versions, licence."""
 
     @model_validator(mode="after")
     def _tensor_names_are_unique(self) -> ModelDescription:
         _check_unique("input", [t.name for t in self.inputs])
         _check_unique("output", [t.name for t in self.outputs])
+        return self
+
+    @model_validator(mode="after")
+    def _only_inputs_are_preprocessed(self) -> ModelDescription:
+        for tensor in self.outputs:
+            if tensor.preprocess:
+                raise ValueError(f"output {tensor.name!r} has preprocessing; only inputs may")
         return self
 
 
@@ -250,7 +259,7 @@ def _check_unique(what: str, names: Sequence[str]) -> None:
 
 
 def _check_mapping(variant: str, what: str, mapped: dict[str, TensorMapping], tensors: Sequence[Tensor]) -> None:
-    ranks = {t.name: len(t.shape) for t in tensors}
+    ranks = {t.name: len(t.model_spec.shape) for t in tensors}
     for name, mapping in mapped.items():
         if name not in ranks:
             known = ", ".join(map(repr, ranks))
@@ -274,5 +283,5 @@ def _problems(error: ValidationError) -> list[str]:
     return lines
 
 
-_PARTS = (Manifest, Variant, Tensor, TensorMapping, Mapping, Targets, File, LeftOut)
+_PARTS: tuple[type[Part], ...] = (Manifest, Variant, Tensor, TensorMapping, Mapping, Targets, File, LeftOut, *STEPS)
 _ALL_KEYS = sorted({key for part in _PARTS for key in part.model_fields})

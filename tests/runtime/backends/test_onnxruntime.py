@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -12,6 +15,7 @@ from onnx import TensorProto, helper
 
 from runtime.backends.base import RunOptions
 from runtime.backends.onnxruntime import OnnxRuntimeBackend, OnnxRuntimeSession
+from runtime.bundle.bundle import Bundle
 from runtime.bundle.manifest import Format
 from runtime.errors import BackendUnavailableError, BundleError, ExecutionError, InvalidInputError
 from runtime.hardware import probe
@@ -150,3 +154,19 @@ def test_a_lost_gpu_is_told_from_a_failed_run(
     session = OnnxRuntimeSession(Failing(), Path("m.onnx"), "onnxruntime-cuda")
     with pytest.raises(kind, match=message.split(":")[0]):
         session.run({})
+
+
+@pytest.mark.slow
+def test_nothing_is_sent_home(tmp_path: Path, digits: Bundle) -> None:
+    model = digits.root / "variants" / "fp32.onnx"
+    code = (
+        "import sys; from pathlib import Path; from runtime.backends.base import RunOptions; "
+        "from runtime.backends.onnxruntime import OnnxRuntimeBackend as B; B.cpu().open(Path(sys.argv[1]), RunOptions())"
+    )
+    environment = {key: value for key, value in os.environ.items() if key != "ORT_DISABLE_TELEMETRY"}
+    environment |= {"HOME": str(tmp_path), "XDG_CACHE_HOME": str(tmp_path)}
+    root = Path(__file__).parents[3]
+    subprocess.run([sys.executable, "-c", code, str(model)], cwd=root, env=environment, check=True, timeout=60)
+    assert list(tmp_path.rglob("*")) == [], (
+        "ONNX Runtime keeps what it has yet to send, and a number for this device, here"
+    )

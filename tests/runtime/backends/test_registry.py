@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Mapping
 from importlib.metadata import EntryPoint
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from runtime.backends import registry
 from runtime.backends.base import RunOptions
+from runtime.backends.foreign import GuardedBackend
 from runtime.bundle.manifest import Format
-from runtime.errors import BackendUnavailableError, BundleError
+from runtime.errors import BackendUnavailableError, BundleError, ExecutionError
 from runtime.hardware import Hardware, probe
+from runtime.tensors import Array, TensorSpec
 
 
 class Theirs:
@@ -120,3 +124,47 @@ def test_a_bad_one_is_logged(monkeypatch: pytest.MonkeyPatch, caplog: pytest.Log
     with caplog.at_level(logging.WARNING):
         registry.all_backends()
     assert "no_such_module" in caplog.text
+
+
+class TheirSession:
+    inputs = (TensorSpec("x", "FP32", (-1, 2)),)
+    outputs = (TensorSpec("y", "FP32", (-1, 2)),)
+
+    def run(self, inputs: Mapping[str, Array]) -> dict[str, Array]:
+        if len(inputs["x"]) == 1:
+            raise ZeroDivisionError("their bug")
+        if len(inputs["x"]) == 2:
+            raise BackendUnavailableError("their device is gone")
+        return {} if len(inputs["x"]) == 3 else {"y": inputs["x"]}
+
+    def close(self) -> None:
+        raise RuntimeError("close broke")
+
+
+def test_what_their_sessions_raise_becomes_ours(caplog: pytest.LogCaptureFixture) -> None:
+    class WithSession(Theirs):
+        def open(self, file: Path, options: RunOptions) -> Any:
+            return TheirSession()
+
+    session = GuardedBackend(WithSession()).open(Path("m"), RunOptions())
+    assert session.inputs == TheirSession.inputs
+    with pytest.raises(
+        ExecutionError, match=r"'theirs-npu' failed on 'x' float32 \[1, 2\]: ZeroDivisionError: their bug"
+    ):
+        session.run({"x": np.zeros((1, 2), np.float32)})
+    with pytest.raises(BackendUnavailableError, match="their device is gone"):
+        session.run({"x": np.zeros((2, 2), np.float32)})
+    with pytest.raises(ExecutionError, match=r"gave the outputs \[\], but it declared 'y' too"):
+        session.run({"x": np.zeros((3, 2), np.float32)})
+    assert session.run({"x": np.ones((4, 2), np.float32)})["y"].shape == (4, 2)
+    session.close()
+    assert "failed to close a session" in caplog.text
+
+
+def test_a_session_that_is_none_costs_that_candidate_only() -> None:
+    class WithNothing(Theirs):
+        def open(self, file: Path, options: RunOptions) -> Any:
+            return object()
+
+    with pytest.raises(BackendUnavailableError, match="'theirs-npu' failed to open m: AttributeError"):
+        GuardedBackend(WithNothing()).open(Path("m"), RunOptions())
