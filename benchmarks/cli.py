@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from benchmarks.arrivals import Arrivals
+from benchmarks.finding import Slo
 from benchmarks.scenarios import DEFAULT_DURATION_S, DEFAULT_TIMEOUT_S, DEFAULT_WARM_UP_S, Wishes, plan
 from benchmarks.settings import AUTO, Setting
 from runtime.errors import WrongUseError
@@ -47,6 +48,12 @@ WarmUp = Annotated[float, typer.Option("--warm-up", metavar="SECONDS", help="Ask
 Timeout = Annotated[float, typer.Option("--timeout", metavar="SECONDS", help="Deadline of one request.")]
 Seed = Annotated[int, typer.Option("--seed", help="Of arrivals, order of rows, and random inputs.")]
 KeyFile = Annotated[Path | None, typer.Option("--api-key-file", metavar="FILE", help="File with the server's API key.")]
+SloText = Annotated[
+    str | None,
+    typer.Option(
+        "--slo", help="Such as 'p99<=50ms', or 50ms: count what is answered within it (goodput); see --find-max."
+    ),
+]
 Output = Annotated[Path | None, typer.Option("--output", metavar="DIR", help="Where raw samples go.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print figures as JSON.")]
 Threshold = Annotated[float, typer.Option("--threshold", help="Changes below this share are of no practical interest.")]
@@ -75,9 +82,13 @@ def run(
     warm_up: WarmUp = DEFAULT_WARM_UP_S,
     timeout: Timeout = DEFAULT_TIMEOUT_S,
     seed: Seed = 1,
-    slo_ms: Annotated[
-        float | None, typer.Option("--slo-ms", help="Count requests answered within this: goodput.")
-    ] = None,
+    slo: SloText = None,
+    find_max: Annotated[
+        bool,
+        typer.Option(
+            "--find-max", help="Search the highest open-loop rate that keeps --slo; scenarios are not measured."
+        ),
+    ] = False,
     api_key_file: KeyFile = None,
     output: Output = None,
     as_json: AsJson = False,
@@ -86,12 +97,20 @@ def run(
 
     Raw samples are saved below EDGEWARD_HOME/benchmarks unless --output says where. Ctrl-C keeps what was measured.
     """
-    from benchmarks.run import default_folder, matrix, to_dict
+    from benchmarks.run import default_folder, matrix, settings, to_dict
     from benchmarks.run import run as run_cells
-    from benchmarks.table import notes_of, row_of, table_of
+    from benchmarks.table import breakdown_table, notes_of, row_of, table_of
     from runtime.cli.console import people, standard
 
     wishes = Wishes(duration, requests, rows, in_flight, _arrivals(arrivals), warm_up, timeout, seed)
+    promise = None if slo is None else Slo.parse(slo)
+    if find_max:
+        if promise is None:
+            raise WrongUseError("--find-max needs a promise to keep; add --slo 'p99<=50ms'")
+        every = [s for name in _words(model) for where in _words(target) for s in settings(name, where, backend)]
+        _find_max(every, promise, wishes, output or default_folder(), _key(api_key_file), as_json)
+        return
+    slo_ms = None if promise is None else promise.bound_ms
     cells = matrix(_words(model), _words(target), _words(scenario), backend, wishes)
     with _bar(sum(cell.scenario.duration_s + cell.scenario.warm_up_s for cell in cells)) as tell:
 
@@ -106,6 +125,7 @@ def run(
         if measured:
             environment = result.recordings[0].header["environment"]
             standard().print(table_of(measured))
+            standard().print(breakdown_table(measured))
             standard().print(
                 f"{environment['cpu'] or 'processor unknown'}, kernel {environment['kernel']}, "
                 f"Python {environment['python']}; latency from the planned send time",
@@ -193,12 +213,52 @@ def calibrate(
             )
 
 
+@app.command(epilog="Example: edgeward bench loadgen --target grpc://127.0.0.1:8001 --scenario server --qps 200")
+def loadgen(
+    model: Models = "digits",
+    target: Annotated[str, typer.Option("--target", help="As for run.")] = "inproc",
+    scenario: Annotated[
+        str, typer.Option("--scenario", help="single, multi, server, offline; commas.")
+    ] = "single,multi,server,offline",
+    backend: Annotated[str, typer.Option("--backend", help="As for run.")] = AUTO,
+    duration: Annotated[float, typer.Option("--duration", metavar="SECONDS", help="LoadGen's min_duration.")] = 10.0,
+    min_queries: Annotated[int, typer.Option("--min-queries", help="LoadGen's min_query_count.")] = 100,
+    qps: Annotated[float, typer.Option("--qps", help="Of server: LoadGen's target_qps.")] = 100.0,
+    slo: Annotated[str, typer.Option("--slo", help="Of server: p99 is to be within it.")] = "50ms",
+    accuracy: Annotated[bool, typer.Option(help="Also LoadGen's accuracy mode, where samples have labels.")] = True,
+    timeout: Timeout = DEFAULT_TIMEOUT_S,
+    api_key_file: KeyFile = None,
+    output: Output = None,
+    as_json: AsJson = False,
+) -> None:
+    """Measures with MLCommons LoadGen (extra `loadgen`), by its seeds and rules; exit code 1 if anything is INVALID.
+
+    Its raw logs are kept. Whatever it says, it is not an MLPerf result.
+    """
+    from benchmarks.loadgen.cli import kinds_of, measure, show
+    from benchmarks.loadgen.plan import Rules
+    from benchmarks.run import default_folder, settings
+
+    promise, kinds = Slo.parse(slo), kinds_of(_words(scenario))
+    if promise.share != 0.99:
+        raise WrongUseError(
+            f"LoadGen's server scenario judges p99; got {promise}: give --slo p99<={promise.bound_ms:g}ms"
+        )
+    rules = Rules(duration, min_queries, qps, promise.bound_ms, timeout_s=timeout)
+    every = [s for name in _words(model) for where in _words(target) for s in settings(name, where, backend)]
+    with _bar(len(every) * len(kinds) * duration) as tell:
+        run = measure(every, kinds, rules, output or default_folder(), accuracy, tell, _key(api_key_file))
+    show(run, as_json)
+    if run.was_stopped:
+        raise typer.Exit(EXIT_INTERRUPTED)
+    if run.failed or not all(result.is_believable for result in run.results):
+        raise typer.Exit(1)
+
+
 @app.command(epilog="Example: edgeward bench report ./results")
 def report(
     folder: Annotated[Path, typer.Argument(metavar="DIR", help="A results folder of `bench run`.")],
-    slo_ms: Annotated[
-        float | None, typer.Option("--slo-ms", help="Count requests answered within this: goodput.")
-    ] = None,
+    slo: SloText = None,
 ) -> None:
     """Writes report.html (one file, charts and raw data inside) and report.md (for a README) into DIR."""
     from benchmarks.report import to_html, to_markdown
@@ -206,9 +266,61 @@ def report(
     from runtime.cli.console import standard
 
     recordings = load_folder(folder)
+    slo_ms = None if slo is None else Slo.parse(slo).bound_ms
     for name, text in (("report.html", to_html(recordings, slo_ms)), ("report.md", to_markdown(recordings, slo_ms))):
         (folder / name).write_text(text, encoding="utf-8")
         standard().print(str(folder / name), markup=False, soft_wrap=True)
+
+
+@app.command(epilog="Example: edgeward bench peers --peers mlserver,kserve --rounds 5")
+def peers(
+    rounds: Annotated[int, typer.Option("--rounds", help="Interleaved rounds; ratios are of their medians.")] = 5,
+    seconds: Annotated[float, typer.Option("--seconds", help="Of one measurement.")] = 3.0,
+    names: Annotated[str | None, typer.Option("--peers", help="Only these, with commas between.")] = None,
+    output: Annotated[Path, typer.Option("--output", metavar="DIR", help="Where the results go.")] = Path(),
+    as_json: Annotated[bool, typer.Option("--json", help="Print the results as JSON.")] = False,
+) -> None:
+    """Other people's servers beside ours: each in an environment of its own, one model, one load, one table of ratios."""
+    from benchmarks.peers.catalogue import PEERS
+    from benchmarks.serving.rounds import Plan
+    from benchmarks.serving.run import compare as compare_servers
+
+    wanted = [peer.name for peer in PEERS] if names is None else _words(names)
+    if unknown := sorted(set(wanted) - {peer.name for peer in PEERS}):
+        raise WrongUseError(f"no peer {unknown[0]!r}; known: {', '.join(peer.name for peer in PEERS)}")
+    chosen = [peer for peer in PEERS if peer.name in wanted]
+
+    def tell(what: str, share: float) -> None:
+        typer.echo(f"{share:4.0%} {what}", err=True)
+
+    _, text = compare_servers(Plan(rounds, seconds), tell, peers=chosen, folder=output, name="peers")
+    typer.echo(text.with_suffix(".json").read_text() if as_json else text.read_text(), nl=False)
+
+
+def _find_max(
+    settings: list[Setting], slo: Slo, wishes: Wishes, folder: Path, api_key: str | None, as_json: bool
+) -> None:
+    """Searches, prints and ends like `run`: 1 where nothing was found or a search failed, 130 after Ctrl-C."""
+    from benchmarks.find_max import find_all
+    from benchmarks.table import found_table
+    from runtime.cli.console import people, standard
+
+    with _bar(len(settings) * wishes.duration_s) as tell:
+        searches, failed = find_all(settings, slo, wishes, folder, tell, api_key)
+    if as_json:
+        print(json.dumps([search.to_dict() for search in searches], indent=2, ensure_ascii=False))
+    else:
+        standard().print(found_table([search.to_dict() for search in searches], str(slo)))
+        for search in searches:
+            standard().print(f"{search.setting}: {search.found or 'stopped'}", markup=False)
+        standard().print(f"raw samples: {folder}", markup=False, soft_wrap=True)
+    for sentence in failed:
+        people().print(f"not measured: {sentence}", style="red", markup=False)
+    if any(search.found is None for search in searches):
+        people().print("stopped; what was measured is kept", markup=False)
+        raise typer.Exit(EXIT_INTERRUPTED)
+    if failed or any(search.found is None or search.found.qps is None for search in searches):
+        raise typer.Exit(1)
 
 
 def _show(comparisons: list[Comparison], as_json: bool) -> None:

@@ -16,7 +16,8 @@ from runtime.hardware import Hardware, describe, probe
 
 # What a latency may depend on; those not installed are left out.
 LIBRARIES = (
-    "edgeward", "numpy", "onnxruntime", "onnxruntime-gpu", "ai-edge-litert", "tflite-runtime", "openvino", "torch",
+    "edgeward", "mlcommons-loadgen", "nvidia-ml-py",
+    "numpy", "onnxruntime", "onnxruntime-gpu", "ai-edge-litert", "tflite-runtime", "openvino", "torch",
     "grpcio", "protobuf", "uvicorn", "uvloop", "httptools", "starlette", "pygrpc-native",
 )  # fmt: skip
 ROOT = Path(__file__).resolve().parent.parent

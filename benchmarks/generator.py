@@ -99,10 +99,12 @@ def _run(plan: Plan) -> None:
         "done",
         description=asdict(description) | {"inputs": [f"{spec.name} {spec}" for spec in description.inputs]},
         is_input_random=rows.is_random,
+        requests=len(load.samples),
         statuses=load.statuses,
         origins=[asdict(origin) for origin in load.origins],
         offered_qps=load.offered_qps,
         was_stopped=should_stop.is_set(),
+        has_fallen_behind=load.has_fallen_behind,
         **effort,
     )
 

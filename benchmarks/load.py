@@ -18,11 +18,11 @@ import numpy as np
 from benchmarks.arrivals import Times
 from benchmarks.samples import OK, Nanoseconds, Samples
 from benchmarks.scenarios import Scenario
-from benchmarks.targets import Origin
+from benchmarks.targets import Answer, Origin
 from runtime.errors import EdgewardError
 from runtime.tensors import Array
 
-Infer = Callable[[Mapping[str, Array]], Origin]
+Infer = Callable[[Mapping[str, Array]], Answer]
 Call = tuple[Mapping[str, Array], int]
 """Inputs of one request and their rows."""
 
@@ -30,7 +30,8 @@ Call = tuple[Mapping[str, Array], int]
 _LONGEST_SLEEP_S = 0.05
 # Time for the threads to start before the first request is due.
 _HEAD_START_NS = 50_000_000
-_COLUMNS = 6
+_COLUMNS = 9
+_NO_ANSWER = (-1, -1, -1)
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +42,8 @@ class Load:
     statuses: tuple[str, ...]
     origins: tuple[Origin, ...]
     offered_qps: float | None
+    has_fallen_behind: bool = False
+    """It stopped early, because the target was further behind than `Scenario.give_up_s`."""
 
 
 class LoadGenerator:
@@ -58,6 +61,7 @@ class LoadGenerator:
         self._next = 0
         self._start_ns = 0
         self._is_stopped = False
+        self._has_fallen_behind = False
         self._failure: BaseException | None = None
         self._statuses: dict[str, int] = {OK: 0}
         self._origins: dict[Origin, int] = {}
@@ -101,13 +105,14 @@ class LoadGenerator:
         table = np.concatenate([np.frombuffer(record, np.int64) for record in self._records]).reshape(-1, _COLUMNS)
         table = table[np.lexsort((table[:, 1], table[:, 0]))]
         columns: list[Nanoseconds] = [np.ascontiguousarray(column) for column in table.T]
-        samples = Samples(*columns)
+        # A server that was not asked, or does not know, where the time went.
+        samples = Samples(*columns) if (columns[-1] >= 0).any() else Samples(*columns[:-3])
         offered = None
         if self._due is not None and len(samples):
             # Of the part that was reached: the whole plan, unless it was stopped.
             reached_s = self._scenario.duration_s if self._next >= len(self._due) else samples.planned_ns[-1] / 1e9
             offered = len(samples) / reached_s if reached_s > 0 else None
-        return Load(samples, tuple(self._statuses), tuple(self._origins), offered)
+        return Load(samples, tuple(self._statuses), tuple(self._origins), offered, self._has_fallen_behind)
 
     def _work(self, record: array[int]) -> None:
         try:
@@ -127,6 +132,9 @@ class LoadGenerator:
                     return None
                 due_ns = int(self._due[number])
                 self._sleep_until(due_ns)
+                give_up_s = self._scenario.give_up_s
+                if give_up_s is not None and self._now_ns() - due_ns > give_up_s * 1e9:
+                    self._has_fallen_behind = self._is_stopped = True
             elif self._now_ns() >= self._scenario.duration_s * 1e9 or number == self._scenario.requests:
                 return None
             else:
@@ -139,15 +147,17 @@ class LoadGenerator:
     def _ask(self, record: array[int], number: int, due_ns: int | None) -> None:
         inputs, rows = self._calls[number % len(self._calls)]
         origin: Origin | None = None
+        spent = _NO_ANSWER
         sent_ns = self._now_ns()
         try:
-            origin = self._infer(inputs)
+            answer = self._infer(inputs)
+            origin, spent = answer.origin, (answer.queue_ns, answer.batch_ns, answer.execute_ns)
             status = OK
         except EdgewardError as error:
             status = type(error).__name__
         done_ns = self._now_ns()
         planned_ns = sent_ns if due_ns is None else due_ns
-        record.extend((planned_ns, sent_ns, done_ns, rows, self._status(status), self._origin(origin)))
+        record.extend((planned_ns, sent_ns, done_ns, rows, self._status(status), self._origin(origin), *spent))
 
     def _now_ns(self) -> int:
         return time.perf_counter_ns() - self._start_ns

@@ -8,12 +8,13 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, Any
 
 import numpy as np
 
+from benchmarks.energy import EnergyMeter
 from benchmarks.environment import ROOT, now_utc
 from benchmarks.generator import Plan
 from benchmarks.process import ServerProcesses, Usage
@@ -36,11 +37,14 @@ _GRACE_S = 10.0
 
 @dataclass
 class _Watched:
-    """What was seen of the server's processes while the generator measured."""
+    """What was seen of the server's processes and of the machine's energy while the generator measured."""
 
+    energy: EnergyMeter
     before: Usage | None = None
     after: Usage | None = None
     peak_bytes: int | None = None
+    used: dict[str, Any] = field(default_factory=dict)
+    """See `EnergyMeter.header`."""
 
     def look(self, processes: ServerProcesses) -> None:
         usage = processes.usage()
@@ -102,10 +106,12 @@ def header_of(
         "origins": report["origins"],
         "offered_qps": report["offered_qps"],
         "was_stopped": report["was_stopped"],
+        "has_fallen_behind": report["has_fallen_behind"],
         "invalid_reason": invalid_reason(samples, is_ok, scenario, effort),
         "doubts": doubts(samples, scenario, effort),
         "cpu_s_per_1000": None if cpu_s is None or not len(samples) else cpu_s / len(samples) * 1000,
         "peak_memory_bytes": peak_bytes,
+        "energy": watched.used,
         "generator": {key: report[key] for key in GENERATOR_KEYS},
         "environment": environment,
     }
@@ -117,7 +123,7 @@ def _run_generator(plan: Plan, processes: ServerProcesses, progress: Progress) -
         child = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=log, text=True)
         assert child.stdin is not None
         assert child.stdout is not None
-        watched = _Watched()
+        watched = _Watched(EnergyMeter.of_this_machine())
         try:
             child.stdin.write(plan.to_json() + "\n")
             child.stdin.flush()
@@ -145,9 +151,11 @@ def _follow(
                 raise _error(event["error"], event["text"])
             case "done":
                 watched.look(processes)
+                watched.used = watched.energy.header(event["requests"])
                 return event
             case "measuring":
                 watched.look(processes)
+                watched.energy.start()
             case _:
                 watched.look(processes)
                 progress(event["share"])

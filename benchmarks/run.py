@@ -76,12 +76,16 @@ def matrix(
     cells = []
     for model in models:
         for target in targets:
-            is_inproc = TargetName.parse(target).is_inproc
-            backends = [backend]
-            if backend == ALL:
-                backends = [AUTO, *backends_of(model)] if is_inproc else [AUTO]
-            cells += [Cell(Setting(model, target, name), scenario) for name in backends for scenario in plans]
+            cells += [Cell(setting, scenario) for setting in settings(model, target, backend) for scenario in plans]
     return cells
+
+
+def settings(model: str, target: str, backend: str) -> list[Setting]:
+    """One setting for each backend that `backend` means on this target."""
+    if backend != ALL:
+        return [Setting(model, target, backend)]
+    names = [AUTO, *backends_of(model)] if TargetName.parse(target).is_inproc else [AUTO]
+    return [Setting(model, target, name) for name in names]
 
 
 def default_folder() -> Path:
@@ -99,14 +103,11 @@ def run(
 
     A cell that fails is kept with its reason, and the others go on. Ctrl-C ends the run and keeps what was measured.
     """
-    if folder is not None and any(folder.glob("*.npz")):
-        raise WrongUseError(f"{folder} holds recordings of another run; name a folder that is new or empty")
+    prepare(folder)
     environment = read_environment()
     recordings: list[Recording] = []
     failed: list[Failed] = []
     was_stopped = False
-    if folder is not None:
-        folder.mkdir(parents=True, exist_ok=True)
     try:
         for number, cell in enumerate(cells):
 
@@ -122,7 +123,7 @@ def run(
                 continue
             recordings.append(recording)
             if folder is not None:
-                recording.save(folder / f"{number:03d}-{_file_name(cell)}.npz")
+                recording.save(folder / f"{number:03d}-{file_name(cell.setting, cell.scenario.kind)}.npz")
             if recording.header["was_stopped"]:
                 was_stopped = True
                 break
@@ -132,6 +133,14 @@ def run(
     if folder is not None:
         (folder / INDEX_FILE).write_text(json.dumps(to_dict(result), indent=2, ensure_ascii=False), encoding="utf-8")
     return result
+
+
+def prepare(folder: Path | None) -> None:
+    """Makes the folder of a run; `WrongUseError` when it holds another run's recordings."""
+    if folder is not None:
+        if any(folder.glob("*.npz")):
+            raise WrongUseError(f"{folder} holds recordings of another run; name a folder that is new or empty")
+        folder.mkdir(parents=True, exist_ok=True)
 
 
 def to_dict(result: RunResult, slo_ms: float | None = None) -> dict[str, Any]:
@@ -194,11 +203,7 @@ def _quick_row(label: str, one: Row, many: Row) -> QuickRow:
     return QuickRow(label, p50, p95, p99, many.summary.achieved_qps, failed, one.backend)
 
 
-def _file_name(cell: Cell) -> str:
-    words = (
-        Path(cell.setting.model).stem,
-        TargetName.parse(cell.setting.target).label,
-        cell.setting.backend,
-        cell.scenario.kind,
-    )
+def file_name(setting: Setting, what: str) -> str:
+    """How the file of a measurement is called, without number and ending."""
+    words = (Path(setting.model).stem, TargetName.parse(setting.target).label, setting.backend, what)
     return "-".join(re.sub(r"[^A-Za-z0-9.]+", "_", word).strip("_") for word in words)

@@ -10,7 +10,7 @@ import io
 import json
 import zipfile
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from dataclasses import MISSING, dataclass, fields
 from pathlib import Path
 from typing import Any
 
@@ -41,6 +41,12 @@ class Samples:
     """Index into the header's `statuses`: "ok" or the class of the error."""
     origin: npt.NDArray[np.int64]
     """Index into the header's `origins`: who served it and on which backend; -1 where nobody answered."""
+    queue_ns: Nanoseconds | None = None
+    """In the server's queue, as its reply says; -1 where it does not, None where none does. So the next two."""
+    batch_ns: Nanoseconds | None = None
+    """Joining requests into a batch and taking its outputs apart."""
+    execute_ns: Nanoseconds | None = None
+    """The model's run."""
 
     def __len__(self) -> int:
         return len(self.planned_ns)
@@ -131,8 +137,9 @@ class Recording:
 
 
 def columns_of(samples: Samples) -> dict[str, Nanoseconds]:
-    """The arrays by name, as they lie in the file."""
-    return {field.name: getattr(samples, field.name) for field in fields(Samples)}
+    """The arrays by name, as they lie in the file; those that are not known are not there."""
+    found = {field.name: getattr(samples, field.name) for field in fields(Samples)}
+    return {name: values for name, values in found.items() if values is not None}
 
 
 def load(path: Path) -> Recording:
@@ -140,7 +147,8 @@ def load(path: Path) -> Recording:
     try:
         with np.load(path, allow_pickle=False) as archive:
             header = json.loads(archive[HEADER_MEMBER])
-            samples = Samples(**{field.name: np.asarray(archive[field.name]) for field in fields(Samples)})
+            names = [f.name for f in fields(Samples) if f.default is MISSING or f.name in archive]
+            samples = Samples(**{name: np.asarray(archive[name]) for name in names})
     except (OSError, ValueError, KeyError, TypeError, zipfile.BadZipFile) as error:
         raise WrongUseError(f"{path} is no recording of `edgeward bench`: {error}") from error
     if header.get("schema_version") != SCHEMA_VERSION:

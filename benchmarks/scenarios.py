@@ -55,6 +55,8 @@ class Scenario:
     timeout_s: float = DEFAULT_TIMEOUT_S
     """The deadline of one request."""
     seed: int = 1
+    give_up_s: float | None = None
+    """Of open loops: end when requests wait so long to be sent, the target being that far behind; None: never."""
 
     def __post_init__(self) -> None:
         if self.rows < 1 or self.in_flight < 1 or self.duration_s <= 0 or self.timeout_s <= 0 or self.warm_up_s < 0:
@@ -89,6 +91,7 @@ class Scenario:
             "warm_up_s": self.warm_up_s,
             "timeout_s": self.timeout_s,
             "seed": self.seed,
+            "give_up_s": self.give_up_s,
         }
 
     @classmethod

@@ -45,26 +45,28 @@ def percentile_name(share: float) -> str:
 
 
 @cache
-def needed_samples(share: float, confidence: float = CONFIDENCE) -> int:
+def needed_samples(share: float, above: int = ALLOWED_ABOVE, confidence: float = CONFIDENCE) -> int:
     """The fewest samples with which the percentile `share` can be told: 64 for p90, 662 for p99, 6,636 for p99.9.
 
-    The smallest n for which P(X <= 1) <= 1 - confidence, X ~ Binomial(n, 1 - share): then the second largest sample is an
-    upper bound of the percentile at that confidence. This is the minimum of MLPerf's early stopping (MLCommons, "inference
-    policies", appendix on early stopping; LoadGen, early_stopping.cc), where one sample may lie above the bound.
+    The smallest n for which P(X <= above) <= 1 - confidence, X ~ Binomial(n, 1 - share): when no more than `above` of n samples
+    exceed a bound, the true percentile is below it at that confidence. This is MLPerf's early stopping (MLCommons, "inference
+    policies", appendix on early stopping; LoadGen, early_stopping.cc), whose minimum is where one sample may exceed the bound.
     """
-    low, high = 1, 2
-    while _few_above(high, share) > 1 - confidence:
+    low, high = above, above + 1
+    while _few_above(high, share, above) > 1 - confidence:
         low, high = high, high * 2
     while high - low > 1:
         middle = (low + high) // 2
-        low, high = (middle, high) if _few_above(middle, share) > 1 - confidence else (low, middle)
+        low, high = (middle, high) if _few_above(middle, share, above) > 1 - confidence else (low, middle)
     return high
 
 
-def _few_above(n: int, share: float) -> float:
-    """P(X <= ALLOWED_ABOVE) of X ~ Binomial(n, 1 - share): so few of n samples lie above the percentile."""
-    above = 1 - share
-    return sum(math.comb(n, k) * above**k * share ** (n - k) for k in range(ALLOWED_ABOVE + 1))
+def _few_above(n: int, share: float, above: int) -> float:
+    """P(X <= above) of X ~ Binomial(n, 1 - share): so few of n samples exceed the percentile. Logarithms: terms underflow."""
+    k = np.arange(1, above + 1)
+    logs = n * math.log(share) + np.concatenate([[0.0], np.cumsum(np.log((n - k + 1) / k * (1 - share) / share))])
+    largest = float(logs.max())
+    return float(np.exp(logs - largest).sum()) * math.exp(largest)
 
 
 def order_index(n: int, share: float) -> int:

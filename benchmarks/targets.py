@@ -7,7 +7,7 @@ decoding are part of what is measured. Any number of threads may call `infer`.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
 
@@ -26,8 +26,9 @@ from runtime.errors import BundleError, WrongUseError
 from runtime.hardware import Hardware, probe
 from runtime.selection.candidates import Candidate, enumerate_candidates
 from runtime.selection.rows import Rows, random_rows, rows_for
+from runtime.serving.timing import TIMING
 from runtime.tensors import Array, TensorSpec
-from runtime.wire.values import InferenceRequest, InferenceResponse, ModelDescription, ServerDescription
+from runtime.wire.values import InferenceRequest, InferenceResponse, ModelDescription, Parameters, ServerDescription
 
 # How our programs call themselves: edgeward-agent, edgeward-gateway.
 _OURS = "edgeward-"
@@ -39,6 +40,17 @@ class Origin:
 
     served_by: str
     backend: str
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """One answer, and what the server said of its time where it was asked and knows (nanoseconds; -1: unknown)."""
+
+    origin: Origin
+    outputs: Mapping[str, Array] = field(default_factory=dict)
+    queue_ns: int = -1
+    batch_ns: int = -1
+    execute_ns: int = -1
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,8 +73,8 @@ class Target(Protocol):
     def open(self) -> None:
         """Makes ready; errors of `runtime.errors`."""
 
-    def infer(self, inputs: Mapping[str, Array]) -> Origin:
-        """Asks once and says who answered; errors of `runtime.errors`."""
+    def infer(self, inputs: Mapping[str, Array]) -> Answer:
+        """Asks once; errors of `runtime.errors`."""
 
     def describe(self) -> Description:
         """What it serves, after `open`."""
@@ -96,14 +108,14 @@ class ChosenTarget:
         """Loads the model; the first time on a machine that measures for a few seconds."""
         self._model = load(self._source)
 
-    def infer(self, inputs: Mapping[str, Array]) -> Origin:
+    def infer(self, inputs: Mapping[str, Array]) -> Answer:
         """One `predict`."""
         assert self._model is not None
-        self._model.predict(inputs)
+        outputs = self._model.predict(inputs)
         if self._model.candidate is not self._seen:  # the first time, or another one took over
             self._seen = self._model.candidate
             self._origin = Origin("edge", self._model.serving)
-        return self._origin
+        return Answer(self._origin, outputs)
 
     def describe(self) -> Description:
         """The model and what was chosen."""
@@ -132,11 +144,10 @@ class ForcedTarget:
         candidate = self._candidate
         self._opened = open_variant(self._bundle, candidate.variant, candidate.backend, candidate.options)
 
-    def infer(self, inputs: Mapping[str, Array]) -> Origin:
+    def infer(self, inputs: Mapping[str, Array]) -> Answer:
         """One call of the opened variant."""
         assert self._opened is not None
-        self._opened.predict(inputs)
-        return self._origin
+        return Answer(self._origin, self._opened.predict(inputs))
 
     def describe(self) -> Description:
         """The bundle and the variant."""
@@ -161,20 +172,27 @@ class RemoteTarget:
         self._model = model
         self._timeout_s = timeout_s
         self._description: Description | None = None
+        self._parameters: Parameters = {}
 
     def open(self) -> None:
         """Asks the server what it is and what the model looks like."""
         server = self._client.server()
         _check_program(self._name, server)
+        # Others would refuse a parameter that they do not know, or pass it on to the model.
+        self._parameters = {TIMING: True} if TIMING in server.extensions else {}
         model = self._client.model(self._model)
         version = model.versions[-1] if model.versions else ""
         name = f"{server.name} {server.version}".strip()
         self._description = Description(model.name, version, model.inputs, name, model.platform, {})
 
-    def infer(self, inputs: Mapping[str, Array]) -> Origin:
+    def infer(self, inputs: Mapping[str, Array]) -> Answer:
         """One request."""
-        reply = self._client.infer(InferenceRequest(self._model, inputs), timeout_s=self._timeout_s)
-        return Origin(str(reply.parameters.get("served_by", "")), str(reply.parameters.get("backend", "")))
+        request = InferenceRequest(self._model, inputs, parameters=self._parameters)
+        reply = self._client.infer(request, timeout_s=self._timeout_s)
+        said = reply.parameters
+        origin = Origin(str(said.get("served_by", "")), str(said.get("backend", "")))
+        queue_ns, batch_ns, execute_ns = (int(said.get(name, -1)) for name in ("queue_ns", "batch_ns", "execute_ns"))
+        return Answer(origin, reply.outputs, queue_ns, batch_ns, execute_ns)
 
     def describe(self) -> Description:
         """What the server said when it was opened."""

@@ -1,1 +1,1 @@
-"""The cloud gateway: the runtime's data plane behind API keys and limits, for edge agents and any other OIP client."""
+"""The cloud gateway: the runtime's data plane behind API keys, for edge agents and any other OIP client."""

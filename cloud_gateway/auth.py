@@ -105,11 +105,15 @@ class KeyStore:
         try:
             self.file.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
             handle, name = tempfile.mkstemp(prefix=".keys-", dir=self.file.parent)
-            with os.fdopen(handle, "w", encoding="utf-8") as opened:
-                opened.write(_KeyFile(keys=keys).model_dump_json(indent=2))
-                opened.flush()
-                os.fsync(opened.fileno())
-            Path(name).replace(self.file)
+            try:
+                with os.fdopen(handle, "w", encoding="utf-8") as opened:
+                    opened.write(_KeyFile(keys=keys).model_dump_json(indent=2))
+                    opened.flush()
+                    os.fsync(opened.fileno())
+                Path(name).replace(self.file)
+            except BaseException:
+                Path(name).unlink(missing_ok=True)
+                raise
         except OSError as error:
             raise WrongUseError(f"the key file {self.file} cannot be written: {error}") from error
 
@@ -123,31 +127,33 @@ class Authorizer:
         self._store = store
         self._chosen = tuple(_digest(key) for key in chosen)
         self._monotonic = monotonic
-        self._digests = self._read()
+        self._digests: tuple[str, ...] | None = self._read()
         self._read_at = monotonic()
 
     def __call__(self, key: str | None) -> None:
         """Returns when `key` is one of the keys as they are now; `UnauthenticatedError` otherwise."""
         if key is None:
             raise UnauthenticatedError("this gateway wants an API key; send it as 'authorization: Bearer <key>'")
-        self._refresh()
+        digests = self._current()
+        if digests is None:
+            raise UnauthenticatedError("this gateway cannot read its keys, so it lets nobody in; see its log")
         digest = _digest(key)
         # Every one is compared, so that the time taken says nothing about which it was.
-        if sum(hmac.compare_digest(digest, known) for known in self._digests) == 0:
+        if sum(hmac.compare_digest(digest, known) for known in digests) == 0:
             raise UnauthenticatedError("the API key is not one of this gateway's; ask whoever runs it for another")
 
-    def _refresh(self) -> None:
+    def _current(self) -> tuple[str, ...] | None:
+        """The digests as they were at most `REFRESH_S` ago; None: they cannot be read."""
         now = self._monotonic()
-        if now - self._read_at < REFRESH_S:
-            return
-        try:
-            self._digests, self._read_at = self._read(), now
-        except WrongUseError as error:
-            # Not the keys read before: one of them may be revoked by now.
-            log.error("nobody is let in: %s", error)
-            raise UnauthenticatedError(
-                "this gateway cannot read its keys, so it lets nobody in; see its log"
-            ) from error
+        if now - self._read_at >= REFRESH_S:
+            self._read_at = now
+            try:
+                self._digests = self._read()
+            except WrongUseError as error:
+                # Not the keys read before: one of them may be revoked by now.
+                self._digests = None
+                log.error("nobody is let in: %s", error)
+        return self._digests
 
     def _read(self) -> tuple[str, ...]:
         return (*(key.sha256 for key in self._store.list()), *self._chosen)

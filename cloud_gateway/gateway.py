@@ -11,11 +11,10 @@ from pathlib import Path
 from cloud_gateway.auth import Authorizer, KeyStore, read_chosen_keys
 from cloud_gateway.settings import GatewaySettings
 from runtime import config
-from runtime.engine.engine import Engine, EngineSettings
+from runtime.engine.engine import Engine
 from runtime.selection.measure import Progress
-from runtime.selection.settings import SelectionSettings
 from runtime.serving.local_service import LocalService
-from runtime.serving.program import describe_models, load_models
+from runtime.serving.program import describe_models, load_all, make_engine, polling, uploads_of
 from runtime.serving.server import Listening, serve
 from runtime.serving.server import run as run_loop
 from runtime.wire.values import ServedBy
@@ -32,9 +31,9 @@ def run(
     """Loads the models, serves until SIGTERM or SIGINT, and takes everything down."""
     settings.require_models()
     authorizer = authorizer_of(settings, config.home())
-    engine = Engine(EngineSettings(selection=SelectionSettings(objective=settings.objective)), progress=progress)
+    engine = make_engine(settings, progress)
     try:
-        load_models(engine, settings.models, may_lack=False)
+        load_all(engine, settings)
         run_loop(serve_gateway(settings, engine, authorizer, lambda listening: on_started(listening, engine)))
     finally:
         engine.close()
@@ -48,7 +47,9 @@ async def serve_gateway(
     stop: asyncio.Event | None = None,
 ) -> None:
     """Serves what `engine` holds until SIGTERM, SIGINT or `stop`; the engine stays the caller's to close."""
-    service = LocalService(engine, name=NAME, version=version("edgeward"), served_by=ServedBy.CLOUD)
+    service = LocalService(
+        engine, name=NAME, version=version("edgeward"), served_by=ServedBy.CLOUD, uploads=uploads_of(settings)
+    )
     started = time.monotonic()
 
     async def status() -> Mapping[str, object]:
@@ -61,9 +62,15 @@ async def serve_gateway(
         }
 
     try:
-        await serve(
-            service, settings, on_started=on_started, authorize=authorizer, documents={STATUS_PATH: status}, stop=stop
-        )
+        async with polling(settings, engine, service):
+            await serve(
+                service,
+                settings,
+                on_started=on_started,
+                authorize=authorizer,
+                documents={STATUS_PATH: status},
+                stop=stop,
+            )
     finally:
         service.close()
 

@@ -16,5 +16,5 @@ class GatewaySettings(ModelServerSettings):
 
     def require_models(self) -> None:
         """`WrongUseError` when there is nothing to serve."""
-        if not self.models:
+        if not self.has_models:
             raise WrongUseError("no model is given; name at least one, as in: edgeward gateway run digits")

@@ -14,11 +14,10 @@ from edge_agent.service import AgentService
 from edge_agent.settings import AgentSettings
 from edge_agent.upstream import Gateway
 from runtime.client.address import bearer
-from runtime.engine.engine import Engine, EngineSettings
+from runtime.engine.engine import Engine
 from runtime.selection.measure import Progress
-from runtime.selection.settings import SelectionSettings
 from runtime.serving.local_service import LocalService
-from runtime.serving.program import describe_models, load_models
+from runtime.serving.program import describe_models, load_all, make_engine, polling, uploads_of
 from runtime.serving.server import Listening, serve
 from runtime.serving.server import run as run_loop
 
@@ -35,9 +34,9 @@ def run(
 ) -> None:
     """Loads the models, serves until SIGTERM or SIGINT, and takes everything down."""
     settings.require_an_arm()
-    engine = Engine(EngineSettings(selection=SelectionSettings(objective=settings.objective)), progress=progress)
+    engine = make_engine(settings, progress)
     try:
-        load_models(engine, settings.models, may_lack=settings.gateway is not None)
+        load_all(engine, settings, may_lack=settings.gateway is not None)
         run_loop(serve_agent(settings, engine, lambda listening: on_started(listening, engine)))
     finally:
         engine.close()
@@ -56,7 +55,7 @@ async def serve_agent(
         log.warning(
             "failure drill: while %s exists, every local run fails; run without drill_file to end this", drill.file
         )
-    local = LocalService(engine, name=NAME, version=version("edgeward"))
+    local = LocalService(engine, name=NAME, version=version("edgeward"), uploads=uploads_of(settings))
     service = AgentService(local, gateway, settings.policy, settings.default_deadline_s, drill)
     started = time.monotonic()
 
@@ -74,7 +73,8 @@ async def serve_agent(
 
     watch = None if gateway is None else asyncio.create_task(gateway.watch())
     try:
-        await serve(service, settings, on_started=on_started, documents={STATUS_PATH: status}, stop=stop)
+        async with polling(settings, engine, local):
+            await serve(service, settings, on_started=on_started, documents={STATUS_PATH: status}, stop=stop)
     finally:
         if watch is not None:
             watch.cancel()

@@ -109,11 +109,13 @@ def _facts(told: Mapping[str, Any]) -> list[tuple[str, str]]:
     if gateway is None:
         lines.append(("gateway", "none: this device answers alone"))
     else:
-        reachable = "reachable" if gateway["is_reachable"] else f"not reachable ({gateway['last_error']})"
+        reachable = "reachable" if gateway["is_reachable"] else f"not reachable ({gateway['probe_error']})"
         lines.append(("gateway", f"{gateway['address']} {reachable}, breaker {gateway['breaker']}"))
         if gateway["recent_answers"]:
             times = f"p50 {gateway['p50_ms']:g} ms, p95 {gateway['p95_ms']:g} ms"
             lines.append(("its answers lately", f"{gateway['recent_answers']}: {times}"))
+        if gateway["last_error"] is not None:
+            lines.append(("its last error", f"{gateway['last_error']} ({gateway['last_error_age_s']:.0f} s ago)"))
     for who, counts in told["requests"].items():
         words = ", ".join(f"{why} {count}" for why, count in counts.items())
         lines.append((f"requests: {who}", words or "none"))

@@ -217,7 +217,10 @@ def _obstacle_at_edge(local: LocalState, remaining_s: float) -> LeftOut | None:
         why = Why.MODEL_MISSING if isinstance(local.refusal, ModelNotFoundError) else Why.MODEL_NOT_READY
         return LeftOut(ServedBy.EDGE, why, local.refusal)
     if local.predicted_s is not None and local.predicted_s > remaining_s:
-        text = f"it would answer in {_ms(local.predicted_s)} (queue and run), but {_ms(remaining_s)} are left"
+        text = (
+            f"this device would answer in {_ms(local.predicted_s)} (queue and run), but {_ms(remaining_s)} are left; "
+            "allow the request more time"
+        )
         return LeftOut(ServedBy.EDGE, Why.TOO_SLOW, OverloadedError(text, retry_after_s=local.predicted_s))
     return None
 
@@ -237,7 +240,8 @@ def _obstacle_in_cloud(policy: Policy, request: RequestFacts, cloud: CloudState,
         return LeftOut(ServedBy.CLOUD, Why.BREAKER_OPEN, PeerUnreachableError(cloud.detail))
     if cloud.predicted_s is not None and cloud.predicted_s > remaining_s:
         text = (
-            f"it would answer in {_ms(cloud.predicted_s)}, but {_ms(remaining_s)} are left; allow the request more time"
+            f"the gateway would answer in {_ms(cloud.predicted_s)}, but {_ms(remaining_s)} are left; "
+            "allow the request more time"
         )
         return LeftOut(ServedBy.CLOUD, Why.TOO_SLOW, DeadlineExceededError(text))
     return None

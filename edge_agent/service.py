@@ -31,6 +31,7 @@ from runtime.errors import (
     ModelNotReadyError,
 )
 from runtime.serving.service import InferenceService
+from runtime.wire.statistics import ModelStatistics
 from runtime.wire.values import (
     IndexEntry,
     InferenceRequest,
@@ -153,6 +154,10 @@ class AgentService:
         if self._upstream is None or self._policy is Policy.EDGE_ONLY:
             return False
         return await self._upstream.is_model_ready(name, version)
+
+    def statistics(self, name: str, version: str) -> list[ModelStatistics]:
+        """What models did on this device."""
+        return self._local.statistics(name, version)
 
     def describe_server(self) -> ServerDescription:
         """The local runtime's description."""

@@ -48,7 +48,7 @@ class AgentSettings(ModelServerSettings):
 
     def require_an_arm(self) -> None:
         """`WrongUseError` when neither this device nor a gateway could answer anything."""
-        if self.gateway is None and not self.models:
+        if self.gateway is None and not self.has_models:
             raise WrongUseError("neither a model nor a gateway is given; name one, as in: edgeward agent run digits")
 
     def read_api_key(self) -> str | None:

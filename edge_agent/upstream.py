@@ -125,6 +125,7 @@ class Gateway:
         return {
             "address": str(self.address),
             "is_reachable": error is None,
+            "probe_error": None if error is None else str(error),
             "breaker": str(verdict.state),
             "breaker_reason": verdict.reason,
             "recent_answers": self._latency.count(now),
@@ -155,9 +156,10 @@ class Gateway:
         except EdgewardError as error:
             now = time.monotonic()
             outcome = outcome_of(error, now - started)
-            if outcome is Outcome.FAILURE:
+            is_our_key = isinstance(error, UnauthenticatedError)
+            if outcome is Outcome.FAILURE or is_our_key:
                 self._last_error = (now, str(error))
-            if isinstance(error, UnauthenticatedError):
+            if is_our_key:
                 # Whoever asked us is not to blame for our key.
                 raise PeerFailedError(f"the gateway refuses this agent's API key ({error}); give it another") from error
             raise

@@ -54,6 +54,11 @@ def home(environ: Mapping[str, str] | None = None) -> Path:
     return Path(platformdirs.user_data_dir("edgeward", appauthor=False))
 
 
+def set_unless_set(name: str, value: str) -> None:
+    """Sets a variable that a library reads when it is imported, unless whoever started the program has set it."""
+    os.environ.setdefault(name, value)
+
+
 def load_settings(
     kind: type[S],
     file: Path | None = None,

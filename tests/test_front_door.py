@@ -6,9 +6,11 @@ import re
 import signal
 import subprocess
 import sys
+import time
 from importlib.metadata import version
 from pathlib import Path
 
+import psutil
 import pytest
 
 import edgeward
@@ -130,7 +132,10 @@ def test_ctrl_c_ends_a_server_tidily(tmp_path: Path) -> None:
         command, cwd=ROOT, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     ) as process:
         assert process.stdout is not None
-        told = json.loads(process.stdout.readline())
+        assert process.stderr is not None
+        line = process.stdout.readline()
+        assert line, process.stderr.read()
+        told = json.loads(line)
         process.send_signal(signal.SIGINT)
         _, errors = process.communicate(timeout=30)
     assert told["models"][0]["name"] == "digits"
@@ -145,20 +150,19 @@ def test_ctrl_c_during_a_calibration_is_exit_code_130(tmp_path: Path) -> None:
     with subprocess.Popen(
         command, cwd=ROOT, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     ) as process:
-        wait_for_child(process.pid)
+        workers = wait_for_children(process.pid)
         process.send_signal(signal.SIGINT)
         _, errors = process.communicate(timeout=30)
     assert process.returncode == 130
     assert "Traceback" not in errors
+    psutil.wait_procs(workers, timeout=10)
+    assert [worker for worker in workers if worker.is_running()] == []
 
 
-def wait_for_child(pid: int) -> None:
-    """Returns once the process has one: the calibration measures in a process of its own."""
-    import time
-
-    import psutil
-
+def wait_for_children(pid: int) -> list[psutil.Process]:
+    """The processes that it has started, once there is one: the calibration measures in a process of its own."""
     end = time.monotonic() + 30
-    while not psutil.Process(pid).children():
+    while not (children := psutil.Process(pid).children(recursive=True)):
         assert time.monotonic() < end, "no candidate is tried"
         time.sleep(0.01)
+    return children

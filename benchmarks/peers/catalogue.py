@@ -42,7 +42,7 @@ PEERS: Sequence[Peer] = (
     Peer("mlserver", ("mlserver==1.7.1", ENGINE), _grpc, uses_grpc_port=True),
     Peer("kserve", ("kserve==0.21.0", ENGINE), _grpc, uses_grpc_port=True),
     Peer("litserve", ("litserve==0.2.19", ENGINE), _json, uses_grpc_port=False),
-    Peer("bentoml", ("bentoml==1.4.39", ENGINE), _json, uses_grpc_port=False),
+    Peer("bentoml", ("bentoml==1.4.39", ENGINE), _json, uses_grpc_port=False, is_restless=True),
     Peer("ray_serve", ("ray[serve]==2.60.0", ENGINE), _json, uses_grpc_port=False, is_restless=True),
     Peer("pytriton", ("nvidia-pytriton==0.7.0", ENGINE), _grpc, uses_grpc_port=True),
 )

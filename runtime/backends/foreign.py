@@ -13,10 +13,11 @@ from pathlib import Path
 from typing import Any
 
 from runtime.backends.base import Backend, RunOptions, Session
-from runtime.backends.failures import one_line
+from runtime.backends.failures import one_line, show_tensors
 from runtime.bundle.manifest import Format
-from runtime.errors import BackendUnavailableError, EdgewardError
+from runtime.errors import BackendUnavailableError, EdgewardError, ExecutionError
 from runtime.hardware import Hardware
+from runtime.tensors import Array, TensorSpec
 
 log = logging.getLogger(__name__)
 
@@ -65,7 +66,7 @@ class BrokenBackend:
 
 
 class GuardedBackend:
-    """Another package's backend: what it raises that is not ours is wrapped or told here; its sessions are its own."""
+    """Another package's backend: what it or its sessions raise that is not ours is wrapped or told here."""
 
     def __init__(self, theirs: Backend) -> None:
         self.name = theirs.name
@@ -101,15 +102,50 @@ class GuardedBackend:
             return "unknown"
 
     def open(self, file: Path, options: RunOptions) -> Session:
-        """Its session; an exception that is not ours becomes `BackendUnavailableError`."""
+        """Its session, guarded; an exception that is not ours becomes `BackendUnavailableError`."""
         try:
-            return self._theirs.open(file, options)
+            return GuardedSession(self.name, self._theirs.open(file, options))
         except EdgewardError:
             raise
         except Exception as error:
             raise BackendUnavailableError(
                 f"backend {self.name!r} failed to open {file}: {type(error).__name__}: {one_line(error)}"
             ) from error
+
+
+class GuardedSession:
+    """A session of another package's backend. What it raises that is not ours becomes `ExecutionError`."""
+
+    def __init__(self, backend: str, theirs: Session) -> None:
+        self.inputs: tuple[TensorSpec, ...] = tuple(theirs.inputs)
+        self.outputs: tuple[TensorSpec, ...] = tuple(theirs.outputs)
+        self._backend = backend
+        self._names = tuple(spec.name for spec in self.outputs)
+        self._theirs = theirs
+
+    def run(self, inputs: Mapping[str, Array]) -> dict[str, Array]:
+        """Its outputs; `ExecutionError` also when one that it declared is not among them."""
+        try:
+            outputs = self._theirs.run(inputs)
+            missing = next((name for name in self._names if name not in outputs), None)
+        except EdgewardError:
+            raise
+        except Exception as error:
+            raise ExecutionError(
+                f"backend {self._backend!r} failed on {show_tensors(inputs)}: {type(error).__name__}: {one_line(error)}"
+            ) from error
+        if missing is not None:
+            raise ExecutionError(
+                f"backend {self._backend!r} gave the outputs {sorted(outputs)}, but it declared {missing!r} too"
+            )
+        return outputs
+
+    def close(self) -> None:
+        """Closes it; a failure is logged, since nobody waits for anything more of it."""
+        try:
+            self._theirs.close()
+        except Exception as error:
+            log.warning("backend %s failed to close a session", self._backend, exc_info=error)
 
 
 def _broken(point: EntryPoint, reason: str) -> BrokenBackend:

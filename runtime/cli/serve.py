@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from runtime.selection.settings import Objective
+from runtime.serving.grpc_front import GrpcFront
 
 if TYPE_CHECKING:
     from runtime.engine.engine import Engine
-    from runtime.serving.server import ServerSettings
+    from runtime.serving.program import ModelServerSettings
 
 app = typer.Typer()
 
@@ -20,44 +22,88 @@ NAME = "edgeward-serve"
 @app.command(epilog="Example: edgeward serve digits model.onnx --http-port 8080")
 def serve(
     sources: Annotated[
-        list[str], typer.Argument(metavar="MODEL...", help="Names that ship (digits), folders, tars, or model files.")
-    ],
+        list[str] | None,
+        typer.Argument(metavar="MODEL...", help="Names that ship (digits), folders, tars, or model files."),
+    ] = None,
+    model_repository: Annotated[
+        Path | None,
+        typer.Option("--model-repository", metavar="DIR", help="Folder of models; all, or those named as MODEL."),
+    ] = None,
+    poll_s: Annotated[
+        float | None, typer.Option("--poll", metavar="SECONDS", help="Reload what changes in the model repository.")
+    ] = None,
+    versions: Annotated[
+        str | None, typer.Option("--versions", help="latest, latest:N, all or specific:N,N (latest).")
+    ] = None,
+    allow_model_upload: Annotated[
+        bool | None,
+        typer.Option(
+            "--allow-model-upload", help="Let clients load model files of their own; anybody who connects may."
+        ),
+    ] = None,
+    shared_memory: Annotated[
+        bool | None,
+        typer.Option(
+            "--shared-memory/--no-shared-memory", help="Let clients of this machine pass tensors in shared memory (on)."
+        ),
+    ] = None,
     host: Annotated[str | None, typer.Option("--host", help="Address to listen on (127.0.0.1).")] = None,
     grpc_port: Annotated[int | None, typer.Option("--grpc-port", help="Port of gRPC (8001); 0: any free one.")] = None,
     http_port: Annotated[int | None, typer.Option("--http-port", help="Port of REST (8000); 0: any free one.")] = None,
+    grpc_front: Annotated[
+        GrpcFront | None,
+        typer.Option("--grpc-front", help="What listens for gRPC; auto takes the faster native one where it can."),
+    ] = None,
     objective: Annotated[
-        Objective, typer.Option("--objective", help="What backends are chosen for.")
-    ] = Objective.LATENCY,
+        Objective | None, typer.Option("--objective", help="What backends are chosen for (latency).")
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print one line of JSON once it listens.")] = False,
 ) -> None:
     """Serves each MODEL by the Open Inference Protocol v2 until Ctrl-C; any OIP client reaches it."""
     from runtime.cli.program import narrate, show_settings
     from runtime.config import load_settings
-    from runtime.engine.engine import Engine, EngineSettings
-    from runtime.selection.settings import SelectionSettings
-    from runtime.serving.server import ServerSettings, run
+    from runtime.errors import WrongUseError
+    from runtime.serving.program import ModelServerSettings, load_all, make_engine
+    from runtime.serving.server import run
 
-    flags = {"host": host, "grpc_port": grpc_port, "http_port": http_port}
-    loaded = load_settings(ServerSettings, flags=flags)
+    flags = {
+        "models": sources or None,
+        "model_repository": model_repository,
+        "poll_s": poll_s,
+        "versions": versions,
+        "allow_model_upload": allow_model_upload,
+        "shared_memory": shared_memory,
+        "host": host,
+        "grpc_port": grpc_port,
+        "http_port": http_port,
+        "grpc_front": grpc_front,
+        "objective": objective,
+    }
+    loaded = load_settings(ModelServerSettings, flags=flags)
+    if not loaded.settings.has_models:
+        raise WrongUseError("no model is given; name at least one, as in: edgeward serve digits")
     show_settings(loaded)
-    engine = Engine(EngineSettings(selection=SelectionSettings(objective=objective)), progress=narrate)
+    engine = make_engine(loaded.settings, narrate)
     try:
-        for source in sources:
-            engine.load(source)
+        load_all(engine, loaded.settings)
         run(_serve(engine, loaded.settings, as_json))
     finally:
         engine.close()
 
 
-async def _serve(engine: Engine, settings: ServerSettings, as_json: bool) -> None:
+async def _serve(engine: Engine, settings: ModelServerSettings, as_json: bool) -> None:
     from importlib.metadata import version
 
     from runtime.cli.program import announce
     from runtime.serving.local_service import LocalService
+    from runtime.serving.program import polling, uploads_of
     from runtime.serving.server import serve as serve_until_stopped
 
-    service = LocalService(engine, name=NAME, version=version("edgeward"))
+    service = LocalService(engine, name=NAME, version=version("edgeward"), uploads=uploads_of(settings))
     try:
-        await serve_until_stopped(service, settings, on_started=lambda at: announce(NAME, engine, at, as_json=as_json))
+        async with polling(settings, engine, service):
+            await serve_until_stopped(
+                service, settings, on_started=lambda at: announce(NAME, engine, at, as_json=as_json)
+            )
     finally:
         service.close()

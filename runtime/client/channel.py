@@ -18,11 +18,6 @@ from runtime.wire.status import ERROR_HINT, GrpcCode, error_of_grpc
 _ENVELOPE_BYTES = 1 * 2**20
 
 
-def target_of(address: Address) -> str:
-    """The address as gRPC writes it."""
-    return str(address)
-
-
 def options_of(address: Address) -> list[tuple[str, int]]:
     """How a channel to `address` behaves."""
     return [

@@ -106,7 +106,7 @@ class RestClient:
         """Whether the model can be asked; False for one that the server does not know."""
         try:
             return self._is_healthy(f"{_path_of(model, version)}/ready", timeout_s)
-        except (ModelNotFoundError, InvalidInputError):  # Triton answers 400
+        except ModelNotFoundError:
             return False
 
     def server(self, *, timeout_s: float | None = None) -> ServerDescription:
@@ -160,7 +160,7 @@ class RestClient:
     def _is_healthy(self, path: str, timeout_s: float | None) -> bool:
         try:
             self._call("GET", path, None, timeout_s)
-        except (ModelNotReadyError, OverloadedError):  # 503: there, and not ready
+        except (ModelNotReadyError, OverloadedError, InvalidInputError):  # not ready: 503, of Triton 400
             return False
         return True
 

@@ -11,7 +11,7 @@ from google.protobuf.message import Message
 
 from protos import inference
 from runtime.client.address import DEFAULT_TIMEOUT_S, Protocol, parse_address
-from runtime.client.channel import error_of, metadata_of, options_of, target_of, timeout_for
+from runtime.client.channel import error_of, metadata_of, options_of, timeout_for
 from runtime.client.failures import closed
 from runtime.client.request import InputNames, Options, build_request, check_size
 from runtime.errors import InvalidInputError, ModelNotFoundError, UnsupportedError
@@ -42,7 +42,7 @@ class Client:
         self._timeout_s = timeout_s
         self._metadata = metadata_of(api_key)
         self._input_names = InputNames()
-        self._channel = grpc.insecure_channel(target_of(self._address), options_of(self._address))
+        self._channel = grpc.insecure_channel(str(self._address), options_of(self._address))
         self._calls = {
             name: self._channel.unary_unary(
                 method.path,

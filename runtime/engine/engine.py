@@ -10,25 +10,27 @@ import logging
 import threading
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from pathlib import Path
 
 from runtime import config
 from runtime.backends.base import Backend
-from runtime.backends.registry import all_backends
+from runtime.backends.registry import all_backends, our_backends
 from runtime.bundle.bundle import Bundle
 from runtime.bundle.locate import open_bundles
 from runtime.engine.model import Model
+from runtime.engine.repository import Repository
 from runtime.engine.versions import VersionPolicy
+from runtime.engine.watch import Watch, WatchSettings
 from runtime.errors import BundleError, EdgewardError, ModelNotFoundError, ModelNotReadyError
 from runtime.hardware import Hardware, probe
+from runtime.selection.choice import Choice
 from runtime.selection.measure import Progress
-from runtime.selection.select import choose
+from runtime.selection.select import choose, recall
 from runtime.selection.settings import SelectionSettings
 from runtime.wire.values import IndexEntry, ModelState
 
 log = logging.getLogger(__name__)
-
-
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,6 +39,10 @@ class EngineSettings:
 
     selection: SelectionSettings = field(default_factory=SelectionSettings)
     versions: VersionPolicy = field(default_factory=VersionPolicy)
+    repository: Path | None = None
+    """A folder of models that may be loaded by name; None: only what was given to `Engine.load` once."""
+    watch: WatchSettings = field(default_factory=WatchSettings)
+    """How closely models are watched while they serve."""
     home: Path | None = None
     """Where calibrations and unpacked archives are kept; None: `config.home()`."""
 
@@ -54,11 +60,13 @@ class Engine:
         self.settings = settings or EngineSettings()
         self.hardware = hardware or probe()
         self._home = self.settings.home or config.home()
-        self._backends = tuple(backends) if backends is not None else all_backends()
+        self._given_backends = None if backends is None else tuple(backends)
         self._progress = progress
         self._lock = threading.Lock()
         self._loading = threading.Lock()
+        self.repository = None if self.settings.repository is None else Repository(self.settings.repository)
         self._sources: dict[str, str | Path] = {}
+        self._policies: dict[str, VersionPolicy] = {}
         self._models: dict[str, dict[int, Model]] = {}
         """Replaced, never changed in place: readers take a reference and need no lock."""
         self._index: dict[tuple[str, int], IndexEntry] = {}
@@ -69,14 +77,27 @@ class Engine:
         Loading a model again replaces its versions without a failed call; a version whose bundle is unchanged stays as it is.
         Errors are those of opening and choosing; then the versions served before stay in service.
         """
+        found = self._in_repository(source)
+        return self._load(source) if found is None else self._load(found, name=str(source))
+
+    def _load(self, source: str | Path, versions: VersionPolicy | None = None, name: str | None = None) -> Model:
+        policy = versions or self.settings.versions
         with self._loading:
-            bundles = open_bundles(source, self._home / "bundles")
+            try:
+                bundles = open_bundles(source, self._home / "bundles")
+            except BundleError as error:
+                self._note_broken(name, error)
+                raise
+            if name is not None and bundles[0].name != name:
+                raise BundleError(
+                    f"{source} holds model {bundles[0].name!r}, not {name!r}; give the folder the model's name"
+                )
             name = bundles[0].name
-            wanted = self.settings.versions.choose([bundle.version for bundle in bundles])
+            wanted = policy.choose([bundle.version for bundle in bundles])
             if not wanted:
                 raise BundleError(
                     f"{source} has the versions {[bundle.version for bundle in bundles]}; "
-                    f"the version policy {self.settings.versions} chooses none of them"
+                    f"the version policy {policy} chooses none of them"
                 )
             before = self._models.get(name, {})
             table: dict[int, Model] = {}
@@ -87,15 +108,28 @@ class Engine:
                         kept if kept is not None and kept.bundle.digest == bundle.digest else self._open(bundle)
                     )
             self._sources[name] = source
+            self._policies[name] = policy
             self._publish(name, table)
             return table[max(table)]
 
-    def reload(self, name: str) -> Model:
-        """Loads `name` from the source it was loaded from first; `ModelNotFoundError` when it never was."""
-        source = self._sources.get(name)
-        if source is None:
-            raise ModelNotFoundError(f"model {name!r} is not in the repository; it holds {self._names(self._sources)}")
-        return self.load(source)
+    def reload(self, name: str, versions: VersionPolicy | None = None, source: Path | None = None) -> Model:
+        """Loads `name` from the repository, or from where it was loaded first; `ModelNotFoundError` where it is in neither.
+
+        `versions` and `source` hold until the next load: another policy, and other files.
+        """
+        original = self._in_repository(name) or self._sources.get(name)
+        chosen = source or original
+        if chosen is None:
+            known = {*self._sources, *(self.repository.names() if self.repository is not None else ())}
+            raise ModelNotFoundError(f"model {name!r} is not in the repository; it holds {self._names(known)}")
+        model = self._load(chosen, versions, name)
+        if original is not None:
+            self._sources[name] = original
+        return model
+
+    def policy(self, name: str) -> VersionPolicy:
+        """The version policy that a model was loaded with."""
+        return self._policies.get(name, self.settings.versions)
 
     def model(self, name: str, version: str = "") -> Model:
         """The version asked for, or the newest one; `ModelNotFoundError` or `ModelNotReadyError` says what there is."""
@@ -120,9 +154,17 @@ class Engine:
         return [versions[number] for _, versions in sorted(self._models.items()) for number in sorted(versions)]
 
     def index(self) -> list[IndexEntry]:
-        """Every version that was ever asked for, and its state now."""
+        """Every version that was ever asked for, and its state now; and models of the repository that were not."""
         with self._lock:
-            return [self._index[key] for key in sorted(self._index)]
+            known = [self._index[key] for key in sorted(self._index)]
+        if self.repository is None:
+            return known
+        names = {entry.name for entry in known}
+        absent = [name for name in self.repository.names() if name not in names]
+        return sorted(
+            [*known, *(IndexEntry(name, "", ModelState.UNAVAILABLE, "not loaded") for name in absent)],
+            key=lambda entry: (entry.name, int(entry.version or 0)),
+        )
 
     def unload(self, name: str) -> None:
         """Takes every version of a model out of service, waits for its calls to end and gives the memory back."""
@@ -136,20 +178,22 @@ class Engine:
         for name in list(self._models):
             self.unload(name)
 
+    def _in_repository(self, source: str | Path) -> Path | None:
+        return self.repository.find(source) if self.repository is not None and isinstance(source, str) else None
+
+    def _note_broken(self, name: str | None, error: BundleError) -> None:
+        """A model whose files cannot even be read has no version; the index says why, unless another state stands there."""
+        if name is not None and not any(known == name and version for known, version in self._index):
+            with self._lock:
+                self._index[name, 0] = IndexEntry(name, "", ModelState.UNAVAILABLE, f"loading it failed: {error}")
+
     def _open(self, bundle: Bundle) -> Model:
         is_served = bundle.version in self._models.get(bundle.name, {})
         if not is_served:
             self._note(bundle.name, bundle.version, ModelState.LOADING)
         try:
-            choice = choose(
-                bundle,
-                self.hardware,
-                self._backends,
-                self.settings.selection,
-                self._home / "calibrations",
-                self._progress,
-            )
-            model = Model(bundle, choice)
+            choice = self._choose(bundle)
+            model = Model(bundle, choice, Watch(self.settings.watch, self._choose_again))
             model.warm_up()
         except EdgewardError as error:
             state = ModelState.READY if is_served else ModelState.UNAVAILABLE
@@ -158,6 +202,23 @@ class Engine:
         for warning in choice.warnings:
             log.warning("model %s version %d: %s", bundle.name, bundle.version, warning)
         return model
+
+    @cached_property
+    def _backends(self) -> tuple[Backend, ...]:
+        return all_backends() if self._given_backends is None else self._given_backends
+
+    def _choose(self, bundle: Bundle) -> Choice:
+        folder, settings = self._home / "calibrations", self.settings.selection
+        ours = self._given_backends or our_backends()
+        kept = recall(bundle, self.hardware, ours, settings, folder)
+        if kept is not None:
+            return kept
+        return choose(bundle, self.hardware, self._backends, settings, folder, self._progress)
+
+    def _choose_again(self, model: Model, progress: Progress) -> Choice:
+        """Measured anew beside what serves. Not kept: the kept choice was measured at rest, this may be a passing state."""
+        settings = replace(self.settings.selection, refresh=True)
+        return choose(model.bundle, self.hardware, self._backends, settings, None, progress)
 
     def _publish(self, name: str, table: dict[int, Model], reason: str = "replaced") -> None:
         """Puts a new table of versions in service, then closes those that are no longer in it."""
@@ -177,6 +238,7 @@ class Engine:
 
     def _note(self, name: str, version: int, state: ModelState, reason: str = "") -> None:
         with self._lock:
+            self._index.pop((name, 0), None)
             self._index[name, version] = IndexEntry(name, str(version), state, reason)
 
     def _not_served(self, name: str) -> EdgewardError:

@@ -5,13 +5,22 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 
 import numpy as np
 
-from runtime.backends.opened import OpenedVariant, open_variant
+from runtime.backends.opened import open_variant
 from runtime.bundle.bundle import Bundle
-from runtime.errors import BackendUnavailableError, InvalidInputError, ModelNotReadyError, NoCandidateError
+from runtime.engine.in_service import InService
+from runtime.engine.watch import Watch
+from runtime.errors import (
+    BackendUnavailableError,
+    EdgewardError,
+    InvalidInputError,
+    ModelNotReadyError,
+    NoCandidateError,
+)
 from runtime.selection.candidates import Candidate
 from runtime.selection.choice import Choice
 from runtime.tensors import Array, TensorSpec, check_inputs, count_elements
@@ -29,34 +38,44 @@ class Model:
     ...     probabilities = model.predict(image)["probabilities"]
     """
 
-    def __init__(self, bundle: Bundle, choice: Choice) -> None:
+    def __init__(self, bundle: Bundle, choice: Choice, watch: Watch | None = None) -> None:
         self.bundle = bundle
         self.name = bundle.name
         self.version = bundle.version
-        self.choice = choice
+        self.watch = watch
         self.fallbacks: list[str] = []
-        """A sentence for every time the backend in use vanished and the next candidate took over."""
+        """A sentence for every time what answers vanished or proved wrong, and the next candidate took over."""
+        self.changes = 0
+        """Times that what answers, or what is known of its cost, was replaced."""
         self._lock = threading.Lock()
         self._in_use = 0
         self._is_closing = False
         self._none_in_use = threading.Condition(self._lock)
-        self._place = 0
-        self._opened = self._open_next(0)
+        self._switching = threading.Lock()
+        """Held while something else is put in service; calls never wait for it unless what they use is gone."""
+        self._quarantined: set[tuple[str, str]] = set()
+        self._service = self._open_next(choice, 0)
+        self._counted = next((spec.name for spec in self.inputs if spec.is_batched), None)
 
     @property
     def inputs(self) -> tuple[TensorSpec, ...]:
         """Canonical inputs, in the order of the manifest."""
-        return self._opened.inputs
+        return self._service.opened.inputs
 
     @property
     def outputs(self) -> tuple[TensorSpec, ...]:
         """Canonical outputs, in the order of the manifest."""
-        return self._opened.outputs
+        return self._service.opened.outputs
+
+    @property
+    def choice(self) -> Choice:
+        """What may run here, in order of preference; replaced when it is measured again."""
+        return self._service.choice
 
     @property
     def candidate(self) -> Candidate:
-        """What answers now: the chosen variant, backend and options, or the next one where that backend vanished."""
-        return self.choice.ranked[self._place].candidate
+        """What answers now: the chosen variant, backend and options, or the next one where that is out of service."""
+        return self._service.ranked.candidate
 
     @property
     def serving(self) -> str:
@@ -76,7 +95,7 @@ class Model:
         """
         if not isinstance(inputs, Mapping):
             inputs = self._named(inputs)
-        check_inputs(self.name, self._opened.inputs, inputs)
+        check_inputs(self.name, self._service.opened.inputs, inputs)
         with self.hold():
             return self.run(inputs)
 
@@ -89,30 +108,32 @@ class Model:
 
     def run(self, inputs: Mapping[str, Array]) -> dict[str, Array]:
         """`predict` without the check and the hold, for callers that have made them."""
-        opened = self._opened
+        service, watch = self._service, self.watch
+        if watch is None:
+            return self._answer(service, inputs)
+        began_ns = watch.enter()
         try:
-            return opened.predict(inputs)
-        except BackendUnavailableError as error:
-            return self._fall_back(opened, error).predict(inputs)
+            outputs = self._answer(service, inputs)
+        except BaseException:
+            watch.leave(0, 0)
+            raise
+        rows = 1 if self._counted is None else len(inputs[self._counted])
+        if watch.leave(began_ns, rows) and service is self._service:
+            watch.look(self, service, inputs, outputs)
+        return outputs
 
     def warm_up(self) -> float:
         """Runs the model a few times on zeros and returns the last call's seconds; a free dimension is taken as 1."""
-        inputs = {spec.name: _zeros(spec) for spec in self.inputs}
-        took_s = 0.0
         with self.hold():
-            for _ in range(WARM_UP_CALLS):
-                started = time.perf_counter()
-                self.run(inputs)
-                took_s = time.perf_counter() - started
-        return took_s
+            return _warm_up(self.run, self.inputs)
 
     def cost_s(self, rows: int) -> float:
         """Measured seconds of one call of `rows` rows, on what answers now."""
-        return self.choice.ranked[self._place].cost.cost_ms(rows) / 1000
+        return self._service.ranked.cost.cost_ms(rows) / 1000
 
     def best_batch(self) -> int:
         """The measured number of rows with the most rows a second."""
-        return self.choice.ranked[self._place].cost.best_batch()
+        return self._service.ranked.cost.best_batch()
 
     def close(self, timeout_s: float = 30.0) -> None:
         """Waits for holds and calls in flight (at most `timeout_s`), then gives the engine's memory back. Closing twice is fine."""
@@ -130,7 +151,10 @@ class Model:
                     timeout_s,
                 )
                 return
-        self._opened.close()
+        if self.watch is not None:
+            self.watch.close()
+        with self._switching:
+            self._service.close()
 
     def __enter__(self) -> Model:
         return self
@@ -146,31 +170,108 @@ class Model:
             )
         return {self.inputs[0].name: np.asarray(value)}
 
-    def _fall_back(self, failed: OpenedVariant, error: BackendUnavailableError) -> OpenedVariant:
-        """The next candidate, opened; whichever thread comes first opens it for all."""
-        with self._lock:
-            if self._opened is failed:
-                before = self.serving
-                self._opened = self._open_next(self._place + 1, error)
-                sentence = f"{before} is gone ({error}); {self.serving} took over"
-                self.fallbacks.append(sentence)
-                log.error("model %s version %d: %s", self.name, self.version, sentence)
-            return self._opened
+    def admissible(self, choice: Choice) -> Choice:
+        """`choice` without what was taken out of service here for its answers; as it is when that leaves nothing."""
+        ranked = tuple(r for r in choice.ranked if r.candidate.pair not in self._quarantined)
+        return replace(choice, ranked=ranked) if ranked else choice
 
-    def _open_next(self, first: int, cause: BackendUnavailableError | None = None) -> OpenedVariant:
-        """The first candidate from rank `first` on whose device is there."""
-        for place in range(first, len(self.choice.ranked)):
-            candidate = self.choice.ranked[place].candidate
+    def adopt(self, choice: Choice, reason: str) -> bool:
+        """Answers by `choice` from now on, without a failed call; whether that is another candidate than before.
+
+        What cannot be opened, or fails while it is warmed up, leaves everything as it is. May take as long as opening does.
+        """
+        with self._switching:
+            if self._is_closing:
+                return False
+            before = self._service
+            if choice.selected.candidate.key == before.ranked.candidate.key:
+                self._replace(before.measured_anew(choice, 0))
+                return False
+            try:
+                service = self._open_warm(choice)
+            except EdgewardError as error:
+                log.error("model %s version %d: %s stays in service: %s", self.name, self.version, self.serving, error)
+                return False
+            self._replace(service)
+        log.warning(
+            "model %s version %d: %s took over from %s (%s)",
+            self.name,
+            self.version,
+            service.ranked.candidate,
+            before.ranked.candidate,
+            reason,
+        )
+        return service.ranked.candidate.key != before.ranked.candidate.key
+
+    def quarantine(self, candidate: Candidate, reason: str) -> bool:
+        """Takes the variant and backend of `candidate` out of service for their answers; whether another one took over."""
+        with self._switching:
+            before = self._service
+            if self._is_closing or before.ranked.candidate.pair != candidate.pair:
+                return False
+            self._quarantined.add(candidate.pair)
+            try:
+                service = self._open_warm(before.choice)
+            except EdgewardError as error:
+                self._quarantined.discard(candidate.pair)
+                log.error(
+                    "model %s version %d: %s stays in service although %s: %s",
+                    self.name,
+                    self.version,
+                    candidate,
+                    reason,
+                    error,
+                )
+                return False
+            self._replace(service, f"{candidate} is in quarantine ({reason}); {service.ranked.candidate} took over")
+        return True
+
+    def _answer(self, service: InService, inputs: Mapping[str, Array]) -> dict[str, Array]:
+        try:
+            return service.opened.predict(inputs)
+        except BackendUnavailableError as error:
+            return self._fall_back(service, error).opened.predict(inputs)
+
+    def _fall_back(self, failed: InService, error: BackendUnavailableError) -> InService:
+        """The next candidate, opened; whichever thread comes first opens it for all."""
+        with self._switching:
+            if self._service is failed:
+                service = self._open_next(failed.choice, failed.place + 1, error)
+                took_over = f"{failed.ranked.candidate} is gone ({error}); {service.ranked.candidate} took over"
+                self._replace(service, took_over)
+            return self._service
+
+    def _replace(self, service: InService, fallback: str | None = None) -> None:
+        self._service = service
+        if fallback is not None:
+            self.fallbacks.append(fallback)
+            log.error("model %s version %d: %s", self.name, self.version, fallback)
+        self.changes += 1
+
+    def _open_warm(self, choice: Choice) -> InService:
+        service = self._open_next(choice, 0)
+        try:
+            _warm_up(service.opened.predict, service.opened.inputs)
+        except BaseException:
+            service.close()
+            raise
+        return service
+
+    def _open_next(self, choice: Choice, first: int, cause: BackendUnavailableError | None = None) -> InService:
+        """The first candidate from rank `first` on whose device is there, and which is not in quarantine."""
+        for place in range(first, len(choice.ranked)):
+            candidate = choice.ranked[place].candidate
+            if candidate.pair in self._quarantined:
+                continue
             try:
                 opened = open_variant(self.bundle, candidate.variant, candidate.backend, candidate.options)
             except BackendUnavailableError as error:
                 cause = error
                 log.error("model %s version %d: %s cannot be opened: %s", self.name, self.version, candidate, error)
                 continue
-            self._place = place
-            return opened
+            return InService(choice, place, opened)
         raise NoCandidateError(
-            f"model {self.name!r} version {self.version}: none of its {len(self.choice.ranked)} candidates opens any more; "
+            f"model {self.name!r} version {self.version}: none of its {len(choice.ranked)} candidates opens any more; "
             "calibrate again"
         ) from cause
 
@@ -198,6 +299,17 @@ class _Hold:
             model._in_use -= 1
             if model._in_use == 0 and model._is_closing:
                 model._none_in_use.notify_all()
+
+
+def _warm_up(run: Callable[[Mapping[str, Array]], object], specs: Sequence[TensorSpec]) -> float:
+    """Runs a model a few times on zeros; the last call's seconds."""
+    inputs = {spec.name: _zeros(spec) for spec in specs}
+    took_s = 0.0
+    for _ in range(WARM_UP_CALLS):
+        started = time.perf_counter()
+        run(inputs)
+        took_s = time.perf_counter() - started
+    return took_s
 
 
 def _zeros(spec: TensorSpec) -> Array:

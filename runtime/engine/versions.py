@@ -32,6 +32,11 @@ class VersionPolicy:
             f"version policy {text!r} is not understood; expected latest, latest:N, all or specific:N,N"
         )
 
+    def __str__(self) -> str:
+        if self.specific:
+            return f"specific:{','.join(map(str, self.specific))}"
+        return "all" if self.latest is None else f"latest:{self.latest}"
+
     def choose(self, available: Collection[int]) -> list[int]:
         """The versions to serve, lowest first; a specific one that is not there is left out (the caller says so)."""
         if self.specific:

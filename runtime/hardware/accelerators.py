@@ -80,10 +80,6 @@ class Accelerators:
     npus: tuple[Npu, ...]
     missing: tuple[Missing, ...] = ()
 
-    def gpus_of(self, vendor: str) -> tuple[Gpu, ...]:
-        """The GPUs of one vendor ("NVIDIA", "Intel", "AMD", "Apple")."""
-        return tuple(gpu for gpu in self.gpus if gpu.vendor == vendor)
-
     @property
     def why_no_nvidia(self) -> str | None:
         """Why there is no NVIDIA GPU to use; None when there is one."""

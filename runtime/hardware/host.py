@@ -6,6 +6,7 @@ alone, so that tests see other machines; `Host.this_machine()` asks the real one
 
 from __future__ import annotations
 
+import ctypes
 import importlib
 import os
 import platform
@@ -167,10 +168,22 @@ def _run(command: Sequence[str]) -> CommandOutput:
 
 
 def _nvml() -> ModuleType | None:
+    # The binding takes 15 ms to import (nvidia-ml-py 13, November 2026), which is more than a small model takes to load, and
+    # without the driver's library all it can say is that this is missing.
+    if sys.platform == "linux" and not _is_loadable("libnvidia-ml.so.1"):
+        return None
     try:
         return importlib.import_module("pynvml")
     except ImportError:
         return None
+
+
+def _is_loadable(library: str) -> bool:
+    try:
+        ctypes.CDLL(library)
+    except OSError:
+        return False
+    return True
 
 
 def _numpy_features() -> Mapping[str, bool]:

@@ -33,7 +33,7 @@ def read_nvidia_gpus(host: Host) -> tuple[tuple[Gpu, ...], Missing | None]:
     if host.system == "darwin":
         return (), Missing(NVIDIA_GPU, "no NVIDIA GPU: macOS has no driver for one")
     nvml = host.nvml()
-    by_nvml = _Answer(problem="nvidia-ml-py is not installed") if nvml is None else _ask_nvml(nvml)
+    by_nvml = _Answer(problem="nvidia-ml-py or the driver's NVML is not installed") if nvml is None else _ask_nvml(nvml)
     if by_nvml.problem is None:
         return _or_none_found(by_nvml.gpus, "NVML")
     by_smi = _ask_smi(host)

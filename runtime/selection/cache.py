@@ -124,6 +124,21 @@ def read(folder: Path, key: Key, bundle: Bundle, backends: Sequence[Backend]) ->
     return Kept(choice)
 
 
+def recall(folder: Path, key: Key, bundle: Bundle, backends: Sequence[Backend]) -> Choice | None:
+    """What `read` gives when nothing at all changed; otherwise None and not a word: `read` tells the reason.
+
+    `backends` may lack some: None where the choice names one of those.
+    """
+    try:
+        with _file(folder, key).open("rb") as opened:
+            entry = _Entry.model_validate_json(opened.read(MAX_BYTES + 1))
+        if (entry.question, entry.fingerprint, entry.installed) != (key.question, key.fingerprint, key.installed):
+            return None
+        return entry.choice.to_choice(bundle, backends)
+    except (OSError, ValueError, LookupError):
+        return None
+
+
 def write(folder: Path, key: Key, choice: Choice) -> str | None:
     """Keeps `choice`, whole or not at all; a sentence for people when it cannot be kept."""
     entry = _Entry(

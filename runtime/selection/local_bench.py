@@ -117,8 +117,8 @@ class LocalBench:
         return self._rows
 
     def _learn_reference(self, reference: Candidate | None) -> None:
-        """The reference's outputs on the rows used here, where the bundle brings none."""
-        if reference is None or self._reference:
+        """The reference's outputs on the rows used here, once, where the bundle brings none."""
+        if reference is None or self._reference or (self._rows is not None and self._rows.outputs):
             return
         opened = open_variant(self._bundle, reference.variant, reference.backend, reference.options)
         try:

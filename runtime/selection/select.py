@@ -62,6 +62,23 @@ def choose(
     return choice.with_warnings(kept.warning, keep_warning)
 
 
+def recall(
+    bundle: Bundle,
+    hardware: Hardware,
+    backends: Sequence[Backend],
+    settings: SelectionSettings,
+    cache_folder: Path,
+) -> Choice | None:
+    """The kept choice where it holds and names only `backends`; None otherwise, and `choose` says why.
+
+    For a quick start: to list the backends of other packages takes as long as to open a small model.
+    """
+    if settings.refresh:
+        return None
+    key = cache.key_for(bundle, hardware.fingerprint(), backends, goal_for(bundle, settings), settings)
+    return cache.recall(cache_folder, key, bundle, backends)
+
+
 def goal_for(bundle: Bundle, settings: SelectionSettings) -> Goal:
     """The manifest's targets, where `settings` does not say otherwise."""
     targets = bundle.manifest.targets if bundle.manifest is not None else Targets()

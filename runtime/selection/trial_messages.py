@@ -1,4 +1,4 @@
-"""What the agent's process and the trial's say to each other: JSON, one object a line, validated on both sides."""
+"""What the process that chooses and its worker say to each other: JSON, one object a line, validated on both sides."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ class Time(_Message):
 
 
 class Answer(_Message):
-    """The worker's line for each of the agent's; `failed` is a reason, and then the rest is absent."""
+    """The worker's line for each one it is sent; `failed` is a reason, and then the rest is absent."""
 
     failed: str | None = None
     trial: Trial | None = None

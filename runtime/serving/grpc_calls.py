@@ -6,7 +6,7 @@ Handlers take and give bytes, so that a message that does not parse meets the sa
 from __future__ import annotations
 
 import logging
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from typing import Any, NoReturn, TypeVar
 
 import grpc
@@ -60,7 +60,12 @@ def parse(kind: type[M], raw: bytes) -> M:
 
 def authorize_call(authorize: Authorize, context: Context) -> None:
     """Shows the call's bearer value to `authorize`, which raises `UnauthenticatedError` where it is not good."""
-    for key, value in context.invocation_metadata() or ():
+    authorize_metadata(authorize, context.invocation_metadata() or ())
+
+
+def authorize_metadata(authorize: Authorize, metadata: Iterable[tuple[str, str | bytes]]) -> None:
+    """`authorize_call` for a call known by its metadata."""
+    for key, value in metadata:
         if key == "authorization":
             authorize(bearer_value(value if isinstance(value, str) else value.decode("latin-1")))
             return

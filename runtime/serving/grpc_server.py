@@ -7,31 +7,44 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
 
 import grpc
 from google.protobuf.message import Message
 
 from protos import health, inference
+from runtime.errors import MachineError
 from runtime.serving.bearer import Authorize
+from runtime.serving.controls import Controls
 from runtime.serving.deadlines import with_timeout
 from runtime.serving.grpc_calls import Answer, Context, authorize_call, generic_handler, parse, refuse, unary_handler
+from runtime.serving.grpc_controls import ControlRpcs
 from runtime.serving.grpc_health import HealthRpcs
 from runtime.serving.grpc_stream import stream_infer_handler
+from runtime.serving.load_parameters import check_unload
 from runtime.serving.names import check_name
 from runtime.serving.service import InferenceService
+from runtime.serving.shared_memory import write_outputs
 from runtime.serving.sockets import Endpoint, listen, port_in_use
 from runtime.serving.unsupported import UNSUPPORTED, unsupported
 from runtime.wire.grpc_codec import decode_request, encode_response
 from runtime.wire.grpc_descriptions import decode_load_parameters, encode_index, encode_model, encode_server
 from runtime.wire.model_config import encode_config
+from runtime.wire.statistics import encode_statistics
 
 # Image batches pass, a run-away client does not; gRPC's own default of 4 MiB is below a batch of 8 images as float32.
 DEFAULT_MAX_MESSAGE_BYTES = 64 << 20
 
+# A peer that vanished without a word is noticed, and its work dropped, after the sum of both.
+KEEPALIVE_TIME_MS, KEEPALIVE_TIMEOUT_MS = 60_000, 20_000
+
 # Probes ask these without a key.
 OPEN_RPCS = frozenset({"ServerLive", "ServerReady"})
+
+
+InferBytes = Callable[[bytes, float | None], Awaitable[bytes]]
+"""Answers the bytes of a ModelInferRequest, which nobody waits for after the deadline; raises errors of `runtime.errors`."""
 
 
 class GrpcServer:
@@ -40,13 +53,15 @@ class GrpcServer:
     def __init__(
         self,
         service: InferenceService,
+        controls: Controls,
         *,
         authorize: Authorize | None = None,
         max_message_bytes: int = DEFAULT_MAX_MESSAGE_BYTES,
     ) -> None:
         self._closing = asyncio.Event()
         self._server = grpc.aio.server(options=_options(max_message_bytes))
-        rpcs = InferenceRpcs(service, authorize, self._closing)
+        rpcs = InferenceRpcs(service, controls, authorize, self._closing)
+        self.model_infer = rpcs.model_infer()
         self._server.add_generic_rpc_handlers(
             (
                 generic_handler(inference.SERVICE, rpcs.handlers()),
@@ -64,6 +79,13 @@ class GrpcServer:
         except RuntimeError as error:
             raise port_in_use(endpoint, "gRPC") from error
         return Endpoint(endpoint.host, port)
+
+    def bind_unix(self, path: str) -> None:
+        """Takes a Unix socket; `MachineError` when that cannot be."""
+        try:
+            self._server.add_insecure_port(f"unix:{path}")
+        except RuntimeError as error:
+            raise MachineError(f"gRPC cannot listen on the Unix socket {path}: {error}") from error
 
     async def start(self) -> None:
         """Begins to answer."""
@@ -83,8 +105,11 @@ class GrpcServer:
 class InferenceRpcs:
     """The RPCs of inference.GRPCInferenceService over one service."""
 
-    def __init__(self, service: InferenceService, authorize: Authorize | None, closing: asyncio.Event) -> None:
+    def __init__(
+        self, service: InferenceService, controls: Controls, authorize: Authorize | None, closing: asyncio.Event
+    ) -> None:
         self._service = service
+        self._controls = controls
         self._authorize = authorize
         self._closing = closing
 
@@ -97,9 +122,11 @@ class InferenceRpcs:
             "ModelReady": self.model_ready,
             "ModelMetadata": self.model_metadata,
             "ModelConfig": self.model_config,
+            "ModelStatistics": self.model_statistics,
             "RepositoryIndex": self.repository_index,
             "RepositoryModelLoad": self.repository_model_load,
             "RepositoryModelUnload": self.repository_model_unload,
+            **ControlRpcs(self._controls).answers(),
             **{rpc: _refusal(rpc) for rpc in UNSUPPORTED},
         }
         handlers = {
@@ -107,29 +134,42 @@ class InferenceRpcs:
             for rpc, answer in answers.items()
         }
         handlers["ModelInfer"] = self.model_infer_handler()
-        handlers["ModelStreamInfer"] = stream_infer_handler(self._service, self._authorize, self._closing)
+        handlers["ModelStreamInfer"] = stream_infer_handler(
+            self._service, self._controls, self._authorize, self._closing
+        )
         return handlers
 
-    def model_infer_handler(self) -> grpc.RpcMethodHandler[bytes, bytes]:
-        """ModelInfer: the hot path, so one plain function with everything it needs at hand."""
-        infer, authorize = self._service.infer, self._authorize
-        monotonic, request_type = time.monotonic, inference.ModelInferRequest
+    def model_infer(self) -> InferBytes:
+        """ModelInfer from bytes to bytes: the hot path, so one plain function with everything it needs at hand."""
+        infer = self._controls.traces.around(self._service.infer)
+        memory, request_type = self._controls.memory, inference.ModelInferRequest
 
-        async def model_infer(raw: bytes, context: Context) -> bytes:
+        async def model_infer(raw: bytes, deadline: float | None) -> bytes:
+            request = decode_request(parse(request_type, raw), deadline, memory)
+            check_name(request.model, request.version)
+            if request.parameters:
+                request = with_timeout(request)
+            response = await infer(request)
+            if request.outputs:
+                return encode_response(response, write_outputs(request, response)).SerializeToString()
+            return encode_response(response).SerializeToString()
+
+        return model_infer
+
+    def model_infer_handler(self) -> grpc.RpcMethodHandler[bytes, bytes]:
+        """ModelInfer for grpcio."""
+        infer, authorize, monotonic = self.model_infer(), self._authorize, time.monotonic
+
+        async def handle(raw: bytes, context: Context) -> bytes:
             try:
                 if authorize is not None:
                     authorize_call(authorize, context)
                 remaining_s = context.time_remaining()
-                deadline = None if remaining_s is None else monotonic() + remaining_s
-                request = decode_request(parse(request_type, raw), deadline)
-                check_name(request.model, request.version)
-                if request.parameters:
-                    request = with_timeout(request)
-                return encode_response(await infer(request)).SerializeToString()
+                return await infer(raw, None if remaining_s is None else monotonic() + remaining_s)
             except Exception as error:
                 await refuse(context, error)
 
-        return grpc.unary_unary_rpc_method_handler(model_infer)
+        return grpc.unary_unary_rpc_method_handler(handle)
 
     async def server_live(self, _: inference.ServerLiveRequest) -> Message:
         """Whether the process works at all."""
@@ -141,7 +181,7 @@ class InferenceRpcs:
 
     async def server_metadata(self, _: inference.ServerMetadataRequest) -> Message:
         """Name, version and extensions."""
-        return encode_server(self._service.describe_server())
+        return encode_server(self._controls.describe(self._service.describe_server()))
 
     async def model_ready(self, message: inference.ModelReadyRequest) -> Message:
         """Whether ModelInfer would be answered."""
@@ -158,6 +198,12 @@ class InferenceRpcs:
         check_name(message.name, message.version)
         return encode_config(await self._service.describe_model(message.name, message.version))
 
+    async def model_statistics(self, message: inference.ModelStatisticsRequest) -> Message:
+        """What a model has done since it was loaded; without a name, every model."""
+        if message.name:
+            check_name(message.name, message.version)
+        return encode_statistics(self._service.statistics(message.name, message.version))
+
     async def repository_index(self, message: inference.RepositoryIndexRequest) -> Message:
         """Every model version known here."""
         return encode_index(self._service.index(), only_ready=message.ready)
@@ -171,6 +217,7 @@ class InferenceRpcs:
     async def repository_model_unload(self, message: inference.RepositoryModelUnloadRequest) -> Message:
         """Unloads every version of a model."""
         check_name(message.model_name)
+        check_unload(decode_load_parameters(message))
         await self._service.unload(message.model_name)
         return inference.RepositoryModelUnloadResponse()
 
@@ -191,7 +238,6 @@ def _options(max_message_bytes: int) -> list[tuple[str, int]]:
         # Clients may ping idle connections every 10 s to keep a NAT open; gRPC's default calls that an attack below 5 min.
         ("grpc.keepalive_permit_without_calls", 1),
         ("grpc.http2.min_ping_interval_without_data_ms", 10_000),
-        # A peer that vanished without a word is noticed, and its work dropped, after 60 + 20 s.
-        ("grpc.keepalive_time_ms", 60_000),
-        ("grpc.keepalive_timeout_ms", 20_000),
+        ("grpc.keepalive_time_ms", KEEPALIVE_TIME_MS),
+        ("grpc.keepalive_timeout_ms", KEEPALIVE_TIMEOUT_MS),
     ]

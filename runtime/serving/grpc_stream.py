@@ -15,10 +15,12 @@ import grpc
 from protos import inference
 from runtime.errors import ModelNotReadyError
 from runtime.serving.bearer import Authorize
+from runtime.serving.controls import Controls
 from runtime.serving.deadlines import with_timeout
 from runtime.serving.grpc_calls import Context, authorize_call, note_foreign, parse, refuse
 from runtime.serving.names import check_name
 from runtime.serving.service import InferenceService
+from runtime.serving.shared_memory import write_outputs
 from runtime.wire.grpc_codec import decode_request, encode_response
 from runtime.wire.status import text_of
 
@@ -26,9 +28,12 @@ from runtime.wire.status import text_of
 # fill the memory.
 MAX_AHEAD = 16
 
+FINAL_RESPONSE = "triton_final_response"
+"""Reply parameter of a stream: no further reply to the same request follows."""
+
 
 def stream_infer_handler(
-    service: InferenceService, authorize: Authorize | None, closing: asyncio.Event
+    service: InferenceService, controls: Controls, authorize: Authorize | None, closing: asyncio.Event
 ) -> grpc.RpcMethodHandler[bytes, bytes]:
     """The handler of ModelStreamInfer; `closing` is set once the server takes no new work."""
 
@@ -38,7 +43,7 @@ def stream_infer_handler(
                 authorize_call(authorize, context)
             remaining_s = context.time_remaining()
             deadline = None if remaining_s is None else time.monotonic() + remaining_s
-            await _Stream(service, context, deadline).run(closing)
+            await _Stream(service, controls, context, deadline).run(closing)
         except Exception as error:
             await refuse(context, error)
 
@@ -48,8 +53,9 @@ def stream_infer_handler(
 class _Stream:
     """One open stream: a reader that starts requests, and a writer that sends their replies in order."""
 
-    def __init__(self, service: InferenceService, context: Context, deadline: float | None) -> None:
-        self._service = service
+    def __init__(self, service: InferenceService, controls: Controls, context: Context, deadline: float | None) -> None:
+        self._infer = controls.traces.around(service.infer)
+        self._memory = controls.memory
         self._context = context
         self._deadline = deadline
         self._places = asyncio.Semaphore(MAX_AHEAD)
@@ -93,15 +99,18 @@ class _Stream:
         message = inference.ModelInferRequest()
         try:
             message = parse(inference.ModelInferRequest, raw)
-            request = with_timeout(decode_request(message, self._deadline))
+            request = with_timeout(decode_request(message, self._deadline, self._memory))
             check_name(request.model, request.version)
-            reply.infer_response.CopyFrom(encode_response(await self._service.infer(request)))
+            response = await self._infer(request)
+            reply.infer_response.CopyFrom(encode_response(response, write_outputs(request, response)))
         except Exception as error:
             note_foreign(error)
             reply.error_message = text_of(error)
             # Which request it was, for clients that keep several under way.
             reply.infer_response.id = message.id
             reply.infer_response.model_name = message.model_name
+        # Every request here has exactly one reply, whether the caller asked for an empty final one or not.
+        reply.infer_response.parameters[FINAL_RESPONSE].bool_param = True
         return reply.SerializeToString()
 
 

@@ -6,16 +6,25 @@ import asyncio
 import logging
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import TypeVar
 
 from runtime.batching.cut import BatchPolicy
 from runtime.batching.rows import batch_key, has_one_key, is_batchable
 from runtime.engine.engine import Engine
 from runtime.engine.model import Model
+from runtime.engine.versions import VersionPolicy
 from runtime.errors import EdgewardError, InvalidInputError, ModelNotReadyError, UnsupportedError
+from runtime.serving.load_parameters import BatchOptions, Overrides, decode_overrides
 from runtime.serving.outputs import check_requested, select_outputs
+from runtime.serving.request_parameters import DEFAULT_PRIORITY, check_parameters, priority_of
 from runtime.serving.scheduler import QueueLimits, Scheduler
+from runtime.serving.statistics import read_statistics
+from runtime.serving.timing import TIMING, Timing, timing_asked
+from runtime.serving.uploads import Uploads
 from runtime.tensors import Array, check_inputs
+from runtime.wire.model_config import config_json
+from runtime.wire.statistics import ModelStatistics
 from runtime.wire.values import (
     IndexEntry,
     InferenceRequest,
@@ -24,11 +33,23 @@ from runtime.wire.values import (
     Parameters,
     ServedBy,
     ServerDescription,
+    ServingPlan,
 )
 
 log = logging.getLogger(__name__)
 
-EXTENSIONS = ("binary_tensor_data", "classification", "model_configuration", "model_repository")
+EXTENSIONS = (
+    "binary_tensor_data",
+    "classification",
+    "model_configuration",
+    "model_repository",
+    "model_repository(unload_dependents)",
+    "parameters",
+    "schedule_policy",
+    "statistics",
+    TIMING,
+)
+"""What models here can do; a server adds what it does whichever they are (see `controls`)."""
 # How often a request looks for the successor of a version that is replaced under it; a reload takes far longer than a look.
 MAX_LOOKUPS = 3
 
@@ -46,8 +67,12 @@ class LocalService:
         version: str = "",
         served_by: ServedBy = ServedBy.EDGE,
         limits: QueueLimits = QueueLimits(),  # noqa: B008  (frozen)
+        uploads: Uploads | None = None,
     ) -> None:
         self.engine = engine
+        self._uploads = uploads
+        self._uploaded: dict[str, Path] = {}
+        self._options: dict[str, BatchOptions] = {}
         self._description = ServerDescription(name, version, EXTENSIONS)
         self._served_by = served_by
         self._limits = limits
@@ -89,9 +114,22 @@ class LocalService:
             platform=f"{chosen.backend.name.partition('-')[0]}_{chosen.variant.format.value}",
             inputs=model.inputs,
             outputs=model.outputs,
-            max_batch_size=self._limits.max_rows if lane.is_batchable else 0,
-            parameters=lane.parameters(),
+            max_batch_size=lane.max_batch_size,
+            parameters={**lane.parameters(), **({} if model.watch is None else model.watch.totals.to_dict())},
+            plan=lane.plan(self.engine.policy(name)),
         )
+
+    def statistics(self, name: str, version: str) -> list[ModelStatistics]:
+        """What ready models did since they were loaded."""
+        if not name:
+            models = self.engine.models()
+        elif version or not (numbers := self.engine.versions(name)):
+            models = [self.engine.model(name, version)]
+        else:
+            models = [self.engine.model(name, str(number)) for number in numbers]
+        return [
+            read_statistics(model.name, str(model.version), self._lane(model).scheduler.statistics) for model in models
+        ]
 
     async def is_model_ready(self, name: str, version: str) -> bool:
         """Whether that model, in that version, is loaded and warm."""
@@ -118,12 +156,26 @@ class LocalService:
         return self.engine.index()
 
     async def load(self, name: str, parameters: Mapping[str, object]) -> None:
-        """Loads a model of the repository again from its source; other requests are served meanwhile."""
-        if parameters:
-            raise UnsupportedError(
-                f"load parameters {sorted(parameters)} are not supported; load {name!r} without parameters"
-            )
-        await self._off_loop(lambda: self.engine.reload(name))
+        """Loads a model of the repository, again from its source; other requests are served meanwhile.
+
+        What `parameters` override (see `load_parameters`) holds until the next load.
+        """
+        overrides = await self._overrides(name, parameters)
+        source = await self._off_loop(lambda: self._keep(name, overrides)) if overrides.files else None
+        try:
+            await self._off_loop(lambda: self.engine.reload(name, overrides.versions, source))
+        except EdgewardError:
+            if source is not None and source != self._uploaded.get(name):
+                self._drop(source)
+            raise
+        self._options[name] = overrides.batching
+        for number in self.engine.versions(name):
+            self._lane(self.engine.model(name, str(number))).follow(overrides.batching)
+        before = self._uploaded.pop(name, None)
+        if source is not None:
+            self._uploaded[name] = source
+        if before is not None and before != source:
+            self._drop(before)
 
     async def unload(self, name: str) -> None:
         """Takes a model out of service; requests that were accepted are answered first."""
@@ -145,13 +197,24 @@ class LocalService:
         if request.outputs:
             check_requested(model.name, model.outputs, request.outputs)
         lane = self._lane(model)
+        if rows > lane.max_rows:
+            raise InvalidInputError(
+                f"the request has {rows} rows; model {model.name!r} takes at most {lane.max_rows} (its max_batch_size)"
+            )
+        priority = DEFAULT_PRIORITY
+        timing: Timing | None = None
+        if request.parameters:
+            check_parameters(request.parameters)
+            priority = priority_of(request.parameters)
+            timing = timing_asked(request.parameters)
         key: Hashable = None if lane.has_one_key else batch_key(request.inputs)
         outputs: Mapping[str, Array] = await lane.scheduler.run(
-            request.inputs, rows, key, request.deadline, _priority(request)
+            request.inputs, rows, key, request.deadline, priority, timing
         )
         if request.outputs:
             outputs = select_outputs(outputs, request.outputs, lane.class_names)
-        return InferenceResponse(model.name, str(model.version), outputs, request.id, lane.parameters())
+        said = lane.parameters() if timing is None else timing.parameters(lane.parameters())
+        return InferenceResponse(model.name, str(model.version), outputs, request.id, said)
 
     def _is_replaced(self, model: Model, request: InferenceRequest) -> bool:
         try:
@@ -163,8 +226,31 @@ class LocalService:
         lane = self._lanes.get(model)
         if lane is None:
             lane = _Lane(model, self._served_by, self._workers, self._limits)
+            lane.follow(self._options.get(model.name, BatchOptions()))
             self._lanes = {known: its for known, its in self._lanes.items() if not known.is_closed} | {model: lane}
         return lane
+
+    async def _overrides(self, name: str, parameters: Mapping[str, object]) -> Overrides:
+        if not parameters:
+            return Overrides()
+        try:
+            now = config_json(await self.describe_model(name, ""))
+        except EdgewardError:
+            now = None
+        overrides = decode_overrides(name, parameters, now, self._limits.max_rows)
+        if overrides.files and self._uploads is None:
+            raise UnsupportedError(
+                "this server takes no model files over the network; whoever runs it can allow that with --allow-model-upload"
+            )
+        return overrides
+
+    def _keep(self, name: str, overrides: Overrides) -> Path:
+        assert self._uploads is not None, "checked with the overrides"
+        return self._uploads.keep(name, overrides.files)
+
+    def _drop(self, folder: Path) -> None:
+        assert self._uploads is not None, "nothing is uploaded without it"
+        self._uploads.drop(folder)
 
     async def _off_loop(self, job: Callable[[], T]) -> T:
         return await asyncio.get_running_loop().run_in_executor(self._loader, job)
@@ -177,32 +263,56 @@ class _Lane:
         self.is_batchable = is_batchable(model.inputs, model.outputs)
         self.has_one_key = has_one_key(model.inputs)
         self.class_names: Sequence[str] | None = model.bundle.class_names()
-        policy = BatchPolicy(max_rows=model.best_batch() if self.is_batchable else 1)
-        self.scheduler = Scheduler(model.name, model.run, model.cost_s, policy, workers, limits)
+        self.max_rows = limits.max_rows
+        """Of one request; the same as `max_batch_size` where that is not 0."""
+        self.max_batch_size = 0
+        self._options = BatchOptions()
+        self._policy = BatchPolicy()
+        self.scheduler = Scheduler(model.name, model.run, model.cost_s, self._policy, workers, limits)
+        self._limits = limits
         self._model = model
         self._served_by = served_by
         self._parameters: tuple[int, Parameters] | None = None
 
+    def follow(self, options: BatchOptions) -> None:
+        """Joins requests as `options` say from now on, and as measured where they say nothing."""
+        self._options = options
+        chosen = self._limits.max_rows if options.max_batch_size is None else options.max_batch_size
+        self.max_batch_size = chosen if self.is_batchable else 0
+        self.max_rows = self.max_batch_size or self._limits.max_rows
+        if not self.max_batch_size:
+            policy = BatchPolicy()
+        else:
+            gathered = max(self._model.best_batch(), *options.preferred_sizes, 1)
+            policy = BatchPolicy(
+                max_rows=min(gathered, self.max_rows),
+                max_delay_s=options.max_queue_delay_us / 1e6,
+                preferred_rows=options.preferred_sizes,
+            )
+        if policy != self._policy:
+            self._policy = policy
+            self.scheduler.follow(policy)
+
+    def plan(self, versions: VersionPolicy) -> ServingPlan:
+        """How this model is served, for its ModelConfig."""
+        return ServingPlan(
+            latest=versions.latest,
+            specific=versions.specific,
+            max_queue_delay_us=round(self._policy.max_delay_s * 1e6) if self.max_batch_size else None,
+            preferred_batch_sizes=self._policy.preferred_rows,
+            device=self._model.candidate.backend.device,
+        )
+
     def parameters(self) -> Parameters:
         """Reply parameters: who answered and on what; made anew when the backend in use changes."""
-        fallbacks = self._model.fallbacks
-        if self._parameters is None or self._parameters[0] != len(fallbacks):
+        changes, fallbacks = self._model.changes, self._model.fallbacks
+        if self._parameters is None or self._parameters[0] != changes:
+            self.follow(self._options)  # by what it costs now
             words: dict[str, bool | int | float | str] = {
                 "served_by": self._served_by.value,
                 "backend": self._model.serving,
             }
             if fallbacks:
                 words["reason"] = fallbacks[-1]
-            self._parameters = (len(fallbacks), words)
+            self._parameters = (changes, words)
         return self._parameters[1]
-
-
-def _priority(request: InferenceRequest) -> int:
-    """Triton's `priority` parameter: 1 is the highest, 0 or absent the default (here behind the explicit ones)."""
-    value = request.parameters.get("priority", 0)
-    if isinstance(value, bool) or not isinstance(value, int) or value < 0:
-        raise InvalidInputError(f"parameter 'priority' is {value!r}; expected 0 (default) or 1 (highest) and up")
-    return value or _DEFAULT_PRIORITY
-
-
-_DEFAULT_PRIORITY = 1 << 31

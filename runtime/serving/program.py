@@ -2,17 +2,27 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager, suppress
+from pathlib import Path
 from typing import Annotated
 
-from pydantic import BeforeValidator, Field
+from pydantic import BeforeValidator, Field, PlainSerializer, model_validator
 
-from runtime.engine.engine import Engine
+from runtime import config
+from runtime.engine.engine import Engine, EngineSettings
 from runtime.engine.model import Model
-from runtime.errors import MachineError
-from runtime.selection.settings import Objective
+from runtime.engine.versions import VersionPolicy
+from runtime.engine.watch import RECALIBRATE_EVERY_S, SHADOW_EVERY, WatchSettings
+from runtime.errors import EdgewardError, MachineError, WrongUseError
+from runtime.selection.measure import Progress
+from runtime.selection.settings import Objective, SelectionSettings
+from runtime.serving.polling import poll
 from runtime.serving.server import ServerSettings
+from runtime.serving.service import InferenceService
+from runtime.serving.uploads import Uploads
 
 log = logging.getLogger(__name__)
 
@@ -22,12 +32,98 @@ def _split(value: object) -> object:
     return [part.strip() for part in value.split(",") if part.strip()] if isinstance(value, str) else value
 
 
+def _policy(value: object) -> object:
+    """As on the command line, "latest:2"."""
+    try:
+        return VersionPolicy.parse(value) if isinstance(value, str) else value
+    except WrongUseError as error:
+        raise ValueError(str(error)) from error
+
+
 class ModelServerSettings(ServerSettings):
     """A server of models, and what their backends are chosen for."""
 
     models: Annotated[tuple[str, ...], BeforeValidator(_split)] = Field(default=())
     """Names that ship, folders, tars or model files; as a variable, separated by commas."""
     objective: Objective = Objective.LATENCY
+    versions: Annotated[VersionPolicy, BeforeValidator(_policy), PlainSerializer(str)] = VersionPolicy()
+    """Which versions of a model are served: latest, latest:N, all or specific:N,N."""
+    model_repository: Path | None = None
+    """A folder whose sub-folders are models; all of them are served, unless some are named in `models`."""
+    poll_s: float | None = Field(default=None, gt=0)
+    """How often the model repository is looked at for changes; None: models change by explicit load and unload alone."""
+    shadow_every: int = Field(default=SHADOW_EVERY, ge=0)
+    """One call of so many is also run on the reference variant, beside the others, and compared; 0: none."""
+    recalibrate_every_s: float = Field(default=RECALIBRATE_EVERY_S, ge=0)
+    """When a model takes longer than it was measured to, measure again, at most this often; 0: never."""
+    allow_model_upload: bool = False
+    """Whether a load may bring the model's file; whoever reaches the server can then have it run any model."""
+
+    @model_validator(mode="after")
+    def _polls_something(self) -> ModelServerSettings:
+        if self.poll_s is not None and self.model_repository is None:
+            raise ValueError("poll_s is set without model_repository; there is nothing to look at")
+        return self
+
+    @property
+    def has_models(self) -> bool:
+        """Whether any model is named, be it by its folder."""
+        return bool(self.models) or self.model_repository is not None
+
+
+def make_engine(settings: ModelServerSettings, progress: Progress | None = None) -> Engine:
+    """An engine as the settings say, still empty; `WrongUseError` when its repository is not there."""
+    made = Engine(
+        EngineSettings(
+            selection=SelectionSettings(objective=settings.objective),
+            versions=settings.versions,
+            repository=settings.model_repository,
+            watch=WatchSettings(settings.shadow_every, settings.recalibrate_every_s),
+        ),
+        progress=progress,
+    )
+    if made.repository is not None:
+        made.repository.require()
+    return made
+
+
+def uploads_of(settings: ModelServerSettings) -> Uploads | None:
+    """Where uploaded models are kept; None where they are not taken."""
+    if not settings.allow_model_upload:
+        return None
+    log.warning("model upload is allowed: whoever reaches this server can have it run any model")
+    return Uploads(config.home() / "uploads")
+
+
+@asynccontextmanager
+async def polling(settings: ModelServerSettings, engine: Engine, service: InferenceService) -> AsyncIterator[None]:
+    """Keeps `service` in step with the model repository meanwhile, where the settings ask for that."""
+    if settings.poll_s is None or engine.repository is None:
+        yield
+        return
+    served = await asyncio.to_thread(engine.repository.fingerprints)
+    looking = asyncio.create_task(poll(service, engine.repository, settings.poll_s, served))
+    try:
+        yield
+    finally:
+        looking.cancel()
+        with suppress(asyncio.CancelledError):
+            await looking
+
+
+def load_all(engine: Engine, settings: ModelServerSettings, *, may_lack: bool = False) -> None:
+    """Loads the models named (see `load_models`), or every model of the repository where none is.
+
+    Of the repository, one that does not load is said, listed as unavailable, and left out.
+    """
+    load_models(engine, settings.models, may_lack=may_lack)
+    if settings.models or engine.repository is None:
+        return
+    for name in engine.repository.names():
+        try:
+            engine.load(name)
+        except EdgewardError as error:
+            log.warning("model %s of the repository is not served: %s", name, error)
 
 
 def load_models(engine: Engine, sources: Sequence[str], *, may_lack: bool) -> None:
@@ -58,4 +154,5 @@ def _describe(model: Model) -> dict[str, object]:
         "row_ms": round(model.cost_s(1) * 1e3, 4),
         "fallbacks": list(model.fallbacks),
         "warnings": list(model.choice.warnings),
+        "watch": {} if model.watch is None else model.watch.totals.to_dict(),
     }

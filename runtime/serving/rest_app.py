@@ -18,9 +18,14 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 from starlette.types import ASGIApp, Receive, Scope, Send
 
+from runtime.serving import rest_controls
 from runtime.serving.bearer import Authorize
+from runtime.serving.controls import Controls
 from runtime.serving.http_body import read_body
+from runtime.serving.load_parameters import check_unload
+from runtime.serving.metrics import CONTENT_TYPE, render_metrics
 from runtime.serving.names import check_name
+from runtime.serving.openapi import openapi_document
 from runtime.serving.rest_calls import authorize_headers, send_error
 from runtime.serving.rest_infer import InferRoute, target_of
 from runtime.serving.service import InferenceService
@@ -36,34 +41,16 @@ from runtime.wire.rest_descriptions import (
     ready_json,
     server_json,
 )
+from runtime.wire.statistics import statistics_json
 
 Answer = Callable[[Request], Awaitable[Response]]
 Document = Callable[[], Awaitable[Mapping[str, object]]]
 """What a program beside the protocol answers on a GET route of its own, as JSON."""
 
-# Routes of Triton's extensions that are answered 501 with a sentence: path, RPC of the same meaning.
-_UNSUPPORTED_ROUTES = (
-    ("/v2/models/stats", "ModelStatistics"),
-    ("/v2/models/{model}/stats", "ModelStatistics"),
-    ("/v2/models/{model}/versions/{version}/stats", "ModelStatistics"),
-    ("/v2/systemsharedmemory/status", "SystemSharedMemoryStatus"),
-    ("/v2/systemsharedmemory/region/{name}/status", "SystemSharedMemoryStatus"),
-    ("/v2/systemsharedmemory/region/{name}/register", "SystemSharedMemoryRegister"),
-    ("/v2/systemsharedmemory/region/{name}/unregister", "SystemSharedMemoryUnregister"),
-    ("/v2/systemsharedmemory/unregister", "SystemSharedMemoryUnregister"),
-    ("/v2/cudasharedmemory/status", "CudaSharedMemoryStatus"),
-    ("/v2/cudasharedmemory/region/{name}/status", "CudaSharedMemoryStatus"),
-    ("/v2/cudasharedmemory/region/{name}/register", "CudaSharedMemoryRegister"),
-    ("/v2/cudasharedmemory/region/{name}/unregister", "CudaSharedMemoryUnregister"),
-    ("/v2/cudasharedmemory/unregister", "CudaSharedMemoryUnregister"),
-    ("/v2/trace/setting", "TraceSetting"),
-    ("/v2/models/{model}/trace/setting", "TraceSetting"),
-    ("/v2/logging", "LogSettings"),
-)
-
 
 def rest_app(
     service: InferenceService,
+    controls: Controls,
     *,
     authorize: Authorize | None = None,
     max_body_bytes: int,
@@ -73,8 +60,8 @@ def rest_app(
 
     `documents`: path → what the program itself answers there, such as its status.
     """
-    infer = InferRoute(service, authorize, max_body_bytes)
-    routes = _Routes(service, authorize, max_body_bytes).app(documents)
+    infer = InferRoute(service, controls, authorize, max_body_bytes)
+    routes = _Routes(service, controls, authorize, max_body_bytes).app(documents)
 
     async def app(scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "http" and scope["method"] == "POST":
@@ -90,8 +77,11 @@ def rest_app(
 class _Routes:
     """Every route but inference."""
 
-    def __init__(self, service: InferenceService, authorize: Authorize | None, max_body_bytes: int) -> None:
+    def __init__(
+        self, service: InferenceService, controls: Controls, authorize: Authorize | None, max_body_bytes: int
+    ) -> None:
         self._service = service
+        self._controls = controls
         self._authorize = authorize
         self._max_body_bytes = max_body_bytes
 
@@ -100,12 +90,24 @@ class _Routes:
         model = "/v2/models/{model}"
         version = f"{model}/versions/{{version}}"
         repository = "/v2/repository/models/{model}"
+        memory, cuda = "/v2/systemsharedmemory", "/v2/cudasharedmemory"
+        region = "region/{name}"
         routes = [
             self._route("GET", "/v2/health/live", self.live, is_open=True),
             self._route("GET", "/v2/health/ready", self.ready, is_open=True),
             self._route("GET", "/v2", self.server),
             self._route("GET", "/v2/", self.server),
-            *(self._route(None, path, _refusal(rpc)) for path, rpc in _UNSUPPORTED_ROUTES),
+            self._route("GET", "/v2/openapi.json", self.openapi),
+            self._route("GET", "/metrics", self.metrics),
+            *(self._route("GET", f"{at}/stats", self.statistics) for at in ("/v2/models", model, version)),
+            *(self._route("GET", f"{at}/status", self.memory_status) for at in (memory, f"{memory}/{region}")),
+            self._route("POST", f"{memory}/{region}/register", self.memory_register),
+            *(self._route("POST", f"{at}/unregister", self.memory_unregister) for at in (memory, f"{memory}/{region}")),
+            *(self._route("GET", f"{at}/status", self.cuda_status) for at in (cuda, f"{cuda}/{region}")),
+            self._route("POST", f"{cuda}/{region}/register", _refusal("CudaSharedMemoryRegister")),
+            *(self._route("POST", f"{at}/unregister", self.cuda_unregister) for at in (cuda, f"{cuda}/{region}")),
+            *(self._route("GET POST", f"{at}/trace/setting", self.trace) for at in ("/v2", model)),
+            self._route("GET POST", "/v2/logging", self.log),
             *(self._route("GET", f"{at}/ready", self.model_ready) for at in (model, version)),
             *(self._route("GET", f"{at}/config", self.model_config) for at in (model, version)),
             *(self._route("GET", at, self.model) for at in (model, version)),
@@ -130,7 +132,7 @@ class _Routes:
 
     async def server(self, _: Request) -> Response:
         """ServerMetadata."""
-        return JSONResponse(server_json(self._service.describe_server()))
+        return JSONResponse(server_json(self._controls.describe(self._service.describe_server())))
 
     async def model_ready(self, request: Request) -> Response:
         """ModelReady."""
@@ -146,6 +148,55 @@ class _Routes:
         """ModelConfig."""
         return JSONResponse(config_json(await self._service.describe_model(*_model(request))))
 
+    async def statistics(self, request: Request) -> Response:
+        """ModelStatistics."""
+        name, version = _model(request) if "model" in request.path_params else ("", "")
+        return JSONResponse(statistics_json(self._service.statistics(name, version)))
+
+    async def metrics(self, _: Request) -> Response:
+        """The same for Prometheus."""
+        return Response(render_metrics(self._service), headers={"content-type": CONTENT_TYPE})
+
+    async def openapi(self, _: Request) -> Response:
+        """What this server answers, as an OpenAPI document."""
+        described = self._service.describe_server()
+        return JSONResponse(openapi_document(described.name, described.version))
+
+    async def memory_status(self, request: Request) -> Response:
+        """SystemSharedMemoryStatus."""
+        return JSONResponse(rest_controls.memory_status_json(self._controls, _region(request)))
+
+    async def memory_register(self, request: Request) -> Response:
+        """SystemSharedMemoryRegister."""
+        rest_controls.register_memory(self._controls, _region(request), await self._body(request))
+        return JSONResponse({})
+
+    async def memory_unregister(self, request: Request) -> Response:
+        """SystemSharedMemoryUnregister."""
+        self._controls.memory.unregister(_region(request))
+        return JSONResponse({})
+
+    async def cuda_status(self, _: Request) -> Response:
+        """CudaSharedMemoryStatus: none can be registered."""
+        return JSONResponse([])
+
+    async def cuda_unregister(self, _: Request) -> Response:
+        """CudaSharedMemoryUnregister: there is none to forget."""
+        return JSONResponse({})
+
+    async def trace(self, request: Request) -> Response:
+        """TraceSetting."""
+        name = _model(request)[0] if "model" in request.path_params else ""
+        if request.method == "POST":
+            rest_controls.change_trace(self._controls, name, await self._body(request))
+        return JSONResponse(self._controls.traces.values(name))
+
+    async def log(self, request: Request) -> Response:
+        """LogSettings."""
+        if request.method == "POST":
+            rest_controls.change_log(self._controls, await self._body(request))
+        return JSONResponse(self._controls.logs.values())
+
     async def index(self, request: Request) -> Response:
         """RepositoryIndex."""
         only_ready = decode_index_request(await self._body(request))
@@ -160,16 +211,14 @@ class _Routes:
     async def unload(self, request: Request) -> Response:
         """RepositoryModelUnload."""
         name, _ = _model(request)
-        decode_load_parameters(
-            await self._body(request)
-        )  # `unload_dependents` and such: nothing depends on a model here
+        check_unload(decode_load_parameters(await self._body(request)))
         await self._service.unload(name)
         return JSONResponse({"name": name, "unload": True})
 
     async def _body(self, request: Request) -> bytes:
         return await read_body(dict(request.scope["headers"]), request.receive, self._max_body_bytes)
 
-    def _route(self, method: str | None, path: str, answer: Answer, *, is_open: bool = False) -> Route:
+    def _route(self, methods: str, path: str, answer: Answer, *, is_open: bool = False) -> Route:
         authorize = None if is_open else self._authorize
 
         async def endpoint(scope: Scope, receive: Receive, send: Send) -> None:
@@ -182,7 +231,7 @@ class _Routes:
             else:
                 await response(scope, receive, send)
 
-        return Route(path, _Endpoint(endpoint), methods=None if method is None else [method])
+        return Route(path, _Endpoint(endpoint), methods=methods.split())
 
 
 class _Endpoint:
@@ -199,6 +248,10 @@ def _model(request: Request) -> tuple[str, str]:
     name, version = request.path_params["model"], request.path_params.get("version", "")
     check_name(name, version)
     return name, version
+
+
+def _region(request: Request) -> str:
+    return str(request.path_params.get("name", ""))
 
 
 def _state(document: dict[str, Any], is_good: bool, otherwise: str) -> Response:

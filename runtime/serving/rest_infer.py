@@ -13,11 +13,13 @@ from starlette.types import Receive, Scope, Send
 
 from runtime.errors import InvalidInputError
 from runtime.serving.bearer import Authorize
+from runtime.serving.controls import Controls
 from runtime.serving.deadlines import with_timeout
 from runtime.serving.http_body import MIN_PACK_BYTES, Headers, chosen_encoding, pack, read_body
 from runtime.serving.names import check_name
 from runtime.serving.rest_calls import authorize_headers, send_error, while_connected
 from runtime.serving.service import InferenceService
+from runtime.serving.shared_memory import write_outputs
 from runtime.wire.rest_body import HEADER_LENGTH, Body
 from runtime.wire.rest_codec import decode_request, encode_response
 
@@ -34,8 +36,11 @@ _LENGTH_KEY = HEADER_LENGTH.lower().encode()
 class InferRoute:
     """Answers inference requests; `target_of` says which paths are its own."""
 
-    def __init__(self, service: InferenceService, authorize: Authorize | None, max_body_bytes: int) -> None:
-        self._service = service
+    def __init__(
+        self, service: InferenceService, controls: Controls, authorize: Authorize | None, max_body_bytes: int
+    ) -> None:
+        self._infer = controls.traces.around(service.infer)
+        self._memory = controls.memory
         self._authorize = authorize
         self._max_body_bytes = max_body_bytes
 
@@ -61,10 +66,13 @@ class InferRoute:
         body = await read_body(headers, receive, self._max_body_bytes)
         length = headers.get(_LENGTH_KEY)
         header_length = None if length is None else length.decode("latin-1")
-        request, wanted = decode_request(model, version, body, header_length, deadline)
+        request, wanted = decode_request(model, version, body, header_length, deadline, self._memory)
         if request.parameters:
             request = with_timeout(request)
-        return encode_response(await while_connected(self._service.infer(request), receive), wanted)
+        response = await while_connected(self._infer(request), receive)
+        if request.outputs:
+            return encode_response(response, wanted, write_outputs(request, response))
+        return encode_response(response, wanted)
 
 
 def target_of(path: str) -> tuple[str, str] | None:

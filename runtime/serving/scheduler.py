@@ -16,8 +16,10 @@ from concurrent.futures import Executor
 from dataclasses import dataclass, field
 
 from runtime.batching.cut import BatchPolicy, Waiting, cut
+from runtime.batching.patience import Patience
 from runtime.batching.rows import join, split
 from runtime.errors import DeadlineExceededError, EdgewardError, ExecutionError, OverloadedError
+from runtime.serving.timing import Timing
 from runtime.tensors import Array
 
 log = logging.getLogger(__name__)
@@ -25,6 +27,8 @@ log = logging.getLogger(__name__)
 # A hop to a worker thread and back costs about 0.2 ms of the loop's time; below that, running inline is faster for everybody
 # (own measurement, 2-core x86-64 VM, November 2026).
 INLINE_LIMIT_S = 0.0005
+# Turns of a busy loop take long: no batch waits longer than this for requests that are on their way.
+GATHER_LIMIT_S = 0.001
 # Admission: enough for a second of a fast model, little enough that memory is bounded.
 MAX_QUEUED_ROWS = 8192
 MAX_QUEUED_BYTES = 256 << 20
@@ -42,21 +46,31 @@ class QueueLimits:
     """Batches on worker threads at once; engines use every allowed core for one batch already."""
 
 
+Took = tuple[int, int, int]
+"""Nanoseconds of joining a batch's inputs, of running the model, and of taking its outputs apart."""
+
+
 @dataclass(slots=True)
 class Statistics:
     """Running totals of one model version, in the sense of Triton's ModelStatistics; times in nanoseconds."""
 
     requests: int = 0
+    """Answered with outputs; the sums below up to `rows` are theirs, each counted with the whole of its batch's time."""
+    request_ns: int = 0
+    queue_ns: int = 0
+    compute: Took = (0, 0, 0)
+    rows: int = 0
     failures: int = 0
+    """Failed while they ran."""
     rejected: int = 0
     expired: int = 0
-    rows: int = 0
+    cancelled: int = 0
+    failed_ns: int = 0
+    """From arrival to the error, over failures and expired ones."""
     executions: int = 0
-    queue_ns: int = 0
-    execute_ns: int = 0
     last_unix_ms: int = 0
-    batches: dict[int, tuple[int, int]] = field(default_factory=dict)
-    """Rows of a batch → (how many such batches ran, their nanoseconds)."""
+    batches: dict[int, tuple[int, Took]] = field(default_factory=dict)
+    """Rows of a batch → how many such batches ran, and what they took."""
 
 
 @dataclass(slots=True, eq=False)
@@ -66,6 +80,7 @@ class _Item:
     size_bytes: int
     order: tuple[int, int]
     future: asyncio.Future[dict[str, Array]]
+    timing: Timing | None
 
 
 class Scheduler:
@@ -99,6 +114,7 @@ class Scheduler:
         self._has_withdrawn = False
         self._timer: asyncio.TimerHandle | None = None
         self._arrivals = 0
+        self._patience = Patience()
         self._idle = asyncio.Event()
         self._idle.set()
 
@@ -109,11 +125,18 @@ class Scheduler:
         return max(busy, 0.0) + self._backlog_s() + self._cost_s(rows)
 
     async def run(
-        self, inputs: Mapping[str, Array], rows: int, key: Hashable, deadline: float | None = None, priority: int = 0
+        self,
+        inputs: Mapping[str, Array],
+        rows: int,
+        key: Hashable,
+        deadline: float | None = None,
+        priority: int = 0,
+        timing: Timing | None = None,
     ) -> dict[str, Array]:
         """The outputs of this request's rows. Cancelling withdraws it, before it runs if it still waits.
 
-        `OverloadedError` at once when the queue is full; `DeadlineExceededError` when `deadline` passes or cannot be met.
+        `timing` is filled in before it returns. `OverloadedError` at once when the queue is full; `DeadlineExceededError` when
+        `deadline` passes or cannot be met.
         """
         size_bytes = sum(value.nbytes for value in inputs.values())
         self._admit(rows, size_bytes, deadline)
@@ -124,6 +147,7 @@ class Scheduler:
             size_bytes,
             (priority, self._arrivals),
             self._loop.create_future(),
+            timing,
         )
         if self._queue and priority < self._queue[-1].order[0]:
             insort(self._queue, item, key=lambda queued: queued.order)
@@ -137,11 +161,17 @@ class Scheduler:
         try:
             return await item.future
         except asyncio.CancelledError:
+            self.statistics.cancelled += 1
             self._withdraw()
             raise
         finally:
             if timer is not None:
                 timer.cancel()
+
+    def follow(self, policy: BatchPolicy) -> None:
+        """Gathers batches by another policy from now on."""
+        self._policy = policy
+        self._flush_soon()
 
     async def drain(self) -> None:
         """Returns once nothing waits and nothing runs."""
@@ -177,7 +207,19 @@ class Scheduler:
     def _flush_soon(self) -> None:
         if not self._is_flush_due:
             self._is_flush_due = True
-            self._loop.call_soon(self._flush)
+            turns = self._patience.turns() if self._policy.max_rows > 1 else 0
+            self._loop.call_soon(self._gather, turns, turns, self._arrivals)
+
+    def _gather(self, turns: int, left: int, arrivals: int) -> None:
+        """Lets what is on its way arrive, for up to `turns` turns of the loop, then flushes; see `Patience`."""
+        if left and 0 < self._queued_rows < self._policy.max_rows and self._is_young():
+            self._loop.call_soon(self._gather, turns, left - 1, arrivals)
+            return
+        self._patience.learn(turns - left, self._arrivals - arrivals)
+        self._flush()
+
+    def _is_young(self) -> bool:
+        return time.monotonic() - self._queue[0].waiting.arrived < GATHER_LIMIT_S
 
     def _flush(self) -> None:
         """Cuts and starts the next batch; comes back by itself while requests wait."""
@@ -220,11 +262,12 @@ class Scheduler:
     def _expire(self, item: _Item) -> None:
         """Ends a request whose deadline passed or cannot be met; if it waits, it leaves the queue at the next flush."""
         if not item.future.done():
+            waited_s = time.monotonic() - item.waiting.arrived
             self.statistics.expired += 1
-            waited_ms = (time.monotonic() - item.waiting.arrived) * 1000
+            self.statistics.failed_ns += int(waited_s * 1e9)
             item.future.set_exception(
                 DeadlineExceededError(
-                    f"model {self._name!r} could not answer within the deadline; the request waited {waited_ms:.1f} ms"
+                    f"model {self._name!r} could not answer within the deadline; the request waited {waited_s * 1e3:.1f} ms"
                 )
             )
             self._withdraw()
@@ -234,8 +277,6 @@ class Scheduler:
         self._flush_soon()
 
     def _start(self, items: list[_Item], now: float) -> None:
-        for item in items:
-            self.statistics.queue_ns += int((now - item.waiting.arrived) * 1e9)
         cost_s = self._cost_s(sum(item.waiting.rows for item in items))
         if cost_s <= INLINE_LIMIT_S:
             self._finish(items, *self._execute(items))
@@ -245,31 +286,36 @@ class Scheduler:
         job = self._loop.run_in_executor(self._executor, self._execute, items)
         job.add_done_callback(lambda done: self._on_worker_done(items, until, done))
 
-    def _on_worker_done(self, items: list[_Item], until: float, done: asyncio.Future[tuple[_Answers, int]]) -> None:
+    def _on_worker_done(self, items: list[_Item], until: float, done: asyncio.Future[tuple[_Answers, Took]]) -> None:
         self._running_until.remove(until)
         if (error := done.exception()) is not None:
-            self._finish(items, [error] * len(items), 0)
+            self._finish(items, [error] * len(items), (0, 0, 0))
         else:
             self._finish(items, *done.result())
         self._flush_soon()
 
-    def _execute(self, items: list[_Item]) -> tuple[_Answers, int]:
-        """Every item's outputs or error, and the nanoseconds it took. Blocks; runs on the loop or on a worker thread."""
+    def _execute(self, items: list[_Item]) -> tuple[_Answers, Took]:
+        """Every item's outputs or error, and what it took. Blocks; runs on the loop or on a worker thread."""
+        together = self._try_together(items) if len(items) > 1 else None
+        if together is not None:
+            return together
         started = time.perf_counter_ns()
-        answers: _Answers | None = self._try_together(items) if len(items) > 1 else None
-        if answers is None:
-            answers = [self._run_alone(item) for item in items]
-        return answers, time.perf_counter_ns() - started
+        answers: _Answers = [self._run_alone(item) for item in items]
+        return answers, (0, time.perf_counter_ns() - started, 0)
 
-    def _try_together(self, items: list[_Item]) -> _Answers | None:
+    def _try_together(self, items: list[_Item]) -> tuple[_Answers, Took] | None:
         """None when the batch as a whole failed: each request is then run alone, so that only the culprit fails."""
+        started = time.perf_counter_ns()
         try:
-            outputs = self._predict(join([item.inputs for item in items]))
+            inputs = join([item.inputs for item in items])
+            joined = time.perf_counter_ns()
+            outputs = self._predict(inputs)
         except ExecutionError as error:
             log.warning(
                 "model %s: a batch of %d requests failed (%s); running them one by one", self._name, len(items), error
             )
             return None
+        ran = time.perf_counter_ns()
         answers = split(outputs, [item.waiting.rows for item in items])
         if answers is None:
             shapes = {name: list(value.shape) for name, value in outputs.items()}
@@ -279,7 +325,8 @@ class Scheduler:
                 shapes,
             )
             self._policy = BatchPolicy()
-        return list(answers) if answers is not None else None
+            return None
+        return list(answers), (joined - started, ran - joined, time.perf_counter_ns() - ran)
 
     def _run_alone(self, item: _Item) -> dict[str, Array] | BaseException:
         try:
@@ -287,24 +334,32 @@ class Scheduler:
         except Exception as error:
             return error
 
-    def _finish(self, items: list[_Item], answers: _Answers, took_ns: int) -> None:
-        totals = self.statistics
+    def _finish(self, items: list[_Item], answers: _Answers, took: Took) -> None:
+        totals, now = self.statistics, time.monotonic()
+        took_ns = took[0] + took[1] + took[2]
         rows = sum(item.waiting.rows for item in items)
-        count, spent = totals.batches.get(rows, (0, 0))
-        totals.batches[rows] = (count + 1, spent + took_ns)
+        count, spent = totals.batches.get(rows, (0, (0, 0, 0)))
+        totals.batches[rows] = (count + 1, _sum(spent, took))
         totals.executions += 1
-        totals.execute_ns += took_ns
         totals.last_unix_ms = time.time_ns() // 1_000_000
         for item, answer in zip(items, answers, strict=True):
+            if item.future.done():
+                continue  # expired or cancelled while it ran, and counted as that
+            request_ns = int((now - item.waiting.arrived) * 1e9)
             if isinstance(answer, BaseException):
                 totals.failures += 1
-                if not item.future.done():
-                    item.future.set_exception(self._as_ours(answer))
+                totals.failed_ns += request_ns
+                item.future.set_exception(self._as_ours(answer))
                 continue
             totals.requests += 1
             totals.rows += item.waiting.rows
-            if not item.future.done():
-                item.future.set_result(answer)
+            totals.request_ns += request_ns
+            totals.queue_ns += max(request_ns - took_ns, 0)
+            totals.compute = _sum(totals.compute, took)
+            if (timing := item.timing) is not None:
+                timing.queue_ns, timing.batch_ns = max(request_ns - took_ns, 0), took[0] + took[2]
+                timing.execute_ns, timing.batch_rows = took[1], rows
+            item.future.set_result(answer)
         self._note_idle()
 
     def _as_ours(self, error: BaseException) -> EdgewardError:
@@ -320,6 +375,10 @@ class Scheduler:
     def _note_idle(self) -> None:
         if not self._queue and not self._running_until:
             self._idle.set()
+
+
+def _sum(one: Took, other: Took) -> Took:
+    return one[0] + other[0], one[1] + other[1], one[2] + other[2]
 
 
 _Answers = list[dict[str, Array] | BaseException]

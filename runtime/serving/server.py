@@ -21,12 +21,17 @@ from typing import Any, TypeVar
 
 from pydantic import Field, model_validator
 
+from runtime import config
 from runtime.config import SettingsModel
 from runtime.serving.bearer import Authorize
+from runtime.serving.controls import Controls
+from runtime.serving.grpc_front import GrpcFront, choose_front
 from runtime.serving.grpc_server import DEFAULT_MAX_MESSAGE_BYTES, GrpcServer
 from runtime.serving.http_server import HttpServer
+from runtime.serving.native_grpc import NativeGrpcServer
 from runtime.serving.rest_app import Document, rest_app
 from runtime.serving.service import InferenceService
+from runtime.serving.shared_memory import why_off
 from runtime.serving.sockets import Endpoint, resolve
 
 log = logging.getLogger(__name__)
@@ -41,10 +46,14 @@ class ServerSettings(SettingsModel):
     grpc_port: int = Field(default=8001, ge=0, le=65535)
     """0: any free port; `on_started` says which."""
     http_port: int = Field(default=8000, ge=0, le=65535)
+    grpc_front: GrpcFront = GrpcFront.AUTO
+    """auto, native (faster, the extra `fast`) or grpcio; see `choose_front`."""
     max_message_bytes: int = Field(default=DEFAULT_MAX_MESSAGE_BYTES, gt=0, lt=1 << 31)
     """Of one request, on the wire and unpacked."""
     drain_timeout_s: float = Field(default=30.0, ge=0)
     """How long requests under way may take after SIGTERM."""
+    shared_memory: bool = True
+    """Whether clients of this machine may pass tensors in shared memory; never where others reach the server too."""
 
     @model_validator(mode="after")
     def _ports_differ(self) -> ServerSettings:
@@ -59,6 +68,8 @@ class Listening:
 
     grpc: Endpoint
     http: Endpoint
+    grpc_front: str
+    """What listens for gRPC, and why."""
 
 
 class Server:
@@ -75,17 +86,29 @@ class Server:
         self._settings = settings
         self._authorize = authorize
         self._hurry = asyncio.Event()
-        self._grpc = GrpcServer(service, authorize=authorize, max_message_bytes=settings.max_message_bytes)
+        self._host = resolve(settings.host)
+        self._controls = _controls(settings, self._host)
+        is_loopback = Endpoint(self._host, 0).is_loopback
+        self._front = choose_front(settings.grpc_front, is_loopback=is_loopback, has_tls=False)
+        grpc_server = NativeGrpcServer if self._front.is_native else GrpcServer
+        self._grpc = grpc_server(
+            service, self._controls, authorize=authorize, max_message_bytes=settings.max_message_bytes
+        )
         self._http = HttpServer(
-            rest_app(service, authorize=authorize, max_body_bytes=settings.max_message_bytes, documents=documents)
+            rest_app(
+                service,
+                self._controls,
+                authorize=authorize,
+                max_body_bytes=settings.max_message_bytes,
+                documents=documents,
+            )
         )
 
     async def start(self) -> Listening:
         """Takes both ports, then answers on both; `PortInUseError` names the one that is taken, and nothing runs."""
-        host = resolve(self._settings.host)
         try:
-            http = self._http.bind(Endpoint(host, self._settings.http_port))
-            grpc = self._grpc.bind(Endpoint(host, self._settings.grpc_port))
+            http = self._http.bind(Endpoint(self._host, self._settings.http_port))
+            grpc = self._grpc.bind(Endpoint(self._host, self._settings.grpc_port))
             if not http.is_loopback and self._authorize is None:
                 log.warning(
                     "listening on %s without an API key: whoever reaches this machine can use it; "
@@ -94,15 +117,18 @@ class Server:
                 )
             await self._grpc.start()
             await self._http.start()
+            if self._settings.shared_memory and (why := self._controls.memory.off_because) is not None:
+                log.warning("shared memory is off: %s; --no-shared-memory asks for that", why)
         except BaseException:
             await asyncio.gather(self._grpc.stop(0), self._http.stop(0))
             raise
-        return Listening(grpc, http)
+        return Listening(grpc, http, self._front.reason)
 
     async def stop(self, timeout_s: float) -> bool:
         """Takes no new requests, answers the accepted ones, and closes; False when `timeout_s` cut some off."""
         end = time.monotonic() + timeout_s
         await asyncio.gather(self._grpc.stop(timeout_s), self._http.stop(timeout_s))
+        self._controls.close()
         drain = asyncio.create_task(self._service.drain())
         hurry = asyncio.create_task(self._hurry.wait())
         left_s = max(end - time.monotonic(), 0)
@@ -166,6 +192,11 @@ def run(main: Coroutine[Any, Any, T]) -> T:
         return asyncio.run(main)
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         return runner.run(main)
+
+
+def _controls(settings: ServerSettings, host: str) -> Controls:
+    off = why_off(settings.shared_memory, Endpoint(host, 0).is_loopback, settings.host)
+    return Controls.under(config.home(), settings.max_message_bytes, off)
 
 
 @contextmanager

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Protocol
 
+from runtime.wire.statistics import ModelStatistics
 from runtime.wire.values import IndexEntry, InferenceRequest, InferenceResponse, ModelDescription, ServerDescription
 
 
@@ -26,6 +27,12 @@ class InferenceService(Protocol):
 
     async def is_model_ready(self, name: str, version: str) -> bool:
         """Whether `infer` would be answered; False for an unknown model."""
+
+    def statistics(self, name: str, version: str) -> list[ModelStatistics]:
+        """What ready models did here since they were loaded: one version, all versions of a name, or without one all.
+
+        `ModelNotFoundError` for a name or version that is not served.
+        """
 
     def describe_server(self) -> ServerDescription:
         """Name, version and extensions of this server."""

@@ -11,23 +11,14 @@ from typing import Final
 
 from runtime.errors import UnsupportedError
 
-_STATISTICS: Final = "this server does not report statistics"
-_SYSTEM_MEMORY: Final = "this server does not read shared memory; send tensors in the request"
-_CUDA_MEMORY: Final = "this server does not read CUDA shared memory; send tensors in the request"
-_TRACE: Final = "this server has no trace settings"
-_LOG: Final = "this server's log settings cannot be changed while it runs; restart it with others"
+_CUDA_MEMORY: Final = (
+    "engines here take tensors from the memory of the machine, not of a device; "
+    "use system shared memory, or send tensors in the request"
+)
 
 UNSUPPORTED: Final[Mapping[str, str]] = MappingProxyType(
     {
-        "ModelStatistics": _STATISTICS,
-        "SystemSharedMemoryStatus": _SYSTEM_MEMORY,
-        "SystemSharedMemoryRegister": _SYSTEM_MEMORY,
-        "SystemSharedMemoryUnregister": _SYSTEM_MEMORY,
-        "CudaSharedMemoryStatus": _CUDA_MEMORY,
         "CudaSharedMemoryRegister": _CUDA_MEMORY,
-        "CudaSharedMemoryUnregister": _CUDA_MEMORY,
-        "TraceSetting": _TRACE,
-        "LogSettings": _LOG,
     }
 )
 """RPC → why not."""

@@ -6,14 +6,16 @@ writes raw contents: one copy to `bytes`, which is what protobuf takes.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 
 import numpy as np
 
 from protos import inference
-from runtime.errors import InvalidInputError, PeerFailedError, UnsupportedError
+from runtime.errors import InvalidInputError, PeerFailedError
 from runtime.tensors import Array, count_elements, datatype_of, dtype_of, from_raw, to_raw
-from runtime.wire.values import InferenceRequest, InferenceResponse, Parameter, Parameters, RequestedOutput
+from runtime.wire.memory import OFFSET, REGION, SIZE, TensorMemory, refuse_memory, take_slot
+from runtime.wire.values import InferenceRequest, InferenceResponse, Parameter, Parameters, Placed, RequestedOutput
 
 # Where the protocol keeps a datatype's elements; FP16 and BF16 have no such place.
 _CONTENTS_OF = {
@@ -38,28 +40,42 @@ _Tensor = inference.ModelInferRequest.InferInputTensor | inference.ModelInferRes
 _ParameterMap = Mapping[str, inference.InferParameter]
 
 
-def decode_request(message: inference.ModelInferRequest, deadline: float | None = None) -> InferenceRequest:
-    """The request that a client sent. `InvalidInputError` says which tensor or parameter does not hold together."""
+def decode_request(
+    message: inference.ModelInferRequest, deadline: float | None = None, memory: TensorMemory | None = None
+) -> InferenceRequest:
+    """The request that a client sent. `InvalidInputError` says which tensor or parameter does not hold together.
+
+    `memory`: where tensors are read that the message only points to; None refuses them.
+    """
     return InferenceRequest(
         model=message.model_name,
-        inputs=_decode_tensors("input", message.inputs, message.raw_input_contents),
+        inputs=_decode_tensors("input", message.inputs, message.raw_input_contents, memory),
         version=message.model_version,
         id=message.id,
-        outputs=_decode_outputs(message.outputs) if message.outputs else (),
-        parameters=decode_parameters(message.parameters) if message.parameters else {},
+        outputs=_decode_outputs(message.outputs, memory) if message.outputs else (),
+        parameters=_decode_request_parameters(message.parameters) if message.parameters else {},
         deadline=deadline,
     )
 
 
-def encode_response(response: InferenceResponse) -> inference.ModelInferResponse:
-    """The reply's message, its tensors always raw: tritonclient reads nothing else."""
+def encode_response(
+    response: InferenceResponse, placed: Mapping[str, Placed] = MappingProxyType({})
+) -> inference.ModelInferResponse:
+    """The reply's message, its tensors always raw: tritonclient reads nothing else.
+
+    Outputs in `placed` were written to shared memory; the message says where, and has no bytes in their place.
+    """
     message = inference.ModelInferResponse(model_name=response.model, model_version=response.version, id=response.id)
     if response.parameters:
         encode_parameters(response.parameters, message.parameters)
     raw = message.raw_output_contents
     for name, value in response.outputs.items():
-        message.outputs.add(name=name, datatype=datatype_of(value.dtype), shape=value.shape)
-        raw.append(_raw_bytes(value))
+        output = message.outputs.add(name=name, datatype=datatype_of(value.dtype), shape=value.shape)
+        if placed and (slot := placed.get(name)) is not None:
+            encode_parameters({REGION: slot.region, OFFSET: slot.offset, SIZE: slot.size_bytes}, output.parameters)
+            raw.append(b"")
+        else:
+            raw.append(_raw_bytes(value))
     return message
 
 
@@ -92,12 +108,10 @@ def decode_response(message: inference.ModelInferResponse) -> InferenceResponse:
         raise PeerFailedError(f"the server's reply does not decode: {error}") from error
 
 
-def decode_parameters(parameters: _ParameterMap, check: Callable[[str], None] | None = None) -> Parameters:
-    """Values by name, whichever kind each one is; `check` may refuse a name."""
+def decode_parameters(parameters: _ParameterMap) -> dict[str, Parameter]:
+    """Values by name, whichever kind each one is."""
     values: dict[str, Parameter] = {}
     for name, parameter in parameters.items():
-        if check is not None:
-            check(name)
         kind = parameter.WhichOneof("parameter_choice")
         if kind is None:
             raise InvalidInputError(f"parameter {name!r} has no value; set one of bool, int64, uint64, double, string")
@@ -129,44 +143,79 @@ def encode_parameters(parameters: Parameters, into: _ParameterMap) -> None:
 
 
 def _decode_outputs(
-    outputs: Sequence[inference.ModelInferRequest.InferRequestedOutputTensor],
+    outputs: Sequence[inference.ModelInferRequest.InferRequestedOutputTensor], memory: TensorMemory | None
 ) -> tuple[RequestedOutput, ...]:
     names = [output.name for output in outputs]
     if len(set(names)) != len(names):
         raise InvalidInputError(f"an output is requested twice: {', '.join(map(repr, names))}")
     return tuple(
-        RequestedOutput(output.name, decode_parameters(output.parameters, _refuse_shared_memory)) for output in outputs
+        _decode_output(output, memory) if output.parameters else RequestedOutput(output.name) for output in outputs
     )
 
 
-def _decode_tensors(what: str, tensors: Sequence[_Tensor], raw: Sequence[bytes]) -> dict[str, Array]:
-    contents = list(raw) if raw else None  # each access of a repeated bytes field is a copy: once
-    if contents is not None and len(contents) != len(tensors):
-        raise InvalidInputError(
-            f"raw_{what}_contents has {len(contents)} entries for {len(tensors)} {what}s; each takes one, in order"
-        )
-    values: dict[str, Array] = {}
-    for at, tensor in enumerate(tensors):
-        name = tensor.name
-        if tensor.parameters:
-            decode_parameters(tensor.parameters, _refuse_shared_memory)
-        if name in values:
-            raise InvalidInputError(f"{what} {name!r} is given twice")
-        try:
-            if contents is None:
-                values[name] = _decode_typed(name, tensor)
-            elif tensor.HasField("contents"):
-                raise _both(what, tensors, len(contents))
-            else:
-                values[name] = from_raw(name, tensor.datatype, tuple(tensor.shape), contents[at])
-        except InvalidInputError as error:
-            text = str(error)
-            raise InvalidInputError(text if repr(name) in text else f"{what} {name!r}: {text}") from None
+def _decode_output(
+    output: inference.ModelInferRequest.InferRequestedOutputTensor, memory: TensorMemory | None
+) -> RequestedOutput:
+    parameters = decode_parameters(output.parameters)
+    slot = take_slot(f"output {output.name!r}", parameters, memory)
+    return RequestedOutput(output.name, parameters, slot)
+
+
+def _decode_request_parameters(parameters: _ParameterMap) -> Parameters:
+    values = decode_parameters(parameters)
+    refuse_memory("the request", values)
     return values
 
 
+def _decode_tensors(
+    what: str, tensors: Sequence[_Tensor], raw: Sequence[bytes], memory: TensorMemory | None = None
+) -> dict[str, Array]:
+    contents = list(raw) if raw else None  # each access of a repeated bytes field is a copy: once
+    if contents is not None and len(contents) != len(tensors):
+        # A tensor in shared memory takes none.
+        expected = sum(REGION not in tensor.parameters for tensor in tensors)
+        if len(contents) != expected:
+            raise _miscounted(what, len(contents), expected)
+    values: dict[str, Array] = {}
+    taken = 0
+    for tensor in tensors:
+        name = tensor.name
+        slot = None
+        if tensor.parameters:
+            slot = take_slot(f"{what} {name!r}", decode_parameters(tensor.parameters), memory)
+        if name in values:
+            raise InvalidInputError(f"{what} {name!r} is given twice")
+        try:
+            if slot is not None:
+                if tensor.HasField("contents"):
+                    raise InvalidInputError(
+                        f"{what} {name!r} is in shared memory, and has typed contents too; send one"
+                    )
+                values[name] = from_raw(name, tensor.datatype, tuple(tensor.shape), slot.read())
+            elif contents is None:
+                values[name] = _decode_typed(name, tensor)
+            # MLServer sends empty contents beside raw ones.
+            elif tensor.HasField("contents") and tensor.contents.ListFields():
+                raise _both(what, tensors, len(contents))
+            else:
+                values[name] = from_raw(name, tensor.datatype, tuple(tensor.shape), contents[taken])
+                taken += 1
+        except InvalidInputError as error:
+            text = str(error)
+            raise InvalidInputError(text if repr(name) in text else f"{what} {name!r}: {text}") from None
+    if contents is not None and taken != len(contents):
+        raise _miscounted(what, len(contents), taken)
+    return values
+
+
+def _miscounted(what: str, found: int, expected: int) -> InvalidInputError:
+    return InvalidInputError(
+        f"raw_{what}_contents has {found} entries for {expected} {what}s; each takes one, in order"
+    )
+
+
 def _both(what: str, tensors: Sequence[_Tensor], raw_count: int) -> InvalidInputError:
-    typed = sum(tensor.HasField("contents") for tensor in tensors)
+    typed = sum(bool(tensor.contents.ListFields()) for tensor in tensors)
     return InvalidInputError(
         f"raw_{what}_contents has {raw_count} entries, and {typed} of {len(tensors)} {what}s have typed contents too; "
         f"send all {what}s raw or all typed"
@@ -213,11 +262,6 @@ def _narrow(name: str, datatype: str, wide: Array) -> Array:
             f"element {at} of tensor {name!r} is {wide[at]}; {datatype} holds {limits.min} to {limits.max}"
         )
     return wide.astype(dtype)
-
-
-def _refuse_shared_memory(name: str) -> None:
-    if name.startswith("shared_memory_"):
-        raise UnsupportedError(f"parameter {name!r}: this server reads no shared memory; send the tensor itself")
 
 
 def _raw_bytes(value: Array) -> bytes:

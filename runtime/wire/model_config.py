@@ -1,17 +1,18 @@
 """Triton's ModelConfig from a `ModelDescription`, as a message and as JSON.
 
-Only the part that Edgeward knows: name, platform, batch, inputs, outputs, parameters. In a config a batched model's
-dims leave the batch out, and no dims at all are written as `[1]` reshaped to `[]`, for Triton allows no empty dims.
+Only the part that Edgeward knows: name, platform, versions, batching, device, inputs, outputs, parameters. In a config a
+batched model's dims leave the batch out, and no dims at all are written as `[1]` reshaped to `[]`, for Triton allows no
+empty dims.
 """
 
 from __future__ import annotations
 
 import json
-from typing import Any
+from typing import Any, Literal
 
 from protos import inference
 from runtime.tensors import TensorSpec
-from runtime.wire.values import ModelDescription, Parameter
+from runtime.wire.values import ModelDescription, Parameter, ServingPlan
 
 
 def encode_config(description: ModelDescription) -> inference.ModelConfigResponse:
@@ -32,6 +33,17 @@ def encode_config(description: ModelDescription) -> inference.ModelConfigRespons
         given = config.output.add(name=spec.name, data_type=data_type(spec.datatype), dims=dims)
         if is_scalar:
             given.reshape.SetInParent()
+    plan = description.plan
+    if plan.specific:
+        config.version_policy.specific.versions.extend(plan.specific)
+    elif plan.latest is not None:
+        config.version_policy.latest.num_versions = plan.latest
+    else:
+        config.version_policy.all.SetInParent()
+    if plan.max_queue_delay_us is not None:
+        config.dynamic_batching.max_queue_delay_microseconds = plan.max_queue_delay_us
+        config.dynamic_batching.preferred_batch_size.extend(plan.preferred_batch_sizes)
+    config.instance_group.add(name=description.name, kind=_kind(plan), count=1)
     for name, value in description.parameters.items():
         config.parameters[name].string_value = _as_text(value)
     return inference.ModelConfigResponse(config=config)
@@ -39,11 +51,19 @@ def encode_config(description: ModelDescription) -> inference.ModelConfigRespons
 
 def config_json(description: ModelDescription) -> dict[str, Any]:
     """The same in the spelling of Triton's `GET /v2/models/NAME/config`: proto names, enums by name."""
+    plan = description.plan
+    batching = {
+        "preferred_batch_size": list(plan.preferred_batch_sizes),
+        "max_queue_delay_microseconds": plan.max_queue_delay_us,
+    }
     return {
         "name": description.name,
         "platform": description.platform,
         "backend": _backend(description),
+        "version_policy": _policy_json(plan),
         "max_batch_size": description.max_batch_size,
+        **({} if plan.max_queue_delay_us is None else {"dynamic_batching": batching}),
+        "instance_group": [{"name": description.name, "kind": _kind(plan), "count": 1, "gpus": []}],
         "input": [
             {
                 **_tensor_json(spec, description.max_batch_size),
@@ -64,6 +84,17 @@ def config_json(description: ModelDescription) -> dict[str, Any]:
         ],
         "parameters": {name: {"string_value": _as_text(value)} for name, value in description.parameters.items()},
     }
+
+
+def _policy_json(plan: ServingPlan) -> dict[str, Any]:
+    if plan.specific:
+        return {"specific": {"versions": list(plan.specific)}}
+    return {"all": {}} if plan.latest is None else {"latest": {"num_versions": plan.latest}}
+
+
+def _kind(plan: ServingPlan) -> Literal["KIND_CPU", "KIND_GPU", "KIND_MODEL"]:
+    """KIND_MODEL, "where the model says", for devices that Triton has no word for."""
+    return "KIND_CPU" if plan.device == "cpu" else "KIND_GPU" if plan.device == "cuda" else "KIND_MODEL"
 
 
 def data_type(datatype: str) -> inference.DataType:

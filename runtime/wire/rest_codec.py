@@ -10,13 +10,15 @@ import json
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from types import MappingProxyType
 from typing import Any
 
-from runtime.errors import InvalidInputError, PeerFailedError, UnsupportedError
+from runtime.errors import InvalidInputError, PeerFailedError
 from runtime.tensors import Array, datatype_of, from_raw, to_raw
 from runtime.wire.json_tensor import from_json, to_json
+from runtime.wire.memory import OFFSET, REGION, SIZE, TensorMemory, refuse_memory, take_slot
 from runtime.wire.rest_body import BinaryPart, Body, Chunk, json_kind, split
-from runtime.wire.values import InferenceRequest, InferenceResponse, Parameter, RequestedOutput
+from runtime.wire.values import InferenceRequest, InferenceResponse, Parameter, Placed, RequestedOutput
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,14 +36,21 @@ class WantedBinary:
 
 
 def decode_request(
-    model: str, version: str, body: Chunk, header_length: str | int | None, deadline: float | None = None
+    model: str,
+    version: str,
+    body: Chunk,
+    header_length: str | int | None,
+    deadline: float | None = None,
+    memory: TensorMemory | None = None,
 ) -> tuple[InferenceRequest, WantedBinary]:
     """The request that a client sent, and how it wants its outputs; binary inputs are read-only views of `body`.
 
-    `header_length` is the header `Inference-Header-Content-Length` as received, None without it.
+    `header_length` is the header `Inference-Header-Content-Length` as received, None without it. `memory`: where tensors are
+    read that the body only points to; None refuses them.
     """
     document, binary = split(body, header_length)
     parameters = _decode_parameters("the request", document)
+    refuse_memory("the request", parameters)
     every = _take_flag(parameters, "binary_data_output")
     by_output: dict[str, bool] = {}
     outputs: list[RequestedOutput] = []
@@ -53,12 +62,13 @@ def decode_request(
             by_output[name] = wanted
         if any(name == output.name for output in outputs):
             raise InvalidInputError(f"output {name!r} is requested twice")
-        outputs.append(RequestedOutput(name, of_output))
+        slot = take_slot(f"output {name!r}", of_output, memory)
+        outputs.append(RequestedOutput(name, of_output, slot))
     if "inputs" not in document:
         raise InvalidInputError("the body has no `inputs`; expected a list of tensors")
     request = InferenceRequest(
         model=model,
-        inputs=_decode_tensors("input", document, binary),
+        inputs=_decode_tensors("input", document, binary, memory),
         version=version,
         id=_text_of(document, "id", "the request", default=""),
         outputs=tuple(outputs),
@@ -68,8 +78,13 @@ def decode_request(
     return request, WantedBinary(every or False, by_output)
 
 
-def encode_response(response: InferenceResponse, wanted: WantedBinary) -> Body:
-    """The reply's body. `InvalidInputError` when an output wanted as JSON holds what JSON does not carry."""
+def encode_response(
+    response: InferenceResponse, wanted: WantedBinary, placed: Mapping[str, Placed] = MappingProxyType({})
+) -> Body:
+    """The reply's body. `InvalidInputError` when an output wanted as JSON holds what JSON does not carry.
+
+    Outputs in `placed` were written to shared memory; the body says where, and has no data in their place.
+    """
     document: dict[str, Any] = {"model_name": response.model, "model_version": response.version}
     if response.id:
         document["id"] = response.id
@@ -77,7 +92,10 @@ def encode_response(response: InferenceResponse, wanted: WantedBinary) -> Body:
         document["parameters"] = dict(response.parameters)
     chunks: list[Chunk] = []
     document["outputs"] = [
-        _encode_tensor(name, value, wanted.of(name), chunks) for name, value in response.outputs.items()
+        _encode_placed(name, value, placed[name])
+        if name in placed
+        else _encode_tensor(name, value, wanted.of(name), chunks)
+        for name, value in response.outputs.items()
     ]
     return _body(document, chunks)
 
@@ -131,14 +149,21 @@ def _encode_tensor(name: str, value: Array, binary: bool, chunks: list[Chunk]) -
     return tensor
 
 
-def _decode_tensors(what: str, document: Mapping[str, Any], binary: BinaryPart) -> dict[str, Array]:
+def _encode_placed(name: str, value: Array, slot: Placed) -> dict[str, Any]:
+    where = {REGION: slot.region, OFFSET: slot.offset, SIZE: slot.size_bytes}
+    return {"name": name, "datatype": datatype_of(value.dtype), "shape": value.shape, "parameters": where}
+
+
+def _decode_tensors(
+    what: str, document: Mapping[str, Any], binary: BinaryPart, memory: TensorMemory | None = None
+) -> dict[str, Array]:
     values: dict[str, Array] = {}
     for item in _objects(document, f"{what}s"):
         name = _text_of(item, "name", f"an {what}")
         if name in values:
             raise InvalidInputError(f"{what} {name!r} is given twice")
         try:
-            values[name] = _decode_tensor(name, item, binary)
+            values[name] = _decode_tensor(name, item, binary, memory)
         except InvalidInputError as error:
             text = str(error)
             raise InvalidInputError(text if repr(name) in text else f"{what} {name!r}: {text}") from None
@@ -150,10 +175,16 @@ def _decode_tensors(what: str, document: Mapping[str, Any], binary: BinaryPart) 
     return values
 
 
-def _decode_tensor(name: str, item: Mapping[str, Any], binary: BinaryPart) -> Array:
+def _decode_tensor(name: str, item: Mapping[str, Any], binary: BinaryPart, memory: TensorMemory | None) -> Array:
     datatype = _text_of(item, "datatype", f"tensor {name!r}")
     shape = _shape_of(name, item)
-    size = _decode_parameters(f"tensor {name!r}", item).get("binary_data_size")
+    parameters = _decode_parameters(f"tensor {name!r}", item)
+    size = parameters.get("binary_data_size")
+    slot = take_slot(f"tensor {name!r}", parameters, memory) if parameters else None
+    if slot is not None:
+        if "data" in item or size is not None:
+            raise InvalidInputError(f"tensor {name!r} is in shared memory, and has data in the body too; send one")
+        return from_raw(name, datatype, shape, slot.read())
     if size is None:
         if "data" not in item:
             raise InvalidInputError(f"tensor {name!r} has neither `data` nor the parameter `binary_data_size`")
@@ -183,8 +214,6 @@ def _decode_parameters(whose: str, item: Mapping[str, Any]) -> dict[str, Paramet
     if not isinstance(parameters, dict):
         raise InvalidInputError(f"`parameters` of {whose} is a JSON {json_kind(parameters)}; expected an object")
     for name, value in parameters.items():
-        if name.startswith("shared_memory_"):
-            raise UnsupportedError(f"parameter {name!r}: this server reads no shared memory; send the tensor itself")
         if not isinstance(value, bool | int | float | str):
             raise InvalidInputError(
                 f"parameter {name!r} of {whose} is a JSON {json_kind(value)}; expected a boolean, number or string"
@@ -217,6 +246,3 @@ def _text_of(item: Mapping[str, Any], key: str, whose: str, default: str | None 
     if not isinstance(value, str):
         raise InvalidInputError(f"`{key}` of {whose} is {value!r:.80}; expected a string")
     return value
-
-
-__all__ = ["Body", "WantedBinary", "decode_request", "decode_response", "encode_request", "encode_response"]

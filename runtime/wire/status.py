@@ -15,8 +15,9 @@ from enum import StrEnum
 from runtime import errors
 from runtime.errors import EdgewardError, OverloadedError, PeerFailedError
 
-# Trailers and headers share a budget of 8 KiB in gRPC and most HTTP servers, and percent-encoding can treble a text.
-MAX_TEXT_CHARACTERS = 2000
+# Trailers and headers share a budget of 8 KiB in gRPC and most HTTP servers, and percent-encoding can treble a text's
+# bytes. gRPC replaces a status over twice that by RESOURCE_EXHAUSTED (seen 2026-11): another error, and a retryable one.
+MAX_TEXT_BYTES = 2000
 
 ERROR_HINT = "edgeward-error"
 RETRY_HINT = "retry-after"
@@ -129,11 +130,11 @@ def text_of(error: BaseException) -> str:
     """What a caller may read: our own errors' text, made fit for a header; nothing at all of a foreign exception."""
     if not isinstance(error, EdgewardError):
         return INTERNAL_TEXT
-    text = str(error) or type(error).__name__
-    if len(text) > MAX_TEXT_CHARACTERS:
-        text = f"{text[: MAX_TEXT_CHARACTERS - 1]}…"
     # A lone surrogate, which JSON can name, has no UTF-8.
-    return text.encode("utf-8", "replace").decode()
+    encoded = (str(error) or type(error).__name__).encode("utf-8", "replace")
+    if len(encoded) <= MAX_TEXT_BYTES:
+        return encoded.decode()
+    return encoded[: MAX_TEXT_BYTES - len("…".encode())].decode("utf-8", "ignore") + "…"
 
 
 def hints_of(error: BaseException) -> dict[str, str]:

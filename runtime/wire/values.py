@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
+from typing import Protocol
 
 from runtime.tensors import Array, TensorSpec
 
@@ -37,12 +38,45 @@ class ServedBy(StrEnum):
     CLOUD = "cloud"
 
 
+class Slot(Protocol):
+    """A part of a shared memory region that holds a tensor, or is to hold one."""
+
+    @property
+    def region(self) -> str:
+        """The name that the client registered the region under."""
+
+    @property
+    def offset(self) -> int:
+        """Bytes from the region's beginning."""
+
+    @property
+    def size_bytes(self) -> int:
+        """How long the part is."""
+
+    def read(self) -> bytes:
+        """All of it, as a copy: whoever shares the memory may change it meanwhile."""
+
+    def write(self, raw: bytes | memoryview) -> None:
+        """Puts `raw` at its beginning; the caller has compared the sizes."""
+
+
+@dataclass(frozen=True, slots=True)
+class Placed:
+    """What a reply says of an output that was written to shared memory."""
+
+    region: str
+    offset: int
+    size_bytes: int
+
+
 @dataclass(frozen=True, slots=True)
 class RequestedOutput:
     """An output that the caller asks for, with its parameters (`classification`, `binary_data`, ...)."""
 
     name: str
     parameters: Parameters = field(default_factory=dict)
+    slot: Slot | None = None
+    """Where it is to be written; None: into the reply. The transport does that; the data plane has nothing to do with it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,6 +116,20 @@ class ServerDescription:
 
 
 @dataclass(frozen=True, slots=True)
+class ServingPlan:
+    """How a model is served: what ModelConfig says beside the tensors."""
+
+    latest: int | None = 1
+    """So many of the newest versions; None: all, or those in `specific`."""
+    specific: tuple[int, ...] = ()
+    max_queue_delay_us: int | None = None
+    """How long a request may wait for company; None: requests are not joined into batches."""
+    preferred_batch_sizes: tuple[int, ...] = ()
+    device: str = "cpu"
+    """What it runs on: "cpu", "cuda", ..."""
+
+
+@dataclass(frozen=True, slots=True)
 class ModelDescription:
     """Reply of ModelMetadata, and what ModelConfig is made from."""
 
@@ -96,6 +144,7 @@ class ModelDescription:
     """0 when the model takes no batch dimension, in ModelConfig's sense."""
     parameters: Parameters = field(default_factory=dict)
     """Ours: variant, backend, options, ..."""
+    plan: ServingPlan = ServingPlan()
 
 
 class ModelState(StrEnum):

@@ -29,7 +29,7 @@ def bench(*words: str) -> Any:
 @pytest.mark.slow
 def test_run_measures_the_matrix_saves_and_prints(fake_server: Any, tmp_path: Path) -> None:
     words = ["run", "--model", "fake", "--target", f"one={fake_server.target}", "--scenario", "single,multi"]
-    done = bench(*words, *QUICK, "--slo-ms", "1000", "--output", str(tmp_path / "out"), "--json")
+    done = bench(*words, *QUICK, "--slo", "1000ms", "--output", str(tmp_path / "out"), "--json")
     assert done.exit_code == 0, done.output
     printed = json.loads(done.stdout)
     assert [row["scenario"] for row in printed["rows"]] == ["single", "multi 8 rows"]

@@ -7,12 +7,12 @@ import pytest
 from benchmarks.arrivals import Arrivals
 from benchmarks.load import Infer, Load, LoadGenerator
 from benchmarks.scenarios import Scenario, Wishes, plan
-from benchmarks.targets import Origin
+from benchmarks.targets import Answer, Origin
 from runtime.errors import OverloadedError
 from runtime.tensors import Array
 
 CALLS = [({"x": np.full((1, 2), i, dtype=np.float32)}, 1) for i in range(3)]
-HERE = Origin("edge", "fake")
+HERE = Answer(Origin("edge", "fake"))
 
 
 def load(infer: Infer, scenario: Scenario) -> Load:
@@ -26,7 +26,7 @@ def test_a_closed_loop_sends_exactly_so_many_one_at_a_time() -> None:
     under_way = 0
     most = 0
 
-    def infer(inputs: Mapping[str, Array]) -> Origin:
+    def infer(inputs: Mapping[str, Array]) -> Answer:
         nonlocal under_way, most
         under_way += 1
         most = max(most, under_way)
@@ -44,7 +44,7 @@ def test_a_closed_loop_sends_exactly_so_many_one_at_a_time() -> None:
 def test_errors_are_counted_by_class_and_origins_kept() -> None:
     count = iter(range(1000))
 
-    def infer(inputs: Mapping[str, Array]) -> Origin:
+    def infer(inputs: Mapping[str, Array]) -> Answer:
         if next(count) % 4 == 0:
             raise OverloadedError("full")
         return HERE
@@ -52,7 +52,7 @@ def test_errors_are_counted_by_class_and_origins_kept() -> None:
     seen = load(infer, plan("single", Wishes(requests=100, duration_s=30)))
     assert seen.statuses == ("ok", "OverloadedError")
     assert int((seen.samples.status == 1).sum()) == 25
-    assert seen.origins == (HERE,)
+    assert seen.origins == (HERE.origin,)
     assert np.array_equal(seen.samples.origin == -1, seen.samples.status == 1)
 
 
@@ -61,7 +61,7 @@ def test_an_open_loop_keeps_its_plan_while_answers_are_awaited() -> None:
     all_sent = threading.Barrier(20)
     wishes = Wishes(arrivals=Arrivals.parse("constant:200"), duration_s=0.1, in_flight=32)
 
-    def infer(inputs: Mapping[str, Array]) -> Origin:
+    def infer(inputs: Mapping[str, Array]) -> Answer:
         all_sent.wait(30)
         return HERE
 
@@ -78,7 +78,7 @@ def test_overdue_requests_are_sent_and_their_wait_counts() -> None:
     wishes = Wishes(arrivals=Arrivals.parse("constant:100"), duration_s=0.1, in_flight=1)
     threading.Timer(0.4, held.set).start()
 
-    def infer(inputs: Mapping[str, Array]) -> Origin:
+    def infer(inputs: Mapping[str, Array]) -> Answer:
         held.wait(30)
         return HERE
 
@@ -93,7 +93,7 @@ def test_stopping_keeps_what_was_measured() -> None:
     generator: LoadGenerator
     count = iter(range(10_000_000))
 
-    def infer(inputs: Mapping[str, Array]) -> Origin:
+    def infer(inputs: Mapping[str, Array]) -> Answer:
         if next(count) == 49:
             generator.stop()
         return HERE
@@ -105,7 +105,7 @@ def test_stopping_keeps_what_was_measured() -> None:
 
 
 def test_what_is_no_error_of_a_request_ends_the_load_and_is_raised() -> None:
-    def infer(inputs: Mapping[str, Array]) -> Origin:
+    def infer(inputs: Mapping[str, Array]) -> Answer:
         raise ZeroDivisionError("a bug")
 
     with pytest.raises(ZeroDivisionError):
@@ -115,7 +115,7 @@ def test_what_is_no_error_of_a_request_ends_the_load_and_is_raised() -> None:
 def test_inputs_are_taken_in_turn() -> None:
     seen: list[float] = []
 
-    def infer(inputs: Mapping[str, Array]) -> Origin:
+    def infer(inputs: Mapping[str, Array]) -> Answer:
         seen.append(float(inputs["x"][0, 0]))
         return HERE
 

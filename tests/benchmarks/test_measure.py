@@ -22,7 +22,7 @@ from benchmarks.scenarios import Scenario, Wishes, plan
 from benchmarks.settings import Setting
 from benchmarks.significance import Verdict
 from benchmarks.table import row_of
-from benchmarks.targets import Origin
+from benchmarks.targets import Answer, Origin
 from benchmarks.validity import Effort, invalid_reason
 from runtime.errors import ModelNotFoundError, PeerUnreachableError
 from runtime.tensors import Array
@@ -68,14 +68,14 @@ def test_a_stall_shows_in_the_open_loop_and_hides_in_the_closed_one(fake_server:
     assert slow_closed.mean() < slow_open.mean() / 2
 
 
-def burn_processor(inputs: Mapping[str, Array]) -> Origin:
+def burn_processor(inputs: Mapping[str, Array]) -> Answer:
     """A client that has so much to compute for each request that the generator's own process is what is slow."""
-    sum(range(30_000))
-    return Origin("cloud", "")
+    sum(range(300_000))
+    return Answer(Origin("cloud", ""))
 
 
 def test_a_saturated_generator_is_invalid() -> None:
-    wishes = Wishes(duration_s=0.05, arrivals=Arrivals.parse("constant:20000"), in_flight=16)
+    wishes = Wishes(duration_s=0.05, arrivals=Arrivals.parse("constant:2000"), in_flight=16)
     scenario = plan("server", wishes)
     seen, spent = drive(burn_processor, [({}, 1)], scenario, threading.Event())
     reason = invalid_reason(seen.samples, seen.samples.status == 0, scenario, Effort.of(spent, is_inproc=False))

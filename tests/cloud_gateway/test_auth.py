@@ -93,18 +93,29 @@ def test_a_running_gateway_notices_new_and_revoked_keys(store: KeyStore) -> None
         authorize(first)
 
 
-def test_a_file_that_is_damaged_while_it_runs_lets_nobody_in_until_it_is_mended(store: KeyStore) -> None:
+def test_a_file_that_is_damaged_while_it_runs_lets_nobody_in_until_it_is_mended(
+    store: KeyStore, caplog: pytest.LogCaptureFixture
+) -> None:
     clock = Clock()
     key = store.create("one")
     authorize = Authorizer(store, monotonic=clock)
     good = store.file.read_text()
     store.file.write_text("{")
     clock.now += REFRESH_S
-    with pytest.raises(UnauthenticatedError, match="cannot read its keys"):
-        authorize(key)
+    for _ in range(3):
+        with pytest.raises(UnauthenticatedError, match="cannot read its keys"):
+            authorize(key)
+    assert caplog.text.count("nobody is let in") == 1, "one line a look, not one a request"
     store.file.write_text(good)
     clock.now += REFRESH_S
     authorize(key)
+
+
+def test_a_key_that_cannot_be_kept_leaves_nothing_behind(store: KeyStore) -> None:
+    store.file.mkdir(parents=True)  # a folder in the file's place
+    with pytest.raises(WrongUseError, match="cannot be written"):
+        store._write(())
+    assert list(store.file.parent.iterdir()) == [store.file]
 
 
 def test_revoking_the_last_key_does_not_open_the_gateway(store: KeyStore, tmp_path: Path) -> None:

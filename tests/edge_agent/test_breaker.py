@@ -109,6 +109,14 @@ def test_an_answer_to_a_call_from_before_it_opened_does_not_close_it() -> None:
     assert subject.verdict(0.1).state is BreakerState.OPEN
 
 
+def test_failures_from_before_an_outage_do_not_count_after_it() -> None:
+    subject = opened()
+    now = SETTINGS.open_cap_s
+    call(subject, Outcome.SUCCESS, now)
+    call(subject, Outcome.FAILURE, now)
+    assert subject.verdict(now).state is BreakerState.CLOSED
+
+
 class AnyCourse(RuleBasedStateMachine):
     """Calls that begin, end in any order and outcome, and time that passes."""
 

@@ -26,6 +26,7 @@ from runtime.errors import (
     PeerUnreachableError,
     UnsupportedError,
 )
+from runtime.wire.statistics import ModelStatistics
 from runtime.wire.values import (
     IndexEntry,
     InferenceRequest,
@@ -89,6 +90,9 @@ class FakeLocal(Arm):
 
     async def is_model_ready(self, name: str, version: str) -> bool:
         return name in self.models
+
+    def statistics(self, name: str, version: str) -> list[ModelStatistics]:
+        return [ModelStatistics(model, "1") for model in self.models if name in ("", model)]
 
     def describe_server(self) -> ServerDescription:
         return ServerDescription("agent", "1", ())

@@ -3,7 +3,7 @@
 import asyncio
 import time
 from collections.abc import AsyncIterator, Mapping
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 
 import numpy as np
 import pytest
@@ -42,6 +42,7 @@ class Echo:
         self.error = error
         self.deadlines: list[float | None] = []
         self.is_silent = False
+        self.is_up = True
 
     async def infer(self, request: InferenceRequest) -> InferenceResponse:
         self.deadlines.append(request.deadline)
@@ -67,7 +68,7 @@ class Echo:
         return True
 
     def is_ready(self) -> bool:
-        return True
+        return self.is_up
 
     def index(self) -> list[IndexEntry]:
         return []
@@ -151,15 +152,19 @@ async def test_a_refused_key_is_the_agents_trouble_not_the_callers() -> None:
         async with gateway(port, "another-key-0123456789") as link:
             with pytest.raises(PeerFailedError, match="refuses this agent's API key"):
                 await link.infer(REQUEST)
+            told = await link.describe()  # health is open to everybody, so only the error tells of the key
+            assert told["is_reachable"] is True
+            assert "the API key is not known" in str(told["last_error"])
         async with gateway(port, "a-good-key-0123456789") as link:
             await link.infer(REQUEST)
 
 
 @pytest.mark.slow
 async def test_it_opens_on_an_outage_and_watching_closes_it_without_a_request() -> None:
-    async with serving(Echo()) as port, gateway(port) as link:
-        await link.infer(REQUEST)
-    async with gateway(port) as link:
+    async with AsyncExitStack() as stack:
+        async with serving(Echo()) as port:
+            link = await stack.enter_async_context(gateway(port))
+            await link.infer(REQUEST)
         watch = asyncio.create_task(link.watch())
         for _ in range(HASTY.failures_to_open):
             with pytest.raises(PeerUnreachableError):
@@ -173,7 +178,17 @@ async def test_it_opens_on_an_outage_and_watching_closes_it_without_a_request() 
                 while (await link.describe())["breaker"] != "closed":  # noqa: ASYNC110  (what a person would do)
                     await asyncio.sleep(0.02)
             await link.infer(REQUEST)
+            assert (await link.describe())["recent_answers"] == 1, "what was before the outage is forgotten"
         watch.cancel()
+
+
+async def test_a_gateway_that_is_not_ready_is_said_to_be_so() -> None:
+    service = Echo()
+    service.is_up = False
+    async with serving(service) as port, gateway(port) as link:
+        told = await link.describe()
+    assert told["is_reachable"] is False
+    assert "not ready for requests" in str(told["probe_error"])
 
 
 @pytest.mark.slow
@@ -198,6 +213,7 @@ async def test_a_silent_gateway_is_left_at_the_deadline_and_counts_as_a_failure(
             late = InferenceRequest("m", REQUEST.inputs, deadline=time.monotonic() + FAIR_WAIT_S * 1.2)
             with pytest.raises(DeadlineExceededError):
                 await link.infer(late)
+        assert (await link.describe())["recent_answers"] == HASTY.failures_to_open, "it took at least so long"
         assert not link.state(time.monotonic()).is_permitted
 
 

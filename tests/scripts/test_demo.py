@@ -81,10 +81,12 @@ def test_nothing_is_lost_and_nothing_is_wrong(mark: str, tmp_path: Path) -> None
 def test_stopped_in_the_middle_it_leaves_nothing(kind: signal.Signals, mark: str, tmp_path: Path) -> None:
     with start_demo(mark, tmp_path) as process:
         assert process.stdout is not None
+        before = []
         for line in process.stdout:
+            before.append(line)
             if "held-out images" in line:
                 break
-        assert len(marked(mark)) >= 3, "gateway and agent run beside the demo"
+        assert len(marked(mark)) >= 3, f"gateway and agent run beside the demo, which said:\n{''.join(before)}"
         process.send_signal(kind)
         shown, _ = process.communicate(timeout=60)
     assert process.returncode == 130, shown

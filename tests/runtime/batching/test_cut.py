@@ -66,6 +66,13 @@ def test_a_deadline_shortens_the_delay() -> None:
     assert cut([waiting(deadline=0.1)], 0.08, policy, ten_ms).take == (0,)
 
 
+def test_the_nearest_deadline_shortens_the_delay_wherever_it_stands() -> None:
+    policy = BatchPolicy(max_rows=8, max_delay_s=1.0)
+    for deadlines in ((0.1, 0.5), (0.5, 0.1)):
+        decision = cut([waiting(deadline=deadline) for deadline in deadlines], 0.0, policy, ten_ms)
+        assert decision.wait_until == pytest.approx(0.08)
+
+
 def test_a_request_that_cannot_end_in_time_leaves_before_it_costs_anything() -> None:
     queue = [waiting(deadline=0.005), waiting()]
     decision = cut(queue, 0.0, BatchPolicy(max_rows=8), ten_ms)

@@ -15,7 +15,7 @@ import pytest
 from google.protobuf.message import Message
 
 from protos import inference
-from runtime.errors import ExecutionError, InvalidInputError, ModelNotFoundError, OverloadedError
+from runtime.errors import EdgewardError, ExecutionError, InvalidInputError, ModelNotFoundError, OverloadedError
 from runtime.tensors import TensorSpec
 from runtime.wire import grpc_codec, grpc_descriptions, model_config, rest_codec, rest_descriptions
 from runtime.wire.rest_body import HEADER_LENGTH, Body
@@ -39,6 +39,7 @@ class Answers:
         self.keys: list[str | None] = []
         self.loads: list[tuple[str, dict[str, object]]] = []
         self.input_name = "x"
+        self.not_ready: EdgewardError = OverloadedError("starting")
         self.arrived = threading.Event()
         self.release = threading.Event()
 
@@ -175,7 +176,7 @@ class _Handler(BaseHTTPRequestHandler):
             case ["v2", "health", "live"]:
                 return _json(rest_descriptions.live_json(True))
             case ["v2", "health", "ready"]:
-                raise OverloadedError("starting")
+                raise answers.not_ready
             case ["v2", "models", name]:
                 answers.describes += 1
                 return _json(rest_descriptions.model_json(answers.describe(name)))

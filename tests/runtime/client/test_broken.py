@@ -1,10 +1,12 @@
 """What only one client can meet: a server killed under a call, a kept connection gone, a cancelled task."""
 
 import asyncio
+import contextlib
 import socket
 import subprocess
 import sys
 import threading
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from http.server import ThreadingHTTPServer
 from pathlib import Path
@@ -16,7 +18,7 @@ import pytest
 
 from protos import inference
 from runtime import errors
-from runtime.client import connect
+from runtime.client import connect, connections
 from runtime.client.aio import AsyncClient
 from runtime.client.rest import RestClient
 
@@ -82,6 +84,12 @@ def test_a_kept_connection_that_the_server_closed_is_replaced(
         assert len(connections) == 2
 
 
+def test_tritons_400_is_a_server_that_is_not_ready(http_server: tuple[Any, str], answers: Any) -> None:
+    answers.not_ready = errors.InvalidInputError("")
+    with RestClient(http_server[1]) as client:
+        assert client.is_ready() is False
+
+
 async def test_a_cancelled_task_withdraws_its_call(grpc_server: tuple[Any, str], answers: Any) -> None:
     async with AsyncClient(grpc_server[1], timeout_s=30) as client:
         task = asyncio.create_task(client.predict("slow", {"x": X}))
@@ -135,3 +143,58 @@ def test_a_unix_socket_is_an_address_too(tmp_path: Path) -> None:
             assert client.is_live()
     finally:
         own.stop(None).wait()
+
+
+OK = b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n"
+
+
+@contextlib.contextmanager
+def answering(*parts: bytes, pause_s: float = 0.0) -> Iterator[str]:
+    """A server that sends these bytes to its one caller, with pauses between them, and then hangs up."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        gone = threading.Event()
+
+        def answer() -> None:
+            listener.settimeout(30)
+            connection, _ = listener.accept()
+            with connection, contextlib.suppress(OSError):
+                connection.recv(1 << 16)
+                for part in parts:
+                    connection.sendall(part)
+                    gone.wait(pause_s)
+
+        thread = threading.Thread(target=answer)
+        thread.start()
+        try:
+            yield f"127.0.0.1:{listener.getsockname()[1]}"
+        finally:
+            gone.set()
+            thread.join()
+
+
+def test_an_answer_that_breaks_off_is_no_answer() -> None:
+    with (
+        answering(OK % 10, b"{}") as address,
+        RestClient(address) as client,
+        pytest.raises(errors.PeerUnreachableError, match="8 bytes are missing"),
+    ):
+        client.server()
+
+
+def test_a_server_that_dribbles_is_left_at_the_timeout() -> None:
+    with (
+        answering(OK % 100, *[b" "] * 100, pause_s=0.02) as address,
+        RestClient(address, timeout_s=0.1) as client,
+        pytest.raises(errors.DeadlineExceededError),
+    ):
+        client.server()
+
+
+def test_a_reply_over_the_cap_is_not_held(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(connections, "_MAX_REPLY_BYTES", 100)
+    with (
+        answering(OK % 101, b" " * 101) as address,
+        RestClient(address) as client,
+        pytest.raises(errors.PeerFailedError, match="larger than 100 bytes"),
+    ):
+        client.server()

@@ -141,5 +141,4 @@ def test_an_empty_registry_and_an_unknown_system_give_reasons(record) -> None:
 def test_the_reason_is_found_by_its_kind() -> None:
     accelerators = Accelerators((), (), (Missing(NVIDIA_GPU, "no NVIDIA GPU: because"),))
     assert accelerators.why_no_nvidia == "no NVIDIA GPU: because"
-    assert accelerators.gpus_of("NVIDIA") == ()
     assert Accelerators((), ()).why_no_nvidia is None

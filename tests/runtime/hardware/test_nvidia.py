@@ -100,7 +100,7 @@ def test_when_nvml_fails_its_words_are_the_reason(record, call: str) -> None:
 def test_a_card_without_a_driver_says_what_to_do(record) -> None:
     _, missing = read_nvidia_gpus(record(ON_PCI))
     assert missing is not None
-    assert missing.reason.startswith("an NVIDIA GPU is on the PCI bus, but no driver answers (nvidia-ml-py is not")
+    assert missing.reason.startswith("an NVIDIA GPU is on the PCI bus, but no driver answers (nvidia-ml-py or")
     assert "install NVIDIA's driver" in missing.reason
     windows = record(system="win32", registry=lambda key: {"DriverDesc": "NVIDIA RTX", "ProviderName": "NVIDIA"})
     _, missing = read_nvidia_gpus(windows)

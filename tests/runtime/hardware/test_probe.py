@@ -49,7 +49,7 @@ def test_a_container(record) -> None:
     assert facts["memory allowed"] == "2.0 GiB (limit 2.0 GiB by /sys/fs/cgroup/memory.max)"
     assert facts["memory available"] == "1.0 GiB"
     assert facts["NVIDIA GPU"] == (
-        "no NVIDIA GPU: no driver answers (nvidia-ml-py is not installed; nvidia-smi is not on PATH)"
+        "no NVIDIA GPU: no driver answers (nvidia-ml-py or the driver's NVML is not installed; nvidia-smi is not on PATH)"
     )
     assert facts["NPU"] == "no NPU: the kernel lists none in /sys/class/accel"
     assert facts["fingerprint"] == hardware.fingerprint()

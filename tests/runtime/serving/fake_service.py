@@ -22,6 +22,7 @@ from runtime import errors
 from runtime.errors import EdgewardError, InvalidInputError, ModelNotFoundError, ModelNotReadyError
 from runtime.serving.server import Listening, ServerSettings, run, serve
 from runtime.tensors import TensorSpec
+from runtime.wire.statistics import ModelStatistics, Spent
 from runtime.wire.values import (
     IndexEntry,
     InferenceRequest,
@@ -83,6 +84,12 @@ class FakeService:
 
     async def is_model_ready(self, name: str, version: str) -> bool:
         return name in MODELS and version in ("", "1")
+
+    def statistics(self, name: str, version: str) -> list[ModelStatistics]:
+        if name:
+            self._check(name, version)
+        names = [name] if name else MODELS
+        return [ModelStatistics(name, "1", success=Spent(3, 4_000), queue=Spent(3, 1_000)) for name in names]
 
     def describe_server(self) -> ServerDescription:
         return ServerDescription("fake", "0.0", ("binary_tensor_data", "model_repository"))

@@ -15,7 +15,7 @@ from tests.runtime.serving.clients import Call, Client, GrpcClient, HttpClient, 
 from tests.runtime.serving.fake_service import SECRET
 from tests.runtime.serving.threaded import Threaded
 
-CLIENTS = ("grpc", "rest-binary", "rest-json", "triton-grpc", "triton-http")
+CLIENTS = ("grpc", "native-grpc", "rest-binary", "rest-json", "triton-grpc", "triton-native-grpc", "triton-http")
 BINARY_ONLY = ("FP16", "BF16")
 
 
@@ -32,6 +32,10 @@ def client(request: pytest.FixtureRequest, server: Threaded) -> Iterator[Client]
     match request.param:
         case "grpc":
             made = GrpcClient(server.grpc)
+        case "native-grpc":
+            made = GrpcClient(request.getfixturevalue("native_server").grpc)
+        case "triton-native-grpc":
+            made = triton().TritonGrpc(request.getfixturevalue("native_server").grpc)
         case "rest-binary":
             made = HttpClient(server.http, binary=True)
         case "rest-json":

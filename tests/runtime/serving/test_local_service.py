@@ -140,11 +140,11 @@ async def test_a_blocking_load_does_not_stop_the_loop(
 ) -> None:
     gate = asyncio.Event()
     loop = asyncio.get_running_loop()
-    reload: Callable[[str], object] = service.engine.reload
+    reload: Callable[..., object] = service.engine.reload
 
-    def slow(name: str) -> object:
+    def slow(*arguments: object) -> object:
         asyncio.run_coroutine_threadsafe(gate.wait(), loop).result(10)
-        return reload(name)
+        return reload(*arguments)
 
     monkeypatch.setattr(service.engine, "reload", slow)
     loading = asyncio.ensure_future(service.load("digits", {}))
@@ -153,3 +153,15 @@ async def test_a_blocking_load_does_not_stop_the_loop(
     assert not loading.done()
     gate.set()
     await loading
+
+
+async def test_times_are_in_the_reply_of_a_request_that_asks(service: LocalService) -> None:
+    silent = await service.infer(request())
+    told = await service.infer(request(3, parameters={"edgeward_timing": True}))
+    assert set(told.parameters) - set(silent.parameters) == {"queue_ns", "batch_ns", "execute_ns", "batch_rows"}
+    assert told.parameters["batch_rows"] == 3
+    assert int(told.parameters["execute_ns"]) > 0
+    assert "queue_ns" not in (await service.infer(request(parameters={"edgeward_timing": False}))).parameters
+    assert "edgeward_timing" in service.describe_server().extensions
+    with pytest.raises(InvalidInputError, match="'edgeward_timing' is 'yes'"):
+        await service.infer(request(parameters={"edgeward_timing": "yes"}))

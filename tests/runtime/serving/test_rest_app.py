@@ -96,10 +96,10 @@ def test_repository_routes(client: HttpClient, server: Threaded) -> None:
         ("GET", "/v2/models/echo/infer", 405, "allowed: POST"),
         ("PUT", "/v2/models/echo/infer", 405, "allowed: POST"),
         ("DELETE", "/v2/models/echo", 405, "allowed: GET"),
-        ("GET", "/v2/models/echo/stats", 501, "ModelStatistics is not supported"),
-        ("GET", "/v2/models/stats", 501, "ModelStatistics is not supported"),
-        ("POST", "/v2/systemsharedmemory/region/a/register", 501, "SystemSharedMemoryRegister is not supported"),
-        ("POST", "/v2/logging", 501, "LogSettings is not supported"),
+        ("POST", "/v2/cudasharedmemory/region/a/register", 501, "CudaSharedMemoryRegister is not supported"),
+        ("POST", "/v2/systemsharedmemory/region/a/register", 400, "the body is not JSON"),
+        ("GET", "/v2/models/nobody/stats", 404, "no model 'nobody'"),
+        ("PUT", "/v2/logging", 405, "allowed: GET, HEAD, POST"),
     ],
 )
 def test_every_refusal_is_json(client: HttpClient, method: str, path: str, status: int, words: str) -> None:

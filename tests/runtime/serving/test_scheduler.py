@@ -14,6 +14,7 @@ import pytest
 from runtime.batching.cut import BatchPolicy
 from runtime.errors import DeadlineExceededError, ExecutionError, OverloadedError
 from runtime.serving.scheduler import QueueLimits, Scheduler
+from runtime.serving.timing import Timing
 from runtime.tensors import Array
 
 # A cost above the scheduler's limit for running inline, yet small beside every deadline here.
@@ -218,3 +219,27 @@ async def _until(condition: Callable[[], bool]) -> None:
             return
         await asyncio.sleep(0.001)
     raise AssertionError("did not happen within a second")
+
+
+@pytest.mark.parametrize("cost_s", [0.0, 10.0], ids=["inline", "on a worker"])
+async def test_who_asks_is_told_where_the_time_went(workers: ThreadPoolExecutor, cost_s: float) -> None:
+    model = Doubler()
+    queue = scheduler(model, workers, cost_s)
+    times = [Timing() for _ in range(4)]
+    began = time.perf_counter_ns()
+    await asyncio.gather(*(ask(queue, i, rows=2, timing=timing) for i, timing in enumerate(times)))
+    took_ns = time.perf_counter_ns() - began
+    assert {timing.batch_rows for timing in times} == {8}
+    for timing in times:
+        assert timing.execute_ns > 0
+        assert timing.batch_ns > 0
+        assert 0 < timing.queue_ns + timing.batch_ns + timing.execute_ns <= took_ns
+
+
+async def test_a_request_that_failed_has_no_times(workers: ThreadPoolExecutor) -> None:
+    model = Doubler()
+    model.poison = 1
+    timing = Timing()
+    with pytest.raises(ExecutionError):
+        await ask(scheduler(model, workers), 1, timing=timing)
+    assert timing == Timing()

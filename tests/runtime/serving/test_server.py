@@ -140,8 +140,10 @@ def test_a_drain_answers_what_was_accepted_over_http() -> None:
     assert server.service.drained
 
 
-def test_a_drain_that_takes_too_long_ends_with_an_error_to_the_caller(caplog: pytest.LogCaptureFixture) -> None:
-    with serving(drain_timeout_s=0.3) as server:
+def test_a_drain_that_takes_too_long_ends_with_an_error_to_the_caller(
+    front: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    with serving(drain_timeout_s=0.3, grpc_front=front) as server:
         rest, rpc = HttpClient(server.http, binary=True), GrpcClient(server.grpc)
         body, headers = rest.encode(Call("gate", ROW))
         rest.connection.request("POST", GATE, body, headers)

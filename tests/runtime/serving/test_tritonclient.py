@@ -36,13 +36,12 @@ def use(module, client, **infer_options):
         result = client.infer("add", inputs, outputs=outputs, **infer_options)
         assert np.array_equal(result.as_numpy("OUTPUT0"), first * 2)
         assert (result.as_numpy("OUTPUT1") is None) is (outputs is not None)
-    for wrong in (client.get_inference_statistics, client.get_trace_settings, client.get_system_shared_memory_status):
-        try:
-            wrong()
-        except module.InferenceServerException as error:
-            assert "is not supported" in error.message(), error
-        else:
-            raise AssertionError(wrong)
+    try:
+        client.register_cuda_shared_memory("region", b"aGFuZGxl", 0, 64)
+    except module.InferenceServerException as error:
+        assert "is not supported" in error.message(), error
+    else:
+        raise AssertionError("CUDA shared memory was registered")
     return inputs
 
 with g.InferenceServerClient(sys.argv[1]) as client:

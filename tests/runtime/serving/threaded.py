@@ -11,6 +11,7 @@ from typing import Any, TypeVar
 from runtime.serving.bearer import Authorize
 from runtime.serving.rest_app import Document
 from runtime.serving.server import Listening, ServerSettings, run, serve
+from runtime.serving.service import InferenceService
 from tests.runtime.serving.fake_service import FakeService
 
 T = TypeVar("T")
@@ -21,7 +22,8 @@ PATIENCE_S = 20
 class Threaded:
     """A running server, and the way into its event loop."""
 
-    service: FakeService
+    service: Any
+    """A `FakeService`, unless the test made another."""
     at: Listening
     loop: asyncio.AbstractEventLoop
     stop: asyncio.Event
@@ -45,15 +47,18 @@ class Threaded:
 
 @contextmanager
 def serving(
-    authorize: Authorize | None = None, documents: Mapping[str, Document] = MappingProxyType({}), **settings: Any
+    authorize: Authorize | None = None,
+    documents: Mapping[str, Document] = MappingProxyType({}),
+    make_service: Callable[[], InferenceService] = FakeService,
+    **settings: Any,
 ) -> Iterator[Threaded]:
-    """A fake service behind both transports on free ports, until the block ends."""
+    """A fake service, or what `make_service` makes on the loop, behind both transports on free ports, until the block ends."""
     started = threading.Event()
     found: list[Threaded] = []
     failed: list[BaseException] = []
 
     async def body() -> None:
-        service, stop = FakeService(), asyncio.Event()
+        service, stop = make_service(), asyncio.Event()
 
         def on_started(at: Listening) -> None:
             found.append(Threaded(service, at, asyncio.get_running_loop(), stop))

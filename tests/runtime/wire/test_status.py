@@ -55,7 +55,10 @@ def test_a_foreign_exception_is_internal_and_says_nothing() -> None:
 
 
 def test_a_text_is_fit_for_a_header() -> None:
-    assert text_of(errors.InvalidInputError("a" * 100_000)) == "a" * 1999 + "…"
+    assert text_of(errors.InvalidInputError("a" * 2000)) == "a" * 2000
+    assert text_of(errors.InvalidInputError("a" * 100_000)) == "a" * 1997 + "…"
+    # By bytes: percent-encoded as a gRPC status, 2,000 characters of three bytes would be 18 KB.
+    assert text_of(errors.InvalidInputError("语" * 2000)) == "语" * 665 + "…"
     assert text_of(errors.InvalidInputError("name '\ud800'")) == "name '?'"
     assert text_of(errors.InvalidInputError()) == "InvalidInputError"
 

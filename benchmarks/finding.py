@@ -1,0 +1,171 @@
+"""The highest rate of arrivals at which a target keeps its promise: which rate to try next, and when to stop. Pure functions.
+
+Bracketing (double until it breaks, halve until it holds), bisection between the two, then confirmation: the answer is only
+believed after it held again, for longer and with other arrivals. A rate that fails its confirmation counts as broken.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from benchmarks.statistics import Values, needed_samples, percentile_name
+from runtime.errors import WrongUseError
+
+DEFAULT_START_QPS = 50.0
+# Below one request in ten seconds a target is broken rather than slow, and a probe of it would take minutes.
+LOWEST_QPS = 0.1
+# A Python generator sends a few thousand requests a second; what lies far beyond is never reached.
+HIGHEST_QPS = 100_000.0
+# Held and broken rates this close are one answer: two runs on one machine differ by as much.
+RESOLUTION = 0.05
+# A search on a quiet machine takes about a dozen; one that takes so many is chasing noise.
+MAX_PROBES = 40
+# How much longer a confirmation lasts than a probe.
+CONFIRM_FACTOR = 2.0
+# So that a probe with a few samples too slow can still hold at 99 % confidence: the minimum allows for one.
+SPARE_SAMPLES = 2.0
+_FORM = "p99<=50ms (a percentile, and milliseconds or seconds) or 50ms (p99 is meant)"
+_SLO = re.compile(r"(?:p(?P<percent>\d+(?:\.\d+)?)\s*<=?\s*)?(?P<bound>\d+(?:\.\d+)?)\s*(?P<unit>ms|s)", re.IGNORECASE)
+
+
+@dataclass(frozen=True, slots=True)
+class Slo:
+    """A promise about latency: so many of all requests are answered within the bound."""
+
+    share: float
+    """0.99 for p99."""
+    bound_ms: float
+
+    @classmethod
+    def parse(cls, text: str) -> Slo:
+        """From "p99<=50ms", "p99.9<=0.2s" or "50ms"; `WrongUseError` otherwise."""
+        found = _SLO.fullmatch(text.strip())
+        share = round(float(found["percent"] or 99) / 100, 9) if found else 0.0
+        bound_ms = float(found["bound"]) * (1000 if found["unit"].lower() == "s" else 1) if found else 0.0
+        if not 0 < share < 1 or bound_ms <= 0:
+            raise WrongUseError(f"SLO {text!r} is not understood; expected {_FORM}")
+        return cls(share, bound_ms)
+
+    def __str__(self) -> str:
+        return f"{percentile_name(self.share)} <= {self.bound_ms:g} ms"
+
+    def judge(self, latency_ms: Values, n: int) -> Held:
+        """Whether the promise was kept, of `n` requests of which those answered took `latency_ms`.
+
+        A request that was not answered broke it. Kept means at 99 % confidence, by the rule with which LoadGen calls a
+        server run VALID: with so many requests over the bound, were there enough in all?
+        """
+        over = n - int(np.count_nonzero(latency_ms <= self.bound_ms))
+        kept = f"{over:,} of {n:,} requests took longer than {self.bound_ms:g} ms or failed"
+        if not n or over / n > 1 - self.share:
+            return Held(False, f"{kept}: {self} does not hold")
+        needed = needed_samples(self.share, over)
+        if n < needed:
+            return Held(False, f"{kept}: too near the limit to say that {self} holds (that needs n = {needed:,})")
+        return Held(True, f"{kept}; {self} holds with 99 % confidence")
+
+
+@dataclass(frozen=True, slots=True)
+class Held:
+    """Whether a promise was kept, and the sentence that gives the reason."""
+
+    is_held: bool
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Probe:
+    """A rate that was tried."""
+
+    qps: float
+    is_held: bool
+    reason: str
+    is_confirmation: bool = False
+    is_generator_limit: bool = False
+    """The generator was saturated: nothing is known of the server, and no higher rate can be tried from here."""
+
+    def to_dict(self) -> dict[str, Any]:
+        """The fields in types that `json` writes."""
+        return {
+            "qps": self.qps,
+            "is_held": self.is_held,
+            "reason": self.reason,
+            "is_confirmation": self.is_confirmation,
+            "is_generator_limit": self.is_generator_limit,
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class Try:
+    """Decision: try this rate next."""
+
+    qps: float
+    is_confirmation: bool
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """Decision: the search is over. `qps` is None when no rate held."""
+
+    qps: float | None
+    is_lower_bound: bool
+    """The target may do better: the generator or the limit of the search ended it."""
+    reason: str
+
+    def __str__(self) -> str:
+        if self.qps is None:
+            return f"none found: {self.reason}"
+        return f"{'at least ' if self.is_lower_bound else ''}{self.qps:g}/s: {self.reason}"
+
+
+def next_step(probes: Sequence[Probe], start_qps: float = DEFAULT_START_QPS) -> Try | Found:
+    """What to do after `probes`, in the order in which they were made."""
+    if not probes:
+        return Try(start_qps, False, "where to start")
+    broken = [probe for probe in probes if not probe.is_held]
+    ceiling = min((probe.qps for probe in broken), default=math.inf)
+    # A rate that broke makes nothing of a higher one that held: that was luck, or the machine was quieter.
+    held = [probe for probe in probes if probe.is_held and probe.qps < ceiling]
+    floor = max((probe.qps for probe in held), default=0.0)
+    if len(probes) >= MAX_PROBES:
+        return Found(
+            None, False, f"no rate held again within {MAX_PROBES} probes: the machine is too noisy; measure longer"
+        )
+    if floor == 0.0:
+        if ceiling <= LOWEST_QPS:
+            return Found(None, False, broken[-1].reason)
+        return Try(_neat(max(ceiling / 2, LOWEST_QPS)), False, f"{ceiling:g}/s did not hold")
+    if ceiling == math.inf and floor < HIGHEST_QPS:
+        return Try(_neat(min(floor * 2, HIGHEST_QPS)), False, f"{floor:g}/s held")
+    between = _neat(math.sqrt(floor * ceiling)) if ceiling < math.inf else floor
+    if ceiling / floor > 1 + RESOLUTION and floor < between < ceiling < math.inf:
+        return Try(between, False, f"{floor:g}/s held, {ceiling:g}/s did not")
+    if not any(probe.is_confirmation and probe.qps == floor for probe in held):
+        return Try(floor, True, f"whether {floor:g}/s holds again, for longer")
+    if ceiling == math.inf:
+        return Found(floor, True, f"no higher rate was tried than {HIGHEST_QPS:g}/s")
+    stopper = min((probe for probe in broken if probe.qps == ceiling), key=lambda probe: not probe.is_generator_limit)
+    return Found(floor, stopper.is_generator_limit, f"at {ceiling:g}/s: {stopper.reason}")
+
+
+def duration_s(qps: float, slo: Slo, least_s: float, *, is_confirmation: bool) -> float:
+    """How long to try a rate: at least `least_s`, until there are samples enough, and until an overload would show.
+
+    A target that is too slow by the share r is r * t seconds behind after t seconds, which breaks the promise when the
+    requests of the first `share` of the time are not enough to keep it: t = bound / (r * share).
+    """
+    enough_s = SPARE_SAMPLES * needed_samples(slo.share) / qps
+    overload_s = slo.bound_ms / 1000 / (RESOLUTION * slo.share)
+    return max(least_s, enough_s, overload_s) * (CONFIRM_FACTOR if is_confirmation else 1.0)
+
+
+def _neat(qps: float) -> float:
+    """Rounded to three digits: a rate that people can repeat."""
+    return float(f"{qps:.3g}")

@@ -1,0 +1,10 @@
+"""`python -m benchmarks.selection`: whether what selection chooses is the fastest that is right, and what that is worth.
+
+    networks  networks of known architecture with random weights, as ONNX graphs
+    models    what is measured: those networks as bundles, the model that ships, and the models beside the checkout
+    oracle    all candidates measured long, and the chosen one against the best of them
+    pair      gain and start, in a process of its own: interleaved pairs
+    results   figures, bars, JSON and Markdown
+
+Ratios are of interleaved pairs in one run; a ratio beyond 1 for regret or start is a loss, for gain a win.
+"""

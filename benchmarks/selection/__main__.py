@@ -1,0 +1,122 @@
+"""Measures selection on every model and writes `selection-DATE.json` and `.md`; some eight minutes, --quick two."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import subprocess
+import sys
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+
+from benchmarks.environment import ROOT, now_utc, read_environment
+from benchmarks.selection.models import Skipped, Subject, subjects
+from benchmarks.selection.oracle import FULL, QUICK, Effort, consult
+from benchmarks.selection.results import Result, markdown
+from runtime import config
+from runtime.backends.registry import all_backends
+from runtime.bundle.locate import open_bundles
+from runtime.hardware import probe
+from runtime.selection import SelectionSettings, choose
+from runtime.selection.decide import DEFAULT_AGREEMENT
+
+PAIR_TIMEOUT_S = 300.0
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Exit code 0 also when a bar is missed: it is information."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.selection", description=__doc__)
+    parser.add_argument("--quick", action="store_true", help="fewer models, shorter turns")
+    parser.add_argument("--only", action="append", metavar="MODEL", help="this model alone; may be given again")
+    parser.add_argument("--budget", type=float, default=SelectionSettings().budget_s, metavar="SECONDS")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--models", type=Path, metavar="DIR", help="where networks are built, once")
+    parser.add_argument("--output", type=Path, default=ROOT / "benchmarks" / "results", metavar="DIR")
+    chosen = parser.parse_args(arguments)
+    started, environment = now_utc(), read_environment()
+    effort = QUICK if chosen.quick else FULL
+    folder = chosen.models or config.home() / "benchmarks" / "selection"
+    folder.mkdir(parents=True, exist_ok=True)
+    wanted = [s for s in subjects() if (s.name in chosen.only if chosen.only else s.is_quick or not chosen.quick)]
+    results: list[Result] = []
+    skipped: dict[str, str] = {}
+    for subject in wanted:
+        try:
+            results.append(measure(subject, folder, effort, chosen.budget, chosen.seed))
+        except Skipped as reason:
+            skipped[subject.name] = str(reason)
+            continue
+        last = results[-1]
+        gain = "" if last.gain is None else f", gain {last.gain:.2f} ×"
+        print(f"{last.name}: {last.chosen}; regret {last.regret:.2%}{gain}, start {last.start:.2f} ×", flush=True)
+    if not results:
+        print("nothing was measured", file=sys.stderr)
+        return 0
+    table = markdown(results, skipped, environment, started)
+    print(table)
+    chosen.output.mkdir(parents=True, exist_ok=True)
+    stem = f"selection-{started[:10]}{'-quick' if chosen.quick else ''}"
+    raw = {
+        "started": started,
+        "environment": environment,
+        "quick": chosen.quick,
+        "seed": chosen.seed,
+        "results": [result.to_dict() for result in results],
+        "skipped": skipped,
+    }
+    (chosen.output / f"{stem}.json").write_text(json.dumps(raw, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+    (chosen.output / f"{stem}.md").write_text(table, encoding="utf-8")
+    return 0
+
+
+def measure(subject: Subject, folder: Path, effort: Effort, budget_s: float, seed: int) -> Result:
+    """Chooses for one model as a first load does, and then doubts the choice."""
+    source = subject.make(folder)
+    with tempfile.TemporaryDirectory() as home:
+        bundle = open_bundles(source, Path(home))[-1]
+        settings = SelectionSettings(budget_s=budget_s, seed=seed)
+        choice = choose(bundle, probe(), all_backends(), settings, Path(home) / "calibrations", None)
+        verdict = consult(bundle, choice, effort, seed + 1)
+        command = [
+            sys.executable,
+            "-m",
+            "benchmarks.selection.pair",
+            source,
+            home,
+            str(effort.pairs),
+            str(effort.turn_s),
+        ]
+        done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=PAIR_TIMEOUT_S, check=False)
+        if done.returncode != 0:
+            raise RuntimeError(f"{subject.name}: {done.stderr[-2000:]}")
+        pair = json.loads(done.stdout.splitlines()[-1])
+    if not pair["from_cache"] or pair["serving"] != choice.selected.candidate.key:
+        raise RuntimeError(
+            f"{subject.name}: the choice was measured again by its own process; it serves {pair['serving']}"
+        )
+    selected = choice.selected
+    floor = bundle.manifest.targets.accuracy_floor if bundle.manifest is not None else None
+    return Result(
+        name=subject.name,
+        chosen=selected.candidate.key,
+        best=verdict.best,
+        regret=verdict.regret,
+        candidates=len(choice.ranked),
+        rejected=[str(rejected) for rejected in choice.rejected if not rejected.is_misfit],
+        accuracy=selected.accuracy,
+        agreement=selected.agreement,
+        floor=DEFAULT_AGREEMENT if floor is None else floor,
+        trial_s=choice.trial_s,
+        measuring_s=choice.measuring_s,
+        budget_s=budget_s,
+        gain_pairs=pair["gain"],
+        start_pairs=pair["start"],
+        ms_by_candidate=verdict.ms_by_candidate,
+        regret_pairs=list(verdict.pairs),
+        warnings=list(choice.warnings),
+    )
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,105 @@
+"""Gain and start of one model, in a process of its own: `python -m benchmarks.selection.pair SOURCE HOME PAIRS TURN_S`.
+
+The gain is of `Model.predict` over `onnxruntime.InferenceSession(file)` as a newcomer writes it, on one row; the start is of a
+warm-cache `edgeward.load` beside the engine's own opening of the same file. Prints one line of JSON.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from statistics import median
+
+from runtime.bundle.manifest import Format
+from runtime.engine.engine import EngineSettings, load
+from runtime.engine.model import Model
+from runtime.engine.watch import WatchSettings
+from runtime.selection.rows import rows_for
+
+QUIET_S = 0.05
+"""ONNX Runtime's workers spin for some 30 ms after a call, and would slow down whoever has the next turn."""
+WARM_UP_CALLS = 3
+
+Pairs = list[tuple[float, float]]
+
+
+def main(arguments: list[str]) -> None:
+    """Measures and prints."""
+    source, home, pairs, turn_s = arguments[0], Path(arguments[1]), int(arguments[2]), float(arguments[3])
+    # Nothing but the calls themselves: what the watch costs them stays, what it would do beside them does not.
+    settings = EngineSettings(home=home, watch=WatchSettings(shadow_every=0, recalibrate_every_s=0))
+    with load(source, settings) as model:
+        found = {
+            "serving": model.serving,
+            "from_cache": model.choice.from_cache,
+            "gain": _gain(model, pairs, turn_s),
+            "start": _start(model, source, settings, pairs),
+        }
+    print(json.dumps(found))
+    sys.stdout.flush()
+    os._exit(0)  # some engines take long to end, and there is nothing left to lose
+
+
+def _gain(model: Model, pairs: int, turn_s: float) -> Pairs | None:
+    """Milliseconds of a call of the default session and of ours, turn by turn; None where there is no ONNX file."""
+    reference = model.bundle.variants[0]
+    if reference.format is not Format.ONNX:
+        return None
+    import onnxruntime as ort
+
+    row = rows_for(model.bundle, model.inputs, seed=1).take(1)
+    session = ort.InferenceSession(str(model.bundle.path_of(reference)))
+    renamed = {reference.mapping.inputs[k].name if k in reference.mapping.inputs else k: v for k, v in row.items()}
+    model.predict(row)
+    return _interleave(lambda: session.run(None, renamed), lambda: model.predict(row), pairs, turn_s)
+
+
+def _interleave(one: Callable[[], object], other: Callable[[], object], pairs: int, turn_s: float) -> Pairs:
+    found = []
+    for turn in range(pairs):
+        order = (0, 1) if turn % 2 else (1, 0)
+        took = [0.0, 0.0]
+        for side in order:
+            time.sleep(QUIET_S)
+            took[side] = _turn((one, other)[side], turn_s)
+        found.append((took[0], took[1]))
+    return found
+
+
+def _turn(call: Callable[[], object], turn_s: float) -> float:
+    """The median milliseconds of the calls of one turn."""
+    clock = time.perf_counter_ns
+    for _ in range(WARM_UP_CALLS):
+        call()
+    took: list[int] = []
+    end = clock() + int(turn_s * 1e9)
+    while not took or clock() < end:
+        began = clock()
+        call()
+        took.append(clock() - began)
+    return median(took) / 1e6
+
+
+def _start(model: Model, source: str, settings: EngineSettings, pairs: int) -> Pairs:
+    """Milliseconds to open the chosen file with the engine alone and to `load` the model, in turn."""
+    candidate = model.candidate
+    path = model.bundle.path_of(candidate.variant)
+    found = []
+    for turn in range(pairs + 1):
+        took = [0.0, 0.0]
+        for side in (0, 1) if turn % 2 else (1, 0):
+            began = time.perf_counter_ns()
+            opened = load(source, settings) if side else candidate.backend.open(path, candidate.options)
+            took[side] = (time.perf_counter_ns() - began) / 1e6
+            opened.close()
+        if turn:  # the first one finds nothing in any cache
+            found.append((took[0], took[1]))
+    return found
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])

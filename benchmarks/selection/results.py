@@ -1,0 +1,118 @@
+"""Figures and bars of a run: raw pairs as JSON, one line a model as Markdown."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field
+from statistics import median
+from typing import Any
+
+MEDIAN_REGRET = 0.01
+WORST_REGRET = 0.05
+LEAST_GAIN = 0.97
+MOST_START = 1.3
+BUDGET_SLACK = 1.1
+"""The last call of a measurement may end after its time."""
+
+Pairs = list[tuple[float, float]]
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    """What one model showed."""
+
+    name: str
+    chosen: str
+    best: str
+    regret: float
+    candidates: int
+    rejected: list[str]
+    accuracy: float | None
+    agreement: float | None
+    floor: float | None
+    trial_s: float
+    measuring_s: float
+    budget_s: float
+    gain_pairs: Pairs | None
+    start_pairs: Pairs
+    ms_by_candidate: dict[str, float] = field(default_factory=dict)
+    regret_pairs: Pairs = field(default_factory=list)
+    warnings: list[str] = field(default_factory=list)
+
+    @property
+    def gain(self) -> float | None:
+        """Times as fast as the default session; None where there is none."""
+        return median(default / ours for default, ours in self.gain_pairs) if self.gain_pairs else None
+
+    @property
+    def start(self) -> float:
+        """Times as long as the engine's own opening of the file."""
+        return median(ours / bare for bare, ours in self.start_pairs)
+
+    @property
+    def start_extra_ms(self) -> float:
+        """What a load takes beyond that."""
+        return median(ours - bare for bare, ours in self.start_pairs)
+
+    @property
+    def is_right(self) -> bool:
+        """Whether what was chosen holds the floor."""
+        share = self.accuracy if self.accuracy is not None else self.agreement
+        return self.floor is None or share is None or share >= self.floor
+
+    def to_dict(self) -> dict[str, Any]:
+        """Everything, raw pairs and figures."""
+        return {**asdict(self), "gain": self.gain, "start": self.start, "start_extra_ms": self.start_extra_ms}
+
+
+def bars(results: Sequence[Result]) -> list[tuple[str, bool]]:
+    """Every bar with the figure that was reached, and whether it is held."""
+    regrets = [result.regret for result in results]
+    gains = {result.name: result.gain for result in results if result.gain is not None}
+    starts = {result.name: result.start for result in results}
+    late = [r.name for r in results if r.measuring_s > BUDGET_SLACK * r.budget_s]
+    wrong = [result.name for result in results if not result.is_right]
+    least, slowest = min(gains, key=gains.__getitem__), max(starts, key=starts.__getitem__)
+    mean = math.exp(sum(map(math.log, gains.values())) / len(gains))
+    return [
+        (f"models: {len(results)}, at least 8", len(results) >= 8),
+        (f"regret, median: {median(regrets):.2%}, at most {MEDIAN_REGRET:.0%}", median(regrets) <= MEDIAN_REGRET),
+        (f"regret, worst: {max(regrets):.2%}, at most {WORST_REGRET:.0%}", max(regrets) <= WORST_REGRET),
+        (f"choices below the floor: {', '.join(wrong) or 'none'}", not wrong),
+        (f"calibrations beyond their budget: {', '.join(late) or 'none'}", not late),
+        (f"gain, geometric mean: {mean:.2f} ×", mean >= 1),
+        (f"gain, least: {gains[least]:.2f} × ({least}), at least {LEAST_GAIN}", gains[least] >= LEAST_GAIN),
+        (f"start, worst: {starts[slowest]:.2f} × ({slowest}), at most {MOST_START}", starts[slowest] <= MOST_START),
+    ]
+
+
+def markdown(results: Sequence[Result], skipped: dict[str, str], environment: dict[str, Any], started: str) -> str:
+    """The table with its hardware."""
+    libraries = environment["libraries"]
+    names = ("onnxruntime", "openvino", "ai-edge-litert", "torch", "numpy")
+    versions = ", ".join(f"{name} {libraries[name]}" for name in names if name in libraries)
+    lines = [
+        "# Selection",
+        "",
+        f"{started}, commit {environment['commit']}. {environment['cpu']}, {environment['hardware_text']['cores allowed']}; "
+        f"kernel {environment['kernel']}, Python {environment['python']}, {versions}; "
+        f"load before {', '.join(map(str, environment['load_before']))}.",
+        "",
+        "Regret: the chosen candidate against the best of all that may run, measured long. Gain: `Model.predict` against "
+        "`onnxruntime.InferenceSession(file)` with defaults. Start: a warm-cache `edgeward.load` against the engine's own "
+        "opening of the chosen file. One row; medians of interleaved pairs.",
+        "",
+        "| model | chosen | candidates | regret | best, where another | gain | start | beyond the engine | measured for |",
+        "|---|---|---:|---:|---|---:|---:|---:|---:|",
+    ]
+    for r in results:
+        gain = "–" if r.gain is None else f"{r.gain:.2f} ×"
+        other = "" if r.best == r.chosen else r.best
+        lines.append(
+            f"| {r.name} | {r.chosen} | {r.candidates} | {r.regret:.2%} | {other} | {gain} | {r.start:.2f} × "
+            f"| {r.start_extra_ms:.1f} ms | {r.measuring_s:.1f} s |"
+        )
+    lines += ["", *(f"- {'held' if is_held else '**missed**'}: {text}" for text, is_held in bars(results))]
+    lines += [f"- skipped: {name} ({reason})" for name, reason in skipped.items()]
+    return "\n".join(lines) + "\n"

@@ -1,0 +1,93 @@
+"""The reference variant beside the one that serves: opened when it is first needed, on a slow path of its own."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Final
+
+import numpy as np
+
+from runtime.backends.base import RunOptions
+from runtime.backends.opened import OpenedVariant, open_variant
+from runtime.bundle.bundle import Bundle
+from runtime.bundle.manifest import Task
+from runtime.selection.candidates import SPINNING, Candidate
+from runtime.selection.choice import Choice
+from runtime.selection.guard import check_answers
+from runtime.tensors import Array
+
+MAX_ROWS: Final = 32
+"""Of a call that is checked: the first ones, so that a check costs little however large the batch."""
+
+
+class NoReferenceError(Exception):
+    """There is nothing to compare with; the text says why. Internal to the engine."""
+
+
+@dataclass(frozen=True, slots=True)
+class Sample:
+    """Inputs and what was answered to them; copies."""
+
+    inputs: dict[str, Array]
+    outputs: dict[str, Array]
+
+
+class Reference:
+    """The bundle's first variant on one thread. One thread at a time."""
+
+    def __init__(self, bundle: Bundle, choice: Choice) -> None:
+        """`NoReferenceError` when it does not run here, or would not fit beside what serves."""
+        name = bundle.variants[0].name
+        found = [ranked for ranked in choice.ranked if ranked.candidate.variant.name == name]
+        if not found:
+            raise NoReferenceError(f"no shadow checks: the reference {name} does not run here")
+        chosen = min(found, key=lambda ranked: ranked.candidate.options.threads)
+        self.memory_mb = chosen.memory_mb
+        cap_mb = bundle.manifest.targets.memory_mb if bundle.manifest is not None else None
+        needed_mb = (chosen.memory_mb or 0.0) + (choice.selected.memory_mb or 0.0)
+        if cap_mb is not None and needed_mb > cap_mb:
+            raise NoReferenceError(
+                f"no shadow checks: the reference {name} beside {choice.selected.candidate.variant.name} would take "
+                f"{needed_mb:.1f} MB, the cap is {cap_mb:.1f} MB"
+            )
+        extra = {key: value for key, value in chosen.candidate.options.extra.items() if key != SPINNING}
+        self.candidate = Candidate(chosen.candidate.variant, chosen.candidate.backend, RunOptions(1, extra))
+        self._bundle = bundle
+        self._opened: OpenedVariant | None = None
+
+    def sample(self, served: OpenedVariant, inputs: Mapping[str, Array], outputs: Mapping[str, Array]) -> Sample | None:
+        """Copies of a call's first rows; None where its inputs are no numbers, of which every variant makes what it will."""
+        if any(value.dtype.kind == "f" and not np.isfinite(value).all() for value in inputs.values()):
+            return None
+        batched = {spec.name for spec in served.inputs if spec.is_batched}
+        if batched and all(spec.is_batched for spec in served.outputs):
+            if not len(inputs[next(iter(batched))]):
+                return None
+            return Sample(
+                {name: value[:MAX_ROWS].copy() if name in batched else value.copy() for name, value in inputs.items()},
+                {name: value[:MAX_ROWS].copy() for name, value in outputs.items()},
+            )
+        return Sample({k: v.copy() for k, v in inputs.items()}, {k: v.copy() for k, v in outputs.items()})
+
+    def share_disagreeing(self, sample: Sample) -> float | None:
+        """The share of rows whose answer is not the reference's, by the guard's rule; None where nothing can be compared.
+
+        The errors are those of opening and running the reference.
+        """
+        if self._opened is None:
+            candidate = self.candidate
+            self._opened = open_variant(self._bundle, candidate.variant, candidate.backend, candidate.options)
+        expected = self._opened.predict(sample.inputs)
+        task = self._bundle.manifest.task if self._bundle.manifest is not None else Task.GENERIC
+        names = [spec.name for spec in self._opened.outputs]
+        seen = check_answers(task, names, sample.outputs, expected, None)
+        if seen.problem is not None:
+            return 1.0
+        return None if seen.agreement is None else 1 - seen.agreement
+
+    def close(self) -> None:
+        """Gives its memory back."""
+        if self._opened is not None:
+            self._opened.close()
+            self._opened = None

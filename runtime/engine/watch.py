@@ -1,0 +1,283 @@
+"""Keeps a model honest while it serves: samples its answers and times its calls, and acts on what the tests find.
+
+Decides nothing: whether answers disagree is `agreement`'s word, whether calls got slower `drift`'s. What takes time runs on a
+thread of its own, which is there only while there is something to do; of a call it takes well under a microsecond.
+"""
+
+from __future__ import annotations
+
+import logging
+import random
+import sys
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass
+from functools import partial
+from typing import TYPE_CHECKING, Final
+
+from runtime.engine.agreement import DisagreementTest
+from runtime.engine.drift import MAX_CALLS, Drift, DriftTest
+from runtime.engine.in_service import InService
+from runtime.engine.reference import NoReferenceError, Reference, Sample
+from runtime.errors import EdgewardError, WrongUseError
+from runtime.selection.choice import Choice
+from runtime.selection.measure import Progress
+from runtime.tensors import Array
+
+if TYPE_CHECKING:
+    from runtime.engine.model import Model
+
+log = logging.getLogger(__name__)
+
+SHADOW_EVERY: Final = 1000
+"""A reference ten times slower than what serves then takes a hundredth of its time."""
+RECALIBRATE_EVERY_S: Final = 600.0
+"""Measuring takes some ten seconds of all cores: a sixtieth of the time at most."""
+LOOK_EVERY_S: Final = 2.0
+"""A look at the timings takes some 0.05 ms, of one call every so often."""
+CLOSE_TIMEOUT_S: Final = 5.0
+"""A check or a turn of measuring that is under way when its model is closed ends within this."""
+
+Start = Callable[[Callable[[], None]], None]
+ChooseAgain = Callable[["Model", Progress], Choice]
+"""Measures a model's candidates anew; may take seconds."""
+
+# Two calibrations side by side would measure each other, whichever engines of this process they are for.
+_CALIBRATING: Final = threading.Lock()
+
+
+@dataclass(frozen=True, slots=True)
+class WatchSettings:
+    """How closely models are watched while they serve."""
+
+    shadow_every: int = SHADOW_EVERY
+    """One call of so many is also run on the reference variant, and the answers compared; 0: none."""
+    recalibrate_every_s: float = RECALIBRATE_EVERY_S
+    """When calls take longer than they were measured to: measure again, at most this often for a model; 0: never."""
+
+    def __post_init__(self) -> None:
+        if self.shadow_every < 0:
+            raise WrongUseError(f"shadow_every is {self.shadow_every}; expected a number of calls, or 0 for no checks")
+        if not self.recalibrate_every_s >= 0:
+            raise WrongUseError(f"recalibrate_every_s is {self.recalibrate_every_s}; expected seconds, or 0 for never")
+
+
+@dataclass(slots=True)
+class WatchTotals:
+    """What was found since the model was loaded."""
+
+    shadow_checks: int = 0
+    disagreements: int = 0
+    """Checks in which at least one row disagreed with the reference."""
+    quarantined: int = 0
+    """Candidates taken out of service because their answers were wrong too often."""
+    recalibrations: int = 0
+    switches: int = 0
+    """Times another candidate took over, after a quarantine or a recalibration."""
+    failures: int = 0
+    """Checks and recalibrations that came to nothing; the log says why."""
+    shadow: str = ""
+    """Why there are no shadow checks, where there are none."""
+    last_reason: str = ""
+    """Of the last quarantine or recalibration."""
+
+    def to_dict(self) -> dict[str, int | str]:
+        """The numbers, and the reasons where there are any."""
+        return {key: value for key, value in asdict(self).items() if value != ""}
+
+
+class _CancelledError(Exception):
+    """The model was closed while it was measured."""
+
+
+def start_thread(job: Callable[[], None]) -> None:
+    """Runs `job` on a thread that does not keep the process alive."""
+    threading.Thread(target=job, name="edgeward-watch", daemon=True).start()
+
+
+class Watch:
+    """Of one model. `enter`, `leave` and `look` are called by every call, from any thread."""
+
+    def __init__(
+        self,
+        settings: WatchSettings,
+        choose_again: ChooseAgain,
+        clock_ns: Callable[[], int] = time.perf_counter_ns,
+        start: Start = start_thread,
+        seed: int | None = None,
+    ) -> None:
+        self.totals = WatchTotals()
+        self._settings = settings
+        self._choose_again = choose_again
+        self._clock_ns = clock_ns
+        self._start = start
+        self._random = random.Random(seed)  # noqa: S311  (which calls are sampled, no secret)
+        # Counted without a lock: a call that is lost now and then does not matter to a sample.
+        self._calls = 0
+        self._next_check = self._gap()
+        self._next_look_ns = clock_ns() + int(LOOK_EVERY_S * 1e9)
+        self._inside: list[None] = []
+        self._is_crowded = False
+        self._timings: deque[tuple[int, int]] = deque(maxlen=MAX_CALLS)
+        self._busy = threading.Lock()
+        """Held while something is under way; what is below belongs to who holds it."""
+        self._drift: tuple[InService, DriftTest] | None = None
+        self._own_choice: Choice | None = None
+        self._calibrated_ns: int | None = None
+        self._agreement: dict[tuple[str, str], DisagreementTest] = {}
+        self._reference: Reference | None = None
+        self._is_closed = False
+
+    def enter(self) -> int:
+        """Before a call: when it began, or 0 when another one is under way, so that its time would say nothing."""
+        inside = self._inside
+        inside.append(None)
+        if len(inside) > 1:
+            self._is_crowded = True
+            return 0
+        self._is_crowded = False
+        return self._clock_ns()
+
+    def leave(self, began_ns: int, rows: int) -> bool:
+        """After a call, with what `enter` gave (0 also after an error): whether `look` has something to do."""
+        now_ns = self._clock_ns()
+        self._inside.pop()
+        if began_ns and rows and not self._is_crowded:
+            self._timings.append((rows, now_ns - began_ns))
+        self._calls += 1
+        return self._calls >= self._next_check or now_ns >= self._next_look_ns
+
+    def look(self, model: Model, service: InService, inputs: Mapping[str, Array], outputs: Mapping[str, Array]) -> None:
+        """Takes the sample and looks at the timings, if that is due; what that leads to is done on another thread.
+
+        What is due while something is under way waits for its end.
+        """
+        if not self._busy.acquire(blocking=False):
+            return
+        is_started = False
+        try:
+            drift = self._look_at_timings(service)
+            sample = None
+            if self._calls >= self._next_check:
+                self._next_check = self._calls + self._gap()
+                sample = self._sample(model, service, inputs, outputs)
+            if not self._is_closed and (drift is not None or sample is not None):
+                self._start(partial(self._work, model, service, sample, drift))
+                is_started = True
+        except RuntimeError as error:  # no thread can be had: the process ends, or has too many
+            self._note_failure(model, "the watch found no thread", error)
+        finally:
+            if not is_started:
+                self._busy.release()
+
+    def close(self) -> None:
+        """Ends what is under way and closes the reference; called once the model takes no more calls."""
+        self._is_closed = True
+        if self._busy.acquire(
+            timeout=CLOSE_TIMEOUT_S
+        ):  # otherwise the thread that has it closes the reference at its end
+            self._close_reference()
+            self._busy.release()
+
+    def _gap(self) -> int:
+        """Calls until the next check: random around the setting, so that no rhythm of the calls hides anything."""
+        every = self._settings.shadow_every
+        return self._random.randint(1, 2 * every - 1) if every else sys.maxsize
+
+    def _look_at_timings(self, service: InService) -> Drift | None:
+        now_ns = self._clock_ns()
+        if now_ns < self._next_look_ns:
+            return None
+        self._next_look_ns = now_ns + int(LOOK_EVERY_S * 1e9)
+        timings = [self._timings.popleft() for _ in range(len(self._timings))]
+        if self._drift is None or self._drift[0] is not service:
+            learns = service.choice is self._own_choice
+            self._drift = service, DriftTest(service.ranked.cost.cost_ms, learns_usual=learns)
+            return None  # the timings are those of another candidate, or of the first calls
+        drift = self._drift[1].look([(rows, took_ns / 1e6) for rows, took_ns in timings], now_ns / 1e9)
+        every_s, last_ns = self._settings.recalibrate_every_s, self._calibrated_ns
+        is_allowed = every_s > 0 and (last_ns is None or now_ns - last_ns >= every_s * 1e9)
+        return drift if is_allowed else None
+
+    def _sample(
+        self, model: Model, service: InService, inputs: Mapping[str, Array], outputs: Mapping[str, Array]
+    ) -> Sample | None:
+        """Copies of what a check needs; None where there is nothing to compare. The caller may change its arrays later."""
+        if self._reference is None and not self.totals.shadow:
+            try:
+                self._reference = Reference(model.bundle, service.choice)
+            except NoReferenceError as error:
+                self.totals.shadow = str(error)
+        if self._reference is None or self._reference.candidate.pair == service.ranked.candidate.pair:
+            return None
+        return self._reference.sample(service.opened, inputs, outputs)
+
+    def _work(self, model: Model, service: InService, sample: Sample | None, drift: Drift | None) -> None:
+        try:
+            if sample is not None and self._reference is not None:
+                self._check(model, service, self._reference, sample)
+            if drift is not None:
+                self._recalibrate(model, drift)
+        except Exception as error:  # the outermost frame of this thread
+            self._note_failure(model, "the watch failed", error)
+        finally:
+            if self._is_closed:
+                self._close_reference()
+            self._busy.release()
+
+    def _check(self, model: Model, service: InService, reference: Reference, sample: Sample) -> None:
+        try:
+            disagreeing = reference.share_disagreeing(sample)
+        except EdgewardError as error:
+            self._note_failure(model, "a shadow check could not be made", error)
+            return
+        if disagreeing is None:
+            return
+        totals, ranked = self.totals, service.ranked
+        totals.shadow_checks += 1
+        totals.disagreements += disagreeing > 0
+        test = self._agreement.setdefault(ranked.candidate.pair, DisagreementTest(ranked.agreement))
+        if not test.is_sustained(disagreeing):
+            return
+        del self._agreement[ranked.candidate.pair]
+        reason = (
+            f"its answers disagree with those of {reference.candidate} too often "
+            f"(allowed {100 * test.allowed:.1f} %; {test.checks} shadow checks)"
+        )
+        totals.last_reason = f"{ranked.candidate}: {reason}"
+        totals.quarantined += 1
+        totals.switches += model.quarantine(ranked.candidate, reason)
+
+    def _recalibrate(self, model: Model, drift: Drift) -> None:
+        if not _CALIBRATING.acquire(blocking=False):
+            return  # the drift will be there at the next look, if it lasts
+        try:
+            self._calibrated_ns = self._clock_ns()
+            self.totals.recalibrations += 1
+            self.totals.last_reason = f"{model.serving}: {drift}"
+            log.warning("model %s version %d: %s; measuring again", model.name, model.version, drift)
+            choice = self._choose_again(model, self._progress)
+        except _CancelledError:
+            return
+        except EdgewardError as error:
+            self._note_failure(model, "measuring again failed; the choice stays", error)
+            return
+        finally:
+            _CALIBRATING.release()
+        self._own_choice = choice = model.admissible(choice)
+        self.totals.switches += model.adopt(choice, str(drift))
+
+    def _progress(self, what: str, share: float) -> None:
+        if self._is_closed:
+            raise _CancelledError
+
+    def _note_failure(self, model: Model, what: str, error: Exception) -> None:
+        self.totals.failures += 1
+        log.error("model %s version %d: %s: %s", model.name, model.version, what, error, exc_info=error)
+
+    def _close_reference(self) -> None:
+        if self._reference is not None:
+            self._reference.close()
+            self._reference = None

@@ -1,0 +1,172 @@
+"""gRPC with HTTP/2 in Rust, outside the GIL (`pygrpc-native`, the extra `fast`): bursts of raw requests in, answers by id out.
+
+ModelInfer is answered from here. Every other RPC, streams among them, goes through the same port to a grpcio server behind it, on
+a Unix socket that only this user can reach. What it cannot do, see `why_not_native`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import shutil
+import tempfile
+import threading
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import grpc
+
+from protos import inference
+from runtime.errors import CancelledError, ModelNotReadyError, PayloadTooLargeError
+from runtime.serving.bearer import Authorize
+from runtime.serving.controls import Controls
+from runtime.serving.grpc_calls import authorize_metadata, note_foreign
+from runtime.serving.grpc_server import DEFAULT_MAX_MESSAGE_BYTES, KEEPALIVE_TIME_MS, KEEPALIVE_TIMEOUT_MS, GrpcServer
+from runtime.serving.service import InferenceService
+from runtime.serving.sockets import Endpoint, explain_refusal, listen
+from runtime.wire.status import hints_of, status_of, text_of
+
+if TYPE_CHECKING:
+    from pygrpc_native import NativeGrpcFront
+
+# As many calls as come to Python in one trip; a batch of the largest model that runs inline is smaller.
+MAX_BURST = 256
+
+
+class NativeGrpcServer:
+    """The same as `GrpcServer` on the native front: `bind`, then `start`, then `stop`. Lives on one event loop."""
+
+    def __init__(
+        self,
+        service: InferenceService,
+        controls: Controls,
+        *,
+        authorize: Authorize | None = None,
+        max_message_bytes: int = DEFAULT_MAX_MESSAGE_BYTES,
+    ) -> None:
+        self._behind = GrpcServer(service, controls, authorize=authorize, max_message_bytes=max_message_bytes)
+        self._infer = self._behind.model_infer
+        self._authorize = authorize
+        self._max_message_bytes = max_message_bytes
+        self._is_closing = False
+        self._calls: dict[int, asyncio.Task[None]] = {}
+        self._front: NativeGrpcFront | None = None
+        self._receiver: threading.Thread | None = None
+        self._folder: str | None = None
+
+    def bind(self, endpoint: Endpoint) -> Endpoint:
+        """Takes the address and says it with its real port; `PortInUseError` when somebody listens there."""
+        from pygrpc_native import NativeGrpcFront
+
+        if endpoint.port:
+            listen(endpoint, "gRPC").close()  # says why not; the front writes that to stderr too
+        try:
+            self._front = NativeGrpcFront(
+                str(endpoint),
+                [(inference.METHODS["ModelInfer"].path, False)],
+                io_threads=1,
+                call_details=True,
+                keepalive_time_ms=KEEPALIVE_TIME_MS,
+                keepalive_timeout_ms=KEEPALIVE_TIMEOUT_MS,
+            )
+        except OSError as error:
+            raise explain_refusal(endpoint, "gRPC", error) from error
+        return Endpoint(endpoint.host, self._front.bound_port)
+
+    async def start(self) -> None:
+        """Begins to answer."""
+        assert self._front is not None, "bind comes before start"
+        self._folder = tempfile.mkdtemp(prefix="edgeward-")
+        path = str(Path(self._folder) / "grpc")
+        self._behind.bind_unix(path)
+        await self._behind.start()
+        self._front.set_fallback(path)
+        self._front.start()
+        loop = asyncio.get_running_loop()
+        self._receiver = threading.Thread(
+            target=self._receive, args=(self._front, loop), name="edgeward-grpc", daemon=True
+        )
+        self._receiver.start()
+
+    async def stop(self, grace_s: float) -> None:
+        """Takes no new calls, answers those accepted, and cuts off what `grace_s` was too short for."""
+        self._is_closing = True
+        behind = asyncio.create_task(self._behind.stop(grace_s))
+        if self._calls:
+            await asyncio.wait(list(self._calls.values()), timeout=grace_s)
+        await self._cancel_calls()
+        await behind
+        front, self._front = self._front, None
+        if front is not None:
+            await asyncio.to_thread(self._close, front)
+
+    async def cut_off(self) -> None:
+        """Cuts the calls under way off at once; also while `stop` waits for them."""
+        self._is_closing = True
+        await asyncio.gather(self._cancel_calls(), self._behind.cut_off())
+
+    async def _cancel_calls(self) -> None:
+        tasks = list(self._calls.values())
+        for task in tasks:
+            task.cancel()
+        if tasks:
+            await asyncio.wait(tasks)
+
+    def _close(self, front: NativeGrpcFront) -> None:
+        front.close()
+        if self._receiver is not None:
+            self._receiver.join()
+        if self._folder is not None:
+            shutil.rmtree(self._folder, ignore_errors=True)
+
+    def _receive(self, front: NativeGrpcFront, loop: asyncio.AbstractEventLoop) -> None:
+        """Hands bursts to the event loop until the front closes; a thread of its own."""
+        while (events := front.recv_batch_details(MAX_BURST)) is not None:
+            try:
+                loop.call_soon_threadsafe(self._on_burst, front, loop, events)
+            except RuntimeError:  # the loop was closed without `stop`
+                front.close()
+                return
+
+    def _on_burst(self, front: NativeGrpcFront, loop: asyncio.AbstractEventLoop, events: list[Any]) -> None:
+        """Starts every call of a burst; they meet in one batch, because none of them runs before the last is started."""
+        for _, call_id, _, raw, _, details in events:
+            if raw is None:  # the client is gone or its deadline over
+                if (gone := self._calls.get(call_id)) is not None:
+                    gone.cancel()
+            elif self._is_closing:
+                _fail(front, call_id, ModelNotReadyError("this server is shutting down; retry at another one"))
+            else:
+                metadata, _, remaining_s = details
+                self._calls[call_id] = loop.create_task(self._answer(front, call_id, raw, metadata, remaining_s))
+
+    async def _answer(
+        self, front: NativeGrpcFront, call_id: int, raw: bytes, metadata: Any, remaining_s: float | None
+    ) -> None:
+        try:
+            if self._authorize is not None:
+                authorize_metadata(self._authorize, metadata)
+            if len(raw) > self._max_message_bytes:
+                raise PayloadTooLargeError(
+                    f"received message larger than max ({len(raw)} vs. {self._max_message_bytes}); "
+                    "send smaller batches or raise max_message_bytes"
+                )
+            deadline = None if remaining_s is None else time.monotonic() + remaining_s
+            front.respond(call_id, await self._infer(raw, deadline))
+        except asyncio.CancelledError:
+            if self._is_closing:
+                stopped = "the server stopped before it could answer; retry, here or at another one"
+                _fail(front, call_id, ModelNotReadyError(stopped))
+            else:
+                _fail(front, call_id, CancelledError("the client went away before the answer"))
+        except Exception as error:
+            note_foreign(error)
+            _fail(front, call_id, error)
+        finally:
+            self._calls.pop(call_id, None)
+
+
+def _fail(front: NativeGrpcFront, call_id: int, error: Exception) -> None:
+    """Ends a call with the status, text and hints of `error`; nothing where it has ended."""
+    code = grpc.StatusCode[status_of(error).grpc].value[0]
+    front.fail(call_id, code, text_of(error), list(hints_of(error).items()))

@@ -1,0 +1,43 @@
+"""Request parameters of Triton that the data plane looks at: checked wherever they mean something, and said where not.
+
+`timeout` is read by the transports (see `deadlines`), `binary_data*` and `shared_memory_*` by the codecs.
+"""
+
+from __future__ import annotations
+
+from runtime.errors import InvalidInputError
+from runtime.wire.values import Parameters
+
+# Behind every explicit priority.
+DEFAULT_PRIORITY = 1 << 31
+
+RESERVED = "triton_"
+EMPTY_FINAL = "triton_enable_empty_final_response"
+
+
+def check_parameters(parameters: Parameters) -> None:
+    """`InvalidInputError` for a parameter of Triton's that has a value it cannot have.
+
+    `sequence_*` are accepted and change nothing, as in Triton for a model without sequence batching: no model here keeps state.
+    """
+    for name in ("sequence_start", "sequence_end", EMPTY_FINAL):
+        if not isinstance(parameters.get(name, False), bool):
+            raise InvalidInputError(f"parameter {name!r} is {parameters[name]!r:.80}; expected true or false")
+    sequence = parameters.get("sequence_id", 0)
+    if not isinstance(sequence, str) and (type(sequence) is not int or not 0 <= sequence < 2**64):
+        raise InvalidInputError(
+            f"parameter 'sequence_id' is {sequence!r:.80}; expected a number from 0 on, or a string"
+        )
+    for name in parameters:
+        if name.startswith(RESERVED) and name != EMPTY_FINAL:
+            raise InvalidInputError(
+                f"parameter {name!r:.80}: names that begin with {RESERVED!r} are the protocol's own"
+            )
+
+
+def priority_of(parameters: Parameters) -> int:
+    """Triton's `priority`: 1 is the highest, 0 or absent the default (here behind the explicit ones)."""
+    value = parameters.get("priority", 0)
+    if isinstance(value, bool) or not isinstance(value, int) or value < 0:
+        raise InvalidInputError(f"parameter 'priority' is {value!r}; expected 0 (default) or 1 (highest) and up")
+    return value or DEFAULT_PRIORITY

@@ -1,0 +1,108 @@
+"""A search against a real socket behind which a server of known capacity stands."""
+
+import json
+import threading
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+from typer.testing import CliRunner
+
+from benchmarks.arrivals import Arrivals
+from benchmarks.cli import app
+from benchmarks.find_max import find_max
+from benchmarks.finding import Slo
+from benchmarks.samples import load_folder
+from benchmarks.scenarios import Wishes
+from benchmarks.settings import Setting
+from runtime.errors import WrongUseError
+
+WORK_S = 0.010
+
+
+class OneAtATime:
+    """Takes 10 ms a request, one after the other: a hundred a second, and not one more."""
+
+    def __init__(self) -> None:
+        self._turn = threading.Lock()
+
+    def __call__(self, number: int) -> int:
+        with self._turn:
+            time.sleep(WORK_S)
+        return 200
+
+
+@pytest.mark.slow
+def test_the_search_ends_below_what_a_server_can_do(serve: Any) -> None:
+    server = serve(OneAtATime())
+    wishes = Wishes(duration_s=0.5, warm_up_s=0, arrivals=Arrivals.parse("constant:40"))
+    kept: list[Any] = []
+    # p50, so that a probe needs few samples; at this rate the queue stays short, above 100 a second it grows.
+    search = find_max(Setting("fake", server.target), Slo(0.5, 30.0), wishes, {}, keep=kept.append)
+    assert search.found is not None
+    assert search.found.qps is not None
+    # No lower figure is asserted than where it began: on a busy machine a request takes longer than 10 ms.
+    assert 1 <= search.found.qps <= 106
+    rates = [Arrivals.parse(recording.header["scenario"]["arrivals"]).rates for recording in kept]
+    assert rates == [(probe.qps,) for probe in search.probes]
+    assert search.probes[-1].is_confirmation
+    assert search.at_best is kept[-1]
+    document = search.to_dict()
+    assert document["max_qps"] == search.found.qps
+    assert document["at_max"]["goodput_qps"] > 0
+    # Seeds differ from probe to probe, so that a confirmation is no repetition.
+    assert len({recording.header["seed"] for recording in kept}) == len(kept)
+
+
+@pytest.mark.slow
+def test_a_hopeless_rate_is_given_up_before_all_its_requests_are_sent(serve: Any) -> None:
+    def slow(number: int) -> int:
+        time.sleep(0.6)
+        return 200
+
+    server = serve(slow)
+    wishes = Wishes(duration_s=8.0, warm_up_s=0, in_flight=1, arrivals=Arrivals.parse("constant:40"), timeout_s=5)
+    probes = []
+
+    class EnoughError(Exception):
+        pass
+
+    def keep(recording: Any) -> None:
+        probes.append(recording)
+        raise EnoughError
+
+    with pytest.raises(EnoughError):
+        find_max(Setting("fake", server.target), Slo(0.9, 10.0), wishes, {}, keep=keep)
+    assert probes[0].header["has_fallen_behind"]
+    assert len(probes[0].samples) < 100
+
+
+@pytest.mark.slow
+def test_from_the_command_line_it_is_printed_and_saved(serve: Any, tmp_path: Path) -> None:
+    server = serve(OneAtATime())
+    words = ["run", "--model", "fake", "--target", f"slow={server.target},none=http://127.0.0.1:1", "--find-max"]
+    words += ["--slo", "p50<=30ms", "--arrivals", "constant:60", "--duration", "0.5", "--warm-up", "0"]
+    done = CliRunner().invoke(app, [*words, "--output", str(tmp_path)])
+    assert done.exit_code == 1, "the second target cannot be reached"
+    assert "highest rate with p50 <= 30 ms" in done.stdout
+    assert "PeerUnreachableError" in done.stderr
+    document = json.loads((tmp_path / "find-max.json").read_text())
+    (search,) = document["searches"]
+    assert f"slow: {search['max_qps']:g}/s" in done.stdout.replace("\n", " ").replace("fake on ", "")
+    assert len(load_folder(tmp_path)) == len(search["probes"])
+    assert document["environment"]["kernel"]
+
+
+@pytest.mark.parametrize(
+    ("words", "text"),
+    [
+        (["--find-max"], "needs a promise"),
+        (["--find-max", "--slo", "soon"], "not understood"),
+        (["--find-max", "--slo", "5ms", "--arrivals", "ramp:1-5"], "chooses the rates itself"),
+    ],
+)
+def test_wrong_use_is_said(words: list[str], text: str, tmp_path: Path) -> None:
+    done = CliRunner().invoke(app, ["run", "--target", "http://127.0.0.1:1", *words, "--output", str(tmp_path)])
+    assert isinstance(done.exception, WrongUseError)
+    assert text in str(done.exception)

@@ -1,0 +1,21 @@
+"""A bench in this process: what it opens, and how often."""
+
+from pathlib import Path
+
+import pytest
+
+from runtime.selection.candidates import enumerate_candidates
+from runtime.selection.local_bench import LocalBench
+from tests.runtime.selection.fakes import FakeBackend, machine, make_bundle
+
+
+@pytest.mark.parametrize("samples", [True, False])
+def test_the_reference_is_opened_once_not_beside_every_candidate(tmp_path: Path, samples: bool) -> None:
+    backend = FakeBackend()
+    bundle = make_bundle(tmp_path, {"ref": {}, "a": {}, "b": {}}, samples=samples, labels=samples)
+    candidates, _ = enumerate_candidates(bundle, machine(), [backend])
+    bench = LocalBench(bundle)
+    trials = [bench.try_out(candidate, candidates[0], 1) for candidate in candidates]
+    # The engine's library is loaded, what answers are compared with is learnt, and then each has its trial.
+    assert backend.opened == ["ref", "ref", "ref", "a", "b"]
+    assert [trial.guard.agreement for trial in trials] == [1.0, 1.0, 1.0]

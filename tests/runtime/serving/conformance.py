@@ -1,0 +1,153 @@
+"""Asks a real server every RPC and every route, and writes down what it answers: CONFORMANCE.md.
+
+python -m tests.runtime.serving.conformance     # writes the file anew
+"""
+
+import json
+import tempfile
+import uuid
+from collections.abc import Iterator
+from multiprocessing import shared_memory
+from pathlib import Path
+from typing import Any
+
+import grpc
+
+from protos import health, inference
+from runtime.serving.openapi import operations
+from tests.runtime.serving.clients import Call, HttpClient, infer_message
+from tests.runtime.serving.real import INPUTS, serving_models
+from tests.runtime.serving.threaded import PATIENCE_S, Threaded
+
+FILE = Path(__file__).resolve().parents[3] / "CONFORMANCE.md"
+REGION = "conformance"
+
+HEAD = """# Conformance
+
+Every RPC of Triton's `inference.GRPCInferenceService` and of `grpc.health.v1.Health`, and every route of REST, asked of a running
+server with a good request. Written by `python -m tests.runtime.serving.conformance`; a test fails when it is out of date.
+"""
+
+
+def table(root: Path) -> str:
+    """The file's text, from a server that is started for it below `root`."""
+    memory = shared_memory.SharedMemory(f"edgeward-test-{uuid.uuid4().hex}", create=True, size=64)
+    try:
+        with serving_models(root) as server:
+            rpcs = [_row(service, rpc, told) for service, rpc, told in _ask_grpc(server, memory.name)]
+            routes = [_row(method, path, told) for method, path, told in _ask_rest(server, memory.name)]
+    finally:
+        memory.close()
+        memory.unlink()
+    return "\n".join(
+        [
+            HEAD,
+            "## gRPC\n",
+            "| service | RPC | answer |\n|---|---|---|",
+            *rpcs,
+            "\n## REST\n",
+            "| method | route | answer |\n|---|---|---|",
+            *routes,
+            "",
+        ]
+    )
+
+
+def _row(first: str, second: str, told: str) -> str:
+    return f"| {first} | `{second}` | {told} |"
+
+
+def _ask_grpc(server: Threaded, key: str) -> Iterator[tuple[str, str, str]]:
+    asked = _grpc_requests(key)
+    with grpc.insecure_channel(server.grpc) as channel:
+        for rpc, method in inference.METHODS.items():
+            yield "inference", rpc, _grpc_answer(channel, method, asked[rpc], is_stream=method.server_streaming)
+        for rpc, method in health.METHODS.items():
+            request = health.HealthListRequest() if rpc == "List" else health.HealthCheckRequest()
+            yield "health", rpc, _grpc_answer(channel, method, request, is_stream=False, is_watch=rpc == "Watch")
+
+
+def _grpc_answer(channel: grpc.Channel, method: Any, message: Any, *, is_stream: bool, is_watch: bool = False) -> str:
+    codecs = (method.path, method.request.SerializeToString, method.response.FromString)
+    try:
+        if is_watch:
+            call = channel.unary_stream(*codecs)(message, timeout=PATIENCE_S)
+            next(call)
+            call.cancel()
+        elif is_stream:
+            (reply,) = channel.stream_stream(*codecs)(iter([message]), timeout=PATIENCE_S)
+            assert not reply.error_message
+        else:
+            channel.unary_unary(*codecs)(message, timeout=PATIENCE_S)
+    except grpc.RpcError as error:
+        return f"{error.code().name}: {error.details()}"
+    return "works"
+
+
+def _grpc_requests(key: str) -> dict[str, Any]:
+    settings = inference.TraceSettingRequest(model_name="simple")
+    settings.settings["trace_rate"].value.append("500")
+    logs = inference.LogSettingsRequest()
+    logs.settings["log_verbose_level"].uint32_param = 0
+    infer = infer_message(Call("simple", INPUTS))
+    return {
+        "ServerLive": inference.ServerLiveRequest(),
+        "ServerReady": inference.ServerReadyRequest(),
+        "ModelReady": inference.ModelReadyRequest(name="simple"),
+        "ServerMetadata": inference.ServerMetadataRequest(),
+        "ModelMetadata": inference.ModelMetadataRequest(name="simple"),
+        "ModelInfer": infer,
+        "ModelStreamInfer": infer,
+        "ModelConfig": inference.ModelConfigRequest(name="simple"),
+        "ModelStatistics": inference.ModelStatisticsRequest(name="simple"),
+        "RepositoryIndex": inference.RepositoryIndexRequest(),
+        "RepositoryModelLoad": inference.RepositoryModelLoadRequest(model_name="spare"),
+        "RepositoryModelUnload": inference.RepositoryModelUnloadRequest(model_name="spare"),
+        "SystemSharedMemoryStatus": inference.SystemSharedMemoryStatusRequest(),
+        "SystemSharedMemoryRegister": inference.SystemSharedMemoryRegisterRequest(name=REGION, key=key, byte_size=64),
+        "SystemSharedMemoryUnregister": inference.SystemSharedMemoryUnregisterRequest(name=REGION),
+        "CudaSharedMemoryStatus": inference.CudaSharedMemoryStatusRequest(),
+        "CudaSharedMemoryRegister": inference.CudaSharedMemoryRegisterRequest(name=REGION, byte_size=64),
+        "CudaSharedMemoryUnregister": inference.CudaSharedMemoryUnregisterRequest(),
+        "TraceSetting": settings,
+        "LogSettings": logs,
+    }
+
+
+def _ask_rest(server: Threaded, key: str) -> Iterator[tuple[str, str, str]]:
+    client = HttpClient(server.http, binary=False)
+    bodies: dict[str | None, Any] = {
+        "InferRequest": json.loads(client.encode(Call("simple", INPUTS))[0]),
+        "IndexRequest": {"ready": True},
+        "LoadRequest": {"parameters": {"config": "{}"}},
+        "UnloadRequest": {"parameters": {"unload_dependents": False}},
+        "RegisterRequest": {"key": key, "byte_size": 64},
+        "TraceRequest": {"trace_rate": "500"},
+        "LogRequest": {"log_verbose_level": 0},
+        None: None,
+    }
+    # What a region's status and end need comes first, and the table keeps the order of the document.
+    answers = {}
+    for operation in sorted(operations(), key=lambda one: not one.path.endswith("/register")):
+        model = "spare" if operation.path.startswith("/v2/repository") else "simple"
+        path = operation.path.format(model=model, version=1, name=REGION)
+        if path.endswith("unregister"):
+            continue
+        answers[operation] = _rest_answer(client, operation.method, path, bodies[operation.body])
+    for operation in operations():
+        if operation not in answers:
+            path = operation.path.format(name=REGION)
+            answers[operation] = _rest_answer(client, operation.method, path, None)
+        yield operation.method, operation.path, answers[operation]
+    client.close()
+
+
+def _rest_answer(client: HttpClient, method: str, path: str, body: Any) -> str:
+    status, _, data = client.request(method, path, b"" if body is None else json.dumps(body).encode())
+    return "works" if status == 200 else f"{status}: {json.loads(data)['error']}"
+
+
+if __name__ == "__main__":
+    with tempfile.TemporaryDirectory() as folder:
+        FILE.write_text(table(Path(folder)), encoding="utf-8")
+    print(f"wrote {FILE}")

@@ -1,0 +1,346 @@
+"""Triton's own classes of bad input, one line each: a 4xx or INVALID_ARGUMENT with a clear text, and the server goes on.
+
+Fuzzed bytes are in `test_hostile_bodies` and `test_openapi`; loads in `test_repository`, regions in `test_shared_memory`.
+"""
+
+import gzip
+import json
+import socket
+import struct
+from collections.abc import Iterator
+from typing import Any
+
+import grpc
+import numpy as np
+import pytest
+
+from protos import inference
+from tests.runtime.serving.clients import Call, GrpcClient, HttpClient, grpc_call, infer_message
+from tests.runtime.serving.real import INPUTS, serving_models
+from tests.runtime.serving.threaded import PATIENCE_S, Threaded
+
+SIMPLE = "/v2/models/simple/infer"
+
+
+@pytest.fixture
+def rest(real: Threaded) -> Iterator[HttpClient]:
+    client = HttpClient(real.http, binary=True)
+    yield client
+    assert client.send(Call("simple", INPUTS)).status == "OK", "the server goes on"
+    client.close()
+
+
+@pytest.fixture
+def rpc(real: Threaded) -> Iterator[GrpcClient]:
+    client = GrpcClient(real.grpc)
+    yield client
+    assert client.send(Call("simple", INPUTS)).status == "OK", "the server goes on"
+    client.close()
+
+
+def document(**first: Any) -> dict[str, Any]:
+    """A good JSON request, its first input changed."""
+    inputs = [
+        {"name": name, "datatype": "INT32", "shape": [1, 16], "data": value.reshape(-1).tolist()}
+        for name, value in INPUTS.items()
+    ]
+    return {"inputs": [{**inputs[0], **first}, inputs[1]]}
+
+
+JSON_REQUESTS = {
+    "negative dimension": (document(shape=[-1, 16]), 400, "negative dimension -1"),
+    "dimension beyond 64 bits": (document(shape=[2**70, 16]), 400, "asks for more than"),
+    "dims that overflow together": (document(shape=[2**31, 2**33]), 400, "asks for more than"),
+    "overflow beside a zero": (document(shape=[0, 2**40]), 400, "asks for more than"),
+    "shape × dtype overflow": (document(shape=[2**31 - 1, 1], datatype="INT64"), 400, "16 elements in its data"),
+    "shape of too many dims": (document(shape=[1] * 100), 400, "100 dimensions"),
+    "shape of strings": (document(shape=["1", "16"]), 400, "expected a list of integers"),
+    "shape of floats": (document(shape=[1.0, 16.0]), 400, "expected a list of integers"),
+    "fewer elements than the shape": (document(data=[1, 2, 3]), 400, "has 3 elements in its data"),
+    "element of another kind": (document(data=["1"] * 16), 400, "INT32 takes an integer"),
+    "element beyond the datatype": (document(data=[2**40] * 16), 400, "INT32 cannot hold"),
+    "unknown datatype": (document(datatype="FP128"), 400, "unknown datatype 'FP128'"),
+    "datatype of another model": (document(datatype="FP32"), 400, "is FP32 [1, 16]; model 'simple' wants"),
+    "unknown input": (document(name="nobody"), 400, "'INPUT0' is missing"),
+    "null byte in an input's name": (document(name="INPUT0\0"), 400, "'INPUT0' is missing"),
+    "input given twice": (document(name="INPUT1"), 400, "'INPUT1' is given twice"),
+    "no inputs": ({}, 400, "no `inputs`"),
+    "inputs of another kind": ({"inputs": 3}, 400, "expected a list of objects"),
+    "unknown output": ({**document(), "outputs": [{"name": "x"}]}, 400, "unknown output 'x'"),
+    "binary size and data": (document(parameters={"binary_data_size": 64}), 400, "has both"),
+    "binary size beyond the body": (
+        {"inputs": [{"name": "INPUT0", "datatype": "INT32", "shape": [1, 16], "parameters": {"binary_data_size": 64}}]},
+        400,
+        "only 0 bytes of the body are left",
+    ),
+    "negative binary size": (
+        {"inputs": [{"name": "INPUT0", "datatype": "INT32", "shape": [1, 16], "parameters": {"binary_data_size": -1}}]},
+        400,
+        "expected a number of bytes",
+    ),
+    "region that nobody registered": (
+        {
+            "inputs": [
+                {
+                    "name": "INPUT0",
+                    "datatype": "INT32",
+                    "shape": [1, 16],
+                    "parameters": {"shared_memory_region": "r", "shared_memory_byte_size": 64},
+                }
+            ]
+        },
+        400,
+        "region 'r' is not registered",
+    ),
+    "region without a size": (document(parameters={"shared_memory_region": "r"}), 400, "'shared_memory_byte_size'"),
+    "negative offset in a region": (
+        document(parameters={"shared_memory_region": "r", "shared_memory_byte_size": 1, "shared_memory_offset": -1}),
+        400,
+        "expected a number of bytes",
+    ),
+    "region that is no name": (
+        document(parameters={"shared_memory_region": 7, "shared_memory_byte_size": 1}),
+        400,
+        "expected a region's name",
+    ),
+    "region of the whole request": ({**document(), "parameters": {"shared_memory_region": "r"}}, 400, "means nothing"),
+}
+
+
+@pytest.mark.parametrize("name", JSON_REQUESTS)
+def test_json_requests(rest: HttpClient, name: str) -> None:
+    body, status, words = JSON_REQUESTS[name]
+    seen, _, data = rest.request("POST", SIMPLE, json.dumps(body).encode())
+    assert seen == status, data
+    assert words in json.loads(data)["error"]
+
+
+BODIES = {
+    "deep JSON": b'{"inputs":' * 50_000,
+    "deep list": b"[" * 200_000,
+    "huge number": b'{"inputs": [{"shape": [1' + b"0" * 10_000 + b"]}]}",
+    "not a number": b'{"inputs": [{"name": "INPUT0", "datatype": "FP32", "shape": [1], "data": [NaN]}]}',
+    "null byte": b'{"inputs"\0: []}',
+    "not UTF-8": b"\xff\xfe\xfd",
+    "empty": b"",
+    "truncated": json.dumps(document()).encode()[:-10],
+    "lone surrogate": b'{"id": "\\ud800", "inputs": []}',
+}
+
+
+@pytest.mark.parametrize("name", BODIES)
+def test_bodies(rest: HttpClient, name: str) -> None:
+    status, _, data = rest.request("POST", SIMPLE, BODIES[name])
+    assert status == 400, data
+    assert json.loads(data)["error"]
+
+
+@pytest.mark.parametrize("length", ["-1", "0", "", "x", "1e3", "0x10", "+5", "٣", "9" * 40, "1000000", " "])
+def test_lengths_of_the_json_header(rest: HttpClient, length: str) -> None:
+    body, _ = rest.encode(Call("simple", INPUTS))
+    status, _, data = rest.request(
+        "POST", SIMPLE, body, {"Inference-Header-Content-Length": length.encode().decode("latin-1")}
+    )
+    assert status == 400, data
+    assert "Inference-Header-Content-Length" in json.loads(data)["error"]
+
+
+NAMES = ["..", "...", "a%00b", "%2e%2e", "..%5c..%5cx", "a%0ab", "x" * 300]
+
+
+@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("route", ["GET {}", "GET {}/config", "GET {}/stats", "POST {}/infer", "POST {}/trace/setting"])
+def test_names_in_paths(rest: HttpClient, name: str, route: str) -> None:
+    method, _, path = route.format(f"/v2/models/{name}").partition(" ")
+    status, _, data = rest.request(method, path)
+    assert status == 400, data
+    assert "cannot be a model name" in json.loads(data)["error"]
+
+
+@pytest.mark.parametrize("name", ["../../etc/passwd", "..", "a\0b", "a/b", "a\\b", "", "x" * 300, "a\nb"])
+def test_names_in_messages(rpc: GrpcClient, name: str) -> None:
+    requests = {
+        "ModelInfer": inference.ModelInferRequest(model_name=name),
+        "ModelMetadata": inference.ModelMetadataRequest(name=name),
+        "ModelConfig": inference.ModelConfigRequest(name=name),
+        "ModelReady": inference.ModelReadyRequest(name=name),
+        "RepositoryModelLoad": inference.RepositoryModelLoadRequest(model_name=name),
+        "RepositoryModelUnload": inference.RepositoryModelUnloadRequest(model_name=name),
+    }
+    if name:  # without a name these mean every model, and the server
+        requests["ModelStatistics"] = inference.ModelStatisticsRequest(name=name)
+        requests["TraceSetting"] = inference.TraceSettingRequest(model_name=name)
+    for rpc_name, message in requests.items():
+        with pytest.raises(grpc.RpcError) as caught:
+            grpc_call(rpc.channel, rpc_name, message)
+        assert caught.value.code() is grpc.StatusCode.INVALID_ARGUMENT, rpc_name
+        assert "model name" in caught.value.details()
+
+
+def changed(**first: Any) -> inference.ModelInferRequest:
+    """A good gRPC request, its first input changed."""
+    message = infer_message(Call("simple", INPUTS))
+    for name, value in first.items():
+        if name == "shape":
+            del message.inputs[0].shape[:]
+            message.inputs[0].shape.extend(value)
+        else:
+            setattr(message.inputs[0], name, value)
+    return message
+
+
+def with_region(region: str = "r", **numbers: int) -> inference.ModelInferRequest:
+    message = infer_message(Call("simple", INPUTS))
+    message.inputs[0].parameters["shared_memory_region"].string_param = region
+    for name, value in numbers.items():
+        message.inputs[0].parameters[f"shared_memory_{name}"].int64_param = value
+    return message
+
+
+def raw_and_typed() -> inference.ModelInferRequest:
+    message = infer_message(Call("simple", INPUTS))
+    message.inputs[0].contents.int_contents.extend(range(16))
+    return message
+
+
+def without_raw(count: int) -> inference.ModelInferRequest:
+    message = infer_message(Call("simple", INPUTS))
+    del message.raw_input_contents[count:]
+    return message
+
+
+def raw_of(size: int) -> inference.ModelInferRequest:
+    message = infer_message(Call("simple", INPUTS))
+    message.raw_input_contents[0] = b"\0" * size
+    return message
+
+
+def lying_bytes() -> inference.ModelInferRequest:
+    message = inference.ModelInferRequest(model_name="simple")
+    message.inputs.add(name="INPUT0", datatype="BYTES", shape=[1])
+    message.raw_input_contents.append(struct.pack("<I", 2**32 - 1) + b"abc")
+    return message
+
+
+MESSAGES = {
+    "negative dimension": (changed(shape=[-1, 16]), "negative dimension -1"),
+    "dims that overflow together": (changed(shape=[2**62, 2**62]), "asks for more than"),
+    "shape × dtype overflow": (changed(shape=[2**31 - 1, 1]), "takes 8589934588"),
+    "fewer bytes than the shape": (raw_of(60), "has 60 bytes, but INT32 [1, 16] takes 64"),
+    "more bytes than the shape": (raw_of(68), "has 68 bytes"),
+    "unknown datatype": (changed(datatype="INT128"), "unknown datatype 'INT128'"),
+    "no datatype": (changed(datatype=""), "unknown datatype ''"),
+    "raw and typed together": (raw_and_typed(), "send all inputs raw or all typed"),
+    "fewer raw contents than inputs": (without_raw(1), "raw_input_contents has 1 entries for 2 inputs"),
+    "no contents at all": (without_raw(0), "has 0 elements in int_contents"),
+    "length of a string beyond the bytes": (lying_bytes(), "claims 4294967295 bytes"),
+    "input given twice": (changed(name="INPUT1"), "'INPUT1' is given twice"),
+    "region that nobody registered": (with_region(byte_size=64), "region 'r' is not registered"),
+    "region without a size": (with_region(), "'shared_memory_byte_size'"),
+    "negative size of a region": (with_region(byte_size=-1), "expected a number of bytes"),
+    "negative offset in a region": (with_region(byte_size=1, offset=-1), "expected a number of bytes"),
+}
+
+
+@pytest.mark.parametrize("name", MESSAGES)
+def test_messages(rpc: GrpcClient, name: str) -> None:
+    message, words = MESSAGES[name]
+    with pytest.raises(grpc.RpcError) as caught:
+        grpc_call(rpc.channel, "ModelInfer", message)
+    assert caught.value.code() in (grpc.StatusCode.INVALID_ARGUMENT, grpc.StatusCode.RESOURCE_EXHAUSTED)
+    assert words in caught.value.details()
+
+
+def test_controls_of_the_wrong_kind(rest: HttpClient) -> None:
+    for path, body, words in (
+        ("/v2/logging", b"[]", "expected an object"),
+        ("/v2/logging", b'{"log_info": "yes"}', "expected true or false"),
+        ("/v2/trace/setting", b'{"trace_rate": {}}', "expected a string or a list"),
+        ("/v2/trace/setting", b'{"trace_file": "/etc/passwd"}', "no plain file name"),
+        ("/v2/systemsharedmemory/region/r/register", b"{}", "`key` is None"),
+        ("/v2/systemsharedmemory/region/r/register", b'{"key": "k", "byte_size": 1.5}', "expected numbers of bytes"),
+        ("/v2/systemsharedmemory/region/r/register", b'{"key": "../k", "byte_size": 1}', "no key of shared memory"),
+        ("/v2/repository/models/simple/load", b'{"parameters": 3}', "expected an object"),
+        ("/v2/repository/models/simple/load", b'{"parameters": {"file:1/model.onnx": "*"}}', "is not base64"),
+        ("/v2/repository/models/simple/unload", b'{"parameters": {"unload_dependents": 1}}', "expected true or false"),
+    ):
+        status, _, data = rest.request("POST", path, body)
+        assert status == 400, data
+        assert words in json.loads(data)["error"]
+
+
+# --------------------------------------------------------------- the connection
+
+
+@pytest.fixture(scope="module")
+def narrow(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Threaded]:
+    """A server that takes 100 KB at most."""
+    with serving_models(tmp_path_factory.mktemp("narrow"), max_message_bytes=100_000) as server:
+        yield server
+
+
+def talk(server: Threaded, *parts: bytes, half_close: bool = False) -> bytes:
+    """What the HTTP port answers to raw bytes, until it closes or has answered in full."""
+    at = server.at.http
+    with socket.create_connection((at.host, at.port), timeout=PATIENCE_S) as raw:
+        for part in parts:
+            raw.sendall(part)
+        if half_close:
+            raw.shutdown(socket.SHUT_WR)
+        return raw.recv(1 << 16)
+
+
+def head(**fields: object) -> bytes:
+    lines = [f"{name.replace('_', '-')}: {value}" for name, value in {"host": "x", **fields}.items()]
+    return "\r\n".join([f"POST {SIMPLE} HTTP/1.1", *lines, "", ""]).encode()
+
+
+def test_a_body_over_the_cap(narrow: Threaded) -> None:
+    assert talk(narrow, head(content_length=100_001)).startswith(b"HTTP/1.1 413 ")
+    chunks = b"".join(b"2710\r\n" + b" " * 10_000 + b"\r\n" for _ in range(11))
+    assert talk(narrow, head(transfer_encoding="chunked"), chunks).startswith(b"HTTP/1.1 413 ")
+    client = HttpClient(narrow.http, binary=False)
+    status, _, _ = client.request("POST", SIMPLE, gzip.compress(b" " * 10_000_000), {"Content-Encoding": "gzip"})
+    assert status == 413
+    client.close()
+    rpc = GrpcClient(narrow.grpc)
+    big = Call("simple", {name: np.zeros((2000, 16), np.int32) for name in INPUTS})
+    assert rpc.send(big).status == "RESOURCE_EXHAUSTED"
+    assert rpc.send(Call("simple", INPUTS)).status == "OK"
+    rpc.close()
+
+
+def test_framing_that_is_no_http(real: Threaded, rest: HttpClient) -> None:
+    for lines in (
+        head(transfer_encoding="chunked") + b"ZZ\r\nno size\r\n",
+        head(content_length="-5"),
+        head(content_length="1, 2"),
+        b"POST\r\n\r\n",
+    ):
+        assert talk(real, lines).startswith(b"HTTP/1.1 400 ")
+
+
+def test_truncated_bodies(real: Threaded, rest: HttpClient) -> None:
+    for body in (head(content_length=1000) + b"half", head(transfer_encoding="chunked") + b"5\r\nab"):
+        assert b"200 OK" not in talk(real, body, half_close=True)
+
+
+def test_a_connection_that_the_client_has_half_closed(real: Threaded, rest: HttpClient) -> None:
+    good = json.dumps(document()).encode()
+    answer = talk(real, head(content_length=len(good), connection="close") + good, half_close=True)
+    assert answer.startswith(b"HTTP/1.1 200 ") or answer == b""
+
+
+def test_slow_clients_hold_up_nobody(real: Threaded, rest: HttpClient) -> None:
+    at = real.at.http
+    slow = [socket.create_connection((at.host, at.port), timeout=PATIENCE_S) for _ in range(50)]
+    try:
+        for one in slow:
+            one.sendall(head(content_length=1000)[:40])
+        assert rest.send(Call("simple", INPUTS)).status == "OK"
+        for one in slow:
+            one.sendall(head(content_length=1000)[40:] + b"{")
+        assert rest.send(Call("simple", INPUTS)).status == "OK"
+    finally:
+        for one in slow:
+            one.close()
