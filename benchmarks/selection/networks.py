@@ -65,7 +65,7 @@ class Graph:
 
     def relu6(self, x: str) -> str:
         """Clipped to 0..6."""
-        return self.add("Clip", x, self.constant(np.float32(0)[()]), self.constant(np.float32(6)[()]))
+        return self.add("Clip", x, self.constant(np.array(0, np.float32)), self.constant(np.array(6, np.float32)))
 
     def finish(self, shape_in: Sequence[int], result: str, size_out: Sequence[int]) -> onnx.ModelProto:
         """The model from `x` [batch, *shape_in] to `y` [batch, *size_out]."""
@@ -137,8 +137,8 @@ def transformer(length: int = 64, width: int = 256, heads: int = 4, layers: int 
     def split(x: str, *axes: int) -> str:
         return g.add("Transpose", g.add("Reshape", x, shape(0, length, heads, width // heads)), perm=list(axes))
 
-    scale = g.constant(np.float32((width // heads) ** -0.5)[()])
-    root, half, one = (g.constant(np.float32(value)[()]) for value in (2**-0.5, 0.5, 1.0))
+    scale = g.constant(np.array((width // heads) ** -0.5, np.float32))
+    root, half, one = (g.constant(np.array(value, np.float32)) for value in (2**-0.5, 0.5, 1.0))
     x = "x"
     for _ in range(layers):
         y = norm(x)

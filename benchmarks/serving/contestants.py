@@ -66,9 +66,7 @@ def baselines(row: Row) -> list[Contestant]:
     ]
 
 
-def foreign(
-    name: str, python: Path, script: Path, model: Path, exchange: Exchange, *, is_restless: bool
-) -> Contestant:
+def foreign(name: str, python: Path, script: Path, model: Path, exchange: Exchange, *, is_restless: bool) -> Contestant:
     """A server of other people: `script`, run by the interpreter of its own environment."""
 
     def at(http_port: int, grpc_port: int) -> Launch:

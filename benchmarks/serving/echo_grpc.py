@@ -18,7 +18,7 @@ async def main(port: int) -> None:
 
     service, _, rpc = INFER_PATH.strip("/").partition("/")
     server = grpc.aio.server()
-    handlers = {rpc: grpc.unary_unary_rpc_method_handler(echo)}
+    handlers: dict[str, grpc.RpcMethodHandler[bytes, bytes]] = {rpc: grpc.unary_unary_rpc_method_handler(echo)}
     server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(service, handlers),))
     server.add_insecure_port(f"127.0.0.1:{port}")
     await server.start()

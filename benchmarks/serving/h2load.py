@@ -46,7 +46,19 @@ def drive(exchange: Exchange, port: int, connections: int, seconds: float, reply
     with tempfile.TemporaryDirectory() as folder:
         data = Path(folder) / "body"
         data.write_bytes(exchange.body)
-        command = [PROGRAM, "-c", str(connections), "-m", "1", "-t", "1", "-D", f"{round(seconds * 1000)}ms", "-d", str(data)]
+        command = [
+            PROGRAM,
+            "-c",
+            str(connections),
+            "-m",
+            "1",
+            "-t",
+            "1",
+            "-D",
+            f"{round(seconds * 1000)}ms",
+            "-d",
+            str(data),
+        ]
         if not exchange.is_grpc:
             command.append("--h1")
         for name, value in exchange.headers.items():

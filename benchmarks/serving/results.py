@@ -138,7 +138,11 @@ class Results:
             lines.append(f"| {name} | {protocols.get(name, 'in process')} | {' | '.join([*rates, *cpus])} |")
         for name, reason in self.outcome.missing.items():
             lines.append(f"| {name} | missing | {' '.join(reason.split())[:300].replace('|', '/')} |")
-        lines += ["", "| ours | against | bar | connections | ratio of medians | rounds | |", "|---|---|---:|---:|---:|---|---|"]
+        lines += [
+            "",
+            "| ours | against | bar | connections | ratio of medians | rounds | |",
+            "|---|---|---:|---:|---:|---|---|",
+        ]
         for v in self.verdicts():
             lines.append(
                 f"| {v.bar.ours} | {v.bar.other} | {v.bar.factor:g} | {v.connections} | {v.ratio:.2f} | "

@@ -134,9 +134,7 @@ class _Standing:
             before_s = server.cpu_s()
             result = drive(contestant.exchange, self._port, connections, plan.seconds, reply_bytes)
             cpu_s = (server.cpu_s() - before_s) / result.requests * 1000
-            samples.append(
-                Sample(contestant.name, number, connections, result.per_s, cpu_s, server.memory_bytes())
-            )
+            samples.append(Sample(contestant.name, number, connections, result.per_s, cpu_s, server.memory_bytes()))
         self._check()
         self._pause()
         return samples

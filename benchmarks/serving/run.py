@@ -47,9 +47,7 @@ def compare(
                 missing[peer.name] = str(error)
                 continue
             exchange = peer.exchange(row)
-            contestants.append(
-                foreign(peer.name, python, peer.script, model, exchange, is_restless=peer.is_restless)
-            )
+            contestants.append(foreign(peer.name, python, peer.script, model, exchange, is_restless=peer.is_restless))
         outcome = measure(contestants, model, plan, Path(scratch), progress)
     outcome = Outcome(outcome.samples, {**missing, **outcome.missing})
     results = Results(outcome, plan)

@@ -47,7 +47,12 @@ def announce(program: str, engine: Engine, at: Listening, *, as_json: bool) -> N
     """That `program` listens, and on what each model runs; one line for a program that started it."""
     models = describe_models(engine)
     if as_json:
-        print(json.dumps({"grpc": str(at.grpc), "http": f"http://{at.http}", "grpc_front": at.grpc_front, "models": models}), flush=True)
+        print(
+            json.dumps(
+                {"grpc": str(at.grpc), "http": f"http://{at.http}", "grpc_front": at.grpc_front, "models": models}
+            ),
+            flush=True,
+        )
         return
     console = standard()
     for model in models:

@@ -58,4 +58,6 @@ def why_not_native(*, has_tls: bool) -> str | None:
 
 
 def _native() -> str:
-    return f"native ({PACKAGE} {version(PACKAGE)}): ModelInfer in Rust, streams and everything else through it by grpcio"
+    return (
+        f"native ({PACKAGE} {version(PACKAGE)}): ModelInfer in Rust, streams and everything else through it by grpcio"
+    )

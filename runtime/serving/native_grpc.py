@@ -32,6 +32,10 @@ if TYPE_CHECKING:
 # As many calls as come to Python in one trip; a batch of the largest model that runs inline is smaller.
 MAX_BURST = 256
 
+# How long answers may take to leave where the drain itself has used its time up, and how often that is looked at.
+SEND_LIMIT_S = 0.5
+SEND_POLL_S = 0.02
+
 
 class NativeGrpcServer:
     """The same as `GrpcServer` on the native front: `bind`, then `start`, then `stop`. Lives on one event loop."""
@@ -66,6 +70,7 @@ class NativeGrpcServer:
                 [(inference.METHODS["ModelInfer"].path, False)],
                 io_threads=1,
                 call_details=True,
+                metrics=True,
                 keepalive_time_ms=KEEPALIVE_TIME_MS,
                 keepalive_timeout_ms=KEEPALIVE_TIMEOUT_MS,
             )
@@ -91,6 +96,7 @@ class NativeGrpcServer:
     async def stop(self, grace_s: float) -> None:
         """Takes no new calls, answers those accepted, and cuts off what `grace_s` was too short for."""
         self._is_closing = True
+        end = time.monotonic() + grace_s
         behind = asyncio.create_task(self._behind.stop(grace_s))
         if self._calls:
             await asyncio.wait(list(self._calls.values()), timeout=grace_s)
@@ -98,6 +104,7 @@ class NativeGrpcServer:
         await behind
         front, self._front = self._front, None
         if front is not None:
+            await _until_sent(front, max(end - time.monotonic(), SEND_LIMIT_S))
             await asyncio.to_thread(self._close, front)
 
     async def cut_off(self) -> None:
@@ -164,6 +171,19 @@ class NativeGrpcServer:
             _fail(front, call_id, error)
         finally:
             self._calls.pop(call_id, None)
+
+
+async def _until_sent(front: NativeGrpcFront, timeout_s: float) -> None:
+    """Returns once every call has ended for its client too: `close` drops answers that are not on the wire yet."""
+    end = time.monotonic() + timeout_s
+    while _open_calls(front) and time.monotonic() < end:
+        await asyncio.sleep(SEND_POLL_S)
+    await asyncio.sleep(SEND_POLL_S)  # the socket takes what the last stream handed over
+
+
+def _open_calls(front: NativeGrpcFront) -> int:
+    methods = (front.metrics() or {"methods": {}})["methods"].values()
+    return sum(each["started"] - sum(ended["count"] for ended in each["status"].values()) for each in methods)
 
 
 def _fail(front: NativeGrpcFront, call_id: int, error: Exception) -> None:
