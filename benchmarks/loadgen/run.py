@@ -112,7 +112,6 @@ def run_loadgen(
 
 def _run_one(order: Order, *, accuracy: bool, tell: Callable[[float], None]) -> Result:
     done = start(order, tell)
-    description = done["description"]
     score, reason = None, None if accuracy else "not asked for"
     if accuracy:
         score, reason = _accuracy(order, tell)
@@ -120,7 +119,7 @@ def _run_one(order: Order, *, accuracy: bool, tell: Callable[[float], None]) -> 
         order.setting,
         order.kind,
         read_summary(order.folder),
-        description["platform"] or UNKNOWN,
+        done["backend"] or done["description"]["platform"] or UNKNOWN,
         done["errors"],
         score,
         reason,

@@ -22,7 +22,7 @@ import numpy as np
 
 from benchmarks.loadgen.plan import LOADGEN_NAME, Mode, Order
 from benchmarks.scenarios import Kind
-from benchmarks.targets import Target, make_target, rows_of
+from benchmarks.targets import Origin, Target, make_target, rows_of
 from runtime.errors import EdgewardError, WrongUseError
 from runtime.selection.rows import Rows
 from runtime.tensors import Array
@@ -38,6 +38,7 @@ class Pool:
 
     def __init__(self, loadgen: Any, target: Target, rows: Rows, order: Order) -> None:
         self.errors: dict[str, int] = {}
+        self.origins: set[Origin] = set()
         self._loadgen = loadgen
         self._target = target
         self._rows = rows
@@ -71,8 +72,9 @@ class Pool:
         while (samples := self._queue.get()) is not None:
             answers: list[int] = []
             try:
-                outputs = self._target.infer(pick(self._rows, [sample.index for sample in samples])).outputs
-                answers = classes_of(outputs) if self._wants_answers else []
+                answer = self._target.infer(pick(self._rows, [sample.index for sample in samples]))
+                self.origins.add(answer.origin)
+                answers = classes_of(answer.outputs) if self._wants_answers else []
             except EdgewardError as error:
                 with self._names:
                     name = type(error).__name__
@@ -140,6 +142,7 @@ def run(order: Order, loadgen: Any) -> dict[str, Any]:
     return {
         "description": asdict(description) | {"inputs": [f"{spec.name} {spec}" for spec in description.inputs]},
         "errors": pool.errors,
+        "backend": "; ".join(sorted(origin.backend for origin in pool.origins if origin.backend)),
         "samples": len(rows),
         "is_input_random": rows.is_random,
     }

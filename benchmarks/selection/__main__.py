@@ -110,10 +110,10 @@ def measure(subject: Subject, folder: Path, effort: Effort, budget_s: float, see
         trial_s=choice.trial_s,
         measuring_s=choice.measuring_s,
         budget_s=budget_s,
-        gain_pairs=pair["gain"],
-        start_pairs=pair["start"],
+        gain_turns=pair["gain"],
+        start_turns=pair["start"],
         ms_by_candidate=verdict.ms_by_candidate,
-        regret_pairs=list(verdict.pairs),
+        regret_pairs=[list(both) for both in verdict.pairs],
         warnings=list(choice.warnings),
     )
 

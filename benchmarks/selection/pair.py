@@ -1,7 +1,8 @@
 """Gain and start of one model, in a process of its own: `python -m benchmarks.selection.pair SOURCE HOME PAIRS TURN_S`.
 
-The gain is of `Model.predict` over `onnxruntime.InferenceSession(file)` as a newcomer writes it, on one row; the start is of a
-warm-cache `edgeward.load` beside the engine's own opening of the same file. Prints one line of JSON.
+The gain is of the chosen variant, and of `Model.predict` on it, over `onnxruntime.InferenceSession(file)` as a newcomer writes
+it, on one row; the start is of a warm-cache `edgeward.load` beside the engine's own opening of the same file. Prints one line of
+JSON.
 """
 
 from __future__ import annotations
@@ -10,10 +11,11 @@ import json
 import os
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from statistics import median
 
+from runtime.backends.opened import open_variant
 from runtime.bundle.manifest import Format
 from runtime.engine.engine import EngineSettings, load
 from runtime.engine.model import Model
@@ -24,7 +26,8 @@ QUIET_S = 0.05
 """ONNX Runtime's workers spin for some 30 ms after a call, and would slow down whoever has the next turn."""
 WARM_UP_CALLS = 3
 
-Pairs = list[tuple[float, float]]
+Turns = list[list[float]]
+"""Milliseconds, one list a turn, one entry a side."""
 
 
 def main(arguments: list[str]) -> None:
@@ -44,8 +47,8 @@ def main(arguments: list[str]) -> None:
     os._exit(0)  # some engines take long to end, and there is nothing left to lose
 
 
-def _gain(model: Model, pairs: int, turn_s: float) -> Pairs | None:
-    """Milliseconds of a call of the default session and of ours, turn by turn; None where there is no ONNX file."""
+def _gain(model: Model, turns: int, turn_s: float) -> Turns | None:
+    """A call of the default session, of the chosen variant, of the whole model; None where there is no ONNX file."""
     reference = model.bundle.variants[0]
     if reference.format is not Format.ONNX:
         return None
@@ -54,19 +57,21 @@ def _gain(model: Model, pairs: int, turn_s: float) -> Pairs | None:
     row = rows_for(model.bundle, model.inputs, seed=1).take(1)
     session = ort.InferenceSession(str(model.bundle.path_of(reference)))
     renamed = {reference.mapping.inputs[k].name if k in reference.mapping.inputs else k: v for k, v in row.items()}
-    model.predict(row)
-    return _interleave(lambda: session.run(None, renamed), lambda: model.predict(row), pairs, turn_s)
+    candidate = model.candidate
+    variant = open_variant(model.bundle, candidate.variant, candidate.backend, candidate.options)
+    calls = (lambda: session.run(None, renamed), lambda: variant.predict(row), lambda: model.predict(row))
+    return _interleave(calls, turns, turn_s)
 
 
-def _interleave(one: Callable[[], object], other: Callable[[], object], pairs: int, turn_s: float) -> Pairs:
+def _interleave(calls: Sequence[Callable[[], object]], turns: int, turn_s: float) -> Turns:
     found = []
-    for turn in range(pairs):
-        order = (0, 1) if turn % 2 else (1, 0)
-        took = [0.0, 0.0]
-        for side in order:
+    for turn in range(turns):
+        took = [0.0] * len(calls)
+        for at in range(len(calls)):
+            side = (at + turn) % len(calls)
             time.sleep(QUIET_S)
-            took[side] = _turn((one, other)[side], turn_s)
-        found.append((took[0], took[1]))
+            took[side] = _turn(calls[side], turn_s)
+        found.append(took)
     return found
 
 
@@ -84,7 +89,7 @@ def _turn(call: Callable[[], object], turn_s: float) -> float:
     return median(took) / 1e6
 
 
-def _start(model: Model, source: str, settings: EngineSettings, pairs: int) -> Pairs:
+def _start(model: Model, source: str, settings: EngineSettings, pairs: int) -> Turns:
     """Milliseconds to open the chosen file with the engine alone and to `load` the model, in turn."""
     candidate = model.candidate
     path = model.bundle.path_of(candidate.variant)
@@ -97,7 +102,7 @@ def _start(model: Model, source: str, settings: EngineSettings, pairs: int) -> P
             took[side] = (time.perf_counter_ns() - began) / 1e6
             opened.close()
         if turn:  # the first one finds nothing in any cache
-            found.append((took[0], took[1]))
+            found.append(took)
     return found
 
 

@@ -22,6 +22,7 @@ from tests.runtime.serving.threaded import PATIENCE_S, Threaded, serving
 
 SERVING = health.HealthCheckResponse.SERVING
 NOT_SERVING = health.HealthCheckResponse.NOT_SERVING
+UNLIMITED = [("grpc.max_receive_message_length", -1)]
 ROW = {"x": np.array([[1, 2, 3]], dtype=np.int64)}
 
 
@@ -320,6 +321,19 @@ def test_a_drain_answers_what_was_accepted_on_calls_and_streams(front: str) -> N
         is_over.set()
         assert code == "UNAVAILABLE"
         assert "shutting down" in text
+
+
+def test_large_answers_on_their_way_out_outlive_the_server(front: str) -> None:
+    tensor = {"x": np.random.default_rng(1).random((1, 2_000_000), dtype=np.float32)}
+    with serving(grpc_front=front) as server, grpc.insecure_channel(server.grpc, UNLIMITED) as channel:
+        method = inference.METHODS["ModelInfer"]
+        stub = channel.unary_unary(method.path, method.request.SerializeToString, method.response.FromString)
+        calls = [stub.future(infer_message(Call("gate", tensor)), timeout=PATIENCE_S) for _ in range(8)]
+        for _ in calls:
+            server.ask(server.service.begun.acquire())
+        server.do(server.service.gate.set)
+        server.do(server.stop.set)
+        assert [outcome_of(call.result(PATIENCE_S)).status for call in calls] == ["OK"] * len(calls)
 
 
 def until_refused(at: Endpoint) -> None:
