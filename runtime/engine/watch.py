@@ -15,19 +15,18 @@ from collections import deque
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from functools import partial
-from typing import TYPE_CHECKING, Final
+from typing import Any, Final, Protocol
 
+from runtime.bundle.bundle import Bundle
 from runtime.engine.agreement import DisagreementTest
 from runtime.engine.drift import MAX_CALLS, Drift, DriftTest
 from runtime.engine.in_service import InService
 from runtime.engine.reference import NoReferenceError, Reference, Sample
 from runtime.errors import EdgewardError, WrongUseError
-from runtime.selection.choice import Choice
+from runtime.selection.candidates import Candidate
+from runtime.selection.choice import Choice, Ranked
 from runtime.selection.measure import Progress
 from runtime.tensors import Array
-
-if TYPE_CHECKING:
-    from runtime.engine.model import Model
 
 log = logging.getLogger(__name__)
 
@@ -41,8 +40,8 @@ CLOSE_TIMEOUT_S: Final = 5.0
 """A check or a turn of measuring that is under way when its model is closed ends within this."""
 
 Start = Callable[[Callable[[], None]], None]
-ChooseAgain = Callable[["Model", Progress], Choice]
-"""Measures a model's candidates anew; may take seconds."""
+ChooseAgain = Callable[[Any, Progress], Choice]
+"""Measures the candidates of a model (the `Watched` one) anew; may take seconds."""
 
 # Two calibrations side by side would measure each other, whichever engines of this process they are for.
 _CALIBRATING: Final = threading.Lock()
@@ -88,6 +87,27 @@ class WatchTotals:
         return {key: value for key, value in asdict(self).items() if value != ""}
 
 
+class Watched(Protocol):
+    """The model that is watched; `runtime.engine.model.Model` is one."""
+
+    name: str
+    version: int
+    bundle: Bundle
+
+    @property
+    def serving(self) -> str:
+        """What answers now, in words."""
+
+    def admissible(self, choice: Choice) -> Choice:
+        """`choice` without what is in quarantine."""
+
+    def adopt(self, choice: Choice, reason: str) -> bool:
+        """Answers by `choice` from now on; whether that is another candidate than before."""
+
+    def quarantine(self, candidate: Candidate, reason: str) -> bool:
+        """Takes `candidate` out of service; whether another one took over."""
+
+
 class _CancelledError(Exception):
     """The model was closed while it was measured."""
 
@@ -123,7 +143,8 @@ class Watch:
         self._timings: deque[tuple[int, int]] = deque(maxlen=MAX_CALLS)
         self._busy = threading.Lock()
         """Held while something is under way; what is below belongs to who holds it."""
-        self._drift: tuple[InService, DriftTest] | None = None
+        self._drift: tuple[Ranked, DriftTest] | None = None
+        """What is timed, and its test. Not the `InService`: whoever holds that keeps a replaced session open."""
         self._own_choice: Choice | None = None
         self._calibrated_ns: int | None = None
         self._agreement: dict[tuple[str, str], DisagreementTest] = {}
@@ -149,7 +170,7 @@ class Watch:
         self._calls += 1
         return self._calls >= self._next_check or now_ns >= self._next_look_ns
 
-    def look(self, model: Model, service: InService, inputs: Mapping[str, Array], outputs: Mapping[str, Array]) -> None:
+    def look(self, model: Watched, service: InService, inputs: Mapping[str, Array], outputs: Mapping[str, Array]) -> None:
         """Takes the sample and looks at the timings, if that is due; what that leads to is done on another thread.
 
         What is due while something is under way waits for its end.
@@ -192,9 +213,9 @@ class Watch:
             return None
         self._next_look_ns = now_ns + int(LOOK_EVERY_S * 1e9)
         timings = [self._timings.popleft() for _ in range(len(self._timings))]
-        if self._drift is None or self._drift[0] is not service:
+        if self._drift is None or self._drift[0] is not service.ranked:
             learns = service.choice is self._own_choice
-            self._drift = service, DriftTest(service.ranked.cost.cost_ms, learns_usual=learns)
+            self._drift = service.ranked, DriftTest(service.ranked.cost.cost_ms, learns_usual=learns)
             return None  # the timings are those of another candidate, or of the first calls
         drift = self._drift[1].look([(rows, took_ns / 1e6) for rows, took_ns in timings], now_ns / 1e9)
         every_s, last_ns = self._settings.recalibrate_every_s, self._calibrated_ns
@@ -202,7 +223,7 @@ class Watch:
         return drift if is_allowed else None
 
     def _sample(
-        self, model: Model, service: InService, inputs: Mapping[str, Array], outputs: Mapping[str, Array]
+        self, model: Watched, service: InService, inputs: Mapping[str, Array], outputs: Mapping[str, Array]
     ) -> Sample | None:
         """Copies of what a check needs; None where there is nothing to compare. The caller may change its arrays later."""
         if self._reference is None and not self.totals.shadow:
@@ -214,7 +235,7 @@ class Watch:
             return None
         return self._reference.sample(service.opened, inputs, outputs)
 
-    def _work(self, model: Model, service: InService, sample: Sample | None, drift: Drift | None) -> None:
+    def _work(self, model: Watched, service: InService, sample: Sample | None, drift: Drift | None) -> None:
         try:
             if sample is not None and self._reference is not None:
                 self._check(model, service, self._reference, sample)
@@ -227,7 +248,7 @@ class Watch:
                 self._close_reference()
             self._busy.release()
 
-    def _check(self, model: Model, service: InService, reference: Reference, sample: Sample) -> None:
+    def _check(self, model: Watched, service: InService, reference: Reference, sample: Sample) -> None:
         try:
             disagreeing = reference.share_disagreeing(sample)
         except EdgewardError as error:
@@ -250,7 +271,7 @@ class Watch:
         totals.quarantined += 1
         totals.switches += model.quarantine(ranked.candidate, reason)
 
-    def _recalibrate(self, model: Model, drift: Drift) -> None:
+    def _recalibrate(self, model: Watched, drift: Drift) -> None:
         if not _CALIBRATING.acquire(blocking=False):
             return  # the drift will be there at the next look, if it lasts
         try:
@@ -273,7 +294,7 @@ class Watch:
         if self._is_closed:
             raise _CancelledError
 
-    def _note_failure(self, model: Model, what: str, error: Exception) -> None:
+    def _note_failure(self, model: Watched, what: str, error: Exception) -> None:
         self.totals.failures += 1
         log.error("model %s version %d: %s: %s", model.name, model.version, what, error, exc_info=error)
 

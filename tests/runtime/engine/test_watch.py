@@ -312,6 +312,7 @@ def test_measuring_again_and_finding_the_same_keeps_the_session_and_learns_the_c
     assert "fast" not in bed.lab.closed
 
 
+@pytest.mark.slow
 def test_what_measuring_again_confirms_is_not_measured_a_third_time(make: Make) -> None:
     bed = make()
     bed.next_choice = [choice_of(bed.bundle, bed.lab, "fast", ms=1.0)]
@@ -418,7 +419,6 @@ def test_the_old_session_is_closed_when_its_last_call_ends(make: Make) -> None:
     assert bed.lab.closed == ["fast"]
 
 
-@pytest.mark.xfail(strict=False, reason="known leak: one replaced session in forty may stay open; no call fails")
 def test_switching_to_and_fro_under_load_fails_no_call(make: Make) -> None:
     jobs: list[threading.Thread] = []
 
@@ -478,6 +478,7 @@ def test_closing_cancels_a_measurement_that_is_under_way(make: Make, tmp_path: P
     assert watch.totals.failures == 0
 
 
+@pytest.mark.slow
 def test_an_engine_measures_again_without_keeping_it(tmp_path: Path) -> None:
     bundle = make_bundle(tmp_path / "b", {"ref": {"ms": 0.5}, "fast": {"ms": 0.1}})
     selection = SelectionSettings(budget_s=0.1, isolate=False)
