@@ -51,13 +51,16 @@ def test_a_program_becomes_every_variant_that_the_installed_converters_make(
 ) -> None:
     report = build_bundle(program, tmp_path / "tiny", rows_file, read_request(None, {"task": Task.CLASSIFICATION}))
     recipes, _ = recipes_for(Format.TORCH, "fp32")
-    missing = {recipe.name: recipe.missing() for recipe in recipes if recipe.missing() is not None}
     reasons = {one.name: one.reason for one in report.variants}
-    assert {name: reasons[name] for name in missing} == missing
-    assert [one.name for one in report.variants if one.reason is None] == [
-        "model.pt2",
-        *(recipe.name for recipe in recipes if recipe.name not in missing),
-    ]
+    made = ["model.pt2"]
+    for recipe in recipes:
+        if (missing := recipe.missing()) is not None:
+            assert reasons[recipe.name] == missing
+        elif recipe.made_from not in (None, *made):
+            assert recipe.made_from in (reasons[recipe.name] or ""), "it says what it would be made from"
+        else:
+            made.append(recipe.name)
+    assert [one.name for one in report.variants if one.reason is None] == made
     for variant in report.bundle.variants:
         assert variant.fixed_batch == (1 if variant.format is Format.TFLITE else None)
         assert variant.agreement is not None
