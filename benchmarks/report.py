@@ -7,13 +7,17 @@ from collections.abc import Mapping, Sequence
 from html import escape
 from typing import Any
 
-from benchmarks.charts import Series, bars, spectrum, timeline
+from benchmarks.breakdown import PARTS
+from benchmarks.charts import KNEE_FACTOR, Curve, Series, rates, spectrum, timeline
 from benchmarks.samples import Recording
-from benchmarks.statistics import Percentile
-from benchmarks.table import UNKNOWN, Row, notes_of, row_of
+from benchmarks.scenarios import Kind, Scenario
+from benchmarks.statistics import Percentile, percentile_name
+from benchmarks.svg import STYLE, bars, stacks
+from benchmarks.table import UNKNOWN, Row, breakdown_cells, notes_of, row_of
 
 # Browsers draw a page with so many numbers in it without a pause.
 MAX_EMBEDDED = 200_000
+MAX_SERVER_SECTIONS = 3
 HEADINGS = (
     "target",
     "scenario",
@@ -29,13 +33,16 @@ HEADINGS = (
 )
 
 _STYLE = """
+* { box-sizing: border-box; }
 body { font-family: sans-serif; line-height: 1.45; max-width: 60rem; margin: 0 auto; padding: 0 1rem 3rem; }
-body { color: #111; background: #fff; }
-svg[role=img] { width: 100%; height: auto; } .grid { stroke: #ccc; }
+body { color: #111; background: #fff; overflow-wrap: anywhere; } h1 { font-size: 1.5rem; }
 .scroll { overflow-x: auto; } table { border-collapse: collapse; font-size: 0.9rem; }
 th, td { border-bottom: 1px solid #ccc; padding: 0.25rem 0.6rem; text-align: right; white-space: nowrap; }
-th:nth-child(-n+3), td:nth-child(-n+3), .facts td, .facts th { text-align: left; white-space: normal; }
-.legend { list-style: none; padding: 0; font-size: 0.9rem; } .invalid { font-weight: bold; text-decoration: underline; }
+.facts td, .facts th { text-align: left; white-space: normal; vertical-align: top; overflow-wrap: anywhere; }
+.facts th { min-width: 7rem; overflow-wrap: normal; } td.words, th.words { text-align: left; }
+td.words { white-space: normal; min-width: 7rem; overflow-wrap: normal; }
+.legend { list-style: none; padding: 0; font-size: 0.9rem; } .legend svg { vertical-align: middle; }
+.invalid { font-weight: bold; text-decoration: underline; }
 """
 
 
@@ -52,26 +59,76 @@ def to_markdown(recordings: Sequence[Recording], slo_ms: float | None = None) ->
 def to_html(recordings: Sequence[Recording], slo_ms: float | None = None) -> str:
     """One page without a reference to any other file: table, charts, environment, and the samples as JSON."""
     rows = [row_of(recording, slo_ms) for recording in recordings]
+    measured = list(zip(recordings, rows, strict=True))
     title = f"Benchmark: {', '.join(sorted({row.model for row in rows}))}"
     parts = [
         f"<h1>{escape(title)}</h1>",
         f"<p>{escape(recordings[0].header['started'])}. Latency counts from the planned send time.</p>",
-        f'<div class="scroll">{_html_table(rows)}</div>',
+        f'<div class="scroll" tabindex="0">{_html_table(rows)}</div>',
         *(f"<p>{escape(note)}</p>" for note in notes_of(rows)),
-        *(
-            _html_charts(name, list(zip(recordings, rows, strict=True)))
-            for name in dict.fromkeys(r.scenario for r in rows)
-        ),
+        _html_breakdown(rows),
+        _html_rates(measured, slo_ms),
+        *(_html_charts(name, measured) for name in _sections(measured)),
         "<h2>Measured on</h2>",
         _html_facts(recordings[0].header),
         f'<script type="application/json" id="recordings">{_embedded(recordings)}</script>',
     ]
     head = (
         '<meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1">'
-        f"<title>{escape(title)}</title><style>{_STYLE}</style>"
+        f"<title>{escape(title)}</title><style>{_STYLE}{STYLE}</style>"
     )
     body = "\n".join(parts)
     return f'<!doctype html>\n<html lang="en"><head>{head}</head>\n<body>\n{body}\n</body></html>\n'
+
+
+def _html_breakdown(rows: Sequence[Row]) -> str:
+    """Where the time went, of every measurement whose server tells."""
+    known = [
+        (f"{row.target}, {row.scenario}, {row.backend}", [float(value or 0) for value in row.breakdown.to_dict().values()])
+        for row in rows
+        if row.breakdown is not None and row.breakdown.wire is not None
+    ]
+    if not known:
+        return ""
+    drawn = stacks(known, PARTS, "ms")
+    return f"<h2>Where the time went</h2><p>Mean of the answered requests, from the planned send time.</p>{drawn}"
+
+
+def _html_rates(measured: Sequence[tuple[Recording, Row]], slo_ms: float | None) -> str:
+    """Latency against the rate, where a target was measured at more than one."""
+    share = 0.99
+    found: dict[str, dict[float, float]] = {}
+    for recording, row in measured:
+        rate, latency = _steady_rate(recording), row.summary.of(share)
+        if rate is not None and latency.ms is not None and row.invalid_reason is None:
+            # Of several at one rate the last: a search confirms what it tried before, for longer.
+            found.setdefault(f"{row.model} on {row.target}, {row.backend}", {})[rate] = latency.ms
+    curves = [Curve(name, sorted(points.items())) for name, points in found.items() if len(points) > 1]
+    if not curves:
+        return ""
+    return (
+        f"<h2>Latency against the rate</h2>{rates(curves, latency_name(share), slo_ms)}<p>The knee is the last rate before "
+        f"{latency_name(share)} exceeds {KNEE_FACTOR:g} times its least.</p>"
+    )
+
+
+def latency_name(share: float) -> str:
+    """`p99 latency` for 0.99."""
+    return f"{percentile_name(share)} latency"
+
+
+def _steady_rate(recording: Recording) -> float | None:
+    """The one rate of an open loop; None for closed loops, ramps, steps and traces."""
+    scenario = Scenario.from_dict(recording.header["scenario"])
+    arrivals = scenario.arrivals
+    return arrivals.rates[0] if arrivals is not None and len(arrivals.rates) == 1 else None
+
+
+def _sections(measured: Sequence[tuple[Recording, Row]]) -> list[str]:
+    """Scenarios with charts of their own. Of server, where many rates were tried, those are in one chart already."""
+    names = dict.fromkeys(row.scenario for _, row in measured)
+    servers = {row.scenario for recording, row in measured if recording.header["scenario"]["kind"] == Kind.SERVER}
+    return [name for name in names if name not in servers or len(servers) <= MAX_SERVER_SECTIONS]
 
 
 def _html_charts(scenario: str, measured: Sequence[tuple[Recording, Row]]) -> str:

@@ -112,10 +112,12 @@ def markdown(results: Sequence[Result], skipped: dict[str, str], environment: di
         f"load before {', '.join(map(str, environment['load_before']))}.",
         "",
         "Regret: the chosen candidate against the best of all that may run, measured long. "
-        "Gain: the chosen variant, and `Model.predict` on it (some 3 µs more), against `onnxruntime.InferenceSession(file)` with defaults. Start: a warm-cache `edgeward.load` against the engine's own "
+        "Gain: the chosen variant, and `Model.predict` on it (some 3 µs more), against `onnxruntime.InferenceSession(file)` "
+        "with defaults. Start: a warm-cache `edgeward.load`, its warm-up included, against the engine's own "
         "opening of the chosen file. One row; medians of interleaved pairs.",
         "",
-        "| model | chosen | candidates | regret | best, where another | gain | of `predict` | start | beyond the engine | measured for |",
+        "| model | chosen | candidates | regret | best, where another | gain | of `predict` | start | beyond the engine "
+        "| measured for |",
         "|---|---|---:|---:|---|---:|---:|---:|---:|---:|",
     ]
     for r in results:

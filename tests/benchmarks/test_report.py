@@ -5,9 +5,11 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.charts import Series, bars, spectrum, timeline
+from benchmarks.charts import Series, spectrum, timeline
 from benchmarks.report import to_html, to_markdown
 from benchmarks.samples import Recording, Samples
+from benchmarks.scenarios import Kind, Scenario
+from benchmarks.svg import bars
 
 
 def recording(target: str, n: int, invalid: str | None = None) -> Recording:
@@ -16,6 +18,7 @@ def recording(target: str, n: int, invalid: str | None = None) -> Recording:
     zeros = np.zeros(n, dtype=np.int64)
     header: dict[str, Any] = {
         "setting": {"model": "m", "target": target, "backend": "auto"},
+        "scenario": Scenario(Kind.SINGLE).to_dict(),
         "scenario_text": "single",
         "target": {"model": "m</script>", "platform": "p"},
         "started": "2026-01-01T00:00:00+00:00",
