@@ -5,6 +5,7 @@ Source: mlcommons/inference, loadgen/loadgen.cc (GenerateQueries, ScheduleDistri
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -33,7 +34,7 @@ def schedule(qps: float, duration_s: float, least: int, seed: int = SCHEDULE_SEE
         low, high = (int(draw) for draw in generator.randint(0, 2**32, 2, dtype=np.uint32))
         due.append(now_ns)
         previous_ns = now_ns
-        now_ns += int(-np.log(1.0 - (low + high * 2.0**32) / 2.0**64) / qps * 1e9)
+        now_ns += int(-math.log(1.0 - (low + high * 2.0**32) / 2.0**64) / qps * 1e9)
     return np.array(due, dtype=np.int64)
 
 
