@@ -1,8 +1,10 @@
 """A bundle on disk holds what its manifest says to the last byte, or an error names the file."""
 
+import hashlib
 import io
 import os
 import pickle
+import time
 import zipfile
 from dataclasses import replace
 from pathlib import Path
@@ -233,3 +235,19 @@ def test_parts_that_are_not_what_they_should_be_are_errors(tiny: Bundle) -> None
 def test_a_bundle_may_carry_no_samples_profile_or_labels(draft: BundleDraft, tmp_path: Path) -> None:
     plain = write_bundle(tmp_path / "plain", BundleDraft(draft.model, draft.variants))
     assert (plain.samples(), plain.profile(), plain.class_names()) == (None, None, None)
+
+
+def test_a_file_that_has_settled_is_hashed_once_and_again_when_it_changed(tmp_path: Path) -> None:
+    file = tmp_path / "model.onnx"
+    file.write_bytes(b"one")
+    first = sha256_of(file)
+    assert first == hashlib.sha256(b"one").hexdigest()
+    file.write_bytes(b"two")  # at once, and of the same size: times may not show it
+    assert sha256_of(file) == hashlib.sha256(b"two").hexdigest()
+    long_ago = time.time() - 3600
+    os.utime(file, (long_ago, long_ago))
+    file.write_bytes(b"six")
+    os.utime(file, (long_ago, long_ago))  # the change is hidden from all but the inode's own time
+    assert sha256_of(file) == hashlib.sha256(b"six").hexdigest()
+    with pytest.raises(BundleError, match="cannot be read"):
+        sha256_of(tmp_path / "absent")

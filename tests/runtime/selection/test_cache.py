@@ -254,3 +254,17 @@ def test_two_processes_at_once_never_see_half_a_file(tmp_path: Path) -> None:
     ]
     assert [process.wait(timeout=60) for process in processes] == [0, 0]
     assert len(list(folder.iterdir())) == 1
+
+
+def test_what_holds_is_recalled_and_anything_else_is_left_to_reading(setting: Setting) -> None:
+    def recall(key: cache.Key, *backends: FakeBackend) -> Choice | None:
+        return cache.recall(setting.folder, key, setting.bundle, backends)
+
+    assert recall(setting.key, setting.backend) == replace(setting.choice, from_cache=True)
+    assert recall(replace(setting.key, installed="0" * 32), setting.backend) is None, "a version may have changed"
+    assert recall(replace(setting.key, fingerprint="0" * 32), setting.backend) is None
+    assert recall(setting.key) is None, "it names a backend that is not among these"
+    setting.file.write_text("{")
+    assert recall(setting.key, setting.backend) is None
+    setting.file.unlink()
+    assert recall(setting.key, setting.backend) is None
