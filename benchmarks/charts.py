@@ -58,7 +58,9 @@ def timeline(series: Sequence[Series]) -> str:
     ticks = _even_ticks(longest_s)
     names = [s.name for s in series]
     return line_chart(
-        Chart(lines, names, ticks, "seconds since the start", "slowest of each stretch, ms (log scale)", has_marks=False)
+        Chart(
+            lines, names, ticks, "seconds since the start", "slowest of each stretch, ms (log scale)", has_marks=False
+        )
     )
 
 

@@ -13,7 +13,7 @@ from benchmarks.samples import Recording
 from benchmarks.scenarios import Kind, Scenario
 from benchmarks.statistics import Percentile, percentile_name
 from benchmarks.svg import STYLE, bars, stacks
-from benchmarks.table import UNKNOWN, Row, breakdown_cells, notes_of, row_of
+from benchmarks.table import UNKNOWN, Row, notes_of, row_of
 
 # Browsers draw a page with so many numbers in it without a pause.
 MAX_EMBEDDED = 200_000
@@ -84,7 +84,10 @@ def to_html(recordings: Sequence[Recording], slo_ms: float | None = None) -> str
 def _html_breakdown(rows: Sequence[Row]) -> str:
     """Where the time went, of every measurement whose server tells."""
     known = [
-        (f"{row.target}, {row.scenario}, {row.backend}", [float(value or 0) for value in row.breakdown.to_dict().values()])
+        (
+            f"{row.target}, {row.scenario}, {row.backend}",
+            [float(value or 0) for value in row.breakdown.to_dict().values()],
+        )
         for row in rows
         if row.breakdown is not None and row.breakdown.wire is not None
     ]

@@ -179,7 +179,9 @@ def _lines(chart: Chart, frame: Frame) -> str:
         if chart.has_marks:
             parts += [_mark(mark, x, y, colour) for x, y in places]
     for x, y, text in chart.flags:
-        parts.append(f'<circle cx="{right(x):.1f}" cy="{down(y):.1f}" r="9" fill="none" stroke="#111" stroke-width="1.5"/>')
+        parts.append(
+            f'<circle cx="{right(x):.1f}" cy="{down(y):.1f}" r="9" fill="none" stroke="#111" stroke-width="1.5"/>'
+        )
         is_late = right(x) > (frame.left + end) / 2
         parts.append(_text(right(x) + (-13 if is_late else 13), down(y) - 8, text, "end" if is_late else "start"))
     return _svg(frame.width, frame.height, parts, f"{chart.y_label} against {chart.x_label}")

@@ -170,7 +170,9 @@ class Watch:
         self._calls += 1
         return self._calls >= self._next_check or now_ns >= self._next_look_ns
 
-    def look(self, model: Watched, service: InService, inputs: Mapping[str, Array], outputs: Mapping[str, Array]) -> None:
+    def look(
+        self, model: Watched, service: InService, inputs: Mapping[str, Array], outputs: Mapping[str, Array]
+    ) -> None:
         """Takes the sample and looks at the timings, if that is due; what that leads to is done on another thread.
 
         What is due while something is under way waits for its end.
