@@ -4,6 +4,7 @@
     ├── CallerError                  the request is wrong: mend it before sending it again
     │   ├── InvalidInputError            a name, dtype, shape, byte count or parameter does not fit the model
     │   ├── ModelNotFoundError           no such model or version here
+    │   ├── ConflictError                what is stored already rules the request out
     │   ├── PayloadTooLargeError         a message is over a size cap
     │   ├── UnauthenticatedError         a key is missing or wrong
     │   ├── UnsupportedError             the protocol names it, this server does not do it
@@ -15,6 +16,7 @@
     │   ├── BackendUnavailableError      an engine or device is not here
     │   ├── NoCandidateError             nothing that runs here is right enough
     │   ├── PortInUseError               somebody else listens there
+    │   ├── StorageError                 a database or disk takes no more, or cannot be read
     │   ├── ModelNotReadyError           still loading, or being unloaded           (may be retried)
     │   └── OverloadedError              the queue is full or would miss the deadline (may be retried)
     ├── PeerError                    the other end failed
@@ -50,6 +52,10 @@ class InvalidInputError(CallerError):
 
 class ModelNotFoundError(CallerError):
     """No such model, or no such version of it, on this server."""
+
+
+class ConflictError(CallerError):
+    """It fits, but not with what is stored already: a second release of a model, a key that was used for another payload."""
 
 
 class PayloadTooLargeError(CallerError):
@@ -94,6 +100,10 @@ class NoCandidateError(MachineError):
 
 class PortInUseError(MachineError):
     """The address to listen on is taken."""
+
+
+class StorageError(MachineError):
+    """A database or disk takes no more, or what is on it cannot be read; nothing was acknowledged."""
 
 
 class ModelNotReadyError(MachineError):

@@ -1,0 +1,1 @@
+"""Tests that may be looked at after every observation: confidence sequences, pure, numbers in and intervals out."""
