@@ -1,0 +1,58 @@
+"""What guards are told: one value for each thing that was seen on an arm, on both, or later in a label."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+
+class Arm(StrEnum):
+    """Which of a release's two versions."""
+
+    STABLE = "stable"
+    CANDIDATE = "candidate"
+
+
+@dataclass(frozen=True, slots=True)
+class Observation:
+    """One request that one arm answered, or failed to answer."""
+
+    arm: Arm
+    is_error: bool
+    latency_s: float
+    key: str
+    """The routing key, hashed: requests of one key count once in the sample-ratio check."""
+    segment: str = ""
+    """Empty: none."""
+
+
+@dataclass(frozen=True, slots=True)
+class PairedObservation:
+    """A shadowed request: stable answered it, and the candidate answered, or failed to, beside it."""
+
+    agrees: bool
+    distance: float
+    """Between the two outputs, 0 (the same) to 1; larger ones count as 1."""
+    stable_latency_s: float
+    candidate_latency_s: float
+    is_candidate_error: bool = False
+    segment: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class LabelledObservation:
+    """A label came for a request: the loss of each arm that had answered it; None for an arm that had not."""
+
+    stable_loss: float | None
+    candidate_loss: float | None
+    segment: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class MetricObservation:
+    """A business metric that the app reported for a request that `arm` had answered."""
+
+    arm: Arm
+    name: str
+    value: float
+    segment: str = ""
