@@ -34,6 +34,13 @@ def run(
     host: Host = None,
     grpc_port: Annotated[int | None, typer.Option("--grpc-port", help="Port of gRPC (8001); 0: any free one.")] = None,
     http_port: HttpPort = None,
+    admin_host: Annotated[
+        str | None, typer.Option("--admin-host", help="Address of the admin API (127.0.0.1).")
+    ] = None,
+    admin_port: Annotated[
+        int | None,
+        typer.Option("--admin-port", help="Port of the admin API (8002; with --http-port 0, any); 0: any free one."),
+    ] = None,
     config: Config = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print one line of JSON once it listens.")] = False,
 ) -> None:
@@ -50,12 +57,16 @@ def run(
         "host": host,
         "grpc_port": grpc_port,
         "http_port": http_port,
+        "admin_host": admin_host,
+        "admin_port": admin_port,
     }
     loaded = load_settings(GatewaySettings, config, flags)
     show_settings(loaded)
     run_gateway(
         loaded.settings,
-        on_started=lambda at, engine: announce(NAME, engine, at, as_json=as_json),
+        on_started=lambda at, engine: announce(
+            NAME, engine, at.models, as_json=as_json, also={"admin": f"http://{at.admin}"}
+        ),
         progress=narrate,
     )
 

@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import time
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
 
+from cloud_gateway.admin.app import AdminRequest, AdminRoute
+from cloud_gateway.admin.key import AdminKey, admin_key_file, make_admin_key
+from cloud_gateway.admin.server import admin_server
 from cloud_gateway.auth import Authorizer, KeyStore, read_chosen_keys
 from cloud_gateway.settings import GatewaySettings
 from runtime import config
@@ -17,24 +22,37 @@ from runtime.serving.local_service import LocalService
 from runtime.serving.program import describe_models, load_all, make_engine, polling, uploads_of
 from runtime.serving.server import Listening, serve
 from runtime.serving.server import run as run_loop
+from runtime.serving.sockets import Endpoint
 from runtime.wire.values import ServedBy
+
+log = logging.getLogger(__name__)
 
 NAME = "edgeward-gateway"
 STATUS_PATH = "/edgeward/status"
+ADMIN_STATUS_PATH = "/admin/status"
+
+
+@dataclass(frozen=True, slots=True)
+class GatewayListening:
+    """Where a gateway that has started can be reached."""
+
+    models: Listening
+    admin: Endpoint
 
 
 def run(
     settings: GatewaySettings,
-    on_started: Callable[[Listening, Engine], None],
+    on_started: Callable[[GatewayListening, Engine], None],
     progress: Progress | None = None,
 ) -> None:
     """Loads the models, serves until SIGTERM or SIGINT, and takes everything down."""
     settings.require_models()
     authorizer = authorizer_of(settings, config.home())
+    admin_key = AdminKey(make_admin_key(admin_key_file(config.home())))
     engine = make_engine(settings, progress)
     try:
         load_all(engine, settings)
-        run_loop(serve_gateway(settings, engine, authorizer, lambda listening: on_started(listening, engine)))
+        run_loop(serve_gateway(settings, engine, authorizer, admin_key, lambda at: on_started(at, engine)))
     finally:
         engine.close()
 
@@ -43,7 +61,8 @@ async def serve_gateway(
     settings: GatewaySettings,
     engine: Engine,
     authorizer: Authorizer | None,
-    on_started: Callable[[Listening], None] | None = None,
+    admin_key: AdminKey,
+    on_started: Callable[[GatewayListening], None] | None = None,
     stop: asyncio.Event | None = None,
 ) -> None:
     """Serves what `engine` holds until SIGTERM, SIGINT or `stop`; the engine stays the caller's to close."""
@@ -61,12 +80,22 @@ async def serve_gateway(
             "models": describe_models(engine),
         }
 
+    async def status_for_admin(_: AdminRequest) -> Mapping[str, object]:
+        return await status()
+
+    # Each part that can be administered hands in its routes here.
+    routes: list[AdminRoute] = [AdminRoute("GET", ADMIN_STATUS_PATH, status_for_admin)]
     try:
-        async with polling(settings, engine, service):
+        async with (
+            admin_server(settings.admin_host, settings.chosen_admin_port, routes, admin_key) as admin,
+            polling(settings, engine, service),
+        ):
+            if not admin.is_loopback:
+                log.warning("the admin API listens on %s without encryption; use a tunnel or a trusted network", admin)
             await serve(
                 service,
                 settings,
-                on_started=on_started,
+                on_started=None if on_started is None else lambda at: on_started(GatewayListening(at, admin)),
                 authorize=authorizer,
                 documents={STATUS_PATH: status},
                 stop=stop,

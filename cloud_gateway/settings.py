@@ -3,9 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Final
+
+from pydantic import Field, model_validator
 
 from runtime.errors import WrongUseError
 from runtime.serving.program import ModelServerSettings
+
+ADMIN_PORT: Final = 8002
 
 
 class GatewaySettings(ModelServerSettings):
@@ -13,6 +18,25 @@ class GatewaySettings(ModelServerSettings):
 
     api_key_file: Path | None = None
     """A file of API keys, one a line, beside those that `edgeward gateway keys` made; None: only those."""
+
+    admin_host: str = "127.0.0.1"
+    """Where the admin API listens; whoever can reach it from elsewhere needs the admin key to read, too."""
+    admin_port: int | None = Field(default=None, ge=0, le=65535)
+    """0: any free port; None: 8002, or any free one where that is what `http_port` asks for."""
+
+    @model_validator(mode="after")
+    def _admin_port_is_its_own(self) -> GatewaySettings:
+        port = self.chosen_admin_port
+        if port and port in (self.http_port, self.grpc_port):
+            raise ValueError(f"port {port} is asked for twice; give the admin API one of its own with admin_port, or 0")
+        return self
+
+    @property
+    def chosen_admin_port(self) -> int:
+        """`admin_port` with its default put in."""
+        if self.admin_port is not None:
+            return self.admin_port
+        return ADMIN_PORT if self.http_port else 0
 
     def require_models(self) -> None:
         """`WrongUseError` when there is nothing to serve."""

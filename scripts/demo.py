@@ -140,7 +140,7 @@ def _tell(programs: Programs, drill: Path, home: Path) -> list[Pass]:
     eager.kill()
 
     _heading("5  How fast")
-    gateway = programs.start("gateway", ["gateway", "run", MODEL, *ports])
+    gateway = programs.start("gateway", ["gateway", "run", MODEL, *ports, "--admin-port", "0"])
     _show_speeds(agent.grpc, agent.http, gateway.grpc)
     return passes
 

@@ -23,6 +23,8 @@ class Program:
     grpc: str
     http: str
     models: list[dict[str, Any]]
+    admin: str = ""
+    """Of a gateway: where its admin API listens."""
 
     def status(self) -> dict[str, Any]:
         return fetch_document(self.http.removeprefix("http://"), "/edgeward/status")
@@ -50,7 +52,7 @@ def started(home: Path, *arguments: str) -> Iterator[Program]:
         line = process.stdout.readline()
         assert line, log.read_text()
         told = json.loads(line)
-        yield Program(process, told["grpc"], told["http"], told["models"])
+        yield Program(process, told["grpc"], told["http"], told["models"], told.get("admin", ""))
         if process.poll() is None:
             process.send_signal(signal.SIGTERM)
             assert process.wait(PATIENCE_S) == 0, log.read_text()

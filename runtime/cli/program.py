@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 from typing import Any
 
 from rich.table import Table
@@ -43,13 +44,24 @@ def narrate(what: str, share: float) -> None:
         console.print(Text(f"{share:4.0%} {what}"), style="dim", end="\r", overflow="crop", no_wrap=True)
 
 
-def announce(program: str, engine: Engine, at: Listening, *, as_json: bool) -> None:
-    """That `program` listens, and on what each model runs; one line for a program that started it."""
+def announce(
+    program: str, engine: Engine, at: Listening, *, as_json: bool, also: Mapping[str, str] = MappingProxyType({})
+) -> None:
+    """That `program` listens, and on what each model runs; one line for a program that started it.
+
+    `also`: name → URL of what else listens.
+    """
     models = describe_models(engine)
     if as_json:
         print(
             json.dumps(
-                {"grpc": str(at.grpc), "http": f"http://{at.http}", "grpc_front": at.grpc_front, "models": models}
+                {
+                    "grpc": str(at.grpc),
+                    "http": f"http://{at.http}",
+                    **also,
+                    "grpc_front": at.grpc_front,
+                    "models": models,
+                }
             ),
             flush=True,
         )
@@ -58,5 +70,6 @@ def announce(program: str, engine: Engine, at: Listening, *, as_json: bool) -> N
     for model in models:
         console.print(Text.assemble((str(model["name"]), "bold"), f" version {model['version']}: {model['why']}"))
     console.print(f"gRPC front: {at.grpc_front}", markup=False)
-    console.print(f"{program}: gRPC {at.grpc}   REST http://{at.http}   (Ctrl-C ends it)", markup=False)
+    others = "".join(f"   {name} {url}" for name, url in also.items())
+    console.print(f"{program}: gRPC {at.grpc}   REST http://{at.http}{others}   (Ctrl-C ends it)", markup=False)
     console.file.flush()

@@ -42,9 +42,12 @@ class HttpServer:
         self._socket: socket.socket | None = None
         self._task: asyncio.Task[None] | None = None
 
-    def bind(self, endpoint: Endpoint) -> Endpoint:
-        """Takes the address and says it with its real port; `PortInUseError` when somebody listens there."""
-        self._socket = listen(endpoint, "HTTP")
+    def bind(self, endpoint: Endpoint, what: str = "HTTP") -> Endpoint:
+        """Takes the address and says it with its real port; `PortInUseError` when somebody listens there.
+
+        `what` is to listen, in words: the error names the flag `--<what>-port`.
+        """
+        self._socket = listen(endpoint, what)
         return Endpoint(endpoint.host, self._socket.getsockname()[1])
 
     async def start(self) -> None:
