@@ -329,16 +329,11 @@ def _show(comparisons: list[Comparison], as_json: bool) -> None:
     if as_json:
         print(json.dumps([comparison.to_dict() for comparison in comparisons], indent=2, ensure_ascii=False))
         return
-    from rich.table import Table
-
     from benchmarks.statistics import percentile_name
+    from benchmarks.table import comparison_table
     from runtime.cli.console import standard
 
-    table = Table("what", "quantile", "A ms", "B ms", "B / A [95 %]", "p", "verdict")
-    for c in comparisons:
-        figures = (f"{c.a_ms:.3f}", f"{c.b_ms:.3f}", str(c.ratio).replace("[", r"\["), f"{c.p_value:.2g}")
-        table.add_row(c.what, percentile_name(c.share), *figures, c.judgement.verdict.value)
-    standard().print(table)
+    standard().print(comparison_table(comparisons))
     for c in comparisons:
         standard().print(
             f"{c.judgement.verdict}: {c.what}, {percentile_name(c.share)}: {c.judgement.reason}", markup=False

@@ -4,14 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any, Literal
 
+from rich.markup import escape
 from rich.table import Table
 
 from benchmarks.breakdown import PARTS, Breakdown, breakdown_of
 from benchmarks.samples import Recording
 from benchmarks.settings import TargetName
-from benchmarks.statistics import Percentile, Summary
+from benchmarks.statistics import Percentile, Summary, percentile_name
+
+if TYPE_CHECKING:
+    from benchmarks.compare import Comparison
 
 _MIB = 1024 * 1024
 UNKNOWN = "–"
@@ -195,3 +199,16 @@ def _latency(percentile: Percentile) -> str:
 
 def _rate(value: float | None) -> str:
     return UNKNOWN if value is None else f"{value:,.0f}" if value >= 100 else f"{value:.1f}"
+
+
+def comparison_table(comparisons: Sequence[Comparison], unit: Literal["ms", "µs"] = "ms") -> Table:
+    """One row a quantile of B against A."""
+    scale, digits = (1, 3) if unit == "ms" else (1000, 2)
+    table = Table("what", "quantile", f"A {unit}", f"B {unit}", "B / A [95 %]", "p", "verdict")
+    for c in comparisons:
+        times = (f"{ms * scale:.{digits}f}" for ms in (c.a_ms, c.b_ms))
+        ratio = str(c.ratio).replace("[", r"\[")
+        table.add_row(
+            escape(c.what), percentile_name(c.share), *times, ratio, f"{c.p_value:.2g}", c.judgement.verdict.value
+        )
+    return table
