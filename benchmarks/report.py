@@ -31,6 +31,8 @@ HEADINGS = (
     "rows/s",
     "errors",
 )
+WORDS = frozenset({"target", "scenario", "backend", "errors"})
+"""Columns of text, to the left; figures stand to the right."""
 
 _STYLE = """
 * { box-sizing: border-box; }
@@ -172,11 +174,15 @@ def _latency(percentile: Percentile) -> str:
 
 
 def _html_table(rows: Sequence[Row]) -> str:
-    head = "".join(f"<th>{escape(name)}</th>" for name in HEADINGS)
+    def cells(tag: str, texts: Sequence[str]) -> str:
+        kinds = [' class="words"' if name in WORDS else "" for name in HEADINGS]
+        return "".join(f"<{tag}{kind}>{escape(text)}</{tag}>" for kind, text in zip(kinds, texts, strict=True))
+
+    head = cells("th", HEADINGS)
     body = []
     for row in rows:
         style = "" if row.invalid_reason is None else ' class="invalid"'
-        body.append(f"<tr{style}>{''.join(f'<td>{escape(cell)}</td>' for cell in _cells(row))}</tr>")
+        body.append(f"<tr{style}>{cells('td', _cells(row))}</tr>")
     return f"<table><tr>{head}</tr>{''.join(body)}</table>"
 
 

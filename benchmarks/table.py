@@ -179,11 +179,14 @@ def found_table(searches: Sequence[Mapping[str, Any]], slo: str) -> Table:
 def notes_of(rows: Sequence[Row]) -> list[str]:
     """The sentences below the table: what is invalid, what to doubt, which percentiles want more samples."""
     notes = []
+    doubted: dict[str, list[str]] = {}
     for row in rows:
-        where = f"{row.target}, {row.scenario}, {row.backend}"
+        where = f"{row.target} {row.scenario}"
         if row.invalid_reason is not None:
-            notes.append(f"INVALID: {where}: {row.invalid_reason}")
-        notes += [f"{where}: {doubt}" for doubt in row.doubts]
+            notes.append(f"INVALID: {where}, {row.backend}: {row.invalid_reason}")
+        for doubt in row.doubts:
+            doubted.setdefault(doubt, []).append(where)
+    notes += [f"{'; '.join(dict.fromkeys(places))}: {doubt}" for doubt, places in doubted.items()]
     notes += sorted({f"energy not known: {row.no_energy_reason}" for row in rows if row.no_energy_reason})
     if any(row.breakdown is not None and row.breakdown.wire is None for row in rows):
         notes.append(
