@@ -89,7 +89,8 @@ def test_from_the_command_line_it_is_printed_and_saved(serve: Any, tmp_path: Pat
     assert "PeerUnreachableError" in done.stderr
     document = json.loads((tmp_path / "find-max.json").read_text())
     (search,) = document["searches"]
-    assert f"slow: {search['max_qps']:g}/s" in done.stdout.replace("\n", " ").replace("fake on ", "")
+    # On a busy machine the generator itself may be what limits: then it is "at least" that rate.
+    assert f"{search['max_qps']:g}/s" in " ".join(done.stdout.split())
     assert len(load_folder(tmp_path)) == len(search["probes"])
     assert document["environment"]["kernel"]
 
