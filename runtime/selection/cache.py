@@ -98,27 +98,15 @@ def read(folder: Path, key: Key, bundle: Bundle, backends: Sequence[Backend]) ->
     """The choice kept for `key`; none, with the reason, when there is one that does not hold any more."""
     file = _file(folder, key)
     try:
-        with file.open("rb") as opened:
-            text = opened.read(MAX_BYTES + 1)
-    except FileNotFoundError:
-        return Kept(None)
-    except OSError as error:
-        return _lost(f"calibration {file} cannot be read ({error.strerror})")
-    if len(text) > MAX_BYTES:
-        return _lost(f"calibration {file} is corrupt (more than {MAX_BYTES} bytes)")
-    try:
-        entry = _Entry.model_validate_json(text)
-    except ValidationError as error:
-        problem = error.errors(include_url=False)[0]
-        where = ".".join(str(part) for part in problem["loc"])
-        return _lost(f"calibration {file} is corrupt ({where + ': ' if where else ''}{problem['msg']})")
-    changes = _changes(entry, key)
-    if changes:
-        return _lost(f"the calibration of {key.bundle!r} is out of date: {'; '.join(changes)}")
-    try:
-        choice = entry.choice.to_choice(bundle, backends)
-    except (LookupError, ValueError) as error:
-        return _lost(f"calibration {file} is corrupt (it names {error})")
+        entry = _read_entry(file)
+        if entry is None:
+            return Kept(None)
+        changes = _changes(entry, key)
+        if changes:
+            return _lost(f"the calibration of {key.bundle!r} is out of date: {'; '.join(changes)}")
+        choice = _choice_of(entry, bundle, backends)
+    except _UnreadableError as error:
+        return _lost(f"calibration {file} {error}")
     if entry.installed != key.installed:  # other packages changed: noted, so that the next time is quick again
         write(folder, key, choice)
     return Kept(choice)
@@ -130,12 +118,15 @@ def recall(folder: Path, key: Key, bundle: Bundle, backends: Sequence[Backend]) 
     `backends` may lack some: None where the choice names one of those.
     """
     try:
-        with _file(folder, key).open("rb") as opened:
-            entry = _Entry.model_validate_json(opened.read(MAX_BYTES + 1))
-        if (entry.question, entry.fingerprint, entry.installed) != (key.question, key.fingerprint, key.installed):
+        entry = _read_entry(_file(folder, key))
+        if entry is None or (entry.question, entry.fingerprint, entry.installed) != (
+            key.question,
+            key.fingerprint,
+            key.installed,
+        ):
             return None
-        return entry.choice.to_choice(bundle, backends)
-    except (OSError, ValueError, LookupError):
+        return _choice_of(entry, bundle, backends)
+    except _UnreadableError:
         return None
 
 
@@ -166,6 +157,36 @@ def write(folder: Path, key: Key, choice: Choice) -> str | None:
         log.warning(text)
         return text
     return None
+
+
+class _UnreadableError(Exception):
+    """A file that is there is no entry; the text says why, after the file's name."""
+
+
+def _read_entry(file: Path) -> _Entry | None:
+    """What the file says; None without one."""
+    try:
+        with file.open("rb") as opened:
+            text = opened.read(MAX_BYTES + 1)
+    except FileNotFoundError:
+        return None
+    except OSError as error:
+        raise _UnreadableError(f"cannot be read ({error.strerror})") from error
+    if len(text) > MAX_BYTES:
+        raise _UnreadableError(f"is corrupt (more than {MAX_BYTES} bytes)")
+    try:
+        return _Entry.model_validate_json(text)
+    except ValidationError as error:
+        problem = error.errors(include_url=False)[0]
+        where = ".".join(str(part) for part in problem["loc"])
+        raise _UnreadableError(f"is corrupt ({where + ': ' if where else ''}{problem['msg']})") from error
+
+
+def _choice_of(entry: _Entry, bundle: Bundle, backends: Sequence[Backend]) -> Choice:
+    try:
+        return entry.choice.to_choice(bundle, backends)
+    except (LookupError, ValueError) as error:
+        raise _UnreadableError(f"is corrupt (it names {error})") from error
 
 
 def _file(folder: Path, key: Key) -> Path:

@@ -15,7 +15,7 @@ from runtime.bundle.manifest import Targets
 from runtime.hardware import Hardware
 from runtime.selection import cache
 from runtime.selection.bench import Bench, BenchUnavailableError
-from runtime.selection.candidates import Candidate, enumerate_candidates
+from runtime.selection.candidates import CPU, Candidate, Rejected, enumerate_candidates, rejected_because
 from runtime.selection.choice import Choice
 from runtime.selection.decide import Goal, Origin, decide
 from runtime.selection.local_bench import LocalBench
@@ -58,7 +58,10 @@ def choose(
     choice = decide(measurement.measured, [*measurement.rejected, *rejected], goal, origin)
     choice = replace(choice, trial_s=measurement.trial_s, measuring_s=measurement.measuring_s)
     choice = choice.with_warnings(bench_warning, _guard_warning(bundle, measurement))
-    keep_warning = cache.write(cache_folder, key, choice) if cache_folder is not None else None
+    # A choice among what could be tried without a process is not kept: the next time there may be one.
+    keep_warning = None
+    if cache_folder is not None and bench_warning is None:
+        keep_warning = cache.write(cache_folder, key, choice)
     return choice.with_warnings(kept.warning, keep_warning)
 
 
@@ -99,11 +102,11 @@ def _measure(
     settings: SelectionSettings,
     progress: Progress | None,
 ) -> tuple[Measurement, str | None]:
-    def run(bench: Bench) -> Measurement:
+    def run(bench: Bench, tried: Sequence[Candidate]) -> Measurement:
         try:
             return measure(
                 bench,
-                candidates,
+                tried,
                 bundle.variants[0].name,
                 goal,
                 settings.budget_s,
@@ -115,17 +118,36 @@ def _measure(
             bench.close()
 
     if not settings.isolate:
-        return run(LocalBench(bundle, settings.seed)), None
+        return run(LocalBench(bundle, settings.seed), candidates), None
     memory_mb = settings.trial_memory_mb
     if memory_mb is None and hardware.memory.available_bytes is not None:
         memory_mb = TRIAL_MEMORY_SHARE * hardware.memory.available_bytes / MB
     isolated = IsolatedBench(bundle, settings.backend_source, settings.seed, settings.trial_timeout_s, memory_mb)
     try:
-        return run(isolated), None
+        return run(isolated, candidates), None
     except BenchUnavailableError as error:
-        text = f"candidates were not isolated, {error}"
-        log.warning(text)
-        return run(LocalBench(bundle, settings.seed)), text
+        why = str(error)
+    kept, left_out = without_isolation(candidates, bundle.variants[0].name)
+    text = (
+        f"nothing could be tried in a process of its own, {why}: only {bundle.variants[0].name} on the processor was "
+        "measured, in this process"
+    )
+    log.warning(text)
+    measurement = run(LocalBench(bundle, settings.seed), kept)
+    return replace(measurement, rejected=(*measurement.rejected, *left_out)), text
+
+
+def without_isolation(
+    candidates: Sequence[Candidate], reference: str
+) -> tuple[list[Candidate], list[Rejected]]:
+    """Those that may run untried in this process, and the others with that reason.
+
+    A candidate that crashes would take this process with it. The variant that the bundle was made from, on the processor, is
+    what would be opened here anyway; whatever else might be faster is not worth the process.
+    """
+    kept = [c for c in candidates if c.variant.name == reference and c.backend.device == CPU]
+    reason = "not tried, since it could have taken this process with it: no other process can be started"
+    return kept, [rejected_because(c, reason) for c in candidates if c not in kept]
 
 
 def _say_nothing(what: str, share: float) -> None:
