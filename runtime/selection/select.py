@@ -36,15 +36,18 @@ def choose(
     settings: SelectionSettings,
     cache_folder: Path | None,
     progress: Progress | None,
+    seen: str | None = None,
 ) -> Choice:
     """What to run `bundle` with on this machine.
 
     From the cache no engine is imported. Otherwise it blocks for the trial (bounded for each candidate) and
     `settings.budget_s` of measuring. `NoCandidateError` tells every candidate's reason; `BundleError` when the samples
     are damaged; `WrongUseError` for a filter that names nothing.
+
+    `seen` is this machine at a `cache.glance` before it was probed, where `hardware` is this machine: `recall` goes by it.
     """
     goal = goal_for(bundle, settings)
-    key = cache.key_for(bundle, hardware.fingerprint(), backends, goal, settings)
+    key = cache.key_for(bundle, hardware.fingerprint(), backends, goal, settings, seen)
     kept = cache.Kept(None)
     if cache_folder is not None and not settings.refresh:
         kept = cache.read(cache_folder, key, bundle, backends)
@@ -66,20 +69,17 @@ def choose(
 
 
 def recall(
-    bundle: Bundle,
-    hardware: Hardware,
-    backends: Sequence[Backend],
-    settings: SelectionSettings,
-    cache_folder: Path,
+    bundle: Bundle, backends: Sequence[Backend], settings: SelectionSettings, cache_folder: Path
 ) -> Choice | None:
-    """The kept choice where it holds and names only `backends`; None otherwise, and `choose` says why.
+    """The kept choice where nothing at all changed on this machine and it names only `backends`; None otherwise, and `choose` says why.
 
-    For a quick start: to list the backends of other packages takes as long as to open a small model.
+    For a quick start: to probe the machine, or to list the backends of other packages, takes as long as to open a small model.
     """
-    if settings.refresh:
+    seen = None if settings.refresh else cache.glance()
+    if seen is None:
         return None
-    key = cache.key_for(bundle, hardware.fingerprint(), backends, goal_for(bundle, settings), settings)
-    return cache.recall(cache_folder, key, bundle, backends)
+    question = cache.question_for(bundle, goal_for(bundle, settings), settings)
+    return cache.recall(cache_folder, bundle, question, seen, backends)
 
 
 def goal_for(bundle: Bundle, settings: SelectionSettings) -> Goal:
@@ -137,9 +137,7 @@ def _measure(
     return replace(measurement, rejected=(*measurement.rejected, *left_out)), text
 
 
-def without_isolation(
-    candidates: Sequence[Candidate], reference: str
-) -> tuple[list[Candidate], list[Rejected]]:
+def without_isolation(candidates: Sequence[Candidate], reference: str) -> tuple[list[Candidate], list[Rejected]]:
     """Those that may run untried in this process, and the others with that reason.
 
     A candidate that crashes would take this process with it. The variant that the bundle was made from, on the processor, is
