@@ -243,7 +243,7 @@ def _physical_cores() -> int | None:
 
 
 def _affinity() -> int | None:
-    if sys.platform == "linux":
+    if hasattr(os, "sched_getaffinity"):  # a tenth of the time that psutil takes
         try:
             return len(os.sched_getaffinity(0)) or None
         except OSError:

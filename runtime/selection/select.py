@@ -71,7 +71,7 @@ def choose(
 def recall(
     bundle: Bundle, backends: Sequence[Backend], settings: SelectionSettings, cache_folder: Path
 ) -> Choice | None:
-    """The kept choice where nothing at all changed on this machine and it names only `backends`; None otherwise, and `choose` says why.
+    """The kept choice where nothing changed on this machine and it names only `backends`; None otherwise, `choose` says why.
 
     For a quick start: to probe the machine, or to list the backends of other packages, takes as long as to open a small model.
     """
