@@ -71,6 +71,12 @@ _COMMANDS = {
     "gateway": "cloud_gateway.cli",
     "bench": "benchmarks.cli",
 }
+# Every program's settings: what may stand in the environment that they share.
+_SETTINGS = {
+    "runtime.serving.program": "ModelServerSettings",
+    "edge_agent.settings": "AgentSettings",
+    "cloud_gateway.settings": "GatewaySettings",
+}
 # Those with subcommands of their own; the others are one command, called what it is called here.
 _GROUPS = frozenset({"bundle", "agent", "gateway", "bench"})
 
@@ -106,6 +112,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     command = words[len(options)] if len(options) < len(words) else ""
     from runtime.errors import EdgewardError, WrongUseError
 
+    _say_unknown_variables()
     try:
         _app(command)(words, prog_name="edgeward")
     except EdgewardError as error:
@@ -116,6 +123,17 @@ def main(arguments: Sequence[str] | None = None) -> None:
     except KeyboardInterrupt:
         print(file=sys.stderr)
         sys.exit(EXIT_INTERRUPTED)
+
+
+def _say_unknown_variables() -> None:
+    """A misspelt `EDGEWARD_*` variable is said on standard error; without any but the home, nothing is imported for it."""
+    from runtime import config
+
+    if not config.unknown_variables(()):
+        return
+    kinds = (getattr(import_module(module), name) for module, name in _SETTINGS.items())
+    for sentence in config.unknown_variables({field for kind in kinds for field in kind.model_fields}):
+        print(f"edgeward: {sentence}", file=sys.stderr)
 
 
 def _app(command: str) -> typer.Typer:

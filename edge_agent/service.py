@@ -131,7 +131,9 @@ class AgentService:
             self._say_change(request.model, step)
         said = {**response.parameters, "served_by": str(step.arm)}
         if step.is_worth_telling:
-            said["reason"] = step.reason[:MAX_REASON_CHARACTERS]
+            # What the arm itself has to tell, such as a device that vanished, stands beside why it was taken.
+            told = [step.reason, *([str(said["reason"])] if "reason" in said else [])]
+            said["reason"] = "; ".join(told)[:MAX_REASON_CHARACTERS]
         return replace(response, parameters=said)
 
     async def describe_model(self, name: str, version: str) -> ModelDescription:

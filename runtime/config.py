@@ -19,6 +19,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from runtime.errors import WrongUseError
 
 ENVIRONMENT_PREFIX = "EDGEWARD_"
+HOME_VARIABLE = "EDGEWARD_HOME"
 
 
 class SettingsModel(BaseModel):
@@ -46,7 +47,7 @@ class Loaded(Generic[S]):
 
 def home(environ: Mapping[str, str] | None = None) -> Path:
     """The folder of state and caches: `EDGEWARD_HOME`, else the platform's user data folder. Not created here."""
-    chosen = (os.environ if environ is None else environ).get("EDGEWARD_HOME")
+    chosen = (os.environ if environ is None else environ).get(HOME_VARIABLE)
     if chosen:
         return Path(chosen).expanduser().absolute()
     import platformdirs
@@ -90,14 +91,39 @@ def load_settings(
     return Loaded(settings, origins)
 
 
+def unknown_variables(known: Iterable[str], environ: Mapping[str, str] | None = None) -> list[str]:
+    """A sentence for every `EDGEWARD_*` variable that none of the settings `known` goes by, with the near name.
+
+    `known` are the fields of every program's settings: they share one environment, so what one program does not know may be
+    another's. A sentence and no error, because it may be a later version's, too.
+    """
+    fields = {"home", *known}
+    variables = os.environ if environ is None else environ
+    ours = sorted(name for name in variables if name.startswith(ENVIRONMENT_PREFIX))
+    # Compared without the prefix, which would make any two of them alike.
+    words = {name: name.removeprefix(ENVIRONMENT_PREFIX) for name in ours}
+    return [
+        f"variable {name} is no setting of any program here and does nothing; "
+        f"{_near(word, map(str.upper, fields), ENVIRONMENT_PREFIX)}"
+        for name, word in words.items()
+        if word.lower() not in fields or not word.isupper()
+    ]
+
+
 def check_known(name: str, known: Iterable[str], where: str) -> None:
     """`WrongUseError`, with the nearest known name, when `name` is not one of `known`."""
     names = list(known)
     if name in names:
         return
-    near = difflib.get_close_matches(name, names, n=1)
-    hint = f"did you mean {near[0]!r}?" if near else f"known keys: {', '.join(sorted(names))}"
-    raise WrongUseError(f"unknown key {name!r} in {where}; {hint}")
+    raise WrongUseError(f"unknown key {name!r} in {where}; {_near(name, names)}")
+
+
+def _near(name: str, names: Iterable[str], prefix: str = "") -> str:
+    known = sorted(set(names))
+    near = difflib.get_close_matches(name, known, n=1)
+    if near:
+        return f"did you mean {prefix + near[0]!r}?"
+    return f"known: {', '.join(prefix + each for each in known)}"
 
 
 def _read_toml(file: Path) -> dict[str, Any]:

@@ -119,6 +119,17 @@ def test_what_the_command_line_does_not_know_is_exit_code_2(
     assert "Error" in capsys.readouterr().err
 
 
+def test_a_misspelt_variable_is_said_and_those_of_other_programs_are_not() -> None:
+    variables = {"EDGEWARD_GRPC_PROT": "1", "EDGEWARD_GATEWAY": "cloud:1", "EDGEWARD_KEYS": "k.json"}
+    command = [sys.executable, "-c", "import edgeward; edgeward.main(['--version'])"]
+    done = subprocess.run(
+        command, capture_output=True, text=True, env={**os.environ, **variables}, check=True, cwd=ROOT
+    )
+    said = [line for line in done.stderr.splitlines() if "is no setting" in line]
+    assert any("EDGEWARD_GRPC_PROT" in line and "'EDGEWARD_GRPC_PORT'" in line for line in said)
+    assert not any("EDGEWARD_GATEWAY " in line for line in said)
+
+
 def test_debug_shows_where_an_error_came_from() -> None:
     with pytest.raises(edgeward.errors.BundleError):
         edgeward.main(["--debug", "bundle", "verify", "no-such-bundle"])

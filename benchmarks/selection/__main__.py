@@ -1,27 +1,34 @@
-"""Measures selection on every model and writes `selection-DATE.json` and `.md`; some eight minutes, --quick two."""
+"""Measures selection on every model and writes `selection-DATE.json` and `.md`; some eight minutes on a quiet machine, --quick two.
+
+It stops after --minutes: what was measured until then is written, and the models that were not reached are named.
+"""
 
 from __future__ import annotations
 
 import argparse
 import json
+import os
 import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import Sequence
 from pathlib import Path
 
 from benchmarks.environment import ROOT, now_utc, read_environment
-from benchmarks.selection.models import Skipped, Subject, subjects
+from benchmarks.selection.models import SHARED, Skipped, Subject, subjects
 from benchmarks.selection.oracle import FULL, QUICK, Effort, consult
 from benchmarks.selection.results import Result, markdown
 from runtime import config
 from runtime.backends.registry import all_backends
 from runtime.bundle.locate import open_bundles
+from runtime.errors import EdgewardError
 from runtime.hardware import probe
 from runtime.selection import SelectionSettings, choose
 from runtime.selection.decide import DEFAULT_AGREEMENT
 
 PAIR_TIMEOUT_S = 300.0
+MOST_MINUTES = 25.0
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -31,6 +38,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--only", action="append", metavar="MODEL", help="this model alone; may be given again")
     parser.add_argument("--budget", type=float, default=SelectionSettings().budget_s, metavar="SECONDS")
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--minutes", type=float, default=MOST_MINUTES, help="no model is begun after so many")
     parser.add_argument("--models", type=Path, metavar="DIR", help="where networks are built, once")
     parser.add_argument("--output", type=Path, default=ROOT / "benchmarks" / "results", metavar="DIR")
     chosen = parser.parse_args(arguments)
@@ -41,11 +49,21 @@ def main(arguments: Sequence[str] | None = None) -> int:
     wanted = [s for s in subjects() if (s.name in chosen.only if chosen.only else s.is_quick or not chosen.quick)]
     results: list[Result] = []
     skipped: dict[str, str] = {}
+    failed: dict[str, str] = {}
+    end = time.monotonic() + 60 * chosen.minutes
     for subject in wanted:
+        if time.monotonic() > end:
+            skipped[subject.name] = f"not begun within {chosen.minutes:g} minutes"
+            continue
         try:
             results.append(measure(subject, folder, effort, chosen.budget, chosen.seed))
         except Skipped as reason:
             skipped[subject.name] = str(reason)
+            continue
+        except (EdgewardError, NotMeasuredError, subprocess.TimeoutExpired) as error:
+            # A model that cannot be measured is a result, too: it is named, and misses every bar.
+            failed[subject.name] = " ".join(str(error).split())[:300]
+            print(f"{subject.name}: {failed[subject.name]}", file=sys.stderr, flush=True)
             continue
         last = results[-1]
         gain = "" if last.gain is None else f", gain {last.gain:.2f} ×"
@@ -53,21 +71,29 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if not results:
         print("nothing was measured", file=sys.stderr)
         return 0
-    table = markdown(results, skipped, environment, started)
+    table = markdown(results, skipped, failed, environment, started)
     print(table)
     chosen.output.mkdir(parents=True, exist_ok=True)
     stem = f"selection-{started[:10]}{'-quick' if chosen.quick else ''}"
     raw = {
         "started": started,
         "environment": environment,
+        "load_after": [round(value, 2) for value in os.getloadavg()] if hasattr(os, "getloadavg") else None,
         "quick": chosen.quick,
         "seed": chosen.seed,
         "results": [result.to_dict() for result in results],
         "skipped": skipped,
+        "failed": failed,
     }
-    (chosen.output / f"{stem}.json").write_text(json.dumps(raw, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+    # Engines name files by their whole path; whoever reads the results does not want this machine's.
+    text = json.dumps(raw, indent=1, ensure_ascii=False).replace(str(folder), "MODELS").replace(str(SHARED), "SHARED")
+    (chosen.output / f"{stem}.json").write_text(text.replace(str(ROOT), "ROOT") + "\n", encoding="utf-8")
     (chosen.output / f"{stem}.md").write_text(table, encoding="utf-8")
     return 0
+
+
+class NotMeasuredError(Exception):
+    """A model whose pairs came to nothing; the text says why."""
 
 
 def measure(subject: Subject, folder: Path, effort: Effort, budget_s: float, seed: int) -> Result:
@@ -89,12 +115,10 @@ def measure(subject: Subject, folder: Path, effort: Effort, budget_s: float, see
         ]
         done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=PAIR_TIMEOUT_S, check=False)
         if done.returncode != 0:
-            raise RuntimeError(f"{subject.name}: {done.stderr[-2000:]}")
+            raise NotMeasuredError(f"gain and start were not measured: {done.stderr[-300:]}")
         pair = json.loads(done.stdout.splitlines()[-1])
     if not pair["from_cache"] or pair["serving"] != choice.selected.candidate.key:
-        raise RuntimeError(
-            f"{subject.name}: the choice was measured again by its own process; it serves {pair['serving']}"
-        )
+        raise NotMeasuredError(f"the choice was measured again by its own process; it serves {pair['serving']}")
     selected = choice.selected
     floor = bundle.manifest.targets.accuracy_floor if bundle.manifest is not None else None
     return Result(
@@ -112,6 +136,7 @@ def measure(subject: Subject, folder: Path, effort: Effort, budget_s: float, see
         budget_s=budget_s,
         gain_turns=pair["gain"],
         start_turns=pair["start"],
+        first_turns=pair["first"],
         ms_by_candidate=verdict.ms_by_candidate,
         regret_pairs=[list(both) for both in verdict.pairs],
         warnings=list(choice.warnings),

@@ -40,7 +40,7 @@ def main(arguments: list[str]) -> None:
             "serving": model.serving,
             "from_cache": model.choice.from_cache,
             "gain": _gain(model, pairs, turn_s),
-            "start": _start(model, source, settings, pairs),
+            **_start(model, source, settings, pairs),
         }
     print(json.dumps(found))
     sys.stdout.flush()
@@ -89,21 +89,38 @@ def _turn(call: Callable[[], object], turn_s: float) -> float:
     return median(took) / 1e6
 
 
-def _start(model: Model, source: str, settings: EngineSettings, pairs: int) -> Turns:
-    """Milliseconds to open the chosen file with the engine alone and to `load` the model, in turn."""
+def _start(model: Model, source: str, settings: EngineSettings, pairs: int) -> dict[str, Turns]:
+    """Milliseconds to open the chosen file with the engine alone and to `load` the model, in turn; and to the first answer."""
     candidate = model.candidate
     path = model.bundle.path_of(candidate.variant)
-    found = []
+    row = rows_for(model.bundle, model.inputs, seed=1).take(1)
+    own = open_variant(model.bundle, candidate.variant, candidate.backend, candidate.options)
+    prepared = own.prepare(row)
+    own.close()
+    started: Turns = []
+    answered: Turns = []
     for turn in range(pairs + 1):
-        took = [0.0, 0.0]
+        took, first = [0.0, 0.0], [0.0, 0.0]
         for side in (0, 1) if turn % 2 else (1, 0):
+            time.sleep(QUIET_S)
             began = time.perf_counter_ns()
-            opened = load(source, settings) if side else candidate.backend.open(path, candidate.options)
-            took[side] = (time.perf_counter_ns() - began) / 1e6
-            opened.close()
+            if side:
+                loaded = load(source, settings)
+                opened_ns = time.perf_counter_ns()
+                loaded.predict(row)
+                ended_ns = time.perf_counter_ns()
+                loaded.close()
+            else:
+                session = candidate.backend.open(path, candidate.options)
+                opened_ns = time.perf_counter_ns()
+                session.run(prepared)
+                ended_ns = time.perf_counter_ns()
+                session.close()
+            took[side], first[side] = (opened_ns - began) / 1e6, (ended_ns - began) / 1e6
         if turn:  # the first one finds nothing in any cache
-            found.append(took)
-    return found
+            started.append(took)
+            answered.append(first)
+    return {"start": started, "first": answered}
 
 
 if __name__ == "__main__":

@@ -63,6 +63,7 @@ _CUDA_FAILURE: Final = re.compile(
     r"CUDA (?:failure|error)[ :]*(\d+)|no CUDA-capable device|CUDA driver version is insufficient", re.IGNORECASE
 )
 _CUDA_OUT_OF_MEMORY: Final = "2"
+_NO_ROOM: Final = re.compile(r"out of memory|failed to allocate memory", re.IGNORECASE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -217,7 +218,7 @@ class OnnxRuntimeBackend:
                 str(file), self._session_options(ort, options), providers=providers, enable_fallback=0
             )
         except Exception as error:
-            if provider.name != CPU_PROVIDER and _is_lost_device(error):
+            if provider.name != CPU_PROVIDER and (_is_lost_device(error) or _is_full(error)):
                 raise BackendUnavailableError(f"{self.name} cannot use its device: {one_line(error)}") from error
             raise BundleError(
                 f"{file} cannot be opened by ONNX Runtime: {one_line(error)}; expected an ONNX model"
@@ -353,5 +354,6 @@ def _is_lost_device(error: Exception) -> bool:
     return found is not None and found.group(1) != _CUDA_OUT_OF_MEMORY
 
 
-def _shapes(inputs: Mapping[str, Array]) -> str:
-    return ", ".join(f"{name!r} {value.dtype} {list(value.shape)}" for name, value in inputs.items())
+def _is_full(error: Exception) -> bool:
+    """Whether the device has no room: when a model is opened, another candidate is the answer, not another file."""
+    return _NO_ROOM.search(str(error)) is not None

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import shutil
+import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 from runtime.errors import BundleError
 from runtime.tensors import Array
+
+SIGNATURE: Final = "serving_default"
+"""What converters call the only signature of a model."""
 
 
 def take_in(source: str, target: str) -> str:
@@ -25,9 +29,12 @@ def write_int8(source: str | Path, target: str | Path, rows: Sequence[Mapping[st
     from ai_edge_quantizer import quantizer, recipe
 
     signature = _signature(source)
-    work = quantizer.Quantizer(str(source), recipe.static_wi8_ai8())
-    calibrated = work.calibrate({signature: [dict(call) for call in rows]})
-    Path(target).write_bytes(work.quantize(calibrated).quantized_model)
+    with tempfile.TemporaryDirectory() as scratch:
+        if signature is None:
+            source, signature = write_signature(source, Path(scratch) / "signed.tflite"), SIGNATURE
+        work = quantizer.Quantizer(str(source), recipe.static_wi8_ai8())
+        calibrated = work.calibrate({signature: [dict(call) for call in rows]})
+        Path(target).write_bytes(work.quantize(calibrated).quantized_model)
 
 
 def write_dynamic_int8(source: str | Path, target: str | Path) -> None:
@@ -64,13 +71,38 @@ def _interpreter(file: str | Path) -> Any:
         raise BundleError(f"{file} cannot be opened by LiteRT: {error}; expected a TensorFlow Lite model") from error
 
 
-def _signature(file: str | Path) -> str:
-    """The name of the model's only signature, or the quantizer's own for a model without one."""
+def write_signature(source: str | Path, target: Path) -> Path:
+    """`source` with a signature in which every input and output has its tensor's own name; calibration names rows by one.
+
+    Converters before 2021 wrote none. Weights are copied as they are.
+    """
+    import flatbuffers
+    from ai_edge_litert import schema_py_generated as schema
+
+    model = schema.ModelT.InitFromPackedBuf(bytearray(Path(source).read_bytes()), 0)
+    graph = model.subgraphs[0]
+
+    def named(places: Sequence[int]) -> list[Any]:
+        found = []
+        for place in places:
+            entry = schema.TensorMapT()
+            entry.name, entry.tensorIndex = graph.tensors[place].name, place
+            found.append(entry)
+        return found
+
+    signature = schema.SignatureDefT()
+    signature.signatureKey, signature.subgraphIndex = SIGNATURE, 0
+    signature.inputs, signature.outputs = named(graph.inputs), named(graph.outputs)
+    model.signatureDefs = [signature]
+    builder = flatbuffers.Builder(0)
+    builder.Finish(model.Pack(builder), b"TFL3")
+    target.write_bytes(bytes(builder.Output()))
+    return target
+
+
+def _signature(file: str | Path) -> str | None:
+    """The name of the model's only signature; None where it has none."""
     signatures = list(_interpreter(file).get_signature_list())
     if len(signatures) > 1:
         raise BundleError(f"it has the signatures {', '.join(signatures)}; a model of one signature is quantised")
-    if not signatures:
-        raise BundleError(
-            "it has no signature, by which calibration rows are named; convert it again with litert-torch, which writes one"
-        )
-    return str(signatures[0])
+    return str(signatures[0]) if signatures else None

@@ -36,6 +36,7 @@ def calibrate(
     from runtime.cli.choice_tables import show_choice
     from runtime.cli.console import people, standard
     from runtime.hardware import probe
+    from runtime.selection.cache import glance
     from runtime.selection.select import choose
 
     settings = SelectionSettings(budget_s=budget_s, objective=objective, refresh=is_forced)
@@ -44,7 +45,8 @@ def calibrate(
     watcher = people()
     with watcher.status(f"calibrating {bundle.name}") if watcher.is_terminal else nullcontext() as status:
         progress = None if status is None else lambda what, share: status.update(f"{what} ({share:.0%})")
-        choice = choose(bundle, probe(), all_backends(), settings, home / "calibrations", progress)
+        seen = glance()
+        choice = choose(bundle, probe(), all_backends(), settings, home / "calibrations", progress, seen)
     if as_json:
         print(json.dumps(choice.to_dict(), indent=2))
         return

@@ -8,7 +8,7 @@ from rich.text import Text
 
 from runtime.selection.choice import Choice, Ranked
 from runtime.selection.cost import CostModel
-from runtime.selection.latency import show_ms
+from runtime.selection.latency import MIN_TURNS, show_ms
 
 CHOSEN = "▶"
 
@@ -63,7 +63,7 @@ def _candidates(choice: Choice) -> Table:
             candidate.backend.name,
             str(candidate.options),
             str(ranked.latency),
-            f"±{ranked.latency.spread / 2:.0%}",
+            f"±{ranked.latency.spread / 2:.0%}" if ranked.latency.turns >= MIN_TURNS else "–",
             "–" if ranked.accuracy is None else f"{ranked.accuracy:.2%}",
             Text(_why(ranked)),
             style="bold green" if is_chosen else None,
@@ -77,10 +77,23 @@ def _why(ranked: Ranked) -> str:
 
 
 def _rejected(choice: Choice) -> Group:
-    """One line a backend and reason, with the variants it holds for."""
-    variants: dict[str, list[str]] = {}
+    """One line a backend and reason, with the variants it holds for; one for all that read no variant's format at all."""
+    all_of_them = {*(ranked.candidate.variant.name for ranked in choice.ranked), *(r.variant for r in choice.rejected)}
+    variants: dict[str, dict[str, None]] = {}
+    strangers: dict[str, dict[str, None]] = {}
+    readers = {ranked.candidate.backend.name for ranked in choice.ranked}
+    readers |= {rejected.backend for rejected in choice.rejected if not rejected.is_misfit}
     for rejected in choice.rejected:
+        if rejected.is_misfit:
+            if rejected.backend not in readers:
+                strangers.setdefault(rejected.reason.partition(", not ")[0], {})[rejected.backend] = None
+            continue
         backend = f"{rejected.backend}, {rejected.options}" if rejected.options else rejected.backend
-        variants.setdefault(f"{backend}: {rejected.reason}", []).append(rejected.variant)
-    lines = (Text(f"  {reason} ({', '.join(names)})", style="dim") for reason, names in variants.items())
-    return Group(Text("Not used", style="bold"), *lines)
+        variants.setdefault(f"{backend}: {rejected.reason}", {})[rejected.variant] = None
+    lines = [
+        reason if set(names) == all_of_them else f"{reason} ({', '.join(names)})" for reason, names in variants.items()
+    ]
+    if strangers:
+        said = "; ".join(f"{', '.join(names)}: {reason}" for reason, names in strangers.items())
+        lines.append(f"no variant for {said}")
+    return Group(Text("Not used", style="bold"), *(Text(f"  {line}", style="dim") for line in lines))

@@ -24,6 +24,7 @@ from runtime.engine.versions import VersionPolicy
 from runtime.engine.watch import Watch, WatchSettings
 from runtime.errors import BundleError, EdgewardError, ModelNotFoundError, ModelNotReadyError
 from runtime.hardware import Hardware, probe
+from runtime.selection.cache import glance
 from runtime.selection.choice import Choice
 from runtime.selection.measure import Progress
 from runtime.selection.select import choose, recall
@@ -43,6 +44,8 @@ class EngineSettings:
     """A folder of models that may be loaded by name; None: only what was given to `Engine.load` once."""
     watch: WatchSettings = field(default_factory=WatchSettings)
     """How closely models are watched while they serve."""
+    is_warmed_up: bool = True
+    """Whether a model is run before it is in service, so that the first caller does not wait longer than the others."""
     home: Path | None = None
     """Where calibrations and unpacked archives are kept; None: `config.home()`."""
 
@@ -58,7 +61,7 @@ class Engine:
         progress: Progress | None = None,
     ) -> None:
         self.settings = settings or EngineSettings()
-        self.hardware = hardware or probe()
+        self._given_hardware = hardware
         self._home = self.settings.home or config.home()
         self._given_backends = None if backends is None else tuple(backends)
         self._progress = progress
@@ -194,7 +197,8 @@ class Engine:
         try:
             choice = self._choose(bundle)
             model = Model(bundle, choice, Watch(self.settings.watch, self._choose_again))
-            model.warm_up()
+            if self.settings.is_warmed_up:
+                model.warm_up()
         except EdgewardError as error:
             state = ModelState.READY if is_served else ModelState.UNAVAILABLE
             self._note(bundle.name, bundle.version, state, f"loading it failed: {error}")
@@ -204,16 +208,28 @@ class Engine:
         return model
 
     @cached_property
+    def hardware(self) -> Hardware:
+        """The machine, probed when it is first asked for: a model whose kept choice still holds needs no probe."""
+        return self._looked[1]
+
+    @cached_property
+    def _looked(self) -> tuple[str | None, Hardware]:
+        """The machine at a glance, and then closely: what changes in between is seen at the next glance."""
+        return (None, self._given_hardware) if self._given_hardware is not None else (glance(), probe())
+
+    @cached_property
     def _backends(self) -> tuple[Backend, ...]:
         return all_backends() if self._given_backends is None else self._given_backends
 
     def _choose(self, bundle: Bundle) -> Choice:
         folder, settings = self._home / "calibrations", self.settings.selection
-        ours = self._given_backends or our_backends()
-        kept = recall(bundle, self.hardware, ours, settings, folder)
-        if kept is not None:
-            return kept
-        return choose(bundle, self.hardware, self._backends, settings, folder, self._progress)
+        if self._given_hardware is None:
+            ours = self._given_backends or our_backends()
+            kept = recall(bundle, ours, settings, folder)
+            if kept is not None:
+                return kept
+        seen, hardware = self._looked
+        return choose(bundle, hardware, self._backends, settings, folder, self._progress, seen)
 
     def _choose_again(self, model: Model, progress: Progress) -> Choice:
         """Measured anew beside what serves. Not kept: the kept choice was measured at rest, this may be a passing state."""
@@ -254,10 +270,11 @@ class Engine:
 
 
 def load(source: str | Path, settings: EngineSettings | None = None, progress: Progress | None = None) -> Model:
-    """One model for use inside this process: chosen for this machine, warm, closed by `Model.close` or `with`.
+    """One model for use inside this process: chosen for this machine, closed by `Model.close` or `with`.
 
     The newest version of `source` (a bundle's folder or tar, a bare .onnx/.tflite/.pt2, or the name of a bundle that ships with
-    Edgeward); the first time on a machine it is measured for a few seconds, later the cached choice is used.
+    Edgeward); the first time on a machine it is measured for a few seconds, later the cached choice is used. Unlike a served
+    model it is not run before you call it: the first call allocates and takes longer; `Model.warm_up` takes that on itself.
     """
-    chosen = settings or EngineSettings()
-    return Engine(replace(chosen, versions=VersionPolicy()), progress=progress).load(source)
+    chosen = replace(settings or EngineSettings(), versions=VersionPolicy(), is_warmed_up=False)
+    return Engine(chosen, progress=progress).load(source)

@@ -47,6 +47,8 @@ class Model:
         self.watch = watch
         self.fallbacks: list[str] = []
         """A sentence for every time what answers vanished or proved wrong, and the next candidate took over."""
+        self.fallback: str | None = None
+        """The last of them, while what took over then answers; None once a calibration has chosen again."""
         self.changes = 0
         """Times that what answers, or what is known of its cost, was replaced."""
         self._lock = threading.Lock()
@@ -56,7 +58,9 @@ class Model:
         self._switching = threading.Lock()
         """Held while something else is put in service; calls never wait for it unless what they use is gone."""
         self._quarantined: set[tuple[str, str]] = set()
-        self._service = self._open_next(choice, 0)
+        self._service, passed_over = self._open_next(choice, 0)
+        if passed_over is not None:  # a device that was there when this was measured
+            self._note_fallback(f"{passed_over}; {self._service.ranked.candidate} took over")
         self._counted = next((spec.name for spec in self.inputs if spec.is_batched), None)
 
     @property
@@ -238,20 +242,25 @@ class Model:
         """The next candidate, opened; whichever thread comes first opens it for all."""
         with self._switching:
             if self._service is failed:
-                service = self._open_next(failed.choice, failed.place + 1, error)
+                service, _ = self._open_next(failed.choice, failed.place + 1, error)
                 took_over = f"{failed.ranked.candidate} is gone ({error}); {service.ranked.candidate} took over"
                 self._replace(service, took_over)
             return self._service
 
     def _replace(self, service: InService, fallback: str | None = None) -> None:
         self._service = service
+        self.fallback = None
         if fallback is not None:
-            self.fallbacks.append(fallback)
-            log.error("model %s version %d: %s", self.name, self.version, fallback)
+            self._note_fallback(fallback)
         self.changes += 1
 
+    def _note_fallback(self, sentence: str) -> None:
+        self.fallback = sentence
+        self.fallbacks.append(sentence)
+        log.error("model %s version %d: %s", self.name, self.version, sentence)
+
     def _open_warm(self, choice: Choice) -> InService:
-        service = self._open_next(choice, 0)
+        service, _ = self._open_next(choice, 0)
         try:
             _warm_up(service.opened.predict, service.opened.inputs)
         except BaseException:
@@ -259,8 +268,14 @@ class Model:
             raise
         return service
 
-    def _open_next(self, choice: Choice, first: int, cause: BackendUnavailableError | None = None) -> InService:
-        """The first candidate from rank `first` on whose device is there, and which is not in quarantine."""
+    def _open_next(
+        self, choice: Choice, first: int, cause: BackendUnavailableError | None = None
+    ) -> tuple[InService, str | None]:
+        """The first candidate from rank `first` on whose device is there, and which is not in quarantine.
+
+        And a sentence on those before it that cannot be opened, None where there are none.
+        """
+        passed_over: list[str] = []
         for place in range(first, len(choice.ranked)):
             candidate = choice.ranked[place].candidate
             if candidate.pair in self._quarantined:
@@ -269,9 +284,10 @@ class Model:
                 opened = open_variant(self.bundle, candidate.variant, candidate.backend, candidate.options)
             except BackendUnavailableError as error:
                 cause = error
-                log.error("model %s version %d: %s cannot be opened: %s", self.name, self.version, candidate, error)
+                passed_over.append(f"{candidate} cannot be opened ({error})")
+                log.error("model %s version %d: %s", self.name, self.version, passed_over[-1])
                 continue
-            return InService(choice, place, opened)
+            return InService(choice, place, opened), "; ".join(passed_over) or None
         raise NoCandidateError(
             f"model {self.name!r} version {self.version}: none of its {len(choice.ranked)} candidates opens any more; "
             "calibrate again"

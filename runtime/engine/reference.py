@@ -12,7 +12,7 @@ from runtime.backends.base import RunOptions
 from runtime.backends.opened import OpenedVariant, open_variant
 from runtime.bundle.bundle import Bundle
 from runtime.bundle.manifest import Task
-from runtime.selection.candidates import SPINNING, Candidate
+from runtime.selection.candidates import CPU, SPINNING, Candidate
 from runtime.selection.choice import Choice
 from runtime.selection.guard import check_answers
 from runtime.tensors import Array
@@ -42,7 +42,8 @@ class Reference:
         found = [ranked for ranked in choice.ranked if ranked.candidate.variant.name == name]
         if not found:
             raise NoReferenceError(f"no shadow checks: the reference {name} does not run here")
-        chosen = min(found, key=lambda ranked: ranked.candidate.options.threads)
+        # On the processor where it runs there, which is what the bundle's own answers were made on.
+        chosen = min(found, key=lambda r: (r.candidate.backend.device != CPU, r.candidate.options.threads))
         self.memory_mb = chosen.memory_mb
         cap_mb = bundle.manifest.targets.memory_mb if bundle.manifest is not None else None
         needed_mb = (chosen.memory_mb or 0.0) + (choice.selected.memory_mb or 0.0)

@@ -76,7 +76,7 @@ class WatchTotals:
     switches: int = 0
     """Times another candidate took over, after a quarantine or a recalibration."""
     failures: int = 0
-    """Checks and recalibrations that came to nothing; the log says why."""
+    """Checks, quarantines and recalibrations that came to nothing; the log says why."""
     shadow: str = ""
     """Why there are no shadow checks, where there are none."""
     last_reason: str = ""
@@ -189,8 +189,8 @@ class Watch:
             if not self._is_closed and (drift is not None or sample is not None):
                 self._start(partial(self._work, model, service, sample, drift))
                 is_started = True
-        except RuntimeError as error:  # no thread can be had: the process ends, or has too many
-            self._note_failure(model, "the watch found no thread", error)
+        except Exception as error:  # no thread can be had, or no memory for copies: the call has its answer already
+            self._note_failure(model, "the watch failed to look", error)
         finally:
             if not is_started:
                 self._busy.release()
@@ -233,7 +233,11 @@ class Watch:
                 self._reference = Reference(model.bundle, service.choice)
             except NoReferenceError as error:
                 self.totals.shadow = str(error)
-        if self._reference is None or self._reference.candidate.pair == service.ranked.candidate.pair:
+        if self._reference is None:
+            return None
+        is_same = self._reference.candidate.pair == service.ranked.candidate.pair
+        self.totals.shadow = "no shadow checks: the reference itself answers" if is_same else ""
+        if is_same:
             return None
         return self._reference.sample(service.opened, inputs, outputs)
 
@@ -270,8 +274,12 @@ class Watch:
             f"(allowed {100 * test.allowed:.1f} %; {test.checks} shadow checks)"
         )
         totals.last_reason = f"{ranked.candidate}: {reason}"
-        totals.quarantined += 1
-        totals.switches += model.quarantine(ranked.candidate, reason)
+        if model.quarantine(ranked.candidate, reason):
+            totals.quarantined += 1
+            totals.switches += 1
+        else:
+            totals.failures += 1
+            totals.last_reason += "; nothing else could take over"
 
     def _recalibrate(self, model: Watched, drift: Drift) -> None:
         if not _CALIBRATING.acquire(blocking=False):

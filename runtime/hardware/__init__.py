@@ -19,6 +19,7 @@ from runtime.hardware.memory import Memory
 from runtime.hardware.missing import Missing, reason_for
 from runtime.hardware.power import Power
 from runtime.hardware.probe import probe
+from runtime.hardware.stamp import read_stamp
 
 __all__ = [
     "Accelerators",
@@ -35,5 +36,6 @@ __all__ = [
     "Power",
     "describe",
     "probe",
+    "read_stamp",
     "reason_for",
 ]

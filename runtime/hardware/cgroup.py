@@ -89,23 +89,46 @@ CONVENTIONAL_MOUNTS: Final = (
 
 def read_limits(host: Host) -> CgroupLimits | None:
     """The limits in force; None when this is no Linux or /proc/self/cgroup cannot be read (then nothing is known)."""
+    groups = _groups(host)
+    if groups is None:
+        return None
+    memory: list[MemoryLimit] = []
+    for mount, directory in groups:
+        if not mount.controllers:
+            memory += _memory_v2(host, directory)
+        elif "memory" in mount.controllers:
+            memory += _memory_v1(host, directory)
+    return CgroupLimits(_quotas(host, groups), tuple(memory))
+
+
+def read_quotas(host: Host) -> tuple[CpuQuota, ...] | None:
+    """The quotas alone, which takes a fraction of the time; None where nothing is known."""
+    groups = _groups(host)
+    return None if groups is None else _quotas(host, groups)
+
+
+def _quotas(host: Host, groups: Sequence[tuple[Mount, str]]) -> tuple[CpuQuota, ...]:
+    quotas: list[CpuQuota] = []
+    for mount, directory in groups:
+        if not mount.controllers:
+            quotas += _quota_v2(host, directory)
+        elif "cpu" in mount.controllers:
+            quotas += _quota_v1(host, directory)
+    return tuple(quotas)
+
+
+def _groups(host: Host) -> list[tuple[Mount, str]] | None:
+    """Every mounted hierarchy with each directory of this process's groups, up to the mount; None where nothing is known."""
     membership_text = host.read("/proc/self/cgroup")
     if host.system != "linux" or membership_text is None:
         return None
     mountinfo = host.read("/proc/self/mountinfo")
     mounts = CONVENTIONAL_MOUNTS if mountinfo is None else parse_mounts(mountinfo)
-    quotas: list[CpuQuota] = []
-    memory: list[MemoryLimit] = []
-    for mount, path in pair(parse_membership(membership_text), mounts):
-        for directory in directories_up(mount, path):
-            if not mount.controllers:
-                quotas += _quota_v2(host, directory)
-                memory += _memory_v2(host, directory)
-            if "cpu" in mount.controllers:
-                quotas += _quota_v1(host, directory)
-            if "memory" in mount.controllers:
-                memory += _memory_v1(host, directory)
-    return CgroupLimits(tuple(quotas), tuple(memory))
+    return [
+        (mount, directory)
+        for mount, path in pair(parse_membership(membership_text), mounts)
+        for directory in directories_up(mount, path)
+    ]
 
 
 # Which directories
@@ -127,6 +150,8 @@ def parse_mounts(text: str) -> tuple[Mount, ...]:
     found = []
     for line in text.splitlines():
         before, separator, after = line.partition(" - ")
+        if not after.startswith("cgroup"):
+            continue
         fields, kind = before.split(" "), after.split(" ")
         if not separator or len(fields) < 5 or len(kind) < 3:
             continue
@@ -139,7 +164,7 @@ def parse_mounts(text: str) -> tuple[Mount, ...]:
 
 
 def _unescape(path: str) -> str:
-    return re.sub(r"\\([0-7]{3})", lambda match: chr(int(match[1], 8)), path)
+    return path if "\\" not in path else re.sub(r"\\([0-7]{3})", lambda match: chr(int(match[1], 8)), path)
 
 
 def pair(memberships: Iterable[Membership], mounts: Sequence[Mount]) -> Iterator[tuple[Mount, str]]:

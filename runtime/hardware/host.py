@@ -13,14 +13,16 @@ import platform
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
-from typing import Final
+from typing import IO, Final
 
 MAX_FILE_BYTES: Final = 8 * 1024 * 1024
 """More than /proc/cpuinfo of a 2048-core machine (1.5 KB a core); a bound on whatever else lies there."""
+
+CHUNK_BYTES: Final = 64 * 1024
 
 MAX_NUMBER: Final = 2**64
 """No counter of the kernel is larger; a longer number in a file is garbage."""
@@ -100,8 +102,9 @@ class Host:
     def read(self, path: str) -> str | None:
         """The stripped text of an absolute path below the root; None when it cannot be read."""
         try:
-            with self._below_root(path).open("rb") as file:
-                return file.read(MAX_FILE_BYTES).decode("utf-8", errors="replace").strip(" \t\r\n\0")
+            with open(self._below_root(path), "rb") as file:  # noqa: PTH123  (pathlib takes as long again, some 40 times a probe)
+                content = b"".join(_chunks(file))
+            return content.decode("utf-8", errors="replace").strip(" \t\r\n\0")
         except (OSError, ValueError):
             return None
 
@@ -113,19 +116,35 @@ class Host:
     def names(self, path: str) -> tuple[str, ...]:
         """The sorted names in a directory; empty when there is no such directory."""
         try:
-            return tuple(sorted(entry.name for entry in self._below_root(path).iterdir()))
+            return tuple(sorted(os.listdir(self._below_root(path))))  # noqa: PTH208
         except (OSError, ValueError):
             return ()
 
     def exists(self, path: str) -> bool:
         """Whether something lies at an absolute path below the root."""
         try:
-            return self._below_root(path).exists()
+            return os.path.exists(self._below_root(path))  # noqa: PTH110
         except (OSError, ValueError):
             return False
 
-    def _below_root(self, path: str) -> Path:
-        return self.root / path.lstrip("/")
+    def changed_ns(self, path: str) -> int | None:
+        """When an entry of a directory, or a file, was last changed, by the file system's clock; None where there is none."""
+        try:
+            return os.stat(self._below_root(path)).st_mtime_ns  # noqa: PTH116
+        except (OSError, ValueError):
+            return None
+
+    def _below_root(self, path: str) -> str:
+        return os.path.join(self.root, path.lstrip("/"))  # noqa: PTH118
+
+
+def _chunks(file: IO[bytes]) -> Iterator[bytes]:
+    """A file up to the bound, in pieces: asked for megabytes, a file of /proc/sys says ENOMEM (Linux 6.18, proc_sysctl.c)."""
+    for _ in range(MAX_FILE_BYTES // CHUNK_BYTES):
+        chunk = file.read(CHUNK_BYTES)
+        if not chunk:
+            return
+        yield chunk
 
 
 def parse_number(text: str) -> int | None:
@@ -224,6 +243,11 @@ def _physical_cores() -> int | None:
 
 
 def _affinity() -> int | None:
+    if hasattr(os, "sched_getaffinity"):  # a tenth of the time that psutil takes
+        try:
+            return len(os.sched_getaffinity(0)) or None
+        except OSError:
+            return None
     import psutil
 
     process = psutil.Process()

@@ -20,14 +20,15 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from runtime.backends.base import Backend
 from runtime.bundle.bundle import Bundle
+from runtime.hardware import read_stamp
 from runtime.selection.choice import Choice, ChoiceRecord
 from runtime.selection.decide import Goal
-from runtime.selection.installed import installed_digest
+from runtime.selection.installed import installed_digest, installed_stamp
 from runtime.selection.settings import SelectionSettings
 
 log = logging.getLogger(__name__)
 
-SCHEMA: Final = 1
+SCHEMA: Final = 2
 MAX_BYTES: Final = 4 << 20
 """The choice for digits, 14 candidates and 34 pairs that cannot run, takes 14 KB."""
 
@@ -45,6 +46,8 @@ class Key:
     """Digest of the packages that are installed: only when it changed are the backends asked for their versions."""
     backends: tuple[Backend, ...]
     """Every backend that reads one of the variants, available or not."""
+    seen: str | None = None
+    """What shows at a glance of machine and packages (`glance`): while it is the same, nobody need look closer."""
 
     def versions(self) -> dict[str, str]:
         """Of every backend, by its name."""
@@ -55,10 +58,11 @@ class _Entry(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     # `schema` is a name pydantic keeps for itself.
-    schema_version: Literal[1]
+    schema_version: Literal[2]
     question: str
     fingerprint: str
     installed: str
+    seen: str | None
     versions: dict[str, str]
     choice: ChoiceRecord
 
@@ -71,14 +75,14 @@ class Kept:
     warning: str | None = None
 
 
-def key_for(
-    bundle: Bundle, fingerprint: str, backends: Sequence[Backend], goal: Goal, settings: SelectionSettings
-) -> Key:
-    """The key of the choice for `bundle` by `goal` with the filters of `settings`.
+def glance() -> str | None:
+    """A word that stays the same while neither machine nor packages changed; None where only a close look can tell."""
+    stamp = read_stamp()
+    return None if stamp is None else f"{stamp} {installed_stamp()}"
 
-    It asks no backend whether it is available, which may import an engine: what was installed or removed shows in its
-    version, a device that came or went in the fingerprint.
-    """
+
+def question_for(bundle: Bundle, goal: Goal, settings: SelectionSettings) -> str:
+    """Digest of the bundle and of what is asked for."""
     asked = {
         "schema": SCHEMA,
         "bundle": [bundle.name, bundle.version, bundle.digest],
@@ -88,54 +92,58 @@ def key_for(
         "backends": sorted(settings.backends),
         "variants": sorted(settings.variants),
     }
-    question = hashlib.sha256(json.dumps(asked, sort_keys=True).encode()).hexdigest()
+    return hashlib.sha256(json.dumps(asked, sort_keys=True).encode()).hexdigest()
+
+
+def key_for(
+    bundle: Bundle,
+    fingerprint: str,
+    backends: Sequence[Backend],
+    goal: Goal,
+    settings: SelectionSettings,
+    seen: str | None = None,
+) -> Key:
+    """The key of the choice for `bundle` by `goal` with the filters of `settings`.
+
+    It asks no backend whether it is available, which may import an engine: what was installed or removed shows in its
+    version, a device that came or went in the fingerprint.
+    """
     formats = {variant.format for variant in bundle.variants}
     readers = tuple(backend for backend in backends if formats & backend.formats)
-    return Key(bundle.name, question, fingerprint, installed_digest(), readers)
+    question = question_for(bundle, goal, settings)
+    return Key(bundle.name, question, fingerprint, installed_digest(), readers, seen)
 
 
 def read(folder: Path, key: Key, bundle: Bundle, backends: Sequence[Backend]) -> Kept:
     """The choice kept for `key`; none, with the reason, when there is one that does not hold any more."""
-    file = _file(folder, key)
+    file = _file(folder, key.bundle, key.question)
     try:
-        with file.open("rb") as opened:
-            text = opened.read(MAX_BYTES + 1)
-    except FileNotFoundError:
-        return Kept(None)
-    except OSError as error:
-        return _lost(f"calibration {file} cannot be read ({error.strerror})")
-    if len(text) > MAX_BYTES:
-        return _lost(f"calibration {file} is corrupt (more than {MAX_BYTES} bytes)")
-    try:
-        entry = _Entry.model_validate_json(text)
-    except ValidationError as error:
-        problem = error.errors(include_url=False)[0]
-        where = ".".join(str(part) for part in problem["loc"])
-        return _lost(f"calibration {file} is corrupt ({where + ': ' if where else ''}{problem['msg']})")
-    changes = _changes(entry, key)
-    if changes:
-        return _lost(f"the calibration of {key.bundle!r} is out of date: {'; '.join(changes)}")
-    try:
-        choice = entry.choice.to_choice(bundle, backends)
-    except (LookupError, ValueError) as error:
-        return _lost(f"calibration {file} is corrupt (it names {error})")
-    if entry.installed != key.installed:  # other packages changed: noted, so that the next time is quick again
-        write(folder, key, choice)
+        entry = _read_entry(file)
+        if entry is None:
+            return Kept(None)
+        changes = _changes(entry, key)
+        if changes:
+            return _lost(f"the calibration of {key.bundle!r} is out of date: {'; '.join(changes)}")
+        choice = _choice_of(entry, bundle, backends)
+    except _UnreadableError as error:
+        return _lost(f"calibration {file} {error}")
+    if entry.installed != key.installed or key.seen not in (None, entry.seen):
+        # What changed does not matter to the choice: noted, so that the next time is quick again.
+        _keep(file, entry.model_copy(update={"installed": key.installed, "seen": key.seen}))
     return Kept(choice)
 
 
-def recall(folder: Path, key: Key, bundle: Bundle, backends: Sequence[Backend]) -> Choice | None:
-    """What `read` gives when nothing at all changed; otherwise None and not a word: `read` tells the reason.
+def recall(folder: Path, bundle: Bundle, question: str, seen: str, backends: Sequence[Backend]) -> Choice | None:
+    """What `read` gives while all is as it was at the last close look; otherwise None and not a word: `read` tells the reason.
 
     `backends` may lack some: None where the choice names one of those.
     """
     try:
-        with _file(folder, key).open("rb") as opened:
-            entry = _Entry.model_validate_json(opened.read(MAX_BYTES + 1))
-        if (entry.question, entry.fingerprint, entry.installed) != (key.question, key.fingerprint, key.installed):
+        entry = _read_entry(_file(folder, bundle.name, question))
+        if entry is None or (entry.question, entry.seen) != (question, seen):
             return None
-        return entry.choice.to_choice(bundle, backends)
-    except (OSError, ValueError, LookupError):
+        return _choice_of(entry, bundle, backends)
+    except _UnreadableError:
         return None
 
 
@@ -146,9 +154,15 @@ def write(folder: Path, key: Key, choice: Choice) -> str | None:
         question=key.question,
         fingerprint=key.fingerprint,
         installed=key.installed,
+        seen=key.seen,
         versions=key.versions(),
         choice=choice.to_record(),
     )
+    return _keep(_file(folder, key.bundle, key.question), entry)
+
+
+def _keep(target: Path, entry: _Entry) -> str | None:
+    folder = target.parent
     try:
         folder.mkdir(parents=True, exist_ok=True)
         # Written beside its place and renamed: a file that is there is whole, also with two processes at work.
@@ -156,7 +170,7 @@ def write(folder: Path, key: Key, choice: Choice) -> str | None:
         try:
             with os.fdopen(handle, "w", encoding="utf-8") as file:
                 file.write(entry.model_dump_json(indent=1))
-            Path(scratch).replace(_file(folder, key))
+            Path(scratch).replace(target)
         except BaseException:
             with contextlib.suppress(OSError):
                 Path(scratch).unlink()
@@ -168,8 +182,38 @@ def write(folder: Path, key: Key, choice: Choice) -> str | None:
     return None
 
 
-def _file(folder: Path, key: Key) -> Path:
-    return folder / f"{key.bundle}-{key.question[:16]}.json"
+class _UnreadableError(Exception):
+    """A file that is there is no entry; the text says why, after the file's name."""
+
+
+def _read_entry(file: Path) -> _Entry | None:
+    """What the file says; None without one."""
+    try:
+        with file.open("rb") as opened:
+            text = opened.read(MAX_BYTES + 1)
+    except FileNotFoundError:
+        return None
+    except OSError as error:
+        raise _UnreadableError(f"cannot be read ({error.strerror})") from error
+    if len(text) > MAX_BYTES:
+        raise _UnreadableError(f"is corrupt (more than {MAX_BYTES} bytes)")
+    try:
+        return _Entry.model_validate_json(text)
+    except ValidationError as error:
+        problem = error.errors(include_url=False)[0]
+        where = ".".join(str(part) for part in problem["loc"])
+        raise _UnreadableError(f"is corrupt ({where + ': ' if where else ''}{problem['msg']})") from error
+
+
+def _choice_of(entry: _Entry, bundle: Bundle, backends: Sequence[Backend]) -> Choice:
+    try:
+        return entry.choice.to_choice(bundle, backends)
+    except (LookupError, ValueError) as error:
+        raise _UnreadableError(f"is corrupt (it names {error})") from error
+
+
+def _file(folder: Path, bundle: str, question: str) -> Path:
+    return folder / f"{bundle}-{question[:16]}.json"
 
 
 def _lost(reason: str) -> Kept:

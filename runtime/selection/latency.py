@@ -6,10 +6,14 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from statistics import median
+from typing import Final
 
 # IQR / 1.349 is the standard deviation, and 1.2533 · σ / √n the standard error of the median, of a normal distribution.
 _SIGMAS_PER_IQR = 1.349
 _MEDIAN_ERROR = 1.2533
+
+MIN_TURNS: Final = 4
+"""Below that nothing is said of how far they lie apart."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,7 +42,7 @@ def summarise(turns: Sequence[Sequence[float]]) -> Latency:
     calls = sorted(ms for turn in filled for ms in turn)
     medians = sorted(median(turn) for turn in filled)
     middle = median(medians)
-    spread = (quantile(medians, 0.75) - quantile(medians, 0.25)) / middle if len(medians) >= 4 else 0.0
+    spread = (quantile(medians, 0.75) - quantile(medians, 0.25)) / middle if len(medians) >= MIN_TURNS else 0.0
     return Latency(middle, quantile(calls, 0.95), spread, len(medians), len(calls))
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -14,6 +15,10 @@ from runtime.tensors import Array, TensorSpec
 BATCH_SIZES = (1, 8, 32)
 """Where the cost of a call is measured: one row, and the batches a queue fills under some and under much load."""
 RANDOM_ROWS = 64
+RANDOM_CALLS = 16
+"""Of a model that takes one shape only: one call would be one chance to see that its answers differ."""
+MAX_RANDOM_BYTES = 64 << 20
+"""For each input of such a model; the first call is made whatever it takes."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,14 +94,22 @@ def declared_ranges(manifest: Manifest | None) -> dict[str, tuple[float, float]]
 def random_rows(specs: Sequence[TensorSpec], ranges: Mapping[str, tuple[float, float]], seed: int) -> Rows:
     """Seeded rows within the declared ranges (undeclared: 0 to 1); free dimensions other than the batch are 1."""
     generator = np.random.default_rng(seed)
-    inputs = {spec.name: _random(spec, ranges.get(spec.name, (0.0, 1.0)), generator) for spec in specs}
+    calls = 1 if any(spec.is_batched for spec in specs) else min(map(_calls_that_fit, specs), default=1)
+    inputs = {spec.name: _random(spec, ranges.get(spec.name, (0.0, 1.0)), generator, calls) for spec in specs}
     return Rows(tuple(specs), inputs, {}, None, is_random=True)
 
 
-def _random(spec: TensorSpec, bounds: tuple[float, float], generator: np.random.Generator) -> Array:
+def _calls_that_fit(spec: TensorSpec) -> int:
+    size = math.prod(max(n, 1) for n in spec.shape) * max(spec.dtype.itemsize, 1)
+    return max(1, min(RANDOM_CALLS, MAX_RANDOM_BYTES // size))
+
+
+def _random(spec: TensorSpec, bounds: tuple[float, float], generator: np.random.Generator, calls: int) -> Array:
     shape = [max(n, 1) for n in spec.shape]
     if spec.is_batched:
         shape[0] = RANDOM_ROWS
+    elif shape:
+        shape[0] *= calls
     if spec.datatype == "BYTES":
         digits = np.empty(shape, dtype=np.object_)
         digits.reshape(-1)[:] = [b"%d" % n for n in generator.integers(0, 10, digits.size)]

@@ -15,7 +15,7 @@ from runtime.bundle.manifest import Targets
 from runtime.hardware import Hardware
 from runtime.selection import cache
 from runtime.selection.bench import Bench, BenchUnavailableError
-from runtime.selection.candidates import Candidate, enumerate_candidates
+from runtime.selection.candidates import CPU, Candidate, Rejected, enumerate_candidates, rejected_because
 from runtime.selection.choice import Choice
 from runtime.selection.decide import Goal, Origin, decide
 from runtime.selection.local_bench import LocalBench
@@ -36,15 +36,18 @@ def choose(
     settings: SelectionSettings,
     cache_folder: Path | None,
     progress: Progress | None,
+    seen: str | None = None,
 ) -> Choice:
     """What to run `bundle` with on this machine.
 
     From the cache no engine is imported. Otherwise it blocks for the trial (bounded for each candidate) and
     `settings.budget_s` of measuring. `NoCandidateError` tells every candidate's reason; `BundleError` when the samples
     are damaged; `WrongUseError` for a filter that names nothing.
+
+    `seen` is this machine at a `cache.glance` before it was probed, where `hardware` is this machine: `recall` goes by it.
     """
     goal = goal_for(bundle, settings)
-    key = cache.key_for(bundle, hardware.fingerprint(), backends, goal, settings)
+    key = cache.key_for(bundle, hardware.fingerprint(), backends, goal, settings, seen)
     kept = cache.Kept(None)
     if cache_folder is not None and not settings.refresh:
         kept = cache.read(cache_folder, key, bundle, backends)
@@ -58,25 +61,25 @@ def choose(
     choice = decide(measurement.measured, [*measurement.rejected, *rejected], goal, origin)
     choice = replace(choice, trial_s=measurement.trial_s, measuring_s=measurement.measuring_s)
     choice = choice.with_warnings(bench_warning, _guard_warning(bundle, measurement))
-    keep_warning = cache.write(cache_folder, key, choice) if cache_folder is not None else None
+    # A choice among what could be tried without a process is not kept: the next time there may be one.
+    keep_warning = None
+    if cache_folder is not None and bench_warning is None:
+        keep_warning = cache.write(cache_folder, key, choice)
     return choice.with_warnings(kept.warning, keep_warning)
 
 
 def recall(
-    bundle: Bundle,
-    hardware: Hardware,
-    backends: Sequence[Backend],
-    settings: SelectionSettings,
-    cache_folder: Path,
+    bundle: Bundle, backends: Sequence[Backend], settings: SelectionSettings, cache_folder: Path
 ) -> Choice | None:
-    """The kept choice where it holds and names only `backends`; None otherwise, and `choose` says why.
+    """The kept choice where nothing changed on this machine and it names only `backends`; None otherwise, `choose` says why.
 
-    For a quick start: to list the backends of other packages takes as long as to open a small model.
+    For a quick start: to probe the machine, or to list the backends of other packages, takes as long as to open a small model.
     """
-    if settings.refresh:
+    seen = None if settings.refresh else cache.glance()
+    if seen is None:
         return None
-    key = cache.key_for(bundle, hardware.fingerprint(), backends, goal_for(bundle, settings), settings)
-    return cache.recall(cache_folder, key, bundle, backends)
+    question = cache.question_for(bundle, goal_for(bundle, settings), settings)
+    return cache.recall(cache_folder, bundle, question, seen, backends)
 
 
 def goal_for(bundle: Bundle, settings: SelectionSettings) -> Goal:
@@ -99,11 +102,11 @@ def _measure(
     settings: SelectionSettings,
     progress: Progress | None,
 ) -> tuple[Measurement, str | None]:
-    def run(bench: Bench) -> Measurement:
+    def run(bench: Bench, tried: Sequence[Candidate]) -> Measurement:
         try:
             return measure(
                 bench,
-                candidates,
+                tried,
                 bundle.variants[0].name,
                 goal,
                 settings.budget_s,
@@ -115,17 +118,34 @@ def _measure(
             bench.close()
 
     if not settings.isolate:
-        return run(LocalBench(bundle, settings.seed)), None
+        return run(LocalBench(bundle, settings.seed), candidates), None
     memory_mb = settings.trial_memory_mb
     if memory_mb is None and hardware.memory.available_bytes is not None:
         memory_mb = TRIAL_MEMORY_SHARE * hardware.memory.available_bytes / MB
     isolated = IsolatedBench(bundle, settings.backend_source, settings.seed, settings.trial_timeout_s, memory_mb)
     try:
-        return run(isolated), None
+        return run(isolated, candidates), None
     except BenchUnavailableError as error:
-        text = f"candidates were not isolated, {error}"
-        log.warning(text)
-        return run(LocalBench(bundle, settings.seed)), text
+        why = str(error)
+    kept, left_out = without_isolation(candidates, bundle.variants[0].name)
+    text = (
+        f"nothing could be tried in a process of its own, {why}: only {bundle.variants[0].name} on the processor was "
+        "measured, in this process"
+    )
+    log.warning(text)
+    measurement = run(LocalBench(bundle, settings.seed), kept)
+    return replace(measurement, rejected=(*measurement.rejected, *left_out)), text
+
+
+def without_isolation(candidates: Sequence[Candidate], reference: str) -> tuple[list[Candidate], list[Rejected]]:
+    """Those that may run untried in this process, and the others with that reason.
+
+    A candidate that crashes would take this process with it. The variant that the bundle was made from, on the processor, is
+    what would be opened here anyway; whatever else might be faster is not worth the process.
+    """
+    kept = [c for c in candidates if c.variant.name == reference and c.backend.device == CPU]
+    reason = "not tried, since it could have taken this process with it: no other process can be started"
+    return kept, [rejected_because(c, reason) for c in candidates if c not in kept]
 
 
 def _say_nothing(what: str, share: float) -> None:

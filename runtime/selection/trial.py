@@ -46,7 +46,11 @@ _BOOT: Final = (
 
 
 class IsolatedBench:
-    """A bench in another process. See `Bench`; `BenchUnavailableError` when no worker can be started."""
+    """A bench in another process. See `Bench`; `BenchUnavailableError` when not even the first worker can be started.
+
+    Where a later one cannot (the machine is full by then), that costs the candidate that asked for it: whoever measures
+    without isolation instead would run what has just crashed.
+    """
 
     def __init__(
         self, bundle: Bundle, backend_source: str, seed: int, timeout_s: float, memory_mb: float | None
@@ -56,6 +60,7 @@ class IsolatedBench:
         self._timeout_s = timeout_s
         self._memory_mb = memory_mb
         self._worker: _Worker | None = None
+        self._has_started = False
 
     def try_out(self, candidate: Candidate, reference: Candidate | None, rows: int) -> Trial:
         """See `Bench.try_out`."""
@@ -82,7 +87,7 @@ class IsolatedBench:
 
     def _ask(self, order: TryOut | Time, watch_s: float) -> Answer:
         if self._worker is None:
-            self._worker = _Worker(self._start, self._memory_mb)
+            self._worker = self._start_worker()
         try:
             answer = self._worker.ask(order, self._timeout_s, watch_s)
         except BaseException:
@@ -91,6 +96,16 @@ class IsolatedBench:
         if answer.failed is not None:
             raise CandidateFailedError(answer.failed)
         return answer
+
+    def _start_worker(self) -> _Worker:
+        try:
+            worker = _Worker(self._start, self._memory_mb)
+        except BenchUnavailableError as error:
+            if not self._has_started:
+                raise
+            raise CandidateFailedError(f"not tried, {error}") from error
+        self._has_started = True
+        return worker
 
 
 class _Worker:

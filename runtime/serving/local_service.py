@@ -305,14 +305,14 @@ class _Lane:
 
     def parameters(self) -> Parameters:
         """Reply parameters: who answered and on what; made anew when the backend in use changes."""
-        changes, fallbacks = self._model.changes, self._model.fallbacks
+        changes, fallback = self._model.changes, self._model.fallback
         if self._parameters is None or self._parameters[0] != changes:
             self.follow(self._options)  # by what it costs now
             words: dict[str, bool | int | float | str] = {
                 "served_by": self._served_by.value,
                 "backend": self._model.serving,
             }
-            if fallbacks:
-                words["reason"] = fallbacks[-1]
+            if fallback is not None:
+                words["reason"] = fallback
             self._parameters = (changes, words)
         return self._parameters[1]

@@ -30,6 +30,7 @@ GOOD = Result(
     budget_s=3.0,
     gain_turns=[[2.0, 1.0, 1.25], [3.0, 1.0, 1.5], [8.0, 4.0, 5.0]],
     start_turns=[[10.0, 12.0], [10.0, 11.0], [10.0, 30.0]],
+    first_turns=[[20.0, 22.0], [20.0, 21.0], [20.0, 40.0]],
 )
 
 
@@ -89,6 +90,7 @@ def test_gain_and_start_are_medians_of_ratios() -> None:
     assert GOOD.gain == 2.0
     assert GOOD.whole_gain == 1.6
     assert GOOD.start == 1.2
+    assert GOOD.first == 1.1
     assert GOOD.start_extra_ms == 2.0
 
 
@@ -99,7 +101,8 @@ def test_gain_and_start_are_medians_of_ratios() -> None:
         ({"regret": 0.06}, "regret, worst"),
         ({"accuracy": 0.8}, "choices below the floor: bad"),
         ({"measuring_s": 4.0}, "beyond their budget: bad"),
-        ({"gain_turns": [[0.9, 1.0, 1.0]]}, "gain, least: 0.90 × (bad)"),
+        ({"gain_turns": [[0.9, 1.0, 0.9]]}, "gain, least: 0.90 × (bad)"),
+        ({"gain_turns": [[0.9, 0.9, 1.0]]}, "gain of `predict`, least: 0.90 × (bad)"),
         ({"start_turns": [[1.0, 1.4]]}, "start, worst: 1.40 × (bad)"),
     ],
 )
@@ -111,7 +114,13 @@ def test_a_bar_that_is_missed_shows(change: dict[str, object], missed: str | Non
         "commit": "c0ffee", "cpu": "a processor", "hardware_text": {"cores allowed": "2"}, "kernel": "6", "python": "3.11",
         "libraries": {"onnxruntime": "1.32.0"}, "load_before": [0.1, 0.2, 0.3],
     }  # fmt: skip
-    table = markdown(results, {"gone": "not here"}, environment, "2026-01-01T00:00:00+00:00")
+    table = markdown(results, {"gone": "not here"}, {"broken": "no operator"}, environment, "2026-01-01T00:00:00+00:00")
     assert table.count("\n| ") == 10
     assert ("**missed**" in table) == (missed is not None)
     assert "skipped: gone (not here)" in table
+    assert "**failed**: broken (no operator)" in table
+    assert "unstable" not in table
+    noisy = [replace(GOOD, warnings=["this machine is unstable: ..."])]
+    assert "unstable while these were calibrated: net" in markdown(
+        noisy, {}, {}, environment, "2026-01-01T00:00:00+00:00"
+    )

@@ -74,11 +74,13 @@ class FakeLocal(Arm):
     models: tuple[str, ...] = ("m",)
     predicted_s: float | None = 0.001
     is_drained: bool = False
+    tells: dict[str, Parameter] = field(default_factory=dict)
+    """More parameters of its replies."""
 
     async def infer(self, request: InferenceRequest) -> InferenceResponse:
         self._require(request.model)
         await self._behave(request)
-        return reply(request, 1.0, backend="fp32.onnx on onnxruntime-cpu", served_by="edge")
+        return reply(request, 1.0, backend="fp32.onnx on onnxruntime-cpu", served_by="edge", **self.tells)
 
     def predict_wait_s(self, name: str, version: str, rows: int) -> float | None:
         self._require(name)
@@ -158,6 +160,15 @@ async def test_the_edge_answers_first_and_says_on_what() -> None:
     assert who(response) == (1.0, "edge", None)
     assert response.parameters["backend"] == "fp32.onnx on onnxruntime-cpu"
     assert not gateway.asked
+
+
+async def test_what_the_edge_has_to_tell_stands_beside_why_it_answered() -> None:
+    local = FakeLocal()
+    local.tells = {"reason": "the GPU is gone; the processor took over"}
+    answered = await AgentService(local, FakeGateway()).infer(request())
+    assert answered.parameters["reason"] == "the GPU is gone; the processor took over"
+    asked = await AgentService(local, FakeGateway()).infer(request(route="edge"))
+    assert str(asked.parameters["reason"]).endswith("; the GPU is gone; the processor took over")
 
 
 @pytest.mark.parametrize(

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from pydantic import SecretStr
 
-from runtime.config import SettingsModel, home, load_settings
+from runtime.config import SettingsModel, home, load_settings, unknown_variables
 from runtime.errors import WrongUseError
 
 
@@ -59,3 +59,18 @@ def test_an_unreadable_file_is_named(tmp_path: Path, content: bytes) -> None:
 def test_home_is_the_variable_or_the_platforms_folder(tmp_path: Path) -> None:
     assert home({"EDGEWARD_HOME": str(tmp_path)}) == tmp_path
     assert home({}).name == "edgeward"
+
+
+def test_a_variable_that_no_program_knows_is_said_with_the_near_name() -> None:
+    environ = {
+        "EDGEWARD_GRPC_PROT": "1",
+        "EDGEWARD_HTTP_PORT": "2",
+        "EDGEWARD_HOME": "/x",
+        "EDGEWARDEN": "3",
+        "PATH": "",
+    }
+    (sentence,) = unknown_variables({"grpc_port", "http_port"}, environ)
+    assert sentence.startswith("variable EDGEWARD_GRPC_PROT is no setting of any program here")
+    assert sentence.endswith("did you mean 'EDGEWARD_GRPC_PORT'?")
+    assert unknown_variables({"grpc_prot", "http_port"}, environ) == []
+    assert "known: EDGEWARD_HOME, EDGEWARD_HTTP_PORT" in unknown_variables({"http_port"}, {"EDGEWARD_ZZZ": ""})[0]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +15,7 @@ from runtime.bundle.bundle import Bundle
 from runtime.engine.drift import MIN_CALLS, Drift
 from runtime.engine.engine import Engine, EngineSettings
 from runtime.engine.model import Model
+from runtime.engine.reference import Reference
 from runtime.engine.watch import LOOK_EVERY_S, Watch, WatchSettings
 from runtime.errors import BackendUnavailableError, ExecutionError, NoCandidateError, WrongUseError
 from runtime.selection.candidates import Candidate
@@ -195,6 +196,7 @@ def test_when_the_next_is_wrong_too_the_reference_answers_and_is_checked_no_more
     checks = bed.watch.totals.shadow_checks
     bed.call(40)
     assert bed.watch.totals.shadow_checks == checks == 12
+    assert bed.watch.totals.shadow == "no shadow checks: the reference itself answers"
 
 
 def test_with_nothing_to_switch_to_the_model_serves_on_and_says_so(
@@ -207,7 +209,9 @@ def test_with_nothing_to_switch_to_the_model_serves_on_and_says_so(
     bed.lab.unopenable = {"next", "ref"}
     bed.call(10)
     assert bed.model.candidate.variant.name == "fast"
-    assert bed.watch.totals.switches == 0
+    totals = bed.watch.totals
+    assert (totals.switches, totals.quarantined, totals.failures) == (0, 0, 1), "what still answers is in no quarantine"
+    assert totals.last_reason.endswith("nothing else could take over")
     assert "stays in service although its answers disagree" in caplog.text
 
 
@@ -280,6 +284,34 @@ def test_large_batches_are_checked_in_part(make: Make) -> None:
     bed.lab.inside = lambda name: seen.append(len(reference)) if name == "ref" else None
     assert len(bed.model.predict(rows)["y"]) == 400
     assert bed.watch.totals.shadow_checks == len(seen) == 1
+
+
+def test_the_reference_runs_on_the_processor_where_it_can(make: Make, tmp_path: Path) -> None:
+    bed = make("fast", "ref")
+    gpu = replace(bed.model.choice.ranked[1].candidate, backend=FakeBackend("fake-gpu", "gpu"))
+    on_gpu = replace(bed.model.choice.ranked[1], candidate=gpu)
+    choice = replace(bed.model.choice, ranked=(on_gpu, *bed.model.choice.ranked))
+    assert Reference(bed.bundle, choice).candidate.backend.name == "fake-cpu"
+
+
+def test_a_first_choice_that_cannot_be_opened_is_said(make: Make) -> None:
+    bed = make()
+    bed.lab.unopenable = {"fast"}
+    model = Model(bed.bundle, bed.model.choice)
+    assert model.candidate.variant.name == "next"
+    assert model.fallback is not None
+    assert model.fallback.startswith("fast on fake-cpu, 1 thread cannot be opened (its device is gone); next on")
+    assert model.fallbacks == [model.fallback]
+
+
+def test_a_fallback_is_told_until_a_calibration_chose_again(make: Make) -> None:
+    bed = make()
+    bed.lab.wrong = {"fast"}
+    bed.call(20)
+    assert bed.model.fallback == bed.model.fallbacks[-1]
+    bed.model.adopt(choice_of(bed.bundle, bed.lab, "ref"), "a test")
+    assert bed.model.fallback is None
+    assert len(bed.model.fallbacks) == 1, "what happened stays known"
 
 
 # Latency drift
@@ -385,6 +417,14 @@ def test_a_watch_that_falls_over_costs_no_call(make: Make) -> None:
     bed = make(start=no_thread)
     bed.call(3)
     assert bed.watch.totals.failures == 3
+    full = make()
+
+    def no_memory(*_: object) -> None:
+        raise MemoryError
+
+    full.watch._sample = no_memory  # type: ignore[method-assign,assignment]
+    full.call(3)
+    assert full.watch.totals.failures == 3
     other = make()
     other.next_choice = []  # an IndexError where none is foreseen
     other.lab.takes_ms = {"fast": 9.0}

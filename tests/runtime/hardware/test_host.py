@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import platform
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -75,3 +77,8 @@ def test_this_machine_tells_its_memory_and_numpy_its_features() -> None:
     assert reading is not None
     assert 0 < reading.available_bytes <= reading.total_bytes
     assert "AVX2" in host.numpy_features()
+
+
+@pytest.mark.skipif(not Path("/proc/sys/kernel/osrelease").exists(), reason="this system has no /proc/sys")
+def test_a_kernel_setting_is_read_although_it_refuses_large_reads() -> None:
+    assert Host.this_machine().read("/proc/sys/kernel/osrelease") == platform.release()

@@ -160,7 +160,7 @@ def test_every_truncation_is_noticed(setting: Setting) -> None:
 @pytest.mark.parametrize(
     "changes",
     [
-        {"schema_version": 2},
+        {"schema_version": 1},
         {"surprise": 1},
         {"versions": "1.0"},
         {"choice": None},
@@ -257,14 +257,29 @@ def test_two_processes_at_once_never_see_half_a_file(tmp_path: Path) -> None:
 
 
 def test_what_holds_is_recalled_and_anything_else_is_left_to_reading(setting: Setting) -> None:
-    def recall(key: cache.Key, *backends: FakeBackend) -> Choice | None:
-        return cache.recall(setting.folder, key, setting.bundle, backends)
+    def recall(seen: str, *backends: FakeBackend) -> Choice | None:
+        return cache.recall(setting.folder, setting.bundle, setting.key.question, seen, backends)
 
-    assert recall(setting.key, setting.backend) == replace(setting.choice, from_cache=True)
-    assert recall(replace(setting.key, installed="0" * 32), setting.backend) is None, "a version may have changed"
-    assert recall(replace(setting.key, fingerprint="0" * 32), setting.backend) is None
-    assert recall(setting.key) is None, "it names a backend that is not among these"
+    assert recall("now", setting.backend) is None, "it was kept without a glance"
+    before = setting.backend.version_questions
+    assert setting.read(replace(setting.key, seen="now")).choice is not None
+    assert recall("now", setting.backend) == replace(setting.choice, from_cache=True)
+    assert setting.backend.version_questions == before
+    assert recall("later", setting.backend) is None, "something changed: read looks closer"
+    assert setting.read().choice is not None
+    assert recall("now", setting.backend) is not None, "whoever reads without a glance does not forget the last one"
+    assert recall("now") is None, "it names a backend that is not among these"
+    assert setting.read(replace(setting.key, seen="later")).choice is not None
+    assert recall("later", setting.backend) is not None, "noted: nothing that matters had changed"
     setting.file.write_text("{")
-    assert recall(setting.key, setting.backend) is None
+    assert recall("later", setting.backend) is None
     setting.file.unlink()
-    assert recall(setting.key, setting.backend) is None
+    assert recall("later", setting.backend) is None
+
+
+def test_a_glance_sees_a_package_that_comes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(str(tmp_path))
+    before = cache.glance()
+    assert before == cache.glance()
+    os.utime(tmp_path, (1, 1))
+    assert before is None or cache.glance() != before

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from runtime.errors import BundleError
-from runtime.selection.rows import RANDOM_ROWS, Rows, random_rows, rows_for
+from runtime.selection.rows import MAX_RANDOM_BYTES, RANDOM_CALLS, RANDOM_ROWS, Rows, random_rows, rows_for
 from runtime.tensors import DATATYPES, TensorSpec, check_inputs
 from tests.runtime.selection.fakes import SPEC, make_bundle
 
@@ -55,7 +55,12 @@ def test_random_rows_of_every_datatype_and_shape_fit_the_model(datatype: str, sh
     chunks = [chunk for _, chunk in rows.chunks(32)]
     for chunk in chunks:
         check_inputs("m", [spec], chunk)
-    assert len(chunks) == (2 if spec.is_batched else 1)
+    assert len(chunks) == (2 if spec.is_batched else RANDOM_CALLS if shape else 1)
+
+
+def test_a_large_fixed_shape_gets_fewer_calls() -> None:
+    spec = TensorSpec("x", "UINT8", (MAX_RANDOM_BYTES // 3, 1))
+    assert len(random_rows([spec, TensorSpec("k", "FP32", (2,))], {}, 0)) == 3
 
 
 def test_a_model_of_one_fixed_shape_gets_its_samples_call_by_call() -> None:

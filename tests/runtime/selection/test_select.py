@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from runtime.backends.base import Backend
 from runtime.backends.opened import open_variant
 from runtime.backends.registry import all_backends
 from runtime.bundle.bare import read_bare_file
@@ -16,7 +17,7 @@ from runtime.errors import BundleError, NoCandidateError, WrongUseError
 from runtime.hardware import probe
 from runtime.selection import Objective, SelectionSettings, choose
 from runtime.selection.choice import Choice
-from tests.runtime.selection.fakes import SOURCE, backends, machine, make_bundle
+from tests.runtime.selection.fakes import SOURCE, FakeBackend, backends, machine, make_bundle
 
 HERE = SelectionSettings(budget_s=0.3, isolate=False)
 ROOT = Path(__file__).parents[3]
@@ -183,12 +184,31 @@ def test_crashes_hangs_and_hunger_cost_only_themselves(tmp_path: Path) -> None:
     assert "200 MB" in reasons["eat, 1 thread"]
 
 
+def other_device() -> tuple[Backend, ...]:
+    return (FakeBackend(), FakeBackend(name="fake-gpu", device="gpu"))
+
+
 @pytest.mark.slow
-def test_without_a_worker_candidates_run_here_and_it_is_said(tmp_path: Path) -> None:
+def test_without_a_worker_only_the_reference_runs_here_and_it_is_said(tmp_path: Path) -> None:
+    """What crashes would end this very process: the test itself could not tell."""
+    variants = {"ref": {}, "faster": {"run": "abort"}}
     settings = replace(HERE, isolate=True, backend_source="no_such_module:backends")
-    choice = choose(make_bundle(tmp_path, {"a": {}}), machine(), backends(), settings, None, None)
-    assert names(choice) == ["a"]
-    assert any("candidates were not isolated" in text and "no_such_module" in text for text in choice.warnings)
+    bundle, kept = make_bundle(tmp_path / "b", variants), tmp_path / "kept"
+    choice = choose(bundle, machine(), other_device(), settings, kept, None)
+    assert not kept.exists(), "the next load may find a process"
+    assert [ranked.candidate.key for ranked in choice.ranked] == ["ref on fake-cpu, 1 thread"]
+    left_out = {(r.variant, r.backend): r.reason for r in choice.rejected}
+    assert set(left_out) == {("ref", "fake-gpu"), ("faster", "fake-cpu"), ("faster", "fake-gpu")}
+    assert all("it could have taken this process with it" in reason for reason in left_out.values())
+    assert any("process of its own" in text and "no_such_module" in text for text in choice.warnings)
+
+
+@pytest.mark.slow
+def test_without_a_worker_and_a_reference_that_runs_nothing_is_tried(tmp_path: Path) -> None:
+    settings = replace(HERE, isolate=True, backend_source="no_such_module:backends")
+    gone = (FakeBackend(reason="it is not installed"), FakeBackend(name="fake-gpu", device="gpu"))
+    with pytest.raises(NoCandidateError, match="no other process can be started"):
+        choose(make_bundle(tmp_path, {"ref": {}}), machine(), gone, settings, None, None)
 
 
 # Real backends

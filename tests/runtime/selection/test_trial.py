@@ -164,6 +164,20 @@ def test_a_worker_that_cannot_start_says_why(tmp_path: Path) -> None:
         bench.try_out(candidate, None, 1)
 
 
+def test_after_a_crash_a_worker_that_cannot_start_costs_the_next_candidate_too(tmp_path: Path) -> None:
+    """It must not read as "no process can be had": the crashing candidate would then be run in this one."""
+    with Isolated(tmp_path, crash={"run": "abort"}) as isolated:
+        assert isolated.try_out("good")
+        with pytest.raises(CandidateFailedError, match="ended"):
+            isolated.try_out("crash")
+        start = isolated.bench._start
+        isolated.bench._start = start.model_copy(update={"backend_source": "no_such_module:backends"})
+        with pytest.raises(CandidateFailedError, match="not tried, its process did not start"):
+            isolated.try_out("good")
+        isolated.bench._start = start
+        assert isolated.try_out("good")
+
+
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="this system has no fork")
 def test_what_an_engine_forks_ends_with_the_worker_and_delays_nothing(tmp_path: Path) -> None:
     pid = tmp_path / "pid"
