@@ -11,9 +11,11 @@ import logging
 import os
 import re
 import secrets
+import sqlite3
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final
@@ -30,6 +32,8 @@ KEY_BYTES: Final = 32
 MIN_CHOSEN_CHARACTERS: Final = 16
 # How long a revoked key may still work, and how often at most a request looks at the file.
 REFRESH_S: Final = 1.0
+# A change takes milliseconds; whoever waits this long waits for somebody who hangs.
+LOCK_TIMEOUT_S: Final = 10.0
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 
@@ -85,20 +89,47 @@ class KeyStore:
         """A new key, to be shown once; `WrongUseError` when the name is taken or no name."""
         if not _NAME.fullmatch(name):
             raise WrongUseError(f"key name {name!r} is none; expected up to 64 letters, digits, '.', '_' and '-'")
-        keys = self.list()
-        if any(key.name == name for key in keys):
-            raise WrongUseError(f"a key named {name!r} exists; revoke it first, or choose another name")
         value = KEY_PREFIX + secrets.token_urlsafe(KEY_BYTES)
-        self._write((*keys, ApiKey(name=name, sha256=_digest(value), created=datetime.now(UTC).replace(microsecond=0))))
+        with self._alone():
+            keys = self.list()
+            if any(key.name == name for key in keys):
+                raise WrongUseError(f"a key named {name!r} exists; revoke it first, or choose another name")
+            made = ApiKey(name=name, sha256=_digest(value), created=datetime.now(UTC).replace(microsecond=0))
+            self._write((*keys, made))
         return value
 
     def revoke(self, name: str) -> None:
         """Ends a key; running gateways notice within `REFRESH_S`. `WrongUseError` when there is none of that name."""
-        keys = self.list()
-        if all(key.name != name for key in keys):
-            known = ", ".join(key.name for key in keys) or "none"
-            raise WrongUseError(f"there is no key named {name!r}; known: {known}")
-        self._write(tuple(key for key in keys if key.name != name))
+        with self._alone():
+            keys = self.list()
+            if all(key.name != name for key in keys):
+                known = ", ".join(key.name for key in keys) or "none"
+                raise WrongUseError(f"there is no key named {name!r}; known: {known}")
+            self._write(tuple(key for key in keys if key.name != name))
+
+    @contextmanager
+    def _alone(self) -> Iterator[None]:
+        """Read, change and write as one step: whoever else changes the file, in this process or another, waits.
+
+        SQLite's locks serve, for they are the same on every operating system and end with their process.
+        """
+        try:
+            self.file.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+            beside = self.file.with_name(f"{self.file.name}.lock")
+            beside.touch(mode=0o600)
+            lock = sqlite3.connect(beside, timeout=LOCK_TIMEOUT_S)
+        except (OSError, sqlite3.Error) as error:
+            raise WrongUseError(f"the key file {self.file} cannot be locked: {error}") from error
+        try:
+            try:
+                lock.execute("BEGIN EXCLUSIVE")
+            except sqlite3.Error as error:
+                raise WrongUseError(
+                    f"the key file {self.file} is being changed by somebody else: {error}; try again"
+                ) from error
+            yield
+        finally:
+            lock.close()
 
     def _write(self, keys: tuple[ApiKey, ...]) -> None:
         """Atomic: a reader sees the old keys or the new ones. mkstemp makes files that only their owner can read."""

@@ -17,6 +17,15 @@ app.add_typer(keys, name="keys")
 
 Host = Annotated[str | None, typer.Option("--host", help="Address to listen on (127.0.0.1).")]
 HttpPort = Annotated[int | None, typer.Option("--http-port", help="Port of REST (8000); 0: any free one.")]
+TlsCert = Annotated[
+    Path | None, typer.Option("--tls-cert", metavar="FILE", help="PEM certificate: both ports then speak TLS alone.")
+]
+TlsKey = Annotated[
+    Path | None, typer.Option("--tls-key", metavar="FILE", help="Its PEM private key, without a passphrase.")
+]
+ShownCert = Annotated[
+    Path | None, typer.Option("--tls-cert", metavar="FILE", help="The certificate it shows, where it speaks TLS.")
+]
 Config = Annotated[Path | None, typer.Option("--config", metavar="FILE", help="Settings as TOML; flags outrank it.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON for a program.")]
 
@@ -41,6 +50,8 @@ def run(
         int | None,
         typer.Option("--admin-port", help="Port of the admin API (8002; with --http-port 0, any); 0: any free one."),
     ] = None,
+    tls_cert: TlsCert = None,
+    tls_key: TlsKey = None,
     config: Config = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print one line of JSON once it listens.")] = False,
 ) -> None:
@@ -59,6 +70,8 @@ def run(
         "http_port": http_port,
         "admin_host": admin_host,
         "admin_port": admin_port,
+        "tls_cert": tls_cert,
+        "tls_key": tls_key,
     }
     loaded = load_settings(GatewaySettings, config, flags)
     show_settings(loaded)
@@ -79,6 +92,7 @@ def status(
     ] = None,
     host: Host = None,
     http_port: HttpPort = None,
+    tls_cert: ShownCert = None,
     config: Config = None,
     as_json: AsJson = False,
 ) -> None:
@@ -95,7 +109,8 @@ def status(
     flags = {"host": host, "http_port": http_port, "api_key_file": key_file}
     settings = load_settings(GatewaySettings, config, flags).settings
     key = None if settings.api_key_file is None else read_chosen_keys(settings.api_key_file)[0]
-    told = fetch_document(str(Endpoint(settings.host, settings.http_port)), STATUS_PATH, api_key=key)
+    shown = tls_cert or settings.tls_cert
+    told = fetch_document(str(Endpoint(settings.host, settings.http_port)), STATUS_PATH, api_key=key, tls_cert=shown)
     if as_json:
         print(json.dumps(told, indent=2))
         return

@@ -14,6 +14,7 @@ from edge_agent.service import AgentService
 from edge_agent.settings import AgentSettings
 from edge_agent.upstream import Gateway
 from runtime.client.address import bearer
+from runtime.client.trust import tls_context
 from runtime.engine.engine import Engine
 from runtime.selection.measure import Progress
 from runtime.serving.local_service import LocalService
@@ -90,12 +91,14 @@ def connect(settings: AgentSettings) -> Gateway | None:
     if settings.gateway is None:
         return None
     key = settings.read_api_key()
-    gateway = Gateway(settings.gateway, key)
+    gateway = Gateway(settings.gateway, key, ca_file=settings.gateway_ca)
+    if settings.gateway_ca is not None:
+        tls_context(settings.gateway_ca)  # a file that will not do shows now, not at the first fallback
     if key is not None:
         bearer(key)  # a key that cannot stand in a header shows now, not at the first fallback
-        if not gateway.address.is_local:
+        if not gateway.address.is_local and not gateway.address.is_secure:
             log.warning(
-                "the API key travels to gateway %s without encryption; use a tunnel or a trusted network",
+                "the API key travels to gateway %s without encryption; write its address as grpcs://HOST:PORT",
                 gateway.address,
             )
     return gateway

@@ -15,6 +15,15 @@ app = typer.Typer(help="Predicts on this device, and lets the cloud answer when 
 
 Host = Annotated[str | None, typer.Option("--host", help="Address to listen on (127.0.0.1).")]
 HttpPort = Annotated[int | None, typer.Option("--http-port", help="Port of REST (8000); 0: any free one.")]
+TlsCert = Annotated[
+    Path | None, typer.Option("--tls-cert", metavar="FILE", help="PEM certificate: both ports then speak TLS alone.")
+]
+TlsKey = Annotated[
+    Path | None, typer.Option("--tls-key", metavar="FILE", help="Its PEM private key, without a passphrase.")
+]
+ShownCert = Annotated[
+    Path | None, typer.Option("--tls-cert", metavar="FILE", help="The certificate it shows, where it speaks TLS.")
+]
 Config = Annotated[Path | None, typer.Option("--config", metavar="FILE", help="Settings as TOML; flags outrank it.")]
 
 
@@ -25,7 +34,16 @@ def run(
         typer.Argument(metavar="MODEL...", help="Names that ship (digits), folders, tars, or model files."),
     ] = None,
     gateway: Annotated[
-        str | None, typer.Option("--gateway", metavar="HOST:PORT", help="gRPC address of the gateway; none: no cloud.")
+        str | None,
+        typer.Option(
+            "--gateway",
+            metavar="ADDRESS",
+            help="Its gRPC address: HOST:PORT, or grpcs://HOST:PORT with TLS; none: no cloud.",
+        ),
+    ] = None,
+    gateway_ca: Annotated[
+        Path | None,
+        typer.Option("--gateway-ca", metavar="FILE", help="PEM of who signs the gateway's certificate (the system's)."),
     ] = None,
     key_file: Annotated[
         Path | None,
@@ -45,6 +63,8 @@ def run(
     host: Host = None,
     grpc_port: Annotated[int | None, typer.Option("--grpc-port", help="Port of gRPC (8001); 0: any free one.")] = None,
     http_port: HttpPort = None,
+    tls_cert: TlsCert = None,
+    tls_key: TlsKey = None,
     config: Config = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print one line of JSON once it listens.")] = False,
 ) -> None:
@@ -58,6 +78,7 @@ def run(
     flags = {
         "models": models or None,
         "gateway": gateway,
+        "gateway_ca": gateway_ca,
         "gateway_api_key_file": key_file,
         "policy": policy,
         "default_deadline_s": deadline_s,
@@ -65,6 +86,8 @@ def run(
         "host": host,
         "grpc_port": grpc_port,
         "http_port": http_port,
+        "tls_cert": tls_cert,
+        "tls_key": tls_key,
     }
     loaded = load_settings(AgentSettings, config, flags)
     show_settings(loaded)
@@ -79,6 +102,7 @@ def run(
 def status(
     host: Host = None,
     http_port: HttpPort = None,
+    tls_cert: ShownCert = None,
     config: Config = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON for a program.")] = False,
 ) -> None:
@@ -92,7 +116,8 @@ def status(
     from runtime.serving.sockets import Endpoint
 
     settings = load_settings(AgentSettings, config, {"host": host, "http_port": http_port}).settings
-    told = fetch_document(str(Endpoint(settings.host, settings.http_port)), STATUS_PATH)
+    shown = tls_cert or settings.tls_cert
+    told = fetch_document(str(Endpoint(settings.host, settings.http_port)), STATUS_PATH, tls_cert=shown)
     if as_json:
         print(json.dumps(told, indent=2))
         return

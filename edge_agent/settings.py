@@ -17,7 +17,9 @@ class AgentSettings(ModelServerSettings):
     """An edge agent: a server of models, the gateway behind it, and who answers when."""
 
     gateway: str | None = None
-    """Its gRPC address, "host:port"; None: this device answers alone."""
+    """Its gRPC address, "host:port", or "grpcs://host:port" with TLS; None: this device answers alone."""
+    gateway_ca: Path | None = None
+    """A PEM file of who signs the gateway's certificate; None: whom the operating system believes."""
     gateway_api_key: SecretStr | None = None
     """In a file or a variable; there is no flag, for command lines are seen by everybody on the machine."""
     gateway_api_key_file: Path | None = None
@@ -42,6 +44,10 @@ class AgentSettings(ModelServerSettings):
     def _fits_together(self) -> AgentSettings:
         if self.gateway is None and self.policy is Policy.CLOUD_ONLY:
             raise ValueError("policy cloud_only needs a gateway; give --gateway HOST:PORT, or choose another policy")
+        if self.gateway_ca is not None and not (self.gateway or "").startswith("grpcs://"):
+            raise ValueError(
+                f"gateway_ca is set, but the gateway {self.gateway!r} is not asked over TLS; write it as grpcs://HOST:PORT"
+            )
         if self.gateway_api_key is not None and self.gateway_api_key_file is not None:
             raise ValueError("gateway_api_key and gateway_api_key_file are both set; keep one")
         return self

@@ -12,6 +12,7 @@ import random
 import time
 from collections.abc import Awaitable, Callable
 from dataclasses import replace
+from pathlib import Path
 from typing import Final, TypeVar
 
 from edge_agent.breaker import Breaker, BreakerSettings, BreakerState, Outcome, Permission
@@ -53,9 +54,11 @@ class Gateway:
         address: str,
         api_key: str | None = None,
         breaker: BreakerSettings = BreakerSettings(),  # noqa: B008  (frozen)
+        ca_file: Path | None = None,
     ) -> None:
         self.address = parse_address(address, Protocol.GRPC)
         self._api_key = api_key
+        self._ca_file = ca_file
         self._breaker = Breaker(breaker, random.random)
         self._latency = LatencyWindow()
         self._client: AsyncClient | None = None
@@ -147,7 +150,7 @@ class Gateway:
         if permission is None:
             raise PeerUnreachableError(self._told(self._breaker.verdict(started).reason))
         if self._client is None:
-            self._client = AsyncClient(str(self.address), api_key=self._api_key)
+            self._client = AsyncClient(str(self.address), api_key=self._api_key, ca_file=self._ca_file)
         outcome = Outcome.UNKNOWN
         try:
             answer = await ask(self._client)

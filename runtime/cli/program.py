@@ -51,25 +51,29 @@ def announce(
 
     `also`: name → URL of what else listens.
     """
-    models = describe_models(engine)
+    announce_models(program, describe_models(engine), at, as_json=as_json, also=also)
+
+
+def announce_models(
+    program: str,
+    models: Sequence[Mapping[str, Any]],
+    at: Listening,
+    *,
+    as_json: bool,
+    workers: int = 1,
+    also: Mapping[str, str] = MappingProxyType({}),
+) -> None:
+    """The same of models as `describe_models` says them; `workers`: how many processes share the ports."""
     if as_json:
-        print(
-            json.dumps(
-                {
-                    "grpc": str(at.grpc),
-                    "http": f"http://{at.http}",
-                    **also,
-                    "grpc_front": at.grpc_front,
-                    "models": models,
-                }
-            ),
-            flush=True,
-        )
+        told = {"grpc": at.grpc_address, "http": at.http_address, **also, "grpc_front": at.grpc_front, "workers": workers}
+        print(json.dumps({**told, "models": models}), flush=True)
         return
     console = standard()
     for model in models:
         console.print(Text.assemble((str(model["name"]), "bold"), f" version {model['version']}: {model['why']}"))
     console.print(f"gRPC front: {at.grpc_front}", markup=False)
+    if workers > 1:
+        console.print(f"{workers} workers share the ports; statistics and metrics are their sums", markup=False)
     others = "".join(f"   {name} {url}" for name, url in also.items())
-    console.print(f"{program}: gRPC {at.grpc}   REST http://{at.http}{others}   (Ctrl-C ends it)", markup=False)
+    console.print(f"{program}: gRPC {at.grpc_address}   REST {at.http_address}{others}   (Ctrl-C ends it)", markup=False)
     console.file.flush()

@@ -11,8 +11,12 @@ from runtime.selection.settings import Objective
 from runtime.serving.grpc_front import GrpcFront
 
 if TYPE_CHECKING:
+    from multiprocessing.connection import Connection
+
     from runtime.engine.engine import Engine
     from runtime.serving.program import ModelServerSettings
+    from runtime.serving.server import Listening
+    from runtime.serving.workers import Place
 
 app = typer.Typer()
 
@@ -54,9 +58,19 @@ def serve(
         GrpcFront | None,
         typer.Option("--grpc-front", help="What listens for gRPC; auto takes the faster native one where it can."),
     ] = None,
+    tls_cert: Annotated[
+        Path | None,
+        typer.Option("--tls-cert", metavar="FILE", help="PEM certificate: both ports then speak TLS alone."),
+    ] = None,
+    tls_key: Annotated[
+        Path | None, typer.Option("--tls-key", metavar="FILE", help="Its PEM private key, without a passphrase.")
+    ] = None,
     objective: Annotated[
         Objective | None, typer.Option("--objective", help="What backends are chosen for (latency).")
     ] = None,
+    workers: Annotated[
+        int, typer.Option("--workers", min=1, max=256, help="Processes that share the ports (1); Linux alone has more.")
+    ] = 1,
     as_json: Annotated[bool, typer.Option("--json", help="Print one line of JSON once it listens.")] = False,
 ) -> None:
     """Serves each MODEL by the Open Inference Protocol v2 until Ctrl-C; any OIP client reaches it."""
@@ -77,12 +91,17 @@ def serve(
         "grpc_port": grpc_port,
         "http_port": http_port,
         "grpc_front": grpc_front,
+        "tls_cert": tls_cert,
+        "tls_key": tls_key,
         "objective": objective,
     }
     loaded = load_settings(ModelServerSettings, flags=flags)
     if not loaded.settings.has_models:
         raise WrongUseError("no model is given; name at least one, as in: edgeward serve digits")
     show_settings(loaded)
+    if workers > 1:
+        _supervise(loaded.settings, workers, as_json)
+        return
     engine = make_engine(loaded.settings, narrate)
     try:
         load_all(engine, loaded.settings)
@@ -107,3 +126,76 @@ async def _serve(engine: Engine, settings: ModelServerSettings, as_json: bool) -
             )
     finally:
         service.close()
+
+
+def _supervise(settings: ModelServerSettings, workers: int, as_json: bool) -> None:
+    from runtime.cli.program import announce_models
+    from runtime.errors import WrongUseError
+    from runtime.serving.workers import Supervisor
+
+    if settings.allow_model_upload:
+        raise WrongUseError(
+            "--allow-model-upload with several workers: a load would reach one of them; use --workers 1"
+        )
+
+    def started(told: tuple[Listening, list[dict[str, object]]]) -> None:
+        at, models = told
+        announce_models(NAME, models, at, as_json=as_json, workers=workers)
+
+    supervisor = Supervisor(work, settings, workers, settings.drain_timeout_s)
+    supervisor.run(settings.host, settings.grpc_port, settings.http_port, started)
+
+
+def work(place: Place, settings: ModelServerSettings, connection: Connection) -> None:
+    """One worker: serves on the ports of `place` until SIGTERM, or until whoever started it is gone."""
+    from runtime.serving.program import load_all, make_engine
+    from runtime.serving.server import run
+
+    ports = {"host": place.host, "grpc_port": place.grpc_port, "http_port": place.http_port}
+    settings = settings.model_copy(update=ports)
+    engine = make_engine(settings)
+    try:
+        load_all(engine, settings)
+        run(_work(engine, settings, place, connection))
+    finally:
+        engine.close()
+
+
+async def _work(engine: Engine, settings: ModelServerSettings, place: Place, connection: Connection) -> None:
+    import asyncio
+    from contextlib import suppress
+    from importlib.metadata import version
+
+    from runtime.serving.local_service import LocalService
+    from runtime.serving.program import describe_models, polling
+    from runtime.serving.server import serve as serve_until_stopped
+    from runtime.serving.shared_statistics import SharedStatistics
+    from runtime.serving.worker_service import WorkerService
+
+    local = LocalService(engine, name=NAME, version=version("edgeward"))
+    shared = SharedStatistics(place.folder, place.name)
+    service = WorkerService(local, shared, place.count)
+    stop = asyncio.Event()
+    loop, supervisor = asyncio.get_running_loop(), connection.fileno()
+
+    def on_supervisor_gone() -> None:
+        loop.remove_reader(supervisor)
+        stop.set()
+
+    loop.add_reader(supervisor, on_supervisor_gone)  # it sends nothing: all that can be read is its end
+    publishing = asyncio.create_task(shared.keep_publishing(lambda: local.statistics("", "")))
+    try:
+        async with polling(settings, engine, local):
+            await serve_until_stopped(
+                service,
+                settings,
+                on_started=lambda at: connection.send((at, describe_models(engine))),
+                stop=stop,
+                workers=place.count,
+            )
+    finally:
+        loop.remove_reader(supervisor)
+        publishing.cancel()
+        with suppress(asyncio.CancelledError):
+            await publishing
+        local.close()

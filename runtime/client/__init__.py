@@ -10,6 +10,7 @@ raise `runtime.errors` and no others. Importing this costs nothing: grpc comes w
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from runtime.client.address import DEFAULT_TIMEOUT_S
@@ -20,11 +21,14 @@ if TYPE_CHECKING:
 __all__ = ["DEFAULT_TIMEOUT_S", "connect"]
 
 
-def connect(address: str, *, api_key: str | None = None, timeout_s: float = DEFAULT_TIMEOUT_S) -> Client:
+def connect(
+    address: str, *, api_key: str | None = None, timeout_s: float = DEFAULT_TIMEOUT_S, ca_file: Path | None = None
+) -> Client:
     """A gRPC client of the server at "host:port", "grpc://host:port" or "unix:/path"; may be shared among threads.
 
-    Nothing is sent yet: an unreachable server shows at the first call, as `PeerUnreachableError`.
+    "grpcs://host:port" is encrypted: the certificate has to be signed by `ca_file`, or without one by whom the operating
+    system believes. Nothing is sent yet: an unreachable server shows at the first call, as `PeerUnreachableError`.
     """
     from runtime.client.sync import Client  # importing edgeward must not import grpc
 
-    return Client(address, api_key=api_key, timeout_s=timeout_s)
+    return Client(address, api_key=api_key, timeout_s=timeout_s, ca_file=ca_file)

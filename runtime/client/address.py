@@ -20,8 +20,8 @@ class Protocol(StrEnum):
 
 
 _FORMS = {
-    Protocol.GRPC: '"host:port", "grpc://host:port" or "unix:/path"',
-    Protocol.HTTP: '"host:port" or "http://host:port"',
+    Protocol.GRPC: '"host:port", "grpc://host:port", "grpcs://host:port" (TLS) or "unix:/path"',
+    Protocol.HTTP: '"host:port", "http://host:port" or "https://host:port" (TLS)',
 }
 
 
@@ -33,6 +33,13 @@ class Address:
     port: int
     path: str = ""
     """Of the Unix socket; empty for TCP."""
+    scheme: str = ""
+    """"grpcs" or "https" where the connection is encrypted (TLS); empty where it is not."""
+
+    @property
+    def is_secure(self) -> bool:
+        """Whether the connection is encrypted and the server proves who it is."""
+        return bool(self.scheme)
 
     @property
     def is_local(self) -> bool:
@@ -44,10 +51,15 @@ class Address:
         except ValueError:
             return False
 
-    def __str__(self) -> str:
+    @property
+    def target(self) -> str:
+        """Where to connect, without how: "host:port" or "unix:/path"."""
         if self.path:
             return f"unix:{self.path}"
         return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
+
+    def __str__(self) -> str:
+        return f"{self.scheme}://{self.target}" if self.scheme else self.target
 
 
 def parse_address(text: str, protocol: Protocol) -> Address:
@@ -58,7 +70,8 @@ def parse_address(text: str, protocol: Protocol) -> Address:
             raise _wrong(text, protocol, "the path is missing")
         return Address("", 0, path)
     scheme, found, rest = text.rpartition("://")
-    if found and scheme != protocol:
+    secure = f"{protocol}s"
+    if found and scheme not in (protocol, secure):
         raise _wrong(text, protocol, f"{scheme}:// is not spoken here")
     if protocol is Protocol.HTTP:
         rest = rest.removesuffix("/")
@@ -73,7 +86,7 @@ def parse_address(text: str, protocol: Protocol) -> Address:
         raise _wrong(text, protocol, f"{host!r} is no host")
     if not (port.isascii() and port.isdigit() and len(port) <= 5 and 1 <= int(port) <= 65535):
         raise _wrong(text, protocol, f"{port!r} is no port from 1 to 65535")
-    return Address(host, int(port))
+    return Address(host, int(port), scheme=secure if scheme == secure else "")
 
 
 def bearer(api_key: str) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
@@ -16,6 +17,7 @@ from runtime.client.address import DEFAULT_TIMEOUT_S, Protocol, parse_address
 from runtime.client.channel import error_of, metadata_of, options_of, timeout_for
 from runtime.client.failures import closed
 from runtime.client.request import InputNames, Options, build_request, check_size
+from runtime.client.trust import channel_credentials, check_ca
 from runtime.errors import CancelledError, InvalidInputError, ModelNotFoundError, UnsupportedError
 from runtime.wire.grpc_codec import decode_response, encode_request
 from runtime.wire.grpc_descriptions import decode_index, decode_model, decode_server, encode_load
@@ -36,15 +38,28 @@ class AsyncClient:
     """One server over gRPC, for the event loop that runs when it is made; no other thread. Every call has a timeout.
 
     Any number of tasks may share it; cancelling one withdraws its request from the server. A channel does not survive
-    `os.fork()`. Raises errors of `runtime.errors`: the server's own, `PeerUnreachableError`, `DeadlineExceededError`.
+    `os.fork()`. "grpcs://..." and `ca_file`: see `Client`.
+    Raises errors of `runtime.errors`: the server's own, `PeerUnreachableError`, `DeadlineExceededError`.
     """
 
-    def __init__(self, address: str, *, api_key: str | None = None, timeout_s: float = DEFAULT_TIMEOUT_S) -> None:
+    def __init__(
+        self,
+        address: str,
+        *,
+        api_key: str | None = None,
+        timeout_s: float = DEFAULT_TIMEOUT_S,
+        ca_file: Path | None = None,
+    ) -> None:
         self._address = parse_address(address, Protocol.GRPC)
+        check_ca(self._address, ca_file)
         self._timeout_s = timeout_s
         self._metadata = metadata_of(api_key)
         self._input_names = InputNames()
-        self._channel = grpc.aio.insecure_channel(str(self._address), options_of(self._address))
+        target, options = self._address.target, options_of(self._address)
+        if self._address.is_secure:
+            self._channel = grpc.aio.secure_channel(target, channel_credentials(ca_file), options)
+        else:
+            self._channel = grpc.aio.insecure_channel(target, options)
         self._calls = {
             name: self._channel.unary_unary(
                 method.path,

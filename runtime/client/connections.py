@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import http.client
+import ssl
 import time
 from collections import deque
 from collections.abc import Mapping
@@ -32,9 +33,11 @@ class Reply:
 class Connections:
     """Connections to one server; threads may share it, each exchange has a connection to itself."""
 
-    def __init__(self, address: Address, headers: Mapping[str, str]) -> None:
+    def __init__(self, address: Address, headers: Mapping[str, str], context: ssl.SSLContext | None = None) -> None:
+        """`context`: whom to believe, where the address is encrypted; None: whom the operating system believes."""
         self._address = address
         self._headers = headers
+        self._context = (context or ssl.create_default_context()) if address.is_secure else None
         self._idle: deque[http.client.HTTPConnection] = deque()  # append and pop are atomic
         self._is_closed = False
 
@@ -46,11 +49,11 @@ class Connections:
         try:
             connection, is_new = self._idle.pop(), False
         except IndexError:
-            connection, is_new = http.client.HTTPConnection(self._address.host, self._address.port), True
+            connection, is_new = self._connection(), True
         try:
             try:
                 reply, stays_open = _send(connection, method, path, self._headers, body, until)
-            except ConnectionError:
+            except (ConnectionError, ssl.SSLEOFError, ssl.SSLZeroReturnError):
                 if is_new:
                     raise
                 connection.close()
@@ -65,6 +68,12 @@ class Connections:
         else:
             connection.close()
         return reply
+
+    def _connection(self) -> http.client.HTTPConnection:
+        host, port = self._address.host, self._address.port
+        if self._context is None:
+            return http.client.HTTPConnection(host, port)
+        return http.client.HTTPSConnection(host, port, context=self._context)
 
     def close(self) -> None:
         """Closes the idle connections now, the others once their answer is there."""

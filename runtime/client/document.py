@@ -3,19 +3,29 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 from typing import Any
 
 from runtime.client.address import Protocol, bearer, parse_address
 from runtime.client.connections import Connections
 from runtime.client.failures import said_by
+from runtime.client.trust import pinned_context
 from runtime.errors import PeerFailedError
 from runtime.wire.status import error_of_http
 
 
-def fetch_document(address: str, path: str, *, api_key: str | None = None, timeout_s: float = 5.0) -> dict[str, Any]:
-    """The object at `path` of the HTTP server at "host:port"; its errors, `PeerUnreachableError` where there is none."""
+def fetch_document(
+    address: str, path: str, *, api_key: str | None = None, timeout_s: float = 5.0, tls_cert: Path | None = None
+) -> dict[str, Any]:
+    """The object at `path` of the HTTP server at "host:port"; its errors, `PeerUnreachableError` where there is none.
+
+    `tls_cert`: the certificate of the server, where it speaks TLS; that one is believed and no other.
+    """
+    context = None
+    if tls_cert is not None:
+        address, context = f"https://{address}", pinned_context(tls_cert)
     server = parse_address(address, Protocol.HTTP)
-    connections = Connections(server, {} if api_key is None else {"Authorization": bearer(api_key)})
+    connections = Connections(server, {} if api_key is None else {"Authorization": bearer(api_key)}, context)
     try:
         reply = connections.exchange("GET", path, None, timeout_s)
     finally:

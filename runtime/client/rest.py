@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 from urllib.parse import quote
@@ -13,6 +14,7 @@ from runtime.client.address import DEFAULT_TIMEOUT_S, Protocol, bearer, parse_ad
 from runtime.client.connections import Connections, Reply
 from runtime.client.failures import said_by, time_left
 from runtime.client.request import InputNames, Options, build_request, check_size
+from runtime.client.trust import check_ca, tls_context
 from runtime.errors import (
     InvalidInputError,
     ModelNotFoundError,
@@ -42,7 +44,8 @@ class RestClient:
     """One server over HTTP, blocking; any number of threads may share it, each call on a kept-alive connection.
 
     `binary=False` sends and asks for JSON instead of raw tensors. A call that finds its kept connection closed by the
-    server is sent once more on a new one. Make it after a fork. Raises errors of `runtime.errors`.
+    server is sent once more on a new one.
+    "https://..." and `ca_file`: see `Client`. Make it after a fork. Raises errors of `runtime.errors`.
     """
 
     def __init__(
@@ -52,11 +55,16 @@ class RestClient:
         api_key: str | None = None,
         timeout_s: float = DEFAULT_TIMEOUT_S,
         binary: bool = True,
+        ca_file: Path | None = None,
     ) -> None:
         self._address = parse_address(address, Protocol.HTTP)
+        check_ca(self._address, ca_file)
         self._timeout_s = timeout_s
         self._binary = binary
-        self._connections = Connections(self._address, {} if api_key is None else {"Authorization": bearer(api_key)})
+        headers = {} if api_key is None else {"Authorization": bearer(api_key)}
+        self._connections = Connections(
+            self._address, headers, tls_context(ca_file) if self._address.is_secure else None
+        )
         self._input_names = InputNames()
 
     def predict(
@@ -155,7 +163,7 @@ class RestClient:
         self.close()
 
     def __repr__(self) -> str:
-        return f"RestClient('http://{self._address}')"
+        return f"RestClient('{self._address if self._address.is_secure else f'http://{self._address}'}')"
 
     def _is_healthy(self, path: str, timeout_s: float | None) -> bool:
         try:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from runtime.errors import UnsupportedError
 from runtime.serving.log_settings import LogSettings
 from runtime.serving.shared_memory import SharedMemory
 from runtime.serving.trace import TraceSettings
@@ -21,11 +23,21 @@ class Controls:
     memory: SharedMemory
     logs: LogSettings
     traces: TraceSettings
+    fixed_because: str | None = None
+    """Why log and trace settings are read only; None: they may be changed."""
 
     @classmethod
-    def under(cls, home: Path, max_tensor_bytes: int, memory_off_because: str | None) -> Controls:
+    def under(
+        cls, home: Path, max_tensor_bytes: int, memory_off_because: str | None, fixed_because: str | None = None
+    ) -> Controls:
         """Those of a new server."""
-        return cls(SharedMemory(max_tensor_bytes, memory_off_because), LogSettings(), TraceSettings(home / TRACES))
+        memory = SharedMemory(max_tensor_bytes, memory_off_because)
+        return cls(memory, LogSettings(), TraceSettings(home / TRACES), fixed_because)
+
+    def require_changeable(self, changes: Mapping[str, object]) -> None:
+        """`UnsupportedError` where settings are read only and a request would change some."""
+        if changes and self.fixed_because is not None:
+            raise UnsupportedError(f"{self.fixed_because}; these settings can be changed with one worker")
 
     def describe(self, server: ServerDescription) -> ServerDescription:
         """What the service says of itself, with the extensions that are the server's own."""

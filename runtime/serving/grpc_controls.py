@@ -62,6 +62,7 @@ class ControlRpcs:
         """Changes trace settings, and says what holds then."""
         if message.model_name:
             check_name(message.model_name)
+        self._controls.require_changeable(message.settings)
         traces = self._controls.traces
         traces.update({name: list(given.value) or None for name, given in message.settings.items()}, message.model_name)
         reply = inference.TraceSettingResponse()
@@ -77,6 +78,7 @@ class ControlRpcs:
             if kind is None:
                 raise InvalidInputError(f"log setting {name!r} has no value; set one of bool, uint32, string")
             changes[name] = getattr(given, kind)
+        self._controls.require_changeable(changes)
         logs = self._controls.logs
         logs.update(changes)
         reply = inference.LogSettingsResponse()

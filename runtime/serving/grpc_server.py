@@ -27,6 +27,7 @@ from runtime.serving.names import check_name
 from runtime.serving.service import InferenceService
 from runtime.serving.shared_memory import write_outputs
 from runtime.serving.sockets import Endpoint, listen, port_in_use
+from runtime.serving.tls import ServerTls
 from runtime.serving.unsupported import UNSUPPORTED, unsupported
 from runtime.wire.grpc_codec import decode_request, encode_response
 from runtime.wire.grpc_descriptions import decode_load_parameters, encode_index, encode_model, encode_server
@@ -57,9 +58,13 @@ class GrpcServer:
         *,
         authorize: Authorize | None = None,
         max_message_bytes: int = DEFAULT_MAX_MESSAGE_BYTES,
+        tls: ServerTls | None = None,
+        shares_port: bool = False,
     ) -> None:
+        self._shares_port = shares_port
         self._closing = asyncio.Event()
-        self._server = grpc.aio.server(options=_options(max_message_bytes))
+        self._tls = tls
+        self._server = grpc.aio.server(options=_options(max_message_bytes, shares_port))
         rpcs = InferenceRpcs(service, controls, authorize, self._closing)
         self.model_infer = rpcs.model_infer()
         self._server.add_generic_rpc_handlers(
@@ -73,9 +78,12 @@ class GrpcServer:
         """Takes the address and says it with its real port; `PortInUseError` when somebody listens there."""
         if endpoint.port:
             # Asked of the system first: it says why not, where gRPC only says that it failed, and writes to stderr.
-            listen(endpoint, "gRPC").close()
+            listen(endpoint, "gRPC", is_shared=self._shares_port).close()
         try:
-            port = self._server.add_insecure_port(str(endpoint))
+            if self._tls is None:
+                port = self._server.add_insecure_port(str(endpoint))
+            else:
+                port = self._server.add_secure_port(str(endpoint), self._tls.grpc_credentials())
         except RuntimeError as error:
             raise port_in_use(endpoint, "gRPC") from error
         return Endpoint(endpoint.host, port)
@@ -229,12 +237,12 @@ def _refusal(rpc: str) -> Answer:
     return refusal
 
 
-def _options(max_message_bytes: int) -> list[tuple[str, int]]:
+def _options(max_message_bytes: int, shares_port: bool) -> list[tuple[str, int]]:
     return [
         ("grpc.max_receive_message_length", max_message_bytes),  # also of what a compressed message unfolds to
         ("grpc.max_send_message_length", -1),
-        # A second server on the port must fail, not share it.
-        ("grpc.so_reuseport", 0),
+        # A second server on the port must fail, not share it; only workers of one server do.
+        ("grpc.so_reuseport", int(shares_port)),
         # Clients may ping idle connections every 10 s to keep a NAT open; gRPC's default calls that an attack below 5 min.
         ("grpc.keepalive_permit_without_calls", 1),
         ("grpc.http2.min_ping_interval_without_data_ms", 10_000),

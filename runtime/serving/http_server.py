@@ -13,6 +13,7 @@ from starlette.types import ASGIApp
 from uvicorn.protocols.http.auto import AutoHTTPProtocol
 
 from runtime.serving.sockets import BACKLOG, Endpoint, listen
+from runtime.serving.tls import ServerTls
 
 # Clients keep connections between calls; a shorter limit makes them send on one that is just being closed.
 KEEP_ALIVE_S = 75
@@ -24,7 +25,8 @@ CUT_OFF_S = 0.5
 class HttpServer:
     """One HTTP server over one ASGI application: `bind`, then `start`, then `stop`. Lives on one event loop."""
 
-    def __init__(self, app: ASGIApp) -> None:
+    def __init__(self, app: ASGIApp, tls: ServerTls | None = None, *, shares_port: bool = False) -> None:
+        self._shares_port = shares_port
         self._config = uvicorn.Config(
             app,
             http=_Protocol,
@@ -37,6 +39,8 @@ class HttpServer:
             timeout_keep_alive=KEEP_ALIVE_S,
             backlog=BACKLOG,
             workers=1,
+            ssl_certfile=None if tls is None else tls.cert_file,
+            ssl_keyfile=None if tls is None else tls.key_file,
         )
         self._server = _EmbeddedServer(self._config)
         self._socket: socket.socket | None = None
@@ -47,7 +51,7 @@ class HttpServer:
 
         `what` is to listen, in words: the error names the flag `--<what>-port`.
         """
-        self._socket = listen(endpoint, what)
+        self._socket = listen(endpoint, what, is_shared=self._shares_port)
         return Endpoint(endpoint.host, self._socket.getsockname()[1])
 
     async def start(self) -> None:
@@ -93,7 +97,8 @@ class _Protocol(AutoHTTPProtocol):  # type: ignore[valid-type, misc]  # httptool
     """Answers what is not HTTP in JSON too."""
 
     def send_400_response(self, msg: str) -> None:
-        body = json.dumps({"error": f"{msg.rstrip('.')}; this port speaks HTTP/1.1 without TLS"}).encode()
+        how = "over TLS" if self.transport.get_extra_info("ssl_object") else "without TLS"
+        body = json.dumps({"error": f"{msg.rstrip('.')}; this port speaks HTTP/1.1 {how}"}).encode()
         head = (
             "HTTP/1.1 400 Bad Request\r\ncontent-type: application/json\r\n"
             f"content-length: {len(body)}\r\nconnection: close\r\n\r\n"

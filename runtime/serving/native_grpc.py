@@ -47,7 +47,9 @@ class NativeGrpcServer:
         *,
         authorize: Authorize | None = None,
         max_message_bytes: int = DEFAULT_MAX_MESSAGE_BYTES,
+        shares_port: bool = False,
     ) -> None:
+        self._shares_port = shares_port
         self._behind = GrpcServer(service, controls, authorize=authorize, max_message_bytes=max_message_bytes)
         self._infer = self._behind.model_infer
         self._authorize = authorize
@@ -63,7 +65,9 @@ class NativeGrpcServer:
         from pygrpc_native import NativeGrpcFront
 
         if endpoint.port:
-            listen(endpoint, "gRPC").close()  # says why not; the front writes that to stderr too
+            listen(
+                endpoint, "gRPC", is_shared=self._shares_port
+            ).close()  # says why not; the front writes that to stderr too
         try:
             self._front = NativeGrpcFront(
                 str(endpoint),
@@ -71,6 +75,7 @@ class NativeGrpcServer:
                 io_threads=1,
                 call_details=True,
                 metrics=True,
+                reuse_port=self._shares_port,
                 keepalive_time_ms=KEEPALIVE_TIME_MS,
                 keepalive_timeout_ms=KEEPALIVE_TIMEOUT_MS,
             )

@@ -44,12 +44,15 @@ def change_trace(controls: Controls, model: str, body: bytes) -> None:
             raise InvalidInputError(
                 f"trace setting {name!r:.80} is {value!r:.80}; expected a string or a list of strings"
             )
+    controls.require_changeable(changes)
     controls.traces.update(changes, model)
 
 
 def change_log(controls: Controls, body: bytes) -> None:
     """`POST /v2/logging`."""
-    controls.logs.update(_changes(body))
+    changes = _changes(body)
+    controls.require_changeable(changes)
+    controls.logs.update(changes)
 
 
 def _changes(body: bytes) -> Mapping[str, Any]:

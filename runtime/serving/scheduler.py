@@ -8,21 +8,19 @@ All methods are called on the event loop.
 from __future__ import annotations
 
 import asyncio
-import logging
 import time
 from bisect import insort
 from collections.abc import Callable, Hashable, Mapping
 from concurrent.futures import Executor
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from runtime.batching.cut import BatchPolicy, Waiting, cut
 from runtime.batching.patience import Patience
-from runtime.batching.rows import join, split
-from runtime.errors import DeadlineExceededError, EdgewardError, ExecutionError, OverloadedError
+from runtime.errors import DeadlineExceededError, OverloadedError
+from runtime.serving.execution import Answers, BatchRunner, Predict, as_ours
+from runtime.serving.statistics import Statistics, Took
 from runtime.serving.timing import Timing
 from runtime.tensors import Array
-
-log = logging.getLogger(__name__)
 
 # A hop to a worker thread and back costs about 0.2 ms of the loop's time; below that, running inline is faster for everybody
 # (own measurement, 2-core x86-64 VM, November 2026).
@@ -33,8 +31,6 @@ GATHER_LIMIT_S = 0.001
 MAX_QUEUED_ROWS = 8192
 MAX_QUEUED_BYTES = 256 << 20
 
-Predict = Callable[[Mapping[str, Array]], dict[str, Array]]
-
 
 @dataclass(frozen=True, slots=True)
 class QueueLimits:
@@ -44,33 +40,6 @@ class QueueLimits:
     max_bytes: int = MAX_QUEUED_BYTES
     max_running: int = 1
     """Batches on worker threads at once; engines use every allowed core for one batch already."""
-
-
-Took = tuple[int, int, int]
-"""Nanoseconds of joining a batch's inputs, of running the model, and of taking its outputs apart."""
-
-
-@dataclass(slots=True)
-class Statistics:
-    """Running totals of one model version, in the sense of Triton's ModelStatistics; times in nanoseconds."""
-
-    requests: int = 0
-    """Answered with outputs; the sums below up to `rows` are theirs, each counted with the whole of its batch's time."""
-    request_ns: int = 0
-    queue_ns: int = 0
-    compute: Took = (0, 0, 0)
-    rows: int = 0
-    failures: int = 0
-    """Failed while they ran."""
-    rejected: int = 0
-    expired: int = 0
-    cancelled: int = 0
-    failed_ns: int = 0
-    """From arrival to the error, over failures and expired ones."""
-    executions: int = 0
-    last_unix_ms: int = 0
-    batches: dict[int, tuple[int, Took]] = field(default_factory=dict)
-    """Rows of a batch → how many such batches ran, and what they took."""
 
 
 @dataclass(slots=True, eq=False)
@@ -100,7 +69,7 @@ class Scheduler:
     ) -> None:
         self.statistics = Statistics()
         self._name = name
-        self._predict = predict
+        self._runner = BatchRunner(name, predict)
         self._cost_s = cost_s
         self._policy = policy
         self._executor = executor
@@ -231,6 +200,8 @@ class Scheduler:
         if len(self._running_until) >= self._limits.max_running:
             return
         now = time.monotonic()
+        if not self._runner.keeps_rows_apart:
+            self._policy = BatchPolicy()
         decision = cut((item.waiting for item in self._queue), now, self._policy, self._cost_s)
         for index in decision.expired:
             self._expire(self._queue[index])
@@ -279,14 +250,15 @@ class Scheduler:
     def _start(self, items: list[_Item], now: float) -> None:
         cost_s = self._cost_s(sum(item.waiting.rows for item in items))
         if cost_s <= INLINE_LIMIT_S:
-            self._finish(items, *self._execute(items))
+            self._finish(items, *self._runner.run([item.inputs for item in items], _rows(items)))
             return
         until = now + cost_s
         self._running_until.append(until)
-        job = self._loop.run_in_executor(self._executor, self._execute, items)
+        inputs = [item.inputs for item in items]
+        job = self._loop.run_in_executor(self._executor, self._runner.run, inputs, _rows(items))
         job.add_done_callback(lambda done: self._on_worker_done(items, until, done))
 
-    def _on_worker_done(self, items: list[_Item], until: float, done: asyncio.Future[tuple[_Answers, Took]]) -> None:
+    def _on_worker_done(self, items: list[_Item], until: float, done: asyncio.Future[tuple[Answers, Took]]) -> None:
         self._running_until.remove(until)
         if (error := done.exception()) is not None:
             self._finish(items, [error] * len(items), (0, 0, 0))
@@ -294,54 +266,11 @@ class Scheduler:
             self._finish(items, *done.result())
         self._flush_soon()
 
-    def _execute(self, items: list[_Item]) -> tuple[_Answers, Took]:
-        """Every item's outputs or error, and what it took. Blocks; runs on the loop or on a worker thread."""
-        together = self._try_together(items) if len(items) > 1 else None
-        if together is not None:
-            return together
-        started = time.perf_counter_ns()
-        answers: _Answers = [self._run_alone(item) for item in items]
-        return answers, (0, time.perf_counter_ns() - started, 0)
-
-    def _try_together(self, items: list[_Item]) -> tuple[_Answers, Took] | None:
-        """None when the batch as a whole failed: each request is then run alone, so that only the culprit fails."""
-        started = time.perf_counter_ns()
-        try:
-            inputs = join([item.inputs for item in items])
-            joined = time.perf_counter_ns()
-            outputs = self._predict(inputs)
-        except ExecutionError as error:
-            log.warning(
-                "model %s: a batch of %d requests failed (%s); running them one by one", self._name, len(items), error
-            )
-            return None
-        ran = time.perf_counter_ns()
-        answers = split(outputs, [item.waiting.rows for item in items])
-        if answers is None:
-            shapes = {name: list(value.shape) for name, value in outputs.items()}
-            log.warning(
-                "model %s: outputs %s do not keep the batch's rows apart; requests run one by one from now on",
-                self._name,
-                shapes,
-            )
-            self._policy = BatchPolicy()
-            return None
-        return list(answers), (joined - started, ran - joined, time.perf_counter_ns() - ran)
-
-    def _run_alone(self, item: _Item) -> dict[str, Array] | BaseException:
-        try:
-            return self._predict(item.inputs)
-        except Exception as error:
-            return error
-
-    def _finish(self, items: list[_Item], answers: _Answers, took: Took) -> None:
+    def _finish(self, items: list[_Item], answers: Answers, took: Took) -> None:
         totals, now = self.statistics, time.monotonic()
         took_ns = took[0] + took[1] + took[2]
         rows = sum(item.waiting.rows for item in items)
-        count, spent = totals.batches.get(rows, (0, (0, 0, 0)))
-        totals.batches[rows] = (count + 1, _sum(spent, took))
-        totals.executions += 1
-        totals.last_unix_ms = time.time_ns() // 1_000_000
+        totals.count_batch(rows, took)
         for item, answer in zip(items, answers, strict=True):
             if item.future.done():
                 continue  # expired or cancelled while it ran, and counted as that
@@ -349,36 +278,19 @@ class Scheduler:
             if isinstance(answer, BaseException):
                 totals.failures += 1
                 totals.failed_ns += request_ns
-                item.future.set_exception(self._as_ours(answer))
+                item.future.set_exception(as_ours(self._name, answer))
                 continue
-            totals.requests += 1
-            totals.rows += item.waiting.rows
-            totals.request_ns += request_ns
-            totals.queue_ns += max(request_ns - took_ns, 0)
-            totals.compute = _sum(totals.compute, took)
+            totals.count_answer(item.waiting.rows, request_ns, took)
             if (timing := item.timing) is not None:
                 timing.queue_ns, timing.batch_ns = max(request_ns - took_ns, 0), took[0] + took[2]
                 timing.execute_ns, timing.batch_rows = took[1], rows
             item.future.set_result(answer)
         self._note_idle()
 
-    def _as_ours(self, error: BaseException) -> EdgewardError:
-        if isinstance(error, EdgewardError):
-            return error
-        log.error("model %s failed in an unforeseen way", self._name, exc_info=error)
-        wrapped = ExecutionError(
-            f"model {self._name!r} failed: {type(error).__name__}; the server's log has the details"
-        )
-        wrapped.__cause__ = error
-        return wrapped
-
     def _note_idle(self) -> None:
         if not self._queue and not self._running_until:
             self._idle.set()
 
 
-def _sum(one: Took, other: Took) -> Took:
-    return one[0] + other[0], one[1] + other[1], one[2] + other[2]
-
-
-_Answers = list[dict[str, Array] | BaseException]
+def _rows(items: list[_Item]) -> list[int]:
+    return [item.waiting.rows for item in items]

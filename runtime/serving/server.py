@@ -16,6 +16,7 @@ import time
 from collections.abc import Callable, Coroutine, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from types import MappingProxyType
 from typing import Any, TypeVar
 
@@ -33,6 +34,7 @@ from runtime.serving.rest_app import Document, rest_app
 from runtime.serving.service import InferenceService
 from runtime.serving.shared_memory import why_off
 from runtime.serving.sockets import Endpoint, resolve
+from runtime.serving.tls import ServerTls
 
 log = logging.getLogger(__name__)
 
@@ -52,8 +54,19 @@ class ServerSettings(SettingsModel):
     """Of one request, on the wire and unpacked."""
     drain_timeout_s: float = Field(default=30.0, ge=0)
     """How long requests under way may take after SIGTERM."""
+    tls_cert: Path | None = None
+    """A PEM file with the certificate (and its chain) that both ports show; None: they speak in the clear."""
+    tls_key: Path | None = None
+    """Its private key, PEM without a passphrase."""
     shared_memory: bool = True
     """Whether clients of this machine may pass tensors in shared memory; never where others reach the server too."""
+
+    @model_validator(mode="after")
+    def _has_both_of_tls(self) -> ServerSettings:
+        if (self.tls_cert is None) != (self.tls_key is None):
+            given, missing = ("tls_key", "tls_cert") if self.tls_cert is None else ("tls_cert", "tls_key")
+            raise ValueError(f"{given} is set without {missing}; TLS needs the certificate and its key")
+        return self
 
     @model_validator(mode="after")
     def _ports_differ(self) -> ServerSettings:
@@ -70,6 +83,18 @@ class Listening:
     http: Endpoint
     grpc_front: str
     """What listens for gRPC, and why."""
+    is_encrypted: bool = False
+    """Whether both ports speak TLS, and nothing else."""
+
+    @property
+    def grpc_address(self) -> str:
+        """As clients write it."""
+        return f"grpcs://{self.grpc}" if self.is_encrypted else str(self.grpc)
+
+    @property
+    def http_address(self) -> str:
+        """As clients write it."""
+        return f"{'https' if self.is_encrypted else 'http'}://{self.http}"
 
 
 class Server:
@@ -81,19 +106,38 @@ class Server:
         settings: ServerSettings,
         authorize: Authorize | None = None,
         documents: Mapping[str, Document] = MappingProxyType({}),
+        *,
+        workers: int = 1,
     ) -> None:
+        """`workers`: how many processes share the ports, this one among them."""
+        shares_port = workers > 1
         self._service = service
         self._settings = settings
         self._authorize = authorize
         self._hurry = asyncio.Event()
         self._host = resolve(settings.host)
-        self._controls = _controls(settings, self._host)
+        self._controls = _controls(settings, self._host, workers)
         is_loopback = Endpoint(self._host, 0).is_loopback
-        self._front = choose_front(settings.grpc_front, is_loopback=is_loopback, has_tls=False)
-        grpc_server = NativeGrpcServer if self._front.is_native else GrpcServer
-        self._grpc = grpc_server(
-            service, self._controls, authorize=authorize, max_message_bytes=settings.max_message_bytes
-        )
+        self._tls = read_tls(settings)
+        self._front = choose_front(settings.grpc_front, is_loopback=is_loopback, has_tls=self._tls is not None)
+        self._grpc: NativeGrpcServer | GrpcServer
+        if self._front.is_native:
+            self._grpc = NativeGrpcServer(
+                service,
+                self._controls,
+                authorize=authorize,
+                max_message_bytes=settings.max_message_bytes,
+                shares_port=shares_port,
+            )
+        else:
+            self._grpc = GrpcServer(
+                service,
+                self._controls,
+                authorize=authorize,
+                max_message_bytes=settings.max_message_bytes,
+                tls=self._tls,
+                shares_port=shares_port,
+            )
         self._http = HttpServer(
             rest_app(
                 service,
@@ -101,7 +145,9 @@ class Server:
                 authorize=authorize,
                 max_body_bytes=settings.max_message_bytes,
                 documents=documents,
-            )
+            ),
+            self._tls,
+            shares_port=shares_port,
         )
 
     async def start(self) -> Listening:
@@ -115,6 +161,11 @@ class Server:
                     "set a key, or --host 127.0.0.1",
                     self._settings.host,
                 )
+            elif not http.is_loopback and self._tls is None:
+                log.warning(
+                    "API keys travel to %s in the clear; give --tls-cert and --tls-key, or let something in front encrypt",
+                    self._settings.host,
+                )
             await self._grpc.start()
             await self._http.start()
             if self._settings.shared_memory and (why := self._controls.memory.off_because) is not None:
@@ -122,7 +173,7 @@ class Server:
         except BaseException:
             await asyncio.gather(self._grpc.stop(0), self._http.stop(0))
             raise
-        return Listening(grpc, http, self._front.reason)
+        return Listening(grpc, http, self._front.reason, self._tls is not None)
 
     async def stop(self, timeout_s: float) -> bool:
         """Takes no new requests, answers the accepted ones, and closes; False when `timeout_s` cut some off."""
@@ -155,14 +206,16 @@ async def serve(
     authorize: Authorize | None = None,
     documents: Mapping[str, Document] = MappingProxyType({}),
     stop: asyncio.Event | None = None,
+    workers: int = 1,
 ) -> None:
     """Serves until SIGTERM, SIGINT or `stop`; then drains and returns within `drain_timeout_s`.
 
-    `documents`: see `rest_app`. `PortInUseError` and `WrongUseError` come before anything is served. A second signal ends the
+    `documents`: see `rest_app`; `workers`: see `Server`.
+    `PortInUseError` and `WrongUseError` come before anything is served. A second signal ends the
     drain at once.
     """
     stop = stop or asyncio.Event()
-    server = Server(service, settings, authorize, documents)
+    server = Server(service, settings, authorize, documents, workers=workers)
     cutting: list[asyncio.Task[None]] = []
 
     def on_signal() -> None:
@@ -194,9 +247,20 @@ def run(main: Coroutine[Any, Any, T]) -> T:
         return runner.run(main)
 
 
-def _controls(settings: ServerSettings, host: str) -> Controls:
+def read_tls(settings: ServerSettings) -> ServerTls | None:
+    """The certificate and key that the settings name; `WrongUseError` where they will not do."""
+    if settings.tls_cert is None or settings.tls_key is None:
+        return None
+    return ServerTls.read(settings.tls_cert, settings.tls_key)
+
+
+def _controls(settings: ServerSettings, host: str, workers: int) -> Controls:
     off = why_off(settings.shared_memory, Endpoint(host, 0).is_loopback, settings.host)
-    return Controls.under(config.home(), settings.max_message_bytes, off)
+    fixed = None
+    if workers > 1:
+        fixed = f"{workers} workers share the ports, and a connection reaches any one of them"
+        off = off or f"{fixed}, so that a region registered at one would be unknown to the others"
+    return Controls.under(config.home(), settings.max_message_bytes, off, fixed)
 
 
 @contextmanager

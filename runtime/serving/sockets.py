@@ -41,11 +41,27 @@ def resolve(host: str) -> str:
     return str(min(found, key=lambda info: info[0] != socket.AF_INET)[4][0])
 
 
-def listen(endpoint: Endpoint, protocol: str) -> socket.socket:
-    """A listening socket that nobody else listens on; `PortInUseError` names host, port and the next step."""
+def listen(endpoint: Endpoint, protocol: str, *, is_shared: bool = False) -> socket.socket:
+    """A listening socket that nobody else listens on, or with `is_shared` only processes of ours that share it too.
+
+    `PortInUseError` names host, port and the next step.
+    """
+    listener = _bind(endpoint, protocol, is_shared=is_shared)
+    listener.listen(BACKLOG)
+    return listener
+
+
+def reserve(endpoint: Endpoint, protocol: str) -> socket.socket:
+    """A socket that keeps the port for processes of ours that share it, and takes no connections itself."""
+    return _bind(endpoint, protocol, is_shared=True)
+
+
+def _bind(endpoint: Endpoint, protocol: str, *, is_shared: bool) -> socket.socket:
     family = socket.AF_INET6 if ":" in endpoint.host else socket.AF_INET
     listener = socket.socket(family, socket.SOCK_STREAM)
     try:
+        if is_shared:
+            listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
         if sys.platform == "win32":
             listener.setsockopt(socket.SOL_SOCKET, socket.SO_EXCLUSIVEADDRUSE, 1)
         else:
@@ -54,7 +70,6 @@ def listen(endpoint: Endpoint, protocol: str) -> socket.socket:
         if endpoint.host == "::":
             listener.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0)  # IPv4 too, as gRPC does
         listener.bind((endpoint.host, endpoint.port))
-        listener.listen(BACKLOG)
         listener.setblocking(False)
     except OSError as error:
         listener.close()

@@ -1,9 +1,52 @@
-"""A scheduler's running totals as ModelStatistics."""
+"""What one model version has done: the running totals that its scheduler keeps, and the same as ModelStatistics."""
 
 from __future__ import annotations
 
-from runtime.serving.scheduler import Statistics
+import time
+from dataclasses import dataclass, field
+
 from runtime.wire.statistics import BatchStatistics, ModelStatistics, Spent
+
+Took = tuple[int, int, int]
+"""Nanoseconds of joining a batch's inputs, of running the model, and of taking its outputs apart."""
+
+
+@dataclass(slots=True)
+class Statistics:
+    """Running totals of one model version, in the sense of Triton's ModelStatistics; times in nanoseconds."""
+
+    requests: int = 0
+    """Answered with outputs; the sums below up to `rows` are theirs, each counted with the whole of its batch's time."""
+    request_ns: int = 0
+    queue_ns: int = 0
+    compute: Took = (0, 0, 0)
+    rows: int = 0
+    failures: int = 0
+    """Failed while they ran."""
+    rejected: int = 0
+    expired: int = 0
+    cancelled: int = 0
+    failed_ns: int = 0
+    """From arrival to the error, over failures and expired ones."""
+    executions: int = 0
+    last_unix_ms: int = 0
+    batches: dict[int, tuple[int, Took]] = field(default_factory=dict)
+    """Rows of a batch → how many such batches ran, and what they took."""
+
+    def count_batch(self, rows: int, took: Took) -> None:
+        """One call of the model, whatever came of it."""
+        count, spent = self.batches.get(rows, (0, (0, 0, 0)))
+        self.batches[rows] = (count + 1, _sum(spent, took))
+        self.executions += 1
+        self.last_unix_ms = time.time_ns() // 1_000_000
+
+    def count_answer(self, rows: int, request_ns: int, took: Took) -> None:
+        """One request answered `request_ns` after it arrived, in a batch that took `took`."""
+        self.requests += 1
+        self.rows += rows
+        self.request_ns += request_ns
+        self.queue_ns += max(request_ns - sum(took), 0)
+        self.compute = _sum(self.compute, took)
 
 
 def read_statistics(name: str, version: str, totals: Statistics) -> ModelStatistics:
@@ -29,3 +72,7 @@ def read_statistics(name: str, version: str, totals: Statistics) -> ModelStatist
         expired=totals.expired,
         cancelled=totals.cancelled,
     )
+
+
+def _sum(one: Took, other: Took) -> Took:
+    return one[0] + other[0], one[1] + other[1], one[2] + other[2]

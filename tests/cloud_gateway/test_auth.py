@@ -1,8 +1,10 @@
 """API keys: made, kept as hashes, checked, revoked while a gateway runs."""
 
 import os
+import subprocess
 import sys
 from pathlib import Path
+from subprocess import PIPE
 
 import pytest
 
@@ -10,6 +12,8 @@ from cloud_gateway.auth import KEY_PREFIX, REFRESH_S, Authorizer, KeyStore, read
 from cloud_gateway.gateway import authorizer_of
 from cloud_gateway.settings import GatewaySettings
 from runtime.errors import UnauthenticatedError, WrongUseError
+
+ROOT = Path(__file__).resolve().parents[2]
 
 
 @pytest.fixture
@@ -42,9 +46,9 @@ def test_nobody_else_can_read_the_file(store: KeyStore) -> None:
         store.create("two")
     finally:
         os.umask(before)
-    assert store.file.stat().st_mode & 0o777 == 0o600
     assert store.file.parent.stat().st_mode & 0o777 == 0o700
-    assert list(store.file.parent.iterdir()) == [store.file]
+    found = {file.name: file.stat().st_mode & 0o777 for file in store.file.parent.iterdir()}
+    assert found == {"keys.json": 0o600, "keys.json.lock": 0o600}
 
 
 @pytest.mark.parametrize("name", ["", "../x", "a b", "-x", "x" * 65])
@@ -159,3 +163,24 @@ def test_a_file_of_keys_that_is_not_there(tmp_path: Path) -> None:
 def test_a_gateway_needs_a_model() -> None:
     with pytest.raises(WrongUseError, match="edgeward gateway run digits"):
         GatewaySettings().require_models()
+
+
+def test_keys_made_at_the_same_moment_are_all_kept(tmp_path: Path) -> None:
+    names = [f"laptop-{number}" for number in range(8)]
+    make = "import sys; from pathlib import Path; from cloud_gateway.auth import KeyStore; sys.stdin.read(1); "
+    make += "print(KeyStore(Path(sys.argv[1])).create(sys.argv[2]))"
+    file = tmp_path / "gateway" / "keys.json"
+    makers = [
+        subprocess.Popen([sys.executable, "-c", make, str(file), name], stdin=PIPE, stdout=PIPE, text=True, cwd=ROOT)
+        for name in names
+    ]
+    for maker in makers:
+        assert maker.stdin is not None
+        maker.stdin.write("x")
+        maker.stdin.flush()
+    made = [maker.communicate()[0].strip() for maker in makers]
+    store = KeyStore(file)
+    assert sorted(key.name for key in store.list()) == names
+    authorize = Authorizer(store)
+    for key in made:
+        authorize(key)

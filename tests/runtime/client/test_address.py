@@ -16,6 +16,8 @@ from runtime.errors import WrongUseError
         ("unix:///run/edgeward.sock", Protocol.GRPC, Address("", 0, "/run/edgeward.sock")),
         ("localhost:8000", Protocol.HTTP, Address("localhost", 8000)),
         ("http://localhost:8000/", Protocol.HTTP, Address("localhost", 8000)),
+        ("grpcs://[::1]:443", Protocol.GRPC, Address("::1", 443, scheme="grpcs")),
+        ("https://gateway.example:443/", Protocol.HTTP, Address("gateway.example", 443, scheme="https")),
     ],
 )
 def test_forms(text: str, protocol: Protocol, address: Address) -> None:
@@ -43,7 +45,7 @@ def test_forms(text: str, protocol: Protocol, address: Address) -> None:
         (
             "grpc://localhost:8001",
             Protocol.HTTP,
-            'grpc:// is not spoken here; expected "host:port" or "http://host:port"',
+            'grpc:// is not spoken here; expected "host:port", "http://host:port" or "https',
         ),
         ("http://localhost:8000/v2", Protocol.HTTP, "'8000/v2' is no port"),
         ("unix:", Protocol.GRPC, "the path is missing"),

@@ -8,8 +8,7 @@ import numpy as np
 import pytest
 
 from protos import inference
-from runtime.serving.scheduler import Statistics
-from runtime.serving.statistics import read_statistics
+from runtime.serving.statistics import Statistics, read_statistics
 from runtime.wire.statistics import Spent
 from tests.runtime.serving.clients import Call, GrpcClient, HttpClient, grpc_call
 from tests.runtime.serving.real import INPUTS, serving_models
