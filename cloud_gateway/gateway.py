@@ -14,6 +14,7 @@ from cloud_gateway.admin.app import AdminRequest, AdminRoute
 from cloud_gateway.admin.key import AdminKey, admin_key_file, make_admin_key
 from cloud_gateway.admin.server import admin_server
 from cloud_gateway.auth import Authorizer, KeyStore, read_chosen_keys
+from cloud_gateway.automation.assembly import automation
 from cloud_gateway.settings import GatewaySettings
 from runtime import config
 from runtime.engine.engine import Engine
@@ -23,6 +24,7 @@ from runtime.serving.program import describe_models, load_all, make_engine, poll
 from runtime.serving.server import Listening, serve
 from runtime.serving.server import run as run_loop
 from runtime.serving.sockets import Endpoint
+from runtime.store import sqlite_url
 from runtime.wire.values import ServedBy
 
 log = logging.getLogger(__name__)
@@ -87,13 +89,16 @@ async def serve_gateway(
     routes: list[AdminRoute] = [AdminRoute("GET", ADMIN_STATUS_PATH, status_for_admin)]
     try:
         async with (
-            admin_server(settings.admin_host, settings.chosen_admin_port, routes, admin_key) as admin,
+            automation(settings.automation, service, database_url(config.home())) as automated,
+            admin_server(
+                settings.admin_host, settings.chosen_admin_port, [*routes, *automated.routes], admin_key
+            ) as admin,
             polling(settings, engine, service),
         ):
             if not admin.is_loopback:
                 log.warning("the admin API listens on %s without encryption; use a tunnel or a trusted network", admin)
             await serve(
-                service,
+                automated.service,
                 settings,
                 on_started=None if on_started is None else lambda at: on_started(GatewayListening(at, admin)),
                 authorize=authorizer,
@@ -102,6 +107,11 @@ async def serve_gateway(
             )
     finally:
         service.close()
+
+
+def database_url(home: Path) -> str:
+    """The database of a gateway whose state lives under `home`."""
+    return sqlite_url(home / "gateway" / "gateway.db")
 
 
 def authorizer_of(settings: GatewaySettings, home: Path) -> Authorizer | None:

@@ -7,6 +7,7 @@ from typing import Final
 
 from pydantic import Field, model_validator
 
+from cloud_gateway.automation.settings import AutomationSettings
 from runtime.errors import WrongUseError
 from runtime.serving.program import ModelServerSettings
 
@@ -23,6 +24,16 @@ class GatewaySettings(ModelServerSettings):
     """Where the admin API listens; whoever can reach it from elsewhere needs the admin key to read, too."""
     admin_port: int | None = Field(default=None, ge=0, le=65535)
     """0: any free port; None: 8002, or any free one where that is what `http_port` asks for."""
+
+    automation: tuple[AutomationSettings, ...] = ()
+    """How far models may go by themselves, a table `[[automation]]` each; the others answer everything, as ever."""
+
+    @model_validator(mode="after")
+    def _one_automation_a_model(self) -> GatewaySettings:
+        names = [one.model for one in self.automation]
+        if twice := next((name for name in names if names.count(name) > 1), None):
+            raise ValueError(f"model {twice!r} has more than one [[automation]] table; expected one a model")
+        return self
 
     @model_validator(mode="after")
     def _admin_port_is_its_own(self) -> GatewaySettings:

@@ -1,0 +1,150 @@
+"""S6 and checks of S1, S2 and S5 through `GuardWatch` itself: random split, every guard's own code, judged every 50 requests."""
+
+from __future__ import annotations
+
+import heapq
+from collections.abc import Iterator
+from dataclasses import dataclass
+from math import exp, log
+
+import numpy as np
+
+from benchmarks.releases.outcomes import NEVER, Ints, Row, information_floor, row
+from benchmarks.releases.rules import WINDOW, WindowRule, peeking_z
+from cloud_gateway.guards import Action, Arm, GuardSettings, GuardWatch, LabelledObservation, Metric, Observation
+
+ALPHA = 0.05
+OURS = "Edgeward, GuardWatch"
+S6_REQUESTS = 5000
+Z_99 = 2.3263478740408408
+
+
+@dataclass(frozen=True, slots=True)
+class Latencies:
+    """Log-normal: a median and the spread of its logarithm."""
+
+    median_s: float = 0.02
+    sigma: float = 0.5
+
+    def at(self, z: float) -> float:
+        """The quantile at `z` standard deviations."""
+        return self.median_s * exp(self.sigma * z)
+
+
+STABLE = Latencies()
+# p99 is 20 % higher in each: everything slower, or the tail alone.
+SLOWER = Latencies(0.024, 0.5)
+HEAVIER = Latencies(0.02, 0.5 + log(1.2) / Z_99)
+
+
+def hits_of_watch(
+    guards: list[GuardSettings],
+    runs: int,
+    requests: int,
+    share: float,
+    stable: tuple[float, Latencies],
+    candidate: tuple[float, Latencies],
+    seed: int,
+) -> Ints:
+    """Requests of the candidate until each run rolled back. Arms: error rate and latencies."""
+    hits = np.full(runs, NEVER)
+    for run in range(runs):
+        rng = np.random.default_rng([seed, run])
+        watch = GuardWatch(guards, ALPHA, share)
+        is_candidate = rng.random(requests) < share
+        drawn, normal = rng.random(requests), rng.standard_normal(requests)
+        for at in range(requests):
+            errors, latencies = candidate if is_candidate[at] else stable
+            arm = Arm.CANDIDATE if is_candidate[at] else Arm.STABLE
+            latency_s = latencies.median_s * exp(latencies.sigma * normal[at])
+            watch.observe(Observation(arm, bool(drawn[at] < errors), latency_s, f"{run}-{at}"))
+            if at % WINDOW == WINDOW - 1 and watch.judge().action is Action.ROLLBACK:
+                hits[run] = int(is_candidate[: at + 1].sum())
+                break
+    return hits
+
+
+def whole_watch(runs: int, seed: int) -> Iterator[Row]:
+    """S1 and S2 once more, with a plan of three guards at a share of 50 % and of 10 %."""
+    guards = [
+        GuardSettings(metric=Metric.ERROR_RATE, margin=0.01),
+        GuardSettings(metric=Metric.LATENCY, margin=0.1),
+        GuardSettings(metric=Metric.LATENCY, margin=0.1, quantile=0.5),
+    ]
+    for share in (0.5, 0.1):
+        requests = round(2000 / share)
+        for base, harm in ((0.05, 0.05), (0.05, 0.08)):
+            hits = hits_of_watch(guards, runs, requests, share, (base, STABLE), (harm, STABLE), seed)
+            case = f"three guards, {share:.0%} of the traffic, {base:.0%} → {harm:.0%}"
+            yield row("S1" if base == harm else "S2", OURS, case, hits, None if base == harm else 802.0)
+
+
+def one_guard(runs: int, seed: int) -> Iterator[Row]:
+    """S2 with one guard: what the random split costs against pairs that always fit."""
+    guards = [GuardSettings(metric=Metric.ERROR_RATE, margin=0.01)]
+    for base, harm, floor in ((0.05, 0.08, 802.0), (0.01, 0.03, 562.0)):
+        hits = hits_of_watch(guards, runs, 8000, 0.5, (base, STABLE), (harm, STABLE), seed)
+        yield row("S2", OURS, f"{base:.0%} → {harm:.0%}", hits, floor)
+
+
+def slower_candidate(runs: int, seed: int) -> Iterator[Row]:
+    """S6: p99 is 20 % higher; requests of the candidate until rollback."""
+    for case, latencies in (("no difference", STABLE), ("everything 20 % slower", SLOWER), ("p99 alone", HEAVIER)):
+        slow = STABLE.at(Z_99)
+        share = _share_over(latencies, slow)
+        floor = None if latencies is STABLE else information_floor(np.array([0.01, 0.99]), np.array([share, 1 - share]))
+        guards = [GuardSettings(metric=Metric.LATENCY, margin=0.1)]
+        hits = hits_of_watch(guards, runs, 2 * S6_REQUESTS, 0.5, (0.0, STABLE), (0.0, latencies), seed)
+        yield row("S6", OURS, case, hits, floor)
+        yield from _others(case, latencies, slow, runs * 10, seed)
+
+
+def _others(case: str, latencies: Latencies, slow: float, runs: int, seed: int) -> Iterator[Row]:
+    """Flagger's `request-duration` and Argo's likewise: p99 of a window at most 10 % over stable's; a z-test of slow requests."""
+    rng = np.random.default_rng([seed, 6])
+    windows = S6_REQUESTS // WINDOW
+    over = np.zeros((runs, windows), np.int64)
+    counts = np.zeros((2, runs, windows), np.int64)
+    for window in range(windows):
+        drawn = np.exp(rng.standard_normal((runs, WINDOW)) * latencies.sigma) * latencies.median_s
+        base = np.exp(rng.standard_normal((runs, WINDOW)) * STABLE.sigma) * STABLE.median_s
+        over[:, window] = np.quantile(drawn, 0.99, axis=1) > slow * 1.1
+        counts[0, :, window], counts[1, :, window] = (drawn > slow).sum(1), (base > slow).sum(1)
+    at = WINDOW * np.arange(1, windows + 1)
+    yield row("S6", "z-test at every look", case, peeking_z(counts[0].cumsum(1), counts[1].cumsum(1), at))
+    for rule in (
+        WindowRule("Flagger, p99 at most 10 % over", 0.0, 5, 5),
+        WindowRule("Argo, p99 at most 10 % over", 0.0, 4, 7),
+    ):
+        back, promoted = rule.apply(over)
+        yield row("S6", rule.name, case, back, None, {"promoted": float((promoted != NEVER).mean())})
+
+
+def late_labels_of_watch(runs: int, seed: int) -> Iterator[Row]:
+    """S5 through the guard on losses: labels of 5 % of the requests, each up to 1,000 requests late and out of order."""
+    guards = [GuardSettings(metric=Metric.LOSS, margin=0.02)]
+    hits = np.full(runs, NEVER)
+    for run in range(runs):
+        rng = np.random.default_rng([seed, 55, run])
+        watch = GuardWatch(guards, ALPHA, 0.0)
+        on_their_way: list[tuple[int, float, float]] = []
+        for at in range(30_000):
+            if rng.random() < 0.05:
+                kind = rng.random()
+                losses = (0.0, 1.0) if kind < 0.04 else (1.0, 0.0) if kind < 0.05 else (0.0, 0.0)
+                heapq.heappush(on_their_way, (at + int(rng.integers(1001)), *losses))
+            has_come = False
+            while on_their_way and on_their_way[0][0] <= at:
+                _, stable, candidate = heapq.heappop(on_their_way)
+                watch.observe(LabelledObservation(stable, candidate))
+                has_come = True
+            if has_come and watch.judge().action is Action.ROLLBACK:
+                hits[run] = at + 1
+                break
+    yield row("S5", OURS, "1 % / 4 %, 5% labelled, 0 to 1000 late", hits, 311 / 0.05 + 500)
+
+
+def _share_over(latencies: Latencies, limit: float) -> float:
+    from math import erfc, sqrt
+
+    return 0.5 * erfc(log(limit / latencies.median_s) / latencies.sigma / sqrt(2))

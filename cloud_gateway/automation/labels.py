@@ -1,0 +1,96 @@
+"""Labels: the truth for requests that were served, late, in parts or twice. A label counts once, and the first one stands."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from enum import StrEnum
+from typing import Any
+
+from sqlalchemy import Connection, select, update
+
+from cloud_gateway.automation.answers import Answer, check_answer, completed, loss
+from cloud_gateway.automation.queue import Why
+from cloud_gateway.automation.standing import Standing
+from cloud_gateway.automation.store import KEEP_S, MOST_NAME_CHARACTERS, AutomationStore, DecidedBy
+from cloud_gateway.automation.tables import ITEMS, OPINIONS, SERVED
+from runtime.errors import InvalidInputError
+from runtime.store import writing
+
+
+class Taken(StrEnum):
+    """What became of a label."""
+
+    ACCEPTED = "accepted"
+    COMPLETED = "completed"
+    """It filled in rows that an earlier one had left open."""
+    KNOWN = "known"
+    """The same came before; nothing changed."""
+    REFUSED = "refused"
+
+
+@dataclass(frozen=True, slots=True)
+class LabelOutcome:
+    """What became of one label, and why where it was refused."""
+
+    model: str
+    request_id: str
+    taken: Taken
+    reason: str = ""
+
+    def to_dict(self) -> dict[str, Any]:
+        """In types that JSON has."""
+        return {key: str(value) for key, value in asdict(self).items()}
+
+
+class Labels:
+    """Takes labels in for the requests in a store's database. Blocking, as the store is."""
+
+    def __init__(self, store: AutomationStore) -> None:
+        self._store = store
+
+    def take(self, model: str, request_id: str, label: object, source: str = "") -> LabelOutcome:
+        """Takes in the truth for a request that was served: late, in parts, or twice. Never raises for a label that is refused."""
+        try:
+            with writing(self._store.engine) as connection:
+                return self._label(connection, model, request_id, check_answer(label), source[:MOST_NAME_CHARACTERS])
+        except InvalidInputError as error:
+            return LabelOutcome(model, request_id, Taken.REFUSED, str(error))
+
+    def _label(self, connection: Connection, model: str, request_id: str, label: Answer, source: str) -> LabelOutcome:
+        place = (SERVED.c.model == model) & (SERVED.c.request_id == request_id)
+        served = connection.execute(select(SERVED).where(place)).first()
+        if served is None:
+            reason = (
+                f"no request {request_id!r:.80} to model {model!r:.80} is known; it was never served here, "
+                f"or over {KEEP_S / 86_400:.0f} days ago"
+            )
+            return LabelOutcome(model, request_id, Taken.REFUSED, reason)
+        check_answer(label, served.rows)
+        whole = label if served.label is None else completed(served.label, label)
+        if whole is None and served.label is not None:
+            reason = f"the request has the label {served.label!r:.80} already, this one says {label!r:.80}; the first one stands"
+            return LabelOutcome(model, request_id, Taken.REFUSED, reason)
+        if served.label is not None and whole == served.label:
+            return LabelOutcome(model, request_id, Taken.KNOWN)
+        now = self._store.clock()
+        values = {"label": whole, "label_source": source, "labelled_at": now}
+        connection.execute(update(SERVED).where(place).values(**values))
+        # A request's loss counts once, when all of its rows are labelled.
+        if not isinstance(whole, list) or None not in whole:
+            standing = self._store.standing_in(connection, model, served.segment)
+            self._learn_truth(connection, standing, served, whole)
+            self._store.settle(connection, model, served.segment, standing, now)
+        return LabelOutcome(model, request_id, Taken.ACCEPTED if served.label is None else Taken.COMPLETED)
+
+    def _learn_truth(self, connection: Connection, standing: Standing, served: Any, truth: Answer) -> None:
+        tolerance = standing.settings.tolerance
+        model_loss = None if served.suggestion is None else loss(served.suggestion, truth, tolerance)
+        asked = (ITEMS.c.model == served.model) & (ITEMS.c.request_id == served.request_id)
+        query = select(OPINIONS.c.answer, ITEMS.c.why).join(ITEMS, ITEMS.c.id == OPINIONS.c.item)
+        person = connection.execute(query.where(asked, OPINIONS.c.number == 1)).first()
+        if person is not None and person.why == Why.LOW_CONFIDENCE:
+            return
+        human_loss = None if person is None else loss(person.answer, truth, tolerance)
+        if served.decided_by != DecidedBy.MODEL and human_loss is None:
+            return
+        standing.observe_truth(human_loss, model_loss)

@@ -1,0 +1,159 @@
+"""Automation on the admin API: levels, the review queue, labels. Each handler is a thin translation onto a part of its own."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping
+from typing import Any, Final
+
+from starlette.responses import Response
+
+from cloud_gateway.admin import AdminRequest, AdminRoute
+from cloud_gateway.automation.label_studio import export_lines, import_lines
+from cloud_gateway.automation.labels import Labels
+from cloud_gateway.automation.levels import Level
+from cloud_gateway.automation.queue import ReviewQueue
+from cloud_gateway.automation.service import AutomationService
+from cloud_gateway.automation.store import AutomationStore
+from runtime.errors import EdgewardError, InvalidInputError
+
+MOST_LABELS: Final = 10_000
+MOST_IMPORT_BYTES: Final = 32 << 20
+
+
+class AutomationRoutes:
+    """`routes()` is what the admin API takes."""
+
+    def __init__(self, store: AutomationStore, service: AutomationService) -> None:
+        self._store = store
+        self._queue = ReviewQueue(store)
+        self._labels = Labels(store)
+        self._service = service
+
+    def routes(self) -> list[AdminRoute]:
+        """Levels, items, labels."""
+        return [
+            AdminRoute("GET", "/admin/automation", self.levels),
+            AdminRoute("GET", "/admin/automation/log", self.log),
+            AdminRoute("POST", "/admin/automation/{model}/level", self.move),
+            AdminRoute("GET", "/admin/reviews", self.items),
+            AdminRoute("GET", "/admin/reviews/export", self.export),
+            AdminRoute("POST", "/admin/reviews/import", self.take_import, max_body_bytes=MOST_IMPORT_BYTES),
+            AdminRoute("GET", "/admin/reviews/{item}", self.item),
+            AdminRoute("POST", "/admin/reviews/{item}/answer", self.answer),
+            AdminRoute("POST", "/admin/feedback", self.feedback),
+        ]
+
+    async def levels(self, _: AdminRequest) -> Mapping[str, Any]:
+        """Every model's standing by segment; what was never asked stands at its start level."""
+        found = await asyncio.to_thread(self._store.standings)
+        now = self._store.clock()
+        told = [{"model": model, "segment": segment, **standing.describe(now)} for model, segment, standing in found]
+        seen = {model for model, _, _ in found}
+        told += [
+            {"model": name, "segment": "", "level": str(one.start_level)}
+            for name, one in self._store.settings.items()
+            if name not in seen
+        ]
+        return {"standings": told, "lost_records": self._service.lost_records}
+
+    async def log(self, request: AdminRequest) -> Mapping[str, Any]:
+        """Lines of the log, the newest first."""
+        return {"lines": await asyncio.to_thread(self._store.history, _limit(request))}
+
+    async def move(self, request: AdminRequest) -> Mapping[str, Any]:
+        """Body: `level`, and `segment`, `reason`, `by`."""
+        document = await request.json()
+        try:
+            level = Level(document.get("level"))
+        except ValueError:
+            raise InvalidInputError(
+                f"level is {document.get('level')!r:.40}; expected one of {', '.join(Level)}"
+            ) from None
+        segment, reason, by = (_text(document, name) for name in ("segment", "reason", "by"))
+        standing = await asyncio.to_thread(self._store.move, request.path["model"], segment, level, reason, by)
+        self._service.forget_levels()
+        return {"model": request.path["model"], "segment": segment, **standing.describe(self._store.clock())}
+
+    async def items(self, request: AdminRequest) -> Mapping[str, Any]:
+        """Query: `model`, `reviewer` (leaves out what she has answered), `limit`, `all=1` (answered ones too)."""
+        query = request.query
+        is_all = query.get("all", "") not in ("", "0", "false")
+        found = await asyncio.to_thread(
+            self._queue.items, query.get("model", ""), query.get("reviewer", ""), _limit(request), only_open=not is_all
+        )
+        return {"items": [item.to_dict() for item in found]}
+
+    async def item(self, request: AdminRequest) -> Mapping[str, Any]:
+        """One item, and its answer once it has one."""
+        return (await asyncio.to_thread(self._queue.item, request.path["item"])).to_dict()
+
+    async def answer(self, request: AdminRequest) -> Mapping[str, Any]:
+        """Body: `answer`, `reviewer`."""
+        document = await request.json()
+        if "answer" not in document:
+            raise InvalidInputError(
+                "the body has no 'answer'; expected a class, a number, or a list with one for each row"
+            )
+        item, step = await asyncio.to_thread(
+            self._queue.answer, request.path["item"], document["answer"], _text(document, "reviewer")
+        )
+        if step is not None:
+            self._service.forget_levels()
+        return {"item": item.to_dict(), "step": None if step is None else step.to_dict()}
+
+    async def feedback(self, request: AdminRequest) -> Mapping[str, Any]:
+        """Body: `labels`, each with `model`, `request_id`, `label` and perhaps `source`; what became of each, in order."""
+        labels = (await request.json()).get("labels")
+        if not isinstance(labels, list) or not 0 < len(labels) <= MOST_LABELS:
+            raise InvalidInputError(f"'labels' is none; expected a list of 1 to {MOST_LABELS} labels")
+        for at, one in enumerate(labels):
+            is_named = isinstance(one, dict) and all(isinstance(one.get(name), str) for name in ("model", "request_id"))
+            if not is_named or "label" not in one or not isinstance(one.get("source", ""), str):
+                raise InvalidInputError(
+                    f"label {at} is {one!r:.80}; expected model, request_id, label, and perhaps source"
+                )
+        outcomes = []
+        for one in labels:
+            outcome = await asyncio.to_thread(
+                self._labels.take, one["model"], one["request_id"], one["label"], one.get("source", "")
+            )
+            outcomes.append(outcome.to_dict())
+        self._service.forget_levels()
+        return {"labels": outcomes}
+
+    async def export(self, request: AdminRequest) -> Response:
+        """Open items as JSON lines for Label Studio."""
+        found = await asyncio.to_thread(self._queue.items, request.query.get("model", ""), "", _limit(request))
+        return Response(export_lines(found), media_type="application/x-ndjson")
+
+    async def take_import(self, request: AdminRequest) -> Mapping[str, Any]:
+        """Body: what Label Studio exported; what became of each annotation."""
+        body = await request.body()
+        try:
+            text = body.decode("utf-8")
+        except UnicodeDecodeError as error:
+            raise InvalidInputError(f"the body is not UTF-8 at byte {error.start}") from None
+        taken, refused = 0, []
+        for one in import_lines(text):
+            try:
+                await asyncio.to_thread(self._queue.answer, one.item, one.answer, one.reviewer)
+                taken += 1
+            except EdgewardError as error:
+                refused.append({"item": one.item, "reason": str(error)})
+        self._service.forget_levels()
+        return {"taken": taken, "refused": refused}
+
+
+def _limit(request: AdminRequest) -> int:
+    given = request.query.get("limit", "100")
+    if not given.isdecimal() or len(given) > 6:
+        raise InvalidInputError(f"limit is {given!r:.40}; expected a number of items")
+    return int(given)
+
+
+def _text(document: Mapping[str, Any], name: str) -> str:
+    value = document.get(name, "")
+    if not isinstance(value, str):
+        raise InvalidInputError(f"{name!r} is {value!r:.40}; expected a text")
+    return value

@@ -1,0 +1,75 @@
+"""Tables of automation: standings by model and segment, what was served, people's items and opinions, labels, and the log."""
+
+from __future__ import annotations
+
+from sqlalchemy import DDL, JSON, Boolean, Column, Float, ForeignKey, Integer, MetaData, String, Table, Text, event
+
+TABLES = MetaData()
+
+STANDINGS = Table(
+    "automation_standings",
+    TABLES,
+    Column("model", String(256), primary_key=True),
+    Column("segment", String(128), primary_key=True),
+    Column("state", JSON, nullable=False),
+)
+# One row for every request that automation answered or put before a person: what labels may refer to.
+SERVED = Table(
+    "automation_requests",
+    TABLES,
+    Column("model", String(256), primary_key=True),
+    Column("request_id", String(256), primary_key=True),
+    Column("version", String(32), nullable=False),
+    Column("segment", String(128), nullable=False),
+    Column("at", Float, nullable=False, index=True),
+    Column("rows", Integer, nullable=False),
+    Column("suggestion", JSON(none_as_null=True)),
+    Column("confidence", Float),
+    Column("decided_by", String(32), nullable=False),
+    Column("label", JSON(none_as_null=True)),
+    Column("label_source", String(128)),
+    Column("labelled_at", Float),
+)
+ITEMS = Table(
+    "review_items",
+    TABLES,
+    Column("id", String(32), primary_key=True),
+    Column("model", String(256), nullable=False),
+    Column("request_id", String(256), nullable=False),
+    Column("segment", String(128), nullable=False),
+    Column("at", Float, nullable=False, index=True),
+    Column("level", String(16), nullable=False),
+    Column("why", String(32), nullable=False),
+    Column("is_blind", Boolean, nullable=False),
+    Column("wants", Integer, nullable=False),
+    Column("opinions", Integer, nullable=False, default=0),
+    Column("summary", Text, nullable=False),
+    Column("input_reference", String(1024), nullable=False),
+)
+OPINIONS = Table(
+    "review_opinions",
+    TABLES,
+    Column("item", String(32), ForeignKey("review_items.id"), primary_key=True),
+    Column("reviewer", String(128), primary_key=True),
+    Column("number", Integer, nullable=False),
+    Column("answer", JSON, nullable=False),
+    Column("at", Float, nullable=False),
+)
+LOG = Table(
+    "automation_log",
+    TABLES,
+    Column("number", Integer, primary_key=True, autoincrement=True),
+    Column("at", Float, nullable=False),
+    Column("model", String(256), nullable=False),
+    Column("segment", String(128), nullable=False),
+    Column("event", String(32), nullable=False),
+    Column("document", JSON, nullable=False),
+)
+
+# What happened stays written down: also a mistake in our own code must not change it.
+for _change in ("update", "delete"):
+    _trigger = (
+        f"create trigger if not exists automation_log_no_{_change} before {_change} on automation_log "
+        f"begin select raise(abort, 'the log of automation is append-only'); end"
+    )
+    event.listen(LOG, "after_create", DDL(_trigger).execute_if(dialect="sqlite"))  # type: ignore[no-untyped-call]
