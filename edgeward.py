@@ -69,10 +69,11 @@ _COMMANDS = {
     "bundle": "runtime.cli.bundle",
     "agent": "edge_agent.cli",
     "gateway": "cloud_gateway.cli",
+    "release": "cloud_gateway.release.cli",
     "bench": "benchmarks.cli",
 }
 # Those with subcommands of their own; the others are one command, called what it is called here.
-_GROUPS = frozenset({"bundle", "agent", "gateway", "bench"})
+_GROUPS = frozenset({"bundle", "agent", "gateway", "release", "bench"})
 
 EXIT_FAILED = 1
 EXIT_WRONG_USE = 2

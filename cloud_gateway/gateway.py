@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -14,8 +15,11 @@ from cloud_gateway.admin.app import AdminRequest, AdminRoute
 from cloud_gateway.admin.key import AdminKey, admin_key_file, make_admin_key
 from cloud_gateway.admin.server import admin_server
 from cloud_gateway.auth import Authorizer, KeyStore, read_chosen_keys
+from cloud_gateway.registry import Registry
+from cloud_gateway.release.assembly import registry_of, releases
 from cloud_gateway.settings import GatewaySettings
 from runtime import config
+from runtime.bundle.locate import shipped_bundles
 from runtime.engine.engine import Engine
 from runtime.selection.measure import Progress
 from runtime.serving.local_service import LocalService
@@ -51,7 +55,7 @@ def run(
     admin_key = AdminKey(make_admin_key(admin_key_file(config.home())))
     engine = make_engine(settings, progress)
     try:
-        load_all(engine, settings)
+        load_all(engine, with_registered_models(settings, registry_of(settings, config.home())))
         run_loop(serve_gateway(settings, engine, authorizer, admin_key, lambda at: on_started(at, engine)))
     finally:
         engine.close()
@@ -66,7 +70,7 @@ async def serve_gateway(
     stop: asyncio.Event | None = None,
 ) -> None:
     """Serves what `engine` holds until SIGTERM, SIGINT or `stop`; the engine stays the caller's to close."""
-    service = LocalService(
+    local = LocalService(
         engine, name=NAME, version=version("edgeward"), served_by=ServedBy.CLOUD, uploads=uploads_of(settings)
     )
     started = time.monotonic()
@@ -83,25 +87,42 @@ async def serve_gateway(
     async def status_for_admin(_: AdminRequest) -> Mapping[str, object]:
         return await status()
 
-    # Each part that can be administered hands in its routes here.
-    routes: list[AdminRoute] = [AdminRoute("GET", ADMIN_STATUS_PATH, status_for_admin)]
     try:
-        async with (
-            admin_server(settings.admin_host, settings.chosen_admin_port, routes, admin_key) as admin,
-            polling(settings, engine, service),
-        ):
-            if not admin.is_loopback:
-                log.warning("the admin API listens on %s without encryption; use a tunnel or a trusted network", admin)
-            await serve(
-                service,
-                settings,
-                on_started=None if on_started is None else lambda at: on_started(GatewayListening(at, admin)),
-                authorize=authorizer,
-                documents={STATUS_PATH: status},
-                stop=stop,
-            )
+        async with releases(settings, local, registry_of(settings, config.home()), config.home()) as released:
+            # Each part that can be administered hands in its routes here.
+            routes = [AdminRoute("GET", ADMIN_STATUS_PATH, status_for_admin), *released.routes]
+            async with (
+                admin_server(settings.admin_host, settings.chosen_admin_port, routes, admin_key) as admin,
+                polling(settings, engine, released.service),
+            ):
+                if not admin.is_loopback:
+                    log.warning(
+                        "the admin API listens on %s without encryption; use a tunnel or a trusted network", admin
+                    )
+                await serve(
+                    released.service,
+                    settings,
+                    on_started=None if on_started is None else lambda at: on_started(GatewayListening(at, admin)),
+                    authorize=authorizer,
+                    documents={STATUS_PATH: status},
+                    stop=stop,
+                )
     finally:
-        service.close()
+        local.close()
+
+
+def with_registered_models(settings: GatewaySettings, registry: Registry) -> GatewaySettings:
+    """The settings with models that are in the registry, and nowhere else, replaced by the folder of their newest version."""
+
+    def source(name: str) -> str:
+        if Path(name).exists() or name in shipped_bundles() or "/" in name or os.sep in name:
+            return name
+        if settings.model_repository is not None and (settings.model_repository / name).exists():
+            return name
+        known = registry.versions(name)
+        return name if not known else str(registry.bundle(name, known[-1].version).root)
+
+    return settings.model_copy(update={"models": tuple(source(name) for name in settings.models)})
 
 
 def authorizer_of(settings: GatewaySettings, home: Path) -> Authorizer | None:

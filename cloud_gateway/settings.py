@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Final
 
-from pydantic import Field, model_validator
+from pydantic import Field, SecretStr, model_validator
 
 from runtime.errors import WrongUseError
 from runtime.serving.program import ModelServerSettings
@@ -23,6 +23,13 @@ class GatewaySettings(ModelServerSettings):
     """Where the admin API listens; whoever can reach it from elsewhere needs the admin key to read, too."""
     admin_port: int | None = Field(default=None, ge=0, le=65535)
     """0: any free port; None: 8002, or any free one where that is what `http_port` asks for."""
+
+    registry: str | None = None
+    """A folder, or a URL for fsspec (s3://bucket/models), of versions for releases; None: EDGEWARD_HOME/gateway/registry."""
+    max_push_bytes: int = Field(default=4 << 30, gt=0)
+    """Of one bundle that is pushed to the registry."""
+    database: SecretStr | None = None
+    """URL of the database of releases (it may hold a password); None: a file of SQLite, EDGEWARD_HOME/gateway/gateway.db."""
 
     @model_validator(mode="after")
     def _admin_port_is_its_own(self) -> GatewaySettings:

@@ -80,7 +80,9 @@ class Registry:
             )
             written = Path(scratch) / RECORD
             written.write_text(record.model_dump_json(indent=2), encoding="utf-8")
-            with suppress(ConflictError):  # named by its digest: what lies there, perhaps of a push that was cut off, is the same
+            with suppress(
+                ConflictError
+            ):  # named by its digest: what lies there, perhaps of a push that was cut off, is the same
                 self._shelf.put(_name(bundle.name, bundle.version, f"{bundle.digest}.tar"), packed)
             try:
                 self._shelf.put(_name(bundle.name, bundle.version, RECORD), written)
@@ -119,12 +121,14 @@ class Registry:
         )
         if (seen := sha256_of(archive)) != record.archive_sha256:
             raise StorageError(
-                f"{archive} of the registry has sha256 {seen[:12]}…, its record says {record.archive_sha256[:12]}…; it was changed: "
-                "restore it from a copy"
+                f"{archive} of the registry has sha256 {seen[:12]}…, its record says {record.archive_sha256[:12]}…; it was "
+                "changed: restore it from a copy"
             )
         bundle = self._opened(archive)
         if bundle.digest != record.digest:
-            raise StorageError(f"{archive} of the registry holds digest {bundle.digest[:12]}…, not {record.digest[:12]}…")
+            raise StorageError(
+                f"{archive} of the registry holds digest {bundle.digest[:12]}…, not {record.digest[:12]}…"
+            )
         bundle.verify()
         return bundle
 

@@ -44,7 +44,8 @@ class FolderShelf:
         """Folders directly below `below`."""
         folder = self._root / below
         return _guarded(
-            lambda: sorted(child.name for child in folder.iterdir() if child.is_dir()) if folder.is_dir() else [], folder
+            lambda: sorted(child.name for child in folder.iterdir() if child.is_dir()) if folder.is_dir() else [],
+            folder,
         )
 
     def read(self, name: str, max_bytes: int) -> bytes | None:
@@ -96,8 +97,8 @@ class FsspecShelf:
             from fsspec.core import url_to_fs
         except ModuleNotFoundError as error:
             raise WrongUseError(
-                f"registry {url!r} needs fsspec, which is not installed; pip install fsspec (and its driver for that place), or name "
-                "a folder"
+                f"registry {url!r} needs fsspec, which is not installed; pip install fsspec (and its driver for that place), "
+                "or name a folder"
             ) from error
         try:
             self._files, self._root = url_to_fs(url)
@@ -113,7 +114,9 @@ class FsspecShelf:
                 found: list[dict[str, Any]] = self._files.ls(at, detail=True)
             except FileNotFoundError:
                 return []
-            return sorted(str(one["name"]).rstrip("/").rpartition("/")[2] for one in found if one["type"] == "directory")
+            return sorted(
+                str(one["name"]).rstrip("/").rpartition("/")[2] for one in found if one["type"] == "directory"
+            )
 
         return _guarded(work, at)
 
@@ -172,7 +175,9 @@ def _guarded(work: Callable[[], T], where: object) -> T:
     try:
         return work()
     except OSError as error:
-        raise StorageError(f"the registry at {where} failed: {error}; look at its disk space and rights, then try again") from error
+        raise StorageError(
+            f"the registry at {where} failed: {error}; look at its disk space and rights, then try again"
+        ) from error
 
 
 def _sync_folder(folder: Path) -> None:

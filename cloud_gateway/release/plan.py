@@ -1,15 +1,15 @@
 """What a release asks for: one TOML file, checked as a whole before anything happens.
 
-    model = "digits"
-    stable = 1
-    candidate = 2
-    strategy = "canary"            # shadow | canary | blue_green
-    stages = [1, 5, 10, 25, 50, 100]
-    hold_s = 300
+model = "digits"
+stable = 1
+candidate = 2
+strategy = "canary"            # shadow | canary | blue_green
+stages = [1, 5, 10, 25, 50, 100]
+hold_s = 300
 
-    [[guards]]
-    metric = "error_rate"
-    margin = 0.01
+[[guards]]
+metric = "error_rate"
+margin = 0.01
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ import difflib
 import tomllib
 from collections.abc import Mapping
 from enum import StrEnum
+from itertools import pairwise
 from typing import Annotated, Any, Self
 from urllib.parse import urlsplit
 
@@ -129,14 +130,16 @@ class ReleasePlan(SettingsModel):
 
     def _check_stages(self) -> None:
         stages = list(self.stages)
-        if any(later <= earlier for earlier, later in zip(stages, stages[1:], strict=False)):
+        if any(later <= earlier for earlier, later in pairwise(stages)):
             raise ValueError(f"stages {stages} do not rise; expected percentages such as [1, 5, 10, 25, 50, 100]")
         if stages[-1] != 100:
             raise ValueError(f"stages {stages} end at {stages[-1]:g} %; the last stage of a release is 100")
         if stages[0] == 0:
             raise ValueError(f"stages {stages} begin with 0 %, which would never bring evidence; leave it out")
         if all(0 < stage <= 1 for stage in stages[:-1]) and len(stages) > 2:
-            raise ValueError(f"stages {stages} look like fractions; they are percentages, as in [1, 5, 10, 25, 50, 100]")
+            raise ValueError(
+                f"stages {stages} look like fractions; they are percentages, as in [1, 5, 10, 25, 50, 100]"
+            )
 
     def share(self, stage: int) -> float:
         """The share of traffic, 0 to 1, that the candidate gets in a stage, counted from 0; none for a shadow."""
@@ -180,4 +183,3 @@ def _explain(problem: Any) -> str:
     if not path:
         return str(message)
     return f"{at}: {message}; got {problem.get('input')!r:.120}"
-

@@ -153,7 +153,7 @@ class Engine:
             return model
 
     def remove(self, name: str, version: int, reason: str = "removed") -> None:
-        """Takes one version out of service, waits for its calls to end and gives the memory back; nothing where it is not served."""
+        """Takes one version out of service once its calls have ended, and gives its memory back; nothing where it is not served."""
         with self._loading:
             before = self._models.get(name, {})
             self._added.get(name, set()).discard(version)
