@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from cloud_gateway.admin.flags import AdminHost, AdminKeyFile, AdminPort
+
 if TYPE_CHECKING:
     from cloud_gateway.auth import KeyStore
 
@@ -118,6 +120,36 @@ def status(
     console.print(show_models(told["models"]))
     wants = "yes" if told["wants_key"] else "no: whoever reaches it may use it"
     console.print(facts([("up for", f"{told['uptime_s']:.0f} s"), ("wants an API key", wants)]))
+
+
+@app.command(epilog="Example: edgeward gateway push ./digits-2")
+def push(
+    bundle: Annotated[Path, typer.Argument(metavar="BUNDLE", help="A bundle: its folder, or a tar of it.")],
+    admin_host: AdminHost = None,
+    admin_port: AdminPort = None,
+    admin_key_file: AdminKeyFile = None,
+    config: Config = None,
+    as_json: AsJson = False,
+) -> None:
+    """Sends BUNDLE to the gateway's registry, for a release; a version that is there never changes."""
+    import tempfile
+
+    from cloud_gateway.admin.flags import connect_admin
+    from runtime.bundle.locate import open_bundles
+    from runtime.bundle.writing import pack
+    from runtime.errors import WrongUseError
+
+    with tempfile.TemporaryDirectory(prefix="edgeward-push-") as scratch:
+        found = open_bundles(bundle, Path(scratch) / "unpacked")
+        if len(found) != 1:
+            raise WrongUseError(f"{bundle} holds {len(found)} versions; push them one by one, each as a bundle")
+        archive = pack(found[0], Path(scratch) / "bundle.tar")
+        with connect_admin(admin_host, admin_port, admin_key_file, config, changes=True) as client:
+            told = client.upload("/admin/registry", archive)
+    if as_json:
+        print(json.dumps(told, indent=2))
+        return
+    print(f"model {told['model']} version {told['version']} is in the registry (digest {told['digest'][:12]}…)")
 
 
 @keys.command(epilog="Example: edgeward gateway keys create laptop-7")

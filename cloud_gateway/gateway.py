@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
 import time
 from collections.abc import Callable, Mapping
+from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -15,8 +17,11 @@ from cloud_gateway.admin.key import AdminKey, admin_key_file, make_admin_key
 from cloud_gateway.admin.server import admin_server
 from cloud_gateway.auth import Authorizer, KeyStore, read_chosen_keys
 from cloud_gateway.automation.assembly import automation
+from cloud_gateway.registry import Registry
+from cloud_gateway.release.assembly import registry_of, releases
 from cloud_gateway.settings import GatewaySettings
 from runtime import config
+from runtime.bundle.locate import shipped_bundles
 from runtime.engine.engine import Engine
 from runtime.selection.measure import Progress
 from runtime.serving.local_service import LocalService
@@ -24,7 +29,6 @@ from runtime.serving.program import describe_models, load_all, make_engine, poll
 from runtime.serving.server import Listening, serve
 from runtime.serving.server import run as run_loop
 from runtime.serving.sockets import Endpoint
-from runtime.store import sqlite_url
 from runtime.wire.values import ServedBy
 
 log = logging.getLogger(__name__)
@@ -53,7 +57,7 @@ def run(
     admin_key = AdminKey(make_admin_key(admin_key_file(config.home())))
     engine = make_engine(settings, progress)
     try:
-        load_all(engine, settings)
+        load_all(engine, with_registered_models(settings, registry_of(settings, config.home())))
         run_loop(serve_gateway(settings, engine, authorizer, admin_key, lambda at: on_started(at, engine)))
     finally:
         engine.close()
@@ -68,7 +72,7 @@ async def serve_gateway(
     stop: asyncio.Event | None = None,
 ) -> None:
     """Serves what `engine` holds until SIGTERM, SIGINT or `stop`; the engine stays the caller's to close."""
-    service = LocalService(
+    local = LocalService(
         engine, name=NAME, version=version("edgeward"), served_by=ServedBy.CLOUD, uploads=uploads_of(settings)
     )
     started = time.monotonic()
@@ -85,16 +89,19 @@ async def serve_gateway(
     async def status_for_admin(_: AdminRequest) -> Mapping[str, object]:
         return await status()
 
-    # Each part that can be administered hands in its routes here.
-    routes: list[AdminRoute] = [AdminRoute("GET", ADMIN_STATUS_PATH, status_for_admin)]
     try:
-        async with (
-            automation(settings.automation, service, database_url(config.home())) as automated,
-            admin_server(
-                settings.admin_host, settings.chosen_admin_port, [*routes, *automated.routes], admin_key
-            ) as admin,
-            polling(settings, engine, service),
-        ):
+        async with AsyncExitStack() as parts:
+            home = config.home()
+            released = await parts.enter_async_context(releases(settings, local, registry_of(settings, home), home))
+            automated = await parts.enter_async_context(
+                automation(settings.automation, released.service, settings.database_url(home))
+            )
+            # Each part that can be administered hands in its routes here.
+            routes = [AdminRoute("GET", ADMIN_STATUS_PATH, status_for_admin), *released.routes, *automated.routes]
+            admin = await parts.enter_async_context(
+                admin_server(settings.admin_host, settings.chosen_admin_port, routes, admin_key)
+            )
+            await parts.enter_async_context(polling(settings, engine, automated.service))
             if not admin.is_loopback:
                 log.warning("the admin API listens on %s without encryption; use a tunnel or a trusted network", admin)
             await serve(
@@ -106,12 +113,21 @@ async def serve_gateway(
                 stop=stop,
             )
     finally:
-        service.close()
+        local.close()
 
 
-def database_url(home: Path) -> str:
-    """The database of a gateway whose state lives under `home`."""
-    return sqlite_url(home / "gateway" / "gateway.db")
+def with_registered_models(settings: GatewaySettings, registry: Registry) -> GatewaySettings:
+    """The settings with models that are in the registry, and nowhere else, replaced by the folder of their newest version."""
+
+    def source(name: str) -> str:
+        if Path(name).exists() or name in shipped_bundles() or "/" in name or os.sep in name:
+            return name
+        if settings.model_repository is not None and (settings.model_repository / name).exists():
+            return name
+        known = registry.versions(name)
+        return name if not known else str(registry.bundle(name, known[-1].version).root)
+
+    return settings.model_copy(update={"models": tuple(source(name) for name in settings.models)})
 
 
 def authorizer_of(settings: GatewaySettings, home: Path) -> Authorizer | None:

@@ -5,11 +5,12 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Final
 
-from pydantic import Field, model_validator
+from pydantic import Field, SecretStr, model_validator
 
 from cloud_gateway.automation.settings import AutomationSettings
 from runtime.errors import WrongUseError
 from runtime.serving.program import ModelServerSettings
+from runtime.store import sqlite_url
 
 ADMIN_PORT: Final = 8002
 
@@ -27,6 +28,19 @@ class GatewaySettings(ModelServerSettings):
 
     automation: tuple[AutomationSettings, ...] = ()
     """How far models may go by themselves, a table `[[automation]]` each; the others answer everything, as ever."""
+
+    registry: str | None = None
+    """A folder, or a URL for fsspec (s3://bucket/models), of versions for releases; None: EDGEWARD_HOME/gateway/registry."""
+    max_push_bytes: int = Field(default=4 << 30, gt=0)
+    """Of one bundle that is pushed to the registry."""
+    database: SecretStr | None = None
+    """URL of the gateway's database (it may hold a password); None: a file of SQLite, EDGEWARD_HOME/gateway/gateway.db."""
+
+    def database_url(self, home: Path) -> str:
+        """Where releases, reviews and their audit are kept, of a gateway whose state lives under `home`; holds the password."""
+        return (
+            sqlite_url(home / "gateway" / "gateway.db") if self.database is None else self.database.get_secret_value()
+        )
 
     @model_validator(mode="after")
     def _one_automation_a_model(self) -> GatewaySettings:

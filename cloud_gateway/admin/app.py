@@ -187,7 +187,8 @@ async def _http_error(request: Request, error: Exception) -> Response:
     if error.status_code == HTTPStatus.NOT_FOUND:
         text = f"no route {route} on the admin port; models are served on another port"
     elif error.status_code == HTTPStatus.METHOD_NOT_ALLOWED:
-        text = f"{route}: wrong method; allowed: {(error.headers or {}).get('Allow', '')}"
+        allowed = sorted((error.headers or {}).get("Allow", "").split(", "))  # Starlette has them in no order
+        text = f"{route}: wrong method; allowed: {', '.join(allowed)}"
     else:
         text = f"{route}: {error.detail}"
     return JSONResponse({"error": text}, status_code=error.status_code, headers=error.headers)

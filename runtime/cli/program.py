@@ -65,7 +65,13 @@ def announce_models(
 ) -> None:
     """The same of models as `describe_models` says them; `workers`: how many processes share the ports."""
     if as_json:
-        told = {"grpc": at.grpc_address, "http": at.http_address, **also, "grpc_front": at.grpc_front, "workers": workers}
+        told = {
+            "grpc": at.grpc_address,
+            "http": at.http_address,
+            **also,
+            "grpc_front": at.grpc_front,
+            "workers": workers,
+        }
         print(json.dumps({**told, "models": models}), flush=True)
         return
     console = standard()
@@ -75,5 +81,7 @@ def announce_models(
     if workers > 1:
         console.print(f"{workers} workers share the ports; statistics and metrics are their sums", markup=False)
     others = "".join(f"   {name} {url}" for name, url in also.items())
-    console.print(f"{program}: gRPC {at.grpc_address}   REST {at.http_address}{others}   (Ctrl-C ends it)", markup=False)
+    console.print(
+        f"{program}: gRPC {at.grpc_address}   REST {at.http_address}{others}   (Ctrl-C ends it)", markup=False
+    )
     console.file.flush()

@@ -22,7 +22,7 @@ from runtime.engine.model import Model
 from runtime.engine.repository import Repository
 from runtime.engine.versions import VersionPolicy
 from runtime.engine.watch import Watch, WatchSettings
-from runtime.errors import BundleError, EdgewardError, ModelNotFoundError, ModelNotReadyError
+from runtime.errors import BundleError, ConflictError, EdgewardError, ModelNotFoundError, ModelNotReadyError
 from runtime.hardware import Hardware, probe
 from runtime.selection.cache import glance
 from runtime.selection.choice import Choice
@@ -73,6 +73,8 @@ class Engine:
         self._models: dict[str, dict[int, Model]] = {}
         """Replaced, never changed in place: readers take a reference and need no lock."""
         self._index: dict[tuple[str, int], IndexEntry] = {}
+        self._added: dict[str, set[int]] = {}
+        """Versions that stand beside those of the model's source, and stay when that is loaded again."""
 
     def load(self, source: str | Path) -> Model:
         """Loads the versions of `source` that the policy names and returns the newest; see `open_bundles` for what a source is.
@@ -110,6 +112,9 @@ class Engine:
                     table[bundle.version] = (
                         kept if kept is not None and kept.bundle.digest == bundle.digest else self._open(bundle)
                     )
+            beside = self._added.get(name, set())
+            beside -= set(table)
+            table |= {version: before[version] for version in beside if version in before}
             self._sources[name] = source
             self._policies[name] = policy
             self._publish(name, table)
@@ -129,6 +134,34 @@ class Engine:
         if original is not None:
             self._sources[name] = original
         return model
+
+    def add(self, bundle: Bundle) -> Model:
+        """Puts one version in service beside those of its model that are, whatever the version policy; until `remove`.
+
+        `ConflictError` when that version is in service with other content; errors of opening leave everything as it was.
+        """
+        with self._loading:
+            before = self._models.get(bundle.name, {})
+            kept = before.get(bundle.version)
+            if kept is not None:
+                if kept.bundle.digest != bundle.digest:
+                    raise ConflictError(
+                        f"model {bundle.name!r} version {bundle.version} is served with digest {kept.bundle.digest[:12]}…; the one "
+                        f"to be added has {bundle.digest[:12]}…; give it a version of its own"
+                    )
+                return kept
+            model = self._open(bundle)
+            self._added.setdefault(bundle.name, set()).add(bundle.version)
+            self._publish(bundle.name, {**before, bundle.version: model})
+            return model
+
+    def remove(self, name: str, version: int, reason: str = "removed") -> None:
+        """Takes one version out of service once its calls have ended, and gives its memory back; nothing where it is not served."""
+        with self._loading:
+            before = self._models.get(name, {})
+            self._added.get(name, set()).discard(version)
+            if version in before:
+                self._publish(name, {key: value for key, value in before.items() if key != version}, reason)
 
     def policy(self, name: str) -> VersionPolicy:
         """The version policy that a model was loaded with."""
@@ -174,6 +207,7 @@ class Engine:
         with self._loading:
             if name not in self._models:
                 raise self._not_served(name)
+            self._added.pop(name, None)
             self._publish(name, {}, reason="unloaded")
 
     def close(self) -> None:

@@ -11,6 +11,7 @@ from typing import TypeVar
 
 from runtime.batching.cut import BatchPolicy
 from runtime.batching.rows import batch_key, has_one_key, is_batchable
+from runtime.bundle.bundle import Bundle
 from runtime.engine.engine import Engine
 from runtime.engine.model import Model
 from runtime.engine.versions import VersionPolicy
@@ -180,6 +181,14 @@ class LocalService:
     async def unload(self, name: str) -> None:
         """Takes a model out of service; requests that were accepted are answered first."""
         await self._off_loop(lambda: self.engine.unload(name))
+
+    async def add(self, bundle: Bundle) -> Model:
+        """Puts one version in service beside the others of its model; see `Engine.add`."""
+        return await self._off_loop(lambda: self.engine.add(bundle))
+
+    async def remove(self, name: str, version: int, reason: str) -> None:
+        """Takes one version out of service once its requests are answered; see `Engine.remove`."""
+        await self._off_loop(lambda: self.engine.remove(name, version, reason))
 
     async def drain(self) -> None:
         """Takes no new requests and returns once the accepted ones are answered."""

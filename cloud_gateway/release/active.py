@@ -1,0 +1,180 @@
+"""A release at work in this process: its split, its mirror, and what was seen since its guards were last asked."""
+
+from __future__ import annotations
+
+import time
+from collections import deque
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any, Final
+
+from cloud_gateway.guards import (
+    AnyObservation,
+    Arm,
+    GuardWatch,
+    LabelledObservation,
+    Observation,
+    PairedObservation,
+    Verdict,
+)
+from cloud_gateway.release.mirror import Mirror, Mirrored
+from cloud_gateway.release.report import ReleaseCounts
+from cloud_gateway.release.split import Segments, Split
+from cloud_gateway.release.state import ReleaseState
+from cloud_gateway.release.store import Release
+
+# Observations that may wait for the guards: minutes of traffic. Older ones make room, and are counted as lost.
+MAX_PENDING: Final = 65536
+# A candidate that fails so many requests in a row, over at least so long, is broken: no statistics are needed to see it, and at
+# 100 % of the traffic there are none, for stable answers nothing that it could be compared with.
+BROKEN_AFTER: Final = 20
+BROKEN_AFTER_S: Final = 1.0
+
+
+class ActiveRelease:
+    """Used on the event loop alone; the mirror has a thread of its own."""
+
+    def __init__(
+        self,
+        release: Release,
+        watch_type: type[GuardWatch] = GuardWatch,
+        mirror: Mirror | None = None,
+        monotonic: Callable[[], float] = time.monotonic,
+    ) -> None:
+        """With the evidence that was saved of `release`, where there is some."""
+        plan = release.plan
+        self.release = release
+        self.state = release.state
+        self.mirror = mirror
+        self.segments = Segments()
+        self.verdict: Verdict | None = None
+        self.needed: int | None = None
+        self.lost = 0
+        """Observations that the guards could not take in time."""
+        saved = release.evidence
+        self.counts = ReleaseCounts.from_state(saved["counts"]) if "counts" in saved else ReleaseCounts()
+        if "watch" in saved:
+            self.watch = watch_type.from_state(saved["watch"])
+        else:
+            self.watch = watch_type(plan.guards, plan.alpha, release.state.share)
+        self.split = Split(
+            release.id,
+            plan.model,
+            plan.stable,
+            plan.candidate,
+            release.state.share,
+            f"{plan.model}/{release.id}".encode()[:64],
+            plan.routing_key,
+            plan.segment,
+        )
+        self.on_mirrored: Callable[[Mirrored], None] | None = None
+        """Told of every mirrored request as it is absorbed."""
+        self.mirrored_share = 0.0 if plan.shadow is None else plan.shadow.share / 100
+        self._pending: deque[AnyObservation] = deque(maxlen=MAX_PENDING)
+        self._monotonic = monotonic
+        self._failing = 0
+        self._failing_since = 0.0
+        self._last_failure = ""
+
+    def note(self, observation: AnyObservation) -> None:
+        """Keeps an observation until `absorb`; costs a request next to nothing."""
+        if len(self._pending) == MAX_PENDING:
+            self.lost += 1
+        self._pending.append(observation)
+
+    def note_candidate(self, failure: str | None) -> None:
+        """Whether the candidate answered a request (None), or how it failed."""
+        if failure is None:
+            self._failing = 0
+            return
+        if not self._failing:
+            self._failing_since = self._monotonic()
+        self._failing += 1
+        self._last_failure = failure
+
+    def broken_because(self, now: float) -> str | None:
+        """Why the candidate counts as broken, or None."""
+        if self._failing < BROKEN_AFTER or now - self._failing_since < BROKEN_AFTER_S:
+            return None
+        return f"its last {self._failing} requests all failed, the last one with: {self._last_failure}"
+
+    def absorb(self, at_most: int) -> bool:
+        """Hands up to so many observations to the guards and counts; whether more are waiting."""
+        is_more = False
+        if self.mirror is not None:
+            taken = self.mirror.take(at_most)
+            is_more = len(taken) == at_most
+            for mirrored in taken:
+                self._absorb_mirrored(mirrored)
+                if self.on_mirrored is not None:
+                    self.on_mirrored(mirrored)
+        for _ in range(min(at_most, len(self._pending))):
+            observation = self._pending.popleft()
+            if isinstance(observation, Observation):
+                self.counts.arms[observation.arm].observe(observation)
+                if self.split.share == 0.0:
+                    continue  # a shadow's guards compare pairs; of two arms only one has callers
+            elif isinstance(observation, LabelledObservation):
+                self.counts.losses.observe(observation)
+            self.watch.observe(observation)
+        return is_more or bool(self._pending)
+
+    def move(self, state: ReleaseState) -> None:
+        """Takes a new state on: from the next request on its split holds."""
+        if state.share != self.split.share:
+            self.split = replace(self.split, share=state.share)
+        if (state.stage, state.share) != (self.state.stage, self.state.share) and state.status.is_alive:
+            self.watch.start_stage(state.share)
+        self.state = state
+
+    def evidence(self) -> dict[str, Any]:
+        """What is to survive this process."""
+        return {"watch": self.watch.to_state(), "counts": self.counts.to_state()}
+
+    def describe(self) -> dict[str, Any]:
+        """For people and programs."""
+        plan, counts = self.release.plan, self.counts
+        told: dict[str, Any] = {
+            "arms": {str(arm): counts.arms[arm].describe() for arm in Arm},
+            "replaced_by_stable": counts.replaced,
+            "losses": counts.losses.describe(),
+            "lost_observations": self.lost,
+            "needed": self.needed,
+            "verdict": None if self.verdict is None else self.verdict.to_dict(),
+        }
+        if plan.shadow is not None:
+            told["shadow"] = counts.shadow.describe()
+            if self.mirror is not None:
+                told["shadow"] |= {
+                    "offered": self.mirror.offered,
+                    "dropped": self.mirror.dropped,
+                    "waiting": self.mirror.waiting,
+                }
+        return told
+
+    def _absorb_mirrored(self, mirrored: Mirrored) -> None:
+        report = self.counts.shadow
+        if mirrored.error is not None:
+            report.candidate_errors += 1
+        if mirrored.comparison is not None:
+            report.observe(mirrored.comparison, mirrored.segment)
+        if mirrored.noise is not None:
+            report.noise.observe(mirrored.noise)
+        if mirrored.timed is not None:
+            report.stable_latency.observe(mirrored.timed[0])
+            report.candidate_latency.observe(mirrored.timed[1])
+        if mirrored.error is None and mirrored.comparison is None:
+            return  # nothing that could be compared, such as an answer in words: no observation
+        compared = mirrored.comparison
+        # Latency guards see only requests that both ran alone; a plan that has one has all of them run so.
+        stable_s, candidate_s = mirrored.timed or (0.0, 0.0)
+        self.watch.observe(
+            PairedObservation(
+                agrees=compared is not None and compared.agrees,
+                distance=1.0 if compared is None else compared.distance,
+                stable_latency_s=stable_s,
+                candidate_latency_s=candidate_s,
+                is_candidate_error=mirrored.error is not None,
+                segment=mirrored.segment,
+            )
+        )

@@ -1,0 +1,72 @@
+"""The parts of releases put together for one gateway: opened before it serves, run while it does, closed after."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import secrets
+import socket
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+from cloud_gateway.admin.app import AdminRoute
+from cloud_gateway.registry import Registry, open_registry
+from cloud_gateway.release.controller import ReleaseController
+from cloud_gateway.release.events import Webhook
+from cloud_gateway.release.placement import Placement
+from cloud_gateway.release.routes import ReleaseRoutes
+from cloud_gateway.release.service import ReleaseService, Traffic
+from cloud_gateway.release.store import ReleaseStore
+from cloud_gateway.release.versions import Versions
+from cloud_gateway.settings import GatewaySettings
+from runtime.serving.local_service import LocalService
+from runtime.store import open_database
+
+
+@dataclass(frozen=True, slots=True)
+class Releases:
+    """Releases at work, for the gateway's wiring."""
+
+    service: ReleaseService
+    """What transports are given."""
+    controller: ReleaseController
+    """`observe` takes labels and metrics."""
+    traffic: Traffic
+    """`on_answer` is told of every answer within a release."""
+    store: ReleaseStore
+    routes: list[AdminRoute]
+
+
+@asynccontextmanager
+async def releases(
+    settings: GatewaySettings, local: LocalService, registry: Registry, home: Path
+) -> AsyncIterator[Releases]:
+    """Goes on where the database says, and decides until the block ends; before `local` is closed."""
+    store = await asyncio.to_thread(lambda: open_store(settings, home))
+    traffic, versions = Traffic(), Versions(local, registry)
+    controller = ReleaseController(store, versions, Placement(versions, traffic), traffic, Webhook())
+    routes = ReleaseRoutes(controller, store, registry, home / "gateway" / "incoming", settings.max_push_bytes)
+    running: asyncio.Task[None] | None = None
+    try:
+        await controller.open()
+        running = asyncio.create_task(controller.run())
+        yield Releases(ReleaseService(local, traffic), controller, traffic, store, routes.routes())
+    finally:
+        if running is not None:
+            running.cancel()
+            with suppress(asyncio.CancelledError):
+                await running
+        await controller.close()
+
+
+def open_store(settings: GatewaySettings, home: Path) -> ReleaseStore:
+    """The database of releases, under a name of this process's own."""
+    name = f"{socket.gethostname()}:{os.getpid()}:{secrets.token_hex(4)}"
+    return ReleaseStore(open_database(settings.database_url(home)), name)
+
+
+def registry_of(settings: GatewaySettings, home: Path) -> Registry:
+    """The registry that the settings name; archives are fetched and unpacked below `home`."""
+    return open_registry(settings.registry or str(home / "gateway" / "registry"), home / "bundles")

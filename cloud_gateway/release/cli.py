@@ -1,0 +1,238 @@
+"""`edgeward release …`: begins releases, watches them, and steps in by hand, over a gateway's admin API."""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from cloud_gateway.admin.flags import AdminHost, AdminKeyFile, AdminPort, AsJson, Config
+
+if TYPE_CHECKING:
+    from cloud_gateway.admin.client import AdminClient
+
+app = typer.Typer(
+    help="Moves a model's traffic from one version to the next, as far as the evidence goes.", no_args_is_help=True
+)
+
+WATCH_EVERY_S = 1.0
+
+Model = Annotated[str, typer.Argument(metavar="MODEL", help="The model that is released.")]
+Reason = Annotated[str, typer.Option("--reason", help="Why, for the audit log.")]
+
+
+@app.command(epilog="Example: edgeward release start plan.toml")
+def start(
+    plan: Annotated[Path, typer.Argument(metavar="PLAN", help="The release plan, a TOML file.")],
+    admin_host: AdminHost = None,
+    admin_port: AdminPort = None,
+    key_file: AdminKeyFile = None,
+    config: Config = None,
+    as_json: AsJson = False,
+) -> None:
+    """Begins the release that PLAN asks for, once both versions are loaded, warm and alike."""
+    from cloud_gateway.release.plan import parse_plan
+
+    text = _read(plan)
+    parse_plan(text, str(plan))  # what is wrong with it shows here, with its place, gateway or not
+    with _admin(admin_host, admin_port, key_file, config) as client:
+        _show(client.post("/admin/releases", {"plan": text}), as_json=as_json)
+
+
+@app.command(epilog="Example: edgeward release status digits")
+def status(
+    model: Annotated[
+        str | None, typer.Argument(metavar="[MODEL]", help="One model's newest release; without it, all.")
+    ] = None,
+    watch: Annotated[
+        bool | None, typer.Option("--watch/--once", help="Keep watching until it ends (in a terminal the default).")
+    ] = None,
+    admin_host: AdminHost = None,
+    admin_port: AdminPort = None,
+    key_file: AdminKeyFile = None,
+    config: Config = None,
+    as_json: AsJson = False,
+) -> None:
+    """Shows where a release stands, what was seen, and what it waits for; live in a terminal."""
+    with _admin(admin_host, admin_port, key_file, config, changes=False) as client:
+        if model is None:
+            told = client.get("/admin/releases")
+            if as_json:
+                print(json.dumps(told, indent=2))
+                return
+            from cloud_gateway.release.view import show_releases
+            from runtime.cli.console import standard
+
+            standard().print(show_releases(told["releases"]) if told["releases"] else "no releases")
+            return
+        told = client.get(f"/admin/releases/{model}")
+        is_watched = sys.stdout.isatty() if watch is None else watch
+        if as_json or not is_watched or not told["is_alive"]:
+            _show(told, as_json=as_json)
+            return
+        _watch(client, model, told)
+
+
+@app.command(epilog="Example: edgeward release promote digits --to 50")
+def promote(
+    model: Model,
+    to_percent: Annotated[
+        float | None,
+        typer.Option("--to", metavar="PERCENT", help="The candidate's share from now on, up or down (100)."),
+    ] = None,
+    reason: Reason = "",
+    admin_host: AdminHost = None,
+    admin_port: AdminPort = None,
+    key_file: AdminKeyFile = None,
+    config: Config = None,
+    as_json: AsJson = False,
+) -> None:
+    """Gives the candidate all of the traffic, or PERCENT of it, in one step; stable stays warm."""
+    body = {} if to_percent is None else {"to_percent": to_percent}
+    with _admin(admin_host, admin_port, key_file, config) as client:
+        _show(client.post(f"/admin/releases/{model}/promote", {"reason": reason, **body}), as_json=as_json)
+
+
+def _command(name: str, help_: str) -> None:
+    """Adds a command that takes nothing but a model and a reason."""
+
+    def run(
+        model: Model,
+        reason: Reason = "",
+        admin_host: AdminHost = None,
+        admin_port: AdminPort = None,
+        key_file: AdminKeyFile = None,
+        config: Config = None,
+        as_json: AsJson = False,
+    ) -> None:
+        with _admin(admin_host, admin_port, key_file, config) as client:
+            _show(client.post(f"/admin/releases/{model}/{name}", {"reason": reason}), as_json=as_json)
+
+    app.command(name, help=help_, epilog=f"Example: edgeward release {name} digits --reason 'seen enough'")(run)
+
+
+_command("pause", "Keeps the split as it is; only harm still moves it, backwards.")
+_command("resume", "Lets a paused release go on.")
+_command("abort", "Ends a release; all traffic goes to stable.")
+_command(
+    "rollback", "Ends a release as failed; all traffic goes to stable at once, and the log says what harm was done."
+)
+
+
+@app.command(epilog="Example: edgeward release simulate plan.toml requests.jsonl")
+def simulate(
+    plan: Annotated[Path, typer.Argument(metavar="PLAN", help="The release plan, a TOML file.")],
+    log: Annotated[Path, typer.Argument(metavar="LOG", help="A log of requests, JSON lines; see the help below.")],
+    as_json: AsJson = False,
+) -> None:
+    """Replays LOG through PLAN, here and without a gateway: which steps it would have taken, when and why.
+
+    A line may say: at_s, key, segment, stable and candidate (each error, latency_ms, loss), agrees, distance, metrics.
+    """
+    from cloud_gateway.release.plan import parse_plan
+    from cloud_gateway.release.simulation import read_log
+    from cloud_gateway.release.simulation import simulate as run_through
+    from runtime.errors import WrongUseError
+
+    checked = parse_plan(_read(plan), str(plan))
+    try:
+        with log.open(encoding="utf-8") as lines:
+            told = run_through(checked, read_log(lines)).to_dict()
+    except (OSError, UnicodeDecodeError) as error:
+        raise WrongUseError(f"log {log} cannot be read: {error}") from error
+    if as_json:
+        print(json.dumps(told, indent=2))
+        return
+    from cloud_gateway.release.view import show_simulation
+    from runtime.cli.console import standard
+
+    standard().print(show_simulation(told))
+
+
+@app.command(epilog="Example: edgeward release audit --check")
+def audit(
+    model: Annotated[str | None, typer.Option("--model", help="Only this model's lines.")] = None,
+    after: Annotated[int, typer.Option("--after", help="Only lines behind this number.")] = 0,
+    limit: Annotated[int, typer.Option("--limit", help="At most so many lines.")] = 100,
+    check: Annotated[
+        bool, typer.Option("--check", help="Verify the chain of hashes over the whole log; 1 if it is broken.")
+    ] = False,
+    admin_host: AdminHost = None,
+    admin_port: AdminPort = None,
+    key_file: AdminKeyFile = None,
+    config: Config = None,
+    as_json: AsJson = False,
+) -> None:
+    """Shows the audit log of releases, or checks that no line of it was changed or left out."""
+    with _admin(admin_host, admin_port, key_file, config, changes=False) as client:
+        if check:
+            _check(client.get("/admin/audit/check"), as_json=as_json)
+            return
+        query = {"after": str(after), "limit": str(limit)} | ({} if model is None else {"model": model})
+        told = client.get("/admin/audit", query)
+    if as_json:
+        print(json.dumps(told, indent=2))
+        return
+    from cloud_gateway.release.view import show_audit
+    from runtime.cli.console import standard
+
+    standard().print(show_audit(told["lines"]) if told["lines"] else "the log is empty")
+
+
+def _check(told: dict[str, Any], *, as_json: bool) -> None:
+    if as_json:
+        print(json.dumps(told, indent=2))
+    elif told["is_whole"]:
+        print(f"{told['lines']} lines, none changed or missing; the last one's hash: {told['hash']}")
+    else:
+        print(f"the audit log is broken: {told['problem']}")
+    if not told["is_whole"]:
+        raise typer.Exit(1)
+
+
+def _watch(client: AdminClient, model: str, told: dict[str, Any]) -> None:
+    from rich.live import Live
+
+    from cloud_gateway.release.view import show_release
+    from runtime.cli.console import standard
+
+    with Live(show_release(told), console=standard(), auto_refresh=False) as live:
+        while told["is_alive"]:
+            time.sleep(WATCH_EVERY_S)
+            told = client.get(f"/admin/releases/{model}")
+            live.update(show_release(told), refresh=True)
+
+
+def _show(told: dict[str, Any], *, as_json: bool) -> None:
+    if as_json:
+        print(json.dumps(told, indent=2))
+        return
+    from cloud_gateway.release.view import show_release
+    from runtime.cli.console import standard
+
+    standard().print(show_release(told))
+
+
+def _read(file: Path) -> str:
+    from runtime.errors import WrongUseError
+
+    try:
+        return file.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise WrongUseError(f"{file} cannot be read: {error}; check the path") from error
+
+
+@contextmanager
+def _admin(
+    host: str | None, port: int | None, key_file: Path | None, config: Path | None, *, changes: bool = True
+) -> Iterator[AdminClient]:
+    from cloud_gateway.admin.flags import connect_admin
+
+    with connect_admin(host, port, key_file, config, changes=changes) as client:
+        yield client

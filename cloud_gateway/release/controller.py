@@ -1,0 +1,340 @@
+"""The loop that carries releases out: it asks the guards, lets `steps` decide, stores the decision, and moves the traffic.
+
+A step forward is stored before traffic moves: a disk that is full holds the release. A step back moves traffic first, and is stored
+as soon as that can be done: no disk stands between a bad candidate and the way back.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import replace
+from typing import Any, Final
+
+from cloud_gateway.guards import AnyObservation
+from cloud_gateway.release.active import ActiveRelease
+from cloud_gateway.release.description import describe_release, describe_running, numbers
+from cloud_gateway.release.events import Webhook, event_of, say
+from cloud_gateway.release.harm import harm
+from cloud_gateway.release.leadership import Leadership
+from cloud_gateway.release.lease import BEAT_S
+from cloud_gateway.release.placement import Placement
+from cloud_gateway.release.plan import ReleasePlan
+from cloud_gateway.release.service import Traffic
+from cloud_gateway.release.state import ReleaseState, Status
+from cloud_gateway.release.steps import Command, Decision, Move, begin, next_step, obey
+from cloud_gateway.release.store import Release, ReleaseStore
+from cloud_gateway.release.versions import Versions
+from runtime.errors import ConflictError, EdgewardError, InvalidInputError, ModelNotFoundError, StorageError
+
+log = logging.getLogger(__name__)
+
+TICK_S: Final = 0.2
+# How often evidence is kept. A gateway that is killed forgets so much of it, whatever it showed: that biases nothing.
+SAVE_S: Final = 1.0
+# Observations that the guards take before requests get their turn: about a millisecond.
+SLICE: Final = 100
+# A pause of the whole process (a machine that slept) counts for no more than this in a stage.
+MAX_STEP_S: Final = 5.0
+
+
+class ReleaseController:
+    """All releases of one gateway. Used on its event loop."""
+
+    def __init__(
+        self,
+        store: ReleaseStore,
+        versions: Versions,
+        placement: Placement,
+        traffic: Traffic,
+        webhook: Webhook,
+        monotonic: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self.leadership = Leadership(store, monotonic)
+        self._store = store
+        self._versions = versions
+        self._placement = placement
+        self._traffic = traffic
+        self._webhook = webhook
+        self._monotonic = monotonic
+        self._ticked_at = monotonic()
+        self._saved_at: dict[int, float] = {}
+        self._held: dict[int, object] = {}
+        """Release → what it was last said to wait for."""
+        self._unstored: dict[str, tuple[ActiveRelease, dict[str, Any]]] = {}
+        """Releases that have been taken back, and whose end no disk would take yet, with what is to be stored."""
+        self._changing = asyncio.Lock()
+        """One command or decision at a time."""
+
+    async def open(self) -> None:
+        """Goes on where the database says that releases were; before the first request."""
+        await self.leadership.beat()
+        await self._follow()
+
+    async def run(self) -> None:
+        """Decides, every `TICK_S`, until cancelled."""
+        beaten_at = self._monotonic()
+        while True:
+            await asyncio.sleep(TICK_S)
+            try:
+                if self._monotonic() - beaten_at >= BEAT_S:
+                    beaten_at = self._monotonic()
+                    if await self.leadership.beat():
+                        await self._take_over()
+                    await self._follow()
+                await self.tick()
+            except StorageError as error:
+                log.error("releases stay as they are: %s", error)
+            except ConflictError as error:
+                log.warning("releases: %s", error)
+            except Exception as error:  # the outermost loop: the next tick tries again, and stable serves meanwhile
+                log.error("a step of the releases failed in an unforeseen way", exc_info=error)
+
+    async def close(self) -> None:
+        """Keeps what is known, and lets another gateway lead."""
+        for active in list(self._traffic.active.values()):
+            if self.leadership.is_held:
+                with suppress(EdgewardError):
+                    await _absorb(active)
+                    await asyncio.to_thread(self._store.save, active.release, active.state, active.evidence())
+            if active.mirror is not None:
+                await asyncio.to_thread(active.mirror.close)
+        await self.leadership.give_back()
+        await asyncio.to_thread(self._webhook.close)
+        self._store.close()
+
+    async def start(self, plan: ReleasePlan) -> dict[str, Any]:
+        """Begins a release once both versions are loaded, warm and alike; its status.
+
+        `ConflictError` for a second one of the model, `ModelNotFoundError` for a version that is nowhere, `InvalidInputError` for
+        another signature, `ExecutionError` for a warm-up that fails: then nothing has changed.
+        """
+        await self.leadership.require()
+        async with self._changing:
+            self._check_startable(plan)
+            before = self._traffic.pins.get(plan.model)
+            if self._versions.served(plan.model):
+                # Before the candidate is loaded: as the newest version it would answer from that moment on.
+                self._traffic.pins[plan.model] = str(plan.stable)
+            try:
+                pair = await self._versions.load_pair(plan)
+                release = await asyncio.to_thread(self._store.start, plan, begin(plan))
+            except BaseException:
+                await self._placement.unpin(plan.model, plan.candidate, before)
+                raise
+            active = self._placement.activate(release, pair)
+            self._tell("start", active, {"plan": plan.model_dump(mode="json")})
+            return self.status(plan.model)
+
+    async def command(
+        self, model: str, command: Command, why: str = "", to_percent: float | None = None
+    ) -> dict[str, Any]:
+        """Does what a person asks of a model's release; its status after that."""
+        await self.leadership.require()
+        async with self._changing:
+            active = self._traffic.active.get(model)
+            if active is None:
+                release = await asyncio.to_thread(self._store.newest, model)
+                obey(release.plan, release.state, command, why, to_percent)  # an ended one says so
+                trouble = self._placement.troubles.get(model, "it has just been found; try again in a second")
+                raise ConflictError(f"release {release.id} of {model!r} does not run here: {trouble}")
+            state = obey(active.release.plan, active.state, command, why, to_percent)
+            await self._carry_out(active, state, str(command), {"by_hand": True, **numbers(active)})
+            return await self.describe(model)
+
+    def observe(self, model: str, observation: AnyObservation) -> None:
+        """Hands what did not come with a request (a label, a business metric) to the release of `model`, if one runs."""
+        active = self._traffic.active.get(model)
+        if active is not None:
+            active.note(observation)
+
+    def status(self, model: str) -> dict[str, Any]:
+        """A release that runs here, for people and programs; `ModelNotFoundError` where there is none."""
+        active = self._traffic.active.get(model)
+        if active is None:
+            raise ModelNotFoundError(f"model {model!r} has no release that runs here")
+        return describe_running(active) | self.leadership.describe()
+
+    async def describe(self, model: str) -> dict[str, Any]:
+        """The newest release of a model, whether it runs or has ended."""
+        if model in self._traffic.active:
+            return self.status(model)
+        release = await asyncio.to_thread(self._store.newest, model)
+        trouble = self._placement.troubles.get(model)
+        return (
+            describe_release(release) | self.leadership.describe() | ({} if trouble is None else {"trouble": trouble})
+        )
+
+    async def list(self, limit: int = 100) -> list[dict[str, Any]]:
+        """Releases, the newest first, those that run with their numbers."""
+        stored = await asyncio.to_thread(lambda: self._store.releases(limit=limit))
+        running = {active.release.id: model for model, active in self._traffic.active.items()}
+        return [
+            self.status(running[release.id]) if release.id in running else describe_release(release)
+            for release in stored
+        ]
+
+    async def tick(self) -> None:
+        """Asks the guards of every release, and does what follows."""
+        now = self._monotonic()
+        passed_s = min(now - self._ticked_at, MAX_STEP_S)
+        self._ticked_at = now
+        for active in list(self._traffic.active.values()):
+            await _absorb(active)
+            # A command under way goes first; the next tick comes soon.
+            if self.leadership.is_held and not self._changing.locked():
+                async with self._changing:
+                    active.state = replace(active.state, in_stage_s=active.state.in_stage_s + passed_s)
+                    await self._decide(active, now)
+        if self._unstored and not self._changing.locked():
+            async with self._changing:
+                await self._store_ends()
+
+    async def _decide(self, active: ActiveRelease, now: float) -> None:
+        plan = active.release.plan
+        if self._traffic.active.get(plan.model) is not active or plan.model in self._unstored:
+            return
+        failure = active.broken_because(now)
+        if self._versions.find(plan.model, plan.candidate) is None:
+            failure = f"version {plan.candidate} is not loaded any more"
+        active.verdict = active.watch.judge()
+        decision = next_step(plan, active.state, active.verdict, failure)
+        active.needed = decision.needed
+        if decision.move is not Move.HOLD:
+            await self._carry_out(active, decision.state, str(decision.move), numbers(active))
+            return
+        active.state = decision.state
+        if self._held.get(active.release.id) != (decision.cause, decision.state.stage):
+            await self._note_hold(active, decision)
+        elif now - self._saved_at.get(active.release.id, 0.0) >= SAVE_S:
+            self._saved_at[active.release.id] = now
+            await asyncio.to_thread(self._store.save, active.release, active.state, active.evidence())
+
+    async def _note_hold(self, active: ActiveRelease, decision: Decision) -> None:
+        """One record when a release begins to wait for something else, not five a second."""
+        document = {"waits_for": str(decision.cause), "needed": decision.needed, **numbers(active)}
+        active.release = await self._store_change(active, active.state, str(Move.HOLD), document)
+        self._held[active.release.id] = (decision.cause, decision.state.stage)
+        self._tell(str(Move.HOLD), active, document)
+
+    async def _carry_out(
+        self, active: ActiveRelease, state: ReleaseState, event: str, document: dict[str, Any]
+    ) -> None:
+        self._held.pop(active.release.id, None)
+        model = active.split.model
+        if state.status in (Status.ROLLED_BACK, Status.ABORTED):
+            done = harm(active.counts, active.verdict)
+            active.move(state)  # first of all
+            self._traffic.pins[model] = str(active.split.stable)
+            self._unstored[model] = (active, {"event": event, **document, **done.to_dict(), "harm": str(done)})
+            await self._store_ends()
+            return
+        active.release = await self._store_change(active, state, event, document)
+        active.move(state)
+        is_all = state.status in (Status.SETTLING, Status.PROMOTED)
+        self._traffic.pins[model] = str(active.split.candidate if is_all else active.split.stable)
+        self._tell(event, active, document)
+        if not state.status.is_alive:
+            await self._placement.end(active)
+
+    async def _store_ends(self) -> None:
+        """Stores what was taken back already; again at the next tick where the disk will not take it now."""
+        for model, (active, document) in list(self._unstored.items()):
+            event = str(document["event"])
+            try:
+                active.release = await self._store_change(active, active.state, event, document)
+            except StorageError as error:
+                log.error("release of %s: %s is done, but not stored yet: %s", model, event, error)
+                continue
+            except ConflictError as error:
+                log.error("release of %s: %s is done here, but not stored: %s", model, event, error)
+            del self._unstored[model]
+            self._tell(event, active, document)
+            await self._placement.end(active)
+
+    async def _store_change(
+        self, active: ActiveRelease, state: ReleaseState, event: str, document: dict[str, Any]
+    ) -> Release:
+        evidence = active.evidence()
+        return await asyncio.to_thread(self._store.change, active.release, state, event, document, evidence)
+
+    async def _take_over(self) -> None:
+        """Another gateway led until now: what it has seen is in the database."""
+        for release in await asyncio.to_thread(lambda: self._store.releases(only_alive=True)):
+            active = self._traffic.active.get(release.plan.model)
+            if active is not None and active.release.id == release.id:
+                self._placement.take_over(release)
+
+    async def _follow(self) -> None:
+        """Brings this gateway in line with the database: what began, moved or ended elsewhere, and which versions to serve."""
+        current, alive = await asyncio.to_thread(lambda: (self._store.current(), self._store.releases(only_alive=True)))
+        if self._changing.locked():
+            return
+        async with self._changing:
+            by_model = {release.plan.model: release for release in alive}
+            if not self.leadership.is_held:
+                for model, active in list(self._traffic.active.items()):
+                    await self._follow_one(active, by_model.get(model))
+            for model, release in by_model.items():
+                if model not in self._traffic.active and model not in self._unstored:
+                    error = await self._placement.resume(release)
+                    if error is not None and self.leadership.is_held:
+                        await self._give_up(release, error)
+            await self._placement.serve({model: version for model, version in current.items() if model not in by_model})
+
+    async def _follow_one(self, active: ActiveRelease, found: Release | None) -> None:
+        if found is None or found.id != active.release.id:
+            ended = await asyncio.to_thread(self._store.newest, active.split.model)
+            active.state = ended.state
+            await self._placement.end(active)
+        elif replace(found.state, in_stage_s=0.0, reason="") != replace(active.state, in_stage_s=0.0, reason=""):
+            active.release = found
+            active.move(found.state)
+            is_all = found.state.status is Status.SETTLING
+            self._traffic.pins[active.split.model] = str(active.split.candidate if is_all else active.split.stable)
+
+    async def _give_up(self, release: Release, error: EdgewardError) -> None:
+        """A release whose versions cannot be had any more is rolled back, if only stable is there."""
+        plan = release.plan
+        if self._versions.find(plan.model, plan.stable) is None:
+            return  # nothing answers; what is wrong may pass, and is said in the status
+        reason = f"the candidate cannot be loaded any more: {error}"
+        state = replace(release.state, status=Status.ROLLED_BACK, share=0.0, reason=reason)
+        event = str(Move.ROLLBACK)
+        await asyncio.to_thread(self._store.change, release, state, event, {}, release.evidence)
+        say(event, plan.model, reason, is_alarm=True)
+
+    def _check_startable(self, plan: ReleasePlan) -> None:
+        model = plan.model
+        active = self._traffic.active.get(model)
+        if active is not None:
+            raise ConflictError(
+                f"model {model!r} has a release already: number {active.release.id}, {active.state.status}; wait for its end, or "
+                f"end it with: edgeward release abort {model}"
+            )
+        served, pinned = self._versions.served(model), self._traffic.pins.get(model)
+        answering = int(pinned) if pinned is not None else max(served, default=plan.stable)
+        if answering != plan.stable:
+            raise InvalidInputError(
+                f"the plan says that version {plan.stable} of {model!r} is stable, but version {answering} answers its requests; "
+                f"write stable = {answering}"
+            )
+
+    def _tell(self, event: str, active: ActiveRelease, document: dict[str, Any]) -> None:
+        plan, state = active.release.plan, active.state
+        reason = f"{state.reason}; {document['harm']}" if "harm" in document else state.reason
+        say(event, plan.model, reason, is_alarm=event == str(Move.ROLLBACK))
+        if plan.webhook:
+            told = {**describe_release(active.release), **document}
+            self._webhook.post(plan.webhook, event_of(event, plan.model, told))
+
+
+async def _absorb(active: ActiveRelease) -> None:
+    """Hands over what was seen, a slice at a time; requests get their turn in between."""
+    is_more = True
+    while is_more:
+        is_more = active.absorb(SLICE)
+        await asyncio.sleep(0)

@@ -1,0 +1,224 @@
+"""The candidate beside stable: the same requests on a thread of its own, off the way of every request.
+
+`offer` costs a request a look at a queue's length; what does not fit is dropped and counted. The thread is less important than
+others (`nice`, where threads have that), gathers what came within 20 ms, and runs it as one batch, so that it takes the event
+loop's place seldom. One request of so many is run alone, on the candidate and once more on stable, in turns: that gives both
+latencies alike, and the noise floor.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import sys
+import threading
+import time
+from collections import deque
+from collections.abc import Hashable, Mapping
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import Final
+
+from cloud_gateway.release.comparison import Comparison, compare
+from runtime.batching.rows import batch_key, is_batchable, join, split
+from runtime.bundle.manifest import Task
+from runtime.engine.model import Model
+from runtime.errors import EdgewardError, ModelNotReadyError
+from runtime.tensors import Array
+
+log = logging.getLogger(__name__)
+
+GATHER_S: Final = 0.02
+MAX_BATCH_ROWS: Final = 32
+MAX_QUEUED_BYTES: Final = 64 << 20
+NICENESS: Final = 10
+# How long `close` waits for a run that is under way.
+CLOSE_S: Final = 10.0
+# Results that nobody has taken yet; at more the thread rests, and the queue fills and drops, which is counted.
+MAX_UNTAKEN: Final = 4096
+
+
+@dataclass(frozen=True, slots=True)
+class Mirrored:
+    """A request that was run on the candidate too."""
+
+    request_id: str
+    segment: str
+    comparison: Comparison | None
+    """None: the candidate failed, or there was nothing to compare."""
+    stable_outputs: Mapping[str, Array]
+    candidate_outputs: Mapping[str, Array] | None
+    error: str | None = None
+    timed: tuple[float, float] | None = None
+    """Seconds of stable and of the candidate, each alone; None: it ran in a batch."""
+    noise: Comparison | None = None
+    """Stable against a second run of stable."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Item:
+    inputs: Mapping[str, Array]
+    outputs: Mapping[str, Array]
+    rows: int
+    size_bytes: int
+    key: Hashable
+    segment: str
+    request_id: str
+    is_twice: bool
+
+
+class Mirror:
+    """One candidate's queue and thread. `offer` and `take` are called on the event loop."""
+
+    def __init__(self, stable: Model, candidate: Model, max_queued: int, twice_every: int) -> None:
+        """`twice_every`: one request of so many is run on stable again; 0: none, 1: all."""
+        self.offered = 0
+        self.dropped = 0
+        self._stable = stable
+        self._candidate = candidate
+        self._task = Task.GENERIC if candidate.bundle.manifest is None else candidate.bundle.manifest.task
+        self._names = [spec.name for spec in candidate.outputs]
+        self._is_batchable = is_batchable(candidate.inputs, candidate.outputs)
+        self._max_queued = max_queued
+        self._twice_every = twice_every
+        self._queue: deque[_Item] = deque()
+        self._queued_bytes = 0
+        self._released_bytes = 0
+        self._done: deque[Mirrored] = deque()
+        self._closing = threading.Event()
+        self._thread = threading.Thread(target=self._work, name=f"edgeward-mirror-{candidate.name}", daemon=True)
+        self._thread.start()
+
+    def offer(self, inputs: Mapping[str, Array], outputs: Mapping[str, Array], segment: str, request_id: str) -> None:
+        """Takes a request that stable has answered, if there is room."""
+        self.offered += 1
+        size_bytes = sum(value.nbytes for value in inputs.values()) + sum(value.nbytes for value in outputs.values())
+        waiting = self._queued_bytes - self._released_bytes
+        if len(self._queue) >= self._max_queued or waiting + size_bytes > MAX_QUEUED_BYTES:
+            self.dropped += 1
+            return
+        self._queued_bytes += size_bytes
+        is_twice = self._twice_every > 0 and self.offered % self._twice_every == 0
+        rows = next((len(value) for value in inputs.values() if value.ndim), 1)
+        key = batch_key(inputs) if self._is_batchable else None
+        self._queue.append(_Item(inputs, outputs, rows, size_bytes, key, segment, request_id, is_twice))
+
+    def take(self, at_most: int) -> list[Mirrored]:
+        """What was run since the last call, oldest first."""
+        found: list[Mirrored] = []
+        while len(found) < at_most:
+            try:
+                found.append(self._done.popleft())
+            except IndexError:
+                break
+        return found
+
+    @property
+    def waiting(self) -> int:
+        """Requests in the queue."""
+        return len(self._queue)
+
+    def close(self) -> None:
+        """Ends the thread; what waits is forgotten. Blocks for as long as one run takes."""
+        self._closing.set()
+        self._thread.join(CLOSE_S)
+
+    def _work(self) -> None:
+        _be_nice()
+        is_odd = False
+        while not self._closing.wait(GATHER_S):
+            while self._queue and len(self._done) < MAX_UNTAKEN and not self._closing.is_set():
+                batch = self._next_batch()
+                try:
+                    if len(batch) == 1 and batch[0].is_twice:
+                        is_odd = not is_odd
+                        self._done.append(self._run_twice(batch[0], candidate_first=is_odd))
+                    else:
+                        self._done.extend(self._run(batch))
+                except ModelNotReadyError:
+                    return  # one of the two is being unloaded: the release has ended
+                except Exception as error:  # outermost loop of a thread; the request's caller has its answer
+                    log.error(
+                        "a mirrored request of model %s failed in an unforeseen way",
+                        self._candidate.name,
+                        exc_info=error,
+                    )
+                    self._done.extend(_failed(item, repr(error)) for item in batch)
+                finally:
+                    self._released_bytes += sum(item.size_bytes for item in batch)
+
+    def _next_batch(self) -> list[_Item]:
+        batch = [self._queue.popleft()]
+        rows = batch[0].rows
+        if batch[0].is_twice or not self._is_batchable:
+            return batch
+        while self._queue:
+            following = self._queue[0]
+            if following.is_twice or following.key != batch[0].key or rows + following.rows > MAX_BATCH_ROWS:
+                break
+            batch.append(self._queue.popleft())
+            rows += following.rows
+        return batch
+
+    def _run(self, batch: list[_Item]) -> list[Mirrored]:
+        if len(batch) > 1:
+            try:
+                joined = self._candidate.predict(join([item.inputs for item in batch]))
+                answers = split(joined, [item.rows for item in batch])
+            except ModelNotReadyError:
+                raise
+            except EdgewardError:
+                answers = None  # one of them may be at fault: each alone
+            if answers is not None:
+                return [self._compared(item, answer) for item, answer in zip(batch, answers, strict=True)]
+        return [self._run_alone(item) for item in batch]
+
+    def _run_alone(self, item: _Item) -> Mirrored:
+        try:
+            return self._compared(item, self._candidate.predict(item.inputs))
+        except ModelNotReadyError:
+            raise
+        except EdgewardError as error:
+            return _failed(item, str(error))
+
+    def _run_twice(self, item: _Item, *, candidate_first: bool) -> Mirrored:
+        took: dict[bool, float] = {}
+        answers: dict[bool, Mapping[str, Array]] = {}
+        for is_candidate in (True, False) if candidate_first else (False, True):
+            began = time.perf_counter()
+            try:
+                answers[is_candidate] = (self._candidate if is_candidate else self._stable).predict(item.inputs)
+            except ModelNotReadyError:
+                raise
+            except EdgewardError as error:
+                if is_candidate:
+                    return _failed(item, str(error))
+                return self._run_alone(item)  # stable itself failed this time: there is no second answer
+            took[is_candidate] = time.perf_counter() - began
+        compared = self._compared(item, answers[True])
+        noise = compare(self._task, self._names, item.outputs, answers[False])
+        return Mirrored(
+            item.request_id,
+            item.segment,
+            compared.comparison,
+            item.outputs,
+            answers[True],
+            None,
+            (took[False], took[True]),
+            noise,
+        )
+
+    def _compared(self, item: _Item, outputs: Mapping[str, Array]) -> Mirrored:
+        comparison = compare(self._task, self._names, item.outputs, outputs)
+        return Mirrored(item.request_id, item.segment, comparison, item.outputs, outputs)
+
+
+def _failed(item: _Item, error: str) -> Mirrored:
+    return Mirrored(item.request_id, item.segment, None, item.outputs, None, error)
+
+
+def _be_nice() -> None:
+    """On Linux a thread has a niceness of its own; elsewhere it would be the whole process's."""
+    if sys.platform == "linux":
+        with suppress(OSError):
+            os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), NICENESS)

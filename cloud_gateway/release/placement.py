@@ -1,0 +1,127 @@
+"""What this process serves, brought in line with what the database says: releases that run, and versions to serve after others."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Callable, Mapping
+
+from cloud_gateway.guards import GuardWatch, Metric
+from cloud_gateway.release.active import ActiveRelease
+from cloud_gateway.release.mirror import Mirror
+from cloud_gateway.release.plan import Strategy
+from cloud_gateway.release.service import Traffic
+from cloud_gateway.release.state import Status
+from cloud_gateway.release.store import Release
+from cloud_gateway.release.versions import Versions
+from runtime.engine.model import Model
+from runtime.errors import EdgewardError
+
+log = logging.getLogger(__name__)
+
+
+class Placement:
+    """Puts releases and versions in place. Used on one event loop."""
+
+    def __init__(
+        self,
+        versions: Versions,
+        traffic: Traffic,
+        watch_type: type[GuardWatch] = GuardWatch,
+        monotonic: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self.troubles: dict[str, str] = {}
+        """Model → why what the database says of it cannot be carried out here."""
+        self._versions = versions
+        self._traffic = traffic
+        self._watch_type = watch_type
+        self._monotonic = monotonic
+
+    def activate(self, release: Release, pair: tuple[Model, Model]) -> ActiveRelease:
+        """From the next request on the release's split holds."""
+        plan = release.plan
+        mirror = None
+        if plan.shadow is not None:
+            compares_latency = plan.strategy is Strategy.SHADOW and any(g.metric is Metric.LATENCY for g in plan.guards)
+            mirror = Mirror(*pair, plan.shadow.queue, 1 if compares_latency else plan.shadow.noise_floor_every)
+        return self._put(release, mirror)
+
+    def take_over(self, release: Release) -> None:
+        """The same release with the evidence that the database has: it was led by another gateway until now."""
+        self._put(release, self._traffic.active[release.plan.model].mirror)
+
+    async def resume(self, release: Release) -> EdgewardError | None:
+        """Puts a release of the database in place; what is wrong where that cannot be: then stable answers."""
+        plan, state = release.plan, release.state
+        self._traffic.pins[plan.model] = str(plan.candidate if state.status is Status.SETTLING else plan.stable)
+        try:
+            pair = await self._versions.load_pair(plan)
+        except EdgewardError as error:
+            self._note_trouble(plan.model, f"release {release.id} cannot go on here: {error}")
+            self._traffic.pins[plan.model] = str(plan.stable)
+            return error
+        self.troubles.pop(plan.model, None)
+        self.activate(release, pair)
+        share = f"{state.share * 100:g} % of the traffic"
+        log.info("release %d of %s goes on: %s, %s", release.id, plan.model, state.status, share)
+        return None
+
+    async def end(self, active: ActiveRelease) -> None:
+        """Traffic has its version for good; the other one goes, unless whoever started the gateway wants it."""
+        split, status = active.split, active.state.status
+        kept, gone = split.stable, split.candidate
+        if status is Status.PROMOTED:
+            kept, gone = gone, kept
+        self._traffic.pins[split.model] = str(kept)
+        self._traffic.active.pop(split.model, None)
+        if active.mirror is not None:
+            await asyncio.to_thread(active.mirror.close)
+        await self._retire(split.model, gone, f"release {split.release} of it is {status}")
+
+    async def serve(self, current: Mapping[str, int]) -> None:
+        """Has the versions answer that ended releases made the ones to serve."""
+        for model, version in current.items():
+            if model in self._traffic.active:
+                continue
+            if self._traffic.pins.get(model) == str(version) and self._versions.find(model, version) is not None:
+                continue
+            before = self._versions.served(model)
+            try:
+                await self._versions.load(model, version)
+            except EdgewardError as error:
+                served = ", ".join(map(str, before)) or "none"
+                self._note_trouble(
+                    model, f"version {version}, which is to be served, cannot be: {error}; served: {served}"
+                )
+                continue
+            self.troubles.pop(model, None)
+            self._traffic.pins[model] = str(version)
+            for other in before:
+                if other != version:
+                    await self._retire(model, other, f"version {version} took its place in a release")
+
+    async def unpin(self, model: str, candidate: int, before: str | None) -> None:
+        """As it was before a release that did not begin."""
+        await self._retire(model, candidate, "its release did not begin")
+        if before is None:
+            self._traffic.pins.pop(model, None)
+        else:
+            self._traffic.pins[model] = before
+
+    async def _retire(self, model: str, version: int, reason: str) -> None:
+        if self._versions.find(model, version) is not None and not self._versions.is_asked_for(model, version):
+            await self._versions.unload(model, version, reason)
+
+    def _put(self, release: Release, mirror: Mirror | None) -> ActiveRelease:
+        plan = release.plan
+        active = ActiveRelease(release, self._watch_type, mirror, self._monotonic)
+        active.on_mirrored = lambda mirrored: self._traffic.tell(mirrored, active)
+        self._traffic.active[plan.model] = active
+        self._traffic.pins[plan.model] = str(plan.candidate if release.state.status is Status.SETTLING else plan.stable)
+        return active
+
+    def _note_trouble(self, model: str, trouble: str) -> None:
+        if self.troubles.get(model) != trouble:
+            log.error("model %s: %s", model, trouble)
+        self.troubles[model] = trouble

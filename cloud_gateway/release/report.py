@@ -1,0 +1,216 @@
+"""What is counted in a release: requests of both arms, and of a shadow how its answers compare with stable's, answer by answer."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+from cloud_gateway.guards import Arm, LabelledObservation, Observation
+from cloud_gateway.release.comparison import Comparison
+from cloud_gateway.release.latency import LatencyHistogram
+
+# Pairs of classes that are told apart; a model of a thousand classes has a million pairs.
+MAX_CONFUSIONS: Final = 400
+OTHER_PAIRS: Final = "other"
+
+
+@dataclass(slots=True)
+class ArmCounts:
+    """What one arm did for callers."""
+
+    requests: int = 0
+    errors: int = 0
+    latency: LatencyHistogram = field(default_factory=LatencyHistogram)
+
+    def observe(self, observation: Observation) -> None:
+        """Takes one request in."""
+        self.requests += 1
+        if observation.is_error:
+            self.errors += 1
+        else:
+            self.latency.observe(observation.latency_s)
+
+    def describe(self) -> dict[str, Any]:
+        """For people and programs."""
+        return {"requests": self.requests, "errors": self.errors, **self.latency.describe()}
+
+    def to_state(self) -> dict[str, Any]:
+        """Everything, in types that JSON has."""
+        return {"requests": self.requests, "errors": self.errors, "latency": self.latency.to_state()}
+
+    @classmethod
+    def from_state(cls, state: Mapping[str, Any]) -> ArmCounts:
+        """The one that `to_state` was asked of."""
+        return cls(state["requests"], state["errors"], LatencyHistogram.from_state(state["latency"]))
+
+
+@dataclass(slots=True)
+class Losses:
+    """Losses against labels, of the requests that both arms answered and whose truth came."""
+
+    labelled: int = 0
+    paired: int = 0
+    stable_sum: float = 0.0
+    candidate_sum: float = 0.0
+    squared_sum: float = 0.0
+    """Of the differences, candidate minus stable."""
+
+    def observe(self, label: LabelledObservation) -> None:
+        """Takes one label in."""
+        self.labelled += 1
+        if label.stable_loss is None or label.candidate_loss is None:
+            return
+        self.paired += 1
+        self.stable_sum += label.stable_loss
+        self.candidate_sum += label.candidate_loss
+        self.squared_sum += (label.candidate_loss - label.stable_loss) ** 2
+
+    def describe(self) -> dict[str, Any]:
+        """For people and programs."""
+        told: dict[str, Any] = {"labelled": self.labelled, "paired": self.paired}
+        if self.paired:
+            told |= {
+                "stable_loss": self.stable_sum / self.paired,
+                "candidate_loss": self.candidate_sum / self.paired,
+                "difference": (self.candidate_sum - self.stable_sum) / self.paired,
+            }
+        return told
+
+    def to_state(self) -> list[float]:
+        """Everything, in types that JSON has."""
+        return [self.labelled, self.paired, self.stable_sum, self.candidate_sum, self.squared_sum]
+
+    @classmethod
+    def from_state(cls, state: list[float]) -> Losses:
+        """The one that `to_state` was asked of."""
+        labelled, paired, *sums = state
+        return cls(int(labelled), int(paired), *sums)
+
+
+@dataclass(slots=True)
+class Agreement:
+    """How often two answers to one request agreed, and how far they were apart."""
+
+    compared: int = 0
+    agreeing: int = 0
+    distance_sum: float = 0.0
+
+    def observe(self, comparison: Comparison) -> None:
+        """Takes one pair of answers in."""
+        self.compared += 1
+        self.agreeing += comparison.agrees
+        self.distance_sum += comparison.distance
+
+    def describe(self) -> dict[str, Any]:
+        """For people and programs."""
+        if not self.compared:
+            return {"compared": 0}
+        return {
+            "compared": self.compared,
+            "agreement": self.agreeing / self.compared,
+            "mean_distance": self.distance_sum / self.compared,
+        }
+
+    def to_state(self) -> list[float]:
+        """Everything, in types that JSON has."""
+        return [self.compared, self.agreeing, self.distance_sum]
+
+    @classmethod
+    def from_state(cls, state: list[float]) -> Agreement:
+        """The one that `to_state` was asked of."""
+        return cls(int(state[0]), int(state[1]), state[2])
+
+
+@dataclass(slots=True)
+class ShadowReport:
+    """Prediction by prediction: the candidate beside stable, and stable beside itself."""
+
+    overall: Agreement = field(default_factory=Agreement)
+    segments: dict[str, Agreement] = field(default_factory=dict)
+    noise: Agreement = field(default_factory=Agreement)
+    """Stable against a second run of stable: what no candidate can be held to."""
+    confusion: dict[str, int] = field(default_factory=dict)
+    """Of a classifier, rows by "stable's class>candidate's class", where they differ."""
+    candidate_errors: int = 0
+    stable_latency: LatencyHistogram = field(default_factory=LatencyHistogram)
+    candidate_latency: LatencyHistogram = field(default_factory=LatencyHistogram)
+    """Of requests that both ran alone, one after the other, in turns."""
+
+    def observe(self, comparison: Comparison, segment: str) -> None:
+        """Takes one mirrored request in."""
+        self.overall.observe(comparison)
+        if segment:
+            self.segments.setdefault(segment, Agreement()).observe(comparison)
+        for before, after in comparison.classes:
+            pair = f"{before}>{after}"
+            if pair not in self.confusion and len(self.confusion) >= MAX_CONFUSIONS:
+                pair = OTHER_PAIRS
+            self.confusion[pair] = self.confusion.get(pair, 0) + 1
+
+    def describe(self) -> dict[str, Any]:
+        """For people and programs."""
+        return {
+            **self.overall.describe(),
+            "candidate_errors": self.candidate_errors,
+            "noise_floor": self.noise.describe(),
+            "segments": {name: one.describe() for name, one in sorted(self.segments.items())},
+            "confusion": dict(sorted(self.confusion.items(), key=lambda pair: -pair[1])),
+            "stable": self.stable_latency.describe(),
+            "candidate": self.candidate_latency.describe(),
+        }
+
+    def to_state(self) -> dict[str, Any]:
+        """Everything, in types that JSON has."""
+        return {
+            "overall": self.overall.to_state(),
+            "segments": {name: one.to_state() for name, one in self.segments.items()},
+            "noise": self.noise.to_state(),
+            "confusion": self.confusion,
+            "candidate_errors": self.candidate_errors,
+            "stable_latency": self.stable_latency.to_state(),
+            "candidate_latency": self.candidate_latency.to_state(),
+        }
+
+    @classmethod
+    def from_state(cls, state: Mapping[str, Any]) -> ShadowReport:
+        """The one that `to_state` was asked of."""
+        return cls(
+            Agreement.from_state(state["overall"]),
+            {name: Agreement.from_state(one) for name, one in state["segments"].items()},
+            Agreement.from_state(state["noise"]),
+            dict(state["confusion"]),
+            state["candidate_errors"],
+            LatencyHistogram.from_state(state["stable_latency"]),
+            LatencyHistogram.from_state(state["candidate_latency"]),
+        )
+
+
+@dataclass(slots=True)
+class ReleaseCounts:
+    """All of it, for one release."""
+
+    arms: dict[Arm, ArmCounts] = field(default_factory=lambda: {arm: ArmCounts() for arm in Arm})
+    replaced: int = 0
+    """Requests whose candidate failed and that stable answered instead: no caller saw that error."""
+    shadow: ShadowReport = field(default_factory=ShadowReport)
+    losses: Losses = field(default_factory=Losses)
+
+    def to_state(self) -> dict[str, Any]:
+        """Everything, in types that JSON has."""
+        return {
+            "arms": {str(arm): one.to_state() for arm, one in self.arms.items()},
+            "replaced": self.replaced,
+            "shadow": self.shadow.to_state(),
+            "losses": self.losses.to_state(),
+        }
+
+    @classmethod
+    def from_state(cls, state: Mapping[str, Any]) -> ReleaseCounts:
+        """The one that `to_state` was asked of."""
+        return cls(
+            {Arm(arm): ArmCounts.from_state(one) for arm, one in state["arms"].items()},
+            state["replaced"],
+            ShadowReport.from_state(state["shadow"]),
+            Losses.from_state(state["losses"]),
+        )

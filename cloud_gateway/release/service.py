@@ -1,0 +1,228 @@
+"""On the way of every request: which version answers it, and what was seen of that."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import random
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+from typing import Final
+
+from cloud_gateway.guards import Arm, Observation
+from cloud_gateway.release.active import ActiveRelease
+from cloud_gateway.release.mirror import Mirrored
+from cloud_gateway.release.split import Place, place, random_place
+from runtime.errors import (
+    CallerError,
+    CancelledError,
+    ConflictError,
+    DeadlineExceededError,
+    EdgewardError,
+    ModelNotFoundError,
+)
+from runtime.serving.service import InferenceService
+from runtime.tensors import Array
+from runtime.wire.statistics import ModelStatistics
+from runtime.wire.values import (
+    IndexEntry,
+    InferenceRequest,
+    InferenceResponse,
+    ModelDescription,
+    ServerDescription,
+)
+
+log = logging.getLogger(__name__)
+
+RELEASE: Final = "release"
+"""The reply parameter that says which arm answered."""
+MAX_REASON_CHARACTERS: Final = 500
+
+
+@dataclass(frozen=True, slots=True)
+class Answered:
+    """An answer within a release, for whoever keeps answers until labels come."""
+
+    model: str
+    version: str
+    release: int
+    arm: Arm
+    request_id: str
+    segment: str
+    outputs: Mapping[str, Array]
+    is_shadow: bool
+    """Nobody was sent it: the candidate's answer beside stable's."""
+
+
+@dataclass
+class Traffic:
+    """What the service and the controller share, on one event loop: who answers what now."""
+
+    active: dict[str, ActiveRelease] = field(default_factory=dict)
+    """By model."""
+    pins: dict[str, str] = field(default_factory=dict)
+    """Model → the version that answers requests which name none; without it the engine's newest does."""
+    on_answer: Callable[[Answered], None] | None = None
+    """Told of every answer within a release; must be quick and must not raise."""
+
+    def tell(self, mirrored: Mirrored, active: ActiveRelease) -> None:
+        """Tells `on_answer` of a mirrored request's answer."""
+        if self.on_answer is not None and mirrored.candidate_outputs is not None:
+            split = active.split
+            self.on_answer(
+                Answered(
+                    split.model,
+                    str(split.candidate),
+                    split.release,
+                    Arm.CANDIDATE,
+                    mirrored.request_id,
+                    mirrored.segment,
+                    mirrored.candidate_outputs,
+                    is_shadow=True,
+                )
+            )
+
+
+class ReleaseService:
+    """An `InferenceService` before the one that runs models: requests that name no version get the one that releases say.
+
+    A request that names a version is left alone. Used on one event loop.
+    """
+
+    def __init__(self, inner: InferenceService, traffic: Traffic) -> None:
+        self._inner = inner
+        self._traffic = traffic
+
+    async def infer(self, request: InferenceRequest) -> InferenceResponse:
+        """The answer of the arm that the request's key falls to; stable's where the candidate fails."""
+        if request.version:
+            return await self._inner.infer(request)
+        active = self._traffic.active.get(request.model)
+        if active is None:
+            version = self._traffic.pins.get(request.model)
+            return await self._inner.infer(request if version is None else replace(request, version=version))
+        return await self._infer_released(active, request)
+
+    async def _infer_released(self, active: ActiveRelease, request: InferenceRequest) -> InferenceResponse:
+        split = active.split
+        where = _place(split.salt, request, split.routing_key)
+        arm = split.arm(where)
+        segment = active.segments.of(request.parameters.get(split.segment)) if split.segment else ""
+        began = time.perf_counter()
+        try:
+            response = await self._inner.infer(replace(request, version=split.version(arm)))
+        except (EdgewardError, asyncio.CancelledError) as error:
+            if not isinstance(error, EdgewardError) or not self._is_the_arms_fault(error):
+                raise
+            active.note(Observation(arm, True, time.perf_counter() - began, where.key, segment))
+            if arm is not Arm.CANDIDATE:
+                raise
+            active.note_candidate(str(error))
+            if isinstance(error, DeadlineExceededError):
+                raise
+            return await self._answer_instead(active, request, error, segment)
+        active.note(Observation(arm, False, time.perf_counter() - began, where.key, segment))
+        if arm is Arm.CANDIDATE:
+            active.note_candidate(None)
+        elif active.mirror is not None and _is_mirrored(active.mirrored_share) and not _is_in_words(request):
+            active.mirror.offer(request.inputs, response.outputs, segment, request.id)
+        self._tell(active, arm, response, segment)
+        return replace(response, parameters={**response.parameters, RELEASE: arm.value})
+
+    async def _answer_instead(
+        self, active: ActiveRelease, request: InferenceRequest, error: EdgewardError, segment: str
+    ) -> InferenceResponse:
+        """Stable's answer to a request that the candidate failed."""
+        active.counts.replaced += 1
+        response = await self._inner.infer(replace(request, version=active.split.version(Arm.STABLE)))
+        self._tell(active, Arm.STABLE, response, segment)
+        reason = f"the candidate failed: {error}; answered by stable"[:MAX_REASON_CHARACTERS]
+        return replace(response, parameters={**response.parameters, RELEASE: Arm.STABLE.value, "reason": reason})
+
+    def _is_the_arms_fault(self, error: EdgewardError) -> bool:
+        """Whether another version might have answered. One that is not there any more is no caller's fault: we chose it."""
+        if isinstance(error, CancelledError) or not self._inner.is_ready():
+            return False
+        return isinstance(error, ModelNotFoundError) or not isinstance(error, CallerError)
+
+    def _tell(self, active: ActiveRelease, arm: Arm, response: InferenceResponse, segment: str) -> None:
+        if self._traffic.on_answer is not None:
+            self._traffic.on_answer(
+                Answered(
+                    response.model,
+                    response.version,
+                    active.split.release,
+                    arm,
+                    response.id,
+                    segment,
+                    response.outputs,
+                    is_shadow=False,
+                )
+            )
+
+    async def describe_model(self, name: str, version: str) -> ModelDescription:
+        """Of the version that would answer."""
+        return await self._inner.describe_model(name, version or self._traffic.pins.get(name, ""))
+
+    async def is_model_ready(self, name: str, version: str) -> bool:
+        """Whether the version that would answer is ready."""
+        return await self._inner.is_model_ready(name, version or self._traffic.pins.get(name, ""))
+
+    def statistics(self, name: str, version: str) -> list[ModelStatistics]:
+        """What models did here."""
+        return self._inner.statistics(name, version)
+
+    def describe_server(self) -> ServerDescription:
+        """The inner service's description."""
+        return self._inner.describe_server()
+
+    def is_live(self) -> bool:
+        """Whether the inner service works."""
+        return self._inner.is_live()
+
+    def is_ready(self) -> bool:
+        """Whether the inner service takes requests."""
+        return self._inner.is_ready()
+
+    def index(self) -> list[IndexEntry]:
+        """The versions here."""
+        return self._inner.index()
+
+    async def load(self, name: str, parameters: Mapping[str, object]) -> None:
+        """Loads a model; `ConflictError` while it is being released."""
+        self._refuse_while_released(name, "loaded anew")
+        await self._inner.load(name, parameters)
+
+    async def unload(self, name: str) -> None:
+        """Unloads a model; `ConflictError` while it is being released."""
+        self._refuse_while_released(name, "unloaded")
+        await self._inner.unload(name)
+
+    async def drain(self) -> None:
+        """Drains the inner service."""
+        await self._inner.drain()
+
+    def _refuse_while_released(self, name: str, what: str) -> None:
+        active = self._traffic.active.get(name)
+        if active is not None:
+            raise ConflictError(
+                f"model {name!r} cannot be {what}: release {active.release.id} of it is {active.state.status}; "
+                f"end that first: edgeward release abort {name}"
+            )
+
+
+def _place(salt: bytes, request: InferenceRequest, routing_key: str) -> Place:
+    key = request.parameters.get(routing_key)
+    if key is None:
+        key = request.id
+    return random_place() if key == "" else place(salt, str(key))
+
+
+def _is_mirrored(share: float) -> bool:
+    return share >= 1.0 or random.random() < share  # noqa: S311  (a sample, no secret)
+
+
+def _is_in_words(request: InferenceRequest) -> bool:
+    """Whether an answer was asked for as class names and scores, which cannot be compared number by number."""
+    return any("classification" in output.parameters for output in request.outputs)

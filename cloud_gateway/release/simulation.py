@@ -1,0 +1,226 @@
+"""A plan over a log of requests, without a gateway: the same split, guards and steps, on the log's own clock. Pure but for reading.
+
+Each line is a JSON object. What a line leaves out is taken as said:
+
+    {"at_s": 0.12, "key": "user-7", "segment": "de",             # else: 100 requests a second; a key of its own; no segment
+     "stable":    {"error": false, "latency_ms": 3.1, "loss": 0},  # else: no error, 1 ms, no label
+     "candidate": {"error": false, "latency_ms": 3.4, "loss": 1},  # else: as stable
+     "agrees": true, "distance": 0.01,                           # of a shadow; else: they agree
+     "metrics": {"revenue": 1.5}}                                # reported for whichever arm answered
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any, Final
+
+from cloud_gateway.guards import (
+    Arm,
+    GuardWatch,
+    LabelledObservation,
+    MetricObservation,
+    Observation,
+    PairedObservation,
+    Verdict,
+)
+from cloud_gateway.release.harm import Harm, harm
+from cloud_gateway.release.plan import ReleasePlan
+from cloud_gateway.release.report import ReleaseCounts
+from cloud_gateway.release.split import Segments, place, random_place
+from cloud_gateway.release.state import ReleaseState
+from cloud_gateway.release.steps import Move, begin, next_step
+from runtime.errors import InvalidInputError
+
+DEFAULT_GAP_S: Final = 0.01
+TICK_S: Final = 0.2
+"""How often a gateway decides, and so the simulation."""
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What one arm would have done with a request."""
+
+    is_error: bool = False
+    latency_s: float = 0.001
+    loss: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class LoggedRequest:
+    """One line of the log."""
+
+    at_s: float
+    key: str | None
+    segment: str
+    stable: Outcome
+    candidate: Outcome
+    agrees: bool = True
+    distance: float = 0.0
+    metrics: Mapping[str, float] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class SimulatedStep:
+    """A decision on the way."""
+
+    at_s: float
+    requests: int
+    """Of the log, until then."""
+    move: Move
+    state: ReleaseState
+
+
+@dataclass(frozen=True, slots=True)
+class Simulation:
+    """What a plan would have done with a log."""
+
+    steps: tuple[SimulatedStep, ...]
+    state: ReleaseState
+    requests: int
+    needed: int | None
+    harm: Harm
+    verdict: Verdict
+
+    def to_dict(self) -> dict[str, Any]:
+        """For JSON."""
+        return {
+            "steps": [
+                {
+                    "at_s": round(step.at_s, 3),
+                    "requests": step.requests,
+                    "move": str(step.move),
+                    "status": str(step.state.status),
+                    "share": step.state.share,
+                    "reason": step.state.reason,
+                }
+                for step in self.steps
+            ],
+            "status": str(self.state.status),
+            "share": self.state.share,
+            "reason": self.state.reason,
+            "requests": self.requests,
+            "needed": self.needed,
+            "harm": self.harm.to_dict(),
+            "verdict": self.verdict.to_dict(),
+        }
+
+
+def simulate(
+    plan: ReleasePlan, requests: Iterable[LoggedRequest], watch_type: type[GuardWatch] = GuardWatch
+) -> Simulation:
+    """What the plan would have done. Ends with the log, or with the release."""
+    state = begin(plan)
+    watch = watch_type(plan.guards, plan.alpha, state.share)
+    run = _Run(plan, watch)
+    steps = [SimulatedStep(0.0, 0, Move.HOLD, state)]
+    decided_at = 0.0
+    for request in requests:
+        while request.at_s - decided_at >= TICK_S and state.status.is_alive:
+            # Nothing came meanwhile: over a long gap one look is as good as thousands.
+            passed_s = max(TICK_S, (request.at_s - decided_at) // TICK_S * TICK_S)
+            decided_at += passed_s
+            decision = next_step(plan, replace(state, in_stage_s=state.in_stage_s + passed_s), watch.judge())
+            if decision.move is not Move.HOLD:
+                steps.append(SimulatedStep(decided_at, run.requests, decision.move, decision.state))
+                if decision.state.share != state.share and decision.state.status.is_alive:
+                    watch.start_stage(decision.state.share)
+            state = decision.state
+        if not state.status.is_alive:
+            break
+        run.take(request, state)
+    verdict = watch.judge()
+    return Simulation(tuple(steps), state, run.requests, verdict.needed, harm(run.counts, verdict), verdict)
+
+
+class _Run:
+    """Feeds the guards, as a gateway would."""
+
+    def __init__(self, plan: ReleasePlan, watch: GuardWatch) -> None:
+        self.requests = 0
+        self.counts = ReleaseCounts()
+        self._plan = plan
+        self._watch = watch
+        self._segments = Segments()
+        self._salt = f"{plan.model}/simulated".encode()[:64]
+
+    def take(self, request: LoggedRequest, state: ReleaseState) -> None:
+        """One request of the log."""
+        self.requests += 1
+        where = random_place() if request.key is None else place(self._salt, request.key)
+        arm = Arm.CANDIDATE if where.point < state.share else Arm.STABLE
+        outcome = request.candidate if arm is Arm.CANDIDATE else request.stable
+        segment = self._segments.of(request.segment or None)
+        observed = Observation(arm, outcome.is_error, outcome.latency_s, where.key, segment)
+        self.counts.arms[arm].observe(observed)
+        if state.share > 0:
+            self._watch.observe(observed)
+        has_both = arm is Arm.STABLE and self._plan.shadow is not None and not request.stable.is_error
+        if has_both:
+            self._watch.observe(
+                PairedObservation(
+                    request.agrees,
+                    request.distance,
+                    request.stable.latency_s,
+                    request.candidate.latency_s,
+                    request.candidate.is_error,
+                    segment,
+                )
+            )
+        stable_loss = request.stable.loss if arm is Arm.STABLE else None
+        candidate_loss = request.candidate.loss if arm is Arm.CANDIDATE or has_both else None
+        if stable_loss is not None or candidate_loss is not None:
+            self._watch.observe(LabelledObservation(stable_loss, candidate_loss, segment))
+        for name, value in request.metrics.items():
+            self._watch.observe(MetricObservation(arm, name, value, segment))
+
+
+def read_log(lines: Iterable[str]) -> Iterator[LoggedRequest]:
+    """The requests of a log; `InvalidInputError` names the line that is none."""
+    at_s = 0.0
+    for number, line in enumerate(lines, 1):
+        if not line.strip():
+            continue
+        try:
+            said = json.loads(line)
+            request = _request(said, at_s)
+        except (ValueError, TypeError, AttributeError) as error:
+            raise InvalidInputError(
+                f"line {number} of the log is no request: {error}; got {line.strip()!r:.120}"
+            ) from None
+        if request.at_s < at_s - DEFAULT_GAP_S:
+            raise InvalidInputError(
+                f"line {number} of the log is at {request.at_s:g} s, before the one above it; sort them"
+            )
+        at_s = request.at_s + (0.0 if "at_s" in said else DEFAULT_GAP_S)
+        yield request
+
+
+def _request(said: Mapping[str, Any], at_s: float) -> LoggedRequest:
+    unknown = set(said) - {"at_s", "key", "segment", "stable", "candidate", "agrees", "distance", "metrics"}
+    if unknown:
+        raise ValueError(f"unknown key {min(unknown)!r}")
+    stable = _outcome(said.get("stable", {}), Outcome())
+    return LoggedRequest(
+        float(said.get("at_s", at_s)),
+        None if said.get("key") is None else str(said["key"]),
+        str(said.get("segment") or ""),
+        stable,
+        _outcome(said.get("candidate", {}), stable),
+        bool(said.get("agrees", True)),
+        float(said.get("distance", 0.0)),
+        {str(name): float(value) for name, value in said.get("metrics", {}).items()},
+    )
+
+
+def _outcome(said: Mapping[str, Any], otherwise: Outcome) -> Outcome:
+    unknown = set(said) - {"error", "latency_ms", "loss"}
+    if unknown:
+        raise ValueError(f"unknown key {min(unknown)!r}")
+    loss = said.get("loss", otherwise.loss)
+    return Outcome(
+        bool(said.get("error", otherwise.is_error)),
+        float(said["latency_ms"]) / 1e3 if "latency_ms" in said else otherwise.latency_s,
+        None if loss is None else float(loss),
+    )

@@ -1,0 +1,182 @@
+"""What comes next in a release: numbers in, a decision with its reason out. Pure; the controller carries it out."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from enum import StrEnum
+
+from cloud_gateway.guards import Action, Verdict
+from cloud_gateway.release.plan import ReleasePlan, Strategy
+from cloud_gateway.release.state import ReleaseState, Status
+from runtime.errors import ConflictError, InvalidInputError
+
+
+class Move(StrEnum):
+    """What is to be done."""
+
+    HOLD = "hold"
+    ADVANCE = "advance"
+    PROMOTE = "promote"
+    """All traffic to the candidate."""
+    FINISH = "finish"
+    """Stable need not stay warm any longer."""
+    COMPLETE = "complete"
+    """The shadow has seen enough."""
+    ROLLBACK = "rollback"
+
+
+class HoldCause(StrEnum):
+    """What a release that holds waits for."""
+
+    EVIDENCE = "evidence"
+    TIME = "time"
+    PERSON = "person"
+
+
+@dataclass(frozen=True, slots=True)
+class Decision:
+    """A move, the state after it, and why."""
+
+    move: Move
+    state: ReleaseState
+    cause: HoldCause | None = None
+    """Of a hold."""
+    needed: int | None = None
+    """Requests still needed, where it holds for lack of evidence."""
+
+    @property
+    def reason(self) -> str:
+        """Why."""
+        return self.state.reason
+
+
+def begin(plan: ReleasePlan) -> ReleaseState:
+    """The state that a release starts in, once both versions are warm."""
+    if plan.strategy is Strategy.SHADOW:
+        return ReleaseState(Status.RUNNING, 0.0, 0, reason="started: the candidate answers beside stable, unseen")
+    if plan.share(0) == 1.0:
+        return ReleaseState(Status.SETTLING, 1.0, 0, reason="started: all traffic is switched to the candidate")
+    return ReleaseState(
+        Status.RUNNING, plan.share(0), 0, reason=f"started: stage 1 of {len(plan.stages)}, {_percent(plan.share(0))}"
+    )
+
+
+def next_step(
+    plan: ReleasePlan, state: ReleaseState, verdict: Verdict, candidate_failure: str | None = None
+) -> Decision:
+    """What follows from the guards' verdict and the time in the stage.
+
+    `candidate_failure`: why the candidate cannot answer at all; that alone rolls back. Nothing ever advances for want of traffic.
+    """
+    if candidate_failure is not None:
+        return _roll_back(state, f"the candidate failed: {candidate_failure}")
+    if verdict.action is Action.ROLLBACK:
+        return _roll_back(state, verdict.reason)
+    if state.status is Status.PAUSED:
+        return _hold(HoldCause.PERSON, state, "paused; resume, promote, abort or roll back by hand", verdict.needed)
+    if state.status is Status.SETTLING:
+        left_s = plan.keep_warm_s - state.in_stage_s
+        if left_s > 0:
+            return _hold(
+                HoldCause.TIME, state, f"all traffic is on the candidate; stable stays warm for {left_s:.0f} s more"
+            )
+        why = f"no harm was found for {plan.keep_warm_s:g} s with all traffic on the candidate"
+        return Decision(Move.FINISH, replace(state, status=Status.PROMOTED, reason=why))
+    if verdict.action is Action.HOLD:
+        needed = (
+            ""
+            if verdict.needed is None or str(verdict.needed) in verdict.reason
+            else f"; about {verdict.needed} requests more"
+        )
+        return _hold(HoldCause.EVIDENCE, state, f"{verdict.reason}{needed}", verdict.needed)
+    left_s = plan.hold_s - state.in_stage_s
+    if left_s > 0:
+        return _hold(
+            HoldCause.TIME, state, f"the guards would advance ({verdict.reason}); the stage has {left_s:.0f} s to go"
+        )
+    if plan.strategy is Strategy.SHADOW:
+        return Decision(Move.COMPLETE, replace(state, status=Status.COMPLETED, reason=verdict.reason))
+    following = next((at for at in range(len(plan.stages)) if plan.share(at) > state.share), len(plan.stages) - 1)
+    if plan.share(following) == 1.0:
+        if plan.promote_by_hand:
+            return _hold(
+                HoldCause.PERSON,
+                state,
+                f"the guards would promote ({verdict.reason}); the plan leaves that to a person",
+            )
+        return Decision(Move.PROMOTE, promoted(plan, verdict.reason))
+    return Decision(Move.ADVANCE, ReleaseState(Status.RUNNING, plan.share(following), following, 0.0, verdict.reason))
+
+
+def promoted(plan: ReleasePlan, reason: str) -> ReleaseState:
+    """All traffic on the candidate, stable still warm."""
+    return ReleaseState(Status.SETTLING, 1.0, max(len(plan.stages) - 1, 0), 0.0, reason)
+
+
+class Command(StrEnum):
+    """What a person may ask of a release that runs."""
+
+    PROMOTE = "promote"
+    PAUSE = "pause"
+    RESUME = "resume"
+    ABORT = "abort"
+    ROLLBACK = "rollback"
+
+
+def obey(
+    plan: ReleasePlan, state: ReleaseState, command: Command, why: str, to_percent: float | None = None
+) -> ReleaseState:
+    """The state after a person's command; `ConflictError` where it makes no sense now.
+
+    `to_percent`: with `promote`, the candidate's share from now on, up or down; None: all of the traffic.
+    """
+    said = f"{command} by hand" + (f": {why}" if why else "")
+    if not state.status.is_alive:
+        raise ConflictError(
+            f"release of {plan.model!r} is {state.status} ({state.reason}); there is nothing to {command}"
+        )
+    if to_percent is not None and command is not Command.PROMOTE:
+        raise InvalidInputError(f"{command} takes no percentage; only promote does")
+    match command:
+        case Command.ABORT:
+            return replace(state, status=Status.ABORTED, share=0.0, reason=said)
+        case Command.ROLLBACK:
+            return replace(state, status=Status.ROLLED_BACK, share=0.0, reason=said)
+        case Command.PAUSE:
+            if state.status is not Status.RUNNING:
+                raise ConflictError(f"release of {plan.model!r} is {state.status}; only a running one is paused")
+            return replace(state, status=Status.PAUSED, reason=said)
+        case Command.RESUME:
+            if state.status is not Status.PAUSED:
+                raise ConflictError(f"release of {plan.model!r} is {state.status}; only a paused one is resumed")
+            return replace(state, status=Status.RUNNING, reason=said)
+        case Command.PROMOTE:
+            return _promote_to(plan, state, said, 100.0 if to_percent is None else to_percent)
+
+
+def _promote_to(plan: ReleasePlan, state: ReleaseState, said: str, percent: float) -> ReleaseState:
+    if plan.strategy is Strategy.SHADOW:
+        raise ConflictError(
+            f"release of {plan.model!r} is a shadow: it moves no traffic; abort it, and start a canary or a blue-green release"
+        )
+    if not 0 < percent <= 100:
+        raise InvalidInputError(f"percentage {percent:g} is none; expected one over 0 and up to 100")
+    if percent == 100.0:
+        if state.status is Status.SETTLING:
+            raise ConflictError(f"the candidate of {plan.model!r} has all of the traffic already")
+        return promoted(plan, said)
+    stage = max((at for at in range(len(plan.stages)) if plan.stages[at] <= percent), default=0)
+    status = Status.RUNNING if state.status is Status.SETTLING else state.status
+    return ReleaseState(status, percent / 100, stage, 0.0, f"{said}, to {percent:g} %")
+
+
+def _roll_back(state: ReleaseState, reason: str) -> Decision:
+    return Decision(Move.ROLLBACK, replace(state, status=Status.ROLLED_BACK, share=0.0, reason=reason))
+
+
+def _hold(cause: HoldCause, state: ReleaseState, reason: str, needed: int | None = None) -> Decision:
+    return Decision(Move.HOLD, replace(state, reason=reason), cause, needed)
+
+
+def _percent(share: float) -> str:
+    return f"{share * 100:g} % of the traffic"

@@ -1,0 +1,267 @@
+"""Releases in a database: each change is one transaction, and one line of the audit log in the same one.
+
+Blocking; an event loop calls this on a thread. Every change takes the log's head row first, so that changes of several gateways
+follow one another on PostgreSQL as they do on SQLite.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from sqlalchemy import Connection, Engine, insert, select, update
+
+from cloud_gateway.release.chain import GENESIS, AuditLine, first_break, next_line
+from cloud_gateway.release.lease import Claim, LeaseRow, Seen, claim
+from cloud_gateway.release.plan import ReleasePlan
+from cloud_gateway.release.state import ALIVE, ReleaseState, Status
+from cloud_gateway.release.tables import AUDIT, AUDIT_HEAD, CURRENT, LEASE, LEASES, RELEASES, TABLES
+from runtime.errors import ConflictError, ModelNotFoundError, StorageError
+from runtime.store import reading, writing
+
+
+@dataclass(frozen=True, slots=True)
+class Release:
+    """A release as the database has it."""
+
+    id: int
+    plan: ReleasePlan
+    state: ReleaseState
+    evidence: Mapping[str, Any]
+    """What its guards and counts knew when they were last saved."""
+    began_unix_ms: int
+    changed_unix_ms: int
+
+
+class ReleaseStore:
+    """The tables of one database, for one gateway. Threads may share it."""
+
+    def __init__(self, engine: Engine, me: str, unix_s: Callable[[], float] = time.time) -> None:
+        """`me`: this gateway's name, unlike any other's, as the lease and the log have it."""
+        self._engine = engine
+        self._me = me
+        self._unix_s = unix_s
+        with writing(engine) as connection:
+            TABLES.create_all(connection)
+            if connection.execute(select(AUDIT_HEAD.c.id)).first() is None:
+                connection.execute(insert(AUDIT_HEAD).values(id=1, number=0, hash=GENESIS))
+
+    def close(self) -> None:
+        """Closes the connections."""
+        self._engine.dispose()
+
+    def start(self, plan: ReleasePlan, state: ReleaseState) -> Release:
+        """A new release; `ConflictError` when its model has one already, or another gateway leads."""
+        with writing(self._engine) as connection:
+            head = self._lock(connection)
+            alive = connection.execute(
+                select(RELEASES.c.id, RELEASES.c.status).where(
+                    RELEASES.c.model == plan.model, RELEASES.c.status.in_(ALIVE)
+                )
+            ).first()
+            if alive is not None:
+                raise ConflictError(
+                    f"model {plan.model!r} has a release already: number {alive.id}, {alive.status}; wait for its end, or "
+                    f"end it with: edgeward release abort {plan.model}"
+                )
+            now = self._unix_ms()
+            made = connection.execute(
+                insert(RELEASES).values(
+                    model=plan.model,
+                    plan=plan.model_dump_json(),
+                    evidence="{}",
+                    began_unix_ms=now,
+                    changed_unix_ms=now,
+                    **_columns(state),
+                )
+            )
+            key = made.inserted_primary_key
+            assert key is not None, "one row was inserted"
+            number = int(key[0])
+            self._pin(connection, plan, state)
+            told = {"release": number, "plan": plan.model_dump(mode="json"), **_columns(state)}
+            self._append(connection, head, "start", plan.model, told)
+        return Release(number, plan, state, {}, now, now)
+
+    def change(
+        self,
+        release: Release,
+        state: ReleaseState,
+        event: str,
+        document: Mapping[str, Any],
+        evidence: Mapping[str, Any],
+    ) -> Release:
+        """The release in another state, and the line that says why; `ConflictError` when it moved meanwhile, or another leads."""
+        with writing(self._engine) as connection:
+            head = self._lock(connection)
+            now = self._unix_ms()
+            changed = connection.execute(
+                update(RELEASES)
+                .where(RELEASES.c.id == release.id, RELEASES.c.status.in_(ALIVE))
+                .values(evidence=json.dumps(evidence), changed_unix_ms=now, **_columns(state))
+            )
+            if changed.rowcount != 1:
+                raise ConflictError(
+                    f"release {release.id} of {release.plan.model!r} has ended meanwhile; look at its status"
+                )
+            self._pin(connection, release.plan, state)
+            told = {"release": release.id, **_columns(state), **document}
+            self._append(connection, head, event, release.plan.model, told)
+        return Release(release.id, release.plan, state, evidence, release.began_unix_ms, now)
+
+    def save(self, release: Release, state: ReleaseState, evidence: Mapping[str, Any]) -> None:
+        """Keeps what is known by now; no change of the release, so no line in the log."""
+        with writing(self._engine) as connection:
+            self._require_lease(connection)
+            connection.execute(
+                update(RELEASES)
+                .where(RELEASES.c.id == release.id, RELEASES.c.status == state.status)
+                .values(evidence=json.dumps(evidence), in_stage_s=state.in_stage_s, reason=state.reason)
+            )
+
+    def note(self, event: str, model: str, document: Mapping[str, Any]) -> AuditLine:
+        """A line of the log for a change that lies elsewhere; whoever leads."""
+        with writing(self._engine) as connection:
+            return self._append(connection, self._lock_head(connection), event, model, document)
+
+    def releases(self, model: str | None = None, *, only_alive: bool = False, limit: int = 1000) -> list[Release]:
+        """Releases, the newest first."""
+        query = select(RELEASES).order_by(RELEASES.c.id.desc()).limit(limit)
+        if model is not None:
+            query = query.where(RELEASES.c.model == model)
+        if only_alive:
+            query = query.where(RELEASES.c.status.in_(ALIVE))
+        with reading(self._engine) as connection:
+            return [_release(row) for row in connection.execute(query)]
+
+    def newest(self, model: str) -> Release:
+        """The newest release of a model; `ModelNotFoundError` where there never was one."""
+        found = self.releases(model, limit=1)
+        if not found:
+            raise ModelNotFoundError(
+                f"model {model!r} has no release here; start one with: edgeward release start PLAN"
+            )
+        return found[0]
+
+    def current(self) -> dict[str, int]:
+        """Model → the version that releases made the one to serve."""
+        with reading(self._engine) as connection:
+            return {row.model: row.version for row in connection.execute(select(CURRENT))}
+
+    def audit(self, after: int = 0, limit: int = 1000, model: str | None = None) -> list[AuditLine]:
+        """Lines of the log in order, behind number `after`."""
+        query = select(AUDIT).where(AUDIT.c.number > after).order_by(AUDIT.c.number).limit(limit)
+        if model is not None:
+            query = query.where(AUDIT.c.model == model)
+        with reading(self._engine) as connection:
+            return [_line(row) for row in connection.execute(query)]
+
+    def check_audit(self) -> tuple[int, str, str | None]:
+        """Number and hash of the log's last line, and what is wrong with the log; None: nothing."""
+        with reading(self._engine) as connection, connection.begin():
+            head = connection.execute(select(AUDIT_HEAD.c.number, AUDIT_HEAD.c.hash)).one()
+            lines = connection.execute(select(AUDIT).order_by(AUDIT.c.number).execution_options(yield_per=1000))
+            problem = first_break((_line(row) for row in lines), (head.number, head.hash))
+        return head.number, head.hash, problem
+
+    def beat(self, seen: Seen | None, now: float) -> tuple[bool, str, Seen]:
+        """One beat of the lease: whether this gateway leads, who does, and what to bring next time. `now`: monotonic seconds."""
+        with writing(self._engine) as connection:
+            row = self._lease(connection)
+            decided, latest = claim(self._me, row, seen, now)
+            if decided is Claim.WAIT:
+                assert row is not None, "without a row there is nothing to wait for"
+                return False, row.holder, latest
+            mine = LeaseRow(self._me, 1 if row is None else row.beat + 1)
+            if row is None:
+                connection.execute(insert(LEASES).values(name=LEASE, holder=mine.holder, beat=mine.beat))
+            else:
+                connection.execute(
+                    update(LEASES).where(LEASES.c.name == LEASE).values(holder=mine.holder, beat=mine.beat)
+                )
+        return True, self._me, Seen(mine, now)
+
+    def give_back(self) -> None:
+        """Another gateway may lead at once; nothing where this one does not."""
+        with writing(self._engine) as connection:
+            connection.execute(
+                update(LEASES)
+                .where(LEASES.c.name == LEASE, LEASES.c.holder == self._me)
+                .values(holder="", beat=LEASES.c.beat + 1)
+            )
+
+    def _lease(self, connection: Connection) -> LeaseRow | None:
+        found = connection.execute(
+            select(LEASES.c.holder, LEASES.c.beat).where(LEASES.c.name == LEASE).with_for_update()
+        ).first()
+        return None if found is None else LeaseRow(found.holder, found.beat)
+
+    def _require_lease(self, connection: Connection) -> None:
+        row = self._lease(connection)
+        if row is None or row.holder != self._me:
+            leader = "none, for the moment" if row is None or not row.holder else row.holder
+            raise ConflictError(f"this gateway does not lead; the one that leads releases on this database: {leader}")
+
+    def _lock(self, connection: Connection) -> tuple[int, str]:
+        self._require_lease(connection)
+        return self._lock_head(connection)
+
+    def _lock_head(self, connection: Connection) -> tuple[int, str]:
+        head = connection.execute(select(AUDIT_HEAD.c.number, AUDIT_HEAD.c.hash).with_for_update()).one()
+        return head.number, head.hash
+
+    def _append(
+        self, connection: Connection, head: tuple[int, str], event: str, model: str, document: Mapping[str, Any]
+    ) -> AuditLine:
+        number, previous = head
+        line = next_line(number + 1, previous, self._unix_ms(), event, model, {"by": self._me, **document})
+        connection.execute(
+            insert(AUDIT).values(
+                number=line.number,
+                unix_ms=line.unix_ms,
+                event=line.event,
+                model=line.model,
+                document=line.document,
+                previous=line.previous,
+                hash=line.hash,
+            )
+        )
+        connection.execute(update(AUDIT_HEAD).values(number=line.number, hash=line.hash))
+        return line
+
+    def _pin(self, connection: Connection, plan: ReleasePlan, state: ReleaseState) -> None:
+        """Which version is to be served when no release says otherwise."""
+        version = plan.candidate if state.status in (Status.SETTLING, Status.PROMOTED) else plan.stable
+        changed = connection.execute(update(CURRENT).where(CURRENT.c.model == plan.model).values(version=version))
+        if changed.rowcount == 0:
+            connection.execute(insert(CURRENT).values(model=plan.model, version=version))
+
+    def _unix_ms(self) -> int:
+        return int(self._unix_s() * 1000)
+
+
+def _columns(state: ReleaseState) -> dict[str, Any]:
+    return {
+        "status": str(state.status),
+        "share": state.share,
+        "stage": state.stage,
+        "in_stage_s": state.in_stage_s,
+        "reason": state.reason,
+    }
+
+
+def _release(row: Any) -> Release:
+    try:
+        plan = ReleasePlan.model_validate_json(row.plan)
+        evidence = json.loads(row.evidence)
+        state = ReleaseState(Status(row.status), row.share, row.stage, row.in_stage_s, row.reason)
+    except ValueError as error:
+        raise StorageError(f"release {row.id} in the database cannot be read: {error}") from error
+    return Release(row.id, plan, state, evidence, row.began_unix_ms, row.changed_unix_ms)
+
+
+def _line(row: Any) -> AuditLine:
+    return AuditLine(row.number, row.unix_ms, row.event, row.model, row.document, row.previous, row.hash)

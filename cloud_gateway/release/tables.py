@@ -1,0 +1,70 @@
+"""The tables of releases: releases, the versions to serve, the audit log and its head, and the lease."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from sqlalchemy import DDL, BigInteger, Column, Float, Integer, MetaData, String, Table, Text, event
+
+TABLES: Final = MetaData()
+_ID: Final = BigInteger().with_variant(Integer, "sqlite")
+
+RELEASES: Final = Table(
+    "releases",
+    TABLES,
+    Column("id", _ID, primary_key=True, autoincrement=True),
+    Column("model", String(128), nullable=False, index=True),
+    Column("plan", Text, nullable=False),
+    Column("status", String(16), nullable=False),
+    Column("share", Float, nullable=False),
+    Column("stage", Integer, nullable=False),
+    Column("in_stage_s", Float, nullable=False),
+    Column("reason", Text, nullable=False),
+    Column("evidence", Text, nullable=False),
+    Column("began_unix_ms", BigInteger, nullable=False),
+    Column("changed_unix_ms", BigInteger, nullable=False),
+)
+CURRENT: Final = Table(
+    "current_versions",
+    TABLES,
+    Column("model", String(128), primary_key=True),
+    Column("version", BigInteger, nullable=False),
+)
+AUDIT: Final = Table(
+    "audit",
+    TABLES,
+    Column("number", BigInteger, primary_key=True, autoincrement=False),
+    Column("unix_ms", BigInteger, nullable=False),
+    Column("event", String(64), nullable=False),
+    Column("model", String(128), nullable=False, index=True),
+    Column("document", Text, nullable=False),
+    Column("previous", String(64), nullable=False),
+    Column("hash", String(64), nullable=False),
+)
+AUDIT_HEAD: Final = Table(
+    "audit_head",
+    TABLES,
+    Column("id", Integer, primary_key=True, autoincrement=False),
+    Column("number", BigInteger, nullable=False),
+    Column("hash", String(64), nullable=False),
+)
+LEASES: Final = Table(
+    "leases",
+    TABLES,
+    Column("name", String(32), primary_key=True),
+    Column("holder", String(256), nullable=False),
+    Column("beat", BigInteger, nullable=False),
+)
+LEASE: Final = "releases"
+"""The name of the one lease."""
+
+# The log is only ever added to. Whoever may change the schema can still drop these; then the chain of hashes shows it.
+for _verb in ("UPDATE", "DELETE"):
+    event.listen(
+        AUDIT,
+        "after_create",
+        DDL(  # type: ignore[no-untyped-call]
+            f"CREATE TRIGGER audit_refuses_{_verb.lower()} BEFORE {_verb} ON audit "
+            "BEGIN SELECT RAISE(ABORT, 'the audit log is append-only'); END"
+        ).execute_if(dialect="sqlite"),
+    )

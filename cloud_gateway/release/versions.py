@@ -1,0 +1,90 @@
+"""The two versions of a release, loaded, warm and alike; and taken out again. Thin: the engine and the registry do the work."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+
+from cloud_gateway.registry import Registry
+from cloud_gateway.release.plan import ReleasePlan
+from cloud_gateway.release.signature import differences
+from runtime.engine.model import Model
+from runtime.errors import ConflictError, EdgewardError, ExecutionError, InvalidInputError, ModelNotFoundError
+from runtime.serving.local_service import LocalService
+
+log = logging.getLogger(__name__)
+
+
+class Versions:
+    """Loads and unloads versions of models. Used on one event loop; nothing here blocks it."""
+
+    def __init__(self, local: LocalService, registry: Registry) -> None:
+        self._local = local
+        self._registry = registry
+
+    def served(self, model: str) -> list[int]:
+        """The versions that are loaded here."""
+        return self._local.engine.versions(model)
+
+    def find(self, model: str, version: int) -> Model | None:
+        """A loaded version, or None."""
+        return self._local.engine.model(model, str(version)) if version in self.served(model) else None
+
+    async def load(self, model: str, version: int) -> Model:
+        """A version, loaded and warm: as it is where it is, else from the registry.
+
+        `ModelNotFoundError` says where it was looked for; errors of opening and of warming up are those of the engine.
+        """
+        found = self.find(model, version)
+        if found is not None:
+            return found
+        try:
+            bundle = await asyncio.to_thread(self._registry.bundle, model, version)
+        except ModelNotFoundError as error:
+            here = ", ".join(map(str, self.served(model))) or "none"
+            raise ModelNotFoundError(f"{error}; versions served here: {here}") from None
+        return await self._local.add(bundle)
+
+    async def load_pair(self, plan: ReleasePlan) -> tuple[Model, Model]:
+        """Stable and candidate; what is wrong with the candidate is said as such, and then it is not left loaded."""
+        stable = await self.load(plan.model, plan.stable)
+        was_there = self.find(plan.model, plan.candidate) is not None
+        try:
+            candidate = await self._load_candidate(plan)
+            differing = differences((stable.inputs, stable.outputs), (candidate.inputs, candidate.outputs))
+            if differing:
+                raise InvalidInputError(
+                    f"candidate version {plan.candidate} of {plan.model!r} has another signature than stable "
+                    f"version {plan.stable}: {'; '.join(differing)}; callers could not use both, so give it another model name"
+                )
+        except EdgewardError:
+            if not was_there:
+                await self.unload(plan.model, plan.candidate, "its release was refused")
+            raise
+        return stable, candidate
+
+    async def _load_candidate(self, plan: ReleasePlan) -> Model:
+        which = f"candidate version {plan.candidate} of {plan.model!r}"
+        try:
+            candidate = await self.load(plan.model, plan.candidate)
+            # Also one that was loaded before: a release does not begin with a version that cannot answer.
+            await asyncio.to_thread(candidate.warm_up)
+        except (ModelNotFoundError, ConflictError):
+            raise
+        except EdgewardError as error:
+            raise ExecutionError(
+                f"{which} cannot be released: it fails its warm-up: {error}; stable keeps serving"
+            ) from error
+        return candidate
+
+    async def unload(self, model: str, version: int, reason: str) -> None:
+        """Takes a version out of service once its requests are answered, and says so where that fails."""
+        try:
+            await self._local.remove(model, version, reason)
+        except EdgewardError as error:
+            log.error("version %d of model %s stays loaded: %s", version, model, error)
+
+    def is_asked_for(self, model: str, version: int) -> bool:
+        """Whether whoever started the gateway wants several versions served, this one among them, release or not."""
+        policy = self._local.engine.policy(model)
+        return policy.latest != 1 and version in policy.choose(self.served(model))
