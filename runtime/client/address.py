@@ -21,7 +21,7 @@ class Protocol(StrEnum):
 
 _FORMS = {
     Protocol.GRPC: '"host:port", "grpc://host:port" or "unix:/path"',
-    Protocol.HTTP: '"host:port" or "http://host:port"',
+    Protocol.HTTP: '"host:port", "http://host:port" or "unix:/path"',
 }
 
 
@@ -52,7 +52,7 @@ class Address:
 
 def parse_address(text: str, protocol: Protocol) -> Address:
     """The address that `text` names; `WrongUseError` says which forms there are."""
-    if protocol is Protocol.GRPC and text.startswith("unix:"):
+    if text.startswith("unix:"):
         path = text.removeprefix("unix:").removeprefix("//")
         if not path:
             raise _wrong(text, protocol, "the path is missing")

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from runtime.client.address import Address
 from runtime.client.failures import closed, too_late, unreachable
 from runtime.client.request import MAX_MESSAGE_BYTES
+from runtime.client.unix_http import connection_to
 from runtime.errors import EdgewardError, PeerFailedError, PeerUnreachableError
 from runtime.wire.rest_body import HEADER_LENGTH, Body
 
@@ -46,7 +47,7 @@ class Connections:
         try:
             connection, is_new = self._idle.pop(), False
         except IndexError:
-            connection, is_new = http.client.HTTPConnection(self._address.host, self._address.port), True
+            connection, is_new = connection_to(self._address), True
         try:
             try:
                 reply, stays_open = _send(connection, method, path, self._headers, body, until)

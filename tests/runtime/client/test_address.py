@@ -16,6 +16,7 @@ from runtime.errors import WrongUseError
         ("unix:///run/edgeward.sock", Protocol.GRPC, Address("", 0, "/run/edgeward.sock")),
         ("localhost:8000", Protocol.HTTP, Address("localhost", 8000)),
         ("http://localhost:8000/", Protocol.HTTP, Address("localhost", 8000)),
+        ("unix:/run/edgeward.sock", Protocol.HTTP, Address("", 0, "/run/edgeward.sock")),
     ],
 )
 def test_forms(text: str, protocol: Protocol, address: Address) -> None:
@@ -43,11 +44,11 @@ def test_forms(text: str, protocol: Protocol, address: Address) -> None:
         (
             "grpc://localhost:8001",
             Protocol.HTTP,
-            'grpc:// is not spoken here; expected "host:port" or "http://host:port"',
+            'grpc:// is not spoken here; expected "host:port", "http://host:port" or "unix:/path"',
         ),
         ("http://localhost:8000/v2", Protocol.HTTP, "'8000/v2' is no port"),
         ("unix:", Protocol.GRPC, "the path is missing"),
-        ("unix:/x", Protocol.HTTP, "is no port"),
+        ("unix:", Protocol.HTTP, "the path is missing"),
     ],
 )
 def test_others_are_told_what_was_expected(text: str, protocol: Protocol, says: str) -> None:
