@@ -36,6 +36,11 @@ class LatencyWindow:
         self._forget(now)
         return len(self._entries)
 
+    def total(self, now: float) -> float:
+        """The sum of what is in the window."""
+        self._forget(now)
+        return sum(value for _, value in self._entries)
+
     def quantile(self, q: float, now: float) -> float | None:
         """The latency in seconds that a share of `q` (0..1] stays within (nearest rank); None when there is none."""
         self._forget(now)
