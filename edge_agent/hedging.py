@@ -6,15 +6,20 @@ before the other arm could win, though: asking a cloud that takes 80 ms because 
 
 from __future__ import annotations
 
+from typing import Final
+
 from edge_agent.routing import Plan
 from edge_agent.states import CloudState, LocalState
 from runtime.wire.values import ServedBy
+
+# Of the time left, while nobody knows what the second arm takes: the first has most likely failed, and the second gets the rest.
+UNKNOWN_SHARE: Final = 0.25
 
 
 def hedge_at(plan: Plan, local: LocalState, cloud: CloudState, now: float) -> float | None:
     """The time from which the plan's second arm may be asked beside the first; None: not before the first is given up.
 
-    It takes the live p95 of the first arm and a known time of the second; the later of both is waited for.
+    It takes the live p95 of the first arm; that or the second arm's usual time is waited for, the later of both.
     """
     if len(plan.steps) < 2:
         return None
@@ -26,7 +31,9 @@ def hedge_at(plan: Plan, local: LocalState, cloud: CloudState, now: float) -> fl
     states: dict[ServedBy, LocalState | CloudState] = {ServedBy.EDGE: local, ServedBy.CLOUD: cloud}
     other = states[second.arm]
     other_s = other.predicted_s if other.typical_s is None else other.typical_s
-    if p95_s is None or other_s is None:
+    if p95_s is None:
         return None
+    if other_s is None:
+        other_s = (plan.steps[-1].deadline - now) * UNKNOWN_SHARE
     at = now + max(p95_s, other_s)
     return at if at < first.deadline else None

@@ -255,7 +255,7 @@ class AgentService:
         pace = self._local_paces.of(request.model)
         late_s = pace.predicted_s(now)
         if wait_s is None or late_s is None:
-            return LocalState(predicted_s=wait_s, pressure=pressure)
+            return LocalState(predicted_s=wait_s, pressure=pressure, floor_s=wait_s)
         usually_late_s = pace.typical_s(now) or 0.0
         return LocalState(
             predicted_s=wait_s + late_s,
@@ -263,7 +263,8 @@ class AgentService:
             is_live=True,
             pressure=pressure,
             # A queue that is too long needs no trial: it is known, not remembered.
-            is_trial_due=wait_s <= left_s and pace.is_trial_due(now),
+            unasked_s=pace.unasked_s(now) if wait_s <= left_s else 0.0,
+            floor_s=wait_s,
         )
 
     async def ask_edge(self, request: InferenceRequest, predicted_s: float | None) -> InferenceResponse:

@@ -21,8 +21,10 @@ class LocalState:
     """Whether `predicted_s` rests on answers of late, not on calibration alone."""
     pressure: str = ""
     """Why this device would rather not run anything now (memory is short); empty: it is well."""
-    is_trial_due: bool = False
-    """Whether it was left alone for so long that asking once is worth while, although it was slow."""
+    unasked_s: float = 0.0
+    """Since a request last went there; infinite when that one was well served, or there was none: worth another look, if slow."""
+    floor_s: float | None = None
+    """What an answer takes when all is well: queue and measured cost; None: unknown."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,8 +40,10 @@ class CloudState:
     """Why it is not permitted."""
     typical_s: float | None = None
     """The same for half of the requests; None: as predicted."""
-    is_trial_due: bool = False
-    """Whether it was left alone for so long that asking once is worth while, although it was slow."""
+    unasked_s: float = 0.0
+    """Since a request last went there; infinite when that one was well served, or there was none: worth another look, if slow."""
+    floor_s: float | None = None
+    """What the fastest answers of late took; None: unknown."""
 
 
 NO_GATEWAY = CloudState(is_configured=False)

@@ -84,7 +84,8 @@ class Gateway:
             predicted_s=pace.predicted_s(now),
             detail=detail,
             typical_s=pace.typical_s(now),
-            is_trial_due=pace.is_trial_due(now),
+            unasked_s=pace.unasked_s(now),
+            floor_s=pace.floor_s(now),
         )
 
     def is_permitted(self, now: float) -> bool:

@@ -178,6 +178,6 @@ def _abort(writer: asyncio.StreamWriter) -> None:
     """Ends a connection with RST rather than FIN."""
     held = writer.get_extra_info("socket")
     if held is not None:
-        with suppress(OSError):
+        with suppress(OSError, ValueError):  # uvloop's word for a socket that is closed already
             held.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
     writer.transport.abort()

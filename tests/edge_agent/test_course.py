@@ -120,7 +120,7 @@ def test_without_a_token_there_is_no_hedge_but_the_fallback_in_time() -> None:
     assert course.on(Due(NOW + 0.061, 0.99)) == []
     give_up_at = course.wake_at
     assert give_up_at is not None
-    assert NOW + 0.9 < give_up_at < DEADLINE - FAST_EDGE.predicted_s  # type: ignore[operator]
+    assert give_up_at == pytest.approx(NOW + 0.75), "a quarter is kept for the edge"
     moves = course.on(Due(give_up_at, 0.99))
     assert moves[0] == Withdraw(CLOUD)
     assert asked(moves) == [EDGE]
@@ -132,7 +132,6 @@ def test_without_a_token_there_is_no_hedge_but_the_fallback_in_time() -> None:
     [
         opening(Rule(Policy.CLOUD_FIRST, hedge=False)),
         opening(Rule(Policy.CLOUD_FIRST), is_idempotent=False),
-        opening(Rule(Policy.CLOUD_FIRST), local=LocalState()),  # the other's time is unknown
         opening(Rule(), local=replace(FAST_EDGE, is_live=False)),  # a p95 of the calibration is none of today
         opening(Rule(), cloud=replace(GOOD_CLOUD, predicted_s=0.97, typical_s=0.97)),  # could not win
     ],
@@ -170,8 +169,20 @@ def test_an_arm_that_is_often_late_comes_second_and_alone_is_tried() -> None:
     assert asked(Course(opening(Rule(Policy.CLOUD_ONLY), cloud=often_late)).open()) == [CLOUD]
 
 
+def test_where_nothing_else_is_left_the_least_slow_one_is_tried_now_and_then() -> None:
+    edge = LocalState(predicted_s=3.0, typical_s=3.0, is_live=True, unasked_s=0.2)
+    cloud = CloudState(True, True, predicted_s=2.0, typical_s=2.0, unasked_s=0.2)
+    moves = Course(opening(local=edge, cloud=cloud)).open()
+    assert asked(moves) == [CLOUD]
+    assert isinstance(moves[0], Ask)
+    assert "as nothing else is left" in moves[0].step.reason
+    assert asked(Course(opening(local=edge, cloud=replace(cloud, unasked_s=0.0))).open()) == [EDGE]
+    both_just_asked = opening(local=replace(edge, unasked_s=0.0), cloud=replace(cloud, unasked_s=0.0))
+    assert isinstance(given_up(Course(both_just_asked).open()), OverloadedError)
+
+
 def test_a_slow_arm_that_nobody_asked_lately_is_tried_and_leaves_the_other_its_time() -> None:
-    slow = CloudState(True, True, predicted_s=3.0, typical_s=2.0, is_trial_due=True)
+    slow = CloudState(True, True, predicted_s=3.0, typical_s=2.0, unasked_s=9.0)
     course = Course(opening(Rule(Policy.CLOUD_FIRST), cloud=slow))
     moves = course.open()
     assert asked(moves) == [CLOUD]
@@ -183,19 +194,41 @@ def test_a_slow_arm_that_nobody_asked_lately_is_tried_and_leaves_the_other_its_t
 
 
 def test_a_device_short_of_memory_lets_the_cloud_go_first() -> None:
-    short = replace(FAST_EDGE, pressure="memory is short", is_trial_due=True)
+    short = replace(FAST_EDGE, pressure="memory is short", unasked_s=9.0)
     moves = Course(opening(local=short)).open()
     assert isinstance(moves[0], Ask)
     assert (moves[0].step.arm, moves[0].step.why) == (CLOUD, Why.MEMORY_SHORT)
     assert asked(Course(opening(local=short, cloud=NO_GATEWAY)).open()) == [EDGE], "alone it does what it can"
 
 
+def test_an_arm_of_unknown_time_is_asked_beside_the_first_after_a_quarter_of_the_time() -> None:
+    course = Course(opening(cloud=CloudState(True, True)))
+    course.open()
+    assert course.wake_at == pytest.approx(NOW + 0.25)
+
+
+def test_the_second_arm_is_there_again_once_it_was_left_alone_for_long() -> None:
+    slow = LocalState(predicted_s=3.0, typical_s=2.0, is_live=True)
+    for is_due, follows in ((False, []), (True, [EDGE])):
+        course = Course(opening(Rule(Policy.CLOUD_FIRST), local=replace(slow, unasked_s=9.0 if is_due else 0.0)))
+        assert asked(course.open()) == [CLOUD]
+        assert asked(course.on(Failed(CLOUD, NOW + 0.1, PeerUnreachableError("reset")))) == follows
+
+
+def test_fastest_looks_whether_the_edge_is_well_again() -> None:
+    was_slow = LocalState(predicted_s=0.5, is_live=True, unasked_s=9.0, floor_s=0.01)
+    rule = Rule(Policy.FASTEST)
+    assert asked(Course(opening(rule, was_slow)).open()) == [EDGE]
+    assert asked(Course(opening(rule, replace(was_slow, unasked_s=0.0))).open()) == [CLOUD]
+    assert asked(Course(opening(rule, replace(was_slow, floor_s=0.2))).open()) == [CLOUD]
+
+
 def test_fastest_asks_an_unknown_cloud_now_and_then_where_it_could_win() -> None:
-    unknown = CloudState(True, True, is_trial_due=True)
+    unknown = CloudState(True, True, unasked_s=9.0)
     rule = Rule(Policy.FASTEST)
     assert asked(Course(opening(rule, cloud=unknown)).open()) == [CLOUD]
     assert asked(Course(opening(rule, LocalState(predicted_s=0.001), unknown)).open()) == [EDGE]
-    assert asked(Course(opening(rule, cloud=replace(unknown, is_trial_due=False))).open()) == [EDGE]
+    assert asked(Course(opening(rule, cloud=replace(unknown, unasked_s=0.0))).open()) == [EDGE]
 
 
 CASCADE = Rule(threshold=0.9)

@@ -56,11 +56,19 @@ openings = st.builds(
         seconds,
         st.booleans(),
         st.sampled_from(["", "memory is short"]),
-        st.booleans(),
+        st.floats(0, 5) | st.just(float("inf")),
+        seconds,
     ),
     st.just(NO_GATEWAY)
     | st.builds(
-        CloudState, st.just(True), st.booleans(), seconds, st.just("the breaker is open"), seconds, st.booleans()
+        CloudState,
+        st.just(True),
+        st.booleans(),
+        seconds,
+        st.just("the breaker is open"),
+        seconds,
+        st.booleans(),
+        seconds,
     ),
     st.just(NOW),
 )

@@ -1,8 +1,10 @@
 """How long an arm takes, lately: answers, silences, pauses, and when it is worth another look."""
 
+import math
+
 import pytest
 
-from edge_agent.pace import MIN_ANSWERS, TRIAL_EVERY_S, Pace, Paces
+from edge_agent.pace import HEALED_RUN, MIN_ANSWERS, Pace, Paces
 
 
 def paced(way_s: float, work_s: float, count: int, now: float = 100.0) -> Pace:
@@ -38,23 +40,46 @@ def test_a_silence_counts_as_twice_what_was_waited() -> None:
     assert pace.typical_s(100.0) == pytest.approx(0.4)
 
 
-def test_a_fast_answer_after_a_pause_ends_what_was_remembered() -> None:
-    pace = paced(1.0, 0.0, 20)
-    assert not pace.is_trial_due(100.0 + TRIAL_EVERY_S / 2)
-    later = 100.0 + TRIAL_EVERY_S
-    assert pace.is_trial_due(later)
+def silenced() -> Pace:
+    pace = paced(0.05, 0.0, 20)
+    for _ in range(30):
+        pace.note_asked(100.0)
+        pace.note_silence(0.3, 100.0)
+    return pace
+
+
+def test_after_a_pause_one_request_tries_and_fast_answers_in_a_row_end_the_trouble() -> None:
+    pace = silenced()
+    assert pace.typical_s(100.0) == pytest.approx(0.6)
+    assert pace.unasked_s(100.5) == pytest.approx(0.5)
+    later = 102.0
     pace.note_asked(later)
-    assert not pace.is_trial_due(later), "one trial, not one for every request"
-    pace.note_answer(0.05, 0.0, later + 0.05)
-    assert pace.predicted_s(later + 0.05) is None
-    assert pace.count(later + 0.05) == 1
+    assert pace.unasked_s(later) == 0.0, "one trial, not one for every request"
+    for _ in range(HEALED_RUN):
+        pace.note_answer(0.05, 0.0, later + 0.05)
+        assert pace.unasked_s(later + 0.05) == math.inf, "it was well served, so the next one may go there"
+    assert pace.predicted_s(later + 0.05) == pytest.approx(0.05)
 
 
-def test_without_a_pause_one_fast_answer_changes_little() -> None:
-    pace = paced(1.0, 0.0, 20)
-    pace.note_asked(100.1)
-    pace.note_answer(0.05, 0.0, 100.1)
-    assert pace.predicted_s(100.1) == pytest.approx(1.0)
+def test_a_silence_between_fast_answers_says_that_it_is_not_over() -> None:
+    pace = silenced()
+    for _ in range(HEALED_RUN - 1):
+        pace.note_answer(0.05, 0.0, 101.0)
+    pace.note_asked(101.0)
+    pace.note_silence(0.3, 101.0)
+    assert pace.unasked_s(101.0) == 0.0
+    pace.note_answer(0.05, 0.0, 101.0)
+    assert pace.typical_s(101.0) == pytest.approx(0.6)
+
+
+def test_two_silences_in_a_row_outweigh_everything_before_them_until_an_answer() -> None:
+    pace = paced(0.05, 0.0, 100)
+    pace.note_silence(0.2, 100.0)
+    assert pace.predicted_s(100.0) == pytest.approx(0.05), "one may be bad luck"
+    pace.note_silence(0.2, 100.0)
+    assert pace.typical_s(100.0) == pytest.approx(0.4)
+    pace.note_answer(0.05, 0.0, 100.0)
+    assert pace.typical_s(100.0) == pytest.approx(0.05)
 
 
 def test_models_are_apart_and_their_number_is_bounded() -> None:
