@@ -9,10 +9,14 @@ from collections.abc import Callable, Mapping
 from contextlib import suppress
 from importlib.metadata import version
 
+from edge_agent.cascade import Cascade, fit
+from edge_agent.decision_log import DecisionLog
 from edge_agent.drill import Drill
+from edge_agent.memory import MemoryGauge, available_bytes
 from edge_agent.service import AgentService
 from edge_agent.settings import AgentSettings
 from edge_agent.upstream import Gateway
+from edge_agent.upstreams import Gateways
 from runtime.client.address import bearer
 from runtime.client.trust import tls_context
 from runtime.engine.engine import Engine
@@ -56,11 +60,26 @@ async def serve_agent(
         log.warning(
             "failure drill: while %s exists, every local run fails; run without drill_file to end this", drill.file
         )
+    decision_log = None if settings.decision_log is None else DecisionLog(settings.decision_log)
     local = LocalService(engine, name=NAME, version=version("edgeward"), uploads=uploads_of(settings))
-    service = AgentService(local, gateway, settings.policy, settings.default_deadline_s, drill)
+    floor_bytes = settings.min_available_memory_mb << 20
+    service = AgentService(
+        local,
+        gateway,
+        settings.policy,
+        settings.default_deadline_s,
+        drill,
+        default_rule=settings.rule_of(""),
+        rules={name: settings.rule_of(name) for name in settings.routes},
+        hedge_share=settings.hedge_share,
+        cascades=fit_cascades(settings, engine),
+        memory=MemoryGauge(floor_bytes, available_bytes) if floor_bytes and gateway is not None else None,
+        decision_log=decision_log,
+    )
     started = time.monotonic()
 
     async def status() -> Mapping[str, object]:
+        gateways = [] if gateway is None else await gateway.describe()
         return {
             "program": NAME,
             "version": version("edgeward"),
@@ -68,8 +87,15 @@ async def serve_agent(
             "policy": settings.policy,
             "drill_file": None if drill is None else str(drill.file),
             "models": describe_models(engine),
-            "gateway": None if gateway is None else await gateway.describe(),
+            "routes": {
+                name: describe_rule(service, name) for name in sorted({*routed_models(engine), *settings.routes})
+            },
+            "gateway": gateways[0] if gateways else None,
+            "gateways": gateways,
             "requests": service.counts.describe(),
+            "effort": service.counts.describe_effort()
+            | ({} if gateway is None else {"retries": gateway.retries, "retries_held_back": gateway.retries_held_back}),
+            "lateness": service.describe_paces(),
         }
 
     watch = None if gateway is None else asyncio.create_task(gateway.watch())
@@ -83,22 +109,52 @@ async def serve_agent(
                 await watch
         if gateway is not None:
             await gateway.close()
+        if decision_log is not None:
+            decision_log.close()
         local.close()
 
 
-def connect(settings: AgentSettings) -> Gateway | None:
-    """The gateway that the settings name; nothing is sent yet."""
+def connect(settings: AgentSettings) -> Gateways | None:
+    """The gateways that the settings name; nothing is sent yet."""
     if settings.gateway is None:
         return None
     key = settings.read_api_key()
-    gateway = Gateway(settings.gateway, key, ca_file=settings.gateway_ca)
+    gateways = [Gateway(address, key, ca_file=settings.gateway_ca) for address in settings.gateway]
     if settings.gateway_ca is not None:
         tls_context(settings.gateway_ca)  # a file that will not do shows now, not at the first fallback
     if key is not None:
         bearer(key)  # a key that cannot stand in a header shows now, not at the first fallback
-        if not gateway.address.is_local and not gateway.address.is_secure:
-            log.warning(
-                "the API key travels to gateway %s without encryption; write its address as grpcs://HOST:PORT",
-                gateway.address,
-            )
-    return gateway
+        for gateway in gateways:
+            if not gateway.address.is_local and not gateway.address.is_secure:
+                log.warning(
+                    "the API key travels to gateway %s without encryption; write its address as grpcs://HOST:PORT",
+                    gateway.address,
+                )
+    return Gateways(gateways, settings.retry_share)
+
+
+def fit_cascades(settings: AgentSettings, engine: Engine) -> dict[str, Cascade]:
+    """The cascades that the settings ask for, fitted on what each model answers here to its labelled samples."""
+    cascades = {}
+    for name, route in settings.routes.items():
+        if route.cascade:
+            cascades[name] = fit(engine.model(name), route.cascade_risk)
+            log.info("cascade of model %s: %s", name, cascades[name].why)
+    return cascades
+
+
+def routed_models(engine: Engine) -> list[str]:
+    """The names of the models in service here."""
+    return [model.name for model in engine.models()]
+
+
+def describe_rule(service: AgentService, model: str) -> dict[str, object]:
+    """A model's rule for `agent status`."""
+    rule = service.rule_of(model)
+    cascade = service.cascade_of(model)
+    return {
+        "policy": rule.policy,
+        "privacy": rule.privacy,
+        "hedge": rule.hedge,
+        "cascade": None if cascade is None else cascade.why,
+    }

@@ -27,6 +27,8 @@ class Outcome(StrEnum):
 
     SUCCESS = "success"
     FAILURE = "failure"
+    SILENCE = "silence"
+    """No answer in the time it was given: a failure only when the gateway does not answer a simple question either."""
     UNKNOWN = "unknown"
     """Withdrawn before it could show either."""
 
@@ -40,6 +42,8 @@ class BreakerSettings:
     """In the window: one lost packet is no outage, and three attempts are soon made."""
     failure_share: float = 0.5
     """Of the answers in the window: on a busy link three failures among hundreds are no outage either."""
+    in_a_row_to_open: int = 10
+    """But so many without a success between them are, whatever was before: ten busy seconds would hide an outage for ten more."""
     open_s: float = 0.5
     open_growth: float = 2.0
     open_cap_s: float = 2.5
@@ -79,6 +83,7 @@ class Breaker:
         self._opened_times = 0
         self._open_until = 0.0
         self._is_probing = False
+        self._failed_in_a_row = 0
         self._buckets: deque[_Bucket] = deque()
 
     def verdict(self, now: float) -> Verdict:
@@ -110,10 +115,15 @@ class Breaker:
                 self._close()
             elif outcome is Outcome.FAILURE:
                 self._open(now)
-        elif outcome is not Outcome.UNKNOWN:
+        elif outcome in (Outcome.SUCCESS, Outcome.FAILURE):
             self._count(outcome, now)
             if outcome is Outcome.FAILURE and self._has_failed_enough():
                 self._open(now)
+
+    def trip(self, now: float) -> None:
+        """Opens a closed breaker at once: for whoever has asked the upstream whether it is there, and it was not."""
+        if not self._is_open:
+            self._open(now)
 
     def _open(self, now: float) -> None:
         grown_s = self._settings.open_s * self._settings.open_growth**self._opened_times
@@ -124,7 +134,7 @@ class Breaker:
         self._round += 1
 
     def _close(self) -> None:
-        self._is_open, self._opened_times = False, 0
+        self._is_open, self._opened_times, self._failed_in_a_row = False, 0, 0
         self._buckets.clear()
         self._round += 1
 
@@ -138,13 +148,17 @@ class Breaker:
             self._buckets.popleft()
         if outcome is Outcome.SUCCESS:
             self._buckets[-1].successes += 1
+            self._failed_in_a_row = 0
         else:
             self._buckets[-1].failures += 1
+            self._failed_in_a_row += 1
 
     def _has_failed_enough(self) -> bool:
         failures = sum(bucket.failures for bucket in self._buckets)
         total = failures + sum(bucket.successes for bucket in self._buckets)
-        return failures >= self._settings.failures_to_open and failures >= self._settings.failure_share * total
+        has_share = failures >= self._settings.failure_share * total
+        has_run = self._failed_in_a_row >= self._settings.in_a_row_to_open
+        return failures >= self._settings.failures_to_open and (has_share or has_run)
 
 
 @dataclass(slots=True)

@@ -5,11 +5,14 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from edge_agent.routing import Policy
+
+if TYPE_CHECKING:
+    from edge_agent.settings import AgentSettings
 
 app = typer.Typer(help="Predicts on this device, and lets the cloud answer when it must.", no_args_is_help=True)
 
@@ -34,11 +37,11 @@ def run(
         typer.Argument(metavar="MODEL...", help="Names that ship (digits), folders, tars, or model files."),
     ] = None,
     gateway: Annotated[
-        str | None,
+        list[str] | None,
         typer.Option(
             "--gateway",
             metavar="ADDRESS",
-            help="Its gRPC address: HOST:PORT, or grpcs://HOST:PORT with TLS; none: no cloud.",
+            help="Its gRPC address: HOST:PORT, or grpcs://HOST:PORT with TLS; again for more; none: no cloud.",
         ),
     ] = None,
     gateway_ca: Annotated[
@@ -49,7 +52,10 @@ def run(
         Path | None,
         typer.Option("--gateway-api-key-file", metavar="FILE", help="File with the API key for the gateway."),
     ] = None,
-    policy: Annotated[Policy | None, typer.Option("--policy", help="Who answers first (edge_first).")] = None,
+    policy: Annotated[
+        Policy | None,
+        typer.Option("--policy", help="Who answers first (edge_first); by model in --config as [routes.MODEL]."),
+    ] = None,
     deadline_s: Annotated[
         float | None,
         typer.Option("--default-deadline", metavar="SECONDS", help="For requests that come without a deadline (10)."),
@@ -59,6 +65,17 @@ def run(
         typer.Option(
             "--drill-file", metavar="FILE", help="While FILE exists every local run fails: practise the fallback."
         ),
+    ] = None,
+    decision_log: Annotated[
+        Path | None,
+        typer.Option("--decision-log", metavar="FILE", help="Write every request's decisions down, for agent replay."),
+    ] = None,
+    uds: Annotated[
+        Path | None,
+        typer.Option("--uds", metavar="PATH", help="Unix socket for gRPC, beside the port; only you may use it."),
+    ] = None,
+    http_uds: Annotated[
+        Path | None, typer.Option("--http-uds", metavar="PATH", help="Unix socket for REST, beside the port.")
     ] = None,
     host: Host = None,
     grpc_port: Annotated[int | None, typer.Option("--grpc-port", help="Port of gRPC (8001); 0: any free one.")] = None,
@@ -77,12 +94,15 @@ def run(
 
     flags = {
         "models": models or None,
-        "gateway": gateway,
+        "gateway": gateway or None,
         "gateway_ca": gateway_ca,
         "gateway_api_key_file": key_file,
         "policy": policy,
         "default_deadline_s": deadline_s,
         "drill_file": drill_file,
+        "decision_log": decision_log,
+        "uds": uds,
+        "http_uds": http_uds,
         "host": host,
         "grpc_port": grpc_port,
         "http_port": http_port,
@@ -91,11 +111,32 @@ def run(
     }
     loaded = load_settings(AgentSettings, config, flags)
     show_settings(loaded)
+    _show_routes(loaded.settings)
     run_agent(
         loaded.settings,
         on_started=lambda at, engine: announce(NAME, engine, at, as_json=as_json),
         progress=narrate,
     )
+
+
+@app.command(epilog="Example: edgeward agent replay decisions.jsonl")
+def replay(
+    file: Annotated[Path, typer.Argument(metavar="FILE", help="Written by agent run --decision-log FILE.")],
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON for a program.")] = False,
+) -> None:
+    """Decides every logged request again, and exits with 1 when a decision comes out otherwise than it was written down."""
+    from edge_agent.decision_log import replay as replay_log
+
+    count, differences = replay_log(file)
+    if as_json:
+        told = [{"line": one.line, "recorded": one.recorded, "replayed": one.replayed} for one in differences]
+        print(json.dumps({"requests": count, "differences": told}, indent=2))
+    else:
+        for one in differences:
+            print(f"line {one.line}: recorded {one.recorded}, replayed {one.replayed}")
+        print(f"{count} requests decided again, {len(differences)} of them otherwise")
+    if differences:
+        raise typer.Exit(1)
 
 
 @app.command(epilog="Example: edgeward agent status --http-port 8000 --json")
@@ -126,14 +167,36 @@ def status(
     console.print(facts(_facts(told)))
 
 
+def _show_routes(settings: AgentSettings) -> None:
+    """What each model with settings of its own comes to, for people."""
+    from rich.table import Table
+    from rich.text import Text
+
+    from runtime.cli.console import people
+
+    if not settings.routes:
+        return
+    table = Table("route", "policy", "privacy", "hedge", "cascade", box=None, pad_edge=False)
+    for name, route in settings.routes.items():
+        rule = settings.rule_of(name)
+        cascade = f"risk {route.cascade_risk:g}" if route.cascade else "no"
+        words = (name, rule.policy, rule.privacy, "yes" if rule.hedge else "no", cascade)
+        table.add_row(*(Text(word) for word in words))
+    people().print(table)
+
+
 def _facts(told: Mapping[str, Any]) -> list[tuple[str, str]]:
     lines = [("policy", told["policy"]), ("up for", f"{told['uptime_s']:.0f} s")]
     if told["drill_file"] is not None:
         lines.append(("drill", f"every local run fails while {told['drill_file']} exists"))
-    gateway = told["gateway"]
-    if gateway is None:
+    for name, rule in told["routes"].items():
+        said = [rule["policy"], rule["privacy"], "hedged" if rule["hedge"] else "not hedged"]
+        lines.append(
+            (f"route of {name}", ", ".join(said) + (f"; cascade: {rule['cascade']}" if rule["cascade"] else ""))
+        )
+    if not told["gateways"]:
         lines.append(("gateway", "none: this device answers alone"))
-    else:
+    for gateway in told["gateways"]:
         reachable = "reachable" if gateway["is_reachable"] else f"not reachable ({gateway['probe_error']})"
         lines.append(("gateway", f"{gateway['address']} {reachable}, breaker {gateway['breaker']}"))
         if gateway["recent_answers"]:
@@ -141,7 +204,12 @@ def _facts(told: Mapping[str, Any]) -> list[tuple[str, str]]:
             lines.append(("its answers lately", f"{gateway['recent_answers']}: {times}"))
         if gateway["last_error"] is not None:
             lines.append(("its last error", f"{gateway['last_error']} ({gateway['last_error_age_s']:.0f} s ago)"))
+        if gateway["left_out"]:
+            lines.append(("it is left out", gateway["left_out"]))
     for who, counts in told["requests"].items():
         words = ", ".join(f"{why} {count}" for why, count in counts.items())
         lines.append((f"requests: {who}", words or "none"))
+    effort = told["effort"]
+    lines.append(("asked", ", ".join(f"{arm} {count}" for arm, count in effort["asked"].items())))
+    lines.append(("hedges", ", ".join(f"{what} {count}" for what, count in effort["hedges"].items())))
     return lines

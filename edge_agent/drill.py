@@ -1,4 +1,7 @@
-"""A failure drill: while a file exists every local run fails, so that people can practise the fallback."""
+"""A failure drill: while a file exists every local run fails, or stalls, so that people can practise the fallback.
+
+A file that says `stall 0.5` makes every local run begin half a second late; any other text is the error's.
+"""
 
 from __future__ import annotations
 
@@ -7,6 +10,7 @@ from typing import Final
 
 from runtime.errors import ExecutionError
 
+STALL: Final = "stall "
 # The text goes into every reply's reason: a sentence, not a file that somebody named by mistake.
 MAX_TEXT_BYTES: Final = 200
 
@@ -17,15 +21,20 @@ class Drill:
     def __init__(self, file: Path) -> None:
         self.file = file
 
-    def check(self) -> None:
-        """`ExecutionError` with the file's text while the file exists."""
+    def check(self) -> float:
+        """Seconds that a local run has to wait, 0 without a file; `ExecutionError` with the file's text unless it says stall."""
         try:
             with self.file.open("rb") as opened:
                 text = opened.read(MAX_TEXT_BYTES).decode(errors="replace").strip()
         except FileNotFoundError:
-            return
+            return 0.0
         except OSError as error:
             raise ExecutionError(
                 f"drill: {self.file} is there but cannot be read ({error.strerror}); remove it to end the drill"
             ) from error
+        if text.startswith(STALL):
+            try:
+                return max(float(text.removeprefix(STALL)), 0.0)
+            except ValueError:
+                pass  # then it is a text like any other
         raise ExecutionError(f"drill: {text or f'{self.file} exists; remove it to end the drill'}")

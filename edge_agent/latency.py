@@ -36,16 +36,28 @@ class LatencyWindow:
         self._forget(now)
         return len(self._entries)
 
+    def total(self, now: float) -> float:
+        """The sum of what is in the window."""
+        self._forget(now)
+        return sum(value for _, value in self._entries)
+
     def quantile(self, q: float, now: float) -> float | None:
         """The latency in seconds that a share of `q` (0..1] stays within (nearest rank); None when there is none."""
+        return nearest_rank(self.values(now), q)
+
+    def values(self, now: float) -> list[float]:
+        """What is in the window, smallest first; not to be changed."""
         self._forget(now)
-        if not self._entries:
-            return None
         if self._sorted is None:
             self._sorted = sorted(latency_s for _, latency_s in self._entries)
-        return self._sorted[max(math.ceil(q * len(self._sorted)), 1) - 1]
+        return self._sorted
 
     def _forget(self, now: float) -> None:
         while self._entries and now - self._entries[0][0] > self._max_age_s:
             self._entries.popleft()
             self._sorted = None
+
+
+def nearest_rank(ordered: list[float], q: float) -> float | None:
+    """The value of `ordered` that a share of `q` (0..1] stays within; None of nothing."""
+    return ordered[max(math.ceil(q * len(ordered)), 1) - 1] if ordered else None

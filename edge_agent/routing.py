@@ -11,14 +11,17 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Final
 
+from edge_agent.rules import Policy as Policy
 from edge_agent.states import CloudState, LocalState
 from runtime.errors import (
+    BackendUnavailableError,
     CallerError,
     CancelledError,
     DeadlineExceededError,
     EdgewardError,
     InvalidInputError,
     ModelNotFoundError,
+    ModelNotReadyError,
     OverloadedError,
     PayloadTooLargeError,
     PeerUnreachableError,
@@ -26,11 +29,21 @@ from runtime.errors import (
 )
 from runtime.wire.values import Privacy, Route, ServedBy
 
-# The share of the time left that is kept for the second arm while its own time is unknown: the first arm keeps most of
-# it, and a hanging first arm still leaves the second one 2.5 s of the default 10 s.
+# The share of the time left that is kept for the second arm, where the first one does not usually need it: it keeps most, and a
+# hanging first arm still leaves the second one 2.5 s of the default 10 s. Less (what the second takes, and half as much again)
+# was measured to lose requests: at 285 of 300 ms an edge of 10 ms answers in time, but its answer is late where it is waited for.
 FALLBACK_SHARE: Final = 0.25
 # A predicted time is about a p95: half as much again covers what is beyond it on a healthy arm.
 FALLBACK_MARGIN: Final = 1.5
+
+# An arm that nobody asks is measured by nobody: after this long one request finds out. Well below the 5 s in which service must be
+# normal again after an outage heals, and one request in two seconds is little load.
+TRIAL_EVERY_S: Final = 2.0
+# Where the other choice is to refuse the request, it costs no more than that; yet a device that is overrun must not try every time.
+LAST_RESORT_EVERY_S: Final = 0.1
+
+# Policy fastest asks an unknown cloud now and then, but not where no network could win: a round trip takes longer than this.
+EXPLORED_ABOVE_S: Final = 0.005
 
 # These of a caller's errors do not say that the request is wrong, but that this arm is not the place for it: no such
 # model here; in the cloud also a smaller cap or a part of the protocol that it lacks.
@@ -38,16 +51,6 @@ _ELSEWHERE: Final = {
     ServedBy.EDGE: (ModelNotFoundError,),
     ServedBy.CLOUD: (ModelNotFoundError, PayloadTooLargeError, UnsupportedError),
 }
-
-
-class Policy(StrEnum):
-    """Who answers a request that does not say itself."""
-
-    EDGE_FIRST = "edge_first"
-    EDGE_ONLY = "edge_only"
-    CLOUD_FIRST = "cloud_first"
-    CLOUD_ONLY = "cloud_only"
-    FASTEST = "fastest"
 
 
 class Why(StrEnum):
@@ -59,10 +62,39 @@ class Why(StrEnum):
     MODEL_MISSING = "model_missing"
     MODEL_NOT_READY = "model_not_ready"
     TOO_SLOW = "too_slow"
+    MEMORY_SHORT = "memory_short"
     BREAKER_OPEN = "breaker_open"
     NO_GATEWAY = "no_gateway"
     EDGE_FAILED = "edge_failed"
     CLOUD_FAILED = "cloud_failed"
+    EDGE_LATE = "edge_late"
+    CLOUD_LATE = "cloud_late"
+    TRIAL = "trial"
+    CONFIDENT = "confident"
+    UNSURE = "unsure"
+    UNSURE_ALONE = "unsure_alone"
+
+    @property
+    def is_fallback(self) -> bool:
+        """Whether an answer with this reason came from another arm than the rule wished for."""
+        return self in _FALLBACKS
+
+
+_FALLBACKS: Final = frozenset(
+    {
+        Why.MODEL_MISSING,
+        Why.MODEL_NOT_READY,
+        Why.TOO_SLOW,
+        Why.MEMORY_SHORT,
+        Why.BREAKER_OPEN,
+        Why.NO_GATEWAY,
+        Why.EDGE_FAILED,
+        Why.CLOUD_FAILED,
+        Why.EDGE_LATE,
+        Why.CLOUD_LATE,
+        Why.UNSURE_ALONE,
+    }
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,6 +105,8 @@ class RequestFacts:
     privacy: Privacy
     deadline: float
     """Monotonic seconds."""
+    is_idempotent: bool = True
+    """Whether it may run twice: a part of a sequence may not."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,36 +168,69 @@ def decide(policy: Policy, request: RequestFacts, local: LocalState, cloud: Clou
     order, why, because = _order(policy, request.route, local, cloud)
     left_out: list[LeftOut] = []
     able: list[ServedBy] = []
+    doubtful: dict[ServedBy, LeftOut] = {}
     for arm in order:
         if arm is ServedBy.EDGE:
-            obstacle = _obstacle_at_edge(local, remaining_s)
+            obstacle, doubt = _obstacle_at_edge(local, remaining_s), _doubt_at_edge(local, remaining_s)
+            is_trial_due = local.unasked_s >= TRIAL_EVERY_S
         else:
             obstacle = _obstacle_in_cloud(policy, request, cloud, remaining_s)
-        if obstacle is None:
-            able.append(arm)
-        else:
+            doubt = _doubt(ServedBy.CLOUD, cloud.predicted_s, remaining_s)
+            is_trial_due = cloud.unasked_s >= TRIAL_EVERY_S
+        slow = obstacle or doubt
+        if slow is not None and slow.why is Why.TOO_SLOW and is_trial_due:
+            # As the first it is tried, as the second it is at least there, should the first fail.
+            if arm is order[0]:
+                why, because = (
+                    Why.TRIAL,
+                    f"{slow.error}; the {arm} is asked all the same, to see whether it still is so",
+                )
+            obstacle = doubt = None
+        if obstacle is not None:
             left_out.append(obstacle)
-    if not able:
+        elif doubt is not None:
+            doubtful[arm] = doubt
+        else:
+            able.append(arm)
+    # An arm that may be too late comes after one that will not be; alone, it is still the best there is.
+    overtaken = next((doubtful[arm] for arm in order if able and arm in doubtful), None)
+    arms = [*able, *doubtful]
+    if not arms and (tried := _last_resort(left_out, local, cloud)) is not None:
+        text = f"{tried.error}; the {tried.arm} is asked all the same, as nothing else is left"
+        rest_out = tuple(one for one in left_out if one is not tried)
+        return Plan((Step(tried.arm, Why.TRIAL, text, request.deadline),), rest_out)
+    if not arms:
         return Refusal(retell([], left_out), tuple(left_out))
-    if able[0] is not order[0]:
-        why, because = left_out[0].why, f"{left_out[0]}; answered by the {able[0]}"
-    first = Step(able[0], why, because, _give_up_at(able, request.deadline, remaining_s, local, cloud))
-    rest = tuple(Step(arm, _failed(able[0]), f"only when the {able[0]} fails", request.deadline) for arm in able[1:])
+    if arms[0] is not order[0]:
+        reason = overtaken or left_out[0]
+        why, because = reason.why, f"{reason}; answered by the {arms[0]}"
+    give_up_at = _give_up_at(arms, request.deadline, remaining_s, local, cloud, is_trial=why is Why.TRIAL)
+    first = Step(arms[0], why, because, give_up_at)
+    rest = tuple(Step(arm, _failed(arms[0]), f"only when the {arms[0]} fails", request.deadline) for arm in arms[1:])
     return Plan((first, *rest), tuple(left_out))
 
 
-def after_failure(plan: Plan, failed: Step, error: EdgewardError, now: float) -> Step | None:
+def after_failure(
+    plan: Plan, failed: Step, error: EdgewardError, now: float, *, is_idempotent: bool = True
+) -> Step | None:
     """The step to take after `failed` ended in `error`, with the reason that its reply shows; None: raise the error.
 
-    A caller's error never falls back: the other arm would say the same.
+    A caller's error never falls back: the other arm would say the same. Nor does what may have run and must not run twice.
     """
     later = plan.steps[[step.arm for step in plan.steps].index(failed.arm) + 1 :]
     if not later or not may_fall_back(failed.arm, error) or now >= later[0].deadline:
+        return None
+    if not is_idempotent and not has_not_run(error):
         return None
     step = later[0]
     return Step(
         step.arm, _failed(failed.arm), f"{failed.arm} failed: {error}; answered by the {step.arm}", step.deadline
     )
+
+
+def has_not_run(error: EdgewardError) -> bool:
+    """Whether `error` says that the model did not begin to run."""
+    return isinstance(error, ModelNotFoundError | ModelNotReadyError | OverloadedError | BackendUnavailableError)
 
 
 def may_fall_back(arm: ServedBy, error: EdgewardError) -> bool:
@@ -194,15 +261,7 @@ def _order(policy: Policy, route: Route, local: LocalState, cloud: CloudState) -
         return (ServedBy.CLOUD,), Why.ASKED_FOR, "route=cloud was asked for"
     edge_then_cloud = (ServedBy.EDGE, ServedBy.CLOUD)
     if policy is Policy.FASTEST:
-        if local.predicted_s is None or cloud.predicted_s is None:
-            return (
-                edge_then_cloud,
-                Why.FIRST_CHOICE,
-                "policy fastest: the times of both arms are not known yet, so the edge comes first",
-            )
-        faster = edge_then_cloud if local.predicted_s <= cloud.predicted_s else edge_then_cloud[::-1]
-        times = f"edge {_ms(local.predicted_s)}, cloud {_ms(cloud.predicted_s)}"
-        return faster, Why.FIRST_CHOICE, f"policy fastest: the {faster[0]} is predicted to answer first ({times})"
+        return _by_time(local, cloud)
     order = {
         Policy.EDGE_FIRST: edge_then_cloud,
         Policy.EDGE_ONLY: (ServedBy.EDGE,),
@@ -212,17 +271,66 @@ def _order(policy: Policy, route: Route, local: LocalState, cloud: CloudState) -
     return order, Why.FIRST_CHOICE, f"policy {policy}"
 
 
+def _by_time(local: LocalState, cloud: CloudState) -> tuple[tuple[ServedBy, ...], Why, str]:
+    """Policy fastest: by the predicted times, and now and then the arm that may be faster than it was."""
+    edge_then_cloud = (ServedBy.EDGE, ServedBy.CLOUD)
+    edge_s, cloud_s = local.predicted_s, cloud.predicted_s
+    if edge_s is not None and cloud.unasked_s >= TRIAL_EVERY_S and (cloud_s is None or cloud_s > edge_s):
+        floor_s = EXPLORED_ABOVE_S if cloud.floor_s is None else cloud.floor_s
+        if floor_s < edge_s:
+            text = f"policy fastest: the cloud may take {_ms(floor_s)}, the edge needs {_ms(edge_s)}; asked to learn it"
+            return edge_then_cloud[::-1], Why.TRIAL, text
+    if edge_s is None or cloud_s is None:
+        text = "policy fastest: the times of both arms are not known yet, so the edge comes first"
+        return edge_then_cloud, Why.FIRST_CHOICE, text
+    if local.unasked_s >= TRIAL_EVERY_S and edge_s > cloud_s and local.floor_s is not None and local.floor_s < cloud_s:
+        text = (
+            f"policy fastest: the edge may take {_ms(local.floor_s)}, the cloud needs {_ms(cloud_s)}; asked to learn it"
+        )
+        return edge_then_cloud, Why.TRIAL, text
+    faster = edge_then_cloud if edge_s <= cloud_s else edge_then_cloud[::-1]
+    times = f"edge {_ms(edge_s)}, cloud {_ms(cloud_s)}"
+    return faster, Why.FIRST_CHOICE, f"policy fastest: the {faster[0]} is predicted to answer first ({times})"
+
+
+def _last_resort(left_out: Sequence[LeftOut], local: LocalState, cloud: CloudState) -> LeftOut | None:
+    """Of the arms that were left out because they were slow lately, the least slow one whose turn it is."""
+    states: dict[ServedBy, LocalState | CloudState] = {ServedBy.EDGE: local, ServedBy.CLOUD: cloud}
+    due = [one for one in left_out if one.why is Why.TOO_SLOW and states[one.arm].unasked_s >= LAST_RESORT_EVERY_S]
+    return min(due, key=lambda one: _typical_s(states[one.arm]) or 0.0, default=None)
+
+
 def _obstacle_at_edge(local: LocalState, remaining_s: float) -> LeftOut | None:
     if local.refusal is not None:
         why = Why.MODEL_MISSING if isinstance(local.refusal, ModelNotFoundError) else Why.MODEL_NOT_READY
         return LeftOut(ServedBy.EDGE, why, local.refusal)
-    if local.predicted_s is not None and local.predicted_s > remaining_s:
+    typical_s = _typical_s(local)
+    if typical_s is not None and typical_s > remaining_s:
         text = (
-            f"this device would answer in {_ms(local.predicted_s)} (queue and run), but {_ms(remaining_s)} are left; "
+            f"this device would answer in {_ms(typical_s)} (queue and run), but {_ms(remaining_s)} are left; "
             "allow the request more time"
         )
-        return LeftOut(ServedBy.EDGE, Why.TOO_SLOW, OverloadedError(text, retry_after_s=local.predicted_s))
+        retry_after_s = 1.0 if local.predicted_s is None else local.predicted_s
+        return LeftOut(ServedBy.EDGE, Why.TOO_SLOW, OverloadedError(text, retry_after_s=retry_after_s))
     return None
+
+
+def _typical_s(state: LocalState | CloudState) -> float | None:
+    return state.predicted_s if state.typical_s is None else state.typical_s
+
+
+def _doubt_at_edge(local: LocalState, remaining_s: float) -> LeftOut | None:
+    if local.pressure:
+        return LeftOut(ServedBy.EDGE, Why.MEMORY_SHORT, OverloadedError(local.pressure))
+    return _doubt(ServedBy.EDGE, local.predicted_s, remaining_s)
+
+
+def _doubt(arm: ServedBy, predicted_s: float | None, remaining_s: float) -> LeftOut | None:
+    """Why `arm`, which half of the time would make it, may be too late."""
+    if predicted_s is None or predicted_s <= remaining_s:
+        return None
+    text = f"one answer in twenty takes {_ms(predicted_s)} or longer, but {_ms(remaining_s)} are left"
+    return LeftOut(arm, Why.TOO_SLOW, DeadlineExceededError(text))
 
 
 def _obstacle_in_cloud(policy: Policy, request: RequestFacts, cloud: CloudState, remaining_s: float) -> LeftOut | None:
@@ -238,9 +346,10 @@ def _obstacle_in_cloud(policy: Policy, request: RequestFacts, cloud: CloudState,
         return LeftOut(ServedBy.CLOUD, Why.NO_GATEWAY, UnsupportedError(text))
     if not cloud.is_permitted:
         return LeftOut(ServedBy.CLOUD, Why.BREAKER_OPEN, PeerUnreachableError(cloud.detail))
-    if cloud.predicted_s is not None and cloud.predicted_s > remaining_s:
+    typical_s = _typical_s(cloud)
+    if typical_s is not None and typical_s > remaining_s:
         text = (
-            f"the gateway would answer in {_ms(cloud.predicted_s)}, but {_ms(remaining_s)} are left; "
+            f"the gateway would answer in {_ms(typical_s)}, but {_ms(remaining_s)} are left; "
             "allow the request more time"
         )
         return LeftOut(ServedBy.CLOUD, Why.TOO_SLOW, DeadlineExceededError(text))
@@ -248,17 +357,29 @@ def _obstacle_in_cloud(policy: Policy, request: RequestFacts, cloud: CloudState,
 
 
 def _give_up_at(
-    able: list[ServedBy], deadline: float, remaining_s: float, local: LocalState, cloud: CloudState
+    able: list[ServedBy],
+    deadline: float,
+    remaining_s: float,
+    local: LocalState,
+    cloud: CloudState,
+    *,
+    is_trial: bool,
 ) -> float:
-    """When the first of `able` is given up: early enough for the second, unless it needs all of the time itself."""
+    """When the first of `able` is given up: early enough for the second, unless it needs all of the time itself.
+
+    A trial may not have it all: it is expected to fail.
+    """
     if len(able) == 1:
         return deadline
     predicted = {ServedBy.EDGE: local.predicted_s, ServedBy.CLOUD: cloud.predicted_s}
     own_s, other_s = predicted[able[0]], predicted[able[1]]
-    reserve_s = remaining_s * FALLBACK_SHARE if other_s is None else other_s * FALLBACK_MARGIN
-    if reserve_s >= remaining_s or (own_s is not None and own_s > remaining_s - reserve_s):
-        return deadline
-    return deadline - reserve_s
+    ample_s = max(remaining_s * FALLBACK_SHARE, 0.0 if other_s is None else other_s * FALLBACK_MARGIN)
+    scant_s = ample_s if other_s is None else other_s * FALLBACK_MARGIN
+    for reserve_s in (ample_s, scant_s):
+        needs_all = own_s is not None and own_s > remaining_s - reserve_s and not is_trial
+        if reserve_s < remaining_s and not needs_all:
+            return deadline - reserve_s
+    return deadline
 
 
 def _failed(arm: ServedBy) -> Why:

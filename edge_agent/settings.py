@@ -2,22 +2,60 @@
 
 from __future__ import annotations
 
+import json
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Annotated
 
-from pydantic import Field, SecretStr, field_validator, model_validator
+from pydantic import BeforeValidator, Field, SecretStr, field_validator, model_validator
 
+from edge_agent.memory import DEFAULT_FLOOR_MB
 from edge_agent.routing import Policy
-from edge_agent.service import DEFAULT_DEADLINE_S
+from edge_agent.rules import Rule
+from edge_agent.service import DEFAULT_DEADLINE_S, HEDGE_SHARE
+from edge_agent.upstreams import RETRY_SHARE
 from runtime.client.address import Protocol, parse_address
+from runtime.confidence.defaults import DEFAULT_RISK
+from runtime.config import SettingsModel
 from runtime.errors import WrongUseError
 from runtime.serving.program import ModelServerSettings
+from runtime.wire.values import Privacy
+
+
+def _split(value: object) -> object:
+    """One address, as a flag or a variable gives it, or several with commas between them."""
+    return tuple(part.strip() for part in value.split(",") if part.strip()) or None if isinstance(value, str) else value
+
+
+def _from_json(value: object) -> object:
+    """A variable holds one text: {"digits": {"policy": "fastest"}}."""
+    if not isinstance(value, str):
+        return value
+    try:
+        return json.loads(value)
+    except ValueError as error:
+        raise ValueError(f"it is no JSON: {error}") from error
+
+
+class RouteSettings(SettingsModel):
+    """How one model's requests are routed; what is absent is as for all models."""
+
+    policy: Policy | None = None
+    privacy: Privacy | None = None
+    """local_only: no request for this model leaves the device."""
+    hedge: bool | None = None
+    """Whether the other arm is asked too when the first takes longer than it usually does."""
+    cascade: bool = False
+    """Whether the cloud is asked where the local answer is not sure enough, by the bundle's labelled samples."""
+    cascade_risk: float = Field(default=DEFAULT_RISK, gt=0, lt=1)
+    """How many of the answers that stand may be wrong."""
 
 
 class AgentSettings(ModelServerSettings):
     """An edge agent: a server of models, the gateway behind it, and who answers when."""
 
-    gateway: str | None = None
-    """Its gRPC address, "host:port", or "grpcs://host:port" with TLS; None: this device answers alone."""
+    gateway: Annotated[tuple[str, ...] | None, BeforeValidator(_split)] = None
+    """Its gRPC address, "host:port", or "grpcs://host:port" with TLS, or several of equal ones; None: this device answers alone."""
     gateway_ca: Path | None = None
     """A PEM file of who signs the gateway's certificate; None: whom the operating system believes."""
     gateway_api_key: SecretStr | None = None
@@ -25,6 +63,20 @@ class AgentSettings(ModelServerSettings):
     gateway_api_key_file: Path | None = None
     """A file that holds the key and nothing else."""
     policy: Policy = Policy.EDGE_FIRST
+    privacy: Privacy = Privacy.ANY
+    """local_only: no request leaves the device."""
+    hedge: bool = True
+    """Whether the other arm is asked too when the first takes longer than it usually does."""
+    hedge_share: float = Field(default=HEDGE_SHARE, ge=0, le=1)
+    """How many of the requests may be hedged."""
+    retry_share: float = Field(default=RETRY_SHARE, ge=0, le=1)
+    """How many of the calls to gateways may be made again."""
+    routes: Annotated[Mapping[str, RouteSettings], BeforeValidator(_from_json)] = Field(default_factory=dict)
+    """By model, where it differs from all of this: in a file as [routes.MODEL]."""
+    min_available_memory_mb: int = Field(default=DEFAULT_FLOOR_MB, ge=0)
+    """With less the gateway is asked first; 0: memory is not looked at."""
+    decision_log: Path | None = None
+    """A file that every request's decisions are written to, for `agent replay`; None: off."""
     default_deadline_s: float = Field(default=DEFAULT_DEADLINE_S, gt=0, le=3600)
     """For requests that come without a deadline."""
     drill_file: Path | None = None
@@ -32,25 +84,44 @@ class AgentSettings(ModelServerSettings):
 
     @field_validator("gateway")
     @classmethod
-    def _is_an_address(cls, gateway: str | None) -> str | None:
-        if gateway is not None:
+    def _are_addresses(cls, gateway: tuple[str, ...] | None) -> tuple[str, ...] | None:
+        for address in gateway or ():
             try:
-                parse_address(gateway, Protocol.GRPC)
+                parse_address(address, Protocol.GRPC)
             except WrongUseError as error:
                 raise ValueError(str(error)) from error
-        return gateway
+        if len(set(gateway or ())) != len(gateway or ()):
+            raise ValueError(f"{', '.join(gateway or ())}: a gateway stands twice; name each once")
+        return gateway or None
 
     @model_validator(mode="after")
     def _fits_together(self) -> AgentSettings:
         if self.gateway is None and self.policy is Policy.CLOUD_ONLY:
             raise ValueError("policy cloud_only needs a gateway; give --gateway HOST:PORT, or choose another policy")
-        if self.gateway_ca is not None and not (self.gateway or "").startswith("grpcs://"):
+        if self.gateway_ca is not None and not any(address.startswith("grpcs://") for address in self.gateway or ()):
             raise ValueError(
-                f"gateway_ca is set, but the gateway {self.gateway!r} is not asked over TLS; write it as grpcs://HOST:PORT"
+                f"gateway_ca is set, but no gateway of {self.gateway!r} is asked over TLS; write it as grpcs://HOST:PORT"
             )
+        for model, route in self.routes.items():
+            policy = route.policy or self.policy
+            if self.gateway is None and policy is Policy.CLOUD_ONLY:
+                raise ValueError(f"routes.{model}: policy cloud_only needs a gateway; give --gateway HOST:PORT")
+            if route.cascade and policy is not Policy.EDGE_FIRST:
+                raise ValueError(
+                    f'routes.{model}: a cascade asks the edge first, but the policy is {policy}; set policy = "edge_first"'
+                )
         if self.gateway_api_key is not None and self.gateway_api_key_file is not None:
             raise ValueError("gateway_api_key and gateway_api_key_file are both set; keep one")
         return self
+
+    def rule_of(self, model: str) -> Rule:
+        """How requests to `model` are routed; a cascade's threshold is not known yet."""
+        route = self.routes.get(model, RouteSettings())
+        return Rule(
+            self.policy if route.policy is None else route.policy,
+            self.privacy if route.privacy is None else route.privacy,
+            self.hedge if route.hedge is None else route.hedge,
+        )
 
     def require_an_arm(self) -> None:
         """`WrongUseError` when neither this device nor a gateway could answer anything."""

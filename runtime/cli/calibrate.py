@@ -1,14 +1,23 @@
-"""`edgeward calibrate BUNDLE`: measures every way to run a model here and says which one is used, and why."""
+"""`edgeward calibrate BUNDLE`: measures every way to run a model here and says which one is used, and why.
+
+With `--cascade`, also how sure its answers must be for a wished-for risk.
+"""
 
 from __future__ import annotations
 
 import json
 from contextlib import nullcontext
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from runtime.confidence.defaults import DEFAULT_RISK
 from runtime.selection.settings import Objective, SelectionSettings
+
+if TYPE_CHECKING:
+    from runtime.bundle.bundle import Bundle
+    from runtime.confidence.selective import Cascade
+    from runtime.selection.choice import Choice
 
 app = typer.Typer()
 
@@ -27,12 +36,25 @@ def calibrate(
     is_forced: Annotated[
         bool, typer.Option("--force", help="Measure again although this machine was calibrated before.")
     ] = False,
+    is_cascade: Annotated[
+        bool,
+        typer.Option(
+            "--cascade", help="Also fit from which confidence on an answer may stand, on the labelled samples."
+        ),
+    ] = False,
+    risk: Annotated[
+        float,
+        typer.Option(
+            "--risk", min=1e-6, max=0.999, help="How many of the answers that stand may be wrong, with --cascade."
+        ),
+    ] = DEFAULT_RISK,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON for a program.")] = False,
 ) -> None:
     """Measures each variant of BUNDLE on each engine here, checks its answers, and prints the choice, candidate by candidate."""
     from runtime import config
     from runtime.backends.registry import all_backends
     from runtime.bundle.locate import open_bundles
+    from runtime.cli.cascade_table import show_cascade, show_fit
     from runtime.cli.choice_tables import show_choice
     from runtime.cli.console import people, standard
     from runtime.hardware import probe
@@ -47,7 +69,31 @@ def calibrate(
         progress = None if status is None else lambda what, share: status.update(f"{what} ({share:.0%})")
         seen = glance()
         choice = choose(bundle, probe(), all_backends(), settings, home / "calibrations", progress, seen)
+    cascade = _fit(bundle, choice, risk) if is_cascade else None
     if as_json:
-        print(json.dumps(choice.to_dict(), indent=2))
+        told = choice.to_dict() if cascade is None else {**choice.to_dict(), "cascade": cascade.to_dict()}
+        print(json.dumps(told, indent=2))
         return
     standard().print(show_choice(choice))
+    if cascade is not None:
+        standard().print(show_fit(cascade), markup=False)
+        standard().print(show_cascade(cascade))
+        standard().print(cascade.why, markup=False)
+
+
+def _fit(bundle: Bundle, choice: Choice, risk: float) -> Cascade:
+    """The cascade of what was chosen: its own answers to the labelled samples count, not the reference's."""
+    from runtime.confidence.scores import labelled_scores
+    from runtime.confidence.selective import fit_cascade
+    from runtime.engine.model import Model
+    from runtime.errors import WrongUseError
+
+    model = Model(bundle, choice)
+    try:
+        told = labelled_scores(bundle, model.predict)
+    finally:
+        model.close()
+    if isinstance(told, str):
+        raise WrongUseError(f"model {bundle.name!r} has no cascade: {told}")
+    _, scores, labels = told
+    return fit_cascade(scores, labels, risk)

@@ -21,7 +21,7 @@ class Protocol(StrEnum):
 
 _FORMS = {
     Protocol.GRPC: '"host:port", "grpc://host:port", "grpcs://host:port" (TLS) or "unix:/path"',
-    Protocol.HTTP: '"host:port", "http://host:port" or "https://host:port" (TLS)',
+    Protocol.HTTP: '"host:port", "http://host:port", "https://host:port" (TLS) or "unix:/path"',
 }
 
 
@@ -64,7 +64,7 @@ class Address:
 
 def parse_address(text: str, protocol: Protocol) -> Address:
     """The address that `text` names; `WrongUseError` says which forms there are."""
-    if protocol is Protocol.GRPC and text.startswith("unix:"):
+    if text.startswith("unix:"):
         path = text.removeprefix("unix:").removeprefix("//")
         if not path:
             raise _wrong(text, protocol, "the path is missing")

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from runtime.client.address import Address
 from runtime.client.failures import closed, too_late, unreachable
 from runtime.client.request import MAX_MESSAGE_BYTES
+from runtime.client.unix_http import connection_to
 from runtime.errors import EdgewardError, PeerFailedError, PeerUnreachableError
 from runtime.wire.rest_body import HEADER_LENGTH, Body
 
@@ -49,7 +50,7 @@ class Connections:
         try:
             connection, is_new = self._idle.pop(), False
         except IndexError:
-            connection, is_new = self._connection(), True
+            connection, is_new = connection_to(self._address, self._context), True
         try:
             try:
                 reply, stays_open = _send(connection, method, path, self._headers, body, until)
@@ -68,12 +69,6 @@ class Connections:
         else:
             connection.close()
         return reply
-
-    def _connection(self) -> http.client.HTTPConnection:
-        host, port = self._address.host, self._address.port
-        if self._context is None:
-            return http.client.HTTPConnection(host, port)
-        return http.client.HTTPSConnection(host, port, context=self._context)
 
     def close(self) -> None:
         """Closes the idle connections now, the others once their answer is there."""

@@ -7,6 +7,7 @@ import json
 import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 import uvicorn
 from starlette.types import ASGIApp
@@ -14,6 +15,7 @@ from uvicorn.protocols.http.auto import AutoHTTPProtocol
 
 from runtime.serving.sockets import BACKLOG, Endpoint, listen
 from runtime.serving.tls import ServerTls
+from runtime.serving.unix_socket import listen_unix
 
 # Clients keep connections between calls; a shorter limit makes them send on one that is just being closed.
 KEEP_ALIVE_S = 75
@@ -44,6 +46,7 @@ class HttpServer:
         )
         self._server = _EmbeddedServer(self._config)
         self._socket: socket.socket | None = None
+        self._unix_socket: socket.socket | None = None
         self._task: asyncio.Task[None] | None = None
 
     def bind(self, endpoint: Endpoint, what: str = "HTTP") -> Endpoint:
@@ -54,10 +57,15 @@ class HttpServer:
         self._socket = listen(endpoint, what, is_shared=self._shares_port)
         return Endpoint(endpoint.host, self._socket.getsockname()[1])
 
+    def bind_unix(self, path: Path) -> None:
+        """Takes a Unix socket too; `PortInUseError` when somebody lives on it."""
+        self._unix_socket = listen_unix(path)
+
     async def start(self) -> None:
         """Begins to answer."""
         assert self._socket is not None, "bind comes before start"
-        self._task = asyncio.create_task(self._server.serve(sockets=[self._socket]))
+        sockets = [self._socket] if self._unix_socket is None else [self._socket, self._unix_socket]
+        self._task = asyncio.create_task(self._server.serve(sockets=sockets))
         up = asyncio.create_task(self._server.is_up.wait())
         await asyncio.wait({self._task, up}, return_when=asyncio.FIRST_COMPLETED)
         if self._task.done():
@@ -67,8 +75,9 @@ class HttpServer:
     async def stop(self, grace_s: float) -> None:
         """Takes no new connections, answers requests under way, and cuts off what `grace_s` was too short for."""
         if self._task is None:
-            if self._socket is not None:
-                self._socket.close()
+            for bound in (self._socket, self._unix_socket):
+                if bound is not None:
+                    bound.close()
             return
         self._server.should_exit = True
         await asyncio.wait({self._task}, timeout=grace_s)

@@ -83,6 +83,10 @@ class NativeGrpcServer:
             raise explain_refusal(endpoint, "gRPC", error) from error
         return Endpoint(endpoint.host, self._front.bound_port)
 
+    def bind_unix(self, path: str) -> None:
+        """Takes a Unix socket too, answered by grpcio; `MachineError` when that cannot be."""
+        self._behind.bind_unix(path)
+
     async def start(self) -> None:
         """Begins to answer."""
         assert self._front is not None, "bind comes before start"

@@ -35,6 +35,7 @@ from runtime.serving.service import InferenceService
 from runtime.serving.shared_memory import why_off
 from runtime.serving.sockets import Endpoint, resolve
 from runtime.serving.tls import ServerTls
+from runtime.serving.unix_socket import ONLY_ME, claim, only_me, remove
 
 log = logging.getLogger(__name__)
 
@@ -48,6 +49,10 @@ class ServerSettings(SettingsModel):
     grpc_port: int = Field(default=8001, ge=0, le=65535)
     """0: any free port; `on_started` says which."""
     http_port: int = Field(default=8000, ge=0, le=65535)
+    uds: Path | None = None
+    """A Unix socket for gRPC, beside the port; only this user may connect."""
+    http_uds: Path | None = None
+    """The same for REST."""
     grpc_front: GrpcFront = GrpcFront.AUTO
     """auto, native (faster, the extra `fast`) or grpcio; see `choose_front`."""
     max_message_bytes: int = Field(default=DEFAULT_MAX_MESSAGE_BYTES, gt=0, lt=1 << 31)
@@ -70,6 +75,8 @@ class ServerSettings(SettingsModel):
 
     @model_validator(mode="after")
     def _ports_differ(self) -> ServerSettings:
+        if self.uds is not None and self.uds == self.http_uds:
+            raise ValueError(f"uds and http_uds are both {self.uds}; give each a path of its own")
         if self.grpc_port and self.grpc_port == self.http_port:
             raise ValueError(f"grpc_port and http_port are both {self.grpc_port}; give each a port of its own, or 0")
         return self
@@ -155,6 +162,13 @@ class Server:
         try:
             http = self._http.bind(Endpoint(self._host, self._settings.http_port))
             grpc = self._grpc.bind(Endpoint(self._host, self._settings.grpc_port))
+            if self._settings.http_uds is not None:
+                self._http.bind_unix(self._settings.http_uds)
+            if self._settings.uds is not None:
+                claim(self._settings.uds)
+                with only_me():
+                    self._grpc.bind_unix(str(self._settings.uds))
+                self._settings.uds.chmod(ONLY_ME)
             if not http.is_loopback and self._authorize is None:
                 log.warning(
                     "listening on %s without an API key: whoever reaches this machine can use it; "
@@ -172,6 +186,7 @@ class Server:
                 log.warning("shared memory is off: %s; --no-shared-memory asks for that", why)
         except BaseException:
             await asyncio.gather(self._grpc.stop(0), self._http.stop(0))
+            self._remove_unix_sockets()
             raise
         return Listening(grpc, http, self._front.reason, self._tls is not None)
 
@@ -179,6 +194,7 @@ class Server:
         """Takes no new requests, answers the accepted ones, and closes; False when `timeout_s` cut some off."""
         end = time.monotonic() + timeout_s
         await asyncio.gather(self._grpc.stop(timeout_s), self._http.stop(timeout_s))
+        self._remove_unix_sockets()
         self._controls.close()
         drain = asyncio.create_task(self._service.drain())
         hurry = asyncio.create_task(self._hurry.wait())
@@ -191,6 +207,11 @@ class Server:
         drain.cancel()
         log.warning("stopped with requests unanswered; if that was not asked for, raise drain_timeout_s")
         return False
+
+    def _remove_unix_sockets(self) -> None:
+        for path in (self._settings.uds, self._settings.http_uds):
+            if path is not None:
+                remove(path)
 
     async def cut_off(self) -> None:
         """Drops the requests under way, so that a `stop` that waits for them returns now."""

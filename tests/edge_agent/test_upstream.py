@@ -2,14 +2,16 @@
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 
 import numpy as np
 import pytest
 
+from benchmarks.hybrid.proxy import ChaosProxy, Link
 from edge_agent.breaker import BreakerSettings, Outcome
-from edge_agent.upstream import FAIR_WAIT_S, MIN_ANSWERS, Gateway, outcome_of
+from edge_agent.pace import MIN_ANSWERS
+from edge_agent.upstream import FAIR_WAIT_S, Gateway, outcome_of
 from runtime import errors
 from runtime.errors import (
     DeadlineExceededError,
@@ -122,11 +124,13 @@ async def test_it_passes_requests_on_with_what_is_left_of_the_deadline() -> None
 async def test_it_predicts_once_it_has_measured_enough() -> None:
     async with serving(Echo()) as port, gateway(port) as link:
         for _ in range(MIN_ANSWERS):
-            assert link.state(time.monotonic()).predicted_s is None
+            assert link.state(time.monotonic(), "m").predicted_s is None
             await link.infer(REQUEST)
-        predicted_s = link.state(time.monotonic()).predicted_s
-        assert predicted_s is not None
-        assert predicted_s > 0
+        state = link.state(time.monotonic(), "m")
+        assert state.predicted_s is not None
+        assert state.typical_s is not None
+        assert 0 < state.typical_s <= state.predicted_s
+        assert link.state(time.monotonic(), "another").predicted_s is None, "models take different times"
 
 
 @pytest.mark.parametrize(
@@ -205,16 +209,42 @@ async def test_behind_an_open_breaker_nothing_is_sent() -> None:
 
 
 @pytest.mark.slow
-async def test_a_silent_gateway_is_left_at_the_deadline_and_counts_as_a_failure() -> None:
+async def test_a_deadline_that_was_too_short_for_a_model_does_not_open_the_breaker() -> None:
     service = Echo()
     service.is_silent = True
     async with serving(service) as port, gateway(port) as link:
-        for _ in range(HASTY.failures_to_open):
+        watch = asyncio.create_task(link.watch())
+        for _ in range(HASTY.failures_to_open * 2):
             late = InferenceRequest("m", REQUEST.inputs, deadline=time.monotonic() + FAIR_WAIT_S * 1.2)
             with pytest.raises(DeadlineExceededError):
                 await link.infer(late)
-        assert (await link.describe())["recent_answers"] == HASTY.failures_to_open, "it took at least so long"
-        assert not link.state(time.monotonic()).is_permitted
+        told = await link.describe()
+        assert told["recent_answers"] == HASTY.failures_to_open * 2, "it took at least so long"
+        assert told["breaker"] == "closed", "it says that it is ready, so the link is well"
+        watch.cancel()
+
+
+@pytest.mark.slow
+async def test_a_silence_of_everything_opens_the_breaker_and_what_was_withdrawn_counts_too() -> None:
+    async with serving(Echo()) as port, ChaosProxy("127.0.0.1", port) as proxy, gateway(proxy.port) as link:
+        for _ in range(20):
+            await link.infer(REQUEST)
+        watch = asyncio.create_task(link.watch())
+        proxy.link = Link(is_blackhole=True)
+        asked = asyncio.create_task(link.infer(InferenceRequest("m", REQUEST.inputs)))
+        await asyncio.sleep(FAIR_WAIT_S * 1.2)
+        asked.cancel()
+        await until(lambda: not link.state(time.monotonic()).is_permitted)
+        proxy.link = Link()
+        await until(lambda: link.state(time.monotonic()).is_permitted)
+        await link.infer(REQUEST)
+        watch.cancel()
+
+
+async def until(is_so: Callable[[], bool]) -> None:
+    async with asyncio.timeout(20):
+        while not is_so():  # noqa: ASYNC110  (what a person would do)
+            await asyncio.sleep(0.02)
 
 
 ALL = [cls for cls in vars(errors).values() if isinstance(cls, type) and issubclass(cls, EdgewardError)]
@@ -224,7 +254,7 @@ ALL = [cls for cls in vars(errors).values() if isinstance(cls, type) and issubcl
 def test_only_silence_and_unavailability_count_against_the_link(cls: type[EdgewardError]) -> None:
     expected = {
         PeerUnreachableError: Outcome.FAILURE,
-        DeadlineExceededError: Outcome.FAILURE,
+        DeadlineExceededError: Outcome.SILENCE,
         errors.CancelledError: Outcome.UNKNOWN,
     }
     assert outcome_of(cls("text"), 1.0) is expected.get(cls, Outcome.SUCCESS)

@@ -18,6 +18,7 @@ from runtime.errors import WrongUseError
         ("http://localhost:8000/", Protocol.HTTP, Address("localhost", 8000)),
         ("grpcs://[::1]:443", Protocol.GRPC, Address("::1", 443, scheme="grpcs")),
         ("https://gateway.example:443/", Protocol.HTTP, Address("gateway.example", 443, scheme="https")),
+        ("unix:/run/edgeward.sock", Protocol.HTTP, Address("", 0, "/run/edgeward.sock")),
     ],
 )
 def test_forms(text: str, protocol: Protocol, address: Address) -> None:
@@ -45,11 +46,11 @@ def test_forms(text: str, protocol: Protocol, address: Address) -> None:
         (
             "grpc://localhost:8001",
             Protocol.HTTP,
-            'grpc:// is not spoken here; expected "host:port", "http://host:port" or "https',
+            'grpc:// is not spoken here; expected "host:port", "http://host:port", "https://host:port" (TLS) or "unix:/path"',
         ),
         ("http://localhost:8000/v2", Protocol.HTTP, "'8000/v2' is no port"),
         ("unix:", Protocol.GRPC, "the path is missing"),
-        ("unix:/x", Protocol.HTTP, "is no port"),
+        ("unix:", Protocol.HTTP, "the path is missing"),
     ],
 )
 def test_others_are_told_what_was_expected(text: str, protocol: Protocol, says: str) -> None:

@@ -1,0 +1,88 @@
+"""Measures hybrid routing and writes `hybrid-DATE.json` and `.md`; some two minutes, --quick half of one."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import tempfile
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+
+from benchmarks.environment import ROOT, now_utc, read_environment
+from benchmarks.hybrid.results import load, markdown, recoveries
+from benchmarks.hybrid.run import WISHES, run
+from benchmarks.hybrid.trace import phases, plan
+from runtime.bundle.bundle import read_bundle
+from runtime.bundle.locate import shipped_bundles
+from runtime.serving.server import run as run_loop
+
+PRIVATE_SHARE = 0.1
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Exit code 0 also when a bar is missed: it is information."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.hybrid", description=__doc__)
+    parser.add_argument("--quick", action="store_true", help="phases of 3 s; recoveries of 5 s do not fit in")
+    parser.add_argument(
+        "--rate", type=float, default=12.0, metavar="PER_S", help="requests a second to each contestant"
+    )
+    parser.add_argument("--deadline", type=float, default=0.3, metavar="SECONDS")
+    parser.add_argument("--phase", type=float, default=7.0, metavar="SECONDS")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--output", type=Path, default=ROOT / "benchmarks" / "results", metavar="DIR")
+    parser.add_argument("--keep-logs", type=Path, metavar="DIR", help="where the programs' logs go")
+    chosen = parser.parse_args(arguments)
+    phase_s = 3.0 if chosen.quick else chosen.phase
+    environment, started = read_environment(), now_utc()
+    samples = read_bundle(shipped_bundles()["digits"]).samples()
+    assert samples is not None, "the bundle that ships has samples"
+    rows = samples.inputs["image"]
+    sequence = phases()
+    trace = plan(len(sequence), phase_s, chosen.rate, len(rows), PRIVATE_SHARE, chosen.seed)
+    with tempfile.TemporaryDirectory(prefix="edgeward-hybrid-") as made:
+        folder = chosen.keep_logs or Path(made)
+        folder.mkdir(parents=True, exist_ok=True)
+        contestants = run_loop(run(tuple(WISHES), trace, sequence, phase_s, chosen.deadline, rows, folder))
+    setup = {
+        "started": started,
+        "model": "digits",
+        "rate_per_s": chosen.rate,
+        "deadline_s": chosen.deadline,
+        "phase_s": phase_s,
+        "private_share": PRIVATE_SHARE,
+        "seed": chosen.seed,
+    }
+    table = markdown(contestants, trace, sequence, setup, environment)
+    print(table)
+    chosen.output.mkdir(parents=True, exist_ok=True)
+    stem = f"hybrid-{started[:10]}{'-quick' if chosen.quick else ''}"
+    raw = {
+        "setup": setup,
+        "environment": environment,
+        "phases": [phase.name for phase in sequence],
+        "trace": [asdict(planned) for planned in trace],
+        "contestants": [
+            {
+                "name": one.name,
+                "asked": dict(one.asked),
+                "hedges": dict(one.hedges),
+                "retries": one.retries,
+                "leaks": one.leaks,
+                "load": load(one),
+                "recovery_s": {
+                    name: seconds if seconds != float("inf") else None
+                    for name, seconds in recoveries(one, trace, sequence, phase_s).items()
+                },
+                "outcomes": [[round(o.took_s, 5), o.served_by, o.reason[:120]] for o in one.outcomes],
+            }
+            for one in contestants
+        ],
+    }
+    (chosen.output / f"{stem}.json").write_text(json.dumps(raw, separators=(",", ":")) + "\n")
+    (chosen.output / f"{stem}.md").write_text(table)
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

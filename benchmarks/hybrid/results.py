@@ -1,0 +1,197 @@
+"""What the hybrid benchmark found: deadline hits against the oracle, extra load, recoveries, privacy; as values and Markdown."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+from benchmarks.hybrid.trace import Phase, Planned
+
+HIT_BAR: Final = 0.995
+LOAD_BAR: Final = 1.10
+RECOVERY_BAR_S: Final = 5.0
+# Service is normal again with the first of so many answers in a row that are as the rule wishes.
+NORMAL_RUN: Final = 5
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """One request of one contestant. `took_s` counts from the planned time."""
+
+    took_s: float
+    served_by: str
+    """edge, cloud, or empty for an error."""
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Contestant:
+    """One agent of the benchmark, and what became of the trace there; `outcomes` has the trace's order."""
+
+    name: str
+    wishes: str
+    """The arm that its rule prefers where all is well."""
+    outcomes: Sequence[Outcome]
+    asked: Mapping[str, int]
+    """Calls by arm, as the agent counted them."""
+    hedges: Mapping[str, int]
+    retries: int
+    leaks: int
+    """Private requests seen on the link, or answered by the cloud."""
+
+
+@dataclass(frozen=True, slots=True)
+class Line:
+    """One contestant in one phase, or in all of them."""
+
+    requests: int
+    hits: int
+    possible: int
+    """Requests that the better of both single arms answered in time, at the same moment of the same trace."""
+    hits_of_possible: int
+    p50_ms: float
+    p99_ms: float
+    by_cloud: float
+
+    @property
+    def share(self) -> float:
+        """Hits of those that one arm could make."""
+        return self.hits_of_possible / self.possible if self.possible else 1.0
+
+
+def line(
+    contestant: Contestant, trace: Sequence[Planned], can: Sequence[bool], deadline_s: float, phase: int | None
+) -> Line:
+    """The numbers of `contestant` in `phase`; None: all of them."""
+    chosen = [index for index, planned in enumerate(trace) if phase is None or planned.phase == phase]
+    outcomes = [contestant.outcomes[index] for index in chosen]
+    hits = [bool(one.served_by) and one.took_s <= deadline_s for one in outcomes]
+    possible = [can[index] for index in chosen]
+    took = sorted(one.took_s for one in outcomes)
+    return Line(
+        requests=len(chosen),
+        hits=sum(hits),
+        possible=sum(possible),
+        hits_of_possible=sum(hit and could for hit, could in zip(hits, possible, strict=True)),
+        p50_ms=round(took[len(took) // 2] * 1e3, 1) if took else 0.0,
+        p99_ms=round(took[min(int(len(took) * 0.99), len(took) - 1)] * 1e3, 1) if took else 0.0,
+        by_cloud=sum(one.served_by == "cloud" for one in outcomes) / max(len(outcomes), 1),
+    )
+
+
+def possible(edge: Contestant, cloud: Contestant, trace: Sequence[Planned], deadline_s: float) -> list[bool]:
+    """Whether the oracle, which knows both arms' times, meets each deadline; a private request has one arm only."""
+    return [
+        _is_hit(edge.outcomes[index], deadline_s)
+        or (not planned.is_private and _is_hit(cloud.outcomes[index], deadline_s))
+        for index, planned in enumerate(trace)
+    ]
+
+
+def load(contestant: Contestant) -> float:
+    """Calls that arms got for every request."""
+    return sum(contestant.asked.values()) / max(len(contestant.outcomes), 1)
+
+
+def recoveries(
+    contestant: Contestant, trace: Sequence[Planned], phases: Sequence[Phase], phase_s: float
+) -> dict[str, float]:
+    """For every phase that heals into a good one: seconds until answers are as the rule wishes again; infinite if never."""
+    found = {}
+    for number, phase in enumerate(phases[:-1]):
+        if not phases[number + 1].name.startswith("good"):
+            continue
+        healed_at_s = (number + 1) * phase_s
+        run: list[float] = []
+        found[phase.name] = float("inf")
+        for planned, outcome in zip(trace, contestant.outcomes, strict=True):
+            if planned.phase != number + 1 or planned.is_private:
+                continue
+            if outcome.served_by != contestant.wishes:
+                run = []
+                continue
+            run.append(planned.at_s)
+            if len(run) == NORMAL_RUN:
+                found[phase.name] = round(run[0] - healed_at_s, 2)
+                break
+    return found
+
+
+def markdown(
+    contestants: Sequence[Contestant],
+    trace: Sequence[Planned],
+    phases: Sequence[Phase],
+    setup: Mapping[str, Any],
+    environment: Mapping[str, Any],
+) -> str:
+    """The report: one table of all, one of phases, and the bars, held or not."""
+    deadline_s, phase_s = setup["deadline_s"], setup["phase_s"]
+    by_name = {one.name: one for one in contestants}
+    can = possible(by_name["edge_only"], by_name["cloud_only"], trace, deadline_s)
+    hybrids = [one for one in contestants if not one.name.endswith("_only")]
+    lines = [
+        f"# Hybrid routing, {setup['started'][:10]}",
+        "",
+        f"{environment['cpu']}, {environment['hardware_text'].get('cores', '')}; commit {environment['commit']}; "
+        f"load before {environment['load_before']}.",
+        f"Model {setup['model']}; {len(trace)} requests to each contestant at the same moments, {setup['rate_per_s']:g}/s, "
+        f"deadline {deadline_s * 1e3:.0f} ms, phases of {phase_s:g} s, {setup['private_share']:.0%} private, seed {setup['seed']}.",
+        "Times count from the planned moment. *Possible*: the better of edge_only and cloud_only made it then (the oracle).",
+        "",
+        "| | hits | hits of possible | p50 ms | p99 ms | by cloud | calls a request | hedges sent/won/held | retries | leaks |",
+        "|---|---|---|---|---|---|---|---|---|---|",
+        f"| oracle | {sum(can) / len(can):.2%} | 100 % | | | | | | | |",
+    ]
+    for one in contestants:
+        whole = line(one, trace, can, deadline_s, None)
+        hedges = "/".join(str(one.hedges.get(key, 0)) for key in ("sent", "won", "held_back"))
+        lines.append(
+            f"| {one.name} | {whole.hits / whole.requests:.2%} | {whole.share:.2%} | {whole.p50_ms:g} | {whole.p99_ms:g} "
+            f"| {whole.by_cloud:.0%} | {load(one):.3f} | {hedges} | {one.retries} | {one.leaks} |"
+        )
+    lines += ["", "Hits of possible, by phase:", ""]
+    lines.append("| phase | possible | " + " | ".join(one.name for one in contestants) + " |")
+    lines.append("|---" * (len(contestants) + 2) + "|")
+    for number, phase in enumerate(phases):
+        cells = [line(one, trace, can, deadline_s, number) for one in contestants]
+        words = [f"{cell.hits_of_possible}/{cell.possible}" for cell in cells]
+        lines.append(f"| {phase.name} | {cells[0].possible}/{cells[0].requests} | " + " | ".join(words) + " |")
+    lines += [
+        "",
+        f"Seconds from healing to the first of {NORMAL_RUN} answers in a row from the arm that the rule wishes for:",
+        "",
+    ]
+    lines.append("| after | " + " | ".join(one.name for one in hybrids) + " |")
+    lines.append("|---" * (len(hybrids) + 1) + "|")
+    found = {one.name: recoveries(one, trace, phases, phase_s) for one in hybrids}
+    for name in next(iter(found.values())):
+        lines.append(f"| {name} | " + " | ".join(f"{found[one.name][name]:g}" for one in hybrids) + " |")
+    lines += ["", "| bar | found | |", "|---|---|---|"]
+    for what, value, is_held in bars(hybrids, trace, can, phases, setup):
+        lines.append(f"| {what} | {value} | {'held' if is_held else '**missed**'} |")
+    return "\n".join(lines) + "\n"
+
+
+def bars(
+    hybrids: Sequence[Contestant],
+    trace: Sequence[Planned],
+    can: Sequence[bool],
+    phases: Sequence[Phase],
+    setup: Mapping[str, Any],
+) -> list[tuple[str, str, bool]]:
+    """Each bar, what was found, and whether it holds; the worst hybrid counts."""
+    share = min(line(one, trace, can, setup["deadline_s"], None).share for one in hybrids)
+    extra = max(load(one) for one in hybrids)
+    slowest = max(max(recoveries(one, trace, phases, setup["phase_s"]).values()) for one in hybrids)
+    leaks = sum(one.leaks for one in hybrids)
+    return [
+        (f"deadline hits >= {HIT_BAR:.1%} whenever one arm could make it", f"{share:.2%}", share >= HIT_BAR),
+        (f"calls a request <= {LOAD_BAR:.2f}", f"{extra:.3f}", extra <= LOAD_BAR),
+        (f"normal service within {RECOVERY_BAR_S:g} s", f"{slowest:g} s", slowest <= RECOVERY_BAR_S),
+        ("privacy violations 0", str(leaks), leaks == 0),
+    ]
+
+
+def _is_hit(outcome: Outcome, deadline_s: float) -> bool:
+    return bool(outcome.served_by) and outcome.took_s <= deadline_s

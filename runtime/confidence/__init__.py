@@ -1,0 +1,1 @@
+"""How sure a classifier may be called: calibrated confidence, and the threshold that holds a wished-for risk. Pure numpy."""
