@@ -9,10 +9,13 @@ from importlib.metadata import version
 from pathlib import Path
 
 from cloud_gateway.auth import Authorizer, KeyStore, read_chosen_keys
+from cloud_gateway.bundles import bundle_routes, served_bundles
+from cloud_gateway.idempotency import Idempotent
 from cloud_gateway.settings import GatewaySettings
 from runtime import config
 from runtime.engine.engine import Engine
 from runtime.selection.measure import Progress
+from runtime.serving.layered import Layered
 from runtime.serving.local_service import LocalService
 from runtime.serving.program import describe_models, load_all, make_engine, polling, uploads_of
 from runtime.serving.server import Listening, serve
@@ -50,6 +53,8 @@ async def serve_gateway(
     service = LocalService(
         engine, name=NAME, version=version("edgeward"), served_by=ServedBy.CLOUD, uploads=uploads_of(settings)
     )
+    once = Idempotent(service.infer, config.home() / "gateway" / "results.db")
+    bundles = bundle_routes(lambda: served_bundles(engine), config.home() / "gateway" / "bundles")
     started = time.monotonic()
 
     async def status() -> Mapping[str, object]:
@@ -64,14 +69,16 @@ async def serve_gateway(
     try:
         async with polling(settings, engine, service):
             await serve(
-                service,
+                Layered(service, once.infer),
                 settings,
                 on_started=on_started,
                 authorize=authorizer,
                 documents={STATUS_PATH: status},
+                extra=bundles,
                 stop=stop,
             )
     finally:
+        await once.close()
         service.close()
 
 

@@ -10,8 +10,10 @@ from contextlib import suppress
 from importlib.metadata import version
 
 from edge_agent.drill import Drill
+from edge_agent.offline import Offline, make_syncer
 from edge_agent.service import AgentService
 from edge_agent.settings import AgentSettings
+from edge_agent.sync.syncer import Syncer
 from edge_agent.upstream import Gateway
 from runtime.client.address import bearer
 from runtime.engine.engine import Engine
@@ -37,7 +39,9 @@ def run(
     engine = make_engine(settings, progress)
     try:
         load_all(engine, settings, may_lack=settings.gateway is not None)
-        run_loop(serve_agent(settings, engine, lambda listening: on_started(listening, engine)))
+        syncer = make_syncer(settings, engine)
+        syncer.start()
+        run_loop(serve_agent(settings, engine, lambda listening: on_started(listening, engine), syncer=syncer))
     finally:
         engine.close()
 
@@ -47,6 +51,7 @@ async def serve_agent(
     engine: Engine,
     on_started: Callable[[Listening], None] | None = None,
     stop: asyncio.Event | None = None,
+    syncer: Syncer | None = None,
 ) -> None:
     """Serves what `engine` holds until SIGTERM, SIGINT or `stop`; the engine stays the caller's to close."""
     gateway = connect(settings)
@@ -57,6 +62,7 @@ async def serve_agent(
         )
     local = LocalService(engine, name=NAME, version=version("edgeward"), uploads=uploads_of(settings))
     service = AgentService(local, gateway, settings.policy, settings.default_deadline_s, drill)
+    offline = Offline(settings, service, engine, syncer or make_syncer(settings, engine))
     started = time.monotonic()
 
     async def status() -> Mapping[str, object]:
@@ -69,12 +75,20 @@ async def serve_agent(
             "models": describe_models(engine),
             "gateway": None if gateway is None else await gateway.describe(),
             "requests": service.counts.describe(),
+            **await offline.describe(),
         }
 
     watch = None if gateway is None else asyncio.create_task(gateway.watch())
     try:
-        async with polling(settings, engine, local):
-            await serve(service, settings, on_started=on_started, documents={STATUS_PATH: status}, stop=stop)
+        async with polling(settings, engine, local), offline.running():
+            await serve(
+                offline.service,
+                settings,
+                on_started=on_started,
+                documents={STATUS_PATH: status},
+                extra=offline.routes,
+                stop=stop,
+            )
     finally:
         if watch is not None:
             watch.cancel()

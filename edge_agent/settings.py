@@ -6,14 +6,14 @@ from pathlib import Path
 
 from pydantic import Field, SecretStr, field_validator, model_validator
 
+from edge_agent.offline_settings import OfflineSettings
 from edge_agent.routing import Policy
 from edge_agent.service import DEFAULT_DEADLINE_S
 from runtime.client.address import Protocol, parse_address
 from runtime.errors import WrongUseError
-from runtime.serving.program import ModelServerSettings
 
 
-class AgentSettings(ModelServerSettings):
+class AgentSettings(OfflineSettings):
     """An edge agent: a server of models, the gateway behind it, and who answers when."""
 
     gateway: str | None = None

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping
-from contextlib import suppress
 from typing import Any, Final, Protocol
 
 from runtime.errors import EdgewardError
@@ -140,7 +139,4 @@ def fixed_rows(specs: tuple[TensorSpec, ...]) -> int | None:
     """The rows of every call where a shape fixes them; None where the batch is free."""
     if all(spec.is_batched for spec in specs):
         return None
-    shape = ()
-    with suppress(IndexError):
-        shape = specs[0].shape
-    return max(1, shape[0]) if shape else 1
+    return max(1, specs[0].shape[0]) if specs[0].shape else 1

@@ -1,23 +1,39 @@
-"""A JSON document from a route of a server's own, such as its status."""
+"""JSON documents from routes of a server's own, such as its status, and to them."""
 
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from typing import Any
 
 from runtime.client.address import Protocol, bearer, parse_address
 from runtime.client.connections import Connections
 from runtime.client.failures import said_by
 from runtime.errors import PeerFailedError
+from runtime.wire.rest_body import Body
 from runtime.wire.status import error_of_http
 
 
 def fetch_document(address: str, path: str, *, api_key: str | None = None, timeout_s: float = 5.0) -> dict[str, Any]:
     """The object at `path` of the HTTP server at "host:port"; its errors, `PeerUnreachableError` where there is none."""
+    return exchange_document(address, "GET", path, api_key=api_key, timeout_s=timeout_s)
+
+
+def exchange_document(
+    address: str,
+    method: str,
+    path: str,
+    body: Mapping[str, object] | None = None,
+    *,
+    api_key: str | None = None,
+    timeout_s: float = 5.0,
+) -> dict[str, Any]:
+    """The object that a server answers with to any method, sent `body` as JSON; errors as `fetch_document`."""
     server = parse_address(address, Protocol.HTTP)
     connections = Connections(server, {} if api_key is None else {"Authorization": bearer(api_key)})
+    sent = None if body is None else Body((json.dumps(body).encode(),))
     try:
-        reply = connections.exchange("GET", path, None, timeout_s)
+        reply = connections.exchange(method, path, sent, timeout_s)
     finally:
         connections.close()
     try:

@@ -64,6 +64,11 @@ def open_rows(path: Path, model: str, specs: Sequence[InputSpec]) -> Iterator[Ro
 
 def make_writer(suffix: str, folder: Path, kept: Mapping[str, Any] | None) -> RowWriter:
     """A writer whose parts lie in `folder`; `kept` is what its `sync` said last, where it goes on."""
-    kinds = {".csv": CsvWriter, ".jsonl": JsonLinesWriter, ".parquet": ParquetWriter}
-    kind = kinds.get(suffix)
-    return ArrayWriter(suffix, folder, kept) if kind is None else kind(folder, kept)
+    match suffix:
+        case ".csv":
+            return CsvWriter(folder, kept)
+        case ".jsonl":
+            return JsonLinesWriter(folder, kept)
+        case ".parquet":
+            return ParquetWriter(folder, kept)
+    return ArrayWriter(suffix, folder, kept)
