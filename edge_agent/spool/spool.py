@@ -203,8 +203,10 @@ class Spool:
                         continue
                     task = running[entry.model] = asyncio.create_task(self._answer(store, entry))
                     task.add_done_callback(partial(self._ended, running, entry.model))
+                # Not `wait_for`: before Python 3.12 it swallows a cancellation that comes with the event.
                 with suppress(TimeoutError):
-                    await asyncio.wait_for(self._wake.wait(), min(waits))
+                    async with asyncio.timeout(min(waits)):
+                        await self._wake.wait()
         finally:
             for task in list(running.values()):
                 task.cancel()
