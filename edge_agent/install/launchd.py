@@ -18,6 +18,12 @@ def plist_path(service: ServiceDescription) -> PurePath:
     return service.user_home / "Library" / "LaunchAgents" / f"{LABEL}.plist"
 
 
+def log_path(service: ServiceDescription) -> PurePath:
+    """Where its log goes; launchd makes the file, not the folder."""
+    root = PurePath("/") if service.is_system else service.user_home
+    return root / "Library" / "Logs" / "edgeward-agent.log"
+
+
 def domain(service: ServiceDescription) -> str:
     """Whose services it is among."""
     return "system" if service.is_system else f"gui/{service.user_id}"
@@ -34,7 +40,7 @@ def render(service: ServiceDescription) -> bytes:
         "KeepAlive": {"SuccessfulExit": False},
         "ThrottleInterval": 5,
         "ExitTimeOut": 45,
-        "StandardErrorPath": str(service.home / "agent" / "agent.log"),
+        "StandardErrorPath": str(log_path(service)),
     }
     if service.is_system:
         said["UserName"] = service.user_name

@@ -114,7 +114,7 @@ def plan_uninstall(manager: Manager, service: ServiceDescription) -> UninstallPl
             domain = launchd.domain(service)
             return UninstallPlan(
                 (Command(("launchctl", "bootout", f"{domain}/{launchd.LABEL}"), may_fail=True),),
-                (launchd.plist_path(service),),
+                (launchd.plist_path(service), launchd.log_path(service)),
             )
         case Manager.WINDOWS:
             return UninstallPlan(

@@ -95,7 +95,9 @@ def test_what_the_request_itself_is_wrong_about_ends_it(error: EdgewardError) ->
     assert after_error(error, 0) is Outcome.GIVE_UP
 
 
-@pytest.mark.parametrize("error", [ExecutionError("broken"), PeerFailedError("broken"), BackendUnavailableError("gone")])
+@pytest.mark.parametrize(
+    "error", [ExecutionError("broken"), PeerFailedError("broken"), BackendUnavailableError("gone")]
+)
 def test_a_request_that_breaks_every_engine_ends_after_some_attempts(error: EdgewardError) -> None:
     outcomes = [after_error(error, attempts) for attempts in range(MAX_ATTEMPTS)]
     assert outcomes == [Outcome.ASK_AGAIN] * (MAX_ATTEMPTS - 1) + [Outcome.GIVE_UP]
