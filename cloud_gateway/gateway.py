@@ -17,6 +17,8 @@ from cloud_gateway.admin.key import AdminKey, admin_key_file, make_admin_key
 from cloud_gateway.admin.server import admin_server
 from cloud_gateway.auth import Authorizer, KeyStore, read_chosen_keys
 from cloud_gateway.automation.assembly import automation
+from cloud_gateway.bundles import bundle_routes, served_bundles
+from cloud_gateway.idempotency import Idempotent
 from cloud_gateway.registry import Registry
 from cloud_gateway.release.assembly import registry_of, releases
 from cloud_gateway.settings import GatewaySettings
@@ -24,6 +26,7 @@ from runtime import config
 from runtime.bundle.locate import shipped_bundles
 from runtime.engine.engine import Engine
 from runtime.selection.measure import Progress
+from runtime.serving.layered import Layered
 from runtime.serving.local_service import LocalService
 from runtime.serving.program import describe_models, load_all, make_engine, polling, uploads_of
 from runtime.serving.server import Listening, serve
@@ -75,6 +78,8 @@ async def serve_gateway(
     local = LocalService(
         engine, name=NAME, version=version("edgeward"), served_by=ServedBy.CLOUD, uploads=uploads_of(settings)
     )
+    home = config.home()
+    bundles = bundle_routes(lambda: served_bundles(engine), home / "gateway" / "bundles")
     started = time.monotonic()
 
     async def status() -> Mapping[str, object]:
@@ -91,11 +96,12 @@ async def serve_gateway(
 
     try:
         async with AsyncExitStack() as parts:
-            home = config.home()
             released = await parts.enter_async_context(releases(settings, local, registry_of(settings, home), home))
             automated = await parts.enter_async_context(
                 automation(settings.automation, released.service, settings.database_url(home))
             )
+            once = Idempotent(automated.service.infer, home / "gateway" / "results.db")
+            parts.push_async_callback(once.close)
             # Each part that can be administered hands in its routes here.
             routes = [AdminRoute("GET", ADMIN_STATUS_PATH, status_for_admin), *released.routes, *automated.routes]
             admin = await parts.enter_async_context(
@@ -105,11 +111,12 @@ async def serve_gateway(
             if not admin.is_loopback:
                 log.warning("the admin API listens on %s without encryption; use a tunnel or a trusted network", admin)
             await serve(
-                automated.service,
+                Layered(automated.service, once.infer),
                 settings,
                 on_started=None if on_started is None else lambda at: on_started(GatewayListening(at, admin)),
                 authorize=authorizer,
                 documents={STATUS_PATH: status},
+                extra=bundles,
                 stop=stop,
             )
     finally:

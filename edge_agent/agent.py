@@ -13,8 +13,10 @@ from edge_agent.cascade import Cascade, fit
 from edge_agent.decision_log import DecisionLog
 from edge_agent.drill import Drill
 from edge_agent.memory import MemoryGauge, available_bytes
+from edge_agent.offline import Offline, make_syncer
 from edge_agent.service import AgentService
 from edge_agent.settings import AgentSettings
+from edge_agent.sync.syncer import Syncer
 from edge_agent.upstream import Gateway
 from edge_agent.upstreams import Gateways
 from runtime.client.address import bearer
@@ -42,7 +44,9 @@ def run(
     engine = make_engine(settings, progress)
     try:
         load_all(engine, settings, may_lack=settings.gateway is not None)
-        run_loop(serve_agent(settings, engine, lambda listening: on_started(listening, engine)))
+        syncer = make_syncer(settings, engine)
+        syncer.start()
+        run_loop(serve_agent(settings, engine, lambda listening: on_started(listening, engine), syncer=syncer))
     finally:
         engine.close()
 
@@ -52,6 +56,7 @@ async def serve_agent(
     engine: Engine,
     on_started: Callable[[Listening], None] | None = None,
     stop: asyncio.Event | None = None,
+    syncer: Syncer | None = None,
 ) -> None:
     """Serves what `engine` holds until SIGTERM, SIGINT or `stop`; the engine stays the caller's to close."""
     gateway = connect(settings)
@@ -76,6 +81,7 @@ async def serve_agent(
         memory=MemoryGauge(floor_bytes, available_bytes) if floor_bytes and gateway is not None else None,
         decision_log=decision_log,
     )
+    offline = Offline(settings, service, engine, syncer or make_syncer(settings, engine))
     started = time.monotonic()
 
     async def status() -> Mapping[str, object]:
@@ -96,12 +102,20 @@ async def serve_agent(
             "effort": service.counts.describe_effort()
             | ({} if gateway is None else {"retries": gateway.retries, "retries_held_back": gateway.retries_held_back}),
             "lateness": service.describe_paces(),
+            **await offline.describe(),
         }
 
     watch = None if gateway is None else asyncio.create_task(gateway.watch())
     try:
-        async with polling(settings, engine, local):
-            await serve(service, settings, on_started=on_started, documents={STATUS_PATH: status}, stop=stop)
+        async with polling(settings, engine, local), offline.running():
+            await serve(
+                offline.service,
+                settings,
+                on_started=on_started,
+                documents={STATUS_PATH: status},
+                extra=offline.routes,
+                stop=stop,
+            )
     finally:
         if watch is not None:
             watch.cancel()

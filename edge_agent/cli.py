@@ -1,4 +1,4 @@
-"""`edgeward agent run|status`: starts an edge agent, and asks a running one how it is."""
+"""`edgeward agent run|status`: starts an edge agent, and asks one how it is; other commands: `cli_jobs`, `cli_service`."""
 
 from __future__ import annotations
 
@@ -9,12 +9,20 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from edge_agent import cli_jobs, cli_service
 from edge_agent.routing import Policy
 
 if TYPE_CHECKING:
     from edge_agent.settings import AgentSettings
 
 app = typer.Typer(help="Predicts on this device, and lets the cloud answer when it must.", no_args_is_help=True)
+
+app.command(epilog="Example: edgeward agent install digits --gateway gateway:8001")(cli_service.install)
+app.command(epilog="Example: edgeward agent uninstall --dry-run")(cli_service.uninstall)
+app.command(epilog="Example: edgeward agent submit digits /data/in.npz -o /data/out.csv")(cli_jobs.submit)
+app.command(epilog="Example: edgeward agent jobs")(cli_jobs.jobs)
+app.command(epilog="Example: edgeward agent cancel 7")(cli_jobs.cancel)
+app.command(epilog="Example: edgeward agent sync --once")(cli_jobs.sync)
 
 Host = Annotated[str | None, typer.Option("--host", help="Address to listen on (127.0.0.1).")]
 HttpPort = Annotated[int | None, typer.Option("--http-port", help="Port of REST (8000); 0: any free one.")]
@@ -206,10 +214,31 @@ def _facts(told: Mapping[str, Any]) -> list[tuple[str, str]]:
             lines.append(("its last error", f"{gateway['last_error']} ({gateway['last_error_age_s']:.0f} s ago)"))
         if gateway["left_out"]:
             lines.append(("it is left out", gateway["left_out"]))
+    lines += _offline_facts(told)
     for who, counts in told["requests"].items():
         words = ", ".join(f"{why} {count}" for why, count in counts.items())
         lines.append((f"requests: {who}", words or "none"))
     effort = told["effort"]
     lines.append(("asked", ", ".join(f"{arm} {count}" for arm, count in effort["asked"].items())))
     lines.append(("hedges", ", ".join(f"{what} {count}" for what, count in effort["hedges"].items())))
+    return lines
+
+
+def _offline_facts(told: Mapping[str, Any]) -> list[tuple[str, str]]:
+    spool, sync = told["spool"], told["sync"]
+    if "error" in spool:
+        depth = spool["error"]
+    else:
+        oldest = "" if spool["oldest_age_s"] is None else f", the oldest for {spool['oldest_age_s']:.0f} s"
+        depth = f"{spool['depth']} requests wait ({spool['bytes']} bytes{oldest})"
+    lines = [("spool", depth)]
+    if told["jobs"]:
+        lines.append(("jobs", ", ".join(f"{count} {state}" for state, count in told["jobs"].items())))
+    last = "never" if sync["last_at"] is None else sync["last_at"]
+    lines.append(("last sync", f"{last}: {sync['last_error']}" if sync["last_error"] else last))
+    for name, model in sync["models"].items():
+        version = "as installed" if model["version"] is None else f"version {model['version']}"
+        lines.append(
+            (f"synced: {name}", f"{version}{', on trial' if model['is_on_trial'] else ''} {model['note']}".strip())
+        )
     return lines

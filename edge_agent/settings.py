@@ -10,6 +10,7 @@ from typing import Annotated
 from pydantic import BeforeValidator, Field, SecretStr, field_validator, model_validator
 
 from edge_agent.memory import DEFAULT_FLOOR_MB
+from edge_agent.offline_settings import OfflineSettings
 from edge_agent.routing import Policy
 from edge_agent.rules import Rule
 from edge_agent.service import DEFAULT_DEADLINE_S, HEDGE_SHARE
@@ -18,7 +19,6 @@ from runtime.client.address import Protocol, parse_address
 from runtime.confidence.defaults import DEFAULT_RISK
 from runtime.config import SettingsModel
 from runtime.errors import WrongUseError
-from runtime.serving.program import ModelServerSettings
 from runtime.wire.values import Privacy
 
 
@@ -51,7 +51,7 @@ class RouteSettings(SettingsModel):
     """How many of the answers that stand may be wrong."""
 
 
-class AgentSettings(ModelServerSettings):
+class AgentSettings(OfflineSettings):
     """An edge agent: a server of models, the gateway behind it, and who answers when."""
 
     gateway: Annotated[tuple[str, ...] | None, BeforeValidator(_split)] = None

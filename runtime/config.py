@@ -55,6 +55,12 @@ def home(environ: Mapping[str, str] | None = None) -> Path:
     return Path(platformdirs.user_data_dir("edgeward", appauthor=False))
 
 
+def user_config_home(environ: Mapping[str, str] | None = None) -> Path:
+    """The user's folder of configuration on systems that follow the XDG base directories: XDG_CONFIG_HOME, else ~/.config."""
+    chosen = (os.environ if environ is None else environ).get("XDG_CONFIG_HOME")
+    return Path(chosen) if chosen else Path.home() / ".config"
+
+
 def set_unless_set(name: str, value: str) -> None:
     """Sets a variable that a library reads when it is imported, unless whoever started the program has set it."""
     os.environ.setdefault(name, value)

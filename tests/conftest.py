@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 
+import edgeward
 from runtime.bundle.bundle import Bundle, read_bundle
 from runtime.bundle.locate import shipped_bundles
 
@@ -33,3 +34,11 @@ def shared_data() -> Path:
 def digits() -> Bundle:
     """The bundle that ships with Edgeward."""
     return read_bundle(shipped_bundles()["digits"])
+
+
+@pytest.fixture(scope="session")
+def calibrated_home(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A home in which the digits were calibrated, once."""
+    home = tmp_path_factory.mktemp("home")
+    edgeward.load("digits", edgeward.EngineSettings(home=home)).close()
+    return home

@@ -3,23 +3,31 @@
 from __future__ import annotations
 
 import json
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
+from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
-import numpy as np
 import typer
 
-from runtime.errors import EdgewardError, InvalidInputError
-from runtime.tensors import Array, TensorSpec, as_bytes_tensor, check_inputs
+from runtime.errors import EdgewardError
 
 if TYPE_CHECKING:
-    from runtime.cli.row_reader import ArrayReader
-    from runtime.engine.model import Model
+    from runtime.batch_job.job import OnProgress
+    from runtime.batch_job.predictor import Predictor
 
 app = typer.Typer()
+
+
+class RouteTo(StrEnum):
+    """Where rows are answered."""
+
+    LOCAL = "local"
+    """By the model in this process."""
+    AUTO = "auto"
+    EDGE = "edge"
+    CLOUD = "cloud"
 
 
 @app.command(epilog="Example: edgeward predict digits images.npz -o answers.jsonl")
@@ -29,119 +37,144 @@ def predict(
     ],
     input_file: Annotated[
         Path,
-        typer.Argument(metavar="INPUT", help=".npz with an array for every input by its name (or one array), or .npy."),
+        typer.Argument(
+            metavar="INPUT", help="Rows: .npz, .npy, .csv, .jsonl, .parquet, or a folder of images; inputs by name."
+        ),
     ],
     output_file: Annotated[
-        Path, typer.Option("--output", "-o", metavar="OUTPUT", help="The suffix says how: .npz, .npy, .jsonl or .csv.")
+        Path,
+        typer.Option(
+            "--output", "-o", metavar="OUTPUT", help="The suffix says how: .npz, .npy, .jsonl, .csv or .parquet."
+        ),
     ],
+    errors_file: Annotated[
+        Path | None,
+        typer.Option("--errors", metavar="FILE", help="Rows that cannot be read (OUTPUT.errors.jsonl)."),
+    ] = None,
+    route: Annotated[
+        RouteTo, typer.Option("--route", help="local: here; auto, edge, cloud: by the agent at --address.")
+    ] = RouteTo.LOCAL,
+    address: Annotated[
+        str, typer.Option("--address", metavar="HOST:PORT", help="gRPC address of an agent or gateway, for --route.")
+    ] = "127.0.0.1:8001",
+    is_fresh: Annotated[
+        bool, typer.Option("--fresh", help="Start over, also where an earlier run was broken off.")
+    ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print the summary as JSON for a program.")] = False,
 ) -> None:
-    """Runs every row of INPUT through the model and writes OUTPUT, which appears only when it is whole."""
-    from runtime.cli.row_reader import open_arrays
-    from runtime.cli.row_writer import open_writer
-    from runtime.engine.engine import load
+    """Runs every row of INPUT through the model and writes OUTPUT, which appears only when it is whole.
 
-    with open_arrays(input_file) as arrays, load(source) as model:
-        readers = pick_inputs(model, arrays, input_file)
-        rows = count_rows(readers)
-        step = batch_rows(model)
-        check_shapes(model, readers, input_file)
-        started = time.perf_counter()
-        with open_writer(output_file, rows) as writer, _progress(rows) as advance:
-            for first in range(0, rows, step) or [0]:
-                count = min(step, rows - first)
-                chunk = {spec.name: as_input(spec, readers[spec.name].read(count)) for spec in model.inputs}
-                try:
-                    writer.write(model.predict(chunk))
-                except EdgewardError as error:
-                    raise type(error)(f"{input_file}, rows {first} to {first + count - 1}: {error}") from error
-                advance(count)
-        took_s = time.perf_counter() - started
-        summary = {
-            "model": model.name,
-            "version": model.version,
-            "backend": model.serving,
-            "rows": rows,
-            "seconds": took_s,
-        }
-    unused = sorted({a.name for a in arrays} - {r.name for r in readers.values()})
+    Broken off and run again it goes on where it was, and writes the same bytes.
+    """
+    from runtime.batch_job.job import BatchJob, run_batch
+    from runtime.row_files.opening import check_input, check_output
+
+    check_input(input_file)
+    check_output(output_file)
+    with _opened(source, route, address) as predictor, _progress() as on_progress:
+        job = BatchJob(input_file, output_file, errors_file, is_fresh)
+        try:
+            done = run_batch(job, predictor, on_progress)
+        except EdgewardError as error:
+            told = str(error)
+            raise (error if str(input_file) in told else type(error)(f"{input_file}: {told}")) from error
+        backend = predictor.serving
+        name, version = predictor.name, predictor.version
     if as_json:
-        print(json.dumps({**summary, "output": str(output_file), "unused_arrays": unused}))
+        print(
+            json.dumps(
+                {
+                    "model": name,
+                    "version": int(version) if version.isdecimal() else version,
+                    "backend": backend,
+                    "rows": done.rows,
+                    "unreadable_rows": done.unreadable,
+                    "errors": None if done.errors_file is None else str(done.errors_file),
+                    "resumed_at_row": done.resumed_at,
+                    "seconds": done.seconds,
+                    "output": str(output_file),
+                    "unused_arrays": list(done.unused),
+                }
+            )
+        )
         return
+    rate = (done.rows + done.unreadable - done.resumed_at) / done.seconds if done.seconds else 0.0
+    notes = [
+        f"went on after row {done.resumed_at}" if done.resumed_at else "",
+        f"not used: {', '.join(done.unused)}" if done.unused else "",
+    ]
+    said = "; ".join(note for note in notes if note)
     print(
-        f"{rows} rows in {took_s:.2f} s by {summary['backend']}: {output_file}"
-        + (f" (not used: {', '.join(unused)})" if unused else "")
+        f"{done.rows} rows in {done.seconds:.2f} s ({rate:,.0f}/s) by {backend}: {output_file}"
+        + (f" ({said})" if said else "")
     )
-
-
-def pick_inputs(model: Model, arrays: list[ArrayReader], file: Path) -> dict[str, ArrayReader]:
-    """The array of every input: by name, or the only one for the only input; `InvalidInputError` lists what there is."""
-    by_name = {array.name: array for array in arrays}
-    if len(model.inputs) == 1 and len(arrays) == 1:
-        return {model.inputs[0].name: arrays[0]}
-    missing = [spec for spec in model.inputs if spec.name not in by_name]
-    if missing:
-        held = ", ".join(repr(name) for name in by_name) or "no array"
-        wants = ", ".join(f"{spec.name!r} {spec}" for spec in model.inputs)
-        raise InvalidInputError(
-            f"{file} has no array for input {missing[0].name!r}; it holds {held}; model {model.name!r} wants {wants}"
-        )
-    return {spec.name: by_name[spec.name] for spec in model.inputs}
-
-
-def count_rows(readers: dict[str, ArrayReader]) -> int:
-    """How many rows all arrays have; `InvalidInputError` when they differ."""
-    counts = {reader.where: reader.shape[0] for reader in readers.values()}
-    if len(set(counts.values())) != 1:
-        raise InvalidInputError(
-            f"arrays differ in rows: {', '.join(f'{where} has {rows}' for where, rows in counts.items())}"
-        )
-    return next(iter(counts.values()))
-
-
-def check_shapes(model: Model, readers: dict[str, ArrayReader], file: Path) -> None:
-    """`InvalidInputError` when an array as a whole does not fit, before anything runs."""
-    stand_ins = {}
-    for spec in model.inputs:
-        reader = readers[spec.name]
-        shape = reader.shape if spec.is_batched or not spec.shape else (spec.shape[0], *reader.shape[1:])
-        # One element seen as the whole array: costs no memory.
-        stand_ins[spec.name] = np.broadcast_to(as_input(spec, np.zeros((), reader.dtype)), shape)
-    try:
-        check_inputs(model.name, model.inputs, stand_ins)
-    except InvalidInputError as error:
-        raise InvalidInputError(f"{file}: {error}") from error
-
-
-def as_input(spec: TensorSpec, value: Array) -> Array:
-    """`value` as the model takes it: byte order of this machine, strings as BYTES; nothing else is converted."""
-    if spec.datatype == "BYTES" and value.dtype.kind in "SU":
-        return as_bytes_tensor(value)
-    return value.astype(value.dtype.newbyteorder("="), copy=False)
-
-
-def batch_rows(model: Model) -> int:
-    """The rows of a call: the batch that measured fastest, or the number that the model's shape fixes."""
-    if all(spec.is_batched for spec in model.inputs):
-        return model.best_batch()
-    return max(1, model.inputs[0].shape[0]) if model.inputs[0].shape else 1
+    if done.unreadable:
+        typer.echo(f"{done.unreadable} rows could not be read; which and why: {done.errors_file}", err=True)
 
 
 @contextmanager
-def _progress(rows: int) -> Iterator[Callable[[int], None]]:
-    """A bar with rate and time left on standard error, where a person watches."""
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TimeRemainingColumn
+def _opened(source: str, route: RouteTo, address: str) -> Iterator[Predictor]:
+    if route is not RouteTo.LOCAL:
+        from runtime.batch_job.predictor import RemotePredictor
+        from runtime.client import connect
 
+        with connect(address) as client:
+            name, bundle = _named(source)
+            yield RemotePredictor(client, name, route.value, bundle)
+        return
+    from runtime.batch_job.predictor import LocalPredictor
+    from runtime.engine.engine import EngineSettings, load
+    from runtime.engine.watch import WatchSettings
+
+    # Nothing takes over in the middle: one job's answers all come from one candidate.
+    with load(source, EngineSettings(watch=WatchSettings(0, 0))) as model:
+        yield LocalPredictor(model)
+
+
+def _named(source: str) -> tuple[str, object]:
+    """The model's name on a server, and the bundle where it is here too."""
+    from runtime import config
+    from runtime.bundle.locate import open_bundles
+    from runtime.errors import BundleError
+
+    try:
+        bundle = open_bundles(source, config.home() / "bundles")[-1]
+    except BundleError:
+        return source, None
+    return bundle.name, bundle
+
+
+@contextmanager
+def _progress() -> Iterator[OnProgress]:
+    """A bar with rate and time left on standard error, where a person watches."""
+    from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+
+    from runtime.batch_job.job import Progress as Stand
     from runtime.cli.console import people
 
     console = people()
+    if not console.is_terminal:
+        yield lambda _: None
+        return
     with Progress(
         BarColumn(),
-        MofNCompleteColumn(),
+        TextColumn("{task.completed:,.0f} rows"),
+        TextColumn("{task.fields[rate]}"),
+        TextColumn("{task.fields[unreadable]}"),
         TimeRemainingColumn(),
         console=console,
         transient=True,
-        disable=not console.is_terminal,
     ) as bar:
-        task = bar.add_task("rows", total=rows)
-        yield lambda count: bar.advance(task, count)
+        task = bar.add_task("rows", total=None, rate="", unreadable="")
+
+        def show(stand: Stand) -> None:
+            speed = bar.tasks[0].speed
+            bar.update(
+                task,
+                total=stand.rows_total,
+                completed=stand.rows_done,
+                rate="" if speed is None else f"{speed:,.0f}/s",
+                unreadable=f"{stand.rows_unreadable} unreadable" if stand.rows_unreadable else "",
+            )
+
+        yield show

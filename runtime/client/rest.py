@@ -14,6 +14,7 @@ from runtime.client.address import DEFAULT_TIMEOUT_S, Protocol, bearer, parse_ad
 from runtime.client.connections import Connections, Reply
 from runtime.client.failures import said_by, time_left
 from runtime.client.request import InputNames, Options, build_request, check_size
+from runtime.client.spooled import Spooled, fetch_request, kept, result, submit_parameters
 from runtime.client.trust import check_ca, tls_context
 from runtime.errors import (
     InvalidInputError,
@@ -101,6 +102,33 @@ class RestClient:
         path = f"{_path_of(request.model, request.version)}/infer"
         reply = self._call("POST", path, body, timeout_s, request.deadline)
         return decode_response(reply.body, reply.headers.get(HEADER_LENGTH.lower()))
+
+    def submit(
+        self,
+        model: str,
+        inputs: Mapping[str, Any] | Any,
+        *,
+        key: str | None = None,
+        version: str = "",
+        parameters: Parameters | None = None,
+        timeout_s: float | None = None,
+        route: Route | str | None = None,
+        privacy: Privacy | str | None = None,
+    ) -> Spooled:
+        """Has an agent keep the request until it can be answered; when this returns, it is on the agent's disk.
+
+        After an error it is not known to be kept: sent again with the same `key` it is kept once. See `fetch`.
+        """
+        said = submit_parameters(parameters, key)
+        return kept(
+            self.predict(
+                model, inputs, version=version, parameters=said, timeout_s=timeout_s, route=route, privacy=privacy
+            )
+        )
+
+    def fetch(self, spooled: Spooled, *, timeout_s: float | None = None) -> InferenceResponse | None:
+        """The result of a submitted request; None while there is none. Raises the error that it ended in."""
+        return result(self.infer(fetch_request(spooled), timeout_s=timeout_s))
 
     def is_live(self, *, timeout_s: float | None = None) -> bool:
         """Whether the server's process works; raises where there is no server at all."""

@@ -15,6 +15,7 @@ from runtime.client.address import DEFAULT_TIMEOUT_S, Protocol, parse_address
 from runtime.client.channel import error_of, metadata_of, options_of, timeout_for
 from runtime.client.failures import closed
 from runtime.client.request import InputNames, Options, build_request, check_size
+from runtime.client.spooled import Spooled, fetch_request, kept, result, submit_parameters
 from runtime.client.trust import channel_credentials, check_ca
 from runtime.errors import InvalidInputError, ModelNotFoundError, UnsupportedError
 from runtime.wire.grpc_codec import decode_response, encode_request
@@ -102,6 +103,33 @@ class Client:
         left_s = timeout_for(timeout_s, self._timeout_s, request.deadline)
         reply: inference.ModelInferResponse = self._call("ModelInfer", message, left_s)
         return decode_response(reply)
+
+    def submit(
+        self,
+        model: str,
+        inputs: Mapping[str, Any] | Any,
+        *,
+        key: str | None = None,
+        version: str = "",
+        parameters: Parameters | None = None,
+        timeout_s: float | None = None,
+        route: Route | str | None = None,
+        privacy: Privacy | str | None = None,
+    ) -> Spooled:
+        """Has an agent keep the request until it can be answered; when this returns, it is on the agent's disk.
+
+        After an error it is not known to be kept: sent again with the same `key` it is kept once. See `fetch`.
+        """
+        said = submit_parameters(parameters, key)
+        return kept(
+            self.predict(
+                model, inputs, version=version, parameters=said, timeout_s=timeout_s, route=route, privacy=privacy
+            )
+        )
+
+    def fetch(self, spooled: Spooled, *, timeout_s: float | None = None) -> InferenceResponse | None:
+        """The result of a submitted request; None while there is none. Raises the error that it ended in."""
+        return result(self.infer(fetch_request(spooled), timeout_s=timeout_s))
 
     def is_live(self, *, timeout_s: float | None = None) -> bool:
         """Whether the server's process works; raises where there is no server at all."""

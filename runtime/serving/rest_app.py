@@ -6,7 +6,7 @@ Inference goes straight to its route; everything else through Starlette's routin
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from http import HTTPStatus
 from types import MappingProxyType
 from typing import Any
@@ -21,6 +21,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from runtime.serving import rest_controls
 from runtime.serving.bearer import Authorize
 from runtime.serving.controls import Controls
+from runtime.serving.extra_route import ExtraRoute
 from runtime.serving.http_body import read_body
 from runtime.serving.load_parameters import check_unload
 from runtime.serving.metrics import CONTENT_TYPE, render_metrics
@@ -55,13 +56,14 @@ def rest_app(
     authorize: Authorize | None = None,
     max_body_bytes: int,
     documents: Mapping[str, Document] = MappingProxyType({}),
+    extra: Sequence[ExtraRoute] = (),
 ) -> ASGIApp:
     """The application; `authorize` sees the bearer value of every request but those for health.
 
-    `documents`: path → what the program itself answers there, such as its status.
+    `documents`: path → what the program itself answers there, such as its status; `extra`: routes of its own that do more.
     """
     infer = InferRoute(service, controls, authorize, max_body_bytes)
-    routes = _Routes(service, controls, authorize, max_body_bytes).app(documents)
+    routes = _Routes(service, controls, authorize, max_body_bytes).app(documents, extra)
 
     async def app(scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "http" and scope["method"] == "POST":
@@ -85,7 +87,7 @@ class _Routes:
         self._authorize = authorize
         self._max_body_bytes = max_body_bytes
 
-    def app(self, documents: Mapping[str, Document]) -> Starlette:
+    def app(self, documents: Mapping[str, Document], extra: Sequence[ExtraRoute] = ()) -> Starlette:
         """The routes as an application of their own."""
         model = "/v2/models/{model}"
         version = f"{model}/versions/{{version}}"
@@ -117,6 +119,7 @@ class _Routes:
             # POST never gets here (see `rest_app`): known, so that another method is answered 405.
             *(Route(f"{at}/infer", _unreachable, methods=["POST"]) for at in (model, version)),
             *(self._route("GET", path, _as_json(document)) for path, document in documents.items()),
+            *(self._route(route.methods, route.path, route.answer) for route in extra),
         ]
         return Starlette(routes=routes, exception_handlers={HTTPException: _http_error})
 

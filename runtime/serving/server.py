@@ -13,7 +13,7 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Callable, Coroutine, Iterator, Mapping
+from collections.abc import Callable, Coroutine, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,6 +26,7 @@ from runtime import config
 from runtime.config import SettingsModel
 from runtime.serving.bearer import Authorize
 from runtime.serving.controls import Controls
+from runtime.serving.extra_route import ExtraRoute
 from runtime.serving.grpc_front import GrpcFront, choose_front
 from runtime.serving.grpc_server import DEFAULT_MAX_MESSAGE_BYTES, GrpcServer
 from runtime.serving.http_server import HttpServer
@@ -113,6 +114,7 @@ class Server:
         settings: ServerSettings,
         authorize: Authorize | None = None,
         documents: Mapping[str, Document] = MappingProxyType({}),
+        extra: Sequence[ExtraRoute] = (),
         *,
         workers: int = 1,
     ) -> None:
@@ -152,6 +154,7 @@ class Server:
                 authorize=authorize,
                 max_body_bytes=settings.max_message_bytes,
                 documents=documents,
+                extra=extra,
             ),
             self._tls,
             shares_port=shares_port,
@@ -226,17 +229,17 @@ async def serve(
     on_started: Callable[[Listening], None] | None = None,
     authorize: Authorize | None = None,
     documents: Mapping[str, Document] = MappingProxyType({}),
+    extra: Sequence[ExtraRoute] = (),
     stop: asyncio.Event | None = None,
     workers: int = 1,
 ) -> None:
     """Serves until SIGTERM, SIGINT or `stop`; then drains and returns within `drain_timeout_s`.
 
-    `documents`: see `rest_app`; `workers`: see `Server`.
-    `PortInUseError` and `WrongUseError` come before anything is served. A second signal ends the
-    drain at once.
+    `documents`, `extra`: see `rest_app`; `workers`: see `Server`. `PortInUseError` and `WrongUseError` come before anything is
+    served. A second signal ends the drain at once.
     """
     stop = stop or asyncio.Event()
-    server = Server(service, settings, authorize, documents, workers=workers)
+    server = Server(service, settings, authorize, documents, extra, workers=workers)
     cutting: list[asyncio.Task[None]] = []
 
     def on_signal() -> None:

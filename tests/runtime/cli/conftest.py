@@ -1,4 +1,4 @@
-"""One calibration for all commands that need a model, and the command line in this process."""
+"""The command line in this process."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -8,14 +8,6 @@ import pytest
 import edgeward
 
 Run = Callable[..., int]
-
-
-@pytest.fixture(scope="session")
-def calibrated_home(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A home in which the digits were calibrated, once."""
-    home = tmp_path_factory.mktemp("home")
-    edgeward.load("digits", edgeward.EngineSettings(home=home)).close()
-    return home
 
 
 @pytest.fixture

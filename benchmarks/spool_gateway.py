@@ -1,0 +1,111 @@
+"""A gateway for the spool's trial: keys are kept as the real one keeps them, and every execution answers with a number of its own.
+
+    python -m benchmarks.spool_gateway FOLDER GRPC_PORT
+
+So an execution that was repeated shows: its result would differ. Each one is written to FOLDER/executions before it is answered.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import secrets
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+
+from cloud_gateway.idempotency import Idempotent
+from runtime.errors import ModelNotFoundError
+from runtime.serving.layered import Layered
+from runtime.serving.server import Listening, ServerSettings, run, serve
+from runtime.tensors import TensorSpec
+from runtime.wire.statistics import ModelStatistics
+from runtime.wire.values import (
+    IndexEntry,
+    InferenceRequest,
+    InferenceResponse,
+    ModelDescription,
+    ModelState,
+    ServerDescription,
+)
+
+MODEL = "nonce"
+
+
+class Nonces:
+    """A service with one model, whose answer is its input and a number that never comes twice."""
+
+    def __init__(self, log: Path) -> None:
+        self._log = os.open(log, os.O_WRONLY | os.O_APPEND | os.O_CREAT)
+
+    async def infer(self, request: InferenceRequest) -> InferenceResponse:
+        """One execution."""
+        nonce = secrets.randbits(62)
+        line = json.dumps({"key": request.parameters.get("idempotency_key"), "nonce": nonce}) + "\n"
+        os.write(self._log, line.encode())
+        outputs = {"value": request.inputs["value"], "nonce": np.array([nonce], np.int64)}
+        return InferenceResponse(MODEL, "1", outputs, request.id, {"served_by": "cloud"})
+
+    async def describe_model(self, name: str, version: str) -> ModelDescription:
+        """Its signature."""
+        if name != MODEL:
+            raise ModelNotFoundError(f"only {MODEL!r} is here")
+        tensors = (TensorSpec("value", "INT64", (-1,)), TensorSpec("nonce", "INT64", (-1,)))
+        return ModelDescription(MODEL, ("1",), "nonce", tensors[:1], tensors, 0)
+
+    async def is_model_ready(self, name: str, version: str) -> bool:
+        """Whether that is the model."""
+        return name == MODEL
+
+    def statistics(self, name: str, version: str) -> list[ModelStatistics]:
+        """None."""
+        return []
+
+    def describe_server(self) -> ServerDescription:
+        """This one."""
+        return ServerDescription("spool-gateway", "1", ())
+
+    def is_live(self) -> bool:
+        """True."""
+        return True
+
+    def is_ready(self) -> bool:
+        """True."""
+        return True
+
+    def index(self) -> list[IndexEntry]:
+        """The model."""
+        return [IndexEntry(MODEL, "1", ModelState.READY)]
+
+    async def load(self, name: str, parameters: Mapping[str, object]) -> None:
+        """Nothing to load."""
+
+    async def unload(self, name: str) -> None:
+        """Nothing to unload."""
+
+    async def drain(self) -> None:
+        """Nothing waits."""
+
+
+def main() -> None:
+    """Serves until it is ended."""
+    folder, port = Path(sys.argv[1]), int(sys.argv[2])
+
+    def announce(at: Listening) -> None:
+        print(json.dumps({"grpc": str(at.grpc)}), flush=True)
+
+    async def body() -> None:
+        nonces = Nonces(folder / "executions")
+        once = Idempotent(nonces.infer, folder / "results.db")
+        settings = ServerSettings(grpc_port=port, http_port=0, shared_memory=False)
+        await serve(Layered(nonces, once.infer), settings, on_started=announce, stop=asyncio.Event())
+        await once.close()
+
+    run(body())
+
+
+if __name__ == "__main__":
+    main()

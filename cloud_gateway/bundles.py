@@ -1,0 +1,99 @@
+"""Bundles for devices that keep their models current: an index, and each bundle as a tar that can be fetched in parts.
+
+GET /edgeward/bundles                     {"bundles": [{"model", "version", "digest", "sha256", "size_bytes"}, ...]}
+GET /edgeward/bundles/MODEL/VERSION       the tar; ranges, and an ETag that is its sha256
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import threading
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from starlette.requests import Request
+from starlette.responses import FileResponse, JSONResponse, Response
+
+from runtime.bundle.bundle import Bundle, sha256_of
+from runtime.bundle.writing import pack
+from runtime.errors import ModelNotFoundError
+from runtime.serving.extra_route import ExtraRoute
+from runtime.serving.names import check_name
+
+if TYPE_CHECKING:
+    from runtime.engine.engine import Engine
+
+log = logging.getLogger(__name__)
+
+INDEX_PATH = "/edgeward/bundles"
+
+Offered = Callable[[], Sequence[Bundle]]
+"""The bundles that devices may have, as they are now: what is served, or what is released."""
+
+
+def served_bundles(engine: Engine) -> list[Bundle]:
+    """The bundles in service; bare model files have no manifest that pins them, and are not offered."""
+    return [model.bundle for model in engine.models() if model.bundle.manifest is not None]
+
+
+def bundle_routes(offered: Offered, folder: Path) -> list[ExtraRoute]:
+    """The routes; tars are made once, in `folder`, when they are first asked for."""
+    packed = _Packed(folder)
+
+    async def index(_: Request) -> Response:
+        bundles = list(offered())
+        tars = await asyncio.to_thread(lambda: [packed.tar_of(bundle) for bundle in bundles])
+        entries = [
+            {
+                "model": bundle.name,
+                "version": bundle.version,
+                "digest": bundle.digest,
+                "sha256": sha256_of(tar),
+                "size_bytes": tar.stat().st_size,
+            }
+            for bundle, tar in zip(bundles, tars, strict=True)
+        ]
+        return JSONResponse({"bundles": entries})
+
+    async def fetch(request: Request) -> Response:
+        name, version = request.path_params["model"], request.path_params["version"]
+        check_name(name, version)
+        bundles = list(offered())
+        found = next((b for b in bundles if b.name == name and str(b.version) == version), None)
+        if found is None:
+            known = ", ".join(f"{b.name} {b.version}" for b in bundles) or "none"
+            raise ModelNotFoundError(
+                f"no bundle of model {name!r} version {version!r} is offered here; offered: {known}"
+            )
+        tar = await asyncio.to_thread(packed.tar_of, found)
+        digest = await asyncio.to_thread(sha256_of, tar)
+        return FileResponse(tar, headers={"etag": f'"{digest}"'}, media_type="application/x-tar")
+
+    return [
+        ExtraRoute("GET", INDEX_PATH, index),
+        ExtraRoute("GET", f"{INDEX_PATH}/{{model}}/{{version}}", fetch),
+    ]
+
+
+class _Packed:
+    """Tars by the bundle's digest: the same bundle gives the same bytes, on every gateway."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._lock = threading.Lock()
+
+    def tar_of(self, bundle: Bundle) -> Path:
+        """The bundle's tar, made where it is not there yet."""
+        tar = self._folder / f"{bundle.digest}.tar"
+        with self._lock:
+            if not tar.exists():
+                pack(bundle, tar)
+                log.info(
+                    "bundle %s version %d was packed for devices: %d bytes",
+                    bundle.name,
+                    bundle.version,
+                    tar.stat().st_size,
+                )
+        return tar

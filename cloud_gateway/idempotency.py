@@ -1,0 +1,128 @@
+"""One execution a key: a request that was answered before is answered with the same result, whoever lost the first reply.
+
+Result and key are written in one transaction before the result is handed out, so a gateway that is killed has either both or
+neither. Where two gateways share a database and both run a request, the first to write wins, and both answer with its result.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Awaitable, Callable
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, TypeVar
+
+from runtime.errors import ConflictError, ModelNotReadyError
+from runtime.wire.grpc_codec import decode_response, encode_response
+from runtime.wire.idempotency import key_of, payload_digest
+from runtime.wire.values import InferenceRequest, InferenceResponse
+
+log = logging.getLogger(__name__)
+
+T = TypeVar("T")
+Infer = Callable[[InferenceRequest], Awaitable[InferenceResponse]]
+
+DEDUPLICATED = "deduplicated"
+"""Reply parameter (true): the request ran before, and this is the result that it had then."""
+
+
+@dataclass(frozen=True, slots=True)
+class ResultLimits:
+    """How much is remembered; what goes, goes oldest first."""
+
+    max_bytes: int = 256 << 20
+    max_results: int = 1_000_000
+
+
+class Idempotent:
+    """`infer` of a service, made idempotent for requests that carry a key; those without pass by. Used on one event loop.
+
+    The database is opened when the first key comes.
+    """
+
+    def __init__(self, infer: Infer, file: Path, limits: ResultLimits = ResultLimits()) -> None:
+        self._infer = infer
+        self._file = file
+        self._limits = limits
+        self._results: Any = None
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="edgeward-results")
+        self._running: dict[str, tuple[str, asyncio.Future[InferenceResponse]]] = {}
+        self.deduplicated = 0
+
+    async def infer(self, request: InferenceRequest) -> InferenceResponse:
+        """The stored result, or the service's, stored first. `ConflictError` where the key was used for another request."""
+        key = key_of(request.parameters) if request.parameters else None
+        if key is None:
+            return await self._infer(request)
+        digest = payload_digest(request)
+        running = self._running.get(key)
+        if running is not None:
+            if running[0] != digest:
+                raise conflict(key)
+            # Whoever sent it first may go away: that cancels neither this wait nor the other's run.
+            response = await asyncio.shield(running[1])
+            return self._again(response, request)
+        outcome: asyncio.Future[InferenceResponse] = asyncio.get_running_loop().create_future()
+        self._running[key] = (digest, outcome)
+        try:
+            response, is_old = await self._run(key, digest, request)
+            outcome.set_result(response)
+        except BaseException as error:
+            outcome.set_exception(_as_error(error))
+            with suppress(Exception):
+                outcome.exception()  # nobody else may be waiting for it
+            raise
+        finally:
+            del self._running[key]
+        return self._again(response, request) if is_old else replace(response, id=request.id)
+
+    async def close(self) -> None:
+        """Closes the database; after the last request."""
+        if self._results is not None:
+            await self._off_loop(self._results.close)
+        self._thread.shutdown(wait=True)
+
+    async def _run(self, key: str, digest: str, request: InferenceRequest) -> tuple[InferenceResponse, bool]:
+        stored = await self._off_loop(lambda: self._opened().find(key, digest))
+        if stored is not None:
+            return _decoded(stored), True
+        response = await self._infer(request)
+        raw = encode_response(response).SerializeToString()
+        kept = await self._off_loop(lambda: self._opened().keep(key, digest, raw))
+        return (response, False) if kept == raw else (_decoded(kept), True)
+
+    def _again(self, response: InferenceResponse, request: InferenceRequest) -> InferenceResponse:
+        self.deduplicated += 1
+        return replace(response, id=request.id, parameters={**response.parameters, DEDUPLICATED: True})
+
+    def _opened(self) -> Any:
+        if self._results is None:
+            from cloud_gateway.results import Results
+
+            self._results = Results(self._file, self._limits, time.time)
+        return self._results
+
+    async def _off_loop(self, job: Callable[[], T]) -> T:
+        return await asyncio.get_running_loop().run_in_executor(self._thread, job)
+
+
+def conflict(key: str) -> ConflictError:
+    """The error of a key that stands for another request."""
+    return ConflictError(f"key {key!r} was used for another request; a new request takes a new key")
+
+
+def _decoded(raw: bytes) -> InferenceResponse:
+    from protos import inference
+
+    return decode_response(inference.ModelInferResponse.FromString(raw))
+
+
+def _as_error(error: BaseException) -> BaseException:
+    """What those who wait for the same key are told: a cancelled run is not their cancellation."""
+    if isinstance(error, asyncio.CancelledError):
+        return ModelNotReadyError("the request with this key that ran first was withdrawn; send it again")
+    return error

@@ -1,0 +1,77 @@
+"""The agent's jobs: board and runner together, opened when the first job comes or when an earlier run left a board."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from runtime.serving.service import InferenceService
+
+if TYPE_CHECKING:
+    from edge_agent.jobs.board import Job, JobBoard
+    from edge_agent.jobs.runner import JobRunner
+
+
+class Jobs:
+    """Made on the service's event loop; every other method blocks, and is called on other threads."""
+
+    def __init__(self, file: Path, service: InferenceService, engine: Any) -> None:
+        self._file = file
+        self._service = service
+        self._engine = engine
+        self._loop = asyncio.get_running_loop()
+        self._lock = threading.Lock()
+        self._board: JobBoard | None = None
+        self._runner: JobRunner | None = None
+
+    def start(self) -> None:
+        """Goes on with what an earlier run left."""
+        if self._file.exists():
+            self._open()
+
+    def submit(self, model: str, source: Path, output: Path, route: str) -> Job:
+        """A new job, which waits for those before it."""
+        board, runner = self._open()
+        job = board.add(model, source, output, route)
+        runner.tell()
+        return job
+
+    def list(self) -> list[Job]:
+        """All jobs, oldest first."""
+        return [] if not self._file.exists() else self._open()[0].jobs()
+
+    def find(self, number: int) -> Job | None:
+        """One job."""
+        return None if not self._file.exists() else self._open()[0].find(number)
+
+    def cancel(self, number: int) -> bool:
+        """Ends a job; False where it had ended, or never was."""
+        return self._file.exists() and self._open()[1].cancel(number)
+
+    def describe(self) -> dict[str, int]:
+        """How many jobs are in each state."""
+        counts: dict[str, int] = {}
+        for job in self.list():
+            counts[job.state.value] = counts.get(job.state.value, 0) + 1
+        return counts
+
+    def close(self) -> None:
+        """Ends the runner between two batches, and the board."""
+        with self._lock:
+            if self._runner is not None:
+                self._runner.stop()
+            if self._board is not None:
+                self._board.close()
+
+    def _open(self) -> tuple[JobBoard, JobRunner]:
+        from edge_agent.jobs.board import JobBoard
+        from edge_agent.jobs.runner import JobRunner
+
+        with self._lock:
+            if self._board is None or self._runner is None:
+                self._board = JobBoard(self._file)
+                self._runner = JobRunner(self._board, self._service, self._engine, self._loop)
+                self._runner.start()
+            return self._board, self._runner

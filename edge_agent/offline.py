@@ -1,0 +1,81 @@
+"""Spool, jobs and synced models of one agent, put together: what stands before its service, its routes, its status."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from edge_agent.jobs.jobs import Jobs
+from edge_agent.jobs.routes import job_routes
+from edge_agent.spool.routes import spool_routes
+from edge_agent.spool.spool import Spool
+from edge_agent.sync.keeper import Keeper
+from edge_agent.sync.served import EngineModels
+from edge_agent.sync.state import SyncFolder
+from edge_agent.sync.syncer import Syncer, Wishes
+from runtime import config
+from runtime.serving.extra_route import ExtraRoute
+from runtime.serving.layered import Layered
+from runtime.serving.service import InferenceService
+
+if TYPE_CHECKING:
+    from edge_agent.settings import AgentSettings
+    from runtime.engine.engine import Engine
+
+
+def agent_home() -> Path:
+    """Where an agent keeps what must survive it."""
+    return config.home() / "agent"
+
+
+def make_syncer(settings: AgentSettings, engine: Engine | None) -> Syncer:
+    """What keeps the wanted models current, in `engine` where an agent runs."""
+    from edge_agent.sync.download import Source
+
+    wishes = None
+    if settings.sync_from is not None and settings.sync_models:
+        source = Source(settings.sync_from, settings.read_api_key())
+        wishes = Wishes(source, settings.sync_models, settings.sync_max_bytes, settings.objective.value)
+    served = None if engine is None else EngineModels(engine, settings.models)
+    return Syncer(SyncFolder(agent_home() / "sync"), wishes, served)
+
+
+class Offline:
+    """The three, behind one service; used as `async with offline.running():` on its event loop."""
+
+    def __init__(self, settings: AgentSettings, service: InferenceService, engine: Engine, syncer: Syncer) -> None:
+        home = agent_home()
+        self._spool = Spool(home / "spool.db", settings.spool_limits(), service.infer)
+        self._jobs = Jobs(home / "jobs.db", service, engine)
+        self._keeper = Keeper(syncer, settings.sync_every_s)
+        self.service: InferenceService = Layered(service, self._spool.infer)
+        """The service with the spool before it."""
+        self.routes: list[ExtraRoute] = [
+            *spool_routes(self._spool, settings.max_message_bytes),
+            *job_routes(self._jobs, settings.job_folders),
+            *self._keeper.routes(),
+        ]
+
+    @asynccontextmanager
+    async def running(self) -> AsyncIterator[None]:
+        """Goes on with what earlier runs left, and closes everything at the end."""
+        self._spool.start()
+        self._keeper.start()
+        await asyncio.to_thread(self._jobs.start)
+        try:
+            yield
+        finally:
+            await asyncio.to_thread(self._jobs.close)
+            await self._spool.close()
+            await self._keeper.close()
+
+    async def describe(self) -> dict[str, Any]:
+        """What status says: spool depth, jobs, last sync."""
+        return {
+            "spool": await self._spool.describe(),
+            "jobs": await asyncio.to_thread(self._jobs.describe),
+            "sync": self._keeper.describe(),
+        }

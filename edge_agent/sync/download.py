@@ -1,0 +1,162 @@
+"""The gateway's index, and a bundle fetched in as many pieces as the link breaks it into. Blocking."""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import http.client
+import logging
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+from urllib.parse import quote
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from edge_agent.sync.record import Offer
+from runtime.client.address import Protocol, bearer, parse_address
+from runtime.client.document import fetch_document
+from runtime.client.failures import unreachable
+from runtime.errors import BundleError, PayloadTooLargeError, PeerFailedError, PeerUnreachableError, StorageError
+from runtime.row_files.writer import sync_file
+from runtime.wire.status import error_of_http
+
+log = logging.getLogger(__name__)
+
+INDEX_PATH: Final = "/edgeward/bundles"
+CHUNK_BYTES: Final = 1 << 18
+# Of one read: a link that says nothing for so long is taken for broken, and begun again where it was.
+SILENCE_S: Final = 20.0
+# Pieces without a byte in between; a link that brings something each time may break as often as it likes.
+MAX_EMPTY_TRIES: Final = 5
+MAX_OFFERS: Final = 10_000
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """A gateway's HTTP port."""
+
+    address: str
+    api_key: str | None = None
+
+
+class _Entry(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="ignore")
+
+    model: str = Field(min_length=1, max_length=255)
+    version: int = Field(ge=0)
+    digest: str = Field(pattern=r"^[0-9a-f]{64}$")
+    sha256: str = Field(pattern=r"^[0-9a-f]{64}$")
+    size_bytes: int = Field(gt=0)
+
+
+class _Index(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="ignore")
+
+    bundles: tuple[_Entry, ...] = Field(max_length=MAX_OFFERS)
+
+
+def fetch_index(source: Source) -> list[Offer]:
+    """What the gateway offers; `PeerUnreachableError`, or `PeerFailedError` where that is no index."""
+    document = fetch_document(source.address, INDEX_PATH, api_key=source.api_key, timeout_s=SILENCE_S)
+    try:
+        index = _Index.model_validate(document)
+    except ValidationError as error:
+        raise PeerFailedError(f"{source.address}: its index of bundles does not hold together: {error}") from error
+    return [Offer(**entry.model_dump()) for entry in index.bundles]
+
+
+def download(
+    source: Source,
+    offer: Offer,
+    part: Path,
+    target: Path,
+    max_bytes: int,
+    pause: Callable[[float], object] = time.sleep,
+) -> None:
+    """The bundle's tar at `target`, which appears whole; what is in `part` from an earlier try is not fetched again.
+
+    `PayloadTooLargeError` over the cap, `BundleError` where the bytes are not those of the index, `PeerUnreachableError` where the
+    link breaks again and again: `part` stays for the next try.
+    """
+    if target.exists():
+        return
+    if offer.size_bytes > max_bytes:
+        raise PayloadTooLargeError(
+            f"the bundle of {offer.model} version {offer.version} has {offer.size_bytes} bytes; this device takes at most "
+            f"{max_bytes}: raise sync_max_bytes"
+        )
+    try:
+        part.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        target.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        _complete(source, offer, part, pause)
+        seen = _sha256(part)
+        if seen != offer.sha256:
+            part.unlink()
+            raise BundleError(
+                f"the bundle of {offer.model} version {offer.version} came with sha256 {seen[:12]}…, the index says "
+                f"{offer.sha256[:12]}…; it is fetched anew next time"
+            )
+        sync_file(part)
+        part.replace(target)
+    except OSError as error:
+        raise StorageError(f"the bundle cannot be kept in {part.parent}: {error}; make room") from error
+
+
+def _complete(source: Source, offer: Offer, part: Path, pause: Callable[[float], object]) -> None:
+    """Pieces until all of it is there."""
+    empty = 0
+    while (have := part.stat().st_size if part.exists() else 0) < offer.size_bytes:
+        try:
+            _fetch_rest(source, offer, part, have)
+        except PeerUnreachableError as error:
+            got = (part.stat().st_size if part.exists() else 0) - have
+            empty = 0 if got > 0 else empty + 1
+            if empty >= MAX_EMPTY_TRIES:
+                raise
+            log.info(
+                "the bundle of %s broke off after %d bytes, going on from there: %s", offer.model, have + got, error
+            )
+            pause(min(0.2 * 2**empty, 5.0))
+
+
+def _fetch_rest(source: Source, offer: Offer, part: Path, have: int) -> None:
+    address = parse_address(source.address, Protocol.HTTP)
+    headers = {} if source.api_key is None else {"Authorization": bearer(source.api_key)}
+    if have:
+        headers |= {"Range": f"bytes={have}-", "If-Range": f'"{offer.sha256}"'}
+    connection = http.client.HTTPConnection(address.host, address.port, timeout=SILENCE_S)
+    try:
+        connection.request("GET", f"{INDEX_PATH}/{quote(offer.model, safe='')}/{offer.version}", headers=headers)
+        reply = connection.getresponse()
+        if reply.status not in (200, 206):
+            text = reply.read(2000).decode("utf-8", "replace")
+            if reply.status == 416:
+                part.unlink(missing_ok=True)
+                raise PeerUnreachableError(f"{address} has another bundle by now; begun anew")
+            raise error_of_http(reply.status, f"{address}: {text}", dict(reply.getheaders()))
+        # 200 to a request for a part: it has changed, or the server knows no parts.
+        with part.open("ab" if reply.status == 206 else "wb") as stream:
+            size = have if reply.status == 206 else 0
+            while chunk := reply.read(CHUNK_BYTES):
+                size += len(chunk)
+                if size > offer.size_bytes:
+                    raise BundleError(f"{address} sends more than the {offer.size_bytes} bytes that its index says")
+                stream.write(chunk)
+        if size < offer.size_bytes:
+            raise unreachable(address, f"it broke off after {size} of {offer.size_bytes} bytes")
+    except (TimeoutError, ConnectionError, http.client.HTTPException) as error:
+        raise unreachable(address, error or type(error).__name__) from error
+    except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS):
+            raise  # this disk, not the link
+        raise unreachable(address, error) from error
+    finally:
+        connection.close()
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()

@@ -1,0 +1,42 @@
+"""The agent's engine, as syncing sees it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from runtime.errors import ModelNotFoundError
+
+if TYPE_CHECKING:
+    from runtime.engine.engine import Engine
+
+
+class EngineModels:
+    """Loads bundles into a running engine; a version replaces the one before it without a failed call."""
+
+    def __init__(self, engine: Engine, sources: Sequence[str]) -> None:
+        self._engine = engine
+        self._sources = tuple(sources)
+
+    def digest(self, model: str) -> str | None:
+        """Of the newest version in service."""
+        try:
+            return self._engine.model(model).bundle.digest
+        except ModelNotFoundError:
+            return None
+
+    def switch(self, model: str, source: Path | None) -> None:
+        """Serves `source`, or what the settings name; where they name nothing, nothing."""
+        if source is not None:
+            self._engine.load(source)
+            return
+        from runtime import config
+        from runtime.bundle.locate import open_bundles
+
+        for named in self._sources:
+            if open_bundles(named, config.home() / "bundles")[-1].name == model:
+                self._engine.load(named)
+                return
+        if self.digest(model) is not None:
+            self._engine.unload(model)

@@ -1,0 +1,102 @@
+"""The records of all wanted models in one file, and the tars they speak of, in one folder of the agent."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from edge_agent.sync.record import ModelRecord, Offer, Trial
+from runtime.errors import StorageError
+from runtime.row_files.writer import sync_folder
+
+SCHEMA_VERSION = 1
+
+
+@dataclass(frozen=True, slots=True)
+class SyncState:
+    """Everything that survives a restart."""
+
+    models: Mapping[str, ModelRecord] = field(default_factory=dict)
+    last_at: str | None = None
+    """When the gateway was last asked, as ISO 8601 in UTC."""
+    last_error: str | None = None
+    """Why that did not end well; None: it did."""
+
+
+class SyncFolder:
+    """`state.json`, `bundles/SHA256.tar` and `downloads/SHA256.part`."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._file = path / "state.json"
+
+    def tar(self, offer: Offer) -> Path:
+        """Where a bundle's tar lies, whole, once it is fetched."""
+        return self.path / "bundles" / f"{offer.sha256}.tar"
+
+    def part(self, offer: Offer) -> Path:
+        """Where it grows until then."""
+        return self.path / "downloads" / f"{offer.sha256}.part"
+
+    def exists(self) -> bool:
+        """Whether anything was ever synced here."""
+        return self._file.exists()
+
+    def read(self) -> SyncState:
+        """The state; an empty one where there is none. `StorageError` where the file is damaged."""
+        try:
+            said = json.loads(self._file.read_text(encoding="utf-8"))
+        except FileNotFoundError:
+            return SyncState()
+        except (OSError, ValueError) as error:
+            raise StorageError(f"{self._file} cannot be read: {error}; remove it to begin anew") from error
+        try:
+            models = {name: _record(record) for name, record in said["models"].items()}
+            return SyncState(models, said["last_at"], said["last_error"])
+        except (KeyError, TypeError, AttributeError) as error:
+            raise StorageError(f"{self._file} is damaged ({error!r}); remove it to begin anew") from error
+
+    def write(self, state: SyncState) -> None:
+        """Replaces the state in one step, on disk when this returns."""
+        said = {"schema_version": SCHEMA_VERSION, **asdict(state)}
+        fresh = self._file.with_suffix(".new")
+        try:
+            self.path.mkdir(mode=0o700, parents=True, exist_ok=True)
+            with fresh.open("w", encoding="utf-8") as stream:
+                json.dump(said, stream, indent=2)
+                stream.flush()
+                os.fsync(stream.fileno())
+            fresh.replace(self._file)
+            sync_folder(self.path)
+        except OSError as error:
+            raise StorageError(f"{self._file} cannot be written: {error}") from error
+
+    def tidy(self, state: SyncState) -> None:
+        """Removes tars that no record speaks of, and their beginnings."""
+        kept = {
+            offer.sha256
+            for record in state.models.values()
+            for offer in (record.current, record.previous)
+            if offer is not None
+        }
+        for path in [*(self.path / "bundles").glob("*.tar"), *(self.path / "downloads").glob("*.part")]:
+            if path.stem not in kept:
+                path.unlink(missing_ok=True)
+
+
+def _record(said: dict[str, Any]) -> ModelRecord:
+    return ModelRecord(
+        current=_offer(said["current"]),
+        previous=_offer(said["previous"]),
+        trial=None if said["trial"] is None else Trial(**said["trial"]),
+        rejected=tuple(said["rejected"]),
+        note=said["note"],
+    )
+
+
+def _offer(said: dict[str, Any] | None) -> Offer | None:
+    return None if said is None else Offer(**said)

@@ -1,0 +1,189 @@
+"""One pass over the wanted models: ask the gateway, fetch, check, switch, and roll back what does not hold. Blocking."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, Final, Protocol
+
+from edge_agent.sync import record as records
+from edge_agent.sync.check import Checked, check_apart
+from edge_agent.sync.download import Source, download, fetch_index
+from edge_agent.sync.record import ModelRecord, Offer
+from edge_agent.sync.state import SyncFolder, SyncState
+from runtime.errors import EdgewardError, MachineError, ModelError, WrongUseError
+
+log = logging.getLogger(__name__)
+
+# A version that has served for so long without a crash is no longer on trial.
+CONFIRM_AFTER_S: Final = 120.0
+
+
+class Served(Protocol):
+    """What serves models in this process; `EngineModels` is one."""
+
+    def digest(self, model: str) -> str | None:
+        """Of the bundle in service; None where the model is not served."""
+
+    def switch(self, model: str, source: Path | None) -> None:
+        """Serves `source` from now on, in one step; None: what the settings name. An error leaves everything as it was."""
+
+
+@dataclass(frozen=True, slots=True)
+class Wishes:
+    """What is to be kept current, and from where."""
+
+    source: Source
+    models: tuple[str, ...]
+    max_bytes: int
+    objective: str
+
+
+class Syncer:
+    """Keeps the records and acts on them; `served` is None where no agent runs, and the next one to start takes the switch."""
+
+    def __init__(
+        self,
+        folder: SyncFolder,
+        wishes: Wishes | None,
+        served: Served | None,
+        check: Callable[[Path, str, str], Checked] = check_apart,
+    ) -> None:
+        self._folder = folder
+        self._wishes = wishes
+        self._served = served
+        self._check = check
+        self._lock = threading.Lock()
+
+    def start(self) -> None:
+        """Before anything is answered: serves what was synced before, rolled back where it has crashed twice."""
+        if not self._folder.exists():
+            return
+        with self._lock:
+            state = self._folder.read()
+            state = replace(state, models={name: records.begun(found) for name, found in state.models.items()})
+            # On disk before anything is loaded: what crashes while it loads has to count.
+            self._folder.write(state)
+            for name, found in state.models.items():
+                if found.note.startswith("rolled back"):
+                    log.warning("model %s: %s", name, found.note)
+                if found.current is not None:
+                    state = self._serve(state, name, found)
+            self._folder.write(state)
+
+    def sync(self) -> dict[str, Any]:
+        """One pass; what `describe` says after it. `WrongUseError` where nothing is wished for."""
+        wishes = self._wishes
+        if wishes is None:
+            raise WrongUseError(
+                "nothing is to be kept current; set sync_from to the gateway's HTTP address and sync_models to names"
+            )
+        with self._lock:
+            state = self._folder.read()
+            errors = []
+            try:
+                offers = fetch_index(wishes.source)
+            except EdgewardError as error:
+                errors.append(str(error))
+            else:
+                for name in wishes.models:
+                    try:
+                        state = self._sync_one(state, name, [offer for offer in offers if offer.model == name], wishes)
+                    except EdgewardError as error:
+                        errors.append(f"{name}: {error}")
+            for text in errors:
+                log.warning("models are not synced: %s", text)
+            now = datetime.now(UTC).isoformat(timespec="seconds")
+            state = replace(state, last_at=now, last_error="; ".join(errors) or None)
+            self._folder.write(state)
+            self._folder.tidy(state)
+            return describe(state)
+
+    def confirm(self) -> None:
+        """What serves has served long enough."""
+        self._change(records.confirmed)
+
+    def stop(self) -> None:
+        """The agent ends because it was told to."""
+        self._change(records.ended_well)
+
+    def describe(self) -> dict[str, Any]:
+        """For `agent status`."""
+        if not self._folder.exists():
+            return {"last_at": None, "last_error": None, "models": {}}
+        try:
+            return describe(self._folder.read())
+        except EdgewardError as error:
+            return {"last_at": None, "last_error": str(error), "models": {}}
+
+    def _change(self, change: Callable[[ModelRecord], ModelRecord]) -> None:
+        if not self._folder.exists():
+            return
+        with self._lock:
+            state = self._folder.read()
+            changed = {name: change(found) for name, found in state.models.items()}
+            if changed != state.models:
+                self._folder.write(replace(state, models=changed))
+
+    def _sync_one(self, state: SyncState, name: str, offers: Sequence[Offer], wishes: Wishes) -> SyncState:
+        found = state.models.get(name, ModelRecord())
+        served = None if self._served is None else self._served.digest(name)
+        offer = records.wanted(found, served, offers)
+        if offer is None:
+            if not offers:
+                raise WrongUseError(f"the gateway {wishes.source.address} offers no bundle of it")
+            return state
+        log.info("model %s: fetching version %d (%d bytes)", name, offer.version, offer.size_bytes)
+        tar = self._folder.tar(offer)
+        download(wishes.source, offer, self._folder.part(offer), tar, wishes.max_bytes)
+        checked = self._check(tar, name, wishes.objective)
+        if not checked.is_good:
+            log.warning("model %s: version %d is not taken: %s", name, offer.version, checked.text)
+            return self._with(state, name, records.rejected(found, offer, checked.text))
+        found = records.switched(found, offer)
+        if self._served is None:
+            # Nobody has loaded it yet.
+            return self._with(state, name, records.ended_well(found))
+        state = self._with(state, name, found)
+        self._folder.write(state)
+        return self._serve(state, name, found)
+
+    def _serve(self, state: SyncState, name: str, found: ModelRecord) -> SyncState:
+        """The current version in service; where it does not load, the one before it."""
+        assert self._served is not None, "only an agent serves"
+        while found.current is not None:
+            try:
+                self._served.switch(name, self._folder.tar(found.current))
+                log.info("model %s: version %d serves", name, found.current.version)
+                return self._with(state, name, found)
+            except (ModelError, MachineError) as error:
+                found = records.rolled_back(found, str(error))
+                log.warning("model %s: %s", name, found.note)
+        self._served.switch(name, None)
+        return self._with(state, name, found)
+
+    @staticmethod
+    def _with(state: SyncState, name: str, found: ModelRecord) -> SyncState:
+        return replace(state, models={**state.models, name: found})
+
+
+def describe(state: SyncState) -> dict[str, Any]:
+    """The state as JSON, for people and programs."""
+    models: Mapping[str, ModelRecord] = state.models
+    return {
+        "last_at": state.last_at,
+        "last_error": state.last_error,
+        "models": {
+            name: {
+                "version": None if found.current is None else found.current.version,
+                "previous": None if found.previous is None else found.previous.version,
+                "is_on_trial": found.trial is not None,
+                "note": found.note,
+            }
+            for name, found in models.items()
+        },
+    }

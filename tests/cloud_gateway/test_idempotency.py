@@ -1,0 +1,130 @@
+"""One execution a key, over retries at once, restarts and two gateways; another payload is refused."""
+
+import asyncio
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from cloud_gateway.idempotency import Idempotent, ResultLimits
+from runtime.errors import ConflictError, ExecutionError, InvalidInputError
+from runtime.wire.values import InferenceRequest, InferenceResponse
+
+
+class Counter:
+    """Answers with how often it was asked: two runs differ."""
+
+    def __init__(self) -> None:
+        self.runs = 0
+        self.gate: asyncio.Event | None = None
+        self.error: Exception | None = None
+
+    async def infer(self, request: InferenceRequest) -> InferenceResponse:
+        self.runs += 1
+        run = self.runs
+        if self.gate is not None:
+            await self.gate.wait()
+        if self.error is not None:
+            raise self.error
+        return InferenceResponse(request.model, "1", {"run": np.array([run])}, request.id, {"served_by": "cloud"})
+
+
+def request(key: object = "k", value: float = 1.0, id: str = "", **parameters: Any) -> InferenceRequest:
+    keyed = {} if key is None else {"idempotency_key": key}
+    return InferenceRequest("m", {"x": np.array([value])}, id=id, parameters={**keyed, **parameters})
+
+
+def run_of(response: InferenceResponse) -> int:
+    return int(response.outputs["run"][0])
+
+
+async def test_the_second_request_with_a_key_is_answered_with_the_first_ones_result(tmp_path: Path) -> None:
+    counter = Counter()
+    once = Idempotent(counter.infer, tmp_path / "results.db")
+    first = await once.infer(request(id="one"))
+    # Another id, another way there: the same request.
+    second = await once.infer(request(id="two", route="cloud", priority=3))
+    assert (run_of(first), run_of(second), counter.runs) == (1, 1, 1)
+    assert (first.id, second.id) == ("one", "two")
+    assert "deduplicated" not in first.parameters
+    assert second.parameters == {"served_by": "cloud", "deduplicated": True}
+    assert run_of(await once.infer(request(None))) == 2
+    await once.close()
+
+
+async def test_another_payload_under_the_key_is_refused(tmp_path: Path) -> None:
+    counter = Counter()
+    once = Idempotent(counter.infer, tmp_path / "results.db")
+    await once.infer(request())
+    for other in (request(value=2.0), request(temperature=1.0)):
+        with pytest.raises(ConflictError, match="key 'k' was used for another request"):
+            await once.infer(other)
+    counter.gate = asyncio.Event()
+    running = asyncio.create_task(once.infer(request("running")))
+    await asyncio.sleep(0)
+    with pytest.raises(ConflictError):
+        await once.infer(request("running", 2.0))
+    counter.gate.set()
+    await running
+    with pytest.raises(InvalidInputError, match="is 7; expected"):
+        await once.infer(request(7))
+    await once.close()
+
+
+async def test_requests_at_the_same_time_run_once(tmp_path: Path) -> None:
+    counter = Counter()
+    counter.gate = asyncio.Event()
+    once = Idempotent(counter.infer, tmp_path / "results.db")
+    waiting = [asyncio.create_task(once.infer(request())) for _ in range(5)]
+    await asyncio.sleep(0)
+    counter.gate.set()
+    assert {run_of(response) for response in await asyncio.gather(*waiting)} == {1}
+    assert (counter.runs, once.deduplicated) == (1, 4)
+    await once.close()
+
+
+async def test_a_restarted_gateway_and_a_second_one_know_it(tmp_path: Path) -> None:
+    first, second = Counter(), Counter()
+    once = Idempotent(first.infer, tmp_path / "results.db")
+    await once.infer(request())
+    await once.close()
+    again = Idempotent(second.infer, tmp_path / "results.db")
+    assert run_of(await again.infer(request())) == 1
+    assert second.runs == 0
+    await again.close()
+
+
+async def test_of_two_gateways_that_ran_it_the_first_to_write_wins(tmp_path: Path) -> None:
+    slow, quick = Counter(), Counter()
+    quick.runs = 10
+    slow.gate = asyncio.Event()
+    one, other = (Idempotent(counter.infer, tmp_path / "results.db") for counter in (slow, quick))
+    waiting = asyncio.create_task(one.infer(request()))
+    while not slow.runs:
+        await asyncio.sleep(0.001)
+    assert run_of(await other.infer(request())) == 11
+    slow.gate.set()
+    assert run_of(await waiting) == 11
+    await one.close()
+    await other.close()
+
+
+async def test_errors_are_not_kept(tmp_path: Path) -> None:
+    counter = Counter()
+    counter.error = ExecutionError("once")
+    once = Idempotent(counter.infer, tmp_path / "results.db")
+    with pytest.raises(ExecutionError):
+        await once.infer(request())
+    counter.error = None
+    assert run_of(await once.infer(request())) == 2
+    await once.close()
+
+
+async def test_what_is_remembered_is_bounded(tmp_path: Path) -> None:
+    counter = Counter()
+    once = Idempotent(counter.infer, tmp_path / "results.db", ResultLimits(max_results=2))
+    for key in ("a", "b", "c"):
+        await once.infer(request(key))
+    assert [run_of(await once.infer(request(key))) for key in ("b", "c", "a")] == [2, 3, 4]
+    await once.close()

@@ -1,0 +1,100 @@
+"""Services as systemd, launchd and Windows are told of them: golden files, read back by those who know their formats."""
+
+import plistlib
+import shutil
+import subprocess
+from pathlib import Path, PurePosixPath, PureWindowsPath
+from xml.etree import ElementTree
+
+import pytest
+
+from edge_agent.install import launchd, systemd, windows
+from edge_agent.install.plan import Manager, manager_of, plan_install, plan_uninstall
+from edge_agent.install.service import ServiceDescription
+
+GOLDEN = Path(__file__).parent / "golden"
+AWKWARD = ("/opt/my apps/python", "-m", "edgeward", "agent", "run", 'a "quoted" 100% $HOME\\model.onnx', "digits")
+
+
+def posix(*, is_system: bool, command: tuple[str, ...] = AWKWARD) -> ServiceDescription:
+    home = PurePosixPath("/home/ada")
+    return ServiceDescription(command, home / "edge ward", home, home / ".config", 1000, "ada", is_system)
+
+
+def on_windows(*, is_system: bool) -> ServiceDescription:
+    home = PureWindowsPath(r"C:\Users\Ada & Co")
+    command = (r"C:\Program Files\python.exe", "-m", "edgeward", "agent", "run", "digits")
+    return ServiceDescription(command, home / "edgeward", home, home, 0, r"PC\Ada & Co", is_system)
+
+
+RENDERED = {
+    "user.service": systemd.render(posix(is_system=False)).encode(),
+    "system.service": systemd.render(posix(is_system=True)).encode(),
+    "user.plist": launchd.render(posix(is_system=False)),
+    "system.plist": launchd.render(posix(is_system=True)),
+    "user.xml": windows.render(on_windows(is_system=False)).decode("utf-16").encode(),
+    "system.xml": windows.render(on_windows(is_system=True)).decode("utf-16").encode(),
+}
+
+
+@pytest.mark.parametrize("name", RENDERED)
+def test_golden(name: str) -> None:
+    assert RENDERED[name].decode() == (GOLDEN / name).read_text("utf-8")
+
+
+@pytest.mark.parametrize("is_system", [False, True])
+def test_systemd_itself_finds_nothing_wrong(is_system: bool, tmp_path: Path) -> None:
+    verify = shutil.which("systemd-analyze")
+    if verify is None:
+        pytest.skip("systemd-analyze is not on this machine")
+    python = shutil.which("python3")
+    assert python is not None
+    service = posix(is_system=is_system, command=(python, *AWKWARD[1:]))
+    unit = tmp_path / systemd.UNIT
+    unit.write_text(systemd.render(service).replace("User=ada", "User=root"))
+    scope = [] if is_system else ["--user"]
+    done = subprocess.run(
+        [verify, "verify", *scope, "--man=no", str(unit)],
+        env={"PATH": "/usr/bin:/bin", "XDG_RUNTIME_DIR": str(tmp_path), "HOME": str(tmp_path)},
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    ours = [line for line in done.stderr.splitlines() if systemd.UNIT in line]
+    if done.returncode and not ours:
+        pytest.skip(f"systemd-analyze cannot work here: {done.stderr.strip()}")
+    assert ours == []
+
+
+def test_launchd_reads_the_command_as_it_is() -> None:
+    said = plistlib.loads(RENDERED["user.plist"])
+    assert tuple(said["ProgramArguments"]) == AWKWARD
+    assert said["EnvironmentVariables"] == {"EDGEWARD_HOME": "/home/ada/edge ward"}
+    assert "UserName" not in said
+    assert plistlib.loads(RENDERED["system.plist"])["UserName"] == "ada"
+
+
+@pytest.mark.parametrize("is_system", [False, True])
+def test_the_windows_task_is_xml_in_utf_16(is_system: bool) -> None:
+    raw = windows.render(on_windows(is_system=is_system))
+    assert raw[:2] in (b"\xff\xfe", b"\xfe\xff")
+    space = {"t": "http://schemas.microsoft.com/windows/2004/02/mit/task"}
+    root = ElementTree.fromstring(raw.decode("utf-16").partition("?>")[2])
+    arguments = root.findtext("t:Actions/t:Exec/t:Arguments", None, space)
+    assert arguments is not None
+    assert r'set "EDGEWARD_HOME=C:\Users\Ada & Co\edgeward"' in arguments
+    assert r'"C:\Program Files\python.exe" -m edgeward agent run digits' in arguments
+    trigger = "t:Triggers/t:BootTrigger" if is_system else "t:Triggers/t:LogonTrigger"
+    assert root.find(trigger, space) is not None
+
+
+@pytest.mark.parametrize("manager", Manager)
+@pytest.mark.parametrize("is_system", [False, True])
+def test_uninstalling_removes_what_installing_wrote(manager: Manager, is_system: bool) -> None:
+    service = on_windows(is_system=is_system) if manager is Manager.WINDOWS else posix(is_system=is_system)
+    written = {file.path for file in plan_install(manager, service).files}
+    assert written <= set(plan_uninstall(manager, service).remove)
+
+
+def test_every_platform_has_a_manager() -> None:
+    assert [manager_of(name) for name in ("linux", "darwin", "win32")] == list(Manager)

@@ -1,0 +1,170 @@
+"""The spool on disk: kept once acknowledged, bounded, one result a key, and neither a full disk nor a wrong clock empties it."""
+
+from pathlib import Path
+
+import pytest
+from sqlalchemy import event, text
+
+from edge_agent.spool.policy import SpoolLimits, WhenFull
+from edge_agent.spool.store import Entry, SpoolStore, State, Submission
+from runtime.errors import ConflictError, EdgewardError, InvalidInputError, OverloadedError, StorageError
+from runtime.store import writing
+
+
+class Clock:
+    def __init__(self) -> None:
+        self.wall = 1.0e9
+        self.steady = 0.0
+
+    def store(self, file: Path, **limits: object) -> SpoolStore:
+        return SpoolStore(file, SpoolLimits(**limits), lambda: self.wall, lambda: self.steady)  # type: ignore[arg-type]
+
+
+@pytest.fixture
+def clock() -> Clock:
+    return Clock()
+
+
+@pytest.fixture
+def file(tmp_path: Path) -> Path:
+    return tmp_path / "spool.db"
+
+
+def add(store: SpoolStore, key: str, payload: bytes = b"x" * 10, model: str = "m", digest: str = "") -> Entry:
+    (outcome,) = store.add([Submission(key, digest or key, model, payload)])
+    if isinstance(outcome, EdgewardError):
+        raise outcome
+    return outcome
+
+
+def test_oldest_first_and_one_model_does_not_wait_for_another(clock: Clock, file: Path) -> None:
+    store = clock.store(file)
+    entries = [add(store, key, model=model) for key, model in (("a", "m"), ("b", "m"), ("c", "n"))]
+    assert [head.key for head in store.heads()] == ["a", "c"]
+    store.finish(entries[0].number, b"result")
+    assert [head.key for head in store.heads()] == ["b", "c"]
+
+
+def test_the_same_key_is_the_same_request_and_another_payload_is_refused(clock: Clock, file: Path) -> None:
+    store = clock.store(file)
+    first = add(store, "a", digest="1")
+    assert add(store, "a", digest="1").number == first.number
+    with pytest.raises(ConflictError, match="key 'a' was used for another request"):
+        add(store, "a", digest="2")
+    store.finish(first.number, b"result")
+    again = add(store, "a", digest="1")
+    assert (again.state, again.result) == (State.DONE, b"result")
+    with pytest.raises(ConflictError):
+        add(store, "a", digest="2")
+    assert store.describe()["accepted"] == 1
+
+
+def test_a_result_is_never_replaced(clock: Clock, file: Path) -> None:
+    store = clock.store(file)
+    number = add(store, "a").number
+    assert store.finish(number, b"first")
+    assert not store.finish(number, b"second")
+    assert not store.fail(number, InvalidInputError("late"))
+    found = store.find("a")
+    assert found is not None
+    assert found.result == b"first"
+
+
+def test_what_was_acknowledged_is_there_after_a_restart(clock: Clock, file: Path) -> None:
+    store = clock.store(file)
+    add(store, "a", b"payload")
+    store.close()
+    again = clock.store(file)
+    assert [(head.key, head.payload) for head in again.heads()] == [("a", b"payload")]
+
+
+def test_full_refuses_or_drops_the_oldest_and_counts_both(clock: Clock, file: Path) -> None:
+    store = clock.store(file, max_bytes=25)
+    add(store, "a")
+    add(store, "b")
+    with pytest.raises(OverloadedError, match="holds 20 of 25 bytes") as refused:
+        add(store, "c")
+    assert refused.value.retryable
+    store.close()
+    store = clock.store(file, max_bytes=25, when_full=WhenFull.DROP_OLDEST)
+    add(store, "c")
+    assert [head.key for head in store.heads()] == ["b"]
+    dropped = store.find("a")
+    assert dropped is not None
+    assert (dropped.state, dropped.error) == (
+        State.DROPPED,
+        "the request was dropped: made room for newer requests in a full spool",
+    )
+    told = store.describe()
+    assert (told["depth"], told["bytes"], told["refused"], told["dropped"]) == (2, 20, 1, 1)
+
+
+def test_too_old_is_dropped_and_told_for_a_while(clock: Clock, file: Path) -> None:
+    store = clock.store(file, max_age_s=100, result_ttl_s=50)
+    add(store, "a")
+    clock.steady = 60
+    add(store, "b")
+    clock.steady = 101
+    assert [head.key for head in store.heads()] == ["b"]
+    found = store.find("a")
+    assert found is not None
+    assert found.error == "the request was dropped: not answered for 100 s"
+    clock.steady = 152
+    store.heads()
+    assert store.find("a") is None
+
+
+@pytest.mark.parametrize("jump", [-1.0e9, 1.0e9])
+def test_no_jump_of_the_clock_drops_everything(jump: float, clock: Clock, file: Path) -> None:
+    store = clock.store(file, max_age_s=100)
+    add(store, "a")
+    clock.wall += jump
+    assert [head.key for head in store.heads()] == ["a"], "while it runs"
+    clock.wall -= jump
+    store.heads()
+    store.close()
+    clock.wall += jump
+    clock.steady = 0.0
+    store = clock.store(file, max_age_s=100)
+    assert [head.key for head in store.heads()] == ["a"], "over a restart"
+
+
+def test_real_time_off_does_age(clock: Clock, file: Path) -> None:
+    store = clock.store(file, max_age_s=100)
+    add(store, "a")
+    store.close()
+    clock.wall += 40
+    store = clock.store(file, max_age_s=100)
+    assert store.describe()["oldest_age_s"] == 40
+
+
+def test_results_are_kept_for_their_time_and_within_their_bytes(clock: Clock, file: Path) -> None:
+    store = clock.store(file, max_bytes=30, result_ttl_s=50)
+    for key in "abc":
+        store.finish(add(store, key).number, b"r" * 12)
+    states = [found.state for key in "abc" if (found := store.find(key)) is not None]
+    assert states == [State.DROPPED, State.DONE, State.DONE]
+    clock.steady = 51
+    store.heads()
+    assert [store.find(key) for key in "abc"] == [None] * 3
+
+
+def test_a_full_disk_acknowledges_nothing_and_loses_nothing(clock: Clock, file: Path) -> None:
+    store = clock.store(file)
+    add(store, "kept")
+    database = store._database
+
+    def cap(connection: object, _: object) -> None:
+        connection.execute("PRAGMA max_page_count=1")  # type: ignore[attr-defined]  # as many as it has, and no more
+
+    event.listen(database, "connect", cap)
+    database.dispose()
+    with pytest.raises(StorageError, match="full"):
+        add(store, "too much", b"x" * 1_000_000)
+    assert store.find("too much") is None
+    assert [head.key for head in store.heads()] == ["kept"]
+    event.remove(database, "connect", cap)
+    database.dispose()
+    add(store, "room again", b"x" * 1_000_000)
+    with writing(database) as connection:
+        assert connection.execute(text("pragma integrity_check")).scalar() == "ok"

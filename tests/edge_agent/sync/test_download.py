@@ -1,0 +1,153 @@
+"""A bundle over a link that breaks: gone on with, never larger than said, and whole by its digest or not there."""
+
+import hashlib
+import threading
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+
+import pytest
+
+from edge_agent.sync.download import Source, download, fetch_index
+from edge_agent.sync.record import Offer
+from runtime.errors import (
+    BundleError,
+    PayloadTooLargeError,
+    PeerFailedError,
+    PeerUnreachableError,
+    UnauthenticatedError,
+)
+
+CONTENT = bytes(range(256)) * 4000
+SHA = hashlib.sha256(CONTENT).hexdigest()
+OFFER = Offer("m", 2, "d" * 64, SHA, len(CONTENT))
+
+
+class Server(ThreadingHTTPServer):
+    """Sends `content`, but breaks off each reply after `piece` bytes; remembers the ranges asked for."""
+
+    daemon_threads = True
+    content = CONTENT
+    piece = len(CONTENT)
+    knows_ranges = True
+    index: bytes = b"{}"
+    status = 0
+
+    def __init__(self) -> None:
+        super().__init__(("127.0.0.1", 0), Handler)
+        self.asked: list[str | None] = []
+
+    @property
+    def source(self) -> Source:
+        return Source(f"127.0.0.1:{self.server_address[1]}")
+
+
+class Handler(BaseHTTPRequestHandler):
+    server: Server
+
+    def do_GET(self) -> None:
+        server = self.server
+        if self.path == "/edgeward/bundles":
+            self._send(200, server.index, len(server.index))
+            return
+        if server.status:
+            self._send(server.status, b'{"error": "no"}', 15)
+            return
+        wanted = self.headers.get("range")
+        server.asked.append(wanted)
+        start = int(wanted.removeprefix("bytes=").removesuffix("-")) if wanted and server.knows_ranges else 0
+        rest = server.content[start:]
+        self._send(206 if start else 200, rest[: server.piece], len(rest))
+
+    def _send(self, status: int, body: bytes, length: int) -> None:
+        self.send_response(status)
+        self.send_header("content-length", str(length))
+        self.end_headers()
+        self.wfile.write(body)
+        self.close_connection = True
+
+    def log_message(self, *_: object) -> None:
+        pass
+
+
+@pytest.fixture
+def server() -> Iterator[Server]:
+    with Server() as made:
+        thread = threading.Thread(target=made.serve_forever, kwargs={"poll_interval": 0.01})
+        thread.start()
+        yield made
+        made.shutdown()
+        thread.join()
+
+
+def fetch(server: Server, folder: Path, offer: Offer = OFFER, max_bytes: int = 1 << 30) -> bytes:
+    download(server.source, offer, folder / "a" / "x.part", folder / "b" / "x.tar", max_bytes, lambda _: None)
+    assert not (folder / "a" / "x.part").exists()
+    return (folder / "b" / "x.tar").read_bytes()
+
+
+def test_a_broken_link_is_gone_on_with_where_it_broke(server: Server, tmp_path: Path) -> None:
+    server.piece = 300_000
+    assert fetch(server, tmp_path) == CONTENT
+    assert server.asked == [None, "bytes=300000-", "bytes=600000-", "bytes=900000-"]
+
+
+def test_what_an_earlier_run_left_is_not_fetched_again(server: Server, tmp_path: Path) -> None:
+    (tmp_path / "a").mkdir()
+    (tmp_path / "a" / "x.part").write_bytes(CONTENT[:1_000_000])
+    assert fetch(server, tmp_path) == CONTENT
+    assert server.asked == ["bytes=1000000-"]
+    assert fetch(server, tmp_path) == CONTENT
+    assert len(server.asked) == 1
+
+
+def test_a_server_without_ranges_sends_it_all_again(server: Server, tmp_path: Path) -> None:
+    server.knows_ranges = False
+    (tmp_path / "a").mkdir()
+    (tmp_path / "a" / "x.part").write_bytes(CONTENT[:1000])
+    assert fetch(server, tmp_path) == CONTENT
+
+
+def test_other_bytes_than_the_index_says_are_refused_and_begun_anew(server: Server, tmp_path: Path) -> None:
+    server.content = b"\0" * len(CONTENT)
+    with pytest.raises(BundleError, match="the index says"):
+        fetch(server, tmp_path)
+    assert not (tmp_path / "b" / "x.tar").exists()
+    server.content = CONTENT
+    assert fetch(server, tmp_path) == CONTENT
+
+
+def test_more_bytes_than_the_index_says_are_not_taken(server: Server, tmp_path: Path) -> None:
+    server.content = CONTENT * 2
+    server.piece = len(server.content)
+    with pytest.raises(BundleError, match="sends more than the 1024000 bytes"):
+        fetch(server, tmp_path)
+
+
+def test_over_the_cap_nothing_is_asked(server: Server, tmp_path: Path) -> None:
+    with pytest.raises(PayloadTooLargeError, match="at most 1000: raise sync_max_bytes"):
+        fetch(server, tmp_path, max_bytes=1000)
+    assert server.asked == []
+
+
+def test_a_link_that_brings_nothing_is_given_up_and_what_came_is_kept(server: Server, tmp_path: Path) -> None:
+    server.piece = 0
+    (tmp_path / "a").mkdir()
+    (tmp_path / "a" / "x.part").write_bytes(CONTENT[:1000])
+    with pytest.raises(PeerUnreachableError, match="broke off after 1000 of"):
+        fetch(server, tmp_path)
+    assert len(server.asked) == 5
+    assert (tmp_path / "a" / "x.part").stat().st_size == 1000
+
+
+def test_errors_of_the_gateway_are_its_own(server: Server, tmp_path: Path) -> None:
+    server.status = 401
+    with pytest.raises(UnauthenticatedError):
+        fetch(server, tmp_path)
+
+
+@pytest.mark.parametrize("index", [b"[]", b"{}", b'{"bundles": [{"model": "../x", "version": 1}]}'])
+def test_what_is_no_index_is_said(index: bytes, server: Server) -> None:
+    server.index = index
+    with pytest.raises(PeerFailedError):
+        fetch_index(server.source)

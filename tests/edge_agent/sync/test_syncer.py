@@ -1,0 +1,180 @@
+"""A pass over the wanted models: checked before it serves, rolled back where it does not load, and what was synced serves after a restart."""
+
+import hashlib
+from pathlib import Path
+
+import pytest
+
+from edge_agent.sync import syncer as module
+from edge_agent.sync.check import Checked, check_apart
+from edge_agent.sync.download import Source
+from edge_agent.sync.record import Offer
+from edge_agent.sync.state import SyncFolder
+from edge_agent.sync.syncer import Syncer, Wishes
+from runtime.bundle.bundle import Bundle
+from runtime.bundle.writing import pack
+from runtime.errors import BundleError, PeerUnreachableError, StorageError, WrongUseError
+
+
+class Gateway:
+    """Offers by the version's number; the tar is that number."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.versions: list[int] = []
+        self.is_away = False
+        monkeypatch.setattr(module, "fetch_index", self.index)
+        monkeypatch.setattr(module, "download", self.download)
+
+    def index(self, _: Source) -> list[Offer]:
+        if self.is_away:
+            raise PeerUnreachableError("away")
+        return [offer(version) for version in self.versions]
+
+    def download(self, _: Source, offer: Offer, part: Path, target: Path, max_bytes: int) -> None:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        target.write_text(str(offer.version))
+
+
+class Served:
+    def __init__(self) -> None:
+        self.now: str | None = None
+        self.breaks_on: set[str] = set()
+        self.crashes_on: set[str] = set()
+        self.loads: list[str | None] = []
+
+    def digest(self, model: str) -> str | None:
+        return None if self.now is None else offer(int(self.now)).digest
+
+    def switch(self, model: str, source: Path | None) -> None:
+        version = None if source is None else source.read_text()
+        self.loads.append(version)
+        if version in self.crashes_on:
+            raise KeyboardInterrupt  # nothing after it runs, as after a crash
+        if version in self.breaks_on:
+            raise BundleError("it does not load")
+        self.now = version
+
+
+def offer(version: int) -> Offer:
+    digest = hashlib.sha256(str(version).encode()).hexdigest()
+    return Offer("m", version, digest, digest, 1)
+
+
+@pytest.fixture
+def gateway(monkeypatch: pytest.MonkeyPatch) -> Gateway:
+    return Gateway(monkeypatch)
+
+
+def make(folder: Path, served: Served | None, bad: tuple[str, ...] = ()) -> Syncer:
+    def check(tar: Path, model: str, objective: str) -> Checked:
+        return Checked(tar.read_text() not in bad, "as told")
+
+    return Syncer(SyncFolder(folder), Wishes(Source("127.0.0.1:1"), ("m",), 1 << 20, "latency"), served, check)
+
+
+def test_new_versions_serve_and_the_one_before_is_kept(gateway: Gateway, tmp_path: Path) -> None:
+    served = Served()
+    syncer = make(tmp_path, served)
+    for version in (1, 2, 3):
+        gateway.versions = [version]
+        told = syncer.sync()["models"]["m"]
+        assert (served.now, told["version"], told["is_on_trial"]) == (str(version), version, True)
+    assert told["previous"] == 2
+    assert sorted(path.read_text() for path in (tmp_path / "bundles").iterdir()) == ["2", "3"]
+    syncer.confirm()
+    assert not syncer.describe()["models"]["m"]["is_on_trial"]
+    assert syncer.sync()["models"]["m"]["version"] == 3
+    assert served.loads == ["1", "2", "3"], "what is here is not loaded again"
+
+
+def test_what_fails_its_check_never_serves_and_is_not_fetched_again(gateway: Gateway, tmp_path: Path) -> None:
+    served = Served()
+    syncer = make(tmp_path, served, bad=("2",))
+    gateway.versions = [1]
+    syncer.sync()
+    gateway.versions = [1, 2]
+    for _ in range(2):
+        assert syncer.sync()["models"]["m"]["note"] == "version 2 is not taken: as told"
+    assert served.loads == ["1"]
+
+
+def test_what_does_not_load_is_rolled_back_at_once(gateway: Gateway, tmp_path: Path) -> None:
+    served = Served()
+    syncer = make(tmp_path, served)
+    gateway.versions = [1]
+    syncer.sync()
+    served.breaks_on = {"2"}
+    gateway.versions = [2]
+    told = syncer.sync()["models"]["m"]
+    assert (served.now, told["version"], told["note"]) == ("1", 1, "rolled back from version 2: it does not load")
+
+
+def test_a_version_that_crashes_the_agent_twice_is_rolled_back(gateway: Gateway, tmp_path: Path) -> None:
+    served = Served()
+    gateway.versions = [1]
+    first = make(tmp_path, served)
+    first.sync()
+    first.confirm()
+    gateway.versions = [2]
+    served.crashes_on = {"2"}
+    with pytest.raises(KeyboardInterrupt):
+        make(tmp_path, served).sync()
+    with pytest.raises(KeyboardInterrupt):
+        make(tmp_path, served).start()
+    last = make(tmp_path, served)
+    last.start()
+    assert served.now == "1"
+    assert "ended 2 times without saying goodbye" in last.describe()["models"]["m"]["note"]
+
+
+def test_what_was_synced_serves_after_a_restart(gateway: Gateway, tmp_path: Path) -> None:
+    gateway.versions = [2]
+    syncer = make(tmp_path, Served())
+    syncer.sync()
+    for _ in range(4):
+        syncer.stop()
+        served = Served()
+        syncer = make(tmp_path, served)
+        syncer.start()
+        assert served.now == "2"
+
+
+def test_without_an_agent_the_next_one_takes_the_switch(gateway: Gateway, tmp_path: Path) -> None:
+    gateway.versions = [2]
+    assert make(tmp_path, None).sync()["models"]["m"]["version"] == 2
+    served = Served()
+    make(tmp_path, served).start()
+    assert served.now == "2"
+
+
+def test_a_gateway_that_is_away_is_told_and_changes_nothing(gateway: Gateway, tmp_path: Path) -> None:
+    served = Served()
+    syncer = make(tmp_path, served)
+    gateway.versions = [1]
+    syncer.sync()
+    gateway.is_away = True
+    told = syncer.sync()
+    assert (told["last_error"], told["models"]["m"]["version"]) == ("away", 1)
+    gateway.is_away, gateway.versions = False, []
+    assert "offers no bundle of it" in syncer.sync()["last_error"]
+
+
+def test_nothing_wished_for_and_a_damaged_file_are_said(tmp_path: Path) -> None:
+    with pytest.raises(WrongUseError, match="set sync_from"):
+        Syncer(SyncFolder(tmp_path), None, None).sync()
+    (tmp_path / "state.json").write_text("{}")
+    with pytest.raises(StorageError, match="is damaged"):
+        SyncFolder(tmp_path).read()
+
+
+@pytest.mark.slow
+def test_the_check_itself_in_a_process_of_its_own(
+    digits: Bundle, calibrated_home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("EDGEWARD_HOME", str(calibrated_home))
+    tar = pack(digits, tmp_path / "digits.tar")
+    good = check_apart(tar, "digits", "latency")
+    assert good.is_good, good.text
+    (tmp_path / "bad.tar").write_bytes(b"no tar")
+    bad = check_apart(tmp_path / "bad.tar", "digits", "latency")
+    assert (bad.is_good, "nor a whole tar" in bad.text) == (False, True)

@@ -1,0 +1,215 @@
+"""Batch jobs: the same bytes after kills, bad rows apart, one process an output, and nothing half done in its place."""
+
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from runtime.batch_job.checkpoint import WorkFolder
+from runtime.batch_job.job import BatchJob, Progress, run_batch
+from runtime.batch_job.predictor import patiently
+from runtime.errors import (
+    CancelledError,
+    ConflictError,
+    ExecutionError,
+    InvalidInputError,
+    PeerUnreachableError,
+    StorageError,
+    WrongUseError,
+)
+from runtime.row_files.block import InputSpec
+from runtime.tensors import Array, TensorSpec
+from tests.programs import ROOT, environment
+
+
+@dataclass
+class Doubler:
+    """y = 2 x; fails on rows with a negative number, as an engine does on the whole batch."""
+
+    identity: str = "doubler 1"
+    name: str = "doubler"
+    version: str = "1"
+    serving: str = "here"
+    inputs: tuple[InputSpec, ...] = (InputSpec(TensorSpec("x", "FP32", (-1, 2))),)
+    batch_rows: int = 4
+    calls: list[int] = field(default_factory=list)
+
+    def predict(self, inputs: Mapping[str, Array]) -> dict[str, Array]:
+        self.calls.append(len(inputs["x"]))
+        if (inputs["x"] < 0).any():
+            raise ExecutionError("a negative number")
+        return {"y": inputs["x"] * 2}
+
+
+@pytest.fixture
+def job(tmp_path: Path) -> BatchJob:
+    np.save(tmp_path / "in.npy", np.arange(44, dtype=np.float32).reshape(22, 2))
+    return BatchJob(tmp_path / "in.npy", tmp_path / "out.csv", checkpoint_every_s=0)
+
+
+def left_over(job: BatchJob) -> list[str]:
+    return sorted(path.name for path in job.output.parent.iterdir())
+
+
+def test_rows_come_out_in_order_and_nothing_else_is_left(job: BatchJob) -> None:
+    seen: list[Progress] = []
+    done = run_batch(job, Doubler(), seen.append)
+    assert (done.rows, done.unreadable, done.resumed_at) == (22, 0, 0)
+    lines = job.output.read_text().splitlines()
+    assert (lines[0], lines[1], lines[22]) == ("y.0,y.1", "0.0,2.0", "84.0,86.0")
+    assert left_over(job) == ["in.npy", "out.csv"]
+    assert seen[-1] == Progress(22, 22, 0)
+
+
+def test_rows_the_model_fails_on_are_told_and_the_rest_is_done(job: BatchJob) -> None:
+    rows = np.load(job.input)
+    rows[5] = rows[17] = -1
+    np.save(job.input, rows)
+    done = run_batch(job, Doubler())
+    assert (done.rows, done.unreadable, done.errors_file) == (20, 2, job.errors_file)
+    told = [json.loads(line) for line in job.errors_file.read_text().splitlines()]
+    assert told == [{"row": 5, "reason": "a negative number"}, {"row": 17, "reason": "a negative number"}]
+    # Mended, run again: the errors of yesterday are gone.
+    rows[5] = rows[17] = 0
+    np.save(job.input, rows)
+    assert run_batch(job, Doubler()).rows == 22
+    assert left_over(job) == ["in.npy", "out.csv"]
+
+
+def test_a_file_of_nothing_but_bad_rows_is_an_error_and_writes_nothing(job: BatchJob) -> None:
+    np.save(job.input, np.full((8, 2), -1, np.float32))
+    with pytest.raises(InvalidInputError, match="none of the 8 rows .* the first: a negative number"):
+        run_batch(job, Doubler())
+    assert not job.output.exists()
+
+
+def test_stopped_and_run_again_it_goes_on_where_it_was(job: BatchJob) -> None:
+    whole = run_whole(job)
+    first = Doubler()
+    with pytest.raises(CancelledError, match="stopped after 12 rows"):
+        run_batch(job, first, should_stop=lambda: len(first.calls) == 3)
+    second = Doubler(batch_rows=9)  # measured otherwise meanwhile: the rows of a call stay as they were
+    done = run_batch(job, second)
+    assert (done.resumed_at, second.calls) == (12, [4, 4, 2])
+    assert job.output.read_bytes() == whole
+
+
+@pytest.mark.parametrize("change", ["model", "input", "asked"])
+def test_what_changed_since_starts_over(job: BatchJob, change: str) -> None:
+    first = Doubler()
+    with pytest.raises(CancelledError):
+        run_batch(job, first, should_stop=lambda: len(first.calls) == 3)
+    second = Doubler(identity="doubler 2") if change == "model" else Doubler()
+    if change == "input":
+        np.save(job.input, np.ones((6, 2), np.float32))
+    fresh = BatchJob(job.input, job.output, is_fresh=change == "asked")
+    assert run_batch(fresh, second).resumed_at == 0
+    assert left_over(job) == ["in.npy", "out.csv"]
+
+
+def test_two_processes_do_not_share_an_output(job: BatchJob) -> None:
+    with WorkFolder(job.output).taken(), pytest.raises(ConflictError, match="another process works on this output"):
+        run_batch(job, Doubler())
+
+
+def test_the_output_is_never_the_input(job: BatchJob) -> None:
+    with pytest.raises(WrongUseError, match="same file"):
+        run_batch(BatchJob(job.input, job.input), Doubler())
+
+
+def test_a_job_that_was_killed_while_it_put_its_output_in_place_is_done(job: BatchJob) -> None:
+    whole = run_whole(job)
+    first = Doubler()
+    job.output.mkdir()  # its place is taken by a folder: packed, but not placed
+    with pytest.raises(StorageError, match="cannot be written"):
+        run_batch(job, first)
+    job.output.rmdir()
+    second = Doubler()
+    assert run_batch(job, second).rows == 22
+    assert second.calls == []
+    assert job.output.read_bytes() == whole
+
+
+def test_patience_ends_and_does_not_begin_for_what_never_comes() -> None:
+    pauses: list[float] = []
+    answers = iter([PeerUnreachableError("away"), PeerUnreachableError("away"), None])
+
+    def ask() -> dict[str, Array]:
+        error = next(answers)
+        if error is not None:
+            raise error
+        return {}
+
+    assert patiently(ask, pause=pauses.append) == {}
+    assert pauses == [0.2, 0.4]
+    with pytest.raises(PeerUnreachableError):
+        patiently(lambda: (_ for _ in ()).throw(PeerUnreachableError("away")), patience_s=0, pause=pauses.append)
+    with pytest.raises(ExecutionError):
+        patiently(lambda: (_ for _ in ()).throw(ExecutionError("broken")), pause=pauses.append)
+    assert len(pauses) == 2
+
+
+def run_whole(job: BatchJob) -> bytes:
+    run_batch(job, Doubler())
+    whole = job.output.read_bytes()
+    job.output.unlink()
+    return whole
+
+
+KILLED = """
+import sys
+from pathlib import Path
+from runtime.batch_job.job import BatchJob, run_batch
+from tests.runtime.batch_job.test_job import Doubler
+
+job = BatchJob(Path(sys.argv[1]), Path(sys.argv[2]), checkpoint_every_s=0)
+run_batch(job, Doubler(), lambda stand: print(stand, flush=True))
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("suffix", [".npz", ".csv", ".parquet"])
+def test_killed_at_random_points_and_run_again_it_writes_the_same_bytes(suffix: str, tmp_path: Path) -> None:
+    if suffix == ".parquet":
+        pytest.importorskip("pyarrow")
+    file = tmp_path / "in.jsonl"
+    rows = [json.dumps(row) for row in np.random.default_rng(1).random((400, 2)).tolist()]
+    rows[7] = "broken"
+    file.write_text("\n".join(rows))
+    out = tmp_path / f"out{suffix}"
+    with start(file, out) as process:
+        process.communicate(timeout=100)
+    assert process.returncode == 0
+    whole, errors = out.read_bytes(), (tmp_path / f"out{suffix}.errors.jsonl").read_bytes()
+    out.unlink()
+    chance = random.Random(suffix)
+    for _ in range(4):
+        with start(file, out) as process:
+            assert process.stdout is not None
+            for _ in range(chance.randrange(1, 20)):  # batches that it lives to see
+                assert process.stdout.readline()
+            process.send_signal(signal.SIGKILL)
+        assert process.returncode == -signal.SIGKILL
+        assert not out.exists()
+    with start(file, out) as process:
+        told, _ = process.communicate(timeout=100)
+    assert process.returncode == 0
+    assert len(told.splitlines()) < 100, "it went on where it was"
+    assert out.read_bytes() == whole
+    assert (tmp_path / f"out{suffix}.errors.jsonl").read_bytes() == errors
+    assert sorted(path.name for path in tmp_path.iterdir()) == sorted(
+        ["in.jsonl", out.name, f"{out.name}.errors.jsonl"]
+    )
+
+
+def start(file: Path, out: Path) -> subprocess.Popen[str]:
+    command = [sys.executable, "-c", KILLED, os.fspath(file), os.fspath(out)]
+    return subprocess.Popen(command, cwd=ROOT, env=environment(out.parent), stdout=subprocess.PIPE, text=True)
