@@ -7,6 +7,7 @@ from importlib.metadata import entry_points
 from runtime.backends.base import Backend
 from runtime.backends.foreign import load_foreign
 from runtime.backends.litert import LiteRTBackend
+from runtime.backends.litert_accelerated import LiteRTAcceleratedBackend
 from runtime.backends.onnxruntime import OnnxRuntimeBackend
 from runtime.backends.openvino import OpenVinoBackend
 from runtime.backends.torch import TorchBackend
@@ -24,6 +25,8 @@ def our_backends() -> tuple[Backend, ...]:
         OnnxRuntimeBackend.directml(),
         OnnxRuntimeBackend.coreml(),
         LiteRTBackend(),
+        LiteRTAcceleratedBackend.gpu(),
+        LiteRTAcceleratedBackend.npu(),
         OpenVinoBackend(),
         TorchBackend.cpu(),
         TorchBackend.cuda(),
