@@ -130,6 +130,16 @@ def test_a_misspelt_variable_is_said_and_those_of_other_programs_are_not() -> No
     assert not any("EDGEWARD_GATEWAY " in line for line in said)
 
 
+def test_every_programs_settings_are_known_where_variables_are_checked() -> None:
+    sources = [
+        file
+        for room in ("runtime", "edge_agent", "cloud_gateway", "benchmarks")
+        for file in (ROOT / room).rglob("*.py")
+    ]
+    loaded = {kind for file in sources for kind in re.findall(r"load_settings\((\w+Settings)", file.read_text())}
+    assert loaded == set(edgeward._SETTINGS.values())
+
+
 def test_debug_shows_where_an_error_came_from() -> None:
     with pytest.raises(edgeward.errors.BundleError):
         edgeward.main(["--debug", "bundle", "verify", "no-such-bundle"])

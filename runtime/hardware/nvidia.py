@@ -75,6 +75,27 @@ def _ask_nvml(nvml: ModuleType) -> _Answer:
         nvml.nvmlShutdown()
 
 
+def read_used_gpu_bytes(host: Host) -> int | None:
+    """Memory in use on all NVIDIA GPUs, by whomever; None where NVML does not tell.
+
+    Of the device and not of a process: in a container NVML knows its processes by other numbers, if at all.
+    """
+    nvml = host.nvml()
+    if nvml is None:
+        return None
+    try:
+        nvml.nvmlInit()
+    except nvml.NVMLError:
+        return None
+    try:
+        handles = [nvml.nvmlDeviceGetHandleByIndex(index) for index in range(nvml.nvmlDeviceGetCount())]
+        return sum(int(nvml.nvmlDeviceGetMemoryInfo(handle).used) for handle in handles) if handles else None
+    except nvml.NVMLError:
+        return None
+    finally:
+        nvml.nvmlShutdown()
+
+
 def _nvml_gpu(nvml: ModuleType, handle: object, driver: str) -> Gpu:
     try:
         memory_bytes = int(nvml.nvmlDeviceGetMemoryInfo(handle).total)

@@ -25,6 +25,8 @@ class Trial:
     """A few call times in milliseconds, by rows of the call: a first idea only."""
     batch_sizes: tuple[int, ...]
     """The numbers of rows that can be measured: (1,) for a model without a batch."""
+    gpu_memory_mb: float | None = None
+    """Growth of the memory in use on NVIDIA GPUs; None off them, and where nothing tells."""
 
 
 class CandidateFailedError(Exception):

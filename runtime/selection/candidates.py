@@ -13,6 +13,7 @@ from runtime.errors import WrongUseError
 from runtime.hardware import Hardware
 
 CPU: Final = "cpu"
+CUDA: Final = "cuda"
 SPINNING: Final = "spinning"
 """An option that concerns worker threads: one thread has none, and would be measured twice."""
 

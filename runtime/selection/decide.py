@@ -49,6 +49,7 @@ class Measured:
     memory_mb: float | None
     rounds: int = 0
     """Rounds of measuring it survived; 0 when the trial alone told it apart."""
+    gpu_memory_mb: float | None = None
 
     @property
     def latency(self) -> Latency:
@@ -105,6 +106,8 @@ def refusal(measured: Measured, goal: Goal) -> str | None:
     cap = goal.memory_cap_mb
     if cap is not None and measured.memory_mb is not None and measured.memory_mb > cap:
         return f"it takes {measured.memory_mb:.1f} MB, the cap is {cap:.1f} MB"
+    if cap is not None and measured.gpu_memory_mb is not None and measured.gpu_memory_mb > cap:
+        return f"it takes {measured.gpu_memory_mb:.1f} MB of GPU memory, the cap is {cap:.1f} MB"
     return None
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import OrderedDict
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Final
 
 import numpy as np
@@ -12,11 +12,13 @@ import numpy as np
 from runtime.backends.opened import OpenedVariant, open_variant
 from runtime.bundle.bundle import Bundle
 from runtime.bundle.manifest import Task
+from runtime.hardware import Host
+from runtime.hardware.nvidia import read_used_gpu_bytes
 from runtime.selection.bench import CandidateFailedError, Trial
-from runtime.selection.candidates import Candidate
+from runtime.selection.candidates import CUDA, Candidate
 from runtime.selection.guard import GuardResult, check_answers
 from runtime.selection.rows import Rows, rows_for
-from runtime.selection.rss import MemoryGrowth
+from runtime.selection.rss import GpuMemoryGrowth, MemoryGrowth
 from runtime.tensors import Array
 
 GUARD_BATCH: Final = 32
@@ -38,10 +40,16 @@ QUIET_SHARE: Final = 0.25
 MAX_SETTLE_S: Final = 0.1
 
 
+def _used_gpu_bytes() -> int | None:
+    return read_used_gpu_bytes(Host.this_machine())
+
+
 class LocalBench:
     """A bench in this process: a crash here ends the process. See `Bench`."""
 
-    def __init__(self, bundle: Bundle, seed: int = 0) -> None:
+    def __init__(
+        self, bundle: Bundle, seed: int = 0, used_gpu_bytes: Callable[[], int | None] = _used_gpu_bytes
+    ) -> None:
         self._bundle = bundle
         self._seed = seed
         self._rows: Rows | None = None
@@ -51,6 +59,7 @@ class LocalBench:
         self._open: OrderedDict[str, OpenedVariant] = OrderedDict()
         self._memory_mb: dict[str, float] = {}
         self._last: str | None = None
+        self._used_gpu_bytes = used_gpu_bytes
 
     def try_out(self, candidate: Candidate, reference: Candidate | None, rows: int) -> Trial:
         """See `Bench.try_out`. The session is closed afterwards: nothing idles beside the next one."""
@@ -61,6 +70,7 @@ class LocalBench:
                 open_variant(self._bundle, candidate.variant, candidate.backend, candidate.options).close()
                 self._warm_backends.add(candidate.backend.name)
             self._learn_reference(reference)
+            gpu = GpuMemoryGrowth(self._used_gpu_bytes) if candidate.backend.device == CUDA else None
             growth = MemoryGrowth()
             opened = open_variant(self._bundle, candidate.variant, candidate.backend, candidate.options)
             try:
@@ -68,6 +78,7 @@ class LocalBench:
                 sizes = tuple(sorted({1, rows} & set(inputs.batch_sizes)))
                 latencies = tuple((size, tuple(_time_some(opened, inputs.take(size)))) for size in sizes)
                 memory_mb = self._memory_mb[candidate.key] = growth.peak_mb()
+                gpu_memory_mb = None if gpu is None else gpu.now_mb()
                 guard = self._check(candidate, opened, inputs)
             finally:
                 opened.close()
@@ -75,7 +86,7 @@ class LocalBench:
             raise
         except Exception as error:
             raise CandidateFailedError(reason_of(error)) from error
-        return Trial(guard, not inputs.is_random, memory_mb, latencies, inputs.batch_sizes)
+        return Trial(guard, not inputs.is_random, memory_mb, latencies, inputs.batch_sizes, gpu_memory_mb)
 
     def time(self, candidate: Candidate, rows: int, duration_s: float) -> list[float]:
         """See `Bench.time`. The session stays open for its next turn; those beside it have come to rest by then."""

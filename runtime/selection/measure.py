@@ -103,7 +103,7 @@ def _try_all(
 def _from_trial(candidate: Candidate, trial: Trial, rows: int) -> Measured:
     latencies = tuple((size, summarise([calls])) for size, calls in trial.latencies)
     compared = rows if any(size == rows for size, _ in latencies) else latencies[0][0]
-    return Measured(candidate, latencies, compared, trial.guard, trial.memory_mb)
+    return Measured(candidate, latencies, compared, trial.guard, trial.memory_mb, gpu_memory_mb=trial.gpu_memory_mb)
 
 
 def _time_in_rounds(

@@ -1,4 +1,4 @@
-"""How far this process's resident memory rose over a stretch of work."""
+"""How far this process's resident memory, or the memory in use on GPUs, rose over a stretch of work."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import contextlib
 import ctypes
 import gc
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import psutil
@@ -27,6 +28,21 @@ class MemoryGrowth:
         """Megabytes above the memory at the start; never negative."""
         peak_bytes = (_read_peak_bytes() if self._has_peak else None) or psutil.Process().memory_info().rss
         return max(0.0, (peak_bytes - self._before_bytes) / _MB)
+
+
+class GpuMemoryGrowth:
+    """Growth in megabytes since it was made, of what is in use on the GPUs: engines keep what they took, so this is the peak."""
+
+    def __init__(self, used_bytes: Callable[[], int | None]) -> None:
+        self._used_bytes = used_bytes
+        self._before_bytes = used_bytes()
+
+    def now_mb(self) -> float | None:
+        """Megabytes above the use at the start, never negative; None where nothing tells it."""
+        now_bytes = self._used_bytes()
+        if now_bytes is None or self._before_bytes is None:
+            return None
+        return max(0.0, (now_bytes - self._before_bytes) / _MB)
 
 
 def _give_back_freed_memory() -> None:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
 
 from runtime.hardware import Host
 from runtime.hardware.host import CommandOutput
-from runtime.hardware.nvidia import parse_smi, read_nvidia_gpus
+from runtime.hardware.nvidia import parse_smi, read_nvidia_gpus, read_used_gpu_bytes
 
 GIB = 2**30
 ON_PCI = {
@@ -72,6 +73,19 @@ def test_nvml_names_every_gpu_and_is_shut_down(record) -> None:
     assert gpus[0].compute_capability == "8.9"
     assert gpus[0].seen_by == "NVML"
     assert not nvml.is_open
+
+
+def test_memory_in_use_is_summed_over_the_gpus_and_unknown_where_nvml_does_not_tell() -> None:
+    def used(nvml: FakeNvml | None) -> int | None:
+        return read_used_gpu_bytes(Host(Path("/nowhere"), "linux", "x86_64", nvml=lambda: nvml))  # type: ignore[arg-type,return-value]
+
+    two = FakeNvml(("A", "B"))
+    assert used(two) == 14 * GIB
+    assert not two.is_open
+    assert used(None) is None
+    assert used(FakeNvml()) is None
+    assert used(FakeNvml(("A",), ("nvmlInit",))) is None
+    assert used(FakeNvml(("A",), ("nvmlDeviceGetMemoryInfo",))) is None
 
 
 def test_questions_a_gpu_does_not_support_are_unknown(record) -> None:

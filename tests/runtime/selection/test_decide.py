@@ -1,6 +1,7 @@
 """The choice and its sentences, from values alone."""
 
 import itertools
+from dataclasses import replace
 
 import pytest
 
@@ -8,7 +9,7 @@ from runtime.bundle.manifest import Targets
 from runtime.errors import NoCandidateError
 from runtime.selection.candidates import Rejected
 from runtime.selection.choice import Choice
-from runtime.selection.decide import Goal, Measured, Origin, decide
+from runtime.selection.decide import Goal, Measured, Origin, decide, refusal
 from runtime.selection.settings import Objective
 from tests.runtime.selection.fakes import measured
 
@@ -85,6 +86,13 @@ def test_the_memory_cap_is_a_cap() -> None:
     choice = choice_of(measured("a", 1.0, memory_mb=64.1), measured("b", 2.0, memory_mb=64.0), goal=goal)
     assert order_of(choice) == ["b"]
     assert choice.verdicts[1].endswith("it takes 64.1 MB, the cap is 64.0 MB")
+
+
+def test_memory_of_the_gpu_fits_under_the_cap_too() -> None:
+    large = replace(measured("large", 1.0), gpu_memory_mb=2048.0)
+    assert refusal(large, Goal(memory_cap_mb=1000)) == "it takes 2048.0 MB of GPU memory, the cap is 1000.0 MB"
+    assert refusal(replace(large, gpu_memory_mb=900.0), Goal(memory_cap_mb=1000)) is None
+    assert refusal(large, Goal()) is None
 
 
 def test_nothing_left_lists_every_reason() -> None:

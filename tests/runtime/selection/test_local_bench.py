@@ -19,3 +19,17 @@ def test_the_reference_is_opened_once_not_beside_every_candidate(tmp_path: Path,
     # The engine's library is loaded, what answers are compared with is learnt, and then each has its trial.
     assert backend.opened == ["ref", "ref", "ref", "a", "b"]
     assert [trial.guard.agreement for trial in trials] == [1.0, 1.0, 1.0]
+
+
+@pytest.mark.parametrize(
+    ("device", "told", "grown_mb"), [("cuda", True, 300.0), ("cuda", False, None), ("cpu", True, None)]
+)
+def test_memory_of_the_gpu_is_what_its_use_grew_by(
+    tmp_path: Path, device: str, told: bool, grown_mb: float | None
+) -> None:
+    used = iter([500 << 20, 800 << 20])
+    backend = FakeBackend("fake", device)
+    bundle = make_bundle(tmp_path, {"ref": {}})
+    (candidate,), _ = enumerate_candidates(bundle, machine(), [backend])
+    bench = LocalBench(bundle, used_gpu_bytes=lambda: next(used) if told else None)
+    assert bench.try_out(candidate, candidate, 1).gpu_memory_mb == grown_mb
