@@ -71,6 +71,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if not results:
         print("nothing was measured", file=sys.stderr)
         return 0
+    if hasattr(os, "getloadavg"):
+        environment["load_after"] = [round(value, 2) for value in os.getloadavg()]
     table = markdown(results, skipped, failed, environment, started)
     print(table)
     chosen.output.mkdir(parents=True, exist_ok=True)
@@ -78,7 +80,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
     raw = {
         "started": started,
         "environment": environment,
-        "load_after": [round(value, 2) for value in os.getloadavg()] if hasattr(os, "getloadavg") else None,
         "quick": chosen.quick,
         "seed": chosen.seed,
         "results": [result.to_dict() for result in results],

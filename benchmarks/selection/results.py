@@ -14,6 +14,8 @@ LEAST_GAIN = 0.97
 MOST_START = 1.3
 BUDGET_SLACK = 1.1
 """The last call of a measurement may end after its time."""
+QUIET_LOAD = 0.5
+"""Of a core: with more wanted by others before the run, turns are cut short by them."""
 
 Turns = list[list[float]]
 """Milliseconds, one list a turn, one entry a side."""
@@ -150,6 +152,14 @@ def markdown(
         )
     lines += ["", *(f"- {'held' if is_held else '**missed**'}: {text}" for text, is_held in bars(results))]
     lines += [f"- **failed**: {name} ({reason})" for name, reason in failed.items()]
+    load = max(environment["load_before"] + (environment.get("load_after") or []))
+    cores = environment["hardware"]["cores"]["threads"]
+    if load > QUIET_LOAD * cores:
+        lines.append(
+            f"- **loaded machine**: up to {load:g} programs wanted its {cores} cores (load average before and after), so pairs of "
+            "short calls measure the scheduler as much as the engines; a bar that is missed here may be held on a quiet one, and "
+            "the other way round"
+        )
     unstable = [r.name for r in results if any("unstable" in warning for warning in r.warnings)]
     if unstable:
         lines.append(

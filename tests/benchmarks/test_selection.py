@@ -112,7 +112,7 @@ def test_a_bar_that_is_missed_shows(change: dict[str, object], missed: str | Non
     assert found == [] if missed is None else len(found) == 1 and missed in found[0]
     environment = {
         "commit": "c0ffee", "cpu": "a processor", "hardware_text": {"cores allowed": "2"}, "kernel": "6", "python": "3.11",
-        "libraries": {"onnxruntime": "1.32.0"}, "load_before": [0.1, 0.2, 0.3],
+        "libraries": {"onnxruntime": "1.32.0"}, "load_before": [0.1, 0.2, 0.3], "hardware": {"cores": {"threads": 2}},
     }  # fmt: skip
     table = markdown(results, {"gone": "not here"}, {"broken": "no operator"}, environment, "2026-01-01T00:00:00+00:00")
     assert table.count("\n| ") == 10
@@ -120,6 +120,11 @@ def test_a_bar_that_is_missed_shows(change: dict[str, object], missed: str | Non
     assert "skipped: gone (not here)" in table
     assert "**failed**: broken (no operator)" in table
     assert "unstable" not in table
+    assert "loaded machine" not in table
+    loaded = {**environment, "load_after": [9.5, 1.0, 1.0]}
+    assert "**loaded machine**: up to 9.5 programs wanted its 2 cores" in markdown(
+        results, {}, {}, loaded, "2026-01-01"
+    )
     noisy = [replace(GOOD, warnings=["this machine is unstable: ..."])]
     assert "unstable while these were calibrated: net" in markdown(
         noisy, {}, {}, environment, "2026-01-01T00:00:00+00:00"
