@@ -51,6 +51,31 @@ def main(arguments: Sequence[str] | None = None) -> int:
     skipped: dict[str, str] = {}
     failed: dict[str, str] = {}
     end = time.monotonic() + 60 * chosen.minutes
+    stem = f"selection-{started[:10]}{'-quick' if chosen.quick else ''}"
+
+    def write() -> str:
+        """The table; after every model, so that a run that is cut short leaves what it has."""
+        if hasattr(os, "getloadavg"):
+            environment["load_after"] = [round(value, 2) for value in os.getloadavg()]
+        table = markdown(results, skipped, failed, environment, started)
+        raw = {
+            "started": started,
+            "environment": environment,
+            "quick": chosen.quick,
+            "seed": chosen.seed,
+            "results": [result.to_dict() for result in results],
+            "skipped": skipped,
+            "failed": failed,
+        }
+        # Engines name files by their whole path; whoever reads the results does not want this machine's.
+        text = (
+            json.dumps(raw, indent=1, ensure_ascii=False).replace(str(folder), "MODELS").replace(str(SHARED), "SHARED")
+        )
+        chosen.output.mkdir(parents=True, exist_ok=True)
+        (chosen.output / f"{stem}.json").write_text(text.replace(str(ROOT), "ROOT") + "\n", encoding="utf-8")
+        (chosen.output / f"{stem}.md").write_text(table, encoding="utf-8")
+        return table
+
     for subject in wanted:
         if time.monotonic() > end:
             skipped[subject.name] = f"not begun within {chosen.minutes:g} minutes"
@@ -68,28 +93,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
         last = results[-1]
         gain = "" if last.gain is None else f", gain {last.gain:.2f} ×"
         print(f"{last.name}: {last.chosen}; regret {last.regret:.2%}{gain}, start {last.start:.2f} ×", flush=True)
+        write()
     if not results:
         print("nothing was measured", file=sys.stderr)
         return 0
-    if hasattr(os, "getloadavg"):
-        environment["load_after"] = [round(value, 2) for value in os.getloadavg()]
-    table = markdown(results, skipped, failed, environment, started)
-    print(table)
-    chosen.output.mkdir(parents=True, exist_ok=True)
-    stem = f"selection-{started[:10]}{'-quick' if chosen.quick else ''}"
-    raw = {
-        "started": started,
-        "environment": environment,
-        "quick": chosen.quick,
-        "seed": chosen.seed,
-        "results": [result.to_dict() for result in results],
-        "skipped": skipped,
-        "failed": failed,
-    }
-    # Engines name files by their whole path; whoever reads the results does not want this machine's.
-    text = json.dumps(raw, indent=1, ensure_ascii=False).replace(str(folder), "MODELS").replace(str(SHARED), "SHARED")
-    (chosen.output / f"{stem}.json").write_text(text.replace(str(ROOT), "ROOT") + "\n", encoding="utf-8")
-    (chosen.output / f"{stem}.md").write_text(table, encoding="utf-8")
+    print(write())
     return 0
 
 

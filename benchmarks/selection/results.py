@@ -96,23 +96,30 @@ def bars(results: Sequence[Result]) -> list[tuple[str, bool]]:
     starts = {result.name: result.start for result in results}
     late = [r.name for r in results if r.measuring_s > BUDGET_SLACK * r.budget_s]
     wrong = [result.name for result in results if not result.is_right]
-    least, slowest = min(gains, key=gains.__getitem__), max(starts, key=starts.__getitem__)
-    least_whole = min(wholes, key=wholes.__getitem__)
-    mean = math.exp(sum(map(math.log, gains.values())) / len(gains))
+    slowest = max(starts, key=starts.__getitem__)
     return [
         (f"models: {len(results)}, at least 8", len(results) >= 8),
         (f"regret, median: {median(regrets):.2%}, at most {MEDIAN_REGRET:.0%}", median(regrets) <= MEDIAN_REGRET),
         (f"regret, worst: {max(regrets):.2%}, at most {WORST_REGRET:.0%}", max(regrets) <= WORST_REGRET),
         (f"choices below the floor: {', '.join(wrong) or 'none'}", not wrong),
         (f"calibrations beyond their budget: {', '.join(late) or 'none'}", not late),
-        (f"gain, geometric mean: {mean:.2f} ×", mean >= 1),
-        (f"gain, least: {gains[least]:.2f} × ({least}), at least {LEAST_GAIN}", gains[least] >= LEAST_GAIN),
-        (
-            f"gain of `predict`, least: {wholes[least_whole]:.2f} × ({least_whole}), at least {LEAST_GAIN}",
-            wholes[least_whole] >= LEAST_GAIN,
-        ),
+        *_gain_bars(gains, wholes),
         (f"start, worst: {starts[slowest]:.2f} × ({slowest}), at most {MOST_START}", starts[slowest] <= MOST_START),
     ]
+
+
+def _gain_bars(gains: dict[str, float], wholes: dict[str, float]) -> list[tuple[str, bool]]:
+    """None of them where no model has an ONNX file, by which a gain is told."""
+    if not gains:
+        return []
+    mean = math.exp(sum(map(math.log, gains.values())) / len(gains))
+    found = [(f"gain, geometric mean: {mean:.2f} ×", mean >= 1)]
+    for what, shares in (("gain", gains), ("gain of `predict`", wholes)):
+        least = min(shares, key=shares.__getitem__)
+        found.append(
+            (f"{what}, least: {shares[least]:.2f} × ({least}), at least {LEAST_GAIN}", shares[least] >= LEAST_GAIN)
+        )
+    return found
 
 
 def markdown(

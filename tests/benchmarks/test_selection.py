@@ -129,3 +129,7 @@ def test_a_bar_that_is_missed_shows(change: dict[str, object], missed: str | Non
     assert "unstable while these were calibrated: net" in markdown(
         noisy, {}, {}, environment, "2026-01-01T00:00:00+00:00"
     )
+
+
+def test_without_an_onnx_file_there_is_no_gain_to_tell() -> None:
+    assert not [text for text, _ in bars([replace(GOOD, gain_turns=None)]) if "gain" in text]
