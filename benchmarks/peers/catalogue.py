@@ -21,6 +21,8 @@ class Peer:
     """Exact versions, so that a table can be made again."""
     exchange: Callable[[Row], Exchange]
     uses_grpc_port: bool
+    identity: Callable[[Row], Exchange] | None = None
+    """The same for the identity model, where the peer's program serves it too."""
     is_restless: bool = False
     """Cannot be suspended while others are measured: started anew for each round."""
 
@@ -34,13 +36,17 @@ def _grpc(row: Row) -> Exchange:
     return grpc_exchange("digits", row)
 
 
+def _identity(row: Row) -> Exchange:
+    return grpc_exchange("identity", row)
+
+
 def _json(row: Row) -> Exchange:
     return plain_json_exchange("/predict", row)
 
 
 PEERS: Sequence[Peer] = (
-    Peer("mlserver", ("mlserver==1.7.1", ENGINE), _grpc, uses_grpc_port=True),
-    Peer("kserve", ("kserve==0.21.0", ENGINE), _grpc, uses_grpc_port=True),
+    Peer("mlserver", ("mlserver==1.7.1", ENGINE), _grpc, uses_grpc_port=True, identity=_identity),
+    Peer("kserve", ("kserve==0.21.0", ENGINE), _grpc, uses_grpc_port=True, identity=_identity),
     Peer("litserve", ("litserve==0.2.19", ENGINE), _json, uses_grpc_port=False),
     Peer("bentoml", ("bentoml==1.4.39", ENGINE), _json, uses_grpc_port=False, is_restless=True),
     Peer("ray_serve", ("ray[serve]==2.60.0", ENGINE), _json, uses_grpc_port=False, is_restless=True),

@@ -5,6 +5,7 @@ defaults but for latency logging (off: a line for every request).
 """
 
 import sys
+from pathlib import Path
 
 import onnxruntime
 from kserve import InferOutput, InferRequest, InferResponse, Model, ModelServer
@@ -28,11 +29,12 @@ class Digits(Model):
     def predict(self, payload: InferRequest, headers=None, response_headers=None) -> InferResponse:
         feed = {each.name: each.as_numpy() for each in payload.inputs}
         (probabilities,) = self.session.run(None, feed)
-        output = InferOutput(name="probabilities", shape=list(probabilities.shape), datatype="FP32")
+        name = self.session.get_outputs()[0].name
+        output = InferOutput(name=name, shape=list(probabilities.shape), datatype="FP32")
         output.set_data_from_numpy(probabilities, binary_data=True)
         return InferResponse(response_id=payload.id or "", model_name=self.name, infer_outputs=[output])
 
 
 if __name__ == "__main__":
     server = ModelServer(http_port=int(sys.argv[2]), grpc_port=int(sys.argv[3]), enable_latency_logging=False)
-    server.start([Digits("digits", sys.argv[1])])
+    server.start([Digits(Path(sys.argv[1]).stem, sys.argv[1])])

@@ -30,7 +30,7 @@ class DigitsRuntime(MLModel):
     async def predict(self, payload: InferenceRequest) -> InferenceResponse:
         feed = {each.name: NumpyCodec.decode_input(each) for each in payload.inputs}
         (probabilities,) = self.session.run(None, feed)
-        output = NumpyCodec.encode_output(name="probabilities", payload=probabilities)
+        output = NumpyCodec.encode_output(name=self.session.get_outputs()[0].name, payload=probabilities)
         return InferenceResponse(model_name=self.name, model_version=self.version, outputs=[output])
 
 
@@ -47,7 +47,11 @@ def main(model: str, http_port: int, grpc_port: int) -> None:
     }
     (folder / "settings.json").write_text(json.dumps(settings))
     implementation = "mlserver_server.DigitsRuntime"
-    model_settings = {"name": "digits", "implementation": implementation, "parameters": {"uri": model, "version": "1"}}
+    model_settings = {
+        "name": Path(model).stem,
+        "implementation": implementation,
+        "parameters": {"uri": model, "version": "1"},
+    }
     (folder / "model-settings.json").write_text(json.dumps(model_settings))
     os.environ["PYTHONPATH"] = str(Path(__file__).resolve().parent)
     program = str(Path(sys.executable).parent / "mlserver")

@@ -5,6 +5,8 @@
     process      a server's processes: started, ready, suspended, ended
     h2load       the load: a native program, so that it costs the servers as little as it can
     rounds       interleaved measurements
+    identity     the model for large tensors
+    endurance    memory over very many requests
     results      medians, ratios, the bars, as JSON and Markdown
 
 The other servers are in `benchmarks.peers`. Everybody serves the same file on ONNX Runtime with one thread.

@@ -10,7 +10,11 @@ from starlette.types import Receive, Scope, Send
 
 async def echo(scope: Scope, receive: Receive, send: Send) -> None:
     """Answers any request with its own body."""
-    body = (await receive())["body"]
+    message = await receive()
+    body = message["body"]
+    while message.get("more_body", False):
+        message = await receive()
+        body += message["body"]
     headers = [(b"content-length", b"%d" % len(body))]
     await send({"type": "http.response.start", "status": 200, "headers": headers})
     await send({"type": "http.response.body", "body": body})

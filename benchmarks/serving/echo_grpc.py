@@ -17,7 +17,7 @@ async def main(port: int) -> None:
         return raw
 
     service, _, rpc = INFER_PATH.strip("/").partition("/")
-    server = grpc.aio.server()
+    server = grpc.aio.server(options=[("grpc.max_receive_message_length", -1), ("grpc.max_send_message_length", -1)])
     handlers: dict[str, grpc.RpcMethodHandler[bytes, bytes]] = {rpc: grpc.unary_unary_rpc_method_handler(echo)}
     server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(service, handlers),))
     server.add_insecure_port(f"127.0.0.1:{port}")

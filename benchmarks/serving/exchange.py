@@ -1,4 +1,4 @@
-"""One request for one row of the digits model as it goes over the wire, and what has to come back."""
+"""One request as it goes over the wire, a row of the digits model or a large tensor, and what has to come back."""
 
 from __future__ import annotations
 
@@ -19,6 +19,7 @@ from runtime.wire.rest_body import HEADER_LENGTH
 from runtime.wire.values import InferenceRequest
 
 INPUT, OUTPUT = "image", "probabilities"
+IDENTITY_INPUT = "INPUT0"
 INFER_PATH = inference.METHODS["ModelInfer"].path
 
 # Engines of different versions order their sums differently; a wrong row or model is off by far more.
@@ -30,10 +31,13 @@ _FRAME_BYTES = 5
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """The image that everybody is sent, [1, 1, 8, 8], and the probabilities that everybody has to answer, [1, 10]."""
+    """What everybody is sent, and what everybody has to answer."""
 
     image: Array
+    """[1, 1, 8, 8] of the digits."""
     probabilities: Array
+    """[1, 10] of the digits."""
+    input_name: str = INPUT
 
     @classmethod
     def of_digits(cls) -> Row:
@@ -41,6 +45,12 @@ class Row:
         samples = read_bundle(shipped_bundles()["digits"]).samples()
         assert samples is not None, "the bundle that ships has samples"
         return cls(samples.inputs[INPUT][:1], samples.outputs[OUTPUT][:1])
+
+    @classmethod
+    def of_identity(cls) -> Row:
+        """A picture of 602 KB, [1, 3, 224, 224] float32, which has to come back as it is."""
+        picture = np.random.default_rng(0).random((1, 3, 224, 224), dtype=np.float32)
+        return cls(picture, picture, IDENTITY_INPUT)
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,20 +88,20 @@ class WrongAnswerError(Exception):
 
 def grpc_exchange(model: str, row: Row) -> Exchange:
     """ModelInfer with raw contents."""
-    message = grpc_codec.encode_request(InferenceRequest(model, {INPUT: row.image})).SerializeToString()
+    message = grpc_codec.encode_request(InferenceRequest(model, {row.input_name: row.image})).SerializeToString()
     return Exchange("gRPC", INFER_PATH, frame(message), GRPC_HEADERS, _decode_grpc, row.probabilities, is_grpc=True)
 
 
 def rest_binary_exchange(model: str, row: Row) -> Exchange:
     """`/v2/models/NAME/infer` with binary tensors both ways."""
-    body = rest_codec.encode_request(InferenceRequest(model, {INPUT: row.image}), binary=True)
+    body = rest_codec.encode_request(InferenceRequest(model, {row.input_name: row.image}), binary=True)
     headers = {"content-type": "application/octet-stream", HEADER_LENGTH: str(body.header_length)}
     return Exchange("REST binary", f"/v2/models/{model}/infer", body.joined(), headers, _decode_rest, row.probabilities)
 
 
 def rest_json_exchange(model: str, row: Row) -> Exchange:
     """`/v2/models/NAME/infer` with JSON both ways."""
-    body = rest_codec.encode_request(InferenceRequest(model, {INPUT: row.image}), binary=False)
+    body = rest_codec.encode_request(InferenceRequest(model, {row.input_name: row.image}), binary=False)
     headers = {"content-type": "application/json"}
     return Exchange("REST JSON", f"/v2/models/{model}/infer", body.joined(), headers, _decode_rest, row.probabilities)
 
@@ -106,8 +116,12 @@ def plain_json_exchange(path: str, row: Row) -> Exchange:
 
 def grpc_echo_exchange(row: Row) -> Exchange:
     """The same bytes as `grpc_exchange`, for a server that sends back what it got."""
-    message = grpc_codec.encode_request(InferenceRequest("digits", {INPUT: row.image})).SerializeToString()
-    return Exchange("gRPC", INFER_PATH, frame(message), GRPC_HEADERS, _decode_echo, row.image, is_grpc=True)
+    message = grpc_codec.encode_request(InferenceRequest("digits", {row.input_name: row.image})).SerializeToString()
+
+    def decode(reply: bytes, _: Mapping[str, str]) -> Array:
+        return grpc_codec.decode_request(inference.ModelInferRequest.FromString(reply)).inputs[row.input_name]
+
+    return Exchange("gRPC", INFER_PATH, frame(message), GRPC_HEADERS, decode, row.image, is_grpc=True)
 
 
 def rest_echo_exchange(row: Row) -> Exchange:
@@ -148,10 +162,6 @@ def _ask_http(exchange: Exchange, port: int, timeout_s: float) -> tuple[bytes, M
 def _decode_grpc(reply: bytes, _: Mapping[str, str]) -> Array:
     response = grpc_codec.decode_response(inference.ModelInferResponse.FromString(reply))
     return next(iter(response.outputs.values()))
-
-
-def _decode_echo(reply: bytes, _: Mapping[str, str]) -> Array:
-    return grpc_codec.decode_request(inference.ModelInferRequest.FromString(reply)).inputs[INPUT]
 
 
 def _decode_rest(reply: bytes, headers: Mapping[str, str]) -> Array:

@@ -6,6 +6,7 @@ import re
 import shutil
 import subprocess
 import tempfile
+import time
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -34,6 +35,16 @@ class LoadResult:
         return self.requests / self.seconds
 
 
+@dataclass(frozen=True, slots=True)
+class OpenResult:
+    """What a load at a fixed rate saw, whether or not the server kept up."""
+
+    asked_per_s: float
+    per_s: float
+    p50_ms: float
+    p99_ms: float
+
+
 def why_absent() -> str | None:
     """None where the program is installed."""
     if shutil.which(PROGRAM) is None:
@@ -43,29 +54,63 @@ def why_absent() -> str | None:
 
 def drive(exchange: Exchange, port: int, connections: int, seconds: float, reply_bytes: int) -> LoadResult:
     """Closed load on `connections` connections, one request at a time on each; `LoadError` when any reply was not good."""
+    options = ["-m", "1", "-D", f"{round(seconds * 1000)}ms"]
     with tempfile.TemporaryDirectory() as folder:
-        data = Path(folder) / "body"
-        data.write_bytes(exchange.body)
-        command = [
-            PROGRAM,
-            "-c",
-            str(connections),
-            "-m",
-            "1",
-            "-t",
-            "1",
-            "-D",
-            f"{round(seconds * 1000)}ms",
-            "-d",
-            str(data),
-        ]
-        if not exchange.is_grpc:
-            command.append("--h1")
-        for name, value in exchange.headers.items():
-            command += ["-H", f"{name}: {value}"]
-        command.append(f"http://127.0.0.1:{port}{exchange.path}")
-        done = subprocess.run(command, capture_output=True, text=True, timeout=seconds + 60, check=False)
-    return _parse(done.stdout + done.stderr, seconds, reply_bytes)
+        said = _run(exchange, port, connections, options, Path(folder), seconds + 60)
+    return _parse(said, seconds, reply_bytes)
+
+
+def drive_count(exchange: Exchange, port: int, connections: int, count: int, reply_bytes: int) -> LoadResult:
+    """The same for so many requests, however long they take."""
+    started = time.perf_counter()
+    with tempfile.TemporaryDirectory() as folder:
+        said = _run(exchange, port, connections, ["-m", "1", "-n", str(count)], Path(folder), None)
+    return _parse(said, time.perf_counter() - started, reply_bytes)
+
+
+def drive_open(exchange: Exchange, port: int, per_s: float, seconds: float, reply_bytes: int) -> OpenResult:
+    """Load at a fixed rate, which does not wait for answers.
+
+    gRPC: 8 connections of up to 64 calls each. HTTP/1.1 has one request a connection, so 64 connections share the rate: a server
+    that falls behind on all of them slows the load down, and the rate that came about is told.
+    """
+    connections = 8 if exchange.is_grpc else 64
+    each = max(round(per_s / connections), 1)
+    # A duration makes h2load ignore --rps; requests of each connection, at its rate, last as long.
+    count = max(round(each * seconds), 1) * connections
+    options = ["-m", "64" if exchange.is_grpc else "1", "-n", str(count), "--rps", str(each)]
+    with tempfile.TemporaryDirectory() as folder:
+        file = Path(folder) / "log"
+        said = _run(exchange, port, connections, [*options, "--log-file", str(file)], Path(folder), seconds * 10 + 60)
+        _parse(said, seconds, reply_bytes)
+        rows = [line.split("\t") for line in file.read_text().splitlines()]
+    starts, took = [int(row[0]) for row in rows], sorted(int(row[2]) for row in rows)
+    span_s = (max(starts) - min(starts)) / 1e6
+    return OpenResult(
+        each * connections, len(rows) / max(span_s, 1e-9), _quantile_ms(took, 0.5), _quantile_ms(took, 0.99)
+    )
+
+
+def _quantile_ms(sorted_us: list[int], share: float) -> float:
+    return sorted_us[min(int(share * len(sorted_us)), len(sorted_us) - 1)] / 1000
+
+
+def _run(
+    exchange: Exchange, port: int, connections: int, options: list[str], folder: Path, timeout_s: float | None
+) -> str:
+    data = folder / "body"
+    data.write_bytes(exchange.body)
+    command = [PROGRAM, "-c", str(connections), "-t", "1", "-d", str(data), *options]
+    if exchange.is_grpc:
+        # As gRPC's own clients do for large messages: a window that holds one.
+        command += ["-w", "24", "-W", "24"]
+    else:
+        command.append("--h1")
+    for name, value in exchange.headers.items():
+        command += ["-H", f"{name}: {value}"]
+    command.append(f"http://127.0.0.1:{port}{exchange.path}")
+    done = subprocess.run(command, capture_output=True, text=True, timeout=timeout_s, check=False)
+    return done.stdout + done.stderr
 
 
 def _parse(text: str, seconds: float, reply_bytes: int) -> LoadResult:

@@ -11,9 +11,10 @@ from statistics import median
 from typing import Any
 
 from benchmarks.serving.contestants import GRPC_ECHO, GRPCIO, NATIVE, REST
-from benchmarks.serving.rounds import RAW, Outcome, Plan, Sample
+from benchmarks.serving.endurance import MOST_GROWTH, Endurance
+from benchmarks.serving.rounds import OPEN_SHARE, RAW, Outcome, Plan, Sample
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,6 +37,13 @@ BARS: Sequence[Bar] = (
 )
 
 
+IDENTITY_BARS: Sequence[Bar] = (
+    Bar(GRPCIO, "mlserver", 1.5, (1, 8)),
+    Bar(NATIVE, "mlserver", 1.5, (1, 8)),
+    Bar(REST, "mlserver", 1.5, (1, 8)),
+)
+
+
 @dataclass(frozen=True, slots=True)
 class Verdict:
     """A bar on one number of connections: the ratio of medians, and of each round the lowest and highest."""
@@ -55,18 +63,18 @@ class Verdict:
 class Results:
     """Figures of one outcome."""
 
-    def __init__(self, outcome: Outcome, plan: Plan) -> None:
+    def __init__(
+        self, outcome: Outcome, plan: Plan, identity: Outcome | None = None, endurance: Endurance | None = None
+    ) -> None:
         self.outcome = outcome
         self.plan = plan
+        self.identity = identity
+        self.endurance = endurance
         self.names = list(dict.fromkeys(sample.contestant for sample in outcome.samples))
 
     def of(self, name: str, connections: int) -> list[Sample]:
         """The samples of one contestant; raw rows a second are the same for any number of connections."""
-        return [
-            sample
-            for sample in self.outcome.samples
-            if sample.contestant == name and (sample.connections == connections or name == RAW)
-        ]
+        return _of(self.outcome, name, connections)
 
     def per_s(self, name: str, connections: int) -> float | None:
         """The median over rounds; None without samples."""
@@ -80,17 +88,11 @@ class Results:
 
     def verdicts(self) -> list[Verdict]:
         """Every bar on every number of connections that both sides were measured on."""
-        found: list[Verdict] = []
-        for bar in BARS:
-            for connections in bar.connections:
-                ours, other = self.of(bar.ours, connections), self.of(bar.other, connections)
-                if not ours or not other:
-                    continue
-                by_round = {sample.round: sample.per_s for sample in other}
-                each = [sample.per_s / by_round[sample.round] for sample in ours if sample.round in by_round]
-                ratio = median(s.per_s for s in ours) / median(s.per_s for s in other)
-                found.append(Verdict(bar, connections, ratio, min(each, default=ratio), max(each, default=ratio)))
-        return found
+        return _verdicts(self.outcome, BARS)
+
+    def identity_verdicts(self) -> list[Verdict]:
+        """The same for the large tensor."""
+        return [] if self.identity is None else _verdicts(self.identity, IDENTITY_BARS)
 
     def to_dict(self, environment: Mapping[str, Any], when: str) -> dict[str, Any]:
         """Everything in types that `json` writes, raw samples first."""
@@ -101,19 +103,16 @@ class Results:
             "environment": dict(environment),
             "missing": self.outcome.missing,
             "samples": [dataclasses.asdict(sample) for sample in self.outcome.samples],
-            "bars": [
-                {
-                    "ours": v.bar.ours,
-                    "other": v.bar.other,
-                    "factor": v.bar.factor,
-                    "connections": v.connections,
-                    "ratio": round(v.ratio, 4),
-                    "lowest": round(v.lowest, 4),
-                    "highest": round(v.highest, 4),
-                    "is_cleared": v.is_cleared,
-                }
-                for v in self.verdicts()
-            ],
+            "at_fixed_rate": [dataclasses.asdict(sample) for sample in self.outcome.at_fixed_rate],
+            "identity": None
+            if self.identity is None
+            else {
+                "missing": self.identity.missing,
+                "samples": [dataclasses.asdict(sample) for sample in self.identity.samples],
+                "bars": [_verdict_dict(v) for v in self.identity_verdicts()],
+            },
+            "endurance": None if self.endurance is None else dataclasses.asdict(self.endurance),
+            "bars": [_verdict_dict(v) for v in self.verdicts()],
         }
 
     def to_markdown(self, environment: Mapping[str, Any], when: str, protocols: Mapping[str, str]) -> str:
@@ -138,17 +137,70 @@ class Results:
             lines.append(f"| {name} | {protocols.get(name, 'in process')} | {' | '.join([*rates, *cpus])} |")
         for name, reason in self.outcome.missing.items():
             lines.append(f"| {name} | missing | {' '.join(reason.split())[:300].replace('|', '/')} |")
-        lines += [
-            "",
-            "| ours | against | bar | connections | ratio of medians | rounds | |",
-            "|---|---|---:|---:|---:|---|---|",
-        ]
-        for v in self.verdicts():
-            lines.append(
-                f"| {v.bar.ours} | {v.bar.other} | {v.bar.factor:g} | {v.connections} | {v.ratio:.2f} | "
-                f"{v.lowest:.2f} to {v.highest:.2f} | {'cleared' if v.is_cleared else 'missed'} |"
-            )
+        lines += ["", *_bars_table(self.verdicts())]
+        lines += self._open_lines() + self._identity_lines() + self._endurance_lines()
         return "\n".join(lines) + "\n"
+
+    def _open_lines(self) -> list[str]:
+        """Latency at a fixed rate."""
+        samples = self.outcome.at_fixed_rate
+        if not samples:
+            return []
+        lines = [
+            "",
+            f"# At {OPEN_SHARE:.0%} of each one's own saturated rate, open loop",
+            "",
+            "h2load at a fixed rate; medians over rounds. Everybody at their own rate: the faster one is asked more a second.",
+            "",
+            "| server | asked/s | answered/s | p50 ms | p99 ms |",
+            "|---|---:|---:|---:|---:|",
+        ]
+        for name in dict.fromkeys(sample.contestant for sample in samples):
+            own = [sample for sample in samples if sample.contestant == name]
+            asked, got, p50, p99 = (
+                median(getattr(sample, field) for sample in own)
+                for field in ("asked_per_s", "per_s", "p50_ms", "p99_ms")
+            )
+            lines.append(f"| {name} | {asked:,.0f} | {got:,.0f} | {p50:.2f} | {p99:.2f} |")
+        return lines
+
+    def _identity_lines(self) -> list[str]:
+        """The large tensor."""
+        if self.identity is None:
+            return []
+        lines = [
+            "",
+            "# 602 KB in, 602 KB out",
+            "",
+            "A model that gives back its input, [1, 3, 224, 224] float32.",
+            "",
+            "| server | requests/s, 1 conn. | requests/s, 8 conn. | CPU s per 1,000, 8 conn. |",
+            "|---|---:|---:|---:|",
+        ]
+        for name in dict.fromkeys(sample.contestant for sample in self.identity.samples):
+            one, eight = _of(self.identity, name, 1), _of(self.identity, name, 8)
+            cpu = median(s.cpu_s_per_1000 or 0.0 for s in eight)
+            lines.append(
+                f"| {name} | {median(s.per_s for s in one):,.0f} | {median(s.per_s for s in eight):,.0f} | {cpu:.3f} |"
+            )
+        for name, reason in self.identity.missing.items():
+            lines.append(f"| {name} | missing: {' '.join(reason.split())[:300].replace('|', '/')} | | |")
+        return [*lines, "", *_bars_table(self.identity_verdicts())]
+
+    def _endurance_lines(self) -> list[str]:
+        """Memory over very many requests."""
+        told = self.endurance
+        if told is None:
+            return []
+        return [
+            "",
+            "# Memory",
+            "",
+            f"{told.contestant}: {told.requests[-1]:,} requests of {told.wanted:,} wanted. Resident "
+            f"{told.memory_bytes[0] / 2**20:.1f} MiB before, {told.memory_bytes[-1] / 2**20:.1f} MiB after; growth from a tenth of "
+            f"the requests to the end {told.growth:+.2%} (bar: {MOST_GROWTH:.0%}, "
+            f"{'cleared' if told.growth <= MOST_GROWTH else 'missed'}).",
+        ]
 
     def write(
         self, folder: Path, name: str, environment: Mapping[str, Any], when: str, protocols: Mapping[str, str]
@@ -159,6 +211,54 @@ class Results:
         data.write_text(json.dumps(self.to_dict(environment, when), indent=1) + "\n")
         text.write_text(self.to_markdown(environment, when, protocols))
         return data, text
+
+
+def _of(outcome: Outcome, name: str, connections: int) -> list[Sample]:
+    return [
+        sample
+        for sample in outcome.samples
+        if sample.contestant == name and (sample.connections == connections or name == RAW)
+    ]
+
+
+def _verdicts(outcome: Outcome, bars: Sequence[Bar]) -> list[Verdict]:
+    found: list[Verdict] = []
+    for bar in bars:
+        for connections in bar.connections:
+            ours, other = _of(outcome, bar.ours, connections), _of(outcome, bar.other, connections)
+            if not ours or not other:
+                continue
+            by_round = {sample.round: sample.per_s for sample in other}
+            each = [sample.per_s / by_round[sample.round] for sample in ours if sample.round in by_round]
+            ratio = median(s.per_s for s in ours) / median(s.per_s for s in other)
+            found.append(Verdict(bar, connections, ratio, min(each, default=ratio), max(each, default=ratio)))
+    return found
+
+
+def _verdict_dict(verdict: Verdict) -> dict[str, Any]:
+    return {
+        "ours": verdict.bar.ours,
+        "other": verdict.bar.other,
+        "factor": verdict.bar.factor,
+        "connections": verdict.connections,
+        "ratio": round(verdict.ratio, 4),
+        "lowest": round(verdict.lowest, 4),
+        "highest": round(verdict.highest, 4),
+        "is_cleared": verdict.is_cleared,
+    }
+
+
+def _bars_table(verdicts: Sequence[Verdict]) -> list[str]:
+    lines = [
+        "| ours | against | bar | connections | ratio of medians | rounds | |",
+        "|---|---|---:|---:|---:|---|---|",
+    ]
+    for v in verdicts:
+        lines.append(
+            f"| {v.bar.ours} | {v.bar.other} | {v.bar.factor:g} | {v.connections} | {v.ratio:.2f} | "
+            f"{v.lowest:.2f} to {v.highest:.2f} | {'cleared' if v.is_cleared else 'missed'} |"
+        )
+    return lines
 
 
 def _show(value: float | None, form: str) -> str:

@@ -15,17 +15,20 @@ from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
+from statistics import median
 
 from benchmarks.environment import ROOT
 from benchmarks.serving.contestants import Contestant, port_of
 from benchmarks.serving.exchange import WrongAnswerError
-from benchmarks.serving.h2load import LoadError, drive
+from benchmarks.serving.h2load import LoadError, drive, drive_open
 from benchmarks.serving.process import ServerProcess, StartError, free_ports
 
 CONNECTIONS = (1, 8, 32)
 # Until a server's speed is flat: caches, the JIT of allocators, threads that start with the first requests.
 WARM_UP_S = 1.0
 RAW = "raw session.run"
+# Of the median rate on the middle number of connections.
+OPEN_SHARE = 0.7
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,6 +39,22 @@ class Plan:
     seconds: float = 3.0
     connections: tuple[int, ...] = CONNECTIONS
     seed: int = 0
+    has_raw: bool = True
+    """Whether rows a second of `session.run` are measured too."""
+    open_rounds: int = 0
+    """After the closed rounds, so many at `OPEN_SHARE` of each one's own saturated rate."""
+
+
+@dataclass(frozen=True, slots=True)
+class OpenSample:
+    """One contestant at a fixed rate."""
+
+    contestant: str
+    round: int
+    asked_per_s: float
+    per_s: float
+    p50_ms: float
+    p99_ms: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,6 +75,7 @@ class Outcome:
 
     samples: tuple[Sample, ...]
     missing: dict[str, str]
+    at_fixed_rate: tuple[OpenSample, ...] = ()
 
 
 Progress = Callable[[str, float], None]
@@ -84,8 +104,9 @@ def measure(
             if stop():
                 break
             progress(f"round {number + 1}: {RAW}", done / steps)
-            batch, rows_per_s = _raw(model, plan.seconds, batch)
-            samples.append(Sample(RAW, number, 1, rows_per_s, 1000 / rows_per_s, None))
+            if plan.has_raw:
+                batch, rows_per_s = _raw(model, plan.seconds, batch)
+                samples.append(Sample(RAW, number, 1, rows_per_s, 1000 / rows_per_s, None))
             done += 1
             chance.shuffle(order)
             for contestant in order:
@@ -104,7 +125,25 @@ def measure(
                         samples += here.measure(number, plan)
                 except (StartError, WrongAnswerError, LoadError, subprocess.TimeoutExpired) as error:
                     missing[contestant.name] = str(error)
-    return Outcome(tuple(samples), missing)
+        at_fixed_rate: list[OpenSample] = []
+        for number in range(plan.open_rounds):
+            chance.shuffle(order)
+            for name in (each.name for each in order if each.name in standing and each.name not in missing):
+                if stop():
+                    break
+                progress(f"fixed rate {number + 1}: {name}", 1.0)
+                try:
+                    at_fixed_rate.append(
+                        standing[name].measure_open(number, plan, _saturated_per_s(samples, name, plan))
+                    )
+                except (WrongAnswerError, LoadError, subprocess.TimeoutExpired, OSError) as error:
+                    missing[f"{name} at a fixed rate"] = str(error)
+    return Outcome(tuple(samples), missing, tuple(at_fixed_rate))
+
+
+def _saturated_per_s(samples: Sequence[Sample], name: str, plan: Plan) -> float:
+    middle = plan.connections[len(plan.connections) // 2]
+    return median(s.per_s for s in samples if s.contestant == name and s.connections == middle)
 
 
 class _Standing:
@@ -138,6 +177,16 @@ class _Standing:
         self._check()
         self._pause()
         return samples
+
+    def measure_open(self, number: int, plan: Plan, saturated_per_s: float) -> OpenSample:
+        """Latency at `OPEN_SHARE` of what it can."""
+        self._server.resume()
+        reply_bytes = self._check()
+        rate = OPEN_SHARE * saturated_per_s
+        drive_open(self._contestant.exchange, self._port, rate, WARM_UP_S, reply_bytes)
+        told = drive_open(self._contestant.exchange, self._port, rate, plan.seconds, reply_bytes)
+        self._pause()
+        return OpenSample(self._contestant.name, number, told.asked_per_s, told.per_s, told.p50_ms, told.p99_ms)
 
     def _check(self) -> int:
         return self._contestant.exchange.check(self._port)

@@ -5,14 +5,17 @@ from __future__ import annotations
 import shutil
 import tempfile
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from benchmarks.environment import ROOT, now_utc, read_environment
 from benchmarks.peers.catalogue import PEERS, Peer
 from benchmarks.peers.environments import InstallError, python_of
 from benchmarks.serving import h2load
-from benchmarks.serving.contestants import Contestant, baselines, foreign, ours
+from benchmarks.serving.contestants import GRPC_ECHO, Contestant, baselines, foreign, ours
+from benchmarks.serving.endurance import endure
 from benchmarks.serving.exchange import Row
+from benchmarks.serving.identity import write_identity
 from benchmarks.serving.results import Results
 from benchmarks.serving.rounds import RAW, Outcome, Plan, Progress, measure
 from runtime import config
@@ -23,8 +26,25 @@ RESULTS = ROOT / "benchmarks" / "results"
 VARIANT = "variants/fp32.onnx"
 
 
+@dataclass(frozen=True, slots=True)
+class Extras:
+    """What is measured beside one row a request."""
+
+    identity_rounds: int = 0
+    """Rounds with the 602 KB tensor; 0: not measured."""
+    endurance_requests: int = 0
+    """Requests over which memory is watched; 0: not measured."""
+    endurance_limit_s: float = 240.0
+
+
 def compare(
-    plan: Plan, progress: Progress, *, peers: Sequence[Peer] = PEERS, folder: Path = RESULTS, name: str = "serving"
+    plan: Plan,
+    progress: Progress,
+    *,
+    peers: Sequence[Peer] = PEERS,
+    folder: Path = RESULTS,
+    name: str = "serving",
+    extras: Extras = Extras(),
 ) -> tuple[Results, Path]:
     """Installs what is not installed yet, measures, writes `name`.json and `name`.md under `folder`; the path is the Markdown's.
 
@@ -33,24 +53,51 @@ def compare(
     if (absent := h2load.why_absent()) is not None:
         raise MachineError(absent)
     environment, row = read_environment(), Row.of_digits()
-    home = config.home()
-    missing: dict[str, str] = {}
-    with tempfile.TemporaryDirectory(prefix="edgeward-serving-") as scratch:
-        model = Path(scratch) / "digits.onnx"  # a bare file's name is its stem
+    pythons, missing = _environments(peers, progress)
+    identity: Outcome | None = None
+    with tempfile.TemporaryDirectory(prefix="edgeward-serving-") as folder_of_this_run:
+        scratch = Path(folder_of_this_run)
+        model = scratch / "digits.onnx"  # a bare file's name is its stem
         shutil.copyfile(shipped_bundles()["digits"] / VARIANT, model)
-        contestants: list[Contestant] = [*ours(model, row, Path(scratch)), *baselines(row)]
-        for peer in peers:
-            progress(f"environment of {peer.name}", 0.0)
-            try:
-                python = python_of(peer, home / "peers")
-            except InstallError as error:
-                missing[peer.name] = str(error)
-                continue
+        mine = ours(model, row, scratch)
+        contestants: list[Contestant] = [*mine, *baselines(row)]
+        for peer, python in pythons:
             exchange = peer.exchange(row)
             contestants.append(foreign(peer.name, python, peer.script, model, exchange, is_restless=peer.is_restless))
-        outcome = measure(contestants, model, plan, Path(scratch), progress)
-    outcome = Outcome(outcome.samples, {**missing, **outcome.missing})
-    results = Results(outcome, plan)
+        outcome = measure(contestants, model, plan, scratch, progress)
+        if extras.identity_rounds:
+            identity = _identity(plan, extras, pythons, scratch, progress)
+        lasting = None
+        if extras.endurance_requests:
+            lasting = endure(mine[0], extras.endurance_requests, extras.endurance_limit_s, scratch, progress)
+    outcome = Outcome(outcome.samples, {**missing, **outcome.missing}, outcome.at_fixed_rate)
+    results = Results(outcome, plan, identity, lasting)
     protocols = {RAW: "in process", **{each.name: each.exchange.protocol for each in contestants}}
     _, text = results.write(folder, name, environment, now_utc(), protocols)
     return results, text
+
+
+def _environments(peers: Sequence[Peer], progress: Progress) -> tuple[list[tuple[Peer, Path]], dict[str, str]]:
+    """The interpreters of the peers that can be had, and why the others cannot."""
+    found: list[tuple[Peer, Path]] = []
+    missing: dict[str, str] = {}
+    for peer in peers:
+        progress(f"environment of {peer.name}", 0.0)
+        try:
+            found.append((peer, python_of(peer, config.home() / "peers")))
+        except InstallError as error:
+            missing[peer.name] = str(error)
+    return found, missing
+
+
+def _identity(
+    plan: Plan, extras: Extras, pythons: Sequence[tuple[Peer, Path]], scratch: Path, progress: Progress
+) -> Outcome:
+    model, row = write_identity(scratch), Row.of_identity()
+    contestants = [*ours(model, row, scratch), *(each for each in baselines(row) if each.name == GRPC_ECHO)]
+    for peer, python in pythons:
+        if peer.identity is not None:
+            exchange = peer.identity(row)
+            contestants.append(foreign(peer.name, python, peer.script, model, exchange, is_restless=peer.is_restless))
+    short = Plan(extras.identity_rounds, plan.seconds, (1, 8), plan.seed, has_raw=False)
+    return measure(contestants, model, short, scratch, progress)
