@@ -75,8 +75,13 @@ async def serve_gateway(
     stop: asyncio.Event | None = None,
 ) -> None:
     """Serves what `engine` holds until SIGTERM, SIGINT or `stop`; the engine stays the caller's to close."""
+    name = settings.server_name or NAME
     local = LocalService(
-        engine, name=NAME, version=version("edgeward"), served_by=ServedBy.CLOUD, uploads=uploads_of(settings)
+        engine,
+        name=name,
+        version=version("edgeward"),
+        served_by=ServedBy.CLOUD,
+        uploads=uploads_of(settings),
     )
     home = config.home()
     bundles = bundle_routes(lambda: served_bundles(engine), home / "gateway" / "bundles")

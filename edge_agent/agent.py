@@ -66,7 +66,9 @@ async def serve_agent(
             "failure drill: while %s exists, every local run fails; run without drill_file to end this", drill.file
         )
     decision_log = None if settings.decision_log is None else DecisionLog(settings.decision_log)
-    local = LocalService(engine, name=NAME, version=version("edgeward"), uploads=uploads_of(settings))
+    local = LocalService(
+        engine, name=settings.server_name or NAME, version=version("edgeward"), uploads=uploads_of(settings)
+    )
     floor_bytes = settings.min_available_memory_mb << 20
     service = AgentService(
         local,

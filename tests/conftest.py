@@ -11,6 +11,13 @@ from runtime.bundle.locate import shipped_bundles
 SHARED = Path(__file__).resolve().parents[2] / "shared"
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """What is not part of the project and cannot be guessed."""
+    parser.addoption(
+        "--triton-examples", metavar="FOLDER", help="src/python/examples of triton-inference-server/client, to run them"
+    )
+
+
 def _shared(name: str) -> Path:
     folder = SHARED / name
     if not folder.is_dir():

@@ -65,6 +65,9 @@ def serve(
     tls_key: Annotated[
         Path | None, typer.Option("--tls-key", metavar="FILE", help="Its PEM private key, without a passphrase.")
     ] = None,
+    server_name: Annotated[
+        str | None, typer.Option("--server-name", help="What ServerMetadata says, for clients that look for 'triton'.")
+    ] = None,
     objective: Annotated[
         Objective | None, typer.Option("--objective", help="What backends are chosen for (latency).")
     ] = None,
@@ -93,6 +96,7 @@ def serve(
         "grpc_front": grpc_front,
         "tls_cert": tls_cert,
         "tls_key": tls_key,
+        "server_name": server_name,
         "objective": objective,
     }
     loaded = load_settings(ModelServerSettings, flags=flags)
@@ -118,7 +122,9 @@ async def _serve(engine: Engine, settings: ModelServerSettings, as_json: bool) -
     from runtime.serving.program import polling, uploads_of
     from runtime.serving.server import serve as serve_until_stopped
 
-    service = LocalService(engine, name=NAME, version=version("edgeward"), uploads=uploads_of(settings))
+    service = LocalService(
+        engine, name=settings.server_name or NAME, version=version("edgeward"), uploads=uploads_of(settings)
+    )
     try:
         async with polling(settings, engine, service):
             await serve_until_stopped(
@@ -172,7 +178,7 @@ async def _work(engine: Engine, settings: ModelServerSettings, place: Place, con
     from runtime.serving.shared_statistics import SharedStatistics
     from runtime.serving.worker_service import WorkerService
 
-    local = LocalService(engine, name=NAME, version=version("edgeward"))
+    local = LocalService(engine, name=settings.server_name or NAME, version=version("edgeward"))
     shared = SharedStatistics(place.folder, place.name)
     service = WorkerService(local, shared, place.count)
     stop = asyncio.Event()

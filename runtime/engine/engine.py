@@ -296,7 +296,9 @@ class Engine:
         if any(entry.state is ModelState.LOADING for entry in states):
             return ModelNotReadyError(f"model {name!r} is still loading; retry in a moment")
         why = f" (version {states[-1].version} is {states[-1].state}: {states[-1].reason})" if states else ""
-        return ModelNotFoundError(f"model {name!r} is not served here{why}; served: {self._names(self._models)}")
+        # Triton's first words, which its clients look for.
+        unknown = f"Request for unknown model: model {name!r} is not served here{why}"
+        return ModelNotFoundError(f"{unknown}; served: {self._names(self._models)}")
 
     @staticmethod
     def _names(names: object) -> str:

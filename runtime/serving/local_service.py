@@ -20,6 +20,7 @@ from runtime.serving.load_parameters import BatchOptions, Overrides, decode_over
 from runtime.serving.outputs import check_requested, select_outputs
 from runtime.serving.request_parameters import DEFAULT_PRIORITY, check_parameters, priority_of
 from runtime.serving.scheduler import QueueLimits, Scheduler
+from runtime.serving.sequence_controls import with_controls
 from runtime.serving.statistics import read_statistics
 from runtime.serving.timing import TIMING, Timing, timing_asked
 from runtime.serving.uploads import Uploads
@@ -161,6 +162,13 @@ class LocalService:
 
         What `parameters` override (see `load_parameters`) holds until the next load.
         """
+        try:
+            await self._load(name, parameters)
+        except EdgewardError as error:
+            error.args = (f"failed to load {name!r}: {error}",)
+            raise
+
+    async def _load(self, name: str, parameters: Mapping[str, object]) -> None:
         overrides = await self._overrides(name, parameters)
         source = await self._off_loop(lambda: self._keep(name, overrides)) if overrides.files else None
         try:
@@ -202,6 +210,7 @@ class LocalService:
         self.engine.close()
 
     async def _infer_on(self, model: Model, request: InferenceRequest) -> InferenceResponse:
+        request = with_controls(request, model.inputs)
         rows = check_inputs(model.name, model.inputs, request.inputs)
         if request.outputs:
             check_requested(model.name, model.outputs, request.outputs)

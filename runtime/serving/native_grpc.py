@@ -7,10 +7,12 @@ a Unix socket that only this user can reach. What it cannot do, see `why_not_nat
 from __future__ import annotations
 
 import asyncio
+import logging
 import shutil
 import tempfile
 import threading
 import time
+from collections.abc import Sized
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -21,13 +23,22 @@ from runtime.errors import CancelledError, ModelNotReadyError, PayloadTooLargeEr
 from runtime.serving.bearer import Authorize
 from runtime.serving.controls import Controls
 from runtime.serving.grpc_calls import authorize_metadata, note_foreign
-from runtime.serving.grpc_server import DEFAULT_MAX_MESSAGE_BYTES, KEEPALIVE_TIME_MS, KEEPALIVE_TIMEOUT_MS, GrpcServer
+from runtime.serving.grpc_server import (
+    DEFAULT_MAX_MESSAGE_BYTES,
+    KEEPALIVE_TIME_MS,
+    KEEPALIVE_TIMEOUT_MS,
+    REFUSAL_DELAY_S,
+    GrpcServer,
+    closing_error,
+)
 from runtime.serving.service import InferenceService
 from runtime.serving.sockets import Endpoint, explain_refusal, listen
 from runtime.wire.status import hints_of, status_of, text_of
 
 if TYPE_CHECKING:
     from pygrpc_native import NativeGrpcFront
+
+log = logging.getLogger(__name__)
 
 # As many calls as come to Python in one trip; a batch of the largest model that runs inline is smaller.
 MAX_BURST = 256
@@ -56,6 +67,7 @@ class NativeGrpcServer:
         self._max_message_bytes = max_message_bytes
         self._is_closing = False
         self._calls: dict[int, asyncio.Task[None]] = {}
+        self._late: dict[int, asyncio.TimerHandle] = {}
         self._front: NativeGrpcFront | None = None
         self._receiver: threading.Thread | None = None
         self._folder: str | None = None
@@ -113,7 +125,15 @@ class NativeGrpcServer:
         await behind
         front, self._front = self._front, None
         if front is not None:
-            await _until_sent(front, max(end - time.monotonic(), SEND_LIMIT_S))
+            limit_s = max(end - time.monotonic(), SEND_LIMIT_S)
+            if not await _until_sent(front, limit_s, self._late):
+                log.warning(
+                    "stopped with requests unanswered: their answers were not on the wire after %.1f s", limit_s
+                )
+            for call_id, timer in list(self._late.items()):
+                timer.cancel()
+                self._refuse(front, call_id)
+            await asyncio.sleep(SEND_POLL_S)
             await asyncio.to_thread(self._close, front)
 
     async def cut_off(self) -> None:
@@ -150,11 +170,18 @@ class NativeGrpcServer:
             if raw is None:  # the client is gone or its deadline over
                 if (gone := self._calls.get(call_id)) is not None:
                     gone.cancel()
+                elif (late := self._late.pop(call_id, None)) is not None:
+                    late.cancel()
             elif self._is_closing:
-                _fail(front, call_id, ModelNotReadyError("this server is shutting down; retry at another one"))
+                # Late, so that who waits for an answer sends nothing more while the connection is being closed.
+                self._late[call_id] = loop.call_later(REFUSAL_DELAY_S, self._refuse, front, call_id)
             else:
                 metadata, _, remaining_s = details
                 self._calls[call_id] = loop.create_task(self._answer(front, call_id, raw, metadata, remaining_s))
+
+    def _refuse(self, front: NativeGrpcFront, call_id: int) -> None:
+        del self._late[call_id]
+        _fail(front, call_id, closing_error())
 
     async def _answer(
         self, front: NativeGrpcFront, call_id: int, raw: bytes, metadata: Any, remaining_s: float | None
@@ -182,12 +209,17 @@ class NativeGrpcServer:
             self._calls.pop(call_id, None)
 
 
-async def _until_sent(front: NativeGrpcFront, timeout_s: float) -> None:
-    """Returns once every call has ended for its client too: `close` drops answers that are not on the wire yet."""
+async def _until_sent(front: NativeGrpcFront, timeout_s: float, late: Sized) -> bool:
+    """Waits until every call but the `late` ones has ended for its client too: `close` drops answers not on the wire.
+
+    False: some had not when the time was over.
+    """
     end = time.monotonic() + timeout_s
-    while _open_calls(front) and time.monotonic() < end:  # noqa: ASYNC110  (the front has no event to wait for)
+    while _open_calls(front) > len(late) and time.monotonic() < end:  # noqa: ASYNC110  (the front has no event to wait for)
         await asyncio.sleep(SEND_POLL_S)
+    is_sent = _open_calls(front) <= len(late)
     await asyncio.sleep(SEND_POLL_S)  # the socket takes what the last stream handed over
+    return is_sent
 
 
 def _open_calls(front: NativeGrpcFront) -> int:

@@ -43,6 +43,8 @@ def _policy(value: object) -> object:
 class ModelServerSettings(ServerSettings):
     """A server of models, and what their backends are chosen for."""
 
+    server_name: str | None = Field(default=None, min_length=1, max_length=64)
+    """What ServerMetadata calls the server, for clients that look ("triton"); None: the program's own name."""
     models: Annotated[tuple[str, ...], BeforeValidator(_split)] = Field(default=())
     """Names that ship, folders, tars or model files; as a variable, separated by commas."""
     objective: Objective = Objective.LATENCY

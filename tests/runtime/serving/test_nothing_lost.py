@@ -1,0 +1,167 @@
+"""Ten restarts and twenty reloads under load: every request is answered rightly, or was refused before it was accepted."""
+
+from __future__ import annotations
+
+import http.client
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from protos import inference
+from runtime.serving.grpc_front import why_not_native
+from tests.runtime.serving.clients import Call, GrpcClient, HttpClient, Outcome, grpc_call
+from tests.runtime.serving.real import FIRST, INPUTS, SECOND, put_model
+from tests.runtime.serving.threaded import PATIENCE_S
+
+ROOT = Path(__file__).resolve().parents[3]
+RESTARTS = 10
+RELOADS_EACH = 2
+ANSWERS_EACH = 5
+PAUSE_S = 0.01
+# How gRPC's client says that no server took the call: it never had a connection, or the server itself refused.
+# The native front ends connections without waiting for calls that it has not handed over; what it has handed over and not answered
+# would be in the server's log.
+NOT_ACCEPTED = ("failed to connect to all addresses", "shutting down", "Stream removed (Socket closed (GOAWAY received")
+
+
+class Load:
+    """Asks without end on a thread of its own; counts what came back."""
+
+    def __init__(self, ask: Callable[[], str]) -> None:
+        self.counts: Counter[str] = Counter()
+        self._ask = ask
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._run)
+        self._thread.start()
+
+    def _run(self) -> None:
+        pause_s = PAUSE_S
+        while not self._stop.wait(pause_s):
+            told = self._ask()
+            self.counts[told] += 1
+            pause_s = PAUSE_S if told == "answered" else 10 * PAUSE_S
+
+    def wait_for_answers(self, more: int) -> None:
+        wanted, end = self.counts["answered"] + more, time.monotonic() + 2 * PATIENCE_S
+        while self.counts["answered"] < wanted:
+            assert time.monotonic() < end, self.counts
+            time.sleep(PAUSE_S)
+
+    def stop(self) -> None:
+        self._stop.set()
+        self._thread.join(PATIENCE_S)
+        assert not self._thread.is_alive()
+
+
+def over_grpc(client: GrpcClient) -> Callable[[], str]:
+    def ask() -> str:
+        told = client.send(Call("simple", INPUTS))
+        if told.status == "UNAVAILABLE" and any(words in told.text for words in NOT_ACCEPTED):
+            return "not accepted"
+        return judged(told)
+
+    return ask
+
+
+def over_http(port: int) -> Callable[[], str]:
+    """A connection for each request: one that is refused, or reset before the server took it, was not accepted."""
+
+    def ask() -> str:
+        client = HttpClient(f"127.0.0.1:{port}", binary=True)
+        try:
+            told = client.send(Call("simple", INPUTS))
+        except (ConnectionRefusedError, ConnectionResetError, BrokenPipeError) as error:
+            # The kernel's words for a connection that waited for a listener that closed; a server that had taken it ends it
+            # with an answer, or without one as RemoteDisconnected, which is a ConnectionResetError too.
+            return "lost: disconnected" if isinstance(error, http.client.RemoteDisconnected) else "not accepted"
+        finally:
+            client.close()
+        return "not accepted" if told.status == 503 and "shutting down" in told.text else judged(told)
+
+    return ask
+
+
+def judged(told: Outcome) -> str:
+    if told.status != "OK":
+        return f"lost: {told.status} {told.text}"
+    is_right = np.array_equal(told.outputs["OUTPUT0"], FIRST + SECOND)
+    return "answered" if is_right and np.array_equal(told.outputs["OUTPUT1"], FIRST - SECOND) else "wrong"
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(300)
+def test_ten_restarts_and_twenty_reloads_lose_nothing(tmp_path: Path) -> None:
+    put_model(tmp_path / "repository", "simple", 1)
+    ports = _free_ports()
+    fronts = ["grpcio"] if why_not_native(has_tls=False) is not None else ["native", "grpcio"]
+    address = f"127.0.0.1:{ports[0]}"
+    clients = [GrpcClient(address), GrpcClient(address)]
+    process = _start(tmp_path, ports, fronts[0])
+    loads = [Load(over_grpc(client)) for client in clients]
+    loads.append(Load(over_http(ports[1])))
+    reloads = 0
+    try:
+        for restart in range(RESTARTS + 1):
+            for load in loads:
+                load.wait_for_answers(ANSWERS_EACH)
+            if restart == RESTARTS:
+                break
+            before = [load.counts.copy() for load in loads]
+            for _ in range(RELOADS_EACH):
+                request = inference.RepositoryModelLoadRequest(model_name="simple")
+                grpc_call(clients[0].channel, "RepositoryModelLoad", request, timeout=2 * PATIENCE_S)
+                reloads += 1
+            for load, then in zip(loads, before, strict=True):
+                assert set(load.counts - then) <= {"answered"}, "a reload refuses nobody"
+            process.send_signal(signal.SIGTERM)
+            assert process.wait(2 * PATIENCE_S) == 0, process.communicate()[1]
+            assert "unanswered" not in process.communicate()[1]
+            process = _start(tmp_path, ports, fronts[restart % len(fronts)])
+        for load in loads:
+            load.stop()
+    finally:
+        for load in loads:
+            load.stop()
+        process.kill()
+        process.communicate()
+        for client in clients:
+            client.close()
+    assert reloads == RESTARTS * RELOADS_EACH
+    for load in loads:
+        assert set(load.counts) <= {"answered", "not accepted"}, load.counts
+        assert load.counts["answered"] >= (RESTARTS + 1) * ANSWERS_EACH
+    print([dict(load.counts) for load in loads])
+
+
+def _start(root: Path, ports: tuple[int, int], front: str) -> subprocess.Popen[str]:
+    options = ["--grpc-port", str(ports[0]), "--http-port", str(ports[1]), "--grpc-front", front, "--json"]
+    program = subprocess.Popen(
+        [sys.executable, str(ROOT / "edgeward.py"), "serve", "--model-repository", str(root / "repository"), *options],
+        env={**os.environ, "EDGEWARD_HOME": str(root / "home")},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    assert program.stdout is not None
+    line = program.stdout.readline()
+    assert line, program.communicate()[1]
+    assert json.loads(line)["models"][0]["name"] == "simple"
+    return program
+
+
+def _free_ports() -> tuple[int, int]:
+    with socket.socket() as one, socket.socket() as other:
+        for each in (one, other):
+            each.bind(("127.0.0.1", 0))
+        return int(one.getsockname()[1]), int(other.getsockname()[1])

@@ -1,0 +1,36 @@
+"""Triton's example clients, where a checkout of them is given: pytest --triton-examples FOLDER."""
+
+from pathlib import Path
+
+import pytest
+
+from tests.runtime.serving.triton_examples import (
+    MODELS_WANTED,
+    NOT_RUN,
+    REFUSED,
+    examples,
+    run,
+    serving_triton_models,
+    why_not_run,
+)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+@pytest.mark.parametrize("count", [8, 7])
+def test_every_example_passes_or_is_known_not_to(
+    count: int, request: pytest.FixtureRequest, shared_models: Path, tmp_path: Path
+) -> None:
+    folder = request.config.getoption("--triton-examples")
+    if folder is None:
+        pytest.skip("no --triton-examples FOLDER: src/python/examples of triton-inference-server/client")
+    failed = {}
+    with serving_triton_models(tmp_path, shared_models / "triton_simple", count) as server:
+        for example in examples(Path(folder)):
+            if MODELS_WANTED.get(example, 8) != count or why_not_run(example, server) is not None:
+                continue
+            told = run(Path(folder), example, server)
+            if told.is_passed is (example in REFUSED):
+                failed[example] = told.text
+    assert not failed
+    assert not set(NOT_RUN) & set(REFUSED)
