@@ -1,0 +1,86 @@
+"""Whatever requests meet in a queue, each gets the answer to its own rows: a property, over real batches of a model."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from runtime.batching.cut import BatchPolicy
+from runtime.batching.rows import batch_key
+from runtime.serving.scheduler import Scheduler
+from runtime.tensors import Array
+
+requests = st.lists(
+    st.tuples(
+        st.integers(1, 5),  # rows
+        st.sampled_from([(2,), (3,), (2, 2)]),  # trailing shape
+        st.sampled_from([np.float32, np.int64]),
+        st.integers(0, 3),  # priority
+        st.booleans(),  # given up by its caller
+    ),
+    min_size=1,
+    max_size=24,
+)
+policies = st.builds(
+    BatchPolicy,
+    max_rows=st.integers(1, 16),
+    max_delay_s=st.sampled_from([0.0, 0.002]),
+    preferred_rows=st.lists(st.integers(1, 16), max_size=2).map(tuple),
+)
+
+
+def model(inputs: Mapping[str, Array]) -> dict[str, Array]:
+    """Row by row, so that a row at the wrong place shows: its sum, and itself."""
+    x = inputs["x"]
+    return {"sum": x.reshape(len(x), -1).sum(axis=1), "same": x.copy()}
+
+
+@given(asked=requests, policy=policies, cost_s=st.sampled_from([0.0, 0.001]))
+@settings(max_examples=40, deadline=None)
+def test_every_request_gets_its_own_rows(
+    asked: list[tuple[int, tuple[int, ...], type, int, bool]], policy: BatchPolicy, cost_s: float
+) -> None:
+    seen: list[tuple[tuple[int, ...], np.dtype]] = []
+
+    def watched(inputs: Mapping[str, Array]) -> dict[str, Array]:
+        seen.append((inputs["x"].shape, inputs["x"].dtype))
+        return model(inputs)
+
+    async def body(pool: ThreadPoolExecutor) -> None:
+        queue = Scheduler("rows", watched, lambda _: cost_s, policy, pool)
+        rows = [
+            (np.arange(count * int(np.prod(shape))).reshape(count, *shape) + 1000 * at).astype(dtype)
+            for at, (count, shape, dtype, _, _) in enumerate(asked)
+        ]
+        tasks = [
+            asyncio.create_task(queue.run({"x": x}, len(x), batch_key({"x": x}), None, priority))
+            for x, (_, _, _, priority, _) in zip(rows, asked, strict=True)
+        ]
+        await asyncio.sleep(0)
+        for task, (*_, is_given_up) in zip(tasks, asked, strict=True):
+            if is_given_up:
+                task.cancel()
+        answers = await asyncio.gather(*tasks, return_exceptions=True)
+        for x, answer, (*_, is_given_up) in zip(rows, answers, asked, strict=True):
+            if isinstance(answer, asyncio.CancelledError):
+                assert is_given_up
+                continue
+            assert isinstance(answer, dict), answer
+            for name, expected in model({"x": x}).items():
+                np.testing.assert_array_equal(answer[name], expected)
+                assert answer[name].dtype == expected.dtype
+        await queue.drain()
+        totals = queue.statistics
+        assert totals.requests + totals.cancelled == len(asked)
+        assert totals.executions == len(seen)
+
+    with ThreadPoolExecutor(2) as pool:
+        asyncio.run(body(pool))
+    largest = max(count for count, *_ in asked)
+    assert all(shape[0] <= max(policy.max_rows, largest) for shape, _ in seen)
+    assert {(shape[1:], dtype) for shape, dtype in seen} <= {(shape, np.dtype(dtype)) for _, shape, dtype, _, _ in asked}
