@@ -16,6 +16,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption(
         "--triton-examples", metavar="FOLDER", help="src/python/examples of triton-inference-server/client, to run them"
     )
+    parser.addoption("--kserve-python", metavar="PYTHON", help="an interpreter that has kserve, to run its clients")
 
 
 def _shared(name: str) -> Path:
