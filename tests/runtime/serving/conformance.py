@@ -26,6 +26,7 @@ HEAD = """# Conformance
 
 Every RPC of Triton's `inference.GRPCInferenceService` and of `grpc.health.v1.Health`, and every route of REST, asked of a running
 server with a good request. Written by `python -m tests.runtime.serving.conformance`; a test fails when it is out of date.
+Other people's clients: benchmarks/results/example-clients.md.
 """
 
 

@@ -83,4 +83,6 @@ def test_every_request_gets_its_own_rows(
         asyncio.run(body(pool))
     largest = max(count for count, *_ in asked)
     assert all(shape[0] <= max(policy.max_rows, largest) for shape, _ in seen)
-    assert {(shape[1:], dtype) for shape, dtype in seen} <= {(shape, np.dtype(dtype)) for _, shape, dtype, _, _ in asked}
+    assert {(shape[1:], dtype) for shape, dtype in seen} <= {
+        (shape, np.dtype(dtype)) for _, shape, dtype, _, _ in asked
+    }
