@@ -29,7 +29,7 @@ from runtime.serving.shared_memory import write_outputs
 from runtime.serving.sockets import Endpoint, listen, port_in_use
 from runtime.serving.tls import ServerTls
 from runtime.serving.unsupported import UNSUPPORTED, unsupported
-from runtime.wire.grpc_codec import decode_request, encode_response
+from runtime.wire.grpc_codec import decode_request, serialize_response
 from runtime.wire.grpc_descriptions import decode_load_parameters, encode_index, encode_model, encode_server
 from runtime.wire.model_config import encode_config
 from runtime.wire.statistics import encode_statistics
@@ -167,8 +167,8 @@ class InferenceRpcs:
                 request = with_timeout(request)
             response = await infer(request)
             if request.outputs:
-                return encode_response(response, write_outputs(request, response)).SerializeToString()
-            return encode_response(response).SerializeToString()
+                return serialize_response(response, write_outputs(request, response))
+            return serialize_response(response)
 
         return model_infer
 

@@ -7,8 +7,14 @@ import pytest
 
 from protos import inference
 from runtime.errors import InvalidInputError, PeerFailedError, UnsupportedError
-from runtime.wire.grpc_codec import decode_request, decode_response, encode_request, encode_response
-from runtime.wire.values import InferenceRequest, InferenceResponse
+from runtime.wire.grpc_codec import (
+    decode_request,
+    decode_response,
+    encode_request,
+    encode_response,
+    serialize_response,
+)
+from runtime.wire.values import InferenceRequest, InferenceResponse, Placed
 
 
 def typed(datatype: str, shape: list[int], **contents: Any) -> inference.ModelInferRequest:
@@ -153,3 +159,22 @@ def test_a_bad_reply_is_the_peers_failure() -> None:
     message.outputs.add(name="y", datatype="FP32", shape=[1])
     with pytest.raises(PeerFailedError, match="reply does not decode: tensor 'y' has 3 bytes"):
         decode_response(message)
+
+
+@pytest.mark.parametrize("count", [1, 127, 128, 20_000, 300_000])
+def test_serialized_by_hand_is_the_same_message(count: int) -> None:
+    large = np.arange(count, dtype=np.float32)
+    outputs = {
+        "large": large,
+        "strided": large[::2],
+        "none": np.zeros((0, 3), np.int8),
+        "words": np.array([b"a", b"bc"]),
+    }
+    outputs["words"] = outputs["words"].astype(object)
+    response = InferenceResponse("m", "1", outputs, "id", {"backend": "x"})
+    message = encode_response(response)
+    assert inference.ModelInferResponse.FromString(serialize_response(response)) == message
+    placed = {"large": Placed("region", 8, large.nbytes)}
+    again = inference.ModelInferResponse.FromString(serialize_response(response, placed))
+    assert again == encode_response(response, placed)
+    assert again.raw_output_contents[0] == b""
