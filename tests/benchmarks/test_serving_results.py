@@ -47,6 +47,7 @@ def test_a_bar_is_a_ratio_of_medians() -> None:
     native = verdicts[NATIVE, "mlserver", 8]
     assert native.ratio == pytest.approx(7001 / 1001)
     assert native.is_cleared
+    assert native.cpu_ratio == 1.0, "everybody took half a second"
     assert not verdicts[REST, "mlserver", 32].is_cleared, "3.9 of 4"
     assert verdicts[REST, RAW, 32].is_cleared, "raw rows are the same for any number of connections"
     assert (GRPCIO, "kserve", 8) not in verdicts, "a peer that is missing clears and misses nothing"
@@ -68,6 +69,13 @@ def test_both_files_are_written(tmp_path: Path) -> None:
     assert len(told["at_fixed_rate"]) == 2
     assert len(told["identity"]["bars"]) == 6
     words = text.read_text()
+    assert "The machine was not free" not in words
     assert f"| {NATIVE} | 4,900 | 4,895 | 0.40 | 2.00 |" in words
     assert "| kserve | missing | pip/said no |" in words
     assert "growth from a tenth of the requests to the end +10.00% (bar: 5%, missed)" in words
+
+
+def test_a_machine_that_was_not_free_is_said(tmp_path: Path) -> None:
+    busy = {**ENVIRONMENT, "load_before": [3.0]}
+    _, text = results().write(tmp_path, "serving", busy, "2026-11-26", {})
+    assert "**The machine was not free: load average 3.0 on 2 threads" in text.read_text()
