@@ -49,6 +49,8 @@ class ActiveRelease:
         self.segments = Segments()
         self.verdict: Verdict | None = None
         self.needed: int | None = None
+        self.trouble: str | None = None
+        """Why the last decision could not be carried out."""
         self.lost = 0
         """Observations that the guards could not take in time."""
         saved = release.evidence
@@ -140,6 +142,7 @@ class ActiveRelease:
             "losses": counts.losses.describe(),
             "lost_observations": self.lost,
             "needed": self.needed,
+            "trouble": self.trouble,
             "verdict": None if self.verdict is None else self.verdict.to_dict(),
         }
         if plan.shadow is not None:

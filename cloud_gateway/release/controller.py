@@ -188,10 +188,21 @@ class ReleaseController:
             if self.leadership.is_held and not self._changing.locked():
                 async with self._changing:
                     active.state = replace(active.state, in_stage_s=active.state.in_stage_s + passed_s)
-                    await self._decide(active, now)
+                    await self._decide_or_say(active, now)
         if self._unstored and not self._changing.locked():
             async with self._changing:
                 await self._store_ends()
+
+    async def _decide_or_say(self, active: ActiveRelease, now: float) -> None:
+        """One release that cannot be stored keeps no other from its way back."""
+        try:
+            await self._decide(active, now)
+        except (StorageError, ConflictError) as error:
+            if active.trouble != str(error):
+                log.error("release of %s stays as it is: %s", active.split.model, error)
+            active.trouble = str(error)
+        else:
+            active.trouble = None
 
     async def _decide(self, active: ActiveRelease, now: float) -> None:
         plan = active.release.plan

@@ -73,7 +73,7 @@ class Versions:
             raise
         except EdgewardError as error:
             raise ExecutionError(
-                f"{which} cannot be released: it fails its warm-up: {error}; stable keeps serving"
+                f"{which} cannot be released, stable keeps serving: it fails its warm-up: {error}"
             ) from error
         return candidate
 

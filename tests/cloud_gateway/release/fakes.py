@@ -1,0 +1,68 @@
+"""Guards that say what a test tells them, and a clock that it sets."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any, ClassVar, Self
+
+from cloud_gateway.guards import (
+    Action,
+    AnyObservation,
+    Arm,
+    BadPredictions,
+    Finding,
+    GuardSettings,
+    GuardWatch,
+    Observation,
+    Verdict,
+)
+
+
+def verdict(
+    action: Action, reason: str = "as told", needed: int | None = None, bad: BadPredictions | None = None
+) -> Verdict:
+    finding = Finding("error_rate", "", "fake", 10, 10, 0.1, 0.2, 0.1, 0.0, 0.2, 1.0, 1.0, 0.05, reason, bad)
+    return Verdict(action, reason, (finding,), needed)
+
+
+HOLD = verdict(Action.HOLD, "no evidence yet", 500)
+ADVANCE = verdict(Action.ADVANCE, "within the margin")
+ROLLBACK = verdict(Action.ROLLBACK, "too many errors", bad=BadPredictions(12.0, 31.0))
+
+
+class FakeWatch(GuardWatch):
+    """Says `says`, whatever it sees; remembers what it saw."""
+
+    says: ClassVar[Verdict] = HOLD
+
+    def __init__(self, guards: Sequence[GuardSettings], alpha: float, planned_share: float) -> None:
+        self.seen: list[AnyObservation] = []
+        self.shares = [planned_share]
+        self.counts = {str(arm): 0 for arm in Arm}
+
+    def observe(self, observation: AnyObservation) -> None:
+        self.seen.append(observation)
+        if isinstance(observation, Observation):
+            self.counts[str(observation.arm)] += 1
+
+    def judge(self) -> Verdict:
+        return type(self).says
+
+    def start_stage(self, planned_share: float) -> None:
+        self.shares.append(planned_share)
+
+    def to_state(self) -> dict[str, Any]:
+        return {"shares": self.shares, "counts": self.counts}
+
+    @classmethod
+    def from_state(cls, state: Mapping[str, Any]) -> Self:
+        made = cls((), 0.05, 0.0)
+        made.shares = list(state["shares"])
+        made.counts = dict(state["counts"])
+        return made
+
+
+class Clock:
+    def __init__(self) -> None:
+        self.now = 1000.0
+
+    def __call__(self) -> float:
+        return self.now

@@ -1,0 +1,146 @@
+"""The candidate beside stable: every answer compared, nothing waits for it, and what does not fit is dropped and counted."""
+
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from cloud_gateway.release.mirror import Mirror, Mirrored
+from cloud_gateway.release.report import ShadowReport
+from runtime.engine.engine import Engine, EngineSettings
+from runtime.engine.model import Model
+from tests.cloud_gateway.bundles import PICK_FAILS_ON_SMALL_TABLES, SELECTION, make_bundle, row
+
+PATIENCE_S = 20.0
+
+
+@pytest.fixture(scope="module")
+def models(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Model]]:
+    root = tmp_path_factory.mktemp("mirror")
+    engine = Engine(EngineSettings(SELECTION, home=root / "home"))
+    yield {
+        "stable": engine.add(make_bundle(root / "1", 1)),
+        "same": engine.add(make_bundle(root / "2", 2)),
+        "other": engine.add(make_bundle(root / "3", 3, is_other=True)),
+        "fragile": engine.add(make_bundle(root / "4", 4, table_size=2)),
+    }
+    engine.close()
+
+
+def mirrored(
+    models: dict[str, Model], candidate: str, requests: list[dict[str, np.ndarray]], twice_every: int = 0
+) -> list[Mirrored]:
+    mirror = Mirror(models["stable"], models[candidate], 1000, twice_every)
+    found: list[Mirrored] = []
+    try:
+        for number, inputs in enumerate(requests):
+            mirror.offer(inputs, models["stable"].predict(inputs), "even" if number % 2 == 0 else "odd", str(number))
+        end = time.monotonic() + PATIENCE_S
+        while len(found) < len(requests) and time.monotonic() < end:
+            found += mirror.take(1000)
+            threading.Event().wait(0.01)
+    finally:
+        mirror.close()
+    assert [one.request_id for one in found] == [str(number) for number in range(len(requests))]
+    assert mirror.dropped == 0
+    return found
+
+
+def test_a_twin_agrees_and_another_does_not(models: dict[str, Model]) -> None:
+    requests = [row(rows=1 + number % 3) for number in range(50)]
+    for one in mirrored(models, "same", requests):
+        assert one.comparison is not None
+        assert (one.comparison.agrees, one.comparison.distance) == (True, 0.0)
+    for number, one in enumerate(mirrored(models, "other", requests)):
+        assert one.comparison is not None
+        assert one.comparison.classes == ((0, 2),) * (1 + number % 3), "each got its own rows of the batch"
+
+
+def test_one_that_fails_is_told_from_the_others_of_its_batch(models: dict[str, Model]) -> None:
+    requests = [row(PICK_FAILS_ON_SMALL_TABLES if number % 10 == 3 else 0) for number in range(30)]
+    found = mirrored(models, "fragile", requests)
+    assert [int(one.request_id) for one in found if one.error is not None] == [3, 13, 23]
+    assert all(one.comparison is not None and one.comparison.agrees for one in found if one.error is None)
+
+
+def test_a_second_run_of_stable_is_the_noise_floor(models: dict[str, Model]) -> None:
+    found = mirrored(models, "other", [row() for _ in range(40)], twice_every=4)
+    twice = [one for one in found if one.noise is not None]
+    assert len(twice) == 10
+    for one in twice:
+        assert one.noise is not None
+        assert one.noise.agrees
+        assert one.timed is not None
+        assert min(one.timed) > 0
+    report = ShadowReport()
+    for one in found:
+        assert one.comparison is not None
+        report.observe(one.comparison, one.segment)
+    told: dict[str, Any] = report.describe()
+    assert told["agreement"] == 0.0
+    assert told["confusion"] == {"0>2": 40}
+    assert {name: one["compared"] for name, one in told["segments"].items()} == {"even": 20, "odd": 20}
+    assert ShadowReport.from_state(report.to_state()).describe() == told
+
+
+class Stuck:
+    """A candidate that hangs until the test lets it go."""
+
+    def __init__(self, real: Model) -> None:
+        self._real = real
+        self.name, self.inputs, self.outputs, self.bundle = real.name, real.inputs, real.outputs, real.bundle
+        self.is_in = threading.Event()
+        self.go = threading.Event()
+
+    def predict(self, inputs: Any) -> Any:
+        self.is_in.set()
+        assert self.go.wait(PATIENCE_S)
+        return self._real.predict(inputs)
+
+
+def test_a_candidate_that_hangs_slows_nobody_and_drops_are_counted(models: dict[str, Model]) -> None:
+    stuck: Any = Stuck(models["same"])
+    mirror = Mirror(models["stable"], stuck, 8, 0)
+    try:
+        inputs = row()
+        outputs = models["stable"].predict(inputs)
+        mirror.offer(inputs, outputs, "", "first")
+        assert stuck.is_in.wait(PATIENCE_S)
+        for _ in range(100):
+            mirror.offer(inputs, outputs, "", "more")
+        assert (mirror.offered, mirror.dropped, mirror.waiting) == (101, 92, 8)
+        assert mirror.take(10) == []
+    finally:
+        stuck.go.set()
+        mirror.close()
+
+
+def test_large_requests_are_bounded_by_their_bytes(models: dict[str, Model], monkeypatch: pytest.MonkeyPatch) -> None:
+    stuck: Any = Stuck(models["same"])
+    monkeypatch.setattr("cloud_gateway.release.mirror.MAX_QUEUED_BYTES", 1000)
+    mirror = Mirror(models["stable"], stuck, 1000, 0)
+    try:
+        inputs = row(rows=10)  # 240 bytes, and 160 of outputs
+        outputs = models["stable"].predict(inputs)
+        for _ in range(10):
+            mirror.offer(inputs, outputs, "", "")
+        assert mirror.dropped == 8
+    finally:
+        stuck.go.set()
+        mirror.close()
+
+
+def test_a_version_that_is_unloaded_ends_the_mirror_quietly(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    engine = Engine(EngineSettings(SELECTION, home=tmp_path / "home"))
+    stable, candidate = engine.add(make_bundle(tmp_path / "1", 1)), engine.add(make_bundle(tmp_path / "2", 2))
+    mirror = Mirror(stable, candidate, 10, 0)
+    engine.remove("small", 2)
+    mirror.offer(row(), stable.predict(row()), "", "")
+    mirror.close()
+    assert "unforeseen" not in caplog.text
+    assert engine.versions("small") == [1]
+    engine.close()

@@ -1,0 +1,240 @@
+"""On the way of every request: who answers, what is noted, and that a candidate's failure is nobody's."""
+
+import asyncio
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import pytest
+
+from cloud_gateway.guards import Arm, Observation
+from cloud_gateway.release.active import BROKEN_AFTER, BROKEN_AFTER_S, ActiveRelease
+from cloud_gateway.release.plan import ReleasePlan, parse_plan
+from cloud_gateway.release.service import Answered, ReleaseService, Traffic
+from cloud_gateway.release.state import ReleaseState, Status
+from cloud_gateway.release.store import Release
+from runtime.errors import (
+    CancelledError,
+    ConflictError,
+    DeadlineExceededError,
+    EdgewardError,
+    ExecutionError,
+    InvalidInputError,
+    ModelNotFoundError,
+    OverloadedError,
+)
+from runtime.wire.values import InferenceRequest, InferenceResponse, Parameter
+from tests.cloud_gateway.release.fakes import Clock, FakeWatch
+from tests.cloud_gateway.release.test_plan import LEAST
+from tests.runtime.serving.fake_service import FakeService
+
+PLAN = parse_plan(LEAST + 'segment = "country"')
+
+
+@dataclass
+class Inner(FakeService):
+    """Answers with its version, or fails in one."""
+
+    failing: dict[str, Callable[[], BaseException]] = field(default_factory=dict)
+    asked: list[str] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        super().__init__()
+
+    async def infer(self, request: InferenceRequest) -> InferenceResponse:
+        self.asked.append(request.version)
+        if request.version in self.failing:
+            raise self.failing[request.version]()
+        return InferenceResponse(
+            request.model, request.version or "newest", {"y": np.zeros(1)}, request.id, {"served_by": "cloud"}
+        )
+
+    async def is_model_ready(self, name: str, version: str) -> bool:
+        self.asked.append(version)
+        return True
+
+
+def activate(traffic: Traffic, share: float, plan: ReleasePlan = PLAN) -> ActiveRelease:
+    release = Release(7, plan, ReleaseState(Status.RUNNING, share, 0), {}, 0, 0)
+    traffic.active[plan.model] = ActiveRelease(release, FakeWatch)
+    return traffic.active[plan.model]
+
+
+def request(**parameters: Parameter) -> InferenceRequest:
+    return InferenceRequest("digits", {"x": np.zeros(1)}, parameters=parameters)
+
+
+@pytest.fixture
+def inner() -> Inner:
+    return Inner()
+
+
+@pytest.fixture
+def traffic() -> Traffic:
+    return Traffic()
+
+
+@pytest.fixture
+def service(inner: Inner, traffic: Traffic) -> ReleaseService:
+    return ReleaseService(inner, traffic)
+
+
+async def test_without_a_release_nothing_changes(service: ReleaseService, inner: Inner, traffic: Traffic) -> None:
+    reply = await service.infer(request())
+    assert reply.version == "newest"
+    assert "release" not in reply.parameters
+    traffic.pins["digits"] = "3"
+    assert (await service.infer(request())).version == "3"
+    assert (await service.infer(InferenceRequest("digits", {}, version="5"))).version == "5"
+    await service.is_model_ready("digits", "")
+    assert inner.asked[-1] == "3"
+
+
+async def test_each_arm_says_its_name_and_keys_stick(service: ReleaseService, traffic: Traffic) -> None:
+    active = activate(traffic, 0.5)
+    told: dict[str, set[object]] = {}
+    for _ in range(3):
+        for user in range(60):
+            reply = await service.infer(request(routing_key=f"user-{user}"))
+            arm = reply.parameters["release"]
+            assert reply.version == ("2" if arm == "candidate" else "1")
+            assert reply.parameters["served_by"] == "cloud"
+            told.setdefault(f"user-{user}", set()).add(arm)
+    assert {len(arms) for arms in told.values()} == {1}
+    assert set.union(*told.values()) == {"stable", "candidate"}
+    while active.absorb(100):
+        pass
+    counts = active.counts.arms
+    assert counts[Arm.STABLE].requests + counts[Arm.CANDIDATE].requests == 180
+    assert counts[Arm.CANDIDATE].requests == active.watch.counts["candidate"]  # type: ignore[attr-defined]
+
+
+async def test_the_id_is_the_key_where_there_is_no_other(service: ReleaseService, traffic: Traffic) -> None:
+    activate(traffic, 0.5)
+    by_id = [await service.infer(InferenceRequest("digits", {}, id="same")) for _ in range(10)]
+    assert len({reply.version for reply in by_id}) == 1
+    by_chance = [await service.infer(InferenceRequest("digits", {})) for _ in range(60)]
+    assert len({reply.version for reply in by_chance}) == 2
+
+
+async def test_a_version_that_is_asked_for_is_left_alone(service: ReleaseService, traffic: Traffic) -> None:
+    active = activate(traffic, 1.0)
+    reply = await service.infer(InferenceRequest("digits", {}, version="1"))
+    assert reply.version == "1"
+    assert "release" not in reply.parameters
+    active.absorb(100)
+    assert active.counts.arms[Arm.STABLE].requests == 0
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        ExecutionError("it crashed"),
+        OverloadedError("full"),
+        ModelNotFoundError("version 2 is gone"),
+        EdgewardError("?"),
+    ],
+    ids=lambda error: type(error).__name__,
+)
+async def test_stable_answers_for_a_candidate_that_fails(
+    service: ReleaseService, inner: Inner, traffic: Traffic, error: EdgewardError
+) -> None:
+    active = activate(traffic, 1.0)
+    inner.failing["2"] = lambda: error
+    reply = await service.infer(request(country="de"))
+    assert (reply.version, reply.parameters["release"]) == ("1", "stable")
+    assert reply.parameters["reason"] == f"the candidate failed: {error}; answered by stable"
+    active.absorb(100)
+    (seen,) = active.watch.seen  # type: ignore[attr-defined]
+    assert (seen.arm, seen.is_error, seen.segment) == (Arm.CANDIDATE, True, "de")
+    assert (active.counts.replaced, active.counts.arms[Arm.CANDIDATE].errors) == (1, 1)
+
+
+@pytest.mark.parametrize("error", [InvalidInputError("wrong shape"), CancelledError("gone"), asyncio.CancelledError()])
+async def test_what_is_the_callers_doing_counts_for_nobody(
+    service: ReleaseService, inner: Inner, traffic: Traffic, error: BaseException
+) -> None:
+    active = activate(traffic, 1.0)
+    inner.failing["2"] = lambda: error
+    with pytest.raises(type(error)):
+        await service.infer(request())
+    active.absorb(100)
+    assert active.watch.seen == []  # type: ignore[attr-defined]
+    assert inner.asked == ["2"]
+
+
+async def test_a_missed_deadline_counts_and_is_not_tried_again(
+    service: ReleaseService, inner: Inner, traffic: Traffic
+) -> None:
+    active = activate(traffic, 1.0)
+    inner.failing["2"] = lambda: DeadlineExceededError("too slow")
+    with pytest.raises(DeadlineExceededError):
+        await service.infer(request())
+    active.absorb(100)
+    assert active.counts.arms[Arm.CANDIDATE].errors == 1
+    assert inner.asked == ["2"]
+
+
+async def test_stables_failures_are_its_own(service: ReleaseService, inner: Inner, traffic: Traffic) -> None:
+    active = activate(traffic, 0.0)
+    inner.failing["1"] = lambda: ExecutionError("stable broke")
+    with pytest.raises(ExecutionError):
+        await service.infer(request())
+    active.absorb(100)
+    assert active.counts.arms[Arm.STABLE].errors == 1
+
+
+async def test_a_split_holds_from_the_next_request_on(service: ReleaseService, traffic: Traffic) -> None:
+    active = activate(traffic, 0.0)
+    for share, expected in ((1.0, "2"), (0.0, "1"), (1.0, "2")):
+        active.move(ReleaseState(Status.RUNNING, share, 0))
+        assert {(await service.infer(request())).version for _ in range(20)} == {expected}
+    assert active.watch.shares == [0.0, 1.0, 0.0, 1.0]  # type: ignore[attr-defined]
+
+
+def test_a_candidate_that_always_fails_is_broken_and_one_bad_batch_is_not(traffic: Traffic) -> None:
+    clock = Clock()
+    release = Release(7, PLAN, ReleaseState(Status.SETTLING, 1.0, 0), {}, 0, 0)
+    active = ActiveRelease(release, FakeWatch, None, clock)
+    for _ in range(BROKEN_AFTER):
+        active.note_candidate("boom")
+    assert active.broken_because(clock.now) is None, "all of it in one moment"
+    clock.now += BROKEN_AFTER_S
+    assert "boom" in (active.broken_because(clock.now) or "")
+    active.note_candidate(None)
+    assert active.broken_because(clock.now) is None
+
+
+async def test_answers_are_told_to_whoever_keeps_them(service: ReleaseService, traffic: Traffic) -> None:
+    told: list[Answered] = []
+    traffic.on_answer = told.append
+    await service.infer(request())
+    assert told == []
+    activate(traffic, 1.0)
+    await service.infer(InferenceRequest("digits", {}, id="r1", parameters={"country": "fr"}))
+    (one,) = told
+    assert (one.release, one.version, one.arm, one.request_id, one.segment) == (7, "2", Arm.CANDIDATE, "r1", "fr")
+
+
+async def test_a_model_is_not_unloaded_under_its_release(
+    service: ReleaseService, inner: Inner, traffic: Traffic
+) -> None:
+    activate(traffic, 0.1)
+    for change in (service.load("digits", {}), service.unload("digits")):
+        with pytest.raises(ConflictError, match="edgeward release abort digits"):
+            await change
+    await service.unload("add")
+    assert inner.unloaded == ["add"]
+
+
+def test_what_was_seen_survives_a_restart() -> None:
+    traffic = Traffic()
+    active = activate(traffic, 0.5)
+    for arm in (Arm.STABLE, Arm.CANDIDATE, Arm.CANDIDATE):
+        active.note(Observation(arm, arm is Arm.CANDIDATE, 0.01, "k"))
+    active.absorb(10)
+    saved: dict[str, Any] = active.evidence()
+    again = ActiveRelease(Release(7, PLAN, active.state, saved, 0, 0), FakeWatch)
+    assert again.evidence() == saved
+    assert again.counts.arms[Arm.CANDIDATE].requests == 2

@@ -1,0 +1,81 @@
+"""A plan over a log: the same steps as a gateway would take, on the log's clock."""
+
+import json
+
+import pytest
+
+from cloud_gateway.release.plan import parse_plan
+from cloud_gateway.release.simulation import LoggedRequest, Outcome, read_log, simulate
+from runtime.errors import InvalidInputError
+from tests.cloud_gateway.release.fakes import ADVANCE, HOLD, ROLLBACK, FakeWatch
+from tests.cloud_gateway.release.test_plan import LEAST
+
+PLAN = parse_plan(LEAST + "stages = [10, 50, 100]\nhold_s = 5\nkeep_warm_s = 5")
+
+
+def watch(verdict: object) -> type[FakeWatch]:
+    return type("Told", (FakeWatch,), {"says": verdict})
+
+
+def requests(count: int, gap_s: float = 0.01) -> list[LoggedRequest]:
+    return [LoggedRequest(number * gap_s, f"u{number}", "", Outcome(), Outcome()) for number in range(count)]
+
+
+def test_it_walks_through_the_stages_on_the_logs_clock() -> None:
+    told = simulate(PLAN, requests(3000), watch(ADVANCE)).to_dict()
+    assert [(step["move"], step["share"]) for step in told["steps"]] == [
+        ("hold", 0.1),
+        ("advance", 0.5),
+        ("promote", 1.0),
+        ("finish", 1.0),
+    ]
+    assert [step["at_s"] for step in told["steps"]] == pytest.approx([0, 5, 10, 15], abs=0.5)
+    assert told["status"] == "promoted"
+
+
+def test_without_evidence_it_holds_and_says_what_is_needed() -> None:
+    told = simulate(PLAN, requests(1000), watch(HOLD)).to_dict()
+    assert (told["status"], told["share"], told["needed"]) == ("running", 0.1, 500)
+
+
+def test_harm_ends_it_and_is_counted() -> None:
+    done = simulate(PLAN, requests(1000), watch(ROLLBACK))
+    assert done.state.status == "rolled_back"
+    assert done.requests < 100
+    assert done.harm.estimate == 12.0
+
+
+def test_a_long_gap_takes_no_long_time() -> None:
+    log = [*requests(10), LoggedRequest(1e7, "late", "", Outcome(), Outcome())]
+    assert simulate(PLAN, log, watch(HOLD)).requests == 11
+
+
+def test_what_a_line_leaves_out_is_taken_as_said() -> None:
+    lines = [
+        json.dumps({"key": "a", "stable": {"error": True, "latency_ms": 4, "loss": 0.5}}),
+        "",
+        json.dumps({"at_s": 2, "candidate": {"error": True}, "agrees": False, "metrics": {"revenue": 1}}),
+        json.dumps({}),
+    ]
+    first, second, third = read_log(lines)
+    assert first.candidate == first.stable == Outcome(True, 0.004, 0.5)
+    assert (second.at_s, second.stable, second.candidate.is_error) == (2.0, Outcome(), True)
+    assert not second.agrees
+    assert third.at_s == pytest.approx(2.0)
+    assert third.key is None
+
+
+@pytest.mark.parametrize(
+    ("line", "expected"),
+    [
+        ("rubbish", "line 2 of the log is no request"),
+        ("[]", "line 2"),
+        ('{"keys": "a"}', "unknown key 'keys'"),
+        ('{"stable": {"lat": 1}}', "unknown key 'lat'"),
+        ('{"at_s": "soon"}', "could not convert"),
+        ('{"at_s": -5}', "before the one above it; sort them"),
+    ],
+)
+def test_lines_that_are_no_requests(line: str, expected: str) -> None:
+    with pytest.raises(InvalidInputError, match=expected):
+        list(read_log(["{}", line]))
