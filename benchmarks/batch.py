@@ -53,7 +53,7 @@ def measure(rows: int, rounds: int, model_name: str) -> dict[str, Any]:
         bare = bare_session(model)
         batch = _best_batch(bare, inputs, rows)
         job = BatchJob(file, Path(folder) / "out.npz", is_fresh=True)
-        samples = []
+        samples: list[dict[str, Any]] = []
         for number in range(rounds):
             # Who is first changes from round to round.
             pair: list[tuple[str, Callable[[], object]]] = [
@@ -65,12 +65,11 @@ def measure(rows: int, rounds: int, model_name: str) -> dict[str, Any]:
                 run()
                 took_s = time.perf_counter() - started
                 samples.append({"round": number, "who": who, "seconds": took_s, "rows_per_s": rows / took_s})
-        rate = {who: median(s["rows_per_s"] for s in samples if s["who"] == who) for who in ("bare", "job")}
-        by_round = [
-            next(s["rows_per_s"] for s in samples if s["round"] == n and s["who"] == "job")
-            / next(s["rows_per_s"] for s in samples if s["round"] == n and s["who"] == "bare")
-            for n in range(rounds)
-        ]
+        rates: dict[str, list[float]] = {
+            who: [sample["rows_per_s"] for sample in samples if sample["who"] == who] for who in ("bare", "job")
+        }
+        rate = {who: median(of) for who, of in rates.items()}
+        by_round = [job_rate / bare_rate for job_rate, bare_rate in zip(rates["job"], rates["bare"], strict=True)]
         return {
             "model": model.name,
             "serving": model.serving,

@@ -99,6 +99,11 @@ def test_a_spool_for_every_client(home: Path, digits: Bundle) -> None:
             done = subprocess.run([sys.executable, "-c", code, address], capture_output=True, text=True, timeout=60)
             assert done.returncode == 0, done.stderr
             assert "spooled" in done.stdout
+        np.save(home / "in.npy", images)
+        words = ("predict", "digits", str(home / "in.npy"), "-o", str(home / "out.npy"), "--route", "auto")
+        done = edgeward(home, *words, "--address", edge.grpc, "--json")
+        assert done.returncode == 0, done.stderr
+        np.testing.assert_array_equal(np.load(home / "out.npy"), expected)
         told = edge.status()
         assert (told["spool"]["depth"], told["spool"]["answered"]) == (0, 5)
         shown = edgeward(home, "agent", "status", "--http-port", edge.http.rpartition(":")[2])
