@@ -107,7 +107,7 @@ def _run_agent(pipe: Any, home: str, gateway: str) -> None:
     """The agent without a model: everything it is asked goes to the gateway."""
     os.environ["EDGEWARD_HOME"] = home
     _log_to(Path(home) / "agent.log")
-    settings = AgentSettings(gateway=gateway, grpc_port=0, http_port=0)
+    settings = AgentSettings(gateway=(gateway,), grpc_port=0, http_port=0)
     run_agent(settings, lambda at, _: pipe.send({"grpc": str(at.grpc), "http": str(at.http)}))
 
 

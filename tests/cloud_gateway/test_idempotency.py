@@ -101,7 +101,7 @@ async def test_of_two_gateways_that_ran_it_the_first_to_write_wins(tmp_path: Pat
     slow.gate = asyncio.Event()
     one, other = (Idempotent(counter.infer, tmp_path / "results.db") for counter in (slow, quick))
     waiting = asyncio.create_task(one.infer(request()))
-    while not slow.runs:
+    while not slow.runs:  # noqa: ASYNC110
         await asyncio.sleep(0.001)
     assert run_of(await other.infer(request())) == 11
     slow.gate.set()

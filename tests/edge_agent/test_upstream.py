@@ -179,7 +179,7 @@ async def test_it_opens_on_an_outage_and_watching_closes_it_without_a_request() 
         assert str(port) in str(told["last_error"])
         async with serving(Echo(), port):
             async with asyncio.timeout(30):
-                while (await link.describe())["breaker"] != "closed":
+                while (await link.describe())["breaker"] != "closed":  # noqa: ASYNC110  (what a person would do)
                     await asyncio.sleep(0.02)
             await link.infer(REQUEST)
             assert (await link.describe())["recent_answers"] == 1, "what was before the outage is forgotten"
