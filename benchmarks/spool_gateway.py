@@ -1,18 +1,14 @@
 """A gateway for the spool's trial: keys are kept as the real one keeps them, and every execution answers with a number of its own.
 
-    python -m benchmarks.spool_gateway FOLDER GRPC_PORT
-
-So an execution that was repeated shows: its result would differ. Each one is written to FOLDER/executions before it is answered.
+So an execution that was repeated shows: its result would differ. Each one is written down before it is answered.
 """
 
 from __future__ import annotations
 
-import asyncio
 import json
 import os
 import secrets
-import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import numpy as np
@@ -20,7 +16,8 @@ import numpy as np
 from cloud_gateway.idempotency import Idempotent
 from runtime.errors import ModelNotFoundError
 from runtime.serving.layered import Layered
-from runtime.serving.server import Listening, ServerSettings, run, serve
+from runtime.serving.server import Listening, ServerSettings, serve
+from runtime.serving.server import run as run_loop
 from runtime.tensors import TensorSpec
 from runtime.wire.statistics import ModelStatistics
 from runtime.wire.values import (
@@ -65,7 +62,7 @@ class Nonces:
         return []
 
     def describe_server(self) -> ServerDescription:
-        """This one."""
+        """What it calls itself."""
         return ServerDescription("spool-gateway", "1", ())
 
     def is_live(self) -> bool:
@@ -90,22 +87,14 @@ class Nonces:
         """Nothing waits."""
 
 
-def main() -> None:
+def run(folder: Path, port: int, on_started: Callable[[Listening], None]) -> None:
     """Serves until it is ended."""
-    folder, port = Path(sys.argv[1]), int(sys.argv[2])
-
-    def announce(at: Listening) -> None:
-        print(json.dumps({"grpc": str(at.grpc)}), flush=True)
 
     async def body() -> None:
         nonces = Nonces(folder / "executions")
         once = Idempotent(nonces.infer, folder / "results.db")
         settings = ServerSettings(grpc_port=port, http_port=0, shared_memory=False)
-        await serve(Layered(nonces, once.infer), settings, on_started=announce, stop=asyncio.Event())
+        await serve(Layered(nonces, once.infer), settings, on_started=on_started)
         await once.close()
 
-    run(body())
-
-
-if __name__ == "__main__":
-    main()
+    run_loop(body())

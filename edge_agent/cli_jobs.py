@@ -151,4 +151,4 @@ def _ask(
 
     settings = load_settings(AgentSettings, config, {"host": host, "http_port": http_port}).settings
     address = str(Endpoint(settings.host, settings.http_port))
-    return exchange_document(address, method, path, body, timeout_s=timeout_s)
+    return exchange_document(address, method, path, body, timeout_s=timeout_s, tls_cert=settings.tls_cert)

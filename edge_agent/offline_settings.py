@@ -32,7 +32,7 @@ class OfflineSettings(ModelServerSettings):
     job_folders: Annotated[tuple[Path, ...], BeforeValidator(_split)] = ()
     """Folders whose files submitted jobs may read and write; none: jobs are refused."""
     sync_from: str | None = None
-    """HTTP address of the gateway, "host:port", that models are kept current from."""
+    """HTTP address of the gateway that models are kept current from: "host:port", or "https://host:port" where it speaks TLS."""
     sync_models: Annotated[tuple[str, ...], BeforeValidator(_split)] = ()
     """Names of the models to keep current."""
     sync_every_s: float | None = Field(default=None, ge=1)

@@ -73,7 +73,8 @@ class Job:
     def to_dict(self) -> dict[str, Any]:
         """As JSON; `why` it failed, for a document with an `error` is itself one."""
         said = asdict(self)
-        return {**said, "why": said.pop("error")}
+        why = said.pop("error")
+        return {**said, "why": why}
 
 
 class JobBoard:

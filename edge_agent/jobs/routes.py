@@ -19,7 +19,6 @@ from starlette.responses import JSONResponse, Response
 
 from edge_agent.jobs.folders import inside
 from runtime.errors import InvalidInputError, UnsupportedError
-from runtime.row_files.opening import check_input, check_output
 from runtime.serving.extra_route import ExtraRoute
 from runtime.serving.http_body import read_body
 from runtime.serving.names import check_name
@@ -46,6 +45,8 @@ def job_routes(jobs: Jobs, folders: Sequence[Path]) -> list[ExtraRoute]:
     """The routes over the jobs of one agent; files must lie in `folders`."""
 
     async def submit(request: Request) -> Response:
+        from runtime.row_files.opening import check_input, check_output  # what an agent without jobs need not load
+
         # A web page may send a form or a text to this machine without asking, but no JSON.
         if request.headers.get("content-type", "").partition(";")[0].strip() != "application/json":
             raise UnsupportedError("a job is submitted as application/json; set the content type")

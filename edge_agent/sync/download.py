@@ -6,6 +6,7 @@ import errno
 import hashlib
 import http.client
 import logging
+import ssl
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -16,9 +17,11 @@ from urllib.parse import quote
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from edge_agent.sync.record import Offer
-from runtime.client.address import Protocol, bearer, parse_address
-from runtime.client.document import fetch_document
+from runtime.client.address import Address, Protocol, bearer, parse_address
+from runtime.client.connections import Connections
 from runtime.client.failures import unreachable
+from runtime.client.trust import tls_context
+from runtime.client.unix_http import connection_to
 from runtime.errors import BundleError, PayloadTooLargeError, PeerFailedError, PeerUnreachableError, StorageError
 from runtime.row_files.writer import sync_file
 from runtime.wire.status import error_of_http
@@ -39,7 +42,19 @@ class Source:
     """A gateway's HTTP port."""
 
     address: str
+    """"host:port", or "https://host:port" where it speaks TLS."""
     api_key: str | None = None
+    ca_file: Path | None = None
+    """Who signs its certificate; None: whom the operating system believes."""
+
+    @property
+    def parsed(self) -> Address:
+        """The address, taken apart."""
+        return parse_address(self.address, Protocol.HTTP)
+
+    def context(self) -> ssl.SSLContext | None:
+        """Whom to believe; None for plain HTTP."""
+        return tls_context(self.ca_file) if self.parsed.is_secure else None
 
 
 class _Entry(BaseModel):
@@ -60,9 +75,16 @@ class _Index(BaseModel):
 
 def fetch_index(source: Source) -> list[Offer]:
     """What the gateway offers; `PeerUnreachableError`, or `PeerFailedError` where that is no index."""
-    document = fetch_document(source.address, INDEX_PATH, api_key=source.api_key, timeout_s=SILENCE_S)
+    address = source.parsed
+    connections = Connections(address, _headers(source), source.context())
     try:
-        index = _Index.model_validate(document)
+        reply = connections.exchange("GET", INDEX_PATH, None, SILENCE_S)
+    finally:
+        connections.close()
+    if reply.status >= 400:
+        raise error_of_http(reply.status, f"{address}: {reply.body[:2000].decode('utf-8', 'replace')}", reply.headers)
+    try:
+        index = _Index.model_validate_json(reply.body)
     except ValidationError as error:
         raise PeerFailedError(f"{source.address}: its index of bundles does not hold together: {error}") from error
     return [Offer(**entry.model_dump()) for entry in index.bundles]
@@ -123,11 +145,12 @@ def _complete(source: Source, offer: Offer, part: Path, pause: Callable[[float],
 
 
 def _fetch_rest(source: Source, offer: Offer, part: Path, have: int) -> None:
-    address = parse_address(source.address, Protocol.HTTP)
-    headers = {} if source.api_key is None else {"Authorization": bearer(source.api_key)}
+    address = source.parsed
+    headers = _headers(source)
     if have:
         headers |= {"Range": f"bytes={have}-", "If-Range": f'"{offer.sha256}"'}
-    connection = http.client.HTTPConnection(address.host, address.port, timeout=SILENCE_S)
+    connection = connection_to(address, source.context())
+    connection.timeout = SILENCE_S
     try:
         connection.request("GET", f"{INDEX_PATH}/{quote(offer.model, safe='')}/{offer.version}", headers=headers)
         reply = connection.getresponse()
@@ -155,6 +178,10 @@ def _fetch_rest(source: Source, offer: Offer, part: Path, have: int) -> None:
         raise unreachable(address, error) from error
     finally:
         connection.close()
+
+
+def _headers(source: Source) -> dict[str, str]:
+    return {} if source.api_key is None else {"Authorization": bearer(source.api_key)}
 
 
 def _sha256(path: Path) -> str:

@@ -30,9 +30,9 @@ class Counter:
         return InferenceResponse(request.model, "1", {"run": np.array([run])}, request.id, {"served_by": "cloud"})
 
 
-def request(key: object = "k", value: float = 1.0, id: str = "", **parameters: Any) -> InferenceRequest:
+def request(key: object = "k", value: float = 1.0, name: str = "", **parameters: Any) -> InferenceRequest:
     keyed = {} if key is None else {"idempotency_key": key}
-    return InferenceRequest("m", {"x": np.array([value])}, id=id, parameters={**keyed, **parameters})
+    return InferenceRequest("m", {"x": np.array([value])}, id=name, parameters={**keyed, **parameters})
 
 
 def run_of(response: InferenceResponse) -> int:
@@ -42,9 +42,9 @@ def run_of(response: InferenceResponse) -> int:
 async def test_the_second_request_with_a_key_is_answered_with_the_first_ones_result(tmp_path: Path) -> None:
     counter = Counter()
     once = Idempotent(counter.infer, tmp_path / "results.db")
-    first = await once.infer(request(id="one"))
+    first = await once.infer(request(name="one"))
     # Another id, another way there: the same request.
-    second = await once.infer(request(id="two", route="cloud", priority=3))
+    second = await once.infer(request(name="two", route="cloud", priority=3))
     assert (run_of(first), run_of(second), counter.runs) == (1, 1, 1)
     assert (first.id, second.id) == ("one", "two")
     assert "deduplicated" not in first.parameters
@@ -101,7 +101,7 @@ async def test_of_two_gateways_that_ran_it_the_first_to_write_wins(tmp_path: Pat
     slow.gate = asyncio.Event()
     one, other = (Idempotent(counter.infer, tmp_path / "results.db") for counter in (slow, quick))
     waiting = asyncio.create_task(one.infer(request()))
-    while not slow.runs:
+    while not slow.runs:  # noqa: ASYNC110
         await asyncio.sleep(0.001)
     assert run_of(await other.infer(request())) == 11
     slow.gate.set()

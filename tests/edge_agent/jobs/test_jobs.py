@@ -54,7 +54,7 @@ def rows(tmp_path: Path) -> Path:
 
 async def ended(jobs: Jobs, number: int) -> Any:
     async with asyncio.timeout(PATIENCE_S):
-        while (job := await asyncio.to_thread(jobs.find, number)).state in (JobState.QUEUED, JobState.RUNNING):
+        while (job := await asyncio.to_thread(jobs.find, number)).state in (JobState.QUEUED, JobState.RUNNING):  # noqa: ASYNC110
             await asyncio.sleep(0.01)
     return job
 
@@ -88,7 +88,7 @@ async def test_a_restart_goes_on_where_it_was(rows: Path, tmp_path: Path) -> Non
     jobs = Jobs(tmp_path / "jobs.db", service, Engine())  # type: ignore[arg-type]
     job = await asyncio.to_thread(jobs.submit, "m", rows, tmp_path / "out.npy", "auto")
     async with asyncio.timeout(PATIENCE_S):
-        while len(service.asked) < 2:
+        while len(service.asked) < 2:  # noqa: ASYNC110
             await asyncio.sleep(0.01)
     closing = asyncio.create_task(asyncio.to_thread(jobs.close))
     await asyncio.sleep(0.05)

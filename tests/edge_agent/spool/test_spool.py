@@ -64,14 +64,14 @@ def asynchronous(value: float, key: str = "", **parameters: Any) -> InferenceReq
 
 async def answered(spool: Spool, key: str) -> InferenceResponse:
     async with asyncio.timeout(PATIENCE_S):
-        while (reply := await spool.infer(request(0, spooled_result=key))).parameters["spooled"]:
+        while (reply := await spool.infer(request(0, spooled_result=key))).parameters["spooled"]:  # noqa: ASYNC110
             await asyncio.sleep(0.01)
     return reply
 
 
 async def until(condition: Callable[[], bool]) -> None:
     async with asyncio.timeout(PATIENCE_S):
-        while not condition():
+        while not condition():  # noqa: ASYNC110
             await asyncio.sleep(0.01)
 
 
@@ -81,7 +81,7 @@ async def test_a_request_without_async_passes_by_and_opens_nothing(tmp_path: Pat
         reply = await spool.infer(request(3, idempotency_key="k"))
         assert float(reply.outputs["y"][0]) == 6
         assert (await spool.describe())["depth"] == 0
-    assert list(tmp_path.iterdir()) == []
+    assert list(tmp_path.iterdir()) == []  # noqa: ASYNC240
 
 
 async def test_kept_answered_and_fetched(tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""A pass over the wanted models: checked before it serves, rolled back where it does not load, and what was synced serves after a restart."""
+"""A pass over the wanted models: checked before it serves, rolled back where it does not load, kept over restarts."""
 
 import hashlib
 from pathlib import Path

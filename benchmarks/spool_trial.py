@@ -1,0 +1,268 @@
+"""Kills the agent, and now and then the gateway, at random moments while requests are submitted and replayed; counts what is lost.
+
+An acknowledged request must be answered in the end, and every answer that anybody sees for a key must be the same, although each
+execution at the gateway gives another number. The agent is the agent's own `run` in a process of its own, killed with SIGKILL.
+"""
+
+from __future__ import annotations
+
+import json
+import multiprocessing
+import os
+import random
+import socket
+import subprocess
+import time
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from benchmarks.spool_gateway import MODEL
+from benchmarks.spool_gateway import run as run_gateway
+from edge_agent.agent import run as run_agent
+from edge_agent.settings import AgentSettings
+from runtime.client import connect
+from runtime.client.document import fetch_document
+from runtime.client.spooled import Spooled
+from runtime.client.sync import Client
+from runtime.errors import EdgewardError
+
+_CONTEXT = multiprocessing.get_context("forkserver")
+# Loaded once: the spool's database library too, which an agent loads with its first spooled request.
+LOADED = ("benchmarks.spool_trial", "edge_agent.spool.store", "cloud_gateway.results", "runtime.client.aio")
+START_TIMEOUT_S = 60.0
+# The last life: everything acknowledged is answered within this.
+SETTLE_TIMEOUT_S = 180.0
+# Of the kills, one in so many also takes the gateway.
+GATEWAY_EVERY = 5
+# From the first acknowledgement of a life to its end; one life in so many ends even before that.
+LONGEST_LIFE_S = 0.5
+EARLY_EVERY = 7
+EARLY_LIFE_S = 1.0
+# Without an acknowledgement (a slow machine, a spool that is busy with its recovery) a life ends after this.
+NO_ANSWER_S = 20.0
+# A batch of submissions between two looks at the clock.
+PAUSE_S = 0.002
+
+
+@dataclass
+class Tally:
+    """What came of it."""
+
+    kills: int = 0
+    gateway_kills: int = 0
+    submitted: int = 0
+    """Requests, each under a key of its own; sent again with the same key where no acknowledgement came."""
+    acknowledged: int = 0
+    answered: int = 0
+    lost: int = 0
+    """Acknowledged, and neither answered nor waiting at the end."""
+    executions: int = 0
+    executed_again: int = 0
+    """Keys that the gateway ran more than once: it was killed before it could keep the first result."""
+    different_results: int = 0
+    """Keys under which two different results were ever seen."""
+    wrong_answers: int = 0
+    """Answers to another request than the one under the key."""
+    seen: dict[str, set[int]] = field(default_factory=dict)
+
+    def to_dict(self) -> dict[str, Any]:
+        """As JSON."""
+        said = asdict(self)
+        del said["seen"]
+        return said
+
+
+class _Process:
+    """A process forked from one that has every library loaded already: a life costs what it does, not what it imports."""
+
+    def __init__(self, main: Callable[..., None], *arguments: object) -> None:
+        ours, theirs = _CONTEXT.Pipe()
+        self._process = _CONTEXT.Process(target=main, args=(theirs, *arguments), daemon=True)
+        self._process.start()
+        theirs.close()
+        try:
+            if not ours.poll(START_TIMEOUT_S):
+                raise RuntimeError(f"{main.__name__} does not listen after {START_TIMEOUT_S} s")
+            self.told: dict[str, str] = ours.recv()
+        except EOFError:
+            raise RuntimeError(f"{main.__name__} ended before it listened") from None
+        finally:
+            ours.close()
+        assert self._process.pid is not None
+        self.pid = self._process.pid
+
+    def kill(self) -> None:
+        """SIGKILL, and gone when this returns."""
+        self._process.kill()
+        self._process.join()
+        self._process.close()
+
+
+def _run_agent(pipe: Any, home: str, gateway: str) -> None:
+    """The agent without a model: everything it is asked goes to the gateway."""
+    os.environ["EDGEWARD_HOME"] = home
+    _log_to(Path(home) / "agent.log")
+    settings = AgentSettings(gateway=(gateway,), grpc_port=0, http_port=0)
+    run_agent(settings, lambda at, _: pipe.send({"grpc": str(at.grpc), "http": str(at.http)}))
+
+
+def _run_gateway(pipe: Any, home: str, port: int) -> None:
+    os.environ["EDGEWARD_HOME"] = home
+    _log_to(Path(home) / "gateway.log")
+    run_gateway(Path(home), port, lambda at: pipe.send({"grpc": str(at.grpc)}))
+
+
+def _log_to(file: Path) -> None:
+    handle = os.open(file, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
+    os.dup2(handle, 2)
+
+
+class Trial:
+    """Lives of one agent and its gateway over one spool."""
+
+    def __init__(self, home: Path, seed: int) -> None:
+        self._home = home
+        self._chance = random.Random(seed)
+        self._port = _free_port()
+        self._gateway: _Process | None = None
+        self._acknowledged: dict[str, int] = {}
+        self._unsure: dict[str, int] = {}
+        """Sent, and not acknowledged: to be sent again with the same key."""
+        self._unfetched: set[str] = set()
+        self.tally = Tally()
+
+    def run(self, kills: int) -> Tally:
+        """Everything, to the count."""
+        _CONTEXT.set_forkserver_preload(list(LOADED))
+        try:
+            self._start_gateway()
+            for number in range(kills):
+                self._live_and_die(number)
+            self._settle()
+        finally:
+            if self._gateway is not None:
+                self._gateway.kill()
+        self._count_executions()
+        return self.tally
+
+    def _live_and_die(self, number: int) -> None:
+        agent = self._start_agent()
+        try:
+            with connect(agent.told["grpc"], timeout_s=5.0) as client:
+                is_early = number % EARLY_EVERY == EARLY_EVERY - 1
+                if not is_early:
+                    patience = time.monotonic() + NO_ANSWER_S
+                    while not self._submit_one(client) and time.monotonic() < patience:
+                        time.sleep(PAUSE_S)
+                end = time.monotonic() + self._chance.uniform(0, EARLY_LIFE_S if is_early else LONGEST_LIFE_S)
+                takes_gateway = number % GATEWAY_EVERY == GATEWAY_EVERY - 1
+                gateway_end = end - self._chance.uniform(0, LONGEST_LIFE_S / 2) if takes_gateway else None
+                # The kill comes from a process that sleeps until then: in the middle of a call, not between two.
+                killer = _kill_at(agent.pid, end)
+                try:
+                    while time.monotonic() < end:
+                        self._submit_one(client)
+                        if self._unfetched and self._chance.random() < 0.2:
+                            self._fetch(client, self._chance.choice(sorted(self._unfetched)))
+                        if gateway_end is not None and time.monotonic() >= gateway_end:
+                            self._restart_gateway()
+                            gateway_end = None
+                        time.sleep(PAUSE_S)
+                finally:
+                    killer.wait()
+                if gateway_end is not None:
+                    self._restart_gateway()
+        finally:
+            agent.kill()
+        self.tally.kills += 1
+
+    def _submit_one(self, client: Client) -> bool:
+        """Sends a new request, or one that was not acknowledged; whether it is now."""
+        if self._unsure and self._chance.random() < 0.5:
+            key, value = next(iter(self._unsure.items()))
+        else:
+            value = self.tally.submitted
+            key = f"key-{value}"
+            self.tally.submitted += 1
+            self._unsure[key] = value
+        try:
+            client.submit(MODEL, {"value": np.array([value], np.int64)}, key=key)
+        except EdgewardError:
+            return False
+        del self._unsure[key]
+        self._acknowledged[key] = value
+        self._unfetched.add(key)
+        return True
+
+    def _fetch(self, client: Client, key: str) -> bool:
+        try:
+            response = client.fetch(Spooled(MODEL, key))
+        except EdgewardError:
+            return False
+        if response is None:
+            return False
+        self.tally.seen.setdefault(key, set()).add(int(response.outputs["nonce"][0]))
+        if int(response.outputs["value"][0]) != self._acknowledged[key]:
+            self.tally.wrong_answers += 1
+        # One in ten is asked again in later lives.
+        if self._chance.random() < 0.9:
+            self._unfetched.discard(key)
+        return True
+
+    def _settle(self) -> None:
+        """A last life that is not killed: everything is answered, or it is lost."""
+        agent = self._start_agent()
+        try:
+            with connect(agent.told["grpc"]) as client:
+                end = time.monotonic() + SETTLE_TIMEOUT_S
+                while self._depth(agent) and time.monotonic() < end:
+                    time.sleep(0.1)
+                for key in sorted(self._acknowledged):
+                    self.tally.acknowledged += 1
+                    if self._fetch(client, key):
+                        self.tally.answered += 1
+                    else:
+                        self.tally.lost += 1
+        finally:
+            agent.kill()
+        self.tally.different_results = sum(len(nonces) > 1 for nonces in self.tally.seen.values())
+
+    def _count_executions(self) -> None:
+        lines = (self._home / "executions").read_text().splitlines()
+        by_key = Counter(json.loads(line)["key"] for line in lines)
+        self.tally.executions = len(lines)
+        self.tally.executed_again = sum(count > 1 for count in by_key.values())
+
+    def _start_agent(self) -> _Process:
+        return _Process(_run_agent, str(self._home), f"127.0.0.1:{self._port}")
+
+    def _start_gateway(self) -> None:
+        self._gateway = _Process(_run_gateway, str(self._home), self._port)
+
+    def _restart_gateway(self) -> None:
+        assert self._gateway is not None
+        self._gateway.kill()
+        self.tally.gateway_kills += 1
+        self._start_gateway()
+
+    @staticmethod
+    def _depth(agent: _Process) -> int:
+        told = fetch_document(agent.told["http"], "/edgeward/spool", timeout_s=30.0)
+        return int(told["depth"])
+
+
+def _kill_at(pid: int, at: float) -> subprocess.Popen[bytes]:
+    wait_s = max(at - time.monotonic(), 0)
+    return subprocess.Popen(["sh", "-c", f"sleep {wait_s:.4f}; kill -9 {pid} 2>/dev/null"])
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port

@@ -1,0 +1,69 @@
+"""Bundles over HTTP: an index, whole tars that are the same bytes each time, parts of them, and keys where keys are."""
+
+import hashlib
+import tarfile
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import httpx
+import pytest
+
+from cloud_gateway.bundles import bundle_routes
+from runtime.bundle.bundle import Bundle, read_bundle
+from runtime.errors import UnauthenticatedError
+from runtime.serving.controls import Controls
+from runtime.serving.rest_app import rest_app
+from tests.runtime.serving.fake_service import FakeService
+
+
+def authorize(key: str | None) -> None:
+    if key != "good":
+        raise UnauthenticatedError("no")
+
+
+@pytest.fixture
+async def client(digits: Bundle, tmp_path: Path) -> AsyncIterator[httpx.AsyncClient]:
+    app = rest_app(
+        FakeService(),
+        Controls.under(tmp_path, 1, None),
+        authorize=authorize,
+        max_body_bytes=1,
+        extra=bundle_routes(lambda: [digits], tmp_path / "bundles"),
+    )
+    headers = {"authorization": "Bearer good"}
+    async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://x", headers=headers) as made:
+        yield made
+
+
+async def test_index_and_tar_agree_and_the_tar_is_the_bundle(
+    client: httpx.AsyncClient, digits: Bundle, tmp_path: Path
+) -> None:
+    (entry,) = (await client.get("/edgeward/bundles")).json()["bundles"]
+    assert (entry["model"], entry["version"], entry["digest"]) == ("digits", 1, digits.digest)
+    reply = await client.get("/edgeward/bundles/digits/1")
+    assert reply.status_code == 200
+    assert (len(reply.content), hashlib.sha256(reply.content).hexdigest()) == (entry["size_bytes"], entry["sha256"])
+    assert reply.headers["etag"] == f'"{entry["sha256"]}"'
+    (tmp_path / "x.tar").write_bytes(reply.content)
+    with tarfile.open(tmp_path / "x.tar") as tar:
+        tar.extractall(tmp_path / "x", filter="data")
+    assert read_bundle(tmp_path / "x" / "digits").digest == digits.digest
+
+
+async def test_parts_of_it_while_it_is_the_same(client: httpx.AsyncClient) -> None:
+    whole = await client.get("/edgeward/bundles/digits/1")
+    etag = whole.headers["etag"]
+    rest = await client.get("/edgeward/bundles/digits/1", headers={"range": "bytes=1000-", "if-range": etag})
+    assert (rest.status_code, rest.content) == (206, whole.content[1000:])
+    other = await client.get("/edgeward/bundles/digits/1", headers={"range": "bytes=1000-", "if-range": '"other"'})
+    assert (other.status_code, other.content) == (200, whole.content)
+
+
+async def test_what_is_not_offered_and_who_has_no_key(client: httpx.AsyncClient) -> None:
+    missing = await client.get("/edgeward/bundles/digits/7")
+    assert (missing.status_code, missing.json()["error"]) == (
+        404,
+        "no bundle of model 'digits' version '7' is offered here; offered: digits 1",
+    )
+    for path in ("/edgeward/bundles", "/edgeward/bundles/digits/1"):
+        assert (await client.get(path, headers={"authorization": "Bearer bad"})).status_code == 401
