@@ -29,7 +29,8 @@ class Flight:
     ) -> None:
         self._calls = calls
         self._log = decision_log
-        self._request = replace(request, deadline=opening.facts.deadline)
+        deadline = opening.facts.deadline
+        self._request = request if request.deadline == deadline else replace(request, deadline=deadline)
         self._opening = opening
         self._cascade = cascade if opening.rule.threshold is not None else None
         self._course = Course(opening)

@@ -127,7 +127,7 @@ class AgentService:
         now = time.monotonic()
         told: dict[str, object] = {}
         for model, pace in self._calls.local_paces.items():
-            late_s = pace.predicted_s(now)
+            late_s = pace.read(now).predicted_s
             told[model] = {
                 "answers": pace.count(now),
                 "late_p95_ms": None if late_s is None else round(late_s * 1e3, 3),
@@ -220,18 +220,16 @@ class AgentService:
         except EdgewardError as error:
             return LocalState(refusal=error)
         pressure = "" if self._memory is None else self._memory.pressure(now)
-        pace = self._calls.local_paces.of(request.model)
-        late_s = pace.predicted_s(now)
-        if wait_s is None or late_s is None:
+        late = self._calls.local_paces.of(request.model).read(now)
+        if wait_s is None or late.predicted_s is None:
             return LocalState(predicted_s=wait_s, pressure=pressure, floor_s=wait_s)
-        usually_late_s = pace.typical_s(now) or 0.0
         return LocalState(
-            predicted_s=wait_s + late_s,
-            typical_s=wait_s + usually_late_s,
+            predicted_s=wait_s + late.predicted_s,
+            typical_s=wait_s + (late.typical_s or 0.0),
             is_live=True,
             pressure=pressure,
             # A queue that is too long needs no trial: it is known, not remembered.
-            unasked_s=pace.unasked_s(now) if wait_s <= left_s else 0.0,
+            unasked_s=late.unasked_s if wait_s <= left_s else 0.0,
             floor_s=wait_s,
         )
 
