@@ -373,8 +373,9 @@ def _give_up_at(
     """
     if len(able) == 1:
         return deadline
-    predicted = {ServedBy.EDGE: local.predicted_s, ServedBy.CLOUD: cloud.predicted_s}
-    own_s, other_s = predicted[able[0]], predicted[able[1]]
+    states: dict[ServedBy, LocalState | CloudState] = {ServedBy.EDGE: local, ServedBy.CLOUD: cloud}
+    # What half of its answers keep, not 19 of 20: of an arm that has just fallen silent, the tail is what it may never reach.
+    own_s, other_s = _typical_s(states[able[0]]), states[able[1]].predicted_s
     ample_s = max(remaining_s * FALLBACK_SHARE, 0.0 if other_s is None else other_s * FALLBACK_MARGIN)
     scant_s = ample_s if other_s is None else other_s * FALLBACK_MARGIN
     for reserve_s in (ample_s, scant_s):
