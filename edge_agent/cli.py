@@ -207,7 +207,7 @@ def _facts(told: Mapping[str, Any]) -> list[tuple[str, str]]:
     for gateway in told["gateways"]:
         reachable = "reachable" if gateway["is_reachable"] else f"not reachable ({gateway['probe_error']})"
         lines.append(("gateway", f"{gateway['address']} {reachable}, breaker {gateway['breaker']}"))
-        if gateway["recent_answers"]:
+        if gateway["p50_ms"] is not None:
             times = f"p50 {gateway['p50_ms']:g} ms, p95 {gateway['p95_ms']:g} ms"
             lines.append(("its answers lately", f"{gateway['recent_answers']}: {times}"))
         if gateway["last_error"] is not None:

@@ -20,6 +20,8 @@ class OutlierSettings:
     """Times the median of the fastest."""
     slow_margin_s: float = 0.02
     """Between two fast ones no factor matters."""
+    failure_weight: float = 20.0
+    """In the order: an error is quickly said, and who says nothing else must not look like the fastest."""
     eject_s: float = 5.0
     eject_growth: float = 2.0
     eject_cap_s: float = 60.0
@@ -88,7 +90,8 @@ class Outliers:
         def cost(index: int) -> tuple[bool, float]:
             standing = standings[index]
             typical_s = usual_s if standing.typical_s is None else standing.typical_s
-            return now < self._until[index], (typical_s + 1e-6) * (standing.in_flight + 1)
+            errs = 1 + self._settings.failure_weight * standing.failure_share
+            return now < self._until[index], (typical_s + 1e-6) * (standing.in_flight + 1) * errs
 
         return sorted((index for index, standing in enumerate(standings) if standing.is_permitted), key=cost)
 

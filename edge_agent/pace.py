@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
 from typing import Final
 
 from edge_agent.latency import LatencyWindow, nearest_rank
@@ -20,6 +21,20 @@ HEALED_FACTOR: Final = 0.5
 HEALED_RUN: Final = 3
 # One silence may be bad luck; after two without an answer between them, what was measured before says little.
 SILENT_RUN: Final = 2
+
+
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """What may be expected of an arm now. Times in seconds, None where too few answers are known."""
+
+    predicted_s: float | None
+    """What 19 of 20 answers keep."""
+    typical_s: float | None
+    """What half of the answers keep."""
+    floor_s: float | None
+    """What the fastest answers of late took: what it may be again, should the trouble be over."""
+    unasked_s: float
+    """Since a request last went there; infinite when the last one was well served after silences: the next one may go."""
 
 
 class Pace:
@@ -42,7 +57,7 @@ class Pace:
         """One answer: `way_s` on the network (or later than predicted), `work_s` in queue and model, as far as known."""
         self._silent_in_a_row = 0
         if self._silences.count(now):
-            expected_s = self.predicted_s(now)
+            expected_s = self.read(now).predicted_s
             is_fast = expected_s is not None and way_s + work_s < expected_s * HEALED_FACTOR
             self._fast_in_a_row = self._fast_in_a_row + 1 if is_fast else 0
             if self._fast_in_a_row >= HEALED_RUN:
@@ -67,36 +82,22 @@ class Pace:
         """How many answers and silences the quantiles rest on."""
         return self._way.count(now) + self._silences.count(now)
 
-    def quantile_s(self, q: float, now: float) -> float | None:
-        """The way's quantile and the work's together, which is rather too much than too little; None when there is none."""
-        if not self._silences.count(now):
-            way_s = self._way.quantile(q, now)
-        else:
-            way_s = nearest_rank(sorted([*self._way.values(now), *self._silences.values(now)]), q)
-        work_s = self._work.quantile(q, now)
-        return None if way_s is None else way_s + (work_s or 0.0)
-
-    def predicted_s(self, now: float) -> float | None:
-        """What 19 of 20 answers keep; None while too few are known."""
-        return self._expected_s(PREDICTED_QUANTILE, now)
-
-    def typical_s(self, now: float) -> float | None:
-        """What half of the answers keep; None while too few are known."""
-        return self._expected_s(TYPICAL_QUANTILE, now)
-
-    def floor_s(self, now: float) -> float | None:
-        """What the fastest answers of late took; None of none. What it may be again, should the trouble be over."""
-        return self._way.quantile(FLOOR_QUANTILE, now)
-
-    def unasked_s(self, now: float) -> float:
-        """Since a request last went there; infinite when the last one was well served after silences: the next one may go."""
-        return math.inf if self._fast_in_a_row > 0 else now - self._last_asked
-
-    def _expected_s(self, q: float, now: float) -> float | None:
-        expected_s = self.quantile_s(q, now) if self.count(now) >= MIN_ANSWERS else None
-        if self._silent_in_a_row >= SILENT_RUN and self._silences.count(now):
-            return max(expected_s or 0.0, self._last_silence_s)
-        return expected_s
+    def read(self, now: float) -> Reading:
+        """What requests may expect. The way's quantile and the work's together are rather too much than too little."""
+        way, work, silences = self._way.values(now), self._work.values(now), self._silences.values(now)
+        unasked_s = math.inf if self._fast_in_a_row > 0 else now - self._last_asked
+        floor_s = nearest_rank(way, FLOOR_QUANTILE)
+        predicted_s = typical_s = None
+        if len(way) + len(silences) >= MIN_ANSWERS:
+            ways = sorted([*way, *silences]) if silences else way
+            predicted_s = (nearest_rank(ways, PREDICTED_QUANTILE) or 0.0) + (
+                nearest_rank(work, PREDICTED_QUANTILE) or 0.0
+            )
+            typical_s = (nearest_rank(ways, TYPICAL_QUANTILE) or 0.0) + (nearest_rank(work, TYPICAL_QUANTILE) or 0.0)
+        if silences and self._silent_in_a_row >= SILENT_RUN:
+            predicted_s = max(predicted_s or 0.0, self._last_silence_s)
+            typical_s = max(typical_s or 0.0, self._last_silence_s)
+        return Reading(predicted_s, typical_s, floor_s, unasked_s)
 
     def describe(self, now: float) -> dict[str, float | int | None]:
         """Quantiles of both parts in milliseconds, for `agent status`."""

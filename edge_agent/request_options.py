@@ -20,6 +20,9 @@ E = TypeVar("E", Route, Privacy, Policy)
 
 def facts_of(request: InferenceRequest, default_deadline: float) -> RequestFacts:
     """What the decision needs to know of `request`; `InvalidInputError` for a value that a parameter cannot have."""
+    if not request.parameters:
+        deadline = default_deadline if request.deadline is None else request.deadline
+        return RequestFacts(Route.AUTO, Privacy.ANY, deadline)
     route, privacy = (request.parameters.get(name) for name in ("route", "privacy"))
     return RequestFacts(
         route=Route.AUTO if route is None else _one_of(Route, "route", route),

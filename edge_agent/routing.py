@@ -259,36 +259,38 @@ def _order(policy: Policy, route: Route, local: LocalState, cloud: CloudState) -
         return (ServedBy.EDGE,), Why.ASKED_FOR, "route=edge was asked for"
     if route is Route.CLOUD:
         return (ServedBy.CLOUD,), Why.ASKED_FOR, "route=cloud was asked for"
-    edge_then_cloud = (ServedBy.EDGE, ServedBy.CLOUD)
     if policy is Policy.FASTEST:
         return _by_time(local, cloud)
-    order = {
-        Policy.EDGE_FIRST: edge_then_cloud,
-        Policy.EDGE_ONLY: (ServedBy.EDGE,),
-        Policy.CLOUD_FIRST: edge_then_cloud[::-1],
-        Policy.CLOUD_ONLY: (ServedBy.CLOUD,),
-    }[policy]
-    return order, Why.FIRST_CHOICE, f"policy {policy}"
+    return _ORDERS[policy], Why.FIRST_CHOICE, _POLICY_SAYS[policy]
+
+
+_EDGE_THEN_CLOUD: Final = (ServedBy.EDGE, ServedBy.CLOUD)
+_ORDERS: Final = {
+    Policy.EDGE_FIRST: _EDGE_THEN_CLOUD,
+    Policy.EDGE_ONLY: _EDGE_THEN_CLOUD[:1],
+    Policy.CLOUD_FIRST: _EDGE_THEN_CLOUD[::-1],
+    Policy.CLOUD_ONLY: _EDGE_THEN_CLOUD[1:],
+}
+_POLICY_SAYS: Final = {policy: f"policy {policy}" for policy in Policy}
 
 
 def _by_time(local: LocalState, cloud: CloudState) -> tuple[tuple[ServedBy, ...], Why, str]:
     """Policy fastest: by the predicted times, and now and then the arm that may be faster than it was."""
-    edge_then_cloud = (ServedBy.EDGE, ServedBy.CLOUD)
     edge_s, cloud_s = local.predicted_s, cloud.predicted_s
     if edge_s is not None and cloud.unasked_s >= TRIAL_EVERY_S and (cloud_s is None or cloud_s > edge_s):
         floor_s = EXPLORED_ABOVE_S if cloud.floor_s is None else cloud.floor_s
         if floor_s < edge_s:
             text = f"policy fastest: the cloud may take {_ms(floor_s)}, the edge needs {_ms(edge_s)}; asked to learn it"
-            return edge_then_cloud[::-1], Why.TRIAL, text
+            return _EDGE_THEN_CLOUD[::-1], Why.TRIAL, text
     if edge_s is None or cloud_s is None:
         text = "policy fastest: the times of both arms are not known yet, so the edge comes first"
-        return edge_then_cloud, Why.FIRST_CHOICE, text
+        return _EDGE_THEN_CLOUD, Why.FIRST_CHOICE, text
     if local.unasked_s >= TRIAL_EVERY_S and edge_s > cloud_s and local.floor_s is not None and local.floor_s < cloud_s:
         text = (
             f"policy fastest: the edge may take {_ms(local.floor_s)}, the cloud needs {_ms(cloud_s)}; asked to learn it"
         )
-        return edge_then_cloud, Why.TRIAL, text
-    faster = edge_then_cloud if edge_s <= cloud_s else edge_then_cloud[::-1]
+        return _EDGE_THEN_CLOUD, Why.TRIAL, text
+    faster = _EDGE_THEN_CLOUD if edge_s <= cloud_s else _EDGE_THEN_CLOUD[::-1]
     times = f"edge {_ms(edge_s)}, cloud {_ms(cloud_s)}"
     return faster, Why.FIRST_CHOICE, f"policy fastest: the {faster[0]} is predicted to answer first ({times})"
 
@@ -371,8 +373,9 @@ def _give_up_at(
     """
     if len(able) == 1:
         return deadline
-    predicted = {ServedBy.EDGE: local.predicted_s, ServedBy.CLOUD: cloud.predicted_s}
-    own_s, other_s = predicted[able[0]], predicted[able[1]]
+    states: dict[ServedBy, LocalState | CloudState] = {ServedBy.EDGE: local, ServedBy.CLOUD: cloud}
+    # What half of its answers keep, not 19 of 20: of an arm that has just fallen silent, the tail is what it may never reach.
+    own_s, other_s = _typical_s(states[able[0]]), states[able[1]].predicted_s
     ample_s = max(remaining_s * FALLBACK_SHARE, 0.0 if other_s is None else other_s * FALLBACK_MARGIN)
     scant_s = ample_s if other_s is None else other_s * FALLBACK_MARGIN
     for reserve_s in (ample_s, scant_s):

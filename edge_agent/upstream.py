@@ -80,15 +80,15 @@ class Gateway:
         """What routing may know for requests to `model`; costs no network."""
         verdict = self._breaker.verdict(now)
         detail = "" if verdict.is_permitted else self._told(verdict.reason)
-        pace = self._paces.of(model)
+        pace = self._paces.of(model).read(now)
         return CloudState(
             is_configured=True,
             is_permitted=verdict.is_permitted,
-            predicted_s=pace.predicted_s(now),
+            predicted_s=pace.predicted_s,
             detail=detail,
-            typical_s=pace.typical_s(now),
-            unasked_s=pace.unasked_s(now),
-            floor_s=pace.floor_s(now),
+            typical_s=pace.typical_s,
+            unasked_s=pace.unasked_s,
+            floor_s=pace.floor_s,
         )
 
     def is_permitted(self, now: float) -> bool:
@@ -171,7 +171,8 @@ class Gateway:
         verdict = self._breaker.verdict(now)
         paces = {model: pace for model, pace in self._paces.items() if pace.count(now)}
         busiest = max(paces.values(), key=lambda pace: pace.count(now), default=None)
-        p50, p95 = (None if busiest is None else busiest.quantile_s(q, now) for q in (0.5, 0.95))
+        usual = None if busiest is None else busiest.read(now)
+        p50, p95 = (None, None) if usual is None else (usual.typical_s, usual.predicted_s)
         last = self._last_error
         return {
             "address": str(self.address),

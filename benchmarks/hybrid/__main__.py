@@ -27,7 +27,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument(
         "--rate", type=float, default=12.0, metavar="PER_S", help="requests a second to each contestant"
     )
-    parser.add_argument("--deadline", type=float, default=0.3, metavar="SECONDS")
+    parser.add_argument("--deadline", type=float, default=0.6, metavar="SECONDS")
     parser.add_argument("--phase", type=float, default=7.0, metavar="SECONDS")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--output", type=Path, default=ROOT / "benchmarks" / "results", metavar="DIR")

@@ -18,6 +18,7 @@ from dataclasses import dataclass
 from typing import Final, Self
 
 CHUNK_BYTES: Final = 16 << 10
+JITTER_SLOT_S: Final = 0.05
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,7 +28,8 @@ class Link:
     latency_s: float = 0.0
     """Of a round trip."""
     jitter_s: float = 0.0
-    """At most so much more, drawn evenly for every chunk; order is kept."""
+    """At most so much more in each direction, drawn evenly for every 50 ms; order is kept. Links of one seed have the same jitter
+    at the same moment, as if they were one radio: only so can two of them be compared request by request."""
     bytes_per_s: float | None = None
     """In each direction, over all connections; None: as fast as it goes."""
     is_blackhole: bool = False
@@ -54,7 +56,7 @@ class ChaosProxy:
         """Towards the server."""
         self._target = (host, port)
         self._link = link
-        self._random = random.Random(seed)
+        self._seed = seed
         self._look = look
         self._server: asyncio.Server | None = None
         self._writers: set[asyncio.StreamWriter] = set()
@@ -163,7 +165,11 @@ class ChaosProxy:
         if link.bytes_per_s is not None:
             self._free_at[is_up] = max(self._free_at[is_up], now) + size / link.bytes_per_s
             now = self._free_at[is_up]
-        return now + link.latency_s / 2 + link.jitter_s * self._random.random()
+        return now + link.latency_s / 2 + link.jitter_s * self._noise(time.monotonic(), is_up=is_up)
+
+    def _noise(self, now: float, *, is_up: bool) -> float:
+        """From 0 to 1, the same for all links of this seed in the same 50 ms."""
+        return random.Random(f"{self._seed} {is_up} {int(now / JITTER_SLOT_S)}").random()
 
     async def _write(self, writer: asyncio.StreamWriter, chunk: bytes) -> None:
         size = self._link.piece_bytes or len(chunk)

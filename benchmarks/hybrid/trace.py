@@ -9,13 +9,13 @@ from typing import Final
 
 from benchmarks.hybrid.proxy import Link
 
-# A mobile network of the third generation: 400 kbit/s, round trips of 150 to 350 ms, so that some of them make it.
-THIRD_GENERATION: Final = Link(latency_s=0.15, jitter_s=0.1, bytes_per_s=50_000)
-SLOW_CLOUD: Final = Link(latency_s=0.45)
+# A poor mobile network of the third generation: 400 kbit/s, round trips of 300 to 700 ms, so that some of them make it.
+THIRD_GENERATION: Final = Link(latency_s=0.3, jitter_s=0.2, bytes_per_s=50_000)
+SLOW_CLOUD: Final = Link(latency_s=0.9)
 HOME: Final = Link(latency_s=0.02, jitter_s=0.005, bytes_per_s=2_500_000)
 """A good connection: what a house has."""
 BLACKOUT: Final = Link(is_blackhole=True)
-STALL: Final = "stall 2.0"
+STALL: Final = "stall 4.0"
 
 
 class Fault(StrEnum):
@@ -46,7 +46,7 @@ def phases() -> list[Phase]:
         Phase("good link", HOME),
         Phase("3G", THIRD_GENERATION),
         Phase("good again (3G)", HOME),
-        Phase("flapping", HOME, other_link=BLACKOUT, turn_s=0.7),
+        Phase("flapping", HOME, other_link=BLACKOUT, turn_s=1.2),
         Phase("good again (flapping)", HOME),
         Phase("blackout", BLACKOUT, heals=True),
         Phase("good again (blackout)", HOME),

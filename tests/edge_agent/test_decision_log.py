@@ -162,3 +162,24 @@ async def test_an_agents_requests_are_replayed_from_its_log(tmp_path: Path) -> N
     await asyncio.sleep(0)
     log.close()
     assert replay(file) == (12, [])
+
+
+def test_the_command_exits_with_1_when_a_decision_comes_out_otherwise(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    import edgeward
+
+    def run(*arguments: str) -> int:
+        with pytest.raises(SystemExit) as ended:
+            edgeward.main(["agent", "replay", *arguments])
+        return 0 if ended.value.code is None else int(ended.value.code)
+
+    file = tmp_path / "log"
+    log = DecisionLog(file)
+    log.write(START, story(START, [Answered(ServedBy.CLOUD, NOW + 0.1)]))
+    log.close()
+    assert run(str(file)) == 0
+    assert "1 requests decided again, 0 of them otherwise" in capsys.readouterr().out
+    file.write_text(file.read_text().replace("cloud_first", "edge_first"))
+    assert run(str(file), "--json") == 1
+    assert json.loads(capsys.readouterr().out)["differences"][0]["line"] == 1

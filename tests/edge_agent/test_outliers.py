@@ -53,6 +53,7 @@ def test_the_order_weighs_time_and_what_is_under_way_and_asks_the_unknown() -> N
     assert subject.order([GOOD, replace(GOOD, typical_s=0.015), DOWN], 0.0) == [0, 1]
     assert subject.order([replace(GOOD, in_flight=3), replace(GOOD, typical_s=0.015), DOWN], 0.0) == [1, 0]
     assert subject.order([replace(GOOD, in_flight=1), NEW, GOOD], 0.0)[0] == 1
+    assert subject.order([replace(NEW, answers=5, failure_share=1.0), GOOD, DOWN], 0.0) == [1, 0]
     subject.review([GOOD, SLOW, DOWN], 0.0)
     assert subject.order([GOOD, SLOW, DOWN], 1.0) == [0, 1]
     assert subject.order([DOWN, SLOW, DOWN], 1.0) == [1], "left out, but better than nobody"

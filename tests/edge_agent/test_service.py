@@ -376,3 +376,17 @@ async def test_cancelling_withdraws_the_request_and_falls_back_nowhere() -> None
         await asked
     assert not gateway.asked
     await service.drain()
+
+
+async def test_a_stalled_edge_is_hedged_and_then_passed_over(tmp_path: Path) -> None:
+    file = tmp_path / "drill"
+    file.write_text("stall 60")
+    service = AgentService(FakeLocal(), FakeGateway(), default_deadline_s=0.4, drill=Drill(file))
+    reasons = []
+    for _ in range(4):
+        response = await service.infer(request())
+        assert who(response)[:2] == (2.0, "cloud")
+        reasons.append(str(response.parameters["reason"]))
+    assert "edge failed: no answer within" in reasons[0]
+    assert "this device would answer in" in reasons[-1], "two silences in a row are enough"
+    assert service.counts.describe_effort()["asked"] == {"edge": 2, "cloud": 4}

@@ -5,9 +5,11 @@ from pathlib import Path
 import pytest
 
 from edge_agent.routing import Policy
+from edge_agent.rules import Rule
 from edge_agent.settings import AgentSettings
 from runtime.config import load_settings
 from runtime.errors import WrongUseError
+from runtime.wire.values import Privacy
 
 KEY = "a-secret-key-0123456789"
 
@@ -33,12 +35,38 @@ def test_file_then_variables_then_flags(tmp_path: Path) -> None:
         ({"models": ["m"], "policy": "edgefirst"}, "edge_first"),
         ({"gateway": "cloud:1", "gateway_api_key": KEY, "gateway_api_key_file": "f"}, "keep one"),
         ({"models": ["m"], "default_deadline_s": 0}, "greater than 0"),
+        ({"gateway": ["cloud:1", "cloud"]}, "the port is missing"),
+        ({"gateway": ["cloud:1", "cloud:1"]}, "stands twice"),
+        ({"models": ["m"], "routes": {"m": {"policy": "cloud_only"}}}, "routes.m: policy cloud_only needs a gateway"),
+        ({"models": ["m"], "routes": {"m": {"cascade": True, "policy": "fastest"}}}, "set policy = .edge_first."),
+        ({"models": ["m"], "routes": {"m": {"polcy": "fastest"}}}, "polcy"),
+        ({"models": ["m"], "routes": "no json"}, "it is no JSON"),
     ],
 )
 def test_what_does_not_fit_is_refused_without_showing_the_key(values: dict[str, object], text: str) -> None:
     with pytest.raises(WrongUseError, match=text) as caught:
         load_settings(AgentSettings, flags=values, environ={})
     assert KEY not in str(caught.value)
+
+
+def test_routes_by_model_stand_in_the_file_and_fall_back_on_what_holds_for_all(tmp_path: Path) -> None:
+    file = tmp_path / "agent.toml"
+    file.write_text(
+        'gateway = ["one:8001", "two:8001"]\npolicy = "cloud_first"\nprivacy = "any"\n'
+        '[routes.digits]\npolicy = "fastest"\nhedge = false\n'
+        '[routes.faces]\nprivacy = "local_only"\n'
+        '[routes.tags]\npolicy = "edge_first"\ncascade = true\ncascade_risk = 0.02\n'
+    )
+    settings = load_settings(AgentSettings, file, environ={}).settings
+    assert settings.gateway == ("one:8001", "two:8001")
+    assert settings.rule_of("digits") == Rule(Policy.FASTEST, Privacy.ANY, hedge=False)
+    assert settings.rule_of("faces") == Rule(Policy.CLOUD_FIRST, Privacy.LOCAL_ONLY)
+    assert settings.rule_of("another") == Rule(Policy.CLOUD_FIRST)
+    assert settings.routes["tags"].cascade_risk == 0.02
+    variables = {"EDGEWARD_ROUTES": '{"m": {"policy": "edge_only"}}', "EDGEWARD_GATEWAY": "one:1, two:2"}
+    told = load_settings(AgentSettings, environ=variables).settings
+    assert told.rule_of("m").policy is Policy.EDGE_ONLY
+    assert told.gateway == ("one:1", "two:2")
 
 
 def test_a_key_of_the_wrong_type_is_not_shown(tmp_path: Path) -> None:
