@@ -65,7 +65,7 @@ class AutomationRoutes:
         """Body: `level`, and `segment`, `reason`, `by`."""
         document = await request.json()
         try:
-            level = Level(document.get("level"))
+            level = Level(str(document.get("level")))
         except ValueError:
             raise InvalidInputError(
                 f"level is {document.get('level')!r:.40}; expected one of {', '.join(Level)}"
