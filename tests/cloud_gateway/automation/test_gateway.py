@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
 
+import edgeward
 from cloud_gateway.admin.client import AdminClient
 from cloud_gateway.admin.key import admin_key_file, read_admin_key
 from cloud_gateway.settings import GatewaySettings
@@ -19,7 +17,7 @@ from runtime.bundle.locate import open_bundles
 from runtime.client import connect
 from runtime.client.rest import RestClient
 from runtime.wire.values import InferenceRequest
-from tests.programs import PATIENCE_S, Program, environment, started
+from tests.programs import PATIENCE_S, started
 
 CONFIG = """
 [[automation]]
@@ -29,21 +27,26 @@ second_opinion_share = 1.0
 """
 
 
-def review(home: Path, gateway: Program, *arguments: str) -> subprocess.CompletedProcess[str]:
-    port = gateway.admin.rpartition(":")[2]
-    command = [sys.executable, "-m", "edgeward", "review", *arguments, "--admin-port", port]
-    return subprocess.run(
-        command, cwd=home, env=environment(home), capture_output=True, text=True, timeout=2 * PATIENCE_S
-    )
+@dataclass
+class Reviewer:
+    """Runs `edgeward review ...` in this process, against one gateway."""
 
+    capsys: pytest.CaptureFixture[str]
+    admin: str
 
-def as_json(done: subprocess.CompletedProcess[str]) -> Any:
-    assert done.returncode == 0, done.stderr
-    return json.loads(done.stdout)
+    def __call__(self, *arguments: str, expected: int = 0) -> str:
+        with pytest.raises(SystemExit) as ended:
+            edgeward.main(["review", *arguments, "--admin-port", self.admin.rpartition(":")[2]])
+        told = self.capsys.readouterr()
+        assert (ended.value.code or 0) == expected, told.err
+        return told.err if expected else told.out
 
 
 @pytest.mark.slow
-def test_items_survive_a_kill_and_are_answered_over_the_command_line(tmp_path: Path) -> None:
+def test_items_survive_a_kill_and_are_answered_over_the_command_line(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("EDGEWARD_HOME", str(tmp_path))
     config = tmp_path / "gateway.toml"
     config.write_text(CONFIG)
     run = ("gateway", "run", "digits", "--grpc-port", "0", "--http-port", "0", "--config", str(config))
@@ -62,24 +65,23 @@ def test_items_survive_a_kill_and_are_answered_over_the_command_line(tmp_path: P
         gateway.process.kill()
         gateway.process.wait(PATIENCE_S)
     with started(tmp_path, *run) as gateway:
-        items = as_json(review(tmp_path, gateway, "list", "--json"))
+        review = Reviewer(capsys, gateway.admin)
+        items = json.loads(review("list", "--json"))
         assert len(items) == 2
         assert items[0]["suggestion"] is None
         item = items[0]["id"]
-        told = as_json(review(tmp_path, gateway, "answer", item, "3", "--reviewer", "ann", "--json"))
+        told = json.loads(review("answer", item, "3", "--reviewer", "ann", "--json"))
         assert told["item"]["opinions"] == 1
-        again = review(tmp_path, gateway, "answer", item, "4", "--reviewer", "ann")
-        assert again.returncode == 1
-        assert "an answer stands once given" in again.stderr
-        levels = as_json(review(tmp_path, gateway, "levels", "--json"))["standings"]
+        assert "an answer stands once given" in review("answer", item, "4", "--reviewer", "ann", expected=1)
+        levels = json.loads(review("levels", "--json"))["standings"]
         assert [(one["segment"], one["level"]) for one in levels] == [("night", "shadow")]
         exported = tmp_path / "items.jsonl"
-        assert review(tmp_path, gateway, "export", str(exported), "--model", "digits").returncode == 0
+        assert "2 items" in review("export", str(exported), "--model", "digits")
         task = json.loads(exported.read_text().splitlines()[0])
         task["annotations"] = [{"completed_by": 5, "result": [{"value": {"choices": ["3"]}}]}]
         exported.write_text(json.dumps(task) + "\n")
-        assert as_json(review(tmp_path, gateway, "import", str(exported), "--json"))["taken"] == 1
-        assert review(tmp_path, gateway, "move", "digits", "full", "--reason", "trusted").returncode == 0
+        assert json.loads(review("import", str(exported), "--json"))["taken"] == 1
+        assert "is at full" in review("move", "digits", "full", "--reason", "trusted")
         key = read_admin_key(admin_key_file(tmp_path))
         with AdminClient(gateway.admin.removeprefix("http://"), key) as admin, connect(gateway.grpc) as client:
             reply = client.infer(asked)
