@@ -1,4 +1,4 @@
-"""Automation put together around the models' service: what a gateway's wiring calls."""
+"""Automation and labels put together around the models' service: what a gateway's wiring calls."""
 
 from __future__ import annotations
 
@@ -9,10 +9,12 @@ from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 
 from cloud_gateway.admin import AdminRoute
-from cloud_gateway.automation.routes import AutomationRoutes
+from cloud_gateway.automation.arms import ArmAnswers
+from cloud_gateway.automation.routes import AutomationRoutes, OnLabel
 from cloud_gateway.automation.service import AutomationService
 from cloud_gateway.automation.settings import AutomationSettings
 from cloud_gateway.automation.store import AutomationStore
+from cloud_gateway.release.service import Traffic
 from runtime.serving.service import InferenceService
 from runtime.store import open_database
 
@@ -27,23 +29,35 @@ class Automated:
 
 @asynccontextmanager
 async def automation(
-    settings: Sequence[AutomationSettings], inner: InferenceService, database_url: str
+    settings: Sequence[AutomationSettings],
+    inner: InferenceService,
+    database_url: str,
+    traffic: Traffic | None = None,
+    on_label: OnLabel | None = None,
 ) -> AsyncIterator[Automated]:
-    """`inner` behind the levels of automation; `inner` itself, and no database, where no model has settings."""
-    if not settings:
-        yield Automated(inner, ())
-        return
+    """`inner` behind the levels of automation, or `inner` itself where no model has settings; labels are taken either way.
+
+    `traffic`: of releases, whose answers are kept for labels; `on_label` is told what a label says of their arms.
+    """
     engine = await asyncio.to_thread(open_database, database_url)
+    running: list[asyncio.Task[None]] = []
     try:
         store = await asyncio.to_thread(AutomationStore, engine, settings, time.time)
-        service = AutomationService(inner, store)
-        running = asyncio.create_task(service.run())
+        service = AutomationService(inner, store) if settings else None
+        arms = None if traffic is None else ArmAnswers(store, traffic)
+        running += [asyncio.create_task(part.run()) for part in (service, arms) if part is not None]
+        routes = AutomationRoutes(store, service, on_label).routes()
         try:
-            yield Automated(service, AutomationRoutes(store, service).routes())
+            yield Automated(service or inner, routes)
         finally:
-            running.cancel()
-            with suppress(asyncio.CancelledError):
-                await running
-            await service.close()
+            for task in running:
+                task.cancel()
+            for task in running:
+                with suppress(asyncio.CancelledError):
+                    await task
+            if service is not None:
+                await service.close()
+            if arms is not None:
+                await arms.flush()
     finally:
         await asyncio.to_thread(engine.dispose)
