@@ -104,6 +104,7 @@ async def serve_gateway(
                     settings.database_url(home),
                     released.traffic,
                     released.controller.observe,
+                    released.store.note_in,
                 )
             )
             once = Idempotent(automated.service.infer, home / "gateway" / "results.db")

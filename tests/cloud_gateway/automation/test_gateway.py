@@ -91,6 +91,7 @@ def test_items_survive_a_kill_and_are_answered_over_the_command_line(
             told = admin.post("/admin/feedback", {"labels": labels})["labels"]
             assert [one["taken"] for one in told] == ["accepted", "refused"]
             assert admin.get("/admin/automation/log")["lines"][0]["event"] == "moved_by_hand"
+            assert [one["event"] for one in admin.get("/admin/audit")["lines"]] == ["automation.moved_by_hand"]
 
 
 def test_two_tables_for_one_model_are_refused() -> None:
