@@ -103,7 +103,14 @@ async def serve_gateway(
         async with AsyncExitStack() as parts:
             released = await parts.enter_async_context(releases(settings, local, registry_of(settings, home), home))
             automated = await parts.enter_async_context(
-                automation(settings.automation, released.service, settings.database_url(home))
+                automation(
+                    settings.automation,
+                    released.service,
+                    settings.database_url(home),
+                    released.traffic,
+                    released.controller.observe,
+                    released.store.note_in,
+                )
             )
             once = Idempotent(automated.service.infer, home / "gateway" / "results.db")
             parts.push_async_callback(once.close)

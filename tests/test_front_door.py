@@ -36,9 +36,15 @@ COMMANDS = [
     ["gateway", "keys", "create"],
     ["gateway", "keys", "list"],
     ["gateway", "keys", "revoke"],
+    ["review", "list"],
+    ["review", "answer"],
+    ["review", "levels"],
+    ["review", "move"],
+    ["review", "export"],
+    ["review", "import"],
     ["bench", "run"],
 ]
-FOR_PROGRAMS = [command for command in COMMANDS if command[-1] not in ("create", "revoke")]
+FOR_PROGRAMS = [command for command in COMMANDS if command[-1] not in ("create", "revoke", "move", "export")]
 
 
 def exit_code(arguments: list[str]) -> int:

@@ -8,7 +8,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 from benchmarks.environment import ROOT, now_utc, read_environment
 from benchmarks.releases import fleet, shares, watches
@@ -18,8 +18,10 @@ from benchmarks.releases.report import markdown
 Scenario = Callable[[int, int], Iterator[Row]]
 
 RUNS: Final = 10_000
-# The whole code runs some 20,000 requests a second, and these runs have up to 30,000 each.
-WATCH_RUNS: Final = 300
+# The whole code takes some 20,000 requests a second, and these runs have up to 30,000 each.
+WATCH_RUNS: Final = 40
+# Likewise one device after another, through `WaveWatch`.
+FLEET_RUNS: Final = 1000
 QUICK_PART: Final = 0.02
 
 BATCHED: Final[tuple[tuple[str, Scenario], ...]] = (
@@ -28,8 +30,8 @@ BATCHED: Final[tuple[tuple[str, Scenario], ...]] = (
     ("S3", shares.paired_shadow),
     ("S4", shares.non_inferiority),
     ("S5", shares.late_labels),
-    ("S8", fleet.waves),
 )
+FLEETS: Final[tuple[tuple[str, Scenario], ...]] = (("S8", fleet.waves),)
 WATCHED: Final[tuple[tuple[str, Scenario], ...]] = (
     ("S2", watches.one_guard),
     ("S1 S2", watches.whole_watch),
@@ -45,36 +47,60 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--only", action="append", metavar="S", help="this scenario alone; may be given again")
     parser.add_argument("--runs", type=int, default=RUNS, help="of the batched simulations")
     parser.add_argument("--watch-runs", type=int, default=WATCH_RUNS, help="of those through GuardWatch")
+    parser.add_argument("--fleet-runs", type=int, default=FLEET_RUNS, help="of those through WaveWatch")
     parser.add_argument("--seed", type=int, default=7)
     parser.add_argument("--output", type=Path, default=ROOT / "benchmarks" / "results", metavar="DIR")
     chosen = parser.parse_args(arguments)
     part = QUICK_PART if chosen.quick else 1.0
-    started, environment, begun = now_utc(), read_environment(), time.process_time()
-    rows: list[Row] = []
-    for scenarios, runs in ((BATCHED, chosen.runs), (WATCHED, chosen.watch_runs)):
+    started, environment = now_utc(), read_environment()
+    recording = Recording(chosen.output / f"releases-{started[:10]}{'-quick' if chosen.quick else ''}", chosen.seed)
+    is_known = False
+    for scenarios, runs in ((BATCHED, chosen.runs), (FLEETS, chosen.fleet_runs), (WATCHED, chosen.watch_runs)):
         for name, simulate in scenarios:
             if chosen.only and not set(chosen.only) & set(name.split()):
                 continue
+            is_known = True
+            begun = time.process_time()
+            rows = []
             for one in simulate(max(round(part * runs), 5), chosen.seed):
                 rows.append(one)
                 print(f"{one.scenario} {one.rule}, {one.case}: {one.decided:.2%}, median {one.median}", flush=True)
-    if not rows:
+            recording.add(rows, time.process_time() - begun, environment, started)
+    if not is_known:
         print(f"no scenario is called {chosen.only}; there are S1 to S6 and S8", file=sys.stderr)
         return 2
-    table = markdown(rows, environment, started, chosen.seed)
-    print(table)
-    chosen.output.mkdir(parents=True, exist_ok=True)
-    stem = f"releases-{started[:10]}{'-quick' if chosen.quick else ''}"
-    raw = {
-        "started": started,
-        "environment": environment,
-        "seed": chosen.seed,
-        "cpu_s": round(time.process_time() - begun, 1),
-        "rows": [one.to_dict() for one in rows],
-    }
-    (chosen.output / f"{stem}.json").write_text(json.dumps(raw, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
-    (chosen.output / f"{stem}.md").write_text(table, encoding="utf-8")
+    print(recording.table.read_text(encoding="utf-8"))
     return 0
+
+
+class Recording:
+    """Today's file: written after each scenario, whose rows take the place of those that it had of the same seed."""
+
+    def __init__(self, stem: Path, seed: int) -> None:
+        self.table = stem.with_suffix(".md")
+        self._raw = stem.with_suffix(".json")
+        self._seed = seed
+        known: dict[str, Any] = {"seed": seed, "rows": [], "cpu_s": 0.0}
+        if self._raw.exists() and (read := json.loads(self._raw.read_text(encoding="utf-8")))["seed"] == seed:
+            known = read
+        self._rows = {(row["scenario"], row["rule"], row["case"]): row for row in known["rows"]}
+        self._cpu_s = float(known["cpu_s"])
+
+    def add(self, rows: Sequence[Row], cpu_s: float, environment: dict[str, Any], started: str) -> None:
+        """Takes rows in and writes both files."""
+        self._rows |= {(one.scenario, one.rule, one.case): one.to_dict() for one in rows}
+        self._cpu_s += cpu_s
+        raw = {
+            "started": started,
+            "environment": environment,
+            "seed": self._seed,
+            "cpu_s": round(self._cpu_s, 1),
+            "rows": list(self._rows.values()),
+        }
+        self._raw.parent.mkdir(parents=True, exist_ok=True)
+        self._raw.write_text(json.dumps(raw, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+        made = [Row.from_dict(row) for row in self._rows.values()]
+        self.table.write_text(markdown(made, environment, started, self._seed), encoding="utf-8")
 
 
 if __name__ == "__main__":

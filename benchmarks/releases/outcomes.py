@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -39,6 +40,11 @@ class Row:
         """For JSON."""
         names = ("scenario", "rule", "case", "runs", "decided", "median", "floor", "ratio", "extra")
         return {name: getattr(self, name) for name in names}
+
+    @classmethod
+    def from_dict(cls, told: Mapping[str, Any]) -> Self:
+        """The row that `to_dict` was asked of."""
+        return cls(**{name: value for name, value in told.items() if name != "ratio"})
 
 
 def first_hits(is_hit: NDArray[np.bool_], at: Ints) -> Ints:

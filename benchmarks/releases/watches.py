@@ -65,13 +65,13 @@ def hits_of_watch(
 
 
 def whole_watch(runs: int, seed: int) -> Iterator[Row]:
-    """S1 and S2 once more, with a plan of three guards at a share of 50 % and of 10 %."""
+    """S1 and S2 once more, with a plan of three guards at a share of 50 % and of 20 %."""
     guards = [
         GuardSettings(metric=Metric.ERROR_RATE, margin=0.01),
         GuardSettings(metric=Metric.LATENCY, margin=0.1),
         GuardSettings(metric=Metric.LATENCY, margin=0.1, quantile=0.5),
     ]
-    for share in (0.5, 0.1):
+    for share in (0.5, 0.2):
         requests = round(2000 / share)
         for base, harm in ((0.05, 0.05), (0.05, 0.08)):
             hits = hits_of_watch(guards, runs, requests, share, (base, STABLE), (harm, STABLE), seed)

@@ -1,18 +1,23 @@
-"""Automation put together around the models' service: what a gateway's wiring calls."""
+"""Automation and labels put together around the models' service: what a gateway's wiring calls."""
 
 from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
+from typing import Any
+
+from sqlalchemy import Connection
 
 from cloud_gateway.admin import AdminRoute
-from cloud_gateway.automation.routes import AutomationRoutes
+from cloud_gateway.automation.arms import ArmAnswers
+from cloud_gateway.automation.routes import AutomationRoutes, OnLabel
 from cloud_gateway.automation.service import AutomationService
 from cloud_gateway.automation.settings import AutomationSettings
-from cloud_gateway.automation.store import AutomationStore
+from cloud_gateway.automation.store import Append, AutomationStore, append_log
+from cloud_gateway.release.service import Traffic
 from runtime.serving.service import InferenceService
 from runtime.store import open_database
 
@@ -25,25 +30,56 @@ class Automated:
     routes: Sequence[AdminRoute]
 
 
+Audit = Callable[[Connection, str, str, Mapping[str, Any]], object]
+"""Writes a line in the caller's transaction: event, model, document; `ReleaseStore.note_in` is one."""
+
+
+def append_to(audit: Audit | None) -> Append:
+    """Lines of automation's own table, which knows segments, and of the audit log where there is one."""
+
+    def append(
+        connection: Connection, at: float, model: str, segment: str, event: str, document: Mapping[str, Any]
+    ) -> None:
+        append_log(connection, at, model, segment, event, document)
+        if audit is not None:
+            audit(connection, f"automation.{event}", model, {"segment": segment, **document})
+
+    return append
+
+
 @asynccontextmanager
 async def automation(
-    settings: Sequence[AutomationSettings], inner: InferenceService, database_url: str
+    settings: Sequence[AutomationSettings],
+    inner: InferenceService,
+    database_url: str,
+    traffic: Traffic | None = None,
+    on_label: OnLabel | None = None,
+    audit: Audit | None = None,
 ) -> AsyncIterator[Automated]:
-    """`inner` behind the levels of automation; `inner` itself, and no database, where no model has settings."""
-    if not settings:
-        yield Automated(inner, ())
-        return
+    """`inner` behind the levels of automation, or `inner` itself where no model has settings; labels are taken either way.
+
+    `traffic`: of releases, whose answers are kept for labels; `on_label` is told what a label says of their arms. `audit`: the
+    hash-chained log in the same database, which gets every change of a level too, in the same transaction.
+    """
     engine = await asyncio.to_thread(open_database, database_url)
+    running: list[asyncio.Task[None]] = []
     try:
-        store = await asyncio.to_thread(AutomationStore, engine, settings, time.time)
-        service = AutomationService(inner, store)
-        running = asyncio.create_task(service.run())
+        store = await asyncio.to_thread(AutomationStore, engine, settings, time.time, append_to(audit))
+        service = AutomationService(inner, store) if settings else None
+        arms = None if traffic is None else ArmAnswers(store, traffic)
+        running += [asyncio.create_task(part.run()) for part in (service, arms) if part is not None]
+        routes = AutomationRoutes(store, service, on_label).routes()
         try:
-            yield Automated(service, AutomationRoutes(store, service).routes())
+            yield Automated(service or inner, routes)
         finally:
-            running.cancel()
-            with suppress(asyncio.CancelledError):
-                await running
-            await service.close()
+            for task in running:
+                task.cancel()
+            for task in running:
+                with suppress(asyncio.CancelledError):
+                    await task
+            if service is not None:
+                await service.close()
+            if arms is not None:
+                await arms.flush()
     finally:
         await asyncio.to_thread(engine.dispose)

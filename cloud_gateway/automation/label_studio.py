@@ -76,11 +76,10 @@ def import_lines(text: str) -> list[ImportedAnswer]:
 
 def _tasks(text: str) -> list[dict[str, Any]]:
     try:
-        whole = (
-            json.loads(text)
-            if text.lstrip().startswith("[")
-            else [json.loads(line) for line in text.splitlines() if line.strip()]
-        )
+        if text.lstrip().startswith("["):
+            whole: list[Any] = json.loads(text)
+        else:
+            whole = [json.loads(line) for line in text.splitlines() if line.strip()]
     except (ValueError, RecursionError) as error:
         raise InvalidInputError(f"this is neither JSON lines nor a JSON list of tasks: {error}") from None
     if len(whole) > MOST_LINES:
@@ -106,7 +105,7 @@ def _answer_of(annotation: dict[str, Any], number: int) -> Answer:
         raise InvalidInputError(
             f"task {number} has an annotation without choices, text or number; label it or leave it out"
         )
-    answers = [_as_class(value) for value in values]
+    answers: list[int | float | str | bool | None] = [_as_class(value) for value in values]
     return answers[0] if len(answers) == 1 else answers
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
 
@@ -12,7 +12,8 @@ from cloud_gateway.automation.answers import Answer, check_answer, completed, lo
 from cloud_gateway.automation.queue import Why
 from cloud_gateway.automation.standing import Standing
 from cloud_gateway.automation.store import KEEP_S, MOST_NAME_CHARACTERS, AutomationStore, DecidedBy
-from cloud_gateway.automation.tables import ITEMS, OPINIONS, SERVED
+from cloud_gateway.automation.tables import ARM_ANSWERS, ITEMS, OPINIONS, SERVED
+from cloud_gateway.guards import Arm, LabelledObservation
 from runtime.errors import InvalidInputError
 from runtime.store import writing
 
@@ -36,10 +37,17 @@ class LabelOutcome:
     request_id: str
     taken: Taken
     reason: str = ""
+    observation: LabelledObservation | None = None
+    """What it says of the two arms of a release, once all rows of the request are labelled."""
 
     def to_dict(self) -> dict[str, Any]:
         """In types that JSON has."""
-        return {key: str(value) for key, value in asdict(self).items()}
+        return {
+            "model": self.model,
+            "request_id": self.request_id,
+            "taken": str(self.taken),
+            "reason": self.reason,
+        }
 
 
 class Labels:
@@ -76,11 +84,30 @@ class Labels:
         values = {"label": whole, "label_source": source, "labelled_at": now}
         connection.execute(update(SERVED).where(place).values(**values))
         # A request's loss counts once, when all of its rows are labelled.
+        observation = None
         if not isinstance(whole, list) or None not in whole:
+            observation = self._losses_of_arms(connection, model, request_id, whole)
+        if model in self._store.settings and (not isinstance(whole, list) or None not in whole):
             standing = self._store.standing_in(connection, model, served.segment)
             self._learn_truth(connection, standing, served, whole)
             self._store.settle(connection, model, served.segment, standing, now)
-        return LabelOutcome(model, request_id, Taken.ACCEPTED if served.label is None else Taken.COMPLETED)
+        taken = Taken.ACCEPTED if served.label is None else Taken.COMPLETED
+        return LabelOutcome(model, request_id, taken, observation=observation)
+
+    def _losses_of_arms(
+        self, connection: Connection, model: str, request_id: str, truth: Answer
+    ) -> LabelledObservation | None:
+        """The losses of the arms of the newest release that had the request; None where no release had it."""
+        place = (ARM_ANSWERS.c.model == model) & (ARM_ANSWERS.c.request_id == request_id)
+        rows = connection.execute(select(ARM_ANSWERS).where(place).order_by(ARM_ANSWERS.c.release.desc())).all()
+        newest = {row.arm: row for row in rows if row.release == rows[0].release}
+        if not newest:
+            return None
+        settings = self._store.settings.get(model)
+        tolerance = 0.0 if settings is None else settings.tolerance
+        losses = {arm: loss(row.answer, truth, tolerance) for arm, row in newest.items()}
+        segment = next(iter(newest.values())).segment
+        return LabelledObservation(losses.get(Arm.STABLE), losses.get(Arm.CANDIDATE), segment)
 
     def _learn_truth(self, connection: Connection, standing: Standing, served: Any, truth: Answer) -> None:
         tolerance = standing.settings.tolerance

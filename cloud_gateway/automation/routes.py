@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, Final
 
 from starlette.responses import Response
@@ -15,7 +15,11 @@ from cloud_gateway.automation.levels import Level
 from cloud_gateway.automation.queue import ReviewQueue
 from cloud_gateway.automation.service import AutomationService
 from cloud_gateway.automation.store import AutomationStore
+from cloud_gateway.guards import LabelledObservation
 from runtime.errors import EdgewardError, InvalidInputError
+
+OnLabel = Callable[[str, LabelledObservation], None]
+"""Told, on the event loop, what a label says of the two arms of a model's release."""
 
 MOST_LABELS: Final = 10_000
 MOST_IMPORT_BYTES: Final = 32 << 20
@@ -24,8 +28,12 @@ MOST_IMPORT_BYTES: Final = 32 << 20
 class AutomationRoutes:
     """`routes()` is what the admin API takes."""
 
-    def __init__(self, store: AutomationStore, service: AutomationService) -> None:
+    def __init__(
+        self, store: AutomationStore, service: AutomationService | None, on_label: OnLabel | None = None
+    ) -> None:
+        """`service`: None where no model has automation, and only labels are taken."""
         self._store = store
+        self._on_label = on_label
         self._queue = ReviewQueue(store)
         self._labels = Labels(store)
         self._service = service
@@ -55,7 +63,7 @@ class AutomationRoutes:
             for name, one in self._store.settings.items()
             if name not in seen
         ]
-        return {"standings": told, "lost_records": self._service.lost_records}
+        return {"standings": told, "lost_records": 0 if self._service is None else self._service.lost_records}
 
     async def log(self, request: AdminRequest) -> Mapping[str, Any]:
         """Lines of the log, the newest first."""
@@ -65,14 +73,14 @@ class AutomationRoutes:
         """Body: `level`, and `segment`, `reason`, `by`."""
         document = await request.json()
         try:
-            level = Level(document.get("level"))
+            level = Level(str(document.get("level")))
         except ValueError:
             raise InvalidInputError(
                 f"level is {document.get('level')!r:.40}; expected one of {', '.join(Level)}"
             ) from None
         segment, reason, by = (_text(document, name) for name in ("segment", "reason", "by"))
         standing = await asyncio.to_thread(self._store.move, request.path["model"], segment, level, reason, by)
-        self._service.forget_levels()
+        self._levels_may_have_moved()
         return {"model": request.path["model"], "segment": segment, **standing.describe(self._store.clock())}
 
     async def items(self, request: AdminRequest) -> Mapping[str, Any]:
@@ -99,7 +107,7 @@ class AutomationRoutes:
             self._queue.answer, request.path["item"], document["answer"], _text(document, "reviewer")
         )
         if step is not None:
-            self._service.forget_levels()
+            self._levels_may_have_moved()
         return {"item": item.to_dict(), "step": None if step is None else step.to_dict()}
 
     async def feedback(self, request: AdminRequest) -> Mapping[str, Any]:
@@ -118,8 +126,10 @@ class AutomationRoutes:
             outcome = await asyncio.to_thread(
                 self._labels.take, one["model"], one["request_id"], one["label"], one.get("source", "")
             )
+            if outcome.observation is not None and self._on_label is not None:
+                self._on_label(one["model"], outcome.observation)
             outcomes.append(outcome.to_dict())
-        self._service.forget_levels()
+        self._levels_may_have_moved()
         return {"labels": outcomes}
 
     async def export(self, request: AdminRequest) -> Response:
@@ -141,8 +151,12 @@ class AutomationRoutes:
                 taken += 1
             except EdgewardError as error:
                 refused.append({"item": one.item, "reason": str(error)})
-        self._service.forget_levels()
+        self._levels_may_have_moved()
         return {"taken": taken, "refused": refused}
+
+    def _levels_may_have_moved(self) -> None:
+        if self._service is not None:
+            self._service.forget_levels()
 
 
 def _limit(request: AdminRequest) -> int:

@@ -19,7 +19,7 @@ from typing import Final, Protocol
 
 from cloud_gateway.automation.answers import Suggestion, suggestion_of, summarize
 from cloud_gateway.automation.levels import Level
-from cloud_gateway.automation.queue import NewItem, ReviewQueue, Why
+from cloud_gateway.automation.queue import MOST_REFERENCE_CHARACTERS, NewItem, ReviewQueue, Why
 from cloud_gateway.automation.settings import AutomationSettings
 from cloud_gateway.automation.standing import Standing
 from cloud_gateway.automation.store import AutomationStore, DecidedBy, Served
@@ -76,14 +76,17 @@ class AutomationService:
         if settings is None:
             return await self._inner.infer(request)
         segment = _text(request, "segment", MOST_SEGMENT_CHARACTERS)
-        reference = _text(request, "input_reference", MOST_ID_CHARACTERS)
+        reference = _text(request, "input_reference", MOST_REFERENCE_CHARACTERS)
         if len(request.id) > MOST_ID_CHARACTERS:
             raise InvalidInputError(
                 f"the request id has {len(request.id)} characters; automation takes {MOST_ID_CHARACTERS}"
             )
         ours = ("segment", "input_reference")
-        asked = replace(request, parameters={k: v for k, v in request.parameters.items() if k not in ours})
         request_id = request.id or secrets.token_hex(12)
+        # The models' service knows the request by the same id, so that a label finds what a release said to it too.
+        asked = replace(
+            request, id=request_id, parameters={k: v for k, v in request.parameters.items() if k not in ours}
+        )
         standing = await self._standing(request.model, segment)
         if standing.level is Level.HUMAN_ONLY:
             description = await self._inner.describe_model(request.model, request.version)
@@ -119,7 +122,7 @@ class AutomationService:
             wanted = {output.name for output in request.outputs}
             response = replace(response, outputs={k: v for k, v in response.outputs.items() if k in wanted})
         parameters = {**response.parameters, **told, **_said(served, standing.level)}
-        return replace(response, parameters=parameters)
+        return replace(response, id=request.id, parameters=parameters)
 
     async def run(self) -> None:
         """Writes down what was served and looks after lapsed audits, until cancelled."""

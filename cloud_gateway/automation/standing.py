@@ -109,8 +109,12 @@ class Standing:
         if level.rank < self.level.rank:
             self._selective = SelectiveRisk(self.settings.selective_risk, self.settings.alpha)
             self.calibrated_at = None
-        # The time until the first audit counts from when the model began to answer.
-        self.audited_at = now if level.is_automatic else None
+        if level.is_automatic:
+            # A level's first audit and, where a person has set it without any, its first blind answer get the whole time.
+            self.audited_at = now
+            self.calibrated_at = now if self.calibrated_at is None else self.calibrated_at
+        else:
+            self.audited_at = None
         self.level, self.since = level, now
         self._start_evidence()
 

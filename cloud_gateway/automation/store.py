@@ -12,13 +12,14 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any, Final
 
-from sqlalchemy import Connection, Engine, delete, insert, select, update
+from sqlalchemy import Connection, Engine, Insert, Table, delete, insert, select, update
+from sqlalchemy.dialects import postgresql, sqlite
 
 from cloud_gateway.automation.answers import Suggestion
 from cloud_gateway.automation.levels import Level, Step
 from cloud_gateway.automation.settings import AutomationSettings
 from cloud_gateway.automation.standing import Standing
-from cloud_gateway.automation.tables import ITEMS, LOG, SERVED, STANDINGS, TABLES
+from cloud_gateway.automation.tables import ARM_ANSWERS, ITEMS, LOG, SERVED, STANDINGS, TABLES
 from runtime.errors import ConflictError, ModelNotFoundError
 from runtime.store import reading, writing
 
@@ -95,9 +96,9 @@ class AutomationStore:
 
     def record(self, served: Sequence[Served]) -> None:
         """Writes down what was served, so that labels find it; a request id that is known already keeps what it was."""
-        with writing(self.engine) as connection:
-            for one in served:
-                self.record_in(connection, one)
+        if served:
+            with writing(self.engine) as connection:
+                connection.execute(insert_new(connection, SERVED), [self.row(one) for one in served])
 
     def move(self, model: str, segment: str, level: Level, reason: str, by: str) -> Standing:
         """A person sets the level."""
@@ -139,8 +140,9 @@ class AutomationStore:
             asked = select(ITEMS.c.request_id).where(
                 ITEMS.c.model == SERVED.c.model, ITEMS.c.request_id == SERVED.c.request_id
             )
-            old = delete(SERVED).where(SERVED.c.at < self.clock() - KEEP_S, ~asked.exists())
-            return int(connection.execute(old).rowcount)
+            before = self.clock() - KEEP_S
+            connection.execute(delete(ARM_ANSWERS).where(ARM_ANSWERS.c.at < before))
+            return int(connection.execute(delete(SERVED).where(SERVED.c.at < before, ~asked.exists())).rowcount)
 
     def history(self, limit: int = 100) -> list[dict[str, Any]]:
         """Lines of the log, the newest first."""
@@ -183,19 +185,25 @@ class AutomationStore:
 
     def record_in(self, connection: Connection, one: Served) -> None:
         """Within the caller's transaction: writes one request down, unless it is known."""
-        place = (SERVED.c.model == one.model) & (SERVED.c.request_id == one.request_id)
-        if connection.execute(select(SERVED.c.at).where(place)).first() is not None:
-            return
-        connection.execute(
-            insert(SERVED).values(
-                model=one.model,
-                request_id=one.request_id,
-                version=one.version,
-                segment=one.segment,
-                at=self.clock(),
-                rows=one.rows,
-                suggestion=None if one.suggestion is None else one.suggestion.answer,
-                confidence=None if one.suggestion is None else one.suggestion.confidence,
-                decided_by=str(one.decided_by),
-            )
-        )
+        connection.execute(insert_new(connection, SERVED), [self.row(one)])
+
+    def row(self, one: Served) -> dict[str, Any]:
+        """The row of `SERVED` for one request."""
+        return {
+            "model": one.model,
+            "request_id": one.request_id,
+            "version": one.version,
+            "segment": one.segment,
+            "at": self.clock(),
+            "rows": one.rows,
+            "suggestion": None if one.suggestion is None else one.suggestion.answer,
+            "confidence": None if one.suggestion is None else one.suggestion.confidence,
+            "decided_by": str(one.decided_by),
+        }
+
+
+def insert_new(connection: Connection, table: Table) -> Insert:
+    """An insert that leaves rows alone whose key is there already; many rows in one statement."""
+    if connection.dialect.name == "postgresql":
+        return postgresql.insert(table).on_conflict_do_nothing()
+    return sqlite.insert(table).on_conflict_do_nothing()

@@ -30,6 +30,18 @@ SERVED = Table(
     Column("label_source", String(128)),
     Column("labelled_at", Float),
 )
+# What each arm of a release said to a request: what a label turns into losses for the release's guards.
+ARM_ANSWERS = Table(
+    "release_answers",
+    TABLES,
+    Column("model", String(256), primary_key=True),
+    Column("request_id", String(256), primary_key=True),
+    Column("release", Integer, primary_key=True),
+    Column("arm", String(16), primary_key=True),
+    Column("segment", String(128), nullable=False),
+    Column("answer", JSON, nullable=False),
+    Column("at", Float, nullable=False, index=True),
+)
 ITEMS = Table(
     "review_items",
     TABLES,

@@ -125,7 +125,11 @@ class ReleaseStore:
     def note(self, event: str, model: str, document: Mapping[str, Any]) -> AuditLine:
         """A line of the log for a change that lies elsewhere; whoever leads."""
         with writing(self._engine) as connection:
-            return self._append(connection, self._lock_head(connection), event, model, document)
+            return self.note_in(connection, event, model, document)
+
+    def note_in(self, connection: Connection, event: str, model: str, document: Mapping[str, Any]) -> AuditLine:
+        """As `note`, in the transaction of a part whose tables are in the same database."""
+        return self._append(connection, self._lock_head(connection), event, model, document)
 
     def releases(self, model: str | None = None, *, only_alive: bool = False, limit: int = 1000) -> list[Release]:
         """Releases, the newest first."""
