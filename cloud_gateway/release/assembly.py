@@ -15,7 +15,6 @@ from cloud_gateway.admin.app import AdminRoute
 from cloud_gateway.registry import Registry, open_registry
 from cloud_gateway.release.controller import ReleaseController
 from cloud_gateway.release.events import Webhook
-from cloud_gateway.release.labels import ReleaseLabels
 from cloud_gateway.release.placement import Placement
 from cloud_gateway.release.routes import ReleaseRoutes
 from cloud_gateway.release.service import ReleaseService, Traffic
@@ -34,8 +33,8 @@ class Releases:
     """What transports are given."""
     controller: ReleaseController
     """`observe` takes labels and metrics."""
-    labels: ReleaseLabels
-    """`take` hands a request's truth to the guards of its release."""
+    traffic: Traffic
+    """`on_answer` is told of every answer within a release."""
     store: ReleaseStore
     routes: list[AdminRoute]
 
@@ -48,15 +47,13 @@ async def releases(
     store = await asyncio.to_thread(lambda: open_store(settings, home))
     traffic, versions = Traffic(), Versions(local, registry)
     controller = ReleaseController(store, versions, Placement(versions, traffic), traffic, Webhook())
-    labels = ReleaseLabels(traffic)
-    traffic.on_answer = labels.remember
     incoming = home / "gateway" / "incoming"
-    routes = ReleaseRoutes(controller, store, labels, registry, incoming, settings.max_push_bytes)
+    routes = ReleaseRoutes(controller, store, registry, incoming, settings.max_push_bytes)
     running: asyncio.Task[None] | None = None
     try:
         await controller.open()
         running = asyncio.create_task(controller.run())
-        yield Releases(ReleaseService(local, traffic), controller, labels, store, routes.routes())
+        yield Releases(ReleaseService(local, traffic), controller, traffic, store, routes.routes())
     finally:
         if running is not None:
             running.cancel()

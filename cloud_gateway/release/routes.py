@@ -14,7 +14,6 @@ from cloud_gateway.admin.app import AdminRequest, AdminRoute
 from cloud_gateway.guards import Arm, MetricObservation
 from cloud_gateway.registry import RegisteredVersion, Registry
 from cloud_gateway.release.controller import ReleaseController
-from cloud_gateway.release.labels import ReleaseLabels
 from cloud_gateway.release.plan import check_plan, parse_plan
 from cloud_gateway.release.steps import Command
 from cloud_gateway.release.store import ReleaseStore
@@ -23,7 +22,6 @@ from runtime.serving.names import check_name
 
 MAX_AUDIT_LINES: Final = 1000
 MAX_METRICS: Final = 1000
-MAX_LABELS: Final = 10_000
 
 
 class ReleaseRoutes:
@@ -33,7 +31,6 @@ class ReleaseRoutes:
         self,
         controller: ReleaseController,
         store: ReleaseStore,
-        labels: ReleaseLabels,
         registry: Registry,
         incoming: Path,
         max_push_bytes: int,
@@ -41,7 +38,6 @@ class ReleaseRoutes:
         """`incoming`: a folder for bundles that are being pushed."""
         self._controller = controller
         self._store = store
-        self._labels = labels
         self._registry = registry
         self._incoming = incoming
         self._max_push_bytes = max_push_bytes
@@ -54,7 +50,6 @@ class ReleaseRoutes:
             AdminRoute("POST", "/admin/releases", self.start),
             AdminRoute("GET", one, self.release),
             AdminRoute("POST", f"{one}/metrics", self.metrics),
-            AdminRoute("POST", f"{one}/labels", self.take_labels),
             AdminRoute("POST", f"{one}/{{command}}", self.command),
             AdminRoute("GET", "/admin/audit", self.audit),
             AdminRoute("GET", "/admin/audit/check", self.check_audit),
@@ -112,16 +107,6 @@ class ReleaseRoutes:
         for observation in observations:
             self._controller.observe(model, observation)
         return {"taken": len(observations)}
-
-    async def take_labels(self, request: AdminRequest) -> Mapping[str, Any]:
-        """The truth for requests of a release that runs: `{"labels": [{"request_id": ..., "label": ...}]}`."""
-        model = _model(request)
-        self._controller.status(model)
-        sent = (await request.json()).get("labels")
-        if not isinstance(sent, list) or not 0 < len(sent) <= MAX_LABELS:
-            raise InvalidInputError(f"'labels' is no list of 1 to {MAX_LABELS} objects")
-        taken = [(request_id, self._labels.take(model, request_id, label)) for request_id, label in map(_label, sent)]
-        return {"labels": [{"request_id": request_id, "taken": str(what)} for request_id, what in taken]}
 
     async def audit(self, request: AdminRequest) -> Mapping[str, Any]:
         """Lines of the audit log behind number `after`."""
@@ -202,12 +187,6 @@ def _number(request: AdminRequest, name: str, default: int, most: int) -> int:
     if not (text.isascii() and text.isdigit() and len(text) < 19 and int(text) <= most):
         raise InvalidInputError(f"{name} is {text!r:.40}; expected a whole number up to {most}")
     return int(text)
-
-
-def _label(said: object) -> tuple[str, object]:
-    if not isinstance(said, dict) or not isinstance(said.get("request_id"), str) or "label" not in said:
-        raise InvalidInputError(f"a label is {said!r:.80}; expected an object with request_id and label")
-    return said["request_id"], said["label"]
 
 
 def _metric(said: object) -> MetricObservation:
