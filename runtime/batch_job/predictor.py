@@ -12,6 +12,10 @@ from runtime.tensors import Array, TensorSpec
 
 # What a server of ours is asked at a time where nothing was measured: small enough to queue beside real-time requests.
 REMOTE_ROWS: Final = 64
+# At least, of a model in this process: calibration measures up to 32, and on a busy machine may take 1 for the best. What a call
+# and a block cost beside the rows is then small. By rows and bytes alone, so that every run of a job has the same batches.
+LOCAL_ROWS: Final = 64
+LOCAL_BYTES: Final = 64 << 20
 # A batch is given up after so long; a server that restarts, or a link that is down, is often back sooner.
 PATIENCE_S: Final = 60.0
 _FIRST_PAUSE_S: Final = 0.2
@@ -74,8 +78,9 @@ class LocalPredictor:
 
     @property
     def batch_rows(self) -> int:
-        """As measured, or as the model's shape fixes it."""
-        return fixed_rows(self._model.inputs) or int(self._model.best_batch())
+        """As the model's shape fixes it, or as measured and `LOCAL_ROWS` at least, within `LOCAL_BYTES`."""
+        fitting = LOCAL_BYTES // max(sum(spec.row_bytes() for spec in self._model.inputs), 1)
+        return fixed_rows(self._model.inputs) or max(int(self._model.best_batch()), min(LOCAL_ROWS, fitting), 1)
 
     def predict(self, inputs: Mapping[str, Array]) -> dict[str, Array]:
         """The model's own answer."""

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from runtime.errors import EdgewardError
+from runtime.selection.settings import Objective, SelectionSettings
 
 if TYPE_CHECKING:
     from runtime.batch_job.job import OnProgress
@@ -57,6 +58,9 @@ def predict(
     address: Annotated[
         str, typer.Option("--address", metavar="HOST:PORT", help="gRPC address of an agent or gateway, for --route.")
     ] = "127.0.0.1:8001",
+    objective: Annotated[
+        Objective, typer.Option("--objective", help="What the model is chosen for here; a long file: throughput.")
+    ] = Objective.LATENCY,
     is_fresh: Annotated[
         bool, typer.Option("--fresh", help="Start over, also where an earlier run was broken off.")
     ] = False,
@@ -71,7 +75,7 @@ def predict(
 
     check_input(input_file)
     check_output(output_file)
-    with _opened(source, route, address) as predictor, _progress() as on_progress:
+    with _opened(source, route, address, objective) as predictor, _progress() as on_progress:
         job = BatchJob(input_file, output_file, errors_file, is_fresh)
         try:
             done = run_batch(job, predictor, on_progress)
@@ -113,7 +117,7 @@ def predict(
 
 
 @contextmanager
-def _opened(source: str, route: RouteTo, address: str) -> Iterator[Predictor]:
+def _opened(source: str, route: RouteTo, address: str, objective: Objective) -> Iterator[Predictor]:
     if route is not RouteTo.LOCAL:
         from runtime.batch_job.predictor import RemotePredictor
         from runtime.client import connect
@@ -127,7 +131,7 @@ def _opened(source: str, route: RouteTo, address: str) -> Iterator[Predictor]:
     from runtime.engine.watch import WatchSettings
 
     # Nothing takes over in the middle: one job's answers all come from one candidate.
-    with load(source, EngineSettings(watch=WatchSettings(0, 0))) as model:
+    with load(source, EngineSettings(SelectionSettings(objective=objective), watch=WatchSettings(0, 0))) as model:
         yield LocalPredictor(model)
 
 
