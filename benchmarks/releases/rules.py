@@ -1,9 +1,8 @@
 """The rules that others decide by, on counts of a window or of everything so far; each returns where it rolled back.
 
 Flagger (docs.flagger.app/usage/metrics, fluxcd.io/flagger): `request-success-rate` at least 99, `threshold: 5` failed checks
-roll back, `maxWeight: 50` by
-`stepWeight: 10`, so five passed checks promote. Argo Rollouts (docs/features/analysis.md): `successCondition: result[0] >= 0.95`,
-`failureLimit: 3`, here ten measurements. Both look at the canary's last window alone.
+roll back, `maxWeight: 50` by `stepWeight: 10`, so five passed checks promote. Argo Rollouts (docs/features/analysis.md):
+`successCondition: result[0] >= 0.95`, `failureLimit: 3`, here ten measurements. Both look at the canary's last window alone.
 """
 
 from __future__ import annotations

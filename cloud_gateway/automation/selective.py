@@ -1,11 +1,10 @@
 """Above which confidence a model may answer by itself, so that of those answers no more than the wished share is wrong.
 
-For each of a few fixed thresholds an e-process against "of the answers at least so confident, more than that share is
-wrong", fed by
-blind answers of people (betting: Waudby-Smith and Ramdas 2023). Thresholds chosen by tests of their risk: Geifman and El-Yaniv,
-"Selective classification for deep neural networks", NeurIPS 2017; Angelopoulos et al., "Learn then test", arXiv:2110.01052.
-Alpha is divided among the thresholds, so whichever is taken, at whatever time, holds. The confidence need not be a probability:
-it is calibrated by what people say.
+For each of a few fixed thresholds an e-process against "of the answers at least so confident, more than that share is wrong",
+fed by blind answers of people (betting: Waudby-Smith and Ramdas 2023). Thresholds chosen by tests of their risk: Geifman and
+El-Yaniv, "Selective classification for deep neural networks", NeurIPS 2017; Angelopoulos et al., "Learn then test",
+arXiv:2110.01052. Alpha is divided among the thresholds, so whichever is taken, at whatever time, holds. The confidence need
+not be a probability: it is calibrated by what people say.
 """
 
 from __future__ import annotations

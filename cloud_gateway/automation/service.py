@@ -1,9 +1,8 @@
 """Automation before the models: answers by itself where the level lets it, and puts the rest before a person.
 
 Reply parameters: `decided_by` (model | human_pending), `automation` (the level), `request_id` (what labels refer to, also
-where the caller gave none), and where a
-person has it `review_id`. A reply that waits for a person has no outputs. Request parameters: `segment`, `input_reference` (where
-a person finds the input). Models without settings pass through untouched.
+where the caller gave none), and where a person has it `review_id`. A reply that waits for a person has no outputs. Request
+parameters: `segment`, `input_reference` (where a person finds the input). Models without settings pass through untouched.
 """
 
 from __future__ import annotations

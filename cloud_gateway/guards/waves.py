@@ -1,9 +1,8 @@
 """A version that goes to a fleet in waves: whether the next devices may have it, the wave waits, or the rollout stops; pure.
 
 Unlike a canary's traffic, the devices of a first wave are too few to prove that nothing is wrong: five without a failure are
-compatible
-with one in three failing. So a wave leads to the next when enough of it has reported and nothing speaks against it; harm
-stops it at any time, and a healthy version is stopped with probability alpha at most.
+compatible with one in three failing. So a wave leads to the next when enough of it has reported and nothing speaks against
+it; harm stops it at any time, and a healthy version is stopped with probability alpha at most.
 """
 
 from __future__ import annotations

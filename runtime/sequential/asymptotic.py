@@ -1,9 +1,8 @@
 """Means of values without bounds: confidence sequences that hold asymptotically, as the central limit theorem does.
 
 Waudby-Smith, Arbour, Sinha, Kennedy and Ramdas, "Time-uniform central limit theory and asymptotic confidence sequences",
-Annals of Statistics
-2024 (arXiv:2103.06476): theorem 2.2 (both sides) and, for evidence, the mixture over the half-normal behind their one-sided bound
-(appendix B), with the variance estimated.
+Annals of Statistics 2024 (arXiv:2103.06476): the two-sided sequence and, for evidence, the mixture over a half-normal that
+one-sided bounds rest on, with the variance estimated.
 """
 
 from __future__ import annotations
@@ -71,5 +70,5 @@ class AsymptoticMean:
 
 
 def _rho_squared(alpha: float) -> float:
-    """The mixture's variance that makes the interval tightest at `TIGHTEST_AT` (their equation 13)."""
+    """The mixture's variance that makes the interval tightest at `TIGHTEST_AT` (their closed form)."""
     return (-2.0 * log(alpha) + log(-2.0 * log(alpha) + 1.0)) / TIGHTEST_AT

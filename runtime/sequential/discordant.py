@@ -1,10 +1,9 @@
 """Pairs of which one side is right and the other wrong: McNemar's test, at any time, in closed form.
 
 Of discordant pairs, the first side is the wrong one with probability 1/2 at most if it is no worse. The e-process is the
-likelihood of the
-pairs under a Beta(1, 1) mixture of probabilities over 1/2, against 1/2: Robbins, "Statistical methods related to the law of the
-iterated logarithm", 1970; Ville's beta-binomial martingale as in Howard, Ramdas, McAuliffe and Sekhon, Annals of Statistics
-2021, section 4.5 (arXiv:1810.08240), cut to one side.
+likelihood of the pairs under a Beta(1, 1) mixture of probabilities over 1/2, against 1/2: Robbins, "Statistical methods
+related to the law of the iterated logarithm", 1970; Ville's beta-binomial martingale as in Howard, Ramdas, McAuliffe and
+Sekhon, Annals of Statistics 2021 (arXiv:1810.08240), cut to one side.
 """
 
 from __future__ import annotations

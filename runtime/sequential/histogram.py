@@ -1,10 +1,9 @@
 """Quantiles of positive values from a histogram of fixed logarithmic bins: O(1) memory, mergeable, the same everywhere.
 
-For the latency test: requests of either arm count as slow when they are over stable's quantile, as far as it was known
-before they were
-looked at. If the candidate's quantiles are no higher, its slow ones are no more, whatever the quantile was estimated to be: so the
-estimate's error costs power, never validity (Howard and Ramdas, "Sequential estimation of quantiles", Bernoulli 2022,
-arXiv:1906.09712, bet on such indicators in the same way).
+For the latency test: requests of either arm count as slow when they are over stable's quantile, as far as it was known before
+they were looked at. If the candidate's quantiles are no higher, its slow ones are no more, whatever the quantile was
+estimated to be: so the estimate's error costs power, never validity (on sequential tests of quantiles by indicators: Howard
+and Ramdas, "Sequential estimation of quantiles", Bernoulli 2022, arXiv:1906.09712).
 """
 
 from __future__ import annotations

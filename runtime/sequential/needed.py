@@ -5,16 +5,15 @@ from __future__ import annotations
 from math import ceil, log
 from typing import Final
 
-# What a mixture pays for not knowing the best bet, in nats: ln(8) were it to know nothing, about half with neighbours that
-# win as well.
+# What a mixture pays for not knowing the best bet, in nats: ln(8) at most, about half where neighbours win as well.
 MIXTURE_COST: Final = 1.0
 
 
 def observations_needed(e_value: float, alpha: float, gap: float, variance: float) -> int:
     """Values until an e-process that is at `e_value` reaches 1 / alpha, if their mean is `gap` beyond the null.
 
-    The best bet on values of variance v grows by about gap^2 / (2 (v + gap^2)) each (Kelly 1956; Waudby-Smith and Ramdas 2023,
-    section 5): exact for small gaps.
+    The best bet on values of variance v grows by about gap^2 / (2 (v + gap^2)) each (Kelly 1956; Waudby-Smith and Ramdas
+    2023): exact for small gaps.
     """
     if gap <= 0 or variance < 0:
         raise ValueError(f"gap is {gap} and variance {variance}; expected a gap over 0 and a variance from 0 on")

@@ -1,6 +1,6 @@
 """Whether traffic is split as planned: an e-process against the planned shares.
 
-Lindon and Malek, "Anytime-valid inference for multinomial count data", NeurIPS 2022 (arXiv:2011.03567), equation 6: the
+Lindon and Malek, "Anytime-valid inference for multinomial count data", NeurIPS 2022 (arXiv:2011.03567): the
 likelihood under a Dirichlet mixture around the plan, against the plan.
 """
 
