@@ -33,6 +33,8 @@ from runtime.wire.values import Privacy, Route, ServedBy
 # hanging first arm still leaves the second one 2.5 s of the default 10 s. Less (what the second takes, and half as much again)
 # was measured to lose requests: at 285 of 300 ms an edge of 10 ms answers in time, but its answer is late where it is waited for.
 FALLBACK_SHARE: Final = 0.25
+# Where the first one does usually need that much: a reserve below this is spent on the way back to whoever asked.
+SCANT_SHARE: Final = 0.1
 # A predicted time is about a p95: half as much again covers what is beyond it on a healthy arm.
 FALLBACK_MARGIN: Final = 1.5
 
@@ -377,7 +379,7 @@ def _give_up_at(
     # What half of its answers keep, not 19 of 20: of an arm that has just fallen silent, the tail is what it may never reach.
     own_s, other_s = _typical_s(states[able[0]]), states[able[1]].predicted_s
     ample_s = max(remaining_s * FALLBACK_SHARE, 0.0 if other_s is None else other_s * FALLBACK_MARGIN)
-    scant_s = ample_s if other_s is None else other_s * FALLBACK_MARGIN
+    scant_s = ample_s if other_s is None else max(remaining_s * SCANT_SHARE, other_s * FALLBACK_MARGIN)
     for reserve_s in (ample_s, scant_s):
         needs_all = own_s is not None and own_s > remaining_s - reserve_s and not is_trial
         if reserve_s < remaining_s and not needs_all:
