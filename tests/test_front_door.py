@@ -33,6 +33,7 @@ COMMANDS = [
     ["agent", "sync"],
     ["gateway", "run"],
     ["gateway", "status"],
+    ["gateway", "push"],
     ["gateway", "keys", "create"],
     ["gateway", "keys", "list"],
     ["gateway", "keys", "revoke"],
@@ -42,6 +43,15 @@ COMMANDS = [
     ["review", "move"],
     ["review", "export"],
     ["review", "import"],
+    ["release", "start"],
+    ["release", "status"],
+    ["release", "promote"],
+    ["release", "pause"],
+    ["release", "resume"],
+    ["release", "abort"],
+    ["release", "rollback"],
+    ["release", "simulate"],
+    ["release", "audit"],
     ["bench", "run"],
 ]
 FOR_PROGRAMS = [command for command in COMMANDS if command[-1] not in ("create", "revoke", "move", "export")]

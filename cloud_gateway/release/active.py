@@ -19,7 +19,7 @@ from cloud_gateway.guards import (
 )
 from cloud_gateway.release.mirror import Mirror, Mirrored
 from cloud_gateway.release.report import ReleaseCounts
-from cloud_gateway.release.split import Segments, Split
+from cloud_gateway.release.split import Place, Segments, Split
 from cloud_gateway.release.state import ReleaseState
 from cloud_gateway.release.store import Release
 
@@ -72,7 +72,7 @@ class ActiveRelease:
         self.on_mirrored: Callable[[Mirrored], None] | None = None
         """Told of every mirrored request as it is absorbed."""
         self.mirrored_share = 0.0 if plan.shadow is None else plan.shadow.share / 100
-        self._pending: deque[AnyObservation] = deque(maxlen=MAX_PENDING)
+        self._pending: deque[AnyObservation | tuple[Arm, bool, float, Place, str]] = deque(maxlen=MAX_PENDING)
         self._monotonic = monotonic
         self._failing = 0
         self._failing_since = 0.0
@@ -83,6 +83,12 @@ class ActiveRelease:
         if len(self._pending) == MAX_PENDING:
             self.lost += 1
         self._pending.append(observation)
+
+    def note_request(self, arm: Arm, is_error: bool, latency_s: float, where: Place, segment: str) -> None:
+        """The same of a request; its `Observation` is made when it is absorbed, off the request's way."""
+        if len(self._pending) == MAX_PENDING:
+            self.lost += 1
+        self._pending.append((arm, is_error, latency_s, where, segment))
 
     def note_candidate(self, failure: str | None) -> None:
         """Whether the candidate answered a request (None), or how it failed."""
@@ -112,6 +118,9 @@ class ActiveRelease:
                     self.on_mirrored(mirrored)
         for _ in range(min(at_most, len(self._pending))):
             observation = self._pending.popleft()
+            if isinstance(observation, tuple):
+                arm, is_error, latency_s, where, segment = observation
+                observation = Observation(arm, is_error, latency_s, where.key, segment)
             if isinstance(observation, Observation):
                 self.counts.arms[observation.arm].observe(observation)
                 if self.split.share == 0.0:

@@ -7,10 +7,10 @@ import logging
 import random
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Final
 
-from cloud_gateway.guards import Arm, Observation
+from cloud_gateway.guards import Arm
 from cloud_gateway.release.active import ActiveRelease
 from cloud_gateway.release.mirror import Mirrored
 from cloud_gateway.release.split import Place, place, random_place
@@ -30,6 +30,7 @@ from runtime.wire.values import (
     InferenceRequest,
     InferenceResponse,
     ModelDescription,
+    Parameters,
     ServerDescription,
 )
 
@@ -101,7 +102,7 @@ class ReleaseService:
         active = self._traffic.active.get(request.model)
         if active is None:
             version = self._traffic.pins.get(request.model)
-            return await self._inner.infer(request if version is None else replace(request, version=version))
+            return await self._inner.infer(request if version is None else _versioned(request, version))
         return await self._infer_released(active, request)
 
     async def _infer_released(self, active: ActiveRelease, request: InferenceRequest) -> InferenceResponse:
@@ -111,34 +112,34 @@ class ReleaseService:
         segment = active.segments.of(request.parameters.get(split.segment)) if split.segment else ""
         began = time.perf_counter()
         try:
-            response = await self._inner.infer(replace(request, version=split.version(arm)))
+            response = await self._inner.infer(_versioned(request, split.version(arm)))
         except (EdgewardError, asyncio.CancelledError) as error:
             if not isinstance(error, EdgewardError) or not self._is_the_arms_fault(error):
                 raise
-            active.note(Observation(arm, True, time.perf_counter() - began, where.key, segment))
+            active.note_request(arm, True, time.perf_counter() - began, where, segment)
             if arm is not Arm.CANDIDATE:
                 raise
             active.note_candidate(str(error))
             if isinstance(error, DeadlineExceededError):
                 raise
             return await self._answer_instead(active, request, error, segment)
-        active.note(Observation(arm, False, time.perf_counter() - began, where.key, segment))
+        active.note_request(arm, False, time.perf_counter() - began, where, segment)
         if arm is Arm.CANDIDATE:
             active.note_candidate(None)
         elif active.mirror is not None and _is_mirrored(active.mirrored_share) and not _is_in_words(request):
             active.mirror.offer(request.inputs, response.outputs, segment, request.id)
         self._tell(active, arm, response, segment)
-        return replace(response, parameters={**response.parameters, RELEASE: arm.value})
+        return _saying(response, {**response.parameters, RELEASE: arm.value})
 
     async def _answer_instead(
         self, active: ActiveRelease, request: InferenceRequest, error: EdgewardError, segment: str
     ) -> InferenceResponse:
         """Stable's answer to a request that the candidate failed."""
         active.counts.replaced += 1
-        response = await self._inner.infer(replace(request, version=active.split.version(Arm.STABLE)))
+        response = await self._inner.infer(_versioned(request, active.split.version(Arm.STABLE)))
         self._tell(active, Arm.STABLE, response, segment)
         reason = f"the candidate failed: {error}; answered by stable"[:MAX_REASON_CHARACTERS]
-        return replace(response, parameters={**response.parameters, RELEASE: Arm.STABLE.value, "reason": reason})
+        return _saying(response, {**response.parameters, RELEASE: Arm.STABLE.value, "reason": reason})
 
     def _is_the_arms_fault(self, error: EdgewardError) -> bool:
         """Whether another version might have answered. One that is not there any more is no caller's fault: we chose it."""
@@ -210,6 +211,17 @@ class ReleaseService:
                 f"model {name!r} cannot be {what}: release {active.release.id} of it is {active.state.status}; "
                 f"end that first: edgeward release abort {name}"
             )
+
+
+# Made by hand: `dataclasses.replace` takes 2 us more, each, of every request's way.
+def _versioned(request: InferenceRequest, version: str) -> InferenceRequest:
+    return InferenceRequest(
+        request.model, request.inputs, version, request.id, request.outputs, request.parameters, request.deadline
+    )
+
+
+def _saying(response: InferenceResponse, parameters: Parameters) -> InferenceResponse:
+    return InferenceResponse(response.model, response.version, response.outputs, response.id, parameters)
 
 
 def _place(salt: bytes, request: InferenceRequest, routing_key: str) -> Place:

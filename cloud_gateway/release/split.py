@@ -8,7 +8,7 @@ from __future__ import annotations
 import hashlib
 import random
 from dataclasses import dataclass, field
-from typing import Final
+from typing import Final, NamedTuple
 
 from cloud_gateway.guards import Arm
 
@@ -18,26 +18,31 @@ MAX_SEGMENTS: Final = 16
 OTHER_SEGMENT: Final = "other"
 
 
-@dataclass(frozen=True, slots=True)
-class Place:
+class Place(NamedTuple):
     """Where a key falls: the same for the same key and salt, uniform over keys."""
 
     point: float
     """0 to 1; below the candidate's share it gets the candidate."""
-    key: str
-    """The key's hash, for statistics; nobody can read the key from it without guessing."""
+    bits: int
+    """The key's hash."""
+
+    @property
+    def key(self) -> str:
+        """The key's hash, for statistics; nobody can read the key from it without guessing."""
+        return f"{self.bits:016x}"
 
 
 def place(salt: bytes, key: str) -> Place:
     """Where `key` falls. `salt` (up to 64 bytes) is the release's: another release puts other users first."""
     digest = hashlib.blake2b(key.encode("utf-8", "surrogatepass"), digest_size=8, key=salt).digest()
-    return Place(int.from_bytes(digest, "big") / _SCALE, digest.hex())
+    bits = int.from_bytes(digest, "big")
+    return Place(bits / _SCALE, bits)
 
 
 def random_place() -> Place:
     """Where a request without any key falls."""
     bits = random.getrandbits(64)
-    return Place(bits / _SCALE, f"{bits:016x}")
+    return Place(bits / _SCALE, bits)
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,7 +13,7 @@ def split(share: float) -> Split:
 def share_of_candidate(share: float, points: list[float]) -> float:
     from cloud_gateway.release.split import Place
 
-    return sum(split(share).arm(Place(point, "")) is Arm.CANDIDATE for point in points) / len(points)
+    return sum(split(share).arm(Place(point, 0)) is Arm.CANDIDATE for point in points) / len(points)
 
 
 def test_keys_fall_evenly() -> None:

@@ -1,0 +1,120 @@
+"""The commands that need no gateway, and how a status looks."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from rich.console import Console
+
+import edgeward
+from cloud_gateway.release.view import show_audit, show_release, show_releases
+from tests.cloud_gateway.release.test_plan import LEAST
+
+
+def run(*words: str) -> int:
+    with pytest.raises(SystemExit) as ended:
+        edgeward.main(["release", *words])
+    return int(ended.value.code or 0)
+
+
+def write_log(file: Path, is_worse: bool) -> None:
+    lines = [json.dumps({"key": f"u{n}", "candidate": {"error": is_worse and n % 4 == 0}}) for n in range(6000)]
+    file.write_text("\n".join(lines))
+
+
+@pytest.mark.parametrize(("is_worse", "status"), [(True, "rolled_back"), (False, "settling")])
+def test_a_plan_is_replayed_over_a_log(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], is_worse: bool, status: str
+) -> None:
+    plan, log = tmp_path / "plan.toml", tmp_path / "log.jsonl"
+    plan.write_text(LEAST + 'stages = [50, 100]\nhold_s = 1\n[[guards]]\nmetric = "error_rate"\nmargin = 0.05\n')
+    write_log(log, is_worse)
+    assert run("simulate", str(plan), str(log), "--json") == 0
+    told = json.loads(capsys.readouterr().out)
+    assert told["status"] == status
+    assert run("simulate", str(plan), str(log)) == 0
+    assert status in capsys.readouterr().out
+    if is_worse:
+        assert told["harm"]["bad_predictions"] > 0
+
+
+def test_what_is_wrong_is_said_before_a_gateway_is_asked(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    plan = tmp_path / "plan.toml"
+    assert run("start", str(plan)) == 2
+    assert "check the path" in capsys.readouterr().err
+    plan.write_text(LEAST + "stages = [5, 1]")
+    assert run("start", str(plan)) == 1
+    assert "do not rise" in capsys.readouterr().err
+    plan.write_text(LEAST)
+    assert run("simulate", str(plan), str(tmp_path / "none.jsonl")) == 2
+
+
+def shown(renderable: Any) -> str:
+    console = Console(width=200)
+    with console.capture() as capture:
+        console.print(renderable)
+    return capture.get()
+
+
+LATENCY = {"p50_ms": 1.0, "p99_ms": None}
+FINDING = {"metric": "error_rate", "segment": "", "difference": 0.01, "lower": -0.1, "upper": None, "reason": "r"}
+SHADOW: dict[str, Any] = {
+    "compared": 10,
+    "agreement": 0.9,
+    "mean_distance": 0.01,
+    "candidate_errors": 0,
+    "dropped": 4,
+    "confusion": {"3>8": 1},
+    "noise_floor": {"compared": 2, "agreement": 1.0, "mean_distance": 0.0},
+    "segments": {"de": {"compared": 5, "agreement": 0.8}},
+    "stable": LATENCY,
+    "candidate": LATENCY,
+}
+RELEASE: dict[str, Any] = {
+    "release": 3,
+    "model": "digits",
+    "strategy": "canary",
+    "stable": 1,
+    "candidate": 2,
+    "status": "running",
+    "is_alive": True,
+    "share": 0.05,
+    "stage": 1,
+    "stages": [1.0, 5.0, 100.0],
+    "in_stage_s": 12.0,
+    "hold_s": 60.0,
+    "reason": "[not enough]",
+    "needed": 900,
+    "is_leading": False,
+    "leader": "other:1",
+    "replaced_by_stable": 2,
+    "arms": {arm: {"requests": 1000, "errors": 1, **LATENCY} for arm in ("stable", "candidate")},
+    "verdict": {"findings": [FINDING]},
+    "shadow": SHADOW,
+}
+
+
+def test_a_status_shows_everything() -> None:
+    text = shown(show_release(RELEASE))
+    for word in (
+        "version 1 → 2",
+        "[5%]",
+        "[not enough]",
+        "900 requests",
+        "other:1",
+        "error_rate",
+        "3→8 1×",
+        "4 dropped",
+    ):
+        assert word in text
+    assert "segment de" in text
+    assert "rolled back" in shown(show_releases([{**RELEASE, "status": "rolled_back"}]))
+    line = {
+        "number": 7,
+        "unix_ms": 0,
+        "model": "digits",
+        "event": "rollback",
+        "document": {"reason": "bad", "harm": "12 of 90"},
+    }
+    assert "bad; 12 of 90" in shown(show_audit([line]))
