@@ -69,6 +69,7 @@ _COMMANDS = {
     "bundle": "runtime.cli.bundle",
     "agent": "edge_agent.cli",
     "gateway": "cloud_gateway.cli",
+    "drift": "runtime.cli.drift",
     "release": "cloud_gateway.release.cli",
     "review": "cloud_gateway.automation.cli",
     "bench": "benchmarks.cli",
@@ -80,7 +81,7 @@ _SETTINGS = {
     "cloud_gateway.settings": "GatewaySettings",
 }
 # Those with subcommands of their own; the others are one command, called what it is called here.
-_GROUPS = frozenset({"bundle", "agent", "gateway", "release", "review", "bench"})
+_GROUPS = frozenset({"bundle", "agent", "gateway", "drift", "release", "review", "bench"})
 
 EXIT_FAILED = 1
 EXIT_WRONG_USE = 2

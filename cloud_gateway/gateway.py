@@ -22,16 +22,21 @@ from cloud_gateway.idempotency import Idempotent
 from cloud_gateway.registry import Registry
 from cloud_gateway.release.assembly import registry_of, releases
 from cloud_gateway.settings import GatewaySettings
+from cloud_gateway.telemetry import Fleet, bundles_of, telemetry_route
+from cloud_gateway.windows import Windows
 from runtime import config
 from runtime.bundle.locate import shipped_bundles
 from runtime.engine.engine import Engine
+from runtime.errors import StorageError
 from runtime.selection.measure import Progress
+from runtime.serving.drift_document import DRIFT_PATH, drift_document
 from runtime.serving.layered import Layered
 from runtime.serving.local_service import LocalService
-from runtime.serving.program import describe_models, load_all, make_engine, polling, uploads_of
+from runtime.serving.program import describe_models, load_all, make_engine, polling, recorder_of, uploads_of
 from runtime.serving.server import Listening, serve
 from runtime.serving.server import run as run_loop
 from runtime.serving.sockets import Endpoint
+from runtime.store import open_database, sqlite_url
 from runtime.wire.values import ServedBy
 
 log = logging.getLogger(__name__)
@@ -76,14 +81,17 @@ async def serve_gateway(
 ) -> None:
     """Serves what `engine` holds until SIGTERM, SIGINT or `stop`; the engine stays the caller's to close."""
     name = settings.server_name or NAME
+    home = config.home()
+    recorder = recorder_of(settings)
+    fleet = Fleet(bundles_of(engine.models), windows_of(home))
     local = LocalService(
         engine,
         name=name,
         version=version("edgeward"),
         served_by=ServedBy.CLOUD,
         uploads=uploads_of(settings),
+        observers=() if recorder is None else (recorder,),
     )
-    home = config.home()
     bundles = bundle_routes(lambda: served_bundles(engine), home / "gateway" / "bundles")
     started = time.monotonic()
 
@@ -99,6 +107,13 @@ async def serve_gateway(
     async def status_for_admin(_: AdminRequest) -> Mapping[str, object]:
         return await status()
 
+    documents = {
+        STATUS_PATH: status,
+        DRIFT_PATH: drift_document(NAME, recorder, lambda: {"devices": fleet.document()}),
+    }
+    await asyncio.to_thread(fleet.load)
+    if recorder is not None:
+        recorder.start()
     try:
         async with AsyncExitStack() as parts:
             released = await parts.enter_async_context(releases(settings, local, registry_of(settings, home), home))
@@ -127,12 +142,23 @@ async def serve_gateway(
                 settings,
                 on_started=None if on_started is None else lambda at: on_started(GatewayListening(at, admin)),
                 authorize=authorizer,
-                documents={STATUS_PATH: status},
-                extra=bundles,
+                documents=documents,
+                extra=[*bundles, telemetry_route(fleet)],
                 stop=stop,
             )
     finally:
+        if recorder is not None:
+            await asyncio.to_thread(recorder.close)
         local.close()
+
+
+def windows_of(home: Path) -> Windows | None:
+    """Where statistics of devices are kept; None, said, where that cannot be: they are counted all the same."""
+    try:
+        return Windows(open_database(sqlite_url(home / "gateway" / "drift.db")))
+    except StorageError as error:
+        log.warning("statistics of devices are counted but not kept: %s", error)
+        return None
 
 
 def with_registered_models(settings: GatewaySettings, registry: Registry) -> GatewaySettings:

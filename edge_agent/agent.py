@@ -17,14 +17,16 @@ from edge_agent.offline import Offline, make_syncer
 from edge_agent.service import AgentService
 from edge_agent.settings import AgentSettings
 from edge_agent.sync.syncer import Syncer
+from edge_agent.telemetry import Telemetry, poster
 from edge_agent.upstream import Gateway
 from edge_agent.upstreams import Gateways
 from runtime.client.address import bearer
 from runtime.client.trust import tls_context
 from runtime.engine.engine import Engine
 from runtime.selection.measure import Progress
+from runtime.serving.drift_document import DRIFT_PATH, drift_document
 from runtime.serving.local_service import LocalService
-from runtime.serving.program import describe_models, load_all, make_engine, polling, uploads_of
+from runtime.serving.program import describe_models, load_all, make_engine, polling, recorder_of, uploads_of
 from runtime.serving.server import Listening, serve
 from runtime.serving.server import run as run_loop
 
@@ -66,8 +68,16 @@ async def serve_agent(
             "failure drill: while %s exists, every local run fails; run without drill_file to end this", drill.file
         )
     decision_log = None if settings.decision_log is None else DecisionLog(settings.decision_log)
+    recorder = recorder_of(settings)
+    telemetry = None if recorder is None else telemetry_of(settings)
+    if recorder is not None:
+        recorder.on_window = None if telemetry is None else telemetry.offer
     local = LocalService(
-        engine, name=settings.server_name or NAME, version=version("edgeward"), uploads=uploads_of(settings)
+        engine,
+        name=settings.server_name or NAME,
+        version=version("edgeward"),
+        uploads=uploads_of(settings),
+        observers=() if recorder is None else (recorder,),
     )
     floor_bytes = settings.min_available_memory_mb << 20
     service = AgentService(
@@ -104,17 +114,21 @@ async def serve_agent(
             "effort": service.counts.describe_effort()
             | ({} if gateway is None else {"retries": gateway.retries, "retries_held_back": gateway.retries_held_back}),
             "lateness": service.describe_paces(),
+            "telemetry": None if telemetry is None else telemetry.describe(),
             **await offline.describe(),
         }
 
     watch = None if gateway is None else asyncio.create_task(gateway.watch())
+    for part in (recorder, telemetry):
+        if part is not None:
+            part.start()
     try:
         async with polling(settings, engine, local), offline.running():
             await serve(
                 offline.service,
                 settings,
                 on_started=on_started,
-                documents={STATUS_PATH: status},
+                documents={STATUS_PATH: status, DRIFT_PATH: drift_document(NAME, recorder)},
                 extra=offline.routes,
                 stop=stop,
             )
@@ -125,9 +139,20 @@ async def serve_agent(
                 await watch
         if gateway is not None:
             await gateway.close()
+        for part in (recorder, telemetry):
+            if part is not None:
+                await asyncio.to_thread(part.close)
         if decision_log is not None:
             decision_log.close()
         local.close()
+
+
+def telemetry_of(settings: AgentSettings) -> Telemetry | None:
+    """What sends statistics to the gateway, not started yet; None where they stay here."""
+    if settings.gateway_http is None:
+        return None
+    post = poster(settings.gateway_http, settings.read_api_key())
+    return Telemetry(settings.device_name, post, settings.telemetry_bytes_per_hour)
 
 
 def connect(settings: AgentSettings) -> Gateways | None:

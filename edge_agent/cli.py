@@ -60,6 +60,12 @@ def run(
         Path | None,
         typer.Option("--gateway-api-key-file", metavar="FILE", help="File with the API key for the gateway."),
     ] = None,
+    gateway_http: Annotated[
+        str | None,
+        typer.Option(
+            "--gateway-http", metavar="HOST:PORT", help="HTTP of the gateway, for statistics; none: kept here."
+        ),
+    ] = None,
     policy: Annotated[
         Policy | None,
         typer.Option("--policy", help="Who answers first (edge_first); by model in --config as [routes.MODEL]."),
@@ -105,6 +111,7 @@ def run(
         "gateway": gateway or None,
         "gateway_ca": gateway_ca,
         "gateway_api_key_file": key_file,
+        "gateway_http": gateway_http,
         "policy": policy,
         "default_deadline_s": deadline_s,
         "drill_file": drill_file,

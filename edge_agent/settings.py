@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import platform
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated
@@ -14,6 +15,7 @@ from edge_agent.offline_settings import OfflineSettings
 from edge_agent.routing import Policy
 from edge_agent.rules import Rule
 from edge_agent.service import DEFAULT_DEADLINE_S, HEDGE_SHARE
+from edge_agent.telemetry import BYTES_PER_HOUR
 from edge_agent.upstreams import RETRY_SHARE
 from runtime.client.address import Protocol, parse_address
 from runtime.confidence.defaults import DEFAULT_RISK
@@ -58,6 +60,12 @@ class AgentSettings(OfflineSettings):
     """Its gRPC address, "host:port", or "grpcs://host:port" with TLS, or several of equal ones; None: this device answers alone."""
     gateway_ca: Path | None = None
     """A PEM file of who signs the gateway's certificate; None: whom the operating system believes."""
+    gateway_http: str | None = None
+    """The gateway's HTTP address, "host:port": statistics of inputs and outputs go there; None: they stay here."""
+    device_name: str = Field(default_factory=platform.node, max_length=128)
+    """How the gateway names this device in what it says of its statistics."""
+    telemetry_bytes_per_hour: int = Field(default=BYTES_PER_HOUR, ge=16_384)
+    """What statistics may take on the way to the gateway; rows never travel there."""
     gateway_api_key: SecretStr | None = None
     """In a file or a variable; there is no flag, for command lines are seen by everybody on the machine."""
     gateway_api_key_file: Path | None = None
@@ -81,6 +89,16 @@ class AgentSettings(OfflineSettings):
     """For requests that come without a deadline."""
     drill_file: Path | None = None
     """While this file exists every local run fails, so that the fallback can be practised; None: off."""
+
+    @field_validator("gateway_http")
+    @classmethod
+    def _is_an_http_address(cls, address: str | None) -> str | None:
+        if address is not None:
+            try:
+                parse_address(address, Protocol.HTTP)
+            except WrongUseError as error:
+                raise ValueError(str(error)) from error
+        return address
 
     @field_validator("gateway")
     @classmethod

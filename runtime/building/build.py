@@ -29,6 +29,7 @@ from runtime.bundle.samples import Samples
 from runtime.bundle.writing import BundleDraft, VariantDraft, write_bundle
 from runtime.errors import BundleError, WrongUseError
 from runtime.hardware import probe
+from runtime.monitoring.bundled import with_features
 from runtime.selection.decide import why_wrong
 from runtime.selection.guard import check_answers
 from runtime.tensors import Array
@@ -254,7 +255,8 @@ class _Build:
             said = {key: getattr(one.variant, key) for key in VariantDescription.model_fields}
             said |= {"accuracy": one.report.accuracy, "agreement": one.report.agreement}
             drafts.append(VariantDraft(VariantDescription(**said), self._shop.folder / one.variant.file))
-        draft = BundleDraft(model, tuple(drafts), samples, reference_profile(model, samples), self._request.class_names)
+        profile = with_features(reference_profile(model, samples), model, samples)
+        draft = BundleDraft(model, tuple(drafts), samples, profile, self._request.class_names)
         return write_bundle(out, draft, replace=replace)
 
     def _provenance(self, made: Sequence[_Made], split: Split) -> dict[str, str]:

@@ -9,6 +9,7 @@ from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
+from pydantic import Field
 
 from runtime.bundle.manifest import ModelDescription, Part, Task, Tensor
 from runtime.bundle.samples import Samples
@@ -59,6 +60,38 @@ class ClassProfile(Part):
     mean_entropy_nats: float
 
 
+class FeatureReference(Part):
+    """How one feature of the rows lay: what later rows are compared with, made by `runtime.monitoring.reference`.
+
+    Numbers: `counts[i]` of them in `[edges[i - 1], edges[i])`, the first and the last bin open to the outside. Categories:
+    one count for each of `categories`, then one for all others that were known, then one for those never seen.
+    """
+
+    tensor: str
+    role: Literal["input", "output"]
+    take: str
+    """What of the tensor it is: "column:3", "mean", "class", ... (`runtime.monitoring.layout`)."""
+    kind: Literal["number", "category"]
+    rows: int = Field(ge=0)
+    missing: int = Field(ge=0)
+    not_finite: int = Field(ge=0)
+    out_of_schema: int = Field(ge=0)
+    low: float | None = None
+    """Declared bounds; what lies beyond them is out of schema."""
+    high: float | None = None
+    edges: tuple[float, ...] = Field(default=(), max_length=64)
+    categories: tuple[str, ...] = Field(default=(), max_length=64)
+    known: tuple[str, ...] = Field(default=(), max_length=256)
+    """Categories seen that are too rare for a bin of their own."""
+    is_open: bool = False
+    """So many distinct values that an unseen one says nothing."""
+    counts: tuple[int, ...] = Field(max_length=66)
+    mean: float | None = None
+    std: float | None = None
+    deciles: tuple[float, ...] = Field(default=(), max_length=11)
+    """Least, the nine tenths, greatest; empty where no finite number was seen."""
+
+
 class Profile(Part):
     """What `profile.json` says."""
 
@@ -68,6 +101,8 @@ class Profile(Part):
     outputs: dict[str, TensorProfile]
     classes: dict[str, ClassProfile]
     """By the name of the output [row, class]; empty when the task is not classification."""
+    features: dict[str, FeatureReference] = Field(default_factory=dict)
+    """By feature, such as "x[3]" or "image.mean"; absent in profiles of older versions: then the samples say it."""
 
 
 def reference_profile(model: ModelDescription, samples: Samples) -> Profile:

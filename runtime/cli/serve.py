@@ -118,20 +118,29 @@ async def _serve(engine: Engine, settings: ModelServerSettings, as_json: bool) -
     from importlib.metadata import version
 
     from runtime.cli.program import announce
+    from runtime.serving.drift_document import DRIFT_PATH, drift_document
     from runtime.serving.local_service import LocalService
-    from runtime.serving.program import polling, uploads_of
+    from runtime.serving.program import polling, recording, uploads_of
     from runtime.serving.server import serve as serve_until_stopped
 
-    service = LocalService(
-        engine, name=settings.server_name or NAME, version=version("edgeward"), uploads=uploads_of(settings)
-    )
-    try:
-        async with polling(settings, engine, service):
-            await serve_until_stopped(
-                service, settings, on_started=lambda at: announce(NAME, engine, at, as_json=as_json)
-            )
-    finally:
-        service.close()
+    with recording(settings) as recorder:
+        service = LocalService(
+            engine,
+            name=settings.server_name or NAME,
+            version=version("edgeward"),
+            uploads=uploads_of(settings),
+            observers=() if recorder is None else (recorder,),
+        )
+        try:
+            async with polling(settings, engine, service):
+                await serve_until_stopped(
+                    service,
+                    settings,
+                    on_started=lambda at: announce(NAME, engine, at, as_json=as_json),
+                    documents={DRIFT_PATH: drift_document(NAME, recorder)},
+                )
+        finally:
+            service.close()
 
 
 def _supervise(settings: ModelServerSettings, workers: int, as_json: bool) -> None:

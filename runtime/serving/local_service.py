@@ -17,6 +17,7 @@ from runtime.engine.model import Model
 from runtime.engine.versions import VersionPolicy
 from runtime.errors import EdgewardError, InvalidInputError, ModelNotReadyError, UnsupportedError
 from runtime.serving.load_parameters import BatchOptions, Overrides, decode_overrides
+from runtime.serving.observers import Observer, Observers
 from runtime.serving.outputs import check_requested, select_outputs
 from runtime.serving.request_parameters import DEFAULT_PRIORITY, check_parameters, priority_of
 from runtime.serving.scheduler import QueueLimits, Scheduler
@@ -70,8 +71,10 @@ class LocalService:
         served_by: ServedBy = ServedBy.EDGE,
         limits: QueueLimits = QueueLimits(),  # noqa: B008  (frozen)
         uploads: Uploads | None = None,
+        observers: Sequence[Observer] = (),
     ) -> None:
         self.engine = engine
+        self.observers = Observers(observers)
         self._uploads = uploads
         self._uploaded: dict[str, Path] = {}
         self._options: dict[str, BatchOptions] = {}
@@ -229,6 +232,8 @@ class LocalService:
         outputs: Mapping[str, Array] = await lane.scheduler.run(
             request.inputs, rows, key, request.deadline, priority, timing
         )
+        if self.observers:
+            self.observers.tell(model, request, outputs, rows)
         if request.outputs:
             outputs = select_outputs(outputs, request.outputs, lane.class_names)
         said = lane.parameters() if timing is None else timing.parameters(lane.parameters())

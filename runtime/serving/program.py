@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager, suppress
+from collections.abc import AsyncIterator, Iterator, Sequence
+from contextlib import asynccontextmanager, contextmanager, suppress
 from pathlib import Path
 from typing import Annotated
 
@@ -20,6 +20,7 @@ from runtime.errors import EdgewardError, MachineError, WrongUseError
 from runtime.selection.measure import Progress
 from runtime.selection.settings import Objective, SelectionSettings
 from runtime.serving.polling import poll
+from runtime.serving.recorder import ROWS_PER_S, Recorder, RecorderSettings
 from runtime.serving.server import ServerSettings
 from runtime.serving.service import InferenceService
 from runtime.serving.uploads import Uploads
@@ -60,6 +61,12 @@ class ModelServerSettings(ServerSettings):
     """When a model takes longer than it was measured to, measure again, at most this often; 0: never."""
     allow_model_upload: bool = False
     """Whether a load may bring the model's file; whoever reaches the server can then have it run any model."""
+    monitor: bool = True
+    """Whether statistics of inputs and outputs are kept, and drift is looked for."""
+    monitor_sample: float = Field(default=1.0, gt=0, le=1)
+    """Share of the requests that is counted, before `monitor_rows_per_s` caps it."""
+    monitor_rows_per_s: float = Field(default=ROWS_PER_S, gt=0)
+    """Rows counted a second, at most; above, a random share of the requests is."""
 
     @model_validator(mode="after")
     def _polls_something(self) -> ModelServerSettings:
@@ -95,6 +102,27 @@ def uploads_of(settings: ModelServerSettings) -> Uploads | None:
         return None
     log.warning("model upload is allowed: whoever reaches this server can have it run any model")
     return Uploads(config.home() / "uploads")
+
+
+def recorder_of(settings: ModelServerSettings) -> Recorder | None:
+    """What keeps statistics, not started yet; None where that is off."""
+    if not settings.monitor:
+        return None
+    return Recorder(RecorderSettings(sample=settings.monitor_sample, rows_per_s=settings.monitor_rows_per_s))
+
+
+@contextmanager
+def recording(settings: ModelServerSettings) -> Iterator[Recorder | None]:
+    """Keeps statistics meanwhile; None where that is off."""
+    recorder = recorder_of(settings)
+    if recorder is None:
+        yield None
+        return
+    recorder.start()
+    try:
+        yield recorder
+    finally:
+        recorder.close()
 
 
 @asynccontextmanager

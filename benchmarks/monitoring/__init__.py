@@ -1,0 +1,4 @@
+"""What monitoring costs and what it finds: serving with and without it, values a second, bytes a feature, false alarms, delays.
+
+python -m benchmarks.monitoring --out benchmarks/results [--evidently PYTHON] [--runs 200] [--only table,images,cost,speed]
+"""

@@ -1,0 +1,79 @@
+"""`python -m benchmarks.monitoring`: measures, prints the tables, and saves them with their raw figures."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import subprocess
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from benchmarks.environment import ROOT, now_utc, read_environment
+from benchmarks.monitoring import cost, images, speed, table
+from benchmarks.monitoring.results import SCHEMA_VERSION, to_markdown
+from benchmarks.monitoring.streams import CHANGES, NULLS
+
+PARTS = ("cost", "speed", "table", "images")
+EVIDENTLY_TIMEOUT_S = 7200
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Measures what `--only` names; 0 also where a bar is missed: it is information."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.monitoring", description=__doc__)
+    parser.add_argument("--only", default=",".join(PARTS), help="parts, separated by commas")
+    parser.add_argument("--runs", type=int, default=200, help="of each drift scenario")
+    parser.add_argument("--image-runs", type=int, default=20)
+    parser.add_argument("--rounds", type=int, default=9, help="of the pair of servers")
+    parser.add_argument("--seconds", type=float, default=4.0, help="of one server's turn")
+    parser.add_argument(
+        "--evidently", metavar="PYTHON", help="of an environment with Evidently; without, it is left out"
+    )
+    parser.add_argument("--evidently-runs", type=int, default=50)
+    parser.add_argument("--out", type=Path, default=ROOT / "benchmarks" / "results", help="folder of the results")
+    parser.add_argument("--name", default="monitoring", help="of the two files written there")
+    given = parser.parse_args(arguments)
+    parts = given.only.split(",")
+    results: dict[str, Any] = {"schema_version": SCHEMA_VERSION, "when": now_utc(), "environment": read_environment()}
+    if "cost" in parts:
+        _say("two servers, in turn")
+        results["cost"] = cost.measure(given.rounds, given.seconds)
+    if "speed" in parts:
+        _say("counting")
+        results["speed"] = speed.measure()
+    if "table" in parts:
+        outcomes = []
+        for scenario in (*NULLS, *CHANGES):
+            _say(scenario.name)
+            outcomes.append(table.measure(scenario, given.runs).to_dict())
+        results["table"] = outcomes
+        results["evidently"] = _evidently(given.evidently, given.evidently_runs)
+    if "images" in parts:
+        _say("digits")
+        results["images"] = images.measure(given.image_runs)
+    given.out.mkdir(parents=True, exist_ok=True)
+    (given.out / f"{given.name}.json").write_text(json.dumps(results, indent=1) + "\n", encoding="utf-8")
+    text = to_markdown(results)
+    (given.out / f"{given.name}.md").write_text(text, encoding="utf-8")
+    print(text, end="")
+    return 0
+
+
+def _evidently(python: str | None, runs: int) -> list[dict[str, Any]] | str:
+    if python is None:
+        return "missing: name the Python of an environment that has it with --evidently"
+    _say("Evidently")
+    command = [python, str(Path(__file__).with_name("evidently_windows.py")), str(runs)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=EVIDENTLY_TIMEOUT_S, check=False)
+    if done.returncode != 0:
+        return f"failed: {done.stderr.strip().splitlines()[-1:]}"
+    return [json.loads(line) for line in done.stdout.splitlines()]
+
+
+def _say(what: str) -> None:
+    print(what, file=sys.stderr, flush=True)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

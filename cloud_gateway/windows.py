@@ -1,0 +1,105 @@
+"""The windows of statistics that devices sent, in the gateway's database: each once, the newest of a bounded number and size."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Final
+
+from sqlalchemy import (
+    Column,
+    Engine,
+    Float,
+    Integer,
+    LargeBinary,
+    MetaData,
+    String,
+    Table,
+    UniqueConstraint,
+    delete,
+    func,
+    insert,
+    select,
+)
+
+from runtime.store import reading, writing
+
+MAX_WINDOWS: Final = 20_000
+MAX_BYTES: Final = 512 << 20
+_PAGE: Final = 200
+
+TABLES: Final = MetaData()
+WINDOWS: Final = Table(
+    "drift_windows",
+    TABLES,
+    Column("id", Integer, primary_key=True, autoincrement=True),
+    Column("device", String(128), nullable=False),
+    Column("window", String(32), nullable=False),
+    Column("received_unix", Float, nullable=False),
+    Column("began_unix", Float, nullable=False),
+    Column("ended_unix", Float, nullable=False),
+    Column("size_bytes", Integer, nullable=False),
+    Column("blob", LargeBinary, nullable=False),
+    UniqueConstraint("device", "window"),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Kept:
+    """A window as it came, its times by the gateway's clock."""
+
+    device: str
+    window: str
+    began: float
+    ended: float
+    blob: bytes
+
+
+class Windows:
+    """Blocking; threads may share it. `StorageError` when the database takes no more or cannot be read."""
+
+    def __init__(self, engine: Engine, max_windows: int = MAX_WINDOWS, max_bytes: int = MAX_BYTES) -> None:
+        self._engine = engine
+        self._max_windows, self._max_bytes = max_windows, max_bytes
+        with writing(engine) as connection:
+            TABLES.create_all(connection)
+
+    def add(self, kept: Kept, received_unix: float) -> bool:
+        """Keeps a window and forgets the oldest beyond the bounds; False when that window is there already."""
+        row = {
+            "device": kept.device,
+            "window": kept.window,
+            "received_unix": received_unix,
+            "began_unix": kept.began,
+            "ended_unix": kept.ended,
+            "size_bytes": len(kept.blob),
+            "blob": kept.blob,
+        }
+        with writing(self._engine) as connection:
+            same = (WINDOWS.c.device == kept.device) & (WINDOWS.c.window == kept.window)
+            if connection.execute(select(WINDOWS.c.id).where(same)).first() is not None:
+                return False
+            connection.execute(insert(WINDOWS).values(**row))
+            count, size = connection.execute(
+                select(func.count(), func.coalesce(func.sum(WINDOWS.c.size_bytes), 0))
+            ).one()
+            if count > self._max_windows or size > self._max_bytes:
+                # A tenth at once, so that not every window pays for it.
+                few = max(count - self._max_windows, count // 10, 1)
+                oldest = select(WINDOWS.c.id).order_by(WINDOWS.c.id).limit(few)
+                connection.execute(delete(WINDOWS).where(WINDOWS.c.id.in_(oldest)))
+        return True
+
+    def all(self) -> Iterator[Kept]:
+        """Every window, in the order they came."""
+        last = 0
+        while True:
+            with reading(self._engine) as connection:
+                rows = connection.execute(
+                    select(WINDOWS).where(WINDOWS.c.id > last).order_by(WINDOWS.c.id).limit(_PAGE)
+                ).all()
+            for row in rows:
+                yield Kept(row.device, row.window, row.began_unix, row.ended_unix, bytes(row.blob))
+            if len(rows) < _PAGE:
+                return
+            last = rows[-1].id

@@ -1,0 +1,219 @@
+"""Sends windows of statistics to the gateway, never rows: within a budget of bytes, and later when it cannot be reached.
+
+A window that cannot go yet joins the one before it (statistics are mergeable), so a long time offline costs resolution in
+time and not memory. Only durations are told, never this device's clock, which may be a day off.
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+import logging
+import threading
+import time
+import uuid
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, Final
+
+from runtime.client.address import Protocol, bearer, parse_address
+from runtime.client.connections import Connections
+from runtime.client.failures import said_by
+from runtime.errors import CallerError, EdgewardError, OverloadedError, UnauthenticatedError
+from runtime.monitoring.blob import to_blob
+from runtime.monitoring.monitor import Window
+from runtime.monitoring.summary import Summary
+from runtime.wire.rest_body import Body
+from runtime.wire.status import error_of_http
+
+log = logging.getLogger(__name__)
+
+PATH: Final = "/edgeward/telemetry"
+BYTES_PER_HOUR: Final = 1 << 20
+"""A window of a model with 30 features takes about 50 KB, so one every three minutes; 25 MB a day over a mobile link."""
+MAX_WAITING: Final = 24
+"""Windows held; beyond it the oldest two of a model become one."""
+EVERY_S: Final = 15.0
+TIMEOUT_S: Final = 10.0
+MAX_PAUSE_S: Final = 600.0
+
+Post = Callable[[bytes], Mapping[str, Any]]
+
+
+@dataclass(slots=True)
+class _Waiting:
+    id: str
+    summary: Summary
+    began: float
+    ended: float
+    is_tried: bool = False
+    """It may have arrived: it is sent again as it is, under the same id, so that it is not counted twice."""
+
+
+class Telemetry:
+    """Takes windows from the recorder's thread (`offer`) and sends them from a thread of its own."""
+
+    def __init__(
+        self,
+        device: str,
+        post: Post,
+        bytes_per_hour: int = BYTES_PER_HOUR,
+        monotonic: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._device = device
+        self._post = post
+        self._per_s = bytes_per_hour / 3600
+        self._most = float(bytes_per_hour)
+        self._left = float(bytes_per_hour)
+        self._monotonic = monotonic
+        self._refilled = monotonic()
+        self._lock = threading.Lock()
+        self._waiting: list[_Waiting] = []
+        self._counts = {
+            "windows": 0,
+            "sent": 0,
+            "sent_bytes": 0,
+            "joined": 0,
+            "dropped": 0,
+            "refused": 0,
+            "failures": 0,
+        }
+        self._last_error: str | None = None
+        self._not_before = 0.0
+        self._pause_s = EVERY_S
+        self._stop = threading.Event()
+        self._thread: threading.Thread | None = None
+
+    def offer(self, window: Window) -> None:
+        """Takes a finished window; never blocks on the network."""
+        with self._lock:
+            self._counts["windows"] += 1
+            self._waiting.append(_Waiting(uuid.uuid4().hex, window.summary, window.began, window.ended))
+            if len(self._waiting) > MAX_WAITING:
+                self._make_room()
+
+    def send_due(self) -> None:
+        """Sends what may go now: one after the other until the budget, the gateway or the list ends it."""
+        while self._monotonic() >= self._not_before:
+            with self._lock:
+                entry = self._waiting[0] if self._waiting else None
+                blob = None if entry is None else self._affordable(entry)
+                if entry is None or blob is None:
+                    return
+                entry.is_tried = True
+            if not self._send(entry, blob):
+                return
+
+    def describe(self) -> dict[str, Any]:
+        """For the agent's status, as JSON."""
+        with self._lock:
+            return {**self._counts, "waiting": len(self._waiting), "last_error": self._last_error}
+
+    def start(self) -> None:
+        """Begins to send."""
+        self._thread = threading.Thread(target=self._run, name="edgeward-telemetry", daemon=True)
+        self._thread.start()
+
+    def close(self) -> None:
+        """Ends the thread; what waits is lost with this process."""
+        self._stop.set()
+        if self._thread is not None:
+            self._thread.join(TIMEOUT_S + 1)
+
+    def _run(self) -> None:
+        while not self._stop.wait(EVERY_S):
+            try:
+                self.send_due()
+            except Exception as error:
+                self._counts["failures"] += 1
+                log.warning("statistics could not be sent", exc_info=error)
+
+    def _send(self, entry: _Waiting, blob: bytes) -> bool:
+        """Whether the next may follow."""
+        document = {
+            "device": self._device,
+            "window": entry.id,
+            "age_s": max(self._monotonic() - entry.ended, 0.0),
+            "span_s": max(entry.ended - entry.began, 0.0),
+            "blob": base64.b64encode(blob).decode(),
+        }
+        body = json.dumps(document).encode()
+        try:
+            self._post(body)
+        except (UnauthenticatedError, OverloadedError) as error:
+            self._wait(error, error.retry_after_s if isinstance(error, OverloadedError) else MAX_PAUSE_S)
+            return False
+        except CallerError as error:
+            # Another bundle there, or statistics of another version: it would be refused for ever.
+            self._forget(entry, "refused")
+            self._last_error = str(error)
+            log.warning("the gateway refused statistics: %s", error)
+            return True
+        except EdgewardError as error:
+            self._wait(error, self._pause_s)
+            self._pause_s = min(2 * self._pause_s, MAX_PAUSE_S)
+            return False
+        self._left -= len(body)
+        self._counts["sent_bytes"] += len(body)
+        self._pause_s, self._last_error = EVERY_S, None
+        self._forget(entry, "sent")
+        return True
+
+    def _wait(self, error: EdgewardError, pause_s: float) -> None:
+        self._not_before = self._monotonic() + pause_s
+        if self._last_error is None:
+            log.warning("statistics wait, the gateway takes none now: %s", error)
+        self._last_error = str(error)
+
+    def _forget(self, entry: _Waiting, why: str) -> None:
+        with self._lock:
+            self._counts[why] += 1
+            self._waiting = [waiting for waiting in self._waiting if waiting is not entry]
+
+    def _affordable(self, entry: _Waiting) -> bytes | None:
+        """Its bytes, without quantiles where they do not fit; None: not within the budget yet."""
+        now = self._monotonic()
+        self._left = min(self._most, self._left + (now - self._refilled) * self._per_s)
+        self._refilled = now
+        for with_quantiles in (True, False):
+            blob = to_blob(entry.summary, with_quantiles=with_quantiles)
+            if len(blob) * 4 // 3 + 256 <= self._left:
+                return blob
+            if self._left < self._most / 2:
+                return None  # rather whole and later than at once and cut
+        if len(blob) * 4 // 3 + 256 > self._most:
+            self._counts["dropped"] += 1
+            self._waiting = [waiting for waiting in self._waiting if waiting is not entry]
+            log.warning("a window of %d bytes is larger than the whole budget of an hour; it is dropped", len(blob))
+        return None
+
+    def _make_room(self) -> None:
+        for at, older in enumerate(self._waiting):
+            for newer in self._waiting[at + 1 :]:
+                if newer.summary.baseline.key == older.summary.baseline.key and not (older.is_tried or newer.is_tried):
+                    older.summary.merge(newer.summary)
+                    older.ended = newer.ended
+                    self._waiting = [waiting for waiting in self._waiting if waiting is not newer]
+                    self._counts["joined"] += 1
+                    return
+        self._waiting.pop(1 if len(self._waiting) > 1 else 0)
+        self._counts["dropped"] += 1
+
+
+def poster(address: str, api_key: str | None, timeout_s: float = TIMEOUT_S) -> Post:
+    """Sends a body to the gateway's HTTP port; raises what it answered, or `PeerUnreachableError`."""
+    server = parse_address(address, Protocol.HTTP)
+    connections = Connections(server, {} if api_key is None else {"Authorization": bearer(api_key)})
+
+    def post(body: bytes) -> Mapping[str, Any]:
+        reply = connections.exchange("POST", PATH, Body((body,)), timeout_s)
+        try:
+            told = json.loads(reply.body)
+        except ValueError:
+            told = None
+        if reply.status >= 400:
+            said = told.get("error", reply.status) if isinstance(told, dict) else reply.status
+            raise said_by(server, error_of_http(reply.status, str(said), reply.headers))
+        return told if isinstance(told, dict) else {}
+
+    return post

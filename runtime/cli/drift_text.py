@@ -1,0 +1,121 @@
+"""A drift report for people: tables on a console."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Final
+
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from runtime.cli.console import facts
+
+MAX_SHOWN: Final = 6
+"""Verdicts in full; the first are the ones to begin with."""
+
+
+def show(console: Console, report: Mapping[str, Any]) -> None:
+    """Verdict first, then why, then where the model errs, then the figures."""
+    head = f"{report['model']} version {report['version']}: {report['rows']:,} rows"
+    if report.get("seen_by"):
+        head += f" seen by {report['seen_by']}"
+    console.print(Text(head, style="bold"))
+    console.print(Text(summary_line(report), style="red" if report["is_drifting"] else "green"))
+    for verdict in report["verdicts"][:MAX_SHOWN]:
+        _show_verdict(console, verdict, report)
+    if len(report["verdicts"]) > MAX_SHOWN:
+        console.print(f"  {len(report['verdicts']) - MAX_SHOWN} more with --json or --html")
+    errors = report.get("errors")
+    if errors is not None:
+        _show_errors(console, errors)
+    if report.get("estimate") is not None:
+        estimate = report["estimate"]
+        text = f"{estimate['accuracy']:.1%} (average confidence {estimate['mean_confidence']:.1%}); {estimate['assumptions']}"
+        console.print(facts([("accuracy without labels", text)]))
+    if report.get("figures"):
+        console.print(_figures(report["figures"]))
+    console.print()
+
+
+def summary_line(report: Mapping[str, Any]) -> str:
+    """The answer in one sentence."""
+    learning = report.get("learning")
+    if learning is not None:
+        return f"no reference in the bundle: the first 1,000 rows become it, {learning['rows']} are there"
+    baseline = report["baseline"]
+    against = (
+        f"the {baseline['rows']:,} rows of the bundle" if baseline["source"] == "bundle" else "the first rows seen"
+    )
+    if not report["verdicts"]:
+        return f"no drift: every feature lies as in {against}"
+    names = ", ".join(verdict["feature"] for verdict in report["verdicts"][:5])
+    more = len(report["verdicts"]) - 5
+    return f"DRIFT against {against}: {names}{f' and {more} more' if more > 0 else ''}"
+
+
+def when(verdict: Mapping[str, Any], report: Mapping[str, Any]) -> str:
+    """Since when, in rows of a file or in time before now."""
+    now = report.get("now")
+    if now is None:
+        return f"since row {verdict['since']:,.0f}"
+    ago_s = max(now - verdict["since"], 0)
+    return f"since {ago_s / 3600:.1f} h ago" if ago_s > 5400 else f"since {ago_s / 60:.0f} min ago"
+
+
+def _show_verdict(console: Console, verdict: Mapping[str, Any], report: Mapping[str, Any]) -> None:
+    size, chance = verdict["size"], verdict["by_chance"]
+    console.print(Text.assemble("  ", (verdict["feature"], "bold"), f": {verdict['suspect']}, {when(verdict, report)}"))
+    lines = [
+        ("seen", verdict["detail"]),
+        ("size", f"KS {size['ks']:.3f} (by chance {chance['ks']:.3f}), PSI {size['psi']:.3f} ({chance['psi']:.3f}), "
+                 f"JS {size['js']:.3f} ({chance['js']:.3f}); p 1e{verdict['log10_p']:.0f} by {verdict['measure']}, "
+                 f"against the {verdict['against']}"),
+        ("bins", "; ".join(f"{b['bin']}: {b['reference']:.1%} → {b['live']:.1%}" for b in verdict["bins"])),
+        ("next", verdict["next"]),
+    ]  # fmt: skip
+    console.print(facts((f"    {name}", value) for name, value in lines))
+
+
+def _show_errors(console: Console, errors: Mapping[str, Any]) -> None:
+    lines = [("accuracy", f"{errors['accuracy']:.2%}, {errors['wrong_rows']} rows wrong")]
+    if errors["loss"] is not None:
+        lines.append(
+            ("worse than the reference", f"{errors['loss']['text']}, since row {errors['loss']['since_row']:,}")
+        )
+    error = errors["calibration"]["expected_calibration_error"]
+    lines.append(("calibration", f"confidence is off by {error:.1%} on average"))
+    console.print(facts(lines))
+    if errors["slices"]:
+        table = Table(
+            "slice",
+            "rows",
+            "wrong",
+            "elsewhere",
+            "",
+            title="worst slices",
+            title_justify="left",
+            box=None,
+            pad_edge=False,
+        )
+        for one in errors["slices"]:
+            said = "proven" if one["is_proven"] else "may be chance"
+            table.add_row(Text(one["slice"]), f"{one['rows']:,}", f"{one['loss']:.1%}", f"{one['rest_loss']:.1%}", said)
+        console.print(table)
+    if errors["confusion"]:
+        pairs = ", ".join(f"{c['label']} taken for {c['predicted']} {c['rows']}×" for c in errors["confusion"][:5])
+        console.print(facts([("confused", pairs)]))
+    if errors["newest_disagreements"]:
+        rows = ", ".join(
+            f"row {d['row']}: {d['predicted']} at {d['confidence']:.0%}, label {d['label']}"
+            for d in errors["newest_disagreements"][:5]
+        )
+        console.print(facts([("newest disagreements", rows)]))
+
+
+def _figures(figures: list[dict[str, Any]]) -> Table:
+    table = Table("figure", "target", "training", "dev", "here", "estimated", box=None, pad_edge=False)
+    for figure in figures:
+        cells = [figure.get(key) for key in ("target", "training", "dev", "live", "estimated")]
+        table.add_row(figure["figure"], *("–" if cell is None else f"{cell:g}" for cell in cells))
+    return table

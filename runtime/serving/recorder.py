@@ -1,0 +1,299 @@
+"""Statistics of what is served: takes requests off the event loop into a bounded queue, and counts them on a thread of its own.
+
+The prediction path pays for one call that appends references to a queue; whatever fails behind it is counted and logged,
+and never reaches an answer.
+"""
+
+from __future__ import annotations
+
+import logging
+import random
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, Final
+
+import numpy as np
+
+from runtime.engine.model import Model
+from runtime.errors import EdgewardError
+from runtime.monitoring.bundled import as_answered, bundled_baseline, features_of_bundle
+from runtime.monitoring.monitor import Learner, Monitor, Window
+from runtime.monitoring.reference import Baseline
+from runtime.monitoring.summary import Summary
+from runtime.tensors import Array
+from runtime.wire.values import InferenceRequest
+
+log = logging.getLogger(__name__)
+
+ROWS_PER_S: Final = 200.0
+"""A mean of 10,000 rows is known to a hundredth of their spread: so many come in a minute, at about 1 % of a core."""
+QUEUE_ROWS: Final = 4096
+QUEUE_BYTES: Final = 32 << 20
+BLOCK_ROWS: Final = 256
+"""Counted together: numpy's cost a call is then small beside its cost a row."""
+PAUSE_S: Final = 0.5
+WINDOW_S: Final = 30.0
+WINDOW_ROWS: Final = 100
+"""A window closes after `WINDOW_S` with so many rows, or after ten times as long with fewer."""
+MAX_WINDOW_ROWS: Final = 2048
+REFERENCE_ROWS: Final = 512
+"""Of the bundle's samples, run once more on the variant that answers here."""
+MAX_MODELS: Final = 32
+
+
+@dataclass(frozen=True, slots=True)
+class RecorderSettings:
+    """How much is counted, and in which windows."""
+
+    sample: float = 1.0
+    rows_per_s: float = ROWS_PER_S
+    window_s: float = WINDOW_S
+    window_rows: int = WINDOW_ROWS
+
+
+@dataclass(frozen=True, slots=True)
+class _Taken:
+    model: Model
+    inputs: Mapping[str, Array]
+    outputs: Mapping[str, Array]
+    rows: int
+    size_bytes: int
+
+
+OnWindow = Callable[[Window], None]
+
+
+class Recorder:
+    """An observer (`observers.Observer`). `start` begins its thread, `close` ends it and counts what waits."""
+
+    def __init__(
+        self, settings: RecorderSettings = RecorderSettings(), monotonic: Callable[[], float] = time.monotonic
+    ) -> None:
+        self.on_window: OnWindow | None = None
+        """Told of every window, on the recorder's thread."""
+        self._settings = settings
+        self._monotonic = monotonic
+        self._queue: deque[_Taken] = deque()
+        # Each written by one thread alone, so that no update is lost: what was put in by the loop, what was taken out here.
+        self._put = [0, 0]
+        self._done = [0, 0]
+        self._random = random.Random()  # noqa: S311  (a sample, no secret)
+        self._share = settings.sample
+        self._second_began = monotonic()
+        self._rows_before = 0
+        self._counts = {"rows": 0, "sampled_rows": 0, "dropped_rows": 0, "failures": 0}
+        self._lock = threading.Lock()
+        """Around everything that the thread counts and a document reads; `observe` never takes it."""
+        self._watched: dict[tuple[str, int, str], _Watched] = {}
+        self._wake = threading.Event()
+        self._is_closing = False
+        self._thread: threading.Thread | None = None
+
+    def start(self) -> None:
+        """Begins to count."""
+        self._thread = threading.Thread(target=self._run, name="edgeward-monitor", daemon=True)
+        self._thread.start()
+
+    def close(self) -> None:
+        """Counts what waits and ends the thread."""
+        self._is_closing = True
+        self._wake.set()
+        if self._thread is not None:
+            self._thread.join(10)
+
+    def observe(self, model: Model, request: InferenceRequest, outputs: Mapping[str, Array], rows: int) -> None:
+        """Takes a random share of the requests into the queue; a full queue drops, and counts that."""
+        counts = self._counts
+        counts["rows"] += rows
+        if self._share < 1.0 and self._random.random() >= self._share:
+            return
+        size_bytes = sum(value.nbytes for value in request.inputs.values())
+        put, done = self._put, self._done
+        if put[0] - done[0] + rows > QUEUE_ROWS or put[1] - done[1] + size_bytes > QUEUE_BYTES:
+            counts["dropped_rows"] += rows
+            return
+        counts["sampled_rows"] += rows
+        put[0] += rows
+        put[1] += size_bytes
+        self._queue.append(_Taken(model, request.inputs, outputs, rows, size_bytes))
+
+    def document(self) -> dict[str, Any]:
+        """What is known of every model, and what the recorder itself did, as JSON."""
+        with self._lock:
+            models = [watched.document() for watched in self._watched.values()]
+        return {
+            "recorder": {**self._counts, "queued_rows": self._put[0] - self._done[0], "share": self._share},
+            "models": models,
+        }
+
+    def count_now(self) -> None:
+        """Counts what waits, on the caller's thread. The recorder's own thread does this every half second."""
+        self._adapt()
+        groups: dict[tuple[str, int, str], list[_Taken]] = {}
+        while self._queue:
+            taken = self._queue.popleft()
+            self._done[0] += taken.rows
+            self._done[1] += taken.size_bytes
+            key = (taken.model.name, taken.model.version, taken.model.serving)
+            groups.setdefault(key, []).append(taken)
+        for key, several in groups.items():
+            self._guarded(lambda key=key, several=several: self._count(key, several))  # type: ignore[misc]
+        for watched in list(self._watched.values()):
+            self._guarded(lambda watched=watched: self._close_window(watched))  # type: ignore[misc]
+
+    def _run(self) -> None:
+        while not self._is_closing:
+            self._wake.wait(PAUSE_S)
+            self._guarded(self.count_now)
+        for watched in list(self._watched.values()):
+            self._guarded(lambda watched=watched: self._close_window(watched, at_once=True))  # type: ignore[misc]
+
+    def _guarded(self, job: Callable[[], None]) -> None:
+        """The outermost loop: what fails here is counted and said, and the next rows are counted all the same."""
+        try:
+            job()
+        except Exception as error:
+            self._counts["failures"] += 1
+            if self._counts["failures"] & (self._counts["failures"] - 1) == 0:
+                log.warning(
+                    "monitoring failed, %d times so far; answers go on", self._counts["failures"], exc_info=error
+                )
+
+    def _adapt(self) -> None:
+        now = self._monotonic()
+        passed = now - self._second_began
+        if passed >= PAUSE_S:
+            rows = self._counts["rows"]
+            rate = (rows - self._rows_before) / passed
+            self._share = self._settings.sample * min(
+                1.0, self._settings.rows_per_s / max(rate * self._settings.sample, 1e-9)
+            )
+            self._second_began, self._rows_before = now, rows
+
+    def _count(self, key: tuple[str, int, str], several: list[_Taken]) -> None:
+        watched = self._watched.get(key)
+        if watched is None:
+            watched = _Watched(several[0].model, self._monotonic())
+            with self._lock:
+                # Another variant of the same version began to answer: its answers lie otherwise.
+                self._watched = {k: w for k, w in self._watched.items() if k[:2] != key[:2]} | {key: watched}
+                while len(self._watched) > MAX_MODELS:
+                    del self._watched[next(iter(self._watched))]
+        for inputs, outputs in _blocks(several):
+            with self._lock:
+                watched.update(inputs, outputs)
+
+    def _close_window(self, watched: _Watched, *, at_once: bool = False) -> None:
+        window = watched.window
+        if window is None or not window.rows:
+            return
+        now = self._monotonic()
+        age_s = now - watched.began
+        settings = self._settings
+        is_due = age_s >= settings.window_s and (window.rows >= settings.window_rows or age_s >= 10 * settings.window_s)
+        if not (is_due or at_once or window.rows >= MAX_WINDOW_ROWS):
+            return
+        with self._lock:
+            closed = watched.close(now)
+        if self.on_window is not None and watched.is_shared:
+            self.on_window(closed)
+
+
+class _Watched:
+    """One model version on one variant: its monitor once there is a baseline, and the window that is open."""
+
+    def __init__(self, model: Model, now: float) -> None:
+        self.began = now
+        self.window: Summary | None = None
+        self._name, self._version, self._serving = model.name, model.version, model.serving
+        self._learner: Learner | None = None
+        self._monitor: Monitor | None = None
+        baseline = _baseline_of(model)
+        if baseline is None:
+            features = features_of_bundle(model.bundle.manifest, model.inputs, model.outputs)
+            self._learner = Learner(model.name, model.version, features)
+        else:
+            self._begin(baseline)
+
+    @property
+    def is_shared(self) -> bool:
+        """Whether others count by the same baseline: the bundle's, not one of the first rows seen here."""
+        return self._monitor is not None and self._monitor.baseline.source == "bundle"
+
+    def update(self, inputs: Mapping[str, Array], outputs: Mapping[str, Array]) -> None:
+        """Takes a block of rows."""
+        if self.window is not None:
+            self.window.update(inputs, outputs)
+        elif self._learner is not None:
+            learnt = self._learner.update(inputs, outputs)
+            if learnt is not None:
+                self._learner = None
+                self._begin(learnt)
+
+    def close(self, now: float) -> Window:
+        """Ends the open window and begins the next."""
+        assert self.window is not None, "only an open window is closed"
+        assert self._monitor is not None, "a window has a monitor"
+        closed = Window(self.window, self.began, now)
+        for verdict in self._monitor.add(closed):
+            log.warning("model %s version %d drifts: %s", self._name, self._version, verdict)
+        self.window, self.began = Summary(self._monitor.baseline), now
+        return closed
+
+    def document(self) -> dict[str, Any]:
+        """As JSON."""
+        told = {"model": self._name, "version": self._version, "backend": self._serving}
+        if self._monitor is not None:
+            open_rows = 0 if self.window is None else self.window.rows
+            return {**told, **self._monitor.document(), "open_rows": open_rows, "learning": None}
+        learnt = 0 if self._learner is None else self._learner.rows
+        return {**told, "rows": 0, "verdicts": [], "is_drifting": False, "learning": {"rows": learnt}}
+
+    def _begin(self, baseline: Baseline) -> None:
+        self._monitor, self.window = Monitor(baseline), Summary(baseline)
+
+
+def _baseline_of(model: Model) -> Baseline | None:
+    """The bundle's, with the outputs that its samples get here; a bundle that cannot be read is said, and learnt from rows."""
+    try:
+        baseline = bundled_baseline(model.bundle)
+        samples = None if baseline is None else model.bundle.samples()
+        if baseline is None or samples is None or not all(spec.is_batched for spec in model.inputs):
+            return baseline
+        step, parts = max(model.best_batch(), 1), []
+        for first in range(0, min(len(samples), REFERENCE_ROWS), step):
+            parts.append(model.predict({name: value[first : first + step] for name, value in samples.inputs.items()}))
+        outputs = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+        inputs = {name: value[:REFERENCE_ROWS] for name, value in samples.inputs.items()}
+        return as_answered(baseline, inputs, outputs)
+    except EdgewardError as error:
+        log.warning(
+            "model %s: no reference for drift from its bundle (%s); the first rows seen become it", model.name, error
+        )
+        return None
+
+
+def _blocks(several: list[_Taken]) -> list[tuple[dict[str, Array], dict[str, Array]]]:
+    """Requests joined to blocks of some hundred rows; those whose shapes differ stand alone."""
+    blocks: list[list[_Taken]] = []
+    rows, last = 0, None
+    for taken in several:
+        shape = tuple(
+            (name, v.shape[1:], v.dtype.str) for part in (taken.inputs, taken.outputs) for name, v in part.items()
+        )
+        if blocks and shape == last and rows + taken.rows <= BLOCK_ROWS:
+            blocks[-1].append(taken)
+            rows += taken.rows
+        else:
+            blocks.append([taken])
+            rows, last = taken.rows, shape
+    return [(_join([t.inputs for t in block]), _join([t.outputs for t in block])) for block in blocks]
+
+
+def _join(parts: list[Mapping[str, Array]]) -> dict[str, Array]:
+    if len(parts) == 1:
+        return dict(parts[0])
+    return {name: np.concatenate([part[name] for part in parts]) for name in parts[0] if parts[0][name].ndim}

@@ -1,0 +1,154 @@
+"""Statistics leave within a budget, later when the gateway is away, once each, and never as rows."""
+
+from __future__ import annotations
+
+import base64
+import json
+from collections.abc import Mapping
+from typing import Any
+
+import pytest
+
+from edge_agent.telemetry import MAX_WAITING, Telemetry
+from runtime.errors import (
+    DeadlineExceededError,
+    EdgewardError,
+    InvalidInputError,
+    OverloadedError,
+    PeerUnreachableError,
+    UnauthenticatedError,
+)
+from runtime.monitoring.blob import from_blob
+from runtime.monitoring.monitor import Window
+from runtime.monitoring.summary import Summary
+from tests.runtime.monitoring.streams import baseline, rows
+
+BASE = baseline()
+
+
+class Clock:
+    now = 1000.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+class Gateway:
+    """What answers: takes bodies, or fails as told."""
+
+    def __init__(self) -> None:
+        self.bodies: list[dict[str, Any]] = []
+        self.error: EdgewardError | None = None
+        self.keeps_before_failing = False
+
+    def __call__(self, body: bytes) -> Mapping[str, Any]:
+        if self.error is None or self.keeps_before_failing:
+            self.bodies.append(json.loads(body))
+        if self.error is not None:
+            raise self.error
+        return {"accepted": True}
+
+    def rows(self) -> int:
+        ids = {body["window"]: from_blob(base64.b64decode(body["blob"]), BASE).rows for body in self.bodies}
+        return sum(ids.values())
+
+
+@pytest.fixture
+def clock() -> Clock:
+    return Clock()
+
+
+@pytest.fixture
+def gateway() -> Gateway:
+    return Gateway()
+
+
+def window(seed: int, count: int = 60, began: float = 900.0, ended: float = 930.0) -> Window:
+    summary = Summary(BASE)
+    summary.update(*rows(seed, count))
+    return Window(summary, began, ended)
+
+
+def test_a_window_travels_with_its_age_and_without_a_date(clock: Clock, gateway: Gateway) -> None:
+    telemetry = Telemetry("pi", gateway, monotonic=clock)
+    telemetry.offer(window(1))
+    telemetry.send_due()
+    (body,) = gateway.bodies
+    assert (body["device"], body["age_s"], body["span_s"]) == ("pi", 70.0, 30.0)
+    assert set(body) == {"device", "window", "age_s", "span_s", "blob"}
+    assert telemetry.describe()["sent"] == 1
+
+
+def test_offline_windows_wait_join_and_arrive_whole(clock: Clock, gateway: Gateway) -> None:
+    telemetry = Telemetry("pi", gateway, bytes_per_hour=100 << 20, monotonic=clock)
+    gateway.error = PeerUnreachableError("away")
+    for at in range(3 * MAX_WAITING):
+        telemetry.offer(window(at))
+        telemetry.send_due()
+        clock.now += 30
+    told = telemetry.describe()
+    assert told["waiting"] == MAX_WAITING
+    assert (told["joined"], told["dropped"], told["last_error"]) == (2 * MAX_WAITING, 0, "away")
+    gateway.error = None
+    clock.now += 3600
+    telemetry.send_due()
+    assert gateway.rows() == 60 * 3 * MAX_WAITING, "no row is lost, only when it was"
+
+
+def test_what_may_have_arrived_is_sent_again_under_the_same_id(clock: Clock, gateway: Gateway) -> None:
+    telemetry = Telemetry("pi", gateway, bytes_per_hour=100 << 20, monotonic=clock)
+    telemetry.offer(window(1))
+    gateway.error, gateway.keeps_before_failing = DeadlineExceededError("late"), True
+    telemetry.send_due()
+    for at in range(2 * MAX_WAITING):
+        telemetry.offer(window(at))
+    gateway.error = None
+    clock.now += 60
+    telemetry.send_due()
+    assert gateway.bodies[0]["window"] == gateway.bodies[1]["window"]
+    assert gateway.bodies[0]["blob"] == gateway.bodies[1]["blob"]
+    assert gateway.rows() == 60 * (2 * MAX_WAITING + 1)
+
+
+def test_the_budget_holds_and_the_rest_comes_later(clock: Clock, gateway: Gateway) -> None:
+    telemetry = Telemetry("pi", gateway, bytes_per_hour=100_000, monotonic=clock)
+    for hour in range(3):
+        for at in range(40):
+            telemetry.offer(window(at))
+            telemetry.send_due()
+            clock.now += 90
+        assert telemetry.describe()["sent_bytes"] <= 100_000 * (hour + 2)
+    assert telemetry.describe()["joined"] > 0
+    assert telemetry.describe()["dropped"] == 0
+
+
+@pytest.mark.parametrize(
+    ("error", "waiting", "refused"),
+    [
+        (InvalidInputError("another baseline"), 0, 1),
+        (OverloadedError("too much", 60), 1, 0),
+        (UnauthenticatedError("no key"), 1, 0),
+    ],
+)
+def test_refusals_for_ever_are_dropped_and_others_wait(
+    clock: Clock, gateway: Gateway, error: EdgewardError, waiting: int, refused: int
+) -> None:
+    telemetry = Telemetry("pi", gateway, monotonic=clock)
+    gateway.error = error
+    telemetry.offer(window(1))
+    telemetry.send_due()
+    told = telemetry.describe()
+    assert (told["waiting"], told["refused"]) == (waiting, refused)
+    gateway.error = None
+    telemetry.send_due()
+    assert gateway.bodies == [], "not before the pause is over"
+    clock.now += 601
+    telemetry.send_due()
+    assert len(gateway.bodies) == waiting
+
+
+def test_a_window_larger_than_any_budget_is_dropped_and_said(clock: Clock, gateway: Gateway) -> None:
+    telemetry = Telemetry("pi", gateway, bytes_per_hour=1000, monotonic=clock)
+    telemetry.offer(window(1))
+    telemetry.send_due()
+    assert telemetry.describe()["dropped"] == 1

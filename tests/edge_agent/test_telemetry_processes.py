@@ -1,0 +1,86 @@
+"""An agent and a gateway as processes: statistics travel, drift shows at both, and `drift report` reads it."""
+
+from __future__ import annotations
+
+import base64
+import json
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from edge_agent.telemetry import Telemetry, poster
+from runtime.bundle.bundle import Bundle
+from runtime.client import connect
+from runtime.client.document import fetch_document
+from runtime.monitoring.bundled import bundled_baseline
+from runtime.monitoring.monitor import Window
+from runtime.monitoring.summary import Summary
+from runtime.wire.values import InferenceRequest
+from tests.programs import started
+
+PATIENCE_S = 20.0
+
+
+def until(look: Callable[[], Any]) -> Any:
+    end = time.monotonic() + PATIENCE_S
+    while not (seen := look()):
+        assert time.monotonic() < end, "it did not come"
+        time.sleep(0.1)
+    return seen
+
+
+@pytest.mark.slow
+def test_statistics_of_an_agent_reach_the_gateways_document(tmp_path: Path, digits: Bundle) -> None:
+    samples, base = digits.samples(), bundled_baseline(digits)
+    assert samples is not None
+    assert base is not None
+    with started(tmp_path, "gateway", "run", "digits", "--grpc-port", "0", "--http-port", "0") as gateway:
+        http = gateway.http.removeprefix("http://")
+        telemetry = Telemetry("laptop", poster(http, None))
+        for change in (lambda v: v, lambda v: 1 - v):
+            summary = Summary(base)
+            summary.update(
+                {"image": change(samples.inputs["image"])}, {"probabilities": samples.outputs["probabilities"]}
+            )
+            telemetry.offer(Window(summary, time.monotonic() - 40, time.monotonic() - 10))
+        telemetry.send_due()
+        assert telemetry.describe()["sent"] == 2
+        told = fetch_document(http, "/edgeward/drift")
+        model = told["devices"]["models"][0]
+        assert (model["rows"], model["is_drifting"]) == (900, True)
+        blob = base64.b64encode(b"EWSM\x09" + bytes(90)).decode()
+        document = {"device": "x", "window": "0" * 32, "age_s": 1.0, "span_s": 1.0, "blob": blob}
+        hostile = json.dumps(document).encode()
+        with pytest.raises(urllib.error.HTTPError) as refused:
+            urllib.request.urlopen(urllib.request.Request(f"{gateway.http}/edgeward/telemetry", hostile), timeout=10)
+        assert refused.value.code == 400
+        assert b"version 9" in refused.value.read()
+        refused.value.close()
+        with connect(gateway.grpc) as client:
+            for row in samples.inputs["image"][:20]:
+                client.infer(InferenceRequest("digits", {"image": row[None]}))
+        own = until(lambda: fetch_document(http, "/edgeward/drift")["models"])
+        assert own[0]["baseline"]["key"] == model["baseline"]["key"], "both count by the same bins"
+
+
+@pytest.mark.slow
+def test_an_agent_counts_and_can_be_told_not_to(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    image = np.zeros((1, 1, 8, 8), np.float32)
+    for monitor in ("true", "false"):
+        monkeypatch.setenv("EDGEWARD_MONITOR", monitor)
+        with started(tmp_path, "agent", "run", "digits", "--grpc-port", "0", "--http-port", "0") as agent:
+            with connect(agent.grpc) as client:
+                client.infer(InferenceRequest("digits", {"image": image}))
+            http = agent.http.removeprefix("http://")
+            told = fetch_document(http, "/edgeward/drift")
+            assert told["is_monitoring"] is (monitor == "true")
+            if told["is_monitoring"]:
+                models = until(lambda: fetch_document(http, "/edgeward/drift")["models"])  # noqa: B023  (called at once)
+                assert models[0]["open_rows"] == 1
+            assert agent.status()["telemetry"] is None

@@ -1,0 +1,166 @@
+"""Statistics beside the data plane: counted off the loop, bounded, and never in the way of an answer."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from runtime.bundle.bundle import Bundle
+from runtime.engine.engine import Engine, EngineSettings
+from runtime.monitoring.monitor import Window
+from runtime.selection.settings import SelectionSettings
+from runtime.serving.local_service import LocalService
+from runtime.serving.observers import Observers
+from runtime.serving.recorder import QUEUE_ROWS, Recorder, RecorderSettings
+from runtime.wire.values import InferenceRequest
+
+QUICK = SelectionSettings(budget_s=0.2, isolate=False, backends=("onnxruntime-cpu",), variants=("fp32.onnx",))
+
+
+class Clock:
+    now = 100.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+@pytest.fixture
+def clock() -> Clock:
+    return Clock()
+
+
+@pytest.fixture
+def recorder(clock: Clock) -> Recorder:
+    """Without its thread: `count_now` is what the thread does."""
+    return Recorder(RecorderSettings(rows_per_s=1e9), clock)
+
+
+@pytest.fixture
+async def service(digits: Bundle, recorder: Recorder, tmp_path: Path) -> AsyncIterator[LocalService]:
+    engine = Engine(EngineSettings(QUICK, home=tmp_path))
+    engine.load(digits.root)
+    service = LocalService(engine, name="test", version="1", observers=(recorder,))
+    yield service
+    await service.drain()
+    service.close()
+
+
+def images(digits: Bundle) -> Any:
+    samples = digits.samples()
+    assert samples is not None
+    return samples.inputs["image"]
+
+
+async def send(service: LocalService, rows: Any) -> None:
+    await asyncio.gather(*(service.infer(InferenceRequest("digits", {"image": row[None]})) for row in rows))
+
+
+async def test_rows_become_windows_and_drift_is_said(
+    service: LocalService, recorder: Recorder, clock: Clock, digits: Bundle
+) -> None:
+    windows: list[Window] = []
+    recorder.on_window = windows.append
+    rows = images(digits)
+    await send(service, rows)
+    recorder.count_now()
+    assert recorder.document()["models"][0]["open_rows"] == 450
+    clock.now += 31
+    recorder.count_now()
+    told = recorder.document()["models"][0]
+    assert (told["rows"], told["is_drifting"], told["baseline"]["source"]) == (450, False, "bundle")
+    await send(service, 1 - rows)
+    recorder.count_now()
+    clock.now += 31
+    recorder.count_now()
+    document = recorder.document()
+    told = document["models"][0]
+    assert (len(windows), windows[1].summary.rows, windows[1].began, windows[1].ended) == (2, 450, 131.0, 162.0)
+    brightness = next(v for v in told["verdicts"] if v["feature"] == "image.brightness")
+    assert brightness["since"] == 131.0
+    json.dumps(document, allow_nan=False)
+
+
+async def test_a_broken_recorder_changes_no_answer(service: LocalService, recorder: Recorder, digits: Bundle) -> None:
+    class Broken:
+        def observe(self, *_: object) -> None:
+            raise RuntimeError("broken")
+
+    service.observers = Observers((Broken(), recorder))
+    await send(service, images(digits)[:3])
+    assert service.observers.failures == 3
+    recorder.count_now()
+    assert recorder.document()["recorder"]["sampled_rows"] == 3, "the next observer is told all the same"
+
+
+async def test_counting_that_fails_is_counted_and_goes_on(
+    service: LocalService, recorder: Recorder, digits: Bundle, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: object) -> None:
+        raise MemoryError("no more")
+
+    await send(service, images(digits)[:2])
+    with monkeypatch.context() as patch:
+        patch.setattr("runtime.serving.recorder._Watched", fail)
+        recorder.count_now()
+    await send(service, images(digits)[:2])
+    recorder.count_now()
+    told = recorder.document()
+    assert (told["recorder"]["failures"], told["models"][0]["open_rows"]) == (1, 2)
+
+
+async def test_a_full_queue_drops_and_counts(service: LocalService, recorder: Recorder, digits: Bundle) -> None:
+    block = np.repeat(images(digits), 3, axis=0)[:1000]
+    for _ in range(5):
+        await service.infer(InferenceRequest("digits", {"image": block}))
+    told = recorder.document()["recorder"]
+    assert (told["queued_rows"], told["dropped_rows"]) == (4000, 1000)
+    assert told["queued_rows"] <= QUEUE_ROWS
+    recorder.count_now()
+    assert recorder.document()["recorder"]["queued_rows"] == 0
+
+
+def test_a_busy_server_counts_a_random_share(clock: Clock) -> None:
+    recorder = Recorder(RecorderSettings(rows_per_s=100), clock)
+    request = InferenceRequest("m", {"x": np.zeros((1, 1))})
+    for second in range(4):
+        for _ in range(2000):
+            recorder.observe(None, request, {}, 1)  # type: ignore[arg-type]
+        clock.now += 1
+        recorder._queue.clear()
+        recorder._done = list(recorder._put)
+        recorder.count_now()
+        assert recorder.document()["recorder"]["share"] == pytest.approx(0.05), second
+    assert recorder.document()["recorder"]["sampled_rows"] < 2000 + 3 * 200
+
+
+async def test_its_thread_counts_by_itself_and_ends(service: LocalService, recorder: Recorder, digits: Bundle) -> None:
+    recorder.start()
+    await send(service, images(digits)[:100])
+    for _ in range(200):
+        if recorder.document()["models"]:
+            break
+        await asyncio.sleep(0.05)
+    await asyncio.to_thread(recorder.close)
+    told = recorder.document()
+    assert told["models"][0]["rows"] == 100, "the open window is closed at the end"
+
+
+async def test_nan_rows_and_strange_shapes_are_counted(service: LocalService, recorder: Recorder, clock: Clock) -> None:
+    shape = (1, 8, 8)
+    odd = [np.full((2, *shape), np.nan), np.full((60, *shape), np.inf), np.zeros((0, *shape))]
+    for value in (array.astype(np.float32) for array in odd):
+        await service.infer(InferenceRequest("digits", {"image": value}))
+    recorder.count_now()
+    clock.now += 400
+    recorder.count_now()
+    told = recorder.document()
+    assert told["recorder"]["failures"] == 0
+    brightness = told["models"][0]["features"]["image.brightness"]
+    assert (brightness["missing"], brightness["not_finite"]) == (2, 60)
+    json.dumps(told, allow_nan=False)
