@@ -11,7 +11,6 @@ import pytest
 from cloud_gateway.admin.app import admin_app
 from cloud_gateway.admin.key import AdminKey
 from cloud_gateway.guards import Arm, MetricObservation
-from cloud_gateway.release.labels import ReleaseLabels
 from cloud_gateway.release.routes import ReleaseRoutes
 from runtime.bundle.writing import pack
 from tests.cloud_gateway.admin.serving import KEY
@@ -48,10 +47,8 @@ class Api:
 @pytest.fixture
 async def api(stock: Stock, tmp_path: Path) -> AsyncIterator[Api]:
     async with gateway(stock, tmp_path / "gateway.db") as one:
-        labels = ReleaseLabels(one.traffic)
-        one.traffic.on_answer = labels.remember
         incoming = tmp_path / "incoming"
-        routes = ReleaseRoutes(one.controller, one.store, labels, stock.registry, incoming, 1 << 20).routes()
+        routes = ReleaseRoutes(one.controller, one.store, stock.registry, incoming, 1 << 20).routes()
         app = admin_app(routes, AdminKey(KEY), is_loopback=True)
         transport = httpx.ASGITransport(app=app)
         async with httpx.AsyncClient(transport=transport, base_url="http://127.0.0.1") as client:
@@ -86,7 +83,6 @@ async def test_from_start_to_rollback(api: Api) -> None:
         ("/admin/releases/small/pause", {"reason": 7}, 400, "expected a text"),
         ("/admin/releases/small/pause", {}, 404, "has no release here"),
         ("/admin/releases/small/metrics", {"metrics": []}, 404, "no release that runs here"),
-        ("/admin/releases/small/labels", {"labels": []}, 404, "no release that runs here"),
         ("/admin/releases/a%00b/pause", {}, 400, "cannot be a model name"),
     ],
 )
@@ -94,16 +90,13 @@ async def test_what_is_refused(api: Api, path: str, body: object, status: int, e
     assert expected in (await api.post(path, body, status))["error"]
 
 
-async def test_metrics_and_labels_reach_the_guards(api: Api) -> None:
-    guards = [{"metric": "loss", "margin": 0.1}, {"metric": "business", "name": "revenue", "margin": 0.5}]
+async def test_metrics_reach_the_guards(api: Api) -> None:
+    guards = [{"metric": "business", "name": "revenue", "margin": 0.5}]
     await api.post("/admin/releases", {"plan": {**PLAN, "guards": guards}})
     metric = {"name": "revenue", "value": 1.5, "release": "candidate", "segment": "de"}
     assert await api.post("/admin/releases/small/metrics", {"metrics": [metric]}) == {"taken": 1}
     for wrong in ({**metric, "release": "both"}, {**metric, "value": "much"}, {**metric, "name": ""}, "x"):
         await api.post("/admin/releases/small/metrics", {"metrics": [metric, wrong]}, status=400)
-    taken = await api.post("/admin/releases/small/labels", {"labels": [{"request_id": "never", "label": 1}]})
-    assert taken["labels"] == [{"request_id": "never", "taken": "unknown"}]
-    await api.post("/admin/releases/small/labels", {"labels": [{"request_id": 5}]}, status=400)
     active = api.gateway.traffic.active["small"]
     active.absorb(100)
     assert active.watch.seen == [MetricObservation(Arm.CANDIDATE, "revenue", 1.5, "de")]  # type: ignore[attr-defined]
