@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from cloud_gateway.admin.flags import AdminHost, AdminKeyFile, AdminPort
+from runtime.cli.telemetry_options import LogFormatOption, OtlpEndpoint
 
 if TYPE_CHECKING:
     from cloud_gateway.auth import KeyStore
@@ -55,6 +56,8 @@ def run(
     tls_cert: TlsCert = None,
     tls_key: TlsKey = None,
     config: Config = None,
+    log_format: LogFormatOption = None,
+    otlp_endpoint: OtlpEndpoint = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print one line of JSON once it listens.")] = False,
 ) -> None:
     """Serves each MODEL by the Open Inference Protocol v2 until Ctrl-C; with keys made, only to who sends one."""
@@ -67,6 +70,8 @@ def run(
     flags = {
         "models": models or None,
         "api_key_file": key_file,
+        "log_format": log_format,
+        "otlp_endpoint": otlp_endpoint,
         "host": host,
         "grpc_port": grpc_port,
         "http_port": http_port,

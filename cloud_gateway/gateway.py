@@ -19,6 +19,8 @@ from cloud_gateway.auth import Authorizer, KeyStore, read_chosen_keys
 from cloud_gateway.automation.assembly import automation
 from cloud_gateway.bundles import bundle_routes, served_bundles
 from cloud_gateway.idempotency import Idempotent
+from cloud_gateway.page import gateway_page, page_routes
+from cloud_gateway.page_sections import roles_of, section_documents
 from cloud_gateway.registry import Registry
 from cloud_gateway.release.assembly import registry_of, releases
 from cloud_gateway.settings import GatewaySettings
@@ -28,15 +30,21 @@ from runtime import config
 from runtime.bundle.locate import shipped_bundles
 from runtime.engine.engine import Engine
 from runtime.errors import StorageError
+from runtime.pages.drift_section import drift_section
+from runtime.pages.program import history_of, running_page
 from runtime.selection.measure import Progress
+from runtime.serving.beside import Beside
 from runtime.serving.drift_document import DRIFT_PATH, drift_document
 from runtime.serving.layered import Layered
 from runtime.serving.local_service import LocalService
+from runtime.serving.log_format import logging_as
+from runtime.serving.model_metrics import model_metrics
 from runtime.serving.program import describe_models, load_all, make_engine, polling, recorder_of, uploads_of
 from runtime.serving.server import Listening, serve
 from runtime.serving.server import run as run_loop
 from runtime.serving.sockets import Endpoint
 from runtime.store import open_database, sqlite_url
+from runtime.telemetry.machine import Machine
 from runtime.wire.values import ServedBy
 
 log = logging.getLogger(__name__)
@@ -63,12 +71,13 @@ def run(
     settings.require_models()
     authorizer = authorizer_of(settings, config.home())
     admin_key = AdminKey(make_admin_key(admin_key_file(config.home())))
-    engine = make_engine(settings, progress)
-    try:
-        load_all(engine, with_registered_models(settings, registry_of(settings, config.home())))
-        run_loop(serve_gateway(settings, engine, authorizer, admin_key, lambda at: on_started(at, engine)))
-    finally:
-        engine.close()
+    with logging_as(settings.log_format):
+        engine = make_engine(settings, progress)
+        try:
+            load_all(engine, with_registered_models(settings, registry_of(settings, config.home())))
+            run_loop(serve_gateway(settings, engine, authorizer, admin_key, lambda at: on_started(at, engine)))
+        finally:
+            engine.close()
 
 
 async def serve_gateway(
@@ -107,13 +116,11 @@ async def serve_gateway(
     async def status_for_admin(_: AdminRequest) -> Mapping[str, object]:
         return await status()
 
-    documents = {
-        STATUS_PATH: status,
-        DRIFT_PATH: drift_document(NAME, recorder, lambda: {"devices": fleet.document()}),
-    }
+    drift = drift_document(NAME, recorder, lambda: {"devices": fleet.document()})
     await asyncio.to_thread(fleet.load)
     if recorder is not None:
         recorder.start()
+    history, machine = history_of(NAME), Machine()
     try:
         async with AsyncExitStack() as parts:
             released = await parts.enter_async_context(releases(settings, local, registry_of(settings, home), home))
@@ -130,11 +137,26 @@ async def serve_gateway(
             once = Idempotent(automated.service.infer, home / "gateway" / "results.db")
             parts.push_async_callback(once.close)
             # Each part that can be administered hands in its routes here.
-            routes = [AdminRoute("GET", ADMIN_STATUS_PATH, status_for_admin), *released.routes, *automated.routes]
+            parts_routes = [*released.routes, *automated.routes]
+            page = gateway_page(
+                NAME,
+                history,
+                {"status": status, "drift": drift_section(drift), **section_documents(parts_routes)},
+                release_path="/admin/releases/{model}/{action}",
+                review_path="/admin/reviews/{id}/answer",
+            )
+            routes = [AdminRoute("GET", ADMIN_STATUS_PATH, status_for_admin), *parts_routes, *page_routes(page)]
+            labels_of = roles_of(released.traffic.active)
+            beside = Beside(
+                collectors=(model_metrics(local, labels_of), machine.families, history.families),
+                labels_of=labels_of,
+                on_stop=page.close,
+            )
             admin = await parts.enter_async_context(
                 admin_server(settings.admin_host, settings.chosen_admin_port, routes, admin_key)
             )
             await parts.enter_async_context(polling(settings, engine, automated.service))
+            await parts.enter_async_context(running_page(page, automated.service, beside))
             if not admin.is_loopback:
                 log.warning("the admin API listens on %s without encryption; use a tunnel or a trusted network", admin)
             await serve(
@@ -142,13 +164,15 @@ async def serve_gateway(
                 settings,
                 on_started=None if on_started is None else lambda at: on_started(GatewayListening(at, admin)),
                 authorize=authorizer,
-                documents=documents,
+                documents={STATUS_PATH: status, DRIFT_PATH: drift},
                 extra=[*bundles, telemetry_route(fleet)],
+                beside=beside,
                 stop=stop,
             )
     finally:
         if recorder is not None:
             await asyncio.to_thread(recorder.close)
+        machine.close()
         local.close()
 
 

@@ -9,11 +9,15 @@ from collections.abc import Callable, Mapping
 from contextlib import suppress
 from importlib.metadata import version
 
+from edge_agent.breaker import BreakerState
 from edge_agent.cascade import Cascade, fit
 from edge_agent.decision_log import DecisionLog
 from edge_agent.drill import Drill
 from edge_agent.memory import MemoryGauge, available_bytes
+from edge_agent.metrics import agent_metrics
+from edge_agent.network_time import TimedUpstream
 from edge_agent.offline import Offline, make_syncer
+from edge_agent.page import agent_page, page_routes
 from edge_agent.service import AgentService
 from edge_agent.settings import AgentSettings
 from edge_agent.sync.syncer import Syncer
@@ -23,12 +27,18 @@ from edge_agent.upstreams import Gateways
 from runtime.client.address import bearer
 from runtime.client.trust import tls_context
 from runtime.engine.engine import Engine
+from runtime.pages.drift_section import drift_section
+from runtime.pages.program import history_of, running_page
 from runtime.selection.measure import Progress
+from runtime.serving.beside import Beside, at_the_edge
 from runtime.serving.drift_document import DRIFT_PATH, drift_document
 from runtime.serving.local_service import LocalService
+from runtime.serving.log_format import logging_as
+from runtime.serving.model_metrics import model_metrics
 from runtime.serving.program import describe_models, load_all, make_engine, polling, recorder_of, uploads_of
 from runtime.serving.server import Listening, serve
 from runtime.serving.server import run as run_loop
+from runtime.telemetry.machine import Machine
 
 log = logging.getLogger(__name__)
 
@@ -43,14 +53,16 @@ def run(
 ) -> None:
     """Loads the models, serves until SIGTERM or SIGINT, and takes everything down."""
     settings.require_an_arm()
-    engine = make_engine(settings, progress)
-    try:
-        load_all(engine, settings, may_lack=settings.gateway is not None)
-        syncer = make_syncer(settings, engine)
-        syncer.start()
-        run_loop(serve_agent(settings, engine, lambda listening: on_started(listening, engine), syncer=syncer))
-    finally:
-        engine.close()
+    key = settings.read_api_key()
+    with logging_as(settings.log_format, [] if key is None else [key]):
+        engine = make_engine(settings, progress)
+        try:
+            load_all(engine, settings, may_lack=settings.gateway is not None)
+            syncer = make_syncer(settings, engine)
+            syncer.start()
+            run_loop(serve_agent(settings, engine, lambda listening: on_started(listening, engine), syncer=syncer))
+        finally:
+            engine.close()
 
 
 async def serve_agent(
@@ -79,10 +91,11 @@ async def serve_agent(
         uploads=uploads_of(settings),
         observers=() if recorder is None else (recorder,),
     )
+    upstream = None if gateway is None else TimedUpstream(gateway)
     floor_bytes = settings.min_available_memory_mb << 20
     service = AgentService(
         local,
-        gateway,
+        upstream,
         settings.policy,
         settings.default_deadline_s,
         drill,
@@ -118,18 +131,36 @@ async def serve_agent(
             **await offline.describe(),
         }
 
+    def breakers() -> Mapping[str, BreakerState]:
+        return {} if gateway is None else {str(one.address): one.breaker_state for one in gateway.members}
+
+    history, machine = history_of(NAME), Machine()
+    drift = drift_document(NAME, recorder)
+    page = agent_page(NAME, history, {"status": status, "drift": drift_section(drift)})
+    beside = Beside(
+        routes=page_routes(page),
+        collectors=(
+            model_metrics(local, at_the_edge),
+            agent_metrics(service.counts, breakers, offline.spool_depth),
+            machine.families,
+            history.families,
+            *([] if upstream is None else [upstream.families]),
+        ),
+        on_stop=page.close,
+    )
     watch = None if gateway is None else asyncio.create_task(gateway.watch())
     for part in (recorder, telemetry):
         if part is not None:
             part.start()
     try:
-        async with polling(settings, engine, local), offline.running():
+        async with polling(settings, engine, local), offline.running(), running_page(page, service, beside):
             await serve(
                 offline.service,
                 settings,
                 on_started=on_started,
-                documents={STATUS_PATH: status, DRIFT_PATH: drift_document(NAME, recorder)},
+                documents={STATUS_PATH: status, DRIFT_PATH: drift},
                 extra=offline.routes,
+                beside=beside,
                 stop=stop,
             )
     finally:
@@ -144,6 +175,7 @@ async def serve_agent(
                 await asyncio.to_thread(part.close)
         if decision_log is not None:
             decision_log.close()
+        machine.close()
         local.close()
 
 

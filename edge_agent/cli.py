@@ -11,6 +11,7 @@ import typer
 
 from edge_agent import cli_jobs, cli_service
 from edge_agent.routing import Policy
+from runtime.cli.telemetry_options import LogFormatOption, OtlpEndpoint
 
 if TYPE_CHECKING:
     from edge_agent.settings import AgentSettings
@@ -97,6 +98,8 @@ def run(
     tls_cert: TlsCert = None,
     tls_key: TlsKey = None,
     config: Config = None,
+    log_format: LogFormatOption = None,
+    otlp_endpoint: OtlpEndpoint = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print one line of JSON once it listens.")] = False,
 ) -> None:
     """Serves each MODEL by the Open Inference Protocol v2 until Ctrl-C; the gateway answers where this device cannot."""
@@ -118,6 +121,8 @@ def run(
         "decision_log": decision_log,
         "uds": uds,
         "http_uds": http_uds,
+        "log_format": log_format,
+        "otlp_endpoint": otlp_endpoint,
         "host": host,
         "grpc_port": grpc_port,
         "http_port": http_port,

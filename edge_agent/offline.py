@@ -81,6 +81,11 @@ class Offline:
             await self._spool.close()
             await self._keeper.close()
 
+    async def spool_depth(self) -> dict[str, float]:
+        """Requests and bytes that wait for the cloud, for metrics; empty where that cannot be told now."""
+        told = await self._spool.describe()
+        return {} if "error" in told else {"requests": told["depth"], "bytes": told["bytes"]}
+
     async def describe(self) -> dict[str, Any]:
         """What status says: spool depth, jobs, last sync."""
         return {

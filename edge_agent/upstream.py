@@ -100,6 +100,11 @@ class Gateway:
         count = self._outcomes.count(now)
         return count, (self._outcomes.total(now) / count if count else 0.0)
 
+    @property
+    def breaker_state(self) -> BreakerState:
+        """Where the breaker stands now."""
+        return self._breaker.verdict(time.monotonic()).state
+
     async def infer(self, request: InferenceRequest) -> InferenceResponse:
         """One inference there, within the request's deadline; asks where its time went, and keeps that to itself."""
         is_timing_ours = TIMING not in request.parameters

@@ -57,3 +57,16 @@ PY
     "$folder/bin/python" -m pip install --quiet --disable-pip-version-check -c constraints.txt -e ".$extras"
     printf '%s\n' "$stamp" > "$folder/stamp"
 }
+
+# Tests of pages drive a real browser. Where it is missing and we may install it, we do, for at most five minutes; where that fails we
+# say why and go on: those tests skip.
+want_chromium() {
+    if [ -x /usr/bin/chromium ] || [ "$(id -u)" != 0 ] || ! command -v apt-get >/dev/null 2>&1; then return 0; fi
+    say "Installing chromium for the tests of pages ..."
+    local log
+    log="$(mktemp)"
+    if ! timeout 300 sh -c 'apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq chromium' >"$log" 2>&1; then
+        say "chromium could not be installed, so the tests of pages will skip: $(tail -n 1 "$log")"
+    fi
+    rm -f "$log"
+}

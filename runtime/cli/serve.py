@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from runtime.cli.telemetry_options import LogFormatOption, OtlpEndpoint
 from runtime.selection.settings import Objective
 from runtime.serving.grpc_front import GrpcFront
 
@@ -74,12 +75,15 @@ def serve(
     workers: Annotated[
         int, typer.Option("--workers", min=1, max=256, help="Processes that share the ports (1); Linux alone has more.")
     ] = 1,
+    log_format: LogFormatOption = None,
+    otlp_endpoint: OtlpEndpoint = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print one line of JSON once it listens.")] = False,
 ) -> None:
     """Serves each MODEL by the Open Inference Protocol v2 until Ctrl-C; any OIP client reaches it."""
     from runtime.cli.program import narrate, show_settings
     from runtime.config import load_settings
     from runtime.errors import WrongUseError
+    from runtime.serving.log_format import logging_as
     from runtime.serving.program import ModelServerSettings, load_all, make_engine
     from runtime.serving.server import run
 
@@ -98,6 +102,8 @@ def serve(
         "tls_key": tls_key,
         "server_name": server_name,
         "objective": objective,
+        "log_format": log_format,
+        "otlp_endpoint": otlp_endpoint,
     }
     loaded = load_settings(ModelServerSettings, flags=flags)
     if not loaded.settings.has_models:
@@ -106,23 +112,28 @@ def serve(
     if workers > 1:
         _supervise(loaded.settings, workers, as_json)
         return
-    engine = make_engine(loaded.settings, narrate)
-    try:
-        load_all(engine, loaded.settings)
-        run(_serve(engine, loaded.settings, as_json))
-    finally:
-        engine.close()
+    with logging_as(loaded.settings.log_format):
+        engine = make_engine(loaded.settings, narrate)
+        try:
+            load_all(engine, loaded.settings)
+            run(_serve(engine, loaded.settings, as_json))
+        finally:
+            engine.close()
 
 
 async def _serve(engine: Engine, settings: ModelServerSettings, as_json: bool) -> None:
     from importlib.metadata import version
 
     from runtime.cli.program import announce
+    from runtime.serving.beside import Beside, at_the_edge
     from runtime.serving.drift_document import DRIFT_PATH, drift_document
     from runtime.serving.local_service import LocalService
+    from runtime.serving.model_metrics import model_metrics
     from runtime.serving.program import polling, recording, uploads_of
     from runtime.serving.server import serve as serve_until_stopped
+    from runtime.telemetry.machine import Machine
 
+    machine = Machine()
     with recording(settings) as recorder:
         service = LocalService(
             engine,
@@ -138,8 +149,10 @@ async def _serve(engine: Engine, settings: ModelServerSettings, as_json: bool) -
                     settings,
                     on_started=lambda at: announce(NAME, engine, at, as_json=as_json),
                     documents={DRIFT_PATH: drift_document(NAME, recorder)},
+                    beside=Beside(collectors=(model_metrics(service, at_the_edge), machine.families)),
                 )
         finally:
+            machine.close()
             service.close()
 
 

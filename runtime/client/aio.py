@@ -20,6 +20,7 @@ from runtime.client.request import InputNames, Options, build_request, check_siz
 from runtime.client.spooled import Spooled, fetch_request, kept, result, submit_parameters
 from runtime.client.trust import channel_credentials, check_ca
 from runtime.errors import CancelledError, InvalidInputError, ModelNotFoundError, UnsupportedError
+from runtime.telemetry.context import TRACEPARENT, traceparent
 from runtime.wire.grpc_codec import decode_response, encode_request
 from runtime.wire.grpc_descriptions import decode_index, decode_model, decode_server, encode_load
 from runtime.wire.values import (
@@ -207,8 +208,10 @@ class AsyncClient:
 
     async def _call(self, method: str, message: Message, timeout_s: float | None) -> Any:
         left_s = timeout_for(timeout_s, self._timeout_s)
+        parent = traceparent.get()
+        metadata = self._metadata if parent is None else (*self._metadata, (TRACEPARENT, parent))
         try:
-            return await self._calls[method](message, timeout=left_s, metadata=self._metadata)
+            return await self._calls[method](message, timeout=left_s, metadata=metadata)
         except grpc.aio.AioRpcError as error:
             raise error_of(self._address, error.code(), error.details(), error.trailing_metadata(), left_s) from error
         except asyncio.CancelledError:

@@ -1,16 +1,31 @@
-"""What a server has beside its models, whichever they are: shared memory, log settings, trace settings; one for all transports."""
+"""What a server has beside its models, whichever they are: shared memory, log and trace settings, what it counts; one for all
+transports.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, replace
+import logging
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from runtime.errors import UnsupportedError
+from runtime.errors import CallerError, EdgewardError, UnsupportedError
+from runtime.serving.load import Load
 from runtime.serving.log_settings import LogSettings
 from runtime.serving.shared_memory import SharedMemory
-from runtime.serving.trace import TraceSettings
-from runtime.wire.values import ServerDescription
+from runtime.serving.trace import Infer, TraceSettings
+from runtime.telemetry.context import (
+    TRACEPARENT,
+    RequestMark,
+    parse_traceparent,
+    request_mark,
+    traceparent,
+    traceparent_in,
+)
+from runtime.telemetry.tracing import Tracer
+from runtime.wire.values import InferenceRequest, InferenceResponse, ServerDescription
+
+log = logging.getLogger(__name__)
 
 TRACES = "traces"
 """The folder of traces, below the folder of state."""
@@ -25,19 +40,68 @@ class Controls:
     traces: TraceSettings
     fixed_because: str | None = None
     """Why log and trace settings are read only; None: they may be changed."""
+    load: Load = field(default_factory=Load)
+    tracer: Tracer | None = None
+    """None: no OpenTelemetry."""
+    names_requests: bool = False
+    """Whether log lines say which request they were written for."""
 
     @classmethod
     def under(
-        cls, home: Path, max_tensor_bytes: int, memory_off_because: str | None, fixed_because: str | None = None
+        cls,
+        home: Path,
+        max_tensor_bytes: int,
+        memory_off_because: str | None,
+        fixed_because: str | None = None,
+        *,
+        tracer: Tracer | None = None,
+        names_requests: bool = False,
+        load: Load | None = None,
     ) -> Controls:
         """Those of a new server."""
-        memory = SharedMemory(max_tensor_bytes, memory_off_because)
-        return cls(memory, LogSettings(), TraceSettings(home / TRACES), fixed_because)
+        return cls(
+            SharedMemory(max_tensor_bytes, memory_off_because),
+            LogSettings(),
+            TraceSettings(home / TRACES),
+            fixed_because,
+            load=Load() if load is None else load,
+            tracer=tracer,
+            names_requests=names_requests,
+        )
 
     def require_changeable(self, changes: Mapping[str, object]) -> None:
         """`UnsupportedError` where settings are read only and a request would change some."""
         if changes and self.fixed_because is not None:
             raise UnsupportedError(f"{self.fixed_because}; these settings can be changed with one worker")
+
+    def around(self, infer: Infer) -> Infer:
+        """`infer` as transports call it: counted, traced where that is on, and named in log lines where they are JSON."""
+        inner, load = self.traces.around(infer), self.load
+        if self.tracer is not None:
+            inner = self.tracer.around(inner)
+        if self.names_requests:
+            inner = _named(inner)
+
+        async def counted(request: InferenceRequest) -> InferenceResponse:
+            load.in_flight += 1
+            try:
+                response = await inner(request)
+            finally:
+                load.in_flight -= 1
+            load.answered += 1
+            return response
+
+        return counted
+
+    def follow_headers(self, headers: Mapping[bytes, bytes]) -> None:
+        """Makes the caller's span, if it sent one, the parent of what this task does."""
+        if self.tracer is not None:
+            traceparent.set(parse_traceparent(headers.get(TRACEPARENT.encode())))
+
+    def follow_metadata(self, metadata: Iterable[tuple[str, str | bytes]] | None) -> None:
+        """`follow_headers` for a gRPC call."""
+        if self.tracer is not None:
+            traceparent.set(traceparent_in(metadata))
 
     def describe(self, server: ServerDescription) -> ServerDescription:
         """What the service says of itself, with the extensions that are the server's own."""
@@ -49,3 +113,22 @@ class Controls:
         if self.memory.off_because is None:
             self.memory.unregister()
         self.logs.close()
+
+
+def _named(infer: Infer) -> Infer:
+    async def named(request: InferenceRequest) -> InferenceResponse:
+        token = request_mark.set(RequestMark(request.id, request.model))
+        try:
+            return await infer(request)
+        except EdgewardError as error:
+            log.log(
+                logging.INFO if isinstance(error, CallerError) else logging.WARNING,
+                "not answered: %s: %s",
+                type(error).__name__,
+                error,
+            )
+            raise
+        finally:
+            request_mark.reset(token)
+
+    return named

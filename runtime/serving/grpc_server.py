@@ -157,7 +157,7 @@ class InferenceRpcs:
 
     def model_infer(self) -> InferBytes:
         """ModelInfer from bytes to bytes: the hot path, so one plain function with everything it needs at hand."""
-        infer = self._controls.traces.around(self._service.infer)
+        infer = self._controls.around(self._service.infer)
         memory, request_type = self._controls.memory, inference.ModelInferRequest
 
         async def model_infer(raw: bytes, deadline: float | None) -> bytes:
@@ -175,6 +175,7 @@ class InferenceRpcs:
     def model_infer_handler(self) -> grpc.RpcMethodHandler[bytes, bytes]:
         """ModelInfer for grpcio."""
         infer, authorize, monotonic, closing = self.model_infer(), self._authorize, time.monotonic, self._closing
+        controls, is_traced = self._controls, self._controls.tracer is not None
 
         async def handle(raw: bytes, context: Context) -> bytes:
             try:
@@ -183,9 +184,12 @@ class InferenceRpcs:
                     raise closing_error()
                 if authorize is not None:
                     authorize_call(authorize, context)
+                if is_traced:
+                    controls.follow_metadata(context.invocation_metadata())
                 remaining_s = context.time_remaining()
                 return await infer(raw, None if remaining_s is None else monotonic() + remaining_s)
             except Exception as error:
+                controls.load.note_error(error)
                 await refuse(context, error)
 
         return grpc.unary_unary_rpc_method_handler(handle)

@@ -41,6 +41,7 @@ def stream_infer_handler(
         try:
             if authorize is not None:
                 authorize_call(authorize, context)
+            controls.follow_metadata(context.invocation_metadata())  # the stream's, for all of its requests
             remaining_s = context.time_remaining()
             deadline = None if remaining_s is None else time.monotonic() + remaining_s
             await _Stream(service, controls, context, deadline).run(closing)
@@ -54,8 +55,9 @@ class _Stream:
     """One open stream: a reader that starts requests, and a writer that sends their replies in order."""
 
     def __init__(self, service: InferenceService, controls: Controls, context: Context, deadline: float | None) -> None:
-        self._infer = controls.traces.around(service.infer)
+        self._infer = controls.around(service.infer)
         self._memory = controls.memory
+        self._load = controls.load
         self._context = context
         self._deadline = deadline
         self._places = asyncio.Semaphore(MAX_AHEAD)
@@ -105,6 +107,7 @@ class _Stream:
             reply.infer_response.CopyFrom(encode_response(response, write_outputs(request, response)))
         except Exception as error:
             note_foreign(error)
+            self._load.note_error(error)
             reply.error_message = text_of(error)
             # Which request it was, for clients that keep several under way.
             reply.infer_response.id = message.id

@@ -124,6 +124,10 @@ class LocalService:
             plan=lane.plan(self.engine.policy(name)),
         )
 
+    def schedulers(self) -> list[tuple[Model, Scheduler]]:
+        """Every ready model and the queue before it."""
+        return [(model, self._lane(model).scheduler) for model in self.engine.models()]
+
     def statistics(self, name: str, version: str) -> list[ModelStatistics]:
         """What ready models did since they were loaded."""
         if not name:

@@ -1,7 +1,7 @@
-"""`GET /metrics`: what models did, in Prometheus' text format, under Triton's names and under ours in base units.
+"""`GET /metrics`: what models did and what the server does, in base units; and the same under the names in `metric_names`.
 
-Written by hand: the format is a handful of lines, and the usual library cannot write Triton's names, for it ends every counter
-in `_total`.
+The totals are those of ModelStatistics. Whatever else there is, such as the spread of times or the machine, is handed in by the
+program as collectors.
 """
 
 from __future__ import annotations
@@ -9,151 +9,99 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from types import MappingProxyType
 
+from runtime.serving.beside import Beside
+from runtime.serving.metric_names import renamed
 from runtime.serving.service import InferenceService
+from runtime.telemetry.exposition import Family, Kind, merged, render
 from runtime.wire.statistics import ModelStatistics
 
-CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
-
-Sample = tuple[Mapping[str, str], float]
-
 
 @dataclass(frozen=True, slots=True)
-class Family:
-    """One metric, and the values of its label sets."""
-
+class _Total:
     name: str
-    kind: str
-    """"counter" or "gauge"."""
-    text: str
-    samples: Sequence[Sample]
-
-
-@dataclass(frozen=True, slots=True)
-class _Counter:
-    name: str
-    triton: str
-    """Triton's name for the same, its times in microseconds."""
     text: str
     read: Callable[[ModelStatistics], float]
 
 
-_COUNTERS = (
-    _Counter(
-        "edgeward_requests_succeeded_total",
-        "nv_inference_request_success",
-        "Requests that were answered.",
-        lambda model: model.success.count,
-    ),
-    _Counter(
-        "edgeward_rows_total", "nv_inference_count", "Rows that were answered.", lambda model: model.inference_count
-    ),
-    _Counter(
-        "edgeward_executions_total",
-        "nv_inference_exec_count",
-        "Calls of the model.",
-        lambda model: model.execution_count,
-    ),
-)
-_DURATIONS = (
-    _Counter(
+_TOTALS = (
+    _Total("edgeward_requests_succeeded_total", "Requests that were answered.", lambda model: model.success.count),
+    _Total("edgeward_rows_total", "Rows that were answered.", lambda model: model.inference_count),
+    _Total("edgeward_executions_total", "Calls of the model.", lambda model: model.execution_count),
+    _Total(
         "edgeward_request_seconds_total",
-        "nv_inference_request_duration_us",
-        "From arrival to answer, summed over answered requests.",
-        lambda model: model.success.ns,
+        "Seconds. From arrival to answer, summed over answered requests.",
+        lambda model: model.success.ns / 1e9,
     ),
-    _Counter(
+    _Total(
         "edgeward_queue_seconds_total",
-        "nv_inference_queue_duration_us",
-        "Waiting, summed over answered requests.",
-        lambda model: model.queue.ns,
+        "Seconds. Waiting, summed over answered requests.",
+        lambda model: model.queue.ns / 1e9,
     ),
-    _Counter(
+    _Total(
         "edgeward_compute_input_seconds_total",
-        "nv_inference_compute_input_duration_us",
-        "Joining inputs to batches, summed over answered requests.",
-        lambda model: model.compute_input.ns,
+        "Seconds. Joining inputs to batches, summed over answered requests.",
+        lambda model: model.compute_input.ns / 1e9,
     ),
-    _Counter(
+    _Total(
         "edgeward_compute_infer_seconds_total",
-        "nv_inference_compute_infer_duration_us",
-        "Running the model, summed over answered requests.",
-        lambda model: model.compute_infer.ns,
+        "Seconds. Running the model, summed over answered requests.",
+        lambda model: model.compute_infer.ns / 1e9,
     ),
-    _Counter(
+    _Total(
         "edgeward_compute_output_seconds_total",
-        "nv_inference_compute_output_duration_us",
-        "Taking outputs apart, summed over answered requests.",
-        lambda model: model.compute_output.ns,
+        "Seconds. Taking outputs apart, summed over answered requests.",
+        lambda model: model.compute_output.ns / 1e9,
     ),
+    _Total("edgeward_requests_cancelled_total", "Requests whose caller went away.", lambda model: model.cancelled),
 )
-# Our reason of a failure → Triton's.
-_REASONS: Mapping[str, str] = MappingProxyType({"rejected": "REJECTED", "expired": "OTHER", "failed": "BACKEND"})
 
 
-def render_metrics(service: InferenceService) -> str:
+async def render_metrics(service: InferenceService, beside: Beside) -> str:
     """The whole page."""
-    models = service.statistics("", "")
+    families = await collect(service, beside)
+    return render([*families, *renamed(families)])
+
+
+async def collect(service: InferenceService, beside: Beside) -> list[Family]:
+    """Every metric under its own name."""
+    handed_in = [family for collector in beside.collectors for family in await collector()]
+    ours = [*_model_families(service.statistics("", ""), beside), *beside.load.families(), *_states(service)]
+    return merged([*ours, *handed_in])
+
+
+def _states(service: InferenceService) -> Iterable[Family]:
     states = Counter(entry.state.value for entry in service.index())
-    families = [
-        *_model_families(models),
-        Family("edgeward_ready", "gauge", "1 while new requests are welcome.", [({}, float(service.is_ready()))]),
-        Family(
-            "edgeward_model_versions",
-            "gauge",
-            "Model versions known, by state.",
-            [({"state": state}, count) for state, count in sorted(states.items())],
-        ),
-    ]
-    return "".join(map(_render, families))
+    yield Family("edgeward_ready", Kind.GAUGE, "1 while new requests are welcome.", [({}, float(service.is_ready()))])
+    yield Family(
+        "edgeward_model_versions",
+        Kind.GAUGE,
+        "Model versions known, by state.",
+        [({"state": state}, count) for state, count in sorted(states.items())],
+    )
 
 
-def _model_families(models: Sequence[ModelStatistics]) -> Iterable[Family]:
-    labels = [{"model": model.name, "version": model.version} for model in models]
-    for counter in _COUNTERS:
-        samples = [(label, counter.read(model)) for label, model in zip(labels, models, strict=True)]
-        yield Family(counter.name, "counter", counter.text, samples)
-        yield Family(counter.triton, "counter", counter.text, samples)
-    for counter in _DURATIONS:
-        ns = [(label, counter.read(model)) for label, model in zip(labels, models, strict=True)]
-        yield Family(counter.name, "counter", f"Seconds. {counter.text}", [(label, value / 1e9) for label, value in ns])
-        yield Family(
-            counter.triton, "counter", f"Microseconds. {counter.text}", [(label, value // 1000) for label, value in ns]
-        )
-    failures = [
-        ({**label, "reason": reason}, count)
-        for label, model in zip(labels, models, strict=True)
-        for reason, count in _failures(model).items()
-    ]
-    text = "Requests that were refused, came too late, or failed in the model."
-    yield Family("edgeward_requests_failed_total", "counter", text, failures)
+def _model_families(models: Sequence[ModelStatistics], beside: Beside) -> Iterable[Family]:
+    labels = [_labels(model, beside) for model in models]
+    for total in _TOTALS:
+        samples = [(label, total.read(model)) for label, model in zip(labels, models, strict=True)]
+        yield Family(total.name, Kind.COUNTER, total.text, samples)
     yield Family(
-        "nv_inference_request_failure",
-        "counter",
-        text,
-        [({**label, "reason": _REASONS[label["reason"]]}, count) for label, count in failures],
+        "edgeward_requests_failed_total",
+        Kind.COUNTER,
+        "Requests that were refused, came too late, or failed in the model.",
+        [
+            ({**label, "reason": reason}, count)
+            for label, model in zip(labels, models, strict=True)
+            for reason, count in _failures(model).items()
+        ],
     )
-    yield Family(
-        "edgeward_requests_cancelled_total",
-        "counter",
-        "Requests whose caller went away.",
-        [(label, model.cancelled) for label, model in zip(labels, models, strict=True)],
-    )
+
+
+def _labels(model: ModelStatistics, beside: Beside) -> Mapping[str, str]:
+    return {"model": model.name, "version": model.version, **beside.labels_of(model.name, model.version)}
 
 
 def _failures(model: ModelStatistics) -> dict[str, int]:
     failed = model.fail.count - model.rejected - model.expired
     return {"rejected": model.rejected, "expired": model.expired, "failed": failed}
-
-
-def _render(family: Family) -> str:
-    lines = [f"# HELP {family.name} {family.text}", f"# TYPE {family.name} {family.kind}"]
-    for labels, value in family.samples:
-        words = ",".join(f'{name}="{_escape(text)}"' for name, text in labels.items())
-        lines.append(f"{family.name}{{{words}}} {value!r}" if words else f"{family.name} {value!r}")
-    return "\n".join(lines) + "\n"
-
-
-def _escape(text: str) -> str:
-    return text.replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n")

@@ -63,6 +63,7 @@ class NativeGrpcServer:
         self._shares_port = shares_port
         self._behind = GrpcServer(service, controls, authorize=authorize, max_message_bytes=max_message_bytes)
         self._infer = self._behind.model_infer
+        self._controls = controls
         self._authorize = authorize
         self._max_message_bytes = max_message_bytes
         self._is_closing = False
@@ -189,6 +190,7 @@ class NativeGrpcServer:
         try:
             if self._authorize is not None:
                 authorize_metadata(self._authorize, metadata)
+            self._controls.follow_metadata(metadata)
             if len(raw) > self._max_message_bytes:
                 raise PayloadTooLargeError(
                     f"received message larger than max ({len(raw)} vs. {self._max_message_bytes}); "
@@ -204,6 +206,7 @@ class NativeGrpcServer:
                 _fail(front, call_id, CancelledError("the client went away before the answer"))
         except Exception as error:
             note_foreign(error)
+            self._controls.load.note_error(error)
             _fail(front, call_id, error)
         finally:
             self._calls.pop(call_id, None)

@@ -20,17 +20,19 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from runtime.serving import rest_controls
 from runtime.serving.bearer import Authorize
+from runtime.serving.beside import Beside
 from runtime.serving.controls import Controls
 from runtime.serving.extra_route import ExtraRoute
 from runtime.serving.http_body import read_body
 from runtime.serving.load_parameters import check_unload
-from runtime.serving.metrics import CONTENT_TYPE, render_metrics
+from runtime.serving.metrics import render_metrics
 from runtime.serving.names import check_name
 from runtime.serving.openapi import openapi_document
 from runtime.serving.rest_calls import authorize_headers, send_error
 from runtime.serving.rest_infer import InferRoute, target_of
 from runtime.serving.service import InferenceService
 from runtime.serving.unsupported import unsupported
+from runtime.telemetry.exposition import CONTENT_TYPE
 from runtime.wire.model_config import config_json
 from runtime.wire.rest_descriptions import (
     decode_index_request,
@@ -57,13 +59,15 @@ def rest_app(
     max_body_bytes: int,
     documents: Mapping[str, Document] = MappingProxyType({}),
     extra: Sequence[ExtraRoute] = (),
+    beside: Beside | None = None,
 ) -> ASGIApp:
     """The application; `authorize` sees the bearer value of every request but those for health.
 
-    `documents`: path → what the program itself answers there, such as its status; `extra`: routes of its own that do more.
+    `documents`: path → what the program itself answers there, such as its status; `extra`: routes of its own that do more;
+    `beside`: its pages and metrics.
     """
     infer = InferRoute(service, controls, authorize, max_body_bytes)
-    routes = _Routes(service, controls, authorize, max_body_bytes).app(documents, extra)
+    routes = _Routes(service, controls, authorize, max_body_bytes, beside).app(documents, extra)
 
     async def app(scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "http" and scope["method"] == "POST":
@@ -80,12 +84,18 @@ class _Routes:
     """Every route but inference."""
 
     def __init__(
-        self, service: InferenceService, controls: Controls, authorize: Authorize | None, max_body_bytes: int
+        self,
+        service: InferenceService,
+        controls: Controls,
+        authorize: Authorize | None,
+        max_body_bytes: int,
+        beside: Beside | None = None,
     ) -> None:
         self._service = service
         self._controls = controls
         self._authorize = authorize
         self._max_body_bytes = max_body_bytes
+        self._beside = Beside() if beside is None else beside
 
     def app(self, documents: Mapping[str, Document], extra: Sequence[ExtraRoute] = ()) -> Starlette:
         """The routes as an application of their own."""
@@ -120,6 +130,7 @@ class _Routes:
             *(Route(f"{at}/infer", _unreachable, methods=["POST"]) for at in (model, version)),
             *(self._route("GET", path, _as_json(document)) for path, document in documents.items()),
             *(self._route(route.methods, route.path, route.answer) for route in extra),
+            *(self._route("GET", page.path, page.answer, is_open=page.is_open) for page in self._beside.routes),
         ]
         return Starlette(routes=routes, exception_handlers={HTTPException: _http_error})
 
@@ -158,7 +169,8 @@ class _Routes:
 
     async def metrics(self, _: Request) -> Response:
         """The same for Prometheus."""
-        return Response(render_metrics(self._service), headers={"content-type": CONTENT_TYPE})
+        text = await render_metrics(self._service, self._beside)
+        return Response(text, headers={"content-type": CONTENT_TYPE})
 
     async def openapi(self, _: Request) -> Response:
         """What this server answers, as an OpenAPI document."""

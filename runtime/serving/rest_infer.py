@@ -39,7 +39,8 @@ class InferRoute:
     def __init__(
         self, service: InferenceService, controls: Controls, authorize: Authorize | None, max_body_bytes: int
     ) -> None:
-        self._infer = controls.traces.around(service.infer)
+        self._infer = controls.around(service.infer)
+        self._controls = controls
         self._memory = controls.memory
         self._authorize = authorize
         self._max_body_bytes = max_body_bytes
@@ -55,11 +56,13 @@ class InferRoute:
             else:
                 await _send(send, Body((await pack(body.joined(), encoding),), body.header_length), encoding)
         except Exception as error:
+            self._controls.load.note_error(error)
             await send_error(send, error)
 
     async def _answer(self, target: tuple[str, str], headers: Headers, receive: Receive) -> Body:
         if self._authorize is not None:
             authorize_headers(self._authorize, headers)
+        self._controls.follow_headers(headers)
         model, version = target
         check_name(model, version)
         deadline = _deadline(headers)

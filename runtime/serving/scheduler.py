@@ -18,7 +18,7 @@ from runtime.batching.cut import BatchPolicy, Waiting, cut
 from runtime.batching.patience import Patience
 from runtime.errors import DeadlineExceededError, OverloadedError
 from runtime.serving.execution import Answers, BatchRunner, Predict, as_ours
-from runtime.serving.statistics import Statistics, Took
+from runtime.serving.statistics import MAX_PENDING, Statistics, Took
 from runtime.serving.timing import Timing
 from runtime.tensors import Array
 
@@ -86,6 +86,11 @@ class Scheduler:
         self._patience = Patience()
         self._idle = asyncio.Event()
         self._idle.set()
+
+    @property
+    def waiting(self) -> tuple[int, int, int]:
+        """Rows, bytes and requests in the queue."""
+        return self._queued_rows, self._queued_bytes, len(self._queue)
 
     def wait_s(self, rows: int) -> float:
         """Predicted seconds until a request of `rows` rows that arrives now is answered: what runs, what waits, and itself."""
@@ -271,6 +276,7 @@ class Scheduler:
         took_ns = took[0] + took[1] + took[2]
         rows = sum(item.waiting.rows for item in items)
         totals.count_batch(rows, took)
+        latencies, batch_ns = totals.latencies, took[0] + took[2]
         for item, answer in zip(items, answers, strict=True):
             if item.future.done():
                 continue  # expired or cancelled while it ran, and counted as that
@@ -281,10 +287,17 @@ class Scheduler:
                 item.future.set_exception(as_ours(self._name, answer))
                 continue
             totals.count_answer(item.waiting.rows, request_ns, took)
+            queue_ns = max(request_ns - took_ns, 0)
+            if latencies is not None:
+                latencies.pending.append((request_ns, queue_ns, batch_ns, took[1]))
             if (timing := item.timing) is not None:
-                timing.queue_ns, timing.batch_ns = max(request_ns - took_ns, 0), took[0] + took[2]
+                timing.queue_ns, timing.batch_ns = queue_ns, batch_ns
                 timing.execute_ns, timing.batch_rows = took[1], rows
             item.future.set_result(answer)
+        if latencies is not None:
+            latencies.pending_rows.append(rows)
+            if len(latencies.pending) >= MAX_PENDING or len(latencies.pending_rows) >= MAX_PENDING:
+                latencies.sorted_in()
         self._note_idle()
 
     def _note_idle(self) -> None:

@@ -25,11 +25,13 @@ from pydantic import Field, model_validator
 from runtime import config
 from runtime.config import SettingsModel
 from runtime.serving.bearer import Authorize
+from runtime.serving.beside import Beside
 from runtime.serving.controls import Controls
 from runtime.serving.extra_route import ExtraRoute
 from runtime.serving.grpc_front import GrpcFront, choose_front
 from runtime.serving.grpc_server import DEFAULT_MAX_MESSAGE_BYTES, GrpcServer
 from runtime.serving.http_server import HttpServer
+from runtime.serving.log_format import LogFormat
 from runtime.serving.native_grpc import NativeGrpcServer
 from runtime.serving.rest_app import Document, rest_app
 from runtime.serving.service import InferenceService
@@ -37,6 +39,7 @@ from runtime.serving.shared_memory import why_off
 from runtime.serving.sockets import Endpoint, resolve
 from runtime.serving.tls import ServerTls
 from runtime.serving.unix_socket import ONLY_ME, claim, only_me, remove
+from runtime.telemetry.tracing import open_tracer
 
 log = logging.getLogger(__name__)
 
@@ -66,6 +69,13 @@ class ServerSettings(SettingsModel):
     """Its private key, PEM without a passphrase."""
     shared_memory: bool = True
     """Whether clients of this machine may pass tensors in shared memory; never where others reach the server too."""
+
+    log_format: LogFormat = LogFormat.TEXT
+    """json: a line is an object, and names the request it was written for."""
+    otlp_endpoint: str | None = None
+    """Where OpenTelemetry traces go, such as http://127.0.0.1:4318 (OTLP over HTTP; the extra `otel`); None: there are none."""
+    trace_ratio: float = Field(default=1.0, ge=0, le=1)
+    """The share of requests that begin a trace here; one that comes within a trace follows that trace's decision."""
 
     @model_validator(mode="after")
     def _has_both_of_tls(self) -> ServerSettings:
@@ -115,6 +125,7 @@ class Server:
         authorize: Authorize | None = None,
         documents: Mapping[str, Document] = MappingProxyType({}),
         extra: Sequence[ExtraRoute] = (),
+        beside: Beside | None = None,
         *,
         workers: int = 1,
     ) -> None:
@@ -123,9 +134,10 @@ class Server:
         self._service = service
         self._settings = settings
         self._authorize = authorize
+        self._beside = beside = Beside() if beside is None else beside
         self._hurry = asyncio.Event()
         self._host = resolve(settings.host)
-        self._controls = _controls(settings, self._host, workers)
+        self._controls = _controls(settings, self._host, service, beside, workers)
         is_loopback = Endpoint(self._host, 0).is_loopback
         self._tls = read_tls(settings)
         self._front = choose_front(settings.grpc_front, is_loopback=is_loopback, has_tls=self._tls is not None)
@@ -155,6 +167,7 @@ class Server:
                 max_body_bytes=settings.max_message_bytes,
                 documents=documents,
                 extra=extra,
+                beside=beside,
             ),
             self._tls,
             shares_port=shares_port,
@@ -196,6 +209,7 @@ class Server:
     async def stop(self, timeout_s: float) -> bool:
         """Takes no new requests, answers the accepted ones, and closes; False when `timeout_s` cut some off."""
         end = time.monotonic() + timeout_s
+        self._beside.on_stop()
         await asyncio.gather(self._grpc.stop(timeout_s), self._http.stop(timeout_s))
         self._remove_unix_sockets()
         self._controls.close()
@@ -204,6 +218,8 @@ class Server:
         left_s = max(end - time.monotonic(), 0)
         await asyncio.wait({drain, hurry}, timeout=left_s, return_when=asyncio.FIRST_COMPLETED)
         hurry.cancel()
+        if self._controls.tracer is not None:
+            await asyncio.to_thread(self._controls.tracer.close)
         if drain.done():
             drain.result()
             return True
@@ -230,16 +246,17 @@ async def serve(
     authorize: Authorize | None = None,
     documents: Mapping[str, Document] = MappingProxyType({}),
     extra: Sequence[ExtraRoute] = (),
+    beside: Beside | None = None,
     stop: asyncio.Event | None = None,
     workers: int = 1,
 ) -> None:
     """Serves until SIGTERM, SIGINT or `stop`; then drains and returns within `drain_timeout_s`.
 
-    `documents`, `extra`: see `rest_app`; `workers`: see `Server`. `PortInUseError` and `WrongUseError` come before anything is
-    served. A second signal ends the drain at once.
+    `documents`, `extra`, `beside`: see `rest_app`; `workers`: see `Server`. `PortInUseError` and `WrongUseError` come before
+    anything is served. A second signal ends the drain at once.
     """
     stop = stop or asyncio.Event()
-    server = Server(service, settings, authorize, documents, extra, workers=workers)
+    server = Server(service, settings, authorize, documents, extra, beside, workers=workers)
     cutting: list[asyncio.Task[None]] = []
 
     def on_signal() -> None:
@@ -278,13 +295,27 @@ def read_tls(settings: ServerSettings) -> ServerTls | None:
     return ServerTls.read(settings.tls_cert, settings.tls_key)
 
 
-def _controls(settings: ServerSettings, host: str, workers: int) -> Controls:
+def _controls(settings: ServerSettings, host: str, service: InferenceService, beside: Beside, workers: int) -> Controls:
     off = why_off(settings.shared_memory, Endpoint(host, 0).is_loopback, settings.host)
     fixed = None
     if workers > 1:
         fixed = f"{workers} workers share the ports, and a connection reaches any one of them"
         off = off or f"{fixed}, so that a region registered at one would be unknown to the others"
-    return Controls.under(config.home(), settings.max_message_bytes, off, fixed)
+    tracer = None
+    if settings.otlp_endpoint is not None:
+        described = service.describe_server()
+        here = beside.labels_of("", "")["served_by"]
+        tracer = open_tracer(settings.otlp_endpoint, described.name, described.version, here, settings.trace_ratio)
+    names_requests = settings.log_format is LogFormat.JSON
+    return Controls.under(
+        config.home(),
+        settings.max_message_bytes,
+        off,
+        fixed,
+        tracer=tracer,
+        names_requests=names_requests,
+        load=beside.load,
+    )
 
 
 @contextmanager

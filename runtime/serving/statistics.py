@@ -5,10 +5,50 @@ from __future__ import annotations
 import time
 from dataclasses import dataclass, field
 
+from runtime.telemetry.histogram import LATENCY_BOUNDS_NS, ROWS_BOUNDS, Histogram
 from runtime.wire.statistics import BatchStatistics, ModelStatistics, Spent
 
 Took = tuple[int, int, int]
 """Nanoseconds of joining a batch's inputs, of running the model, and of taking its outputs apart."""
+
+
+# Values that wait to be sorted into buckets; a thousand take as long together as three one by one.
+MAX_PENDING = 1024
+
+
+def _latencies() -> Histogram:
+    return Histogram(LATENCY_BOUNDS_NS)
+
+
+@dataclass(slots=True)
+class Latencies:
+    """How the times of answered requests spread, in nanoseconds: of each request, the whole and the stages it is made of.
+
+    The request path appends to lists; whoever reads calls `sorted_in` first. All on the event loop.
+    """
+
+    request: Histogram = field(default_factory=_latencies)
+    queue: Histogram = field(default_factory=_latencies)
+    batch: Histogram = field(default_factory=_latencies)
+    execute: Histogram = field(default_factory=_latencies)
+    batch_rows: Histogram = field(default_factory=lambda: Histogram(ROWS_BOUNDS))
+    """Rows of each execution."""
+    pending: list[tuple[int, int, int, int]] = field(default_factory=list)
+    """Of each request: the whole, queue, batch, execute."""
+    pending_rows: list[int] = field(default_factory=list)
+
+    def sorted_in(self) -> Latencies:
+        """Itself, with what was pending in its buckets."""
+        if self.pending:
+            for histogram, values in zip(
+                (self.request, self.queue, self.batch, self.execute), zip(*self.pending, strict=True), strict=True
+            ):
+                histogram.add_all(values)
+            self.pending.clear()
+        if self.pending_rows:
+            self.batch_rows.add_all(self.pending_rows)
+            self.pending_rows.clear()
+        return self
 
 
 @dataclass(slots=True)
@@ -32,6 +72,8 @@ class Statistics:
     last_unix_ms: int = 0
     batches: dict[int, tuple[int, Took]] = field(default_factory=dict)
     """Rows of a batch → how many such batches ran, and what they took."""
+    latencies: Latencies | None = field(default_factory=Latencies)
+    """None: not kept; the benchmark of what they cost compares with that."""
 
     def count_batch(self, rows: int, took: Took) -> None:
         """One call of the model, whatever came of it."""

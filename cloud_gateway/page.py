@@ -1,0 +1,58 @@
+"""The gateway's page, `/` of the admin port: is it healthy, is the new version better, is the input still the same, who decides,
+and what did the system do.
+
+Each part hands in a document; one that is None shows as "not set up". What the page knows how to show of them (whatever else
+they say is shown as a plain list):
+
+    status      models: as `describe_models`
+    releases    releases: [model, stable, candidate, strategy, status, share, stage, stages, reason, verdict: as `Verdict.to_dict`]
+    drift       models: [model, version, verdict, reason, findings: [feature, size, since, kind, example, next]]
+    automation  models: [model, segment, level, since, reason]
+    reviews     waiting, items: [id, model, at, suggestion, confidence, labels]
+    decisions   decisions: [at or unix_ms, what or event, model, reason or document.reason, who, acted]
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Final
+
+from starlette.responses import Response
+
+from cloud_gateway.admin import AdminRequest, AdminRoute
+from runtime.pages.page import Answer, Asked, Page
+from runtime.pages.sections import Document
+from runtime.telemetry.recorder import Recorder
+
+SECTIONS: Final = ("status", "releases", "drift", "automation", "reviews", "decisions")
+
+
+def gateway_page(
+    name: str,
+    recorder: Recorder,
+    sections: Mapping[str, Document | None],
+    *,
+    release_path: str | None = None,
+    review_path: str | None = None,
+) -> Page:
+    """The page.
+
+    `release_path`: where POST promotes, pauses, aborts or rolls back, with {model} and {action} in it; `review_path`: where
+    POST {"answer": ...} answers the review item {id}. None: the page has no buttons for that.
+    """
+    options = {"release_path": release_path, "review_path": review_path}
+    return Page(name, "gateway.html", "gateway.js", recorder, {**dict.fromkeys(SECTIONS), **sections}, options)
+
+
+def page_routes(page: Page) -> list[AdminRoute]:
+    """Where the admin port answers it: the files to everybody, the rest to who may read."""
+    return [
+        AdminRoute("GET", f"/{answer.path}", _on_request(answer), is_open=answer.is_open) for answer in page.answers()
+    ]
+
+
+def _on_request(answer: Answer) -> Callable[[AdminRequest], Awaitable[Response]]:
+    async def reply(request: AdminRequest) -> Response:
+        return await answer.reply(Asked(request.query, request.headers))
+
+    return reply

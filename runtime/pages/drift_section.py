@@ -1,0 +1,53 @@
+"""What a program's drift document says, as the page shows it: a verdict a model, and a line for each feature that drifts."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from runtime.pages.sections import Document
+
+
+def drift_section(document: Document) -> Document:
+    """The section over `runtime.serving.drift_document`; its times become seconds since 1970."""
+
+    async def tell() -> Mapping[str, Any]:
+        told = await document()
+        return {"models": [_model(one, _offset_s(told)) for one in told["models"]]}
+
+    return tell
+
+
+def _offset_s(told: Mapping[str, Any]) -> float:
+    """What turns the document's clock into seconds since 1970."""
+    return float(told["now_unix"]) - float(told["now"])
+
+
+def _model(one: Mapping[str, Any], offset_s: float) -> dict[str, Any]:
+    learning = one.get("learning")
+    if learning is not None:
+        verdict, reason = "learning", f"{learning['rows']} rows seen; the first 1,000 become the reference"
+    elif one["verdicts"]:
+        verdict, reason = "drift", f"{len(one['verdicts'])} of its features differ; {one['rows']:,} rows seen"
+    else:
+        verdict, reason = "none", f"{one['rows']:,} rows seen, {one.get('looks', 0)} looks, no difference beyond chance"
+    return {
+        "model": one["model"],
+        "version": one["version"],
+        "verdict": verdict,
+        "reason": reason,
+        "findings": [_finding(found, offset_s) for found in one["verdicts"]],
+    }
+
+
+def _finding(found: Mapping[str, Any], offset_s: float) -> dict[str, Any]:
+    bins = ", ".join(f"{b['bin']}: {b['reference']:.1%} → {b['live']:.1%}" for b in found["bins"][:3])
+    since = found["since"]
+    return {
+        "feature": found["feature"],
+        "size": "; ".join(f"{name} {value:.3g}" for name, value in found["size"].items() if value is not None),
+        "since": None if since is None else since + offset_s,
+        "kind": f"{found['suspect']} ({found['detail']})",
+        "example": bins,
+        "next": found["next"],
+    }

@@ -1,0 +1,45 @@
+"""How a program that serves models has its page: a history in its folder of state, recorded while it serves."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
+from functools import partial
+from typing import TYPE_CHECKING, Final
+
+from runtime import config
+from runtime.pages.page import Page
+from runtime.serving.beside import Beside
+from runtime.serving.metrics import collect
+from runtime.serving.service import InferenceService
+from runtime.telemetry.recorder import Recorder
+
+if TYPE_CHECKING:
+    from runtime.telemetry.history_store import HistoryStore
+
+FILE: Final = "history.db"
+
+
+def history_of(program: str) -> Recorder:
+    """A recorder whose history lies in the folder of state; in memory alone, and said, where no database can be there."""
+
+    def open_store() -> HistoryStore:
+        from runtime.store import open_database, sqlite_url
+        from runtime.telemetry.history_store import HistoryStore
+
+        return HistoryStore(open_database(sqlite_url(config.home() / FILE)), program)
+
+    return Recorder(open_store)
+
+
+@asynccontextmanager
+async def running_page(page: Page, service: InferenceService, beside: Beside) -> AsyncIterator[None]:
+    """Keeps the page's history and its readers current meanwhile."""
+    running = asyncio.create_task(page.run(partial(collect, service, beside)))
+    try:
+        yield
+    finally:
+        running.cancel()
+        with suppress(asyncio.CancelledError):
+            await running

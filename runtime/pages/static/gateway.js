@@ -1,0 +1,169 @@
+// The gateway's page, top to bottom: health, release, input, automation, decisions. Changes go through the admin API.
+"use strict";
+import { byId, clock, dialog, el, inUnits, listen, request, setUpHead, short, show, showLink, tell } from "./core.js";
+import { Chart, largest, redraw, setUpSpans, setUpStatistics, takeSeries, takeTick, total, value } from "./charts.js";
+import { models, pill, plain, rest, section, table } from "./sections.js";
+import { drawDrift } from "./drift.js";
+
+const is = (metric, stat = "") => (one) => one.metric === metric && one.stat === stat;
+
+setUpHead(redraw);
+setUpSpans(byId("spans"));
+byId("charts").append(...[
+  new Chart("Answers per second", is("edgeward_inferences_total", "per_s")),
+  new Chart("Latency of 95 %", is("edgeward_request_duration_seconds", "p95")),
+  new Chart("Where the time goes, half of the requests", is("edgeward_request_stage_seconds", "p50")),
+  new Chart("Rows waiting", is("edgeward_queue_rows")),
+  new Chart("Errors per second", is("edgeward_errors_total", "per_s")),
+  new Chart("Busy cores", is("edgeward_process_cpu_cores")),
+].map((chart) => chart.root));
+const statistics = setUpStatistics("gateway");
+
+let options = {};
+const last = {};
+
+function verdict() {
+  const rate = total("edgeward_inferences_total"), errors = total("edgeward_errors_total"), p95 = largest("edgeward_request_duration_seconds", "p95");
+  const troubles = [];
+  if (value("edgeward_ready") === 0) troubles.push("it takes no new requests");
+  if (errors > 0 && errors >= 0.01 * (rate + errors)) troubles.push(`${short((100 * errors) / (rate + errors))} % of requests end in an error`);
+  const numbers = [`${short(rate)} requests/s`, Number.isFinite(p95) ? `95 % within ${inUnits("x_seconds p95", p95)}` : null, errors ? `${short(errors)} errors/s` : "no errors"].filter(Boolean).join(", ");
+  show(byId("verdict"), troubles.length ? el("strong", { class: "bad" }, "Look: ") : el("strong", { class: "good" }, "Yes. "), `${troubles.length ? `${troubles.join("; ")}. ` : ""}Now: ${numbers}.`);
+}
+
+// ---------------------------------------------------------------- releases
+
+const WHAT = {
+  promote: ["Promote", "main", "takes the next stage now, whatever the guards say"],
+  pause: ["Pause", "", "keeps the split as it is until somebody promotes, aborts or rolls back"],
+  resume: ["Resume", "", "lets the guards decide again"],
+  abort: ["Abort", "danger", "ends the release; all requests go to the stable version"],
+  rollback: ["Roll back", "danger", "sends all requests to the previous version at once"],
+};
+const OVER = new Set(["promoted", "completed", "aborted", "rolled_back"]);
+const MARKS = { advance: "good", promoted: "good", completed: "good", hold: "warn", paused: "warn", rollback: "bad", rolled_back: "bad", aborted: "bad" };
+
+async function act(model, action) {
+  const [name, kind, effect] = WHAT[action];
+  try {
+    await dialog(`${name} the release of ${model}?`, [el("p", {}, `This ${effect}. It is written to the audit log.`)], name, undefined, kind || "main");
+    await request(fill(options.release_path, { model, action }), { method: "POST", body: {}, needsKey: true });
+    tell(`${name}: done.`, "good");
+  } catch (error) {
+    if (error.message !== "cancelled") tell(`${name}: ${error.message}`, "bad");
+  }
+}
+
+const fill = (path, values) => path.replace(/\{(\w+)\}/g, (_, name) => encodeURIComponent(values[name]));
+
+function drawRelease(one) {
+  const stages = Array.isArray(one.stages) ? one.stages : [], at = Number(one.stage ?? -1);
+  const text = (stage) => (typeof stage === "number" ? `${short(stage * 100)} %` : typeof stage === "object" ? `${short((stage.share ?? stage.fraction ?? 0) * 100)} %` : String(stage));
+  const state = String(one.status ?? one.state ?? "");
+  const verdict = typeof one.verdict === "object" ? one.verdict : null, findings = Array.isArray(verdict?.findings) ? verdict.findings : [];
+  return el("article", { class: "card" },
+    el("h3", {}, `${one.model}: ${one.stable ?? "?"} → ${one.candidate ?? "?"} `, pill(state.replaceAll("_", " "), MARKS[state] ?? ""), one.strategy ? ` ${String(one.strategy).replaceAll("_", "-")}` : ""),
+    stages.length ? el("ol", { class: "steps", "aria-label": "stages" }, stages.map((stage, index) => el("li", { class: index < at ? "done" : null, "aria-current": index === at ? "step" : null }, text(stage)))) : null,
+    one.reason ? el("p", {}, one.reason) : null,
+    verdict ? el("p", {}, pill(String(verdict.action).replaceAll("_", " "), MARKS[verdict.action] ?? ""), ` ${(verdict.reason ?? "").replace(/[.;]?$/, ".")}`, verdict.needed ? ` About ${short(verdict.needed)} requests are still needed.` : "") : null,
+    findings.length ? table([
+      ["metric", (f) => [f.metric, f.segment].filter(Boolean).join(", "), "word"], ["stable", (f) => f.stable_estimate, "number"], ["candidate", (f) => f.candidate_estimate, "number"],
+      ["worse by", (f) => (f.difference === null || f.difference === undefined ? null : `${short(f.difference)} (${short(f.lower)} … ${short(f.upper)})`), "number"],
+      ["requests", (f) => (f.stable_count ?? 0) + (f.candidate_count ?? 0), "number"], ["test", (f) => f.test?.replaceAll("_", " ")], ["why", (f) => f.reason],
+    ], findings) : null,
+    rest(one, ["model", "stable", "candidate", "strategy", "stages", "stage", "state", "status", "reason", "verdict", "is_alive", "is_leader"]),
+    options.release_path && !OVER.has(state) ? el("div", { class: "row actions" }, Object.entries(WHAT).filter(([action]) => action !== (state === "paused" ? "pause" : "resume")).map(([action, [name, kind]]) => el("button", {
+      type: "button", class: kind === "main" ? null : kind || null, "data-focus": `${one.model} ${action}`, "data-action": action, onclick: () => act(one.model, action),
+    }, name))) : null);
+}
+
+// ---------------------------------------------------------------- reviews
+
+let place = 0;
+const items = () => (last.reviews?.data?.items ?? []).slice(0, 20);
+const labelsOf = (item) => (Array.isArray(item.labels) ? item.labels : []);
+
+async function answer(item, label) {
+  try {
+    await request(fill(options.review_path, { id: item.id }), { method: "POST", body: { answer: label, reviewer: "page" }, needsKey: true });
+    tell(`Answered: ${label}`, "good");
+  } catch (error) {
+    if (error.message !== "cancelled") tell(error.message, "bad");
+  }
+}
+
+/** For items that come without a choice of answers: a class, a number, or a list with one for each row. */
+function answerForm(item) {
+  const field = el("input", { "aria-label": `Answer to ${item.id}`, required: true, placeholder: "class or number", "data-focus": `${item.id} field` });
+  const send = (event) => {
+    event.preventDefault();
+    let given = field.value.trim();
+    try { given = JSON.parse(given); } catch { /* the name of a class */ }
+    answer(item, given);
+  };
+  return el("form", { class: "row", onsubmit: send }, field, el("button", {}, "Answer"));
+}
+
+function drawReviews(data) {
+  const list = items();
+  if (!list.length) return el("p", { class: "empty" }, "Nothing is waiting.");
+  place = Math.min(place, list.length - 1);
+  return [el("p", { class: "note" }, `${data.waiting ?? list.length} waiting${(data.waiting ?? 0) > list.length ? `; the first ${list.length} are shown` : ""}.`),
+    ...list.map((item, at) => el("article", { class: "card item", "aria-current": at === place ? "true" : null, "data-item": String(item.id) },
+      el("h3", {}, `${item.model ?? ""} ${item.id}`, item.at ? el("span", { class: "note" }, ` ${clock(item.at)}`) : null),
+      item.suggestion !== undefined && item.suggestion !== null ? el("p", {}, "The model suggests ", el("strong", {}, String(item.suggestion)), item.confidence !== undefined ? ` (confidence ${short(item.confidence)})` : "") : null,
+      rest(item, ["id", "model", "at", "suggestion", "confidence", "labels", "is_open", "opinions"]),
+      options.review_path ? el("div", { class: "row actions" }, labelsOf(item).map((label, number) => el("button", {
+        type: "button", "data-focus": `${item.id} ${label}`, onclick: () => answer(item, label),
+      }, number < 9 ? [el("kbd", {}, String(number + 1)), " "] : null, String(label))), labelsOf(item).length ? null : answerForm(item)) : null))];
+}
+
+document.addEventListener("keydown", (event) => {
+  if (event.ctrlKey || event.metaKey || event.altKey || event.target.closest?.("input, select, textarea, dialog")) return;
+  const list = items();
+  if (!list.length) return;
+  const step = { j: 1, k: -1 }[event.key];
+  if (step) {
+    place = Math.max(0, Math.min(list.length - 1, place + step));
+    section(byId("reviews"), last.reviews, drawReviews);
+    document.querySelector('.item[aria-current="true"]')?.scrollIntoView({ block: "nearest" });
+  } else if (/^[1-9]$/.test(event.key) && options.review_path) {
+    const label = labelsOf(list[place])[Number(event.key) - 1];
+    if (label !== undefined) answer(list[place], label);
+  }
+});
+
+// ---------------------------------------------------------------- decisions
+
+const MAX_LINES = 200;
+function drawDecisions(data) {
+  const words = byId("filter").value.toLowerCase().split(/\s+/).filter(Boolean);
+  const lines = (data.decisions ?? []).filter((line) => { const text = JSON.stringify(line).toLowerCase(); return words.every((word) => text.includes(word)); });
+  if (!lines.length) return el("p", { class: "empty" }, words.length ? "No decision has these words." : "No decision yet.");
+  const at = (line) => line.at ?? (line.unix_ms ?? 0) / 1e3;
+  return el("ul", { class: "log", tabindex: "0", "aria-label": "decisions, newest first" }, [...lines].sort((a, b) => at(b) - at(a)).slice(0, MAX_LINES).map((line) => el("li", {},
+    el("time", {}, clock(at(line))), el("strong", {}, String(line.what ?? line.event ?? "").replaceAll("_", " ")), line.model ? ` ${line.model}` : "", line.acted === false ? [" ", pill("only noted")] : "",
+    line.reason ?? line.document?.reason ? el("div", {}, line.reason ?? line.document.reason) : null, line.who ? el("div", { class: "note" }, `by ${line.who}`) : null)));
+}
+byId("filter").addEventListener("input", () => { if (last.decisions) section(byId("decision-log"), last.decisions, drawDecisions); });
+
+// ---------------------------------------------------------------- what comes in
+
+const draw = {
+  status: (state) => section(byId("models"), state, (data) => models(data.models ?? [])),
+  releases: (state) => section(byId("releases"), state, (data) => (Array.isArray(data.releases) ? (data.releases.length ? data.releases.map(drawRelease) : el("p", { class: "empty" }, "No release is under way.")) : el("div", { class: "card" }, plain(data)))),
+  drift: (state) => section(byId("drift-findings"), state, drawDrift),
+  automation: (state) => section(byId("levels"), state, (data) => (Array.isArray(data.models) ? (data.models.length ? table([
+    ["model", (m) => el("strong", {}, m.model ?? m.name)], ["segment", (m) => m.segment], ["level", (m) => pill(String(m.level ?? "").replaceAll("_", " "))], ["since", (m) => (m.since ? clock(m.since) : null)], ["why", (m) => m.reason],
+  ], data.models) : el("p", { class: "empty" }, "Models answer by themselves; no level is set.")) : plain(data))),
+  reviews: (state) => section(byId("reviews"), state, drawReviews),
+  decisions: (state) => section(byId("decision-log"), state, drawDecisions),
+};
+
+const seen = {
+  series(names) { takeSeries(names); statistics.list(); },
+  tick(row) { takeTick(row); statistics.values(); verdict(); },
+  section({ name, ...state }) { last[name] = state; draw[name]?.(state); },
+};
+request("page/options").then((response) => response.json()).then((told) => { options = told; for (const [name, state] of Object.entries(last)) draw[name]?.(state); }).catch((error) => tell(error.message, "bad"));
+listen(seen, showLink);

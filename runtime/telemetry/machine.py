@@ -1,0 +1,135 @@
+"""The process and its machine as metrics: CPU, memory, and GPUs where NVML answers.
+
+Process metrics have the names that every Prometheus client library gives them.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Sequence
+from typing import Any, Final
+
+from runtime.telemetry.exposition import Family, Kind, Sample
+
+log = logging.getLogger(__name__)
+
+# Scrapes and the page share a reading; a driver asked more often than once a second costs power.
+MAX_AGE_S: Final = 1.0
+
+
+class Machine:
+    """Reads on a thread, for a sleeping GPU takes its time to answer. `families` is a `Collector`."""
+
+    def __init__(self, nvml: Any = None) -> None:
+        import psutil
+
+        self._process = psutil.Process()
+        self._started_unix_s = self._process.create_time()
+        self._process.cpu_percent()  # the first answer is always 0: there is nothing to compare with
+        self._read_at = -MAX_AGE_S
+        self._told: list[Family] = []
+        self._reading = asyncio.Lock()
+        self._nvml = nvml
+        self._handles: list[Any] | None = None
+
+    async def families(self) -> Sequence[Family]:
+        """What the machine does, as read at most `MAX_AGE_S` ago."""
+        async with self._reading:
+            if time.monotonic() - self._read_at >= MAX_AGE_S:
+                self._told = await asyncio.to_thread(self._read)
+                self._read_at = time.monotonic()
+        return self._told
+
+    def close(self) -> None:
+        """Lets go of the driver."""
+        if self._handles and self._nvml is not None:
+            self._nvml.nvmlShutdown()
+        self._handles = []
+
+    def _read(self) -> list[Family]:
+        return [*self._process_families(), *self._machine_families(), *self._gpu_families()]
+
+    def _process_families(self) -> list[Family]:
+        with self._process.oneshot():
+            times, memory = self._process.cpu_times(), self._process.memory_info()
+            threads = self._process.num_threads()
+            busy = self._process.cpu_percent() / 100
+        return [
+            Family(
+                "process_cpu_seconds_total",
+                Kind.COUNTER,
+                "CPU time of this process.",
+                [({}, times.user + times.system)],
+            ),
+            Family("process_resident_memory_bytes", Kind.GAUGE, "Memory that this process holds.", [({}, memory.rss)]),
+            Family(
+                "process_start_time_seconds",
+                Kind.GAUGE,
+                "When this process began, Unix time.",
+                [({}, self._started_unix_s)],
+            ),
+            Family("process_threads", Kind.GAUGE, "Threads of this process.", [({}, threads)]),
+            Family("edgeward_process_cpu_cores", Kind.GAUGE, "Cores that this process keeps busy.", [({}, busy)]),
+        ]
+
+    def _machine_families(self) -> list[Family]:
+        import psutil
+
+        memory = psutil.virtual_memory()
+        states: list[Sample] = [
+            ({"state": "total"}, memory.total),
+            ({"state": "available"}, memory.available),
+            ({"state": "used"}, memory.total - memory.available),
+        ]
+        return [
+            Family(
+                "edgeward_machine_cpu_ratio",
+                Kind.GAUGE,
+                "Share of the machine's cores that is busy.",
+                [({}, psutil.cpu_percent() / 100)],
+            ),
+            Family("edgeward_machine_memory_bytes", Kind.GAUGE, "Memory of the machine.", states),
+        ]
+
+    def _gpu_families(self) -> list[Family]:
+        nvml, handles = self._nvml, self._open_nvml()
+        if nvml is None or not handles:
+            return []
+        busy: list[Sample] = []
+        memory: list[Sample] = []
+        power: list[Sample] = []
+        for index, handle in enumerate(handles):
+            try:
+                uuid = nvml.nvmlDeviceGetUUID(handle)
+                gpu = {"gpu": str(index), "uuid": uuid.decode() if isinstance(uuid, bytes) else uuid}
+                rates, held = nvml.nvmlDeviceGetUtilizationRates(handle), nvml.nvmlDeviceGetMemoryInfo(handle)
+                busy.append((gpu, rates.gpu / 100))
+                memory += [({**gpu, "state": "total"}, held.total), ({**gpu, "state": "used"}, held.used)]
+                power.append((gpu, nvml.nvmlDeviceGetPowerUsage(handle) / 1000))
+            except nvml.NVMLError:  # part of it is not supported on every GPU; what was told stays
+                continue
+        return [
+            Family("edgeward_gpu_busy_ratio", Kind.GAUGE, "Share of time in which the GPU was busy, 0..1.", busy),
+            Family("edgeward_gpu_memory_bytes", Kind.GAUGE, "Memory of the GPU.", memory),
+            Family("edgeward_gpu_power_watts", Kind.GAUGE, "Power that the GPU draws.", power),
+        ]
+
+    def _open_nvml(self) -> list[Any]:
+        if self._handles is None:
+            self._handles = []
+            if self._nvml is None:
+                try:
+                    import pynvml
+                except ImportError:
+                    return self._handles
+                self._nvml = pynvml
+            try:
+                self._nvml.nvmlInit()
+                self._handles = [
+                    self._nvml.nvmlDeviceGetHandleByIndex(at) for at in range(self._nvml.nvmlDeviceGetCount())
+                ]
+            except self._nvml.NVMLError as error:
+                log.info("no GPU metrics: NVML says %s", error)
+        return self._handles

@@ -1,0 +1,349 @@
+"""The gateway's page in a real browser: live numbers, hostile names, a rollback, reviews by keyboard, pins, report, themes."""
+
+import asyncio
+import json
+import re
+import threading
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+from cloud_gateway.admin import AdminRequest, AdminRoute
+from cloud_gateway.admin.key import AdminKey
+from cloud_gateway.admin.server import admin_server
+from cloud_gateway.page import gateway_page, page_routes
+from runtime.errors import StorageError
+from runtime.telemetry.exposition import Family, Kind
+from runtime.telemetry.histogram import LATENCY_BOUNDS_NS, Histogram
+from runtime.telemetry.recorder import Recorder
+from tests.browser import browsing, page_at, until
+
+KEY = "edgeward_admin_of-these-tests-alone-0123456789"
+PATIENCE_S = 20
+HOSTILE = '<img src=x onerror="window.broken=1">"><script>window.broken=1</script>'
+
+pytestmark = pytest.mark.slow
+
+
+@dataclass
+class Gateway:
+    """What the page is told, and what it asked for: changed by tests while the page is open."""
+
+    url: str = ""
+    answered: int = 0
+    asked: list[tuple[str, str, Any]] = field(default_factory=list)
+    status: str = "running"
+    labels: list[str] = field(default_factory=lambda: ["cat", "dog", HOSTILE])
+    waiting: list[str] = field(default_factory=lambda: ["r1", "r2", "r3"])
+    drift_fails: bool = False
+    histogram: Histogram = field(default_factory=lambda: Histogram(LATENCY_BOUNDS_NS))
+
+    async def models(self) -> Mapping[str, Any]:
+        model = {
+            "name": HOSTILE,
+            "version": 1,
+            "backend": "int8.onnx on onnxruntime-cpu",
+            "why": HOSTILE,
+            "row_ms": 0.2,
+        }
+        return {"models": [model]}
+
+    async def releases(self) -> Mapping[str, Any]:
+        finding = {"metric": "error", "segment": "", "test": "betting", "stable_count": 900, "candidate_count": 100}
+        numbers = {
+            "stable_estimate": 0.01,
+            "candidate_estimate": 0.02,
+            "difference": 0.01,
+            "lower": -0.01,
+            "upper": 0.03,
+        }
+        verdict = {
+            "action": "hold",
+            "reason": "too little is known",
+            "needed": 420,
+            "findings": [{**finding, **numbers}],
+        }
+        release = {"model": HOSTILE, "stable": 1, "candidate": 2, "strategy": "canary", "status": self.status}
+        return {"releases": [{**release, "stage": 1, "stages": [0.01, 0.05, 0.25, 1.0], "verdict": verdict}]}
+
+    async def drift(self) -> Mapping[str, Any]:
+        if self.drift_fails:
+            raise StorageError("the disk of the drift report is full; make room")
+        finding = {"feature": "brightness", "size": 0.4, "kind": "covariate_shift", "next": "look at the camera"}
+        return {"models": [{"model": HOSTILE, "version": 1, "verdict": "drift", "findings": [finding]}]}
+
+    async def reviews(self) -> Mapping[str, Any]:
+        items = [{"id": each, "model": "m", "suggestion": "cat", "labels": self.labels} for each in self.waiting]
+        return {"waiting": len(items), "items": items}
+
+    async def decisions(self) -> Mapping[str, Any]:
+        lines = [
+            {"at": time.time() - 30, "what": "stage_advanced", "model": HOSTILE, "reason": HOSTILE, "who": "guards"}
+        ]
+        return {
+            "decisions": [*lines, {"unix_ms": 1_700_000_000_000, "event": "started", "document": {"reason": "asked"}}]
+        }
+
+    async def release_action(self, request: AdminRequest) -> Mapping[str, Any]:
+        self.asked.append((request.path["model"], request.path["action"], await request.json()))
+        self.status = "rolled_back"
+        return {"status": self.status}
+
+    async def answer_review(self, request: AdminRequest) -> Mapping[str, Any]:
+        document = await request.json()
+        self.asked.append((request.path["id"], "answer", document["answer"]))
+        self.waiting.remove(request.path["id"])
+        return {}
+
+    async def families(self) -> list[Family]:
+        self.answered += 7
+        self.histogram.add(3_000_000, 7)
+        labels = {"model": HOSTILE, "version": "1", "role": "stable", "served_by": "cloud"}
+        return [
+            Family("edgeward_inferences_total", Kind.COUNTER, "I.", [({}, self.answered)]),
+            Family("edgeward_ready", Kind.GAUGE, "R.", [({}, 1)]),
+            Family("edgeward_queue_rows", Kind.GAUGE, "Q.", [(labels, 4)]),
+            Family("edgeward_request_duration_seconds", Kind.HISTOGRAM, "D.", [(labels, self.histogram.read(1e9))]),
+        ]
+
+
+@contextmanager
+def serving(gateway: Gateway, *, is_bare: bool = False) -> Iterator[Gateway]:
+    """The page on an admin port of its own, in a thread; `is_bare`: with no part set up."""
+    started = threading.Event()
+    stop: list[Any] = []
+
+    async def body() -> None:
+        sections = {
+            "status": gateway.models,
+            "releases": gateway.releases,
+            "drift": gateway.drift,
+            "reviews": gateway.reviews,
+            "decisions": gateway.decisions,
+        }
+        page = gateway_page(
+            "edgeward-gateway",
+            Recorder(),
+            {} if is_bare else sections,
+            release_path=None if is_bare else "/admin/releases/{model}/{action}",
+            review_path=None if is_bare else "/admin/reviews/{id}",
+        )
+        routes = [
+            *page_routes(page),
+            AdminRoute("POST", "/admin/releases/{model:path}/{action}", gateway.release_action),
+            AdminRoute("POST", "/admin/reviews/{id}", gateway.answer_review),
+        ]
+        running = asyncio.create_task(page.run(gateway.families))
+        async with admin_server("127.0.0.1", 0, routes, AdminKey(KEY)) as at:
+            gateway.url = f"http://{at}/"
+            stop.extend((asyncio.get_running_loop(), asyncio.Event()))
+            started.set()
+            await stop[1].wait()
+            page.close()
+        running.cancel()
+        await asyncio.gather(running, return_exceptions=True)
+
+    thread = threading.Thread(target=asyncio.run, args=(body(),))
+    thread.start()
+    try:
+        assert started.wait(PATIENCE_S)
+        yield gateway
+    finally:
+        stop[0].call_soon_threadsafe(stop[1].set)
+        thread.join(PATIENCE_S)
+        assert not thread.is_alive(), "open streams held the server up"
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Any]:
+    with browsing() as started:
+        yield started
+
+
+@pytest.fixture
+def gateway() -> Iterator[Gateway]:
+    with serving(Gateway()) as served:
+        yield served
+
+
+def test_it_loads_and_updates_live(browser: Any, gateway: Gateway) -> None:
+    with page_at(browser, gateway.url) as page:
+        page.get_by_text("live", exact=True).wait_for()
+        until(page, "document.querySelector('#verdict').textContent.includes('requests/s')")
+        assert page.locator("#verdict").inner_text().startswith("Yes.")
+        until(page, "document.querySelectorAll('.uplot').length >= 2")
+        row = page.locator("#statistics-rows tr", has_text="edgeward_inferences_total per_s").locator("td").nth(2)
+        until(page, "document.querySelector('#statistics-rows').textContent.includes('/s')")
+        assert re.fullmatch(r"[\d.]+/s", row.inner_text())
+        gateway.status = "paused"
+        page.locator("#releases").get_by_text("paused").wait_for()
+        gateway.drift_fails = True
+        page.get_by_text("the disk of the drift report is full; make room").wait_for()
+        assert "brightness" not in page.locator("#drift").inner_text()
+
+
+def test_names_from_strangers_are_text_everywhere(browser: Any, gateway: Gateway) -> None:
+    with page_at(browser, gateway.url) as page:
+        for place in ("#models", "#releases", "#drift-findings", "#reviews", "#decision-log", "#statistics-rows"):
+            page.locator(place, has_text="<img src=x").wait_for()
+        until(page, "document.querySelectorAll('.uplot').length >= 2")
+        pin = page.locator("#statistics-rows tr", has_text="queue_rows").get_by_role("button")
+        pin.click()
+        page.locator("#pinned .uplot").wait_for()
+        assert page.evaluate("window.broken") is None
+        assert page.locator("main img, main script").count() == 0
+
+
+def test_a_rollback_asks_for_the_key_and_for_a_confirmation_and_is_done(browser: Any, gateway: Gateway) -> None:
+    with page_at(browser, gateway.url) as page:
+        page.get_by_role("button", name="Roll back").click()
+        dialog = page.get_by_role("dialog")
+        assert "sends all requests to the previous version" in dialog.inner_text()
+        dialog.get_by_role("button", name="Cancel").click()
+        dialog.wait_for(state="detached")
+        assert gateway.asked == []
+
+        page.get_by_role("button", name="Roll back").click()
+        page.get_by_role("dialog").get_by_role("button", name="Roll back").click()
+        page.get_by_label("It is kept until this tab closes.").fill(KEY)
+        page.keyboard.press("Enter")
+        page.locator("#releases").get_by_text("rolled back").wait_for()
+        assert gateway.asked == [(HOSTILE, "rollback", {})]
+        assert page.get_by_role("button", name="Roll back").count() == 0, "it is over"
+        assert page.evaluate("sessionStorage.getItem('edgeward.key')") == KEY
+        assert page.evaluate("JSON.stringify(localStorage)").count(KEY) == 0
+
+
+def test_a_wrong_key_is_refused_by_the_server_and_asked_for_again(browser: Any, gateway: Gateway) -> None:
+    with browser.new_context() as context:  # the browser itself notes the 401 in its console
+        page = context.new_page()
+        page.goto(gateway.url)
+        page.get_by_role("button", name="Pause").click()
+        page.get_by_role("dialog").get_by_role("button", name="Pause").click()
+        page.get_by_label("It is kept until this tab closes.").fill("not-the-key-of-anybody")
+        page.keyboard.press("Enter")
+        page.get_by_text("that is not this gateway's admin key").wait_for()
+        assert gateway.asked == []
+
+
+def test_reviews_are_answered_by_keyboard(browser: Any, gateway: Gateway) -> None:
+    with page_at(browser, gateway.url) as page:
+        page.evaluate(f"sessionStorage.setItem('edgeward.key', '{KEY}')")
+        page.reload()
+        page.locator("[data-item=r3]").wait_for()
+        page.keyboard.press("j")
+        page.locator("[data-item=r2][aria-current=true]").wait_for()
+        page.keyboard.press("2")
+        page.locator("[data-item=r2]").wait_for(state="detached")
+        page.get_by_label("Find").first.press("1")  # typing is no answer
+        page.locator("[data-item=r3]").wait_for()
+        assert gateway.asked == [("r2", "answer", "dog")]
+
+
+def test_pins_and_theme_survive_a_reload(browser: Any, gateway: Gateway) -> None:
+    with page_at(browser, gateway.url, color_scheme="light") as page:
+        page.get_by_label("Find").nth(1).fill("queue_rows")
+        page.locator("#statistics-rows button").click()
+        page.locator("#pinned figure").wait_for()
+        page.get_by_role("button", name="Switch to the dark theme").click()
+        assert page.evaluate("getComputedStyle(document.body).backgroundColor") == "rgb(13, 17, 23)"
+        page.reload()
+        page.locator("#pinned .uplot").wait_for()
+        assert page.evaluate("getComputedStyle(document.body).backgroundColor") == "rgb(13, 17, 23)"
+        page.get_by_role("button", name="Unpin").click()
+        page.locator("#pinned figure").wait_for(state="detached")
+
+
+def test_the_report_is_one_file_that_needs_nothing(browser: Any, gateway: Gateway, tmp_path: Path) -> None:
+    with page_at(browser, gateway.url) as page:
+        until(page, "document.querySelectorAll('.uplot').length >= 2")
+        with page.expect_download() as waiting:
+            page.get_by_role("button", name="Report").click()
+        file = tmp_path / waiting.value.suggested_filename
+        waiting.value.save_as(file)
+    assert re.fullmatch(r"edgeward-report-\d{8}-\d{6}\.html", file.name)
+    with page_at(browser, file.as_uri()) as page:
+        text = page.locator("body").inner_text()
+        for wanted in ("brightness", "too little is known", "edgeward_queue_rows", "Automation", "not set up", HOSTILE):
+            assert wanted in text
+        assert page.locator("svg path").count() >= 2
+        assert page.evaluate("window.broken") is None
+
+
+@pytest.mark.parametrize("width", [390, 1280])
+def test_nothing_is_cut_off_and_everything_is_reached_by_keyboard(browser: Any, gateway: Gateway, width: int) -> None:
+    with page_at(browser, gateway.url, viewport={"width": width, "height": 800}) as page:
+        until(page, "document.querySelectorAll('.uplot').length >= 2")
+        assert page.evaluate("document.documentElement.scrollWidth") <= width
+        page.keyboard.press("Tab")
+        assert page.evaluate("document.activeElement.textContent") == "Skip to the content"
+        buttons = page.evaluate("document.querySelectorAll('button:not([disabled])').length")
+        reached = page.evaluate(
+            "[...document.querySelectorAll('button:not([disabled])')].filter(b => b.tabIndex === 0).length"
+        )
+        assert buttons == reached > 8
+        unnamed = (
+            "[...document.querySelectorAll('button, input')].filter(e => !e.textContent && !e.labels?.length).length"
+        )
+        assert page.evaluate(unnamed) == 0
+
+
+def test_parts_that_are_missing_are_said_to_be(browser: Any) -> None:
+    with serving(Gateway(), is_bare=True) as bare, page_at(browser, bare.url) as page:
+        for place in ("#releases", "#drift-findings", "#levels", "#reviews", "#decision-log"):
+            page.locator(place, has_text="Not set up.").wait_for()
+        until(page, "document.querySelector('#verdict').textContent.startsWith('Yes.')")
+
+
+def test_what_needs_a_key_from_elsewhere_and_what_does_not(gateway: Gateway) -> None:
+    foreign = {"host": "evil.example"}
+    for path in ("", "page/core.js", "page/uplot.js", "page/uplot.LICENSE"):
+        assert httpx.get(gateway.url + path, headers=foreign).status_code == 200
+    for path in ("page/events", "page/history", "page/rank", "page/report", "page/options"):
+        assert httpx.get(gateway.url + path, headers=foreign).status_code == 401
+    assert httpx.get(gateway.url + "page/options", headers={**foreign, "authorization": f"Bearer {KEY}"}).is_success
+    html = httpx.get(gateway.url)
+    assert html.headers["content-security-policy"].startswith("default-src 'none'; script-src 'self'; style-src 'self'")
+    assert httpx.get(gateway.url, headers={"if-none-match": html.headers["etag"]}).status_code == 304
+
+
+def test_ten_minutes_are_told_by_the_second(gateway: Gateway) -> None:
+    end = time.monotonic() + PATIENCE_S
+    while True:
+        told = httpx.get(f"{gateway.url}page/history?series=0&span_s=600").json()
+        if len(told["times"]) >= 2 or time.monotonic() > end:
+            break
+        time.sleep(0.2)
+    assert told["step_s"] == 1
+    assert len(told["times"]) == len(told["columns"][0][0]) >= 2
+
+
+def test_history_refuses_what_it_cannot_read(gateway: Gateway) -> None:
+    for query, wrong in (("series=9999", "9999"), ("series=x", "x"), ("span_s=0", "0"), ("span_s=1e9", "1e9")):
+        refused = httpx.get(f"{gateway.url}page/history?{query}")
+        assert refused.status_code == 400
+        assert wrong in refused.json()["error"]
+    many = ",".join(["0"] * 65)
+    assert "at most 64" in httpx.get(f"{gateway.url}page/history?series={many}").json()["error"]
+
+
+def test_the_stream_is_json_in_events(gateway: Gateway) -> None:
+    seen: dict[str, Any] = {}
+    with httpx.stream("GET", f"{gateway.url}page/events", timeout=PATIENCE_S) as response:
+        assert response.headers["content-type"].startswith("text/event-stream")
+        kind = ""
+        for line in response.iter_lines():
+            if line.startswith("event: "):
+                kind = line.removeprefix("event: ")
+            elif line.startswith("data: "):
+                seen[kind] = json.loads(line.removeprefix("data: "))
+            if {"series", "tick", "section"} <= set(seen) and seen["tick"]["values"]:
+                break
+    assert len(seen["tick"]["values"]) >= 2
+    assert isinstance(seen["tick"]["at"], int)

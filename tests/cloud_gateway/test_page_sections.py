@@ -1,0 +1,83 @@
+"""What the parts' admin routes tell, as the page shows it."""
+
+from collections.abc import Mapping
+from types import SimpleNamespace
+from typing import Any
+
+from cloud_gateway.admin import AdminRequest, AdminRoute
+from cloud_gateway.page_sections import MAX_LINES, Decisions, roles_of, section_documents
+from cloud_gateway.release.plan import Strategy
+
+
+def line(number: int) -> dict[str, Any]:
+    document = {"reason": f"reason {number}"}
+    return {"number": number, "unix_ms": number * 1000, "event": "advance", "model": "m", "document": document}
+
+
+class Parts:
+    """Admin routes that answer as the real ones do, and remember what they were asked."""
+
+    def __init__(self, lines: int) -> None:
+        self.lines = [line(number) for number in range(1, lines + 1)]
+        self.asked: list[dict[str, str]] = []
+
+    async def audit(self, request: AdminRequest) -> Mapping[str, Any]:
+        query = dict(request.query)
+        self.asked.append(query)
+        after, limit = int(query["after"]), int(query["limit"])
+        return {"lines": [one for one in self.lines if one["number"] > after][:limit]}
+
+    async def levels(self, request: AdminRequest) -> Mapping[str, Any]:
+        standing = {"model": "m", "segment": "", "level": "assist", "next": {"level": "assist", "reason": "not proven"}}
+        return {"standings": [standing, {"model": "n", "segment": "", "level": "full"}]}
+
+    async def log(self, request: AdminRequest) -> Mapping[str, Any]:
+        return {"lines": [{"at": 2.5, "model": "m", "level": "assist", "reason": "drift", "by": "anna"}]}
+
+
+async def test_only_new_lines_of_the_audit_log_are_read_and_the_newest_come_first() -> None:
+    parts = Parts(2500)
+    decisions = Decisions(AdminRoute("GET", "/admin/audit", parts.audit), None)
+    told = (await decisions.tell())["decisions"]
+    assert [asked["after"] for asked in parts.asked] == ["0", "1000", "2000"]
+    assert len(told) == MAX_LINES
+    assert told[0] == {"at": 2500.0, "what": "advance", "model": "m", "reason": "reason 2500"}
+    parts.lines.append(line(2501))
+    assert (await decisions.tell())["decisions"][0]["at"] == 2501.0
+    assert parts.asked[-1]["after"] == "2500"
+
+
+async def test_levels_and_the_log_of_automation_are_translated() -> None:
+    parts = Parts(3)
+    documents = section_documents(
+        [
+            AdminRoute("GET", "/admin/audit", parts.audit),
+            AdminRoute("GET", "/admin/automation", parts.levels),
+            AdminRoute("GET", "/admin/automation/log", parts.log),
+        ]
+    )
+    levels, decisions = documents["automation"], documents["decisions"]
+    assert levels is not None
+    assert decisions is not None
+    assert [one["reason"] for one in (await levels())["models"]] == ["not proven", ""]
+    found = (await decisions())["decisions"]
+    assert [one["what"] for one in found] == ["advance", "level assist", "advance", "advance"]
+    assert found[1]["who"] == "anna"
+
+
+def test_parts_without_routes_are_not_set_up() -> None:
+    assert set(section_documents([]).values()) == {None}
+
+
+def test_roles_follow_the_releases_that_run() -> None:
+    def running(strategy: Strategy) -> Any:
+        return SimpleNamespace(release=SimpleNamespace(plan=SimpleNamespace(candidate=2, strategy=strategy)))
+
+    active: dict[str, Any] = {"m": running(Strategy.CANARY), "s": running(Strategy.SHADOW)}
+    labels_of = roles_of(active)
+    assert labels_of("m", "2") == {"role": "candidate", "served_by": "cloud"}
+    assert labels_of("m", "1")["role"] == "stable"
+    assert labels_of("s", "2")["role"] == "shadow"
+    assert labels_of("other", "2")["role"] == "stable"
+    del active["m"]
+    assert labels_of("m", "2")["role"] == "stable"

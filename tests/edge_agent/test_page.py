@@ -1,0 +1,45 @@
+"""The agent's page, from a real agent in a real browser."""
+
+from pathlib import Path
+
+import httpx
+import numpy as np
+import pytest
+
+from runtime.bundle.bundle import Bundle
+from runtime.client import connect
+from tests.browser import browsing, page_at, until
+from tests.programs import started
+
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(240)]
+
+
+def test_who_serves_how_fast_and_why(digits: Bundle, tmp_path: Path) -> None:
+    assert digits.manifest is not None
+    spec = digits.manifest.inputs[0].spec
+    image = np.zeros([max(size, 1) for size in spec.shape], spec.dtype)
+    with browsing() as browser:
+        with started(tmp_path, "agent", "run", "digits", "--grpc-port", "0", "--http-port", "0") as agent:
+            assert httpx.get(f"{agent.http}/edgeward").headers["location"] == "/edgeward/"
+            with page_at(browser, f"{agent.http}/edgeward/", viewport={"width": 390, "height": 800}) as page:
+                page.locator("#models", has_text=agent.models[0]["backend"]).wait_for()
+                page.get_by_text("None: this device answers alone").wait_for()
+                page.locator("#drift-findings", has_text="Not set up.").wait_for()
+                with connect(agent.grpc) as client:
+                    for _ in range(20):
+                        client.predict("digits", image, timeout_s=20)
+                    page.locator("#requests-table", has_text="first choice").wait_for()
+                    page.locator("[aria-label='Who answers, per second'] canvas").wait_for()
+                    client.predict("digits", image, timeout_s=20)
+                until(page, "document.querySelector('#verdict').textContent.startsWith('Yes.')")
+                assert page.evaluate("document.documentElement.scrollWidth") <= 390
+            open_stream = httpx.stream("GET", f"{agent.http}/edgeward/page/events", timeout=20)
+            with open_stream as response:
+                next(response.iter_lines())
+                agent.process.terminate()
+                assert agent.process.wait(20) == 0, "an open page must not hold the agent up"
+        run = ("agent", "run", "digits", "--grpc-port", "0", "--http-port", "0")
+        with started(tmp_path, *run) as again, page_at(browser, f"{again.http}/edgeward/") as page:
+            page.locator("#statistics-rows", has_text="first_choice").wait_for()
+            told = httpx.get(f"{again.http}/edgeward/page/history?series=0&span_s=600").json()
+            assert len(told["times"]) > 3, "the charts survive a restart"

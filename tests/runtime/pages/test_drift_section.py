@@ -1,0 +1,41 @@
+"""A drift document as the page shows it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from runtime.pages.drift_section import drift_section
+
+FOUND = {
+    "feature": "age",
+    "suspect": "unit change",
+    "detail": "all values are 12 times what they were",
+    "next": "ask who sends it",
+    "since": 90.0,
+    "size": {"ks": 0.51234, "psi": 2.0, "wasserstein": None},
+    "bins": [{"bin": "0..10", "reference": 0.5, "live": 0.125}],
+}
+
+
+async def test_findings_have_their_time_and_their_example() -> None:
+    async def document() -> dict[str, Any]:
+        model = {"model": "m", "version": 2, "learning": None, "rows": 1500, "looks": 3}
+        calm, drifting = {**model, "verdicts": []}, {**model, "verdicts": [FOUND]}
+        fresh = {"model": "n", "version": 1, "learning": {"rows": 12}, "rows": 0, "verdicts": []}
+        return {"now": 100.0, "now_unix": 1_000_100.0, "models": [calm, drifting, fresh]}
+
+    calm, drifting, fresh = (await drift_section(document)())["models"]
+    assert (calm["verdict"], calm["findings"]) == ("none", [])
+    assert calm["reason"] == "1,500 rows seen, 3 looks, no difference beyond chance"
+    assert drifting["verdict"] == "drift"
+    assert drifting["findings"] == [
+        {
+            "feature": "age",
+            "size": "ks 0.512; psi 2",
+            "since": 1_000_090.0,
+            "kind": "unit change (all values are 12 times what they were)",
+            "example": "0..10: 50.0% → 12.5%",
+            "next": "ask who sends it",
+        }
+    ]
+    assert (fresh["verdict"], fresh["reason"]) == ("learning", "12 rows seen; the first 1,000 become the reference")
