@@ -70,7 +70,10 @@ class Gateway:
             "findings": [{**finding, **numbers}],
         }
         release = {"model": HOSTILE, "stable": 1, "candidate": 2, "strategy": "canary", "status": self.status}
-        return {"releases": [{**release, "stage": 1, "stages": [0.01, 0.05, 0.25, 1.0], "verdict": verdict}]}
+        release |= {"share": 0.05, "in_stage_s": 12.0, "began_unix_ms": 1_795_720_875_642}
+        arm = {"requests": 72, "errors": 3, "p50_ms": 0.9, "p99_ms": 5.0}
+        release |= {"arms": {"stable": arm, "candidate": arm | {"requests": 8}}}
+        return {"releases": [{**release, "stage": 1, "stages": [1, 5, 25, 100], "verdict": verdict}]}
 
     async def drift(self) -> Mapping[str, Any]:
         if self.drift_fails:
@@ -181,6 +184,10 @@ def test_it_loads_and_updates_live(browser: Any, gateway: Gateway) -> None:
         row = page.locator("#statistics-rows tr", has_text="edgeward_inferences_total per_s").locator("td").nth(2)
         until(page, "document.querySelector('#statistics-rows').textContent.includes('/s')")
         assert re.fullmatch(r"[\d.]+/s", row.inner_text())
+        release = page.locator("#releases").inner_text()
+        assert page.locator("#releases .steps li").all_inner_texts() == ["1 %", "5 %", "25 %", "100 %"]
+        assert "The candidate gets 5 % of the traffic, in this stage for 12 s." in release
+        assert "1795720875642" not in release.replace(",", "")
         gateway.status = "paused"
         page.locator("#releases").get_by_text("paused").wait_for()
         gateway.drift_fails = True

@@ -56,22 +56,36 @@ async function act(model, action) {
 
 const fill = (path, values) => path.replace(/\{(\w+)\}/g, (_, name) => encodeURIComponent(values[name]));
 
+// Of a release, what `drawRelease` shows, and what tells a reader nothing.
+const SHOWN = [
+  "model", "stable", "candidate", "strategy", "stages", "stage", "state", "status", "reason", "verdict", "arms", "share", "in_stage_s", "trouble", "needed",
+  "replaced_by_stable", "lost_observations", "losses", "release", "hold_s", "began_unix_ms", "changed_unix_ms", "is_alive", "is_leader", "is_leading", "leader",
+];
+
 function drawRelease(one) {
   const stages = Array.isArray(one.stages) ? one.stages : [], at = Number(one.stage ?? -1);
-  const text = (stage) => (typeof stage === "number" ? `${short(stage * 100)} %` : typeof stage === "object" ? `${short((stage.share ?? stage.fraction ?? 0) * 100)} %` : String(stage));
+  const arms = Object.entries(one.arms ?? {}).map(([arm, told]) => ({ arm, ...told }));
+  const text = (percent) => `${short(percent)} %`;
   const state = String(one.status ?? one.state ?? "");
   const verdict = typeof one.verdict === "object" ? one.verdict : null, findings = Array.isArray(verdict?.findings) ? verdict.findings : [];
   return el("article", { class: "card" },
     el("h3", {}, `${one.model}: ${one.stable ?? "?"} → ${one.candidate ?? "?"} `, pill(state.replaceAll("_", " "), MARKS[state] ?? ""), one.strategy ? ` ${String(one.strategy).replaceAll("_", "-")}` : ""),
     stages.length ? el("ol", { class: "steps", "aria-label": "stages" }, stages.map((stage, index) => el("li", { class: index < at ? "done" : null, "aria-current": index === at ? "step" : null }, text(stage)))) : null,
-    one.reason ? el("p", {}, one.reason) : null,
+    typeof one.share === "number" ? el("p", {}, `The candidate gets ${text(one.share * 100)} of the traffic${typeof one.in_stage_s === "number" ? `, in this stage for ${short(one.in_stage_s)} s` : ""}.`) : null,
+    one.trouble ? el("p", {}, pill("trouble", "bad"), ` ${one.trouble}`) : null,
+    one.reason && one.reason !== verdict?.reason ? el("p", {}, one.reason) : null,
     verdict ? el("p", {}, pill(String(verdict.action).replaceAll("_", " "), MARKS[verdict.action] ?? ""), ` ${(verdict.reason ?? "").replace(/[.;]?$/, ".")}`, verdict.needed ? ` About ${short(verdict.needed)} requests are still needed.` : "") : null,
     findings.length ? table([
       ["metric", (f) => [f.metric, f.segment].filter(Boolean).join(", "), "word"], ["stable", (f) => f.stable_estimate, "number"], ["candidate", (f) => f.candidate_estimate, "number"],
       ["worse by", (f) => (f.difference === null || f.difference === undefined ? null : `${short(f.difference)} (${short(f.lower)} … ${short(f.upper)})`), "number"],
       ["requests", (f) => (f.stable_count ?? 0) + (f.candidate_count ?? 0), "number"], ["test", (f) => f.test?.replaceAll("_", " ")], ["why", (f) => f.reason],
     ], findings) : null,
-    rest(one, ["model", "stable", "candidate", "strategy", "stages", "stage", "state", "status", "reason", "verdict", "is_alive", "is_leader"]),
+    arms.length ? table([
+      ["arm", (a) => a.arm, "word"], ["requests", (a) => a.requests, "number"], ["errors", (a) => a.errors, "number"], ["p50, ms", (a) => a.p50_ms, "number"], ["p99, ms", (a) => a.p99_ms, "number"],
+    ], arms) : null,
+    one.replaced_by_stable ? el("p", {}, `Stable answered ${short(one.replaced_by_stable)} requests that the candidate failed.`) : null,
+    one.lost_observations ? el("p", {}, `${short(one.lost_observations)} observations were lost.`) : null,
+    rest(one, SHOWN),
     options.release_path && !OVER.has(state) ? el("div", { class: "row actions" }, Object.entries(WHAT).filter(([action]) => action !== (state === "paused" ? "pause" : "resume")).map(([action, [name, kind]]) => el("button", {
       type: "button", class: kind === "main" ? null : kind || null, "data-focus": `${one.model} ${action}`, "data-action": action, onclick: () => act(one.model, action),
     }, name))) : null);
