@@ -5,7 +5,8 @@ Each part hands in a document; one that is None shows as "not set up". What the 
 they say is shown as a plain list):
 
     status      models: as `describe_models`
-    releases    releases: [model, stable, candidate, strategy, status, share (0 to 1), stage, stages (percent), reason, verdict: as `Verdict.to_dict`]
+    releases    releases: [model, stable, candidate, strategy, status, share (0 to 1), stage, stages (percent), reason, arms,
+                verdict: as `Verdict.to_dict`]
     drift       models: [model, version, verdict, reason, findings: [feature, size, since, kind, example, next]]
     automation  models: [model, segment, level, since, reason]
     reviews     waiting, items: [id, model, at, suggestion, confidence, labels]

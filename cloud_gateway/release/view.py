@@ -107,7 +107,9 @@ def _stages(told: Mapping[str, Any]) -> Text:
         line.append(f"[{percent:g}%]" if here else f" {percent:g}% ", style="bold cyan" if here else "dim")
         if at < len(told["stages"]) - 1:
             line.append("─", style="dim")
-    line.append(f"   candidate gets {told['share'] * 100:g} % of the traffic; in this stage for {told['in_stage_s']:.0f} s")
+    line.append(
+        f"   candidate gets {told['share'] * 100:g} % of the traffic; in this stage for {told['in_stage_s']:.0f} s"
+    )
     return line
 
 
