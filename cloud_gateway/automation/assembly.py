@@ -18,6 +18,7 @@ from cloud_gateway.automation.service import AutomationService
 from cloud_gateway.automation.settings import AutomationSettings
 from cloud_gateway.automation.store import Append, AutomationStore, append_log
 from cloud_gateway.release.service import Traffic
+from runtime.serving.layered import Layered
 from runtime.serving.service import InferenceService
 from runtime.store import open_database
 
@@ -70,7 +71,7 @@ async def automation(
         running += [asyncio.create_task(part.run()) for part in (service, arms) if part is not None]
         routes = AutomationRoutes(store, service, on_label).routes()
         try:
-            yield Automated(service or inner, routes)
+            yield Automated(inner if service is None else Layered(inner, service.infer), routes)
         finally:
             for task in running:
                 task.cancel()

@@ -12,7 +12,6 @@ import logging
 import random
 import secrets
 import time
-from collections.abc import Mapping
 from dataclasses import replace
 from typing import Final, Protocol
 
@@ -24,14 +23,7 @@ from cloud_gateway.automation.standing import Standing
 from cloud_gateway.automation.store import AutomationStore, DecidedBy, Served
 from runtime.errors import EdgewardError, InvalidInputError, StorageError
 from runtime.serving.service import InferenceService
-from runtime.wire.statistics import ModelStatistics
-from runtime.wire.values import (
-    IndexEntry,
-    InferenceRequest,
-    InferenceResponse,
-    ModelDescription,
-    ServerDescription,
-)
+from runtime.wire.values import InferenceRequest, InferenceResponse
 
 log = logging.getLogger(__name__)
 
@@ -56,7 +48,7 @@ class Chance(Protocol):
 
 
 class AutomationService:
-    """An `InferenceService` around another. Used on one event loop; call `run` beside it and `close` at the end."""
+    """`infer` goes before `inner`'s. Used on one event loop; call `run` beside it and `close` once nothing is served any more."""
 
     def __init__(self, inner: InferenceService, store: AutomationStore, chance: Chance | None = None) -> None:
         self.lost_records = 0
@@ -148,47 +140,6 @@ class AutomationService:
     def forget_levels(self) -> None:
         """Reads levels anew at the next request, because somebody moved one."""
         self._standings.clear()
-
-    async def describe_model(self, name: str, version: str) -> ModelDescription:
-        """As the models' service does."""
-        return await self._inner.describe_model(name, version)
-
-    async def is_model_ready(self, name: str, version: str) -> bool:
-        """As the models' service does."""
-        return await self._inner.is_model_ready(name, version)
-
-    def statistics(self, name: str, version: str) -> list[ModelStatistics]:
-        """As the models' service does."""
-        return self._inner.statistics(name, version)
-
-    def describe_server(self) -> ServerDescription:
-        """As the models' service does."""
-        return self._inner.describe_server()
-
-    def is_live(self) -> bool:
-        """As the models' service does."""
-        return self._inner.is_live()
-
-    def is_ready(self) -> bool:
-        """As the models' service does."""
-        return self._inner.is_ready()
-
-    def index(self) -> list[IndexEntry]:
-        """As the models' service does."""
-        return self._inner.index()
-
-    async def load(self, name: str, parameters: Mapping[str, object]) -> None:
-        """As the models' service does."""
-        await self._inner.load(name, parameters)
-
-    async def unload(self, name: str) -> None:
-        """As the models' service does."""
-        await self._inner.unload(name)
-
-    async def drain(self) -> None:
-        """As the models' service does, and then what was served is written down."""
-        await self._inner.drain()
-        await self._flush()
 
     async def _standing(self, model: str, segment: str) -> Standing:
         key, now = (model, segment), time.monotonic()

@@ -22,16 +22,14 @@ from runtime.errors import (
     EdgewardError,
     ModelNotFoundError,
 )
+from runtime.serving.layered import Layered
 from runtime.serving.service import InferenceService
 from runtime.tensors import Array
-from runtime.wire.statistics import ModelStatistics
 from runtime.wire.values import (
-    IndexEntry,
     InferenceRequest,
     InferenceResponse,
     ModelDescription,
     Parameters,
-    ServerDescription,
 )
 
 log = logging.getLogger(__name__)
@@ -85,17 +83,17 @@ class Traffic:
             )
 
 
-class ReleaseService:
-    """An `InferenceService` before the one that runs models: requests that name no version get the one that releases say.
+class ReleaseService(Layered):
+    """Before the service that runs models: requests that name no version get the one that releases say.
 
     A request that names a version is left alone. Used on one event loop.
     """
 
     def __init__(self, inner: InferenceService, traffic: Traffic) -> None:
-        self._inner = inner
+        super().__init__(inner, self._infer_chosen)
         self._traffic = traffic
 
-    async def infer(self, request: InferenceRequest) -> InferenceResponse:
+    async def _infer_chosen(self, request: InferenceRequest) -> InferenceResponse:
         """The answer of the arm that the request's key falls to; stable's where the candidate fails."""
         if request.version:
             return await self._inner.infer(request)
@@ -164,45 +162,21 @@ class ReleaseService:
 
     async def describe_model(self, name: str, version: str) -> ModelDescription:
         """Of the version that would answer."""
-        return await self._inner.describe_model(name, version or self._traffic.pins.get(name, ""))
+        return await super().describe_model(name, version or self._traffic.pins.get(name, ""))
 
     async def is_model_ready(self, name: str, version: str) -> bool:
         """Whether the version that would answer is ready."""
-        return await self._inner.is_model_ready(name, version or self._traffic.pins.get(name, ""))
-
-    def statistics(self, name: str, version: str) -> list[ModelStatistics]:
-        """What models did here."""
-        return self._inner.statistics(name, version)
-
-    def describe_server(self) -> ServerDescription:
-        """The inner service's description."""
-        return self._inner.describe_server()
-
-    def is_live(self) -> bool:
-        """Whether the inner service works."""
-        return self._inner.is_live()
-
-    def is_ready(self) -> bool:
-        """Whether the inner service takes requests."""
-        return self._inner.is_ready()
-
-    def index(self) -> list[IndexEntry]:
-        """The versions here."""
-        return self._inner.index()
+        return await super().is_model_ready(name, version or self._traffic.pins.get(name, ""))
 
     async def load(self, name: str, parameters: Mapping[str, object]) -> None:
         """Loads a model; `ConflictError` while it is being released."""
         self._refuse_while_released(name, "loaded anew")
-        await self._inner.load(name, parameters)
+        await super().load(name, parameters)
 
     async def unload(self, name: str) -> None:
         """Unloads a model; `ConflictError` while it is being released."""
         self._refuse_while_released(name, "unloaded")
-        await self._inner.unload(name)
-
-    async def drain(self) -> None:
-        """Drains the inner service."""
-        await self._inner.drain()
+        await super().unload(name)
 
     def _refuse_while_released(self, name: str, what: str) -> None:
         active = self._traffic.active.get(name)
