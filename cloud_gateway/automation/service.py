@@ -72,11 +72,11 @@ class AutomationService:
             raise InvalidInputError(
                 f"the request id has {len(request.id)} characters; automation takes {MOST_ID_CHARACTERS}"
             )
-        ours = ("segment", "input_reference")
         request_id = request.id or secrets.token_hex(12)
-        # The models' service knows the request by the same id, so that a label finds what a release said to it too.
+        # The models' service knows the request by the same id, so that a label finds what a release said to it too; and its
+        # segment, by which the release's guards may look.
         asked = replace(
-            request, id=request_id, parameters={k: v for k, v in request.parameters.items() if k not in ours}
+            request, id=request_id, parameters={k: v for k, v in request.parameters.items() if k != "input_reference"}
         )
         standing = await self._standing(request.model, segment)
         if standing.level is Level.HUMAN_ONLY:
