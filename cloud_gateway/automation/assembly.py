@@ -7,7 +7,7 @@ import time
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Final
 
 from sqlalchemy import Connection
 
@@ -31,6 +31,9 @@ class Automated:
     routes: Sequence[AdminRoute]
 
 
+AUDITED_AS: Final = "automation."
+"""How events of automation begin in the audit log."""
+
 Audit = Callable[[Connection, str, str, Mapping[str, Any]], object]
 """Writes a line in the caller's transaction: event, model, document; `ReleaseStore.note_in` is one."""
 
@@ -43,7 +46,7 @@ def append_to(audit: Audit | None) -> Append:
     ) -> None:
         append_log(connection, at, model, segment, event, document)
         if audit is not None:
-            audit(connection, f"automation.{event}", model, {"segment": segment, **document})
+            audit(connection, f"{AUDITED_AS}{event}", model, {"segment": segment, **document})
 
     return append
 
