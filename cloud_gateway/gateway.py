@@ -17,6 +17,7 @@ from cloud_gateway.admin.key import AdminKey, admin_key_file, make_admin_key
 from cloud_gateway.admin.server import admin_server
 from cloud_gateway.auth import Authorizer, KeyStore, read_chosen_keys
 from cloud_gateway.automation.assembly import automation
+from cloud_gateway.automation.drift import findings_of
 from cloud_gateway.bundles import bundle_routes, served_bundles
 from cloud_gateway.idempotency import Idempotent
 from cloud_gateway.page import gateway_page, page_routes
@@ -132,6 +133,7 @@ async def serve_gateway(
                     released.traffic,
                     released.controller.observe,
                     released.store.note_in,
+                    None if recorder is None else lambda: findings_of(recorder.verdicts(), engine.versions),
                 )
             )
             once = Idempotent(automated.service.infer, home / "gateway" / "results.db")

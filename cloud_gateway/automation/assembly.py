@@ -13,6 +13,7 @@ from sqlalchemy import Connection
 
 from cloud_gateway.admin import AdminRoute
 from cloud_gateway.automation.arms import ArmAnswers
+from cloud_gateway.automation.drift import DriftWatch, Findings
 from cloud_gateway.automation.routes import AutomationRoutes, OnLabel
 from cloud_gateway.automation.service import AutomationService
 from cloud_gateway.automation.settings import AutomationSettings
@@ -59,11 +60,13 @@ async def automation(
     traffic: Traffic | None = None,
     on_label: OnLabel | None = None,
     audit: Audit | None = None,
+    findings: Findings | None = None,
 ) -> AsyncIterator[Automated]:
     """`inner` behind the levels of automation, or `inner` itself where no model has settings; labels are taken either way.
 
     `traffic`: of releases, whose answers are kept for labels; `on_label` is told what a label says of their arms. `audit`: the
     hash-chained log in the same database, which gets every change of a level too, in the same transaction.
+    `findings`: of drift in the rows that models answer here.
     """
     engine = await asyncio.to_thread(open_database, database_url)
     running: list[asyncio.Task[None]] = []
@@ -71,7 +74,8 @@ async def automation(
         store = await asyncio.to_thread(AutomationStore, engine, settings, time.time, append_to(audit))
         service = AutomationService(inner, store) if settings else None
         arms = None if traffic is None else ArmAnswers(store, traffic)
-        running += [asyncio.create_task(part.run()) for part in (service, arms) if part is not None]
+        drift = None if service is None or findings is None else DriftWatch(store, service, findings)
+        running += [asyncio.create_task(part.run()) for part in (service, arms, drift) if part is not None]
         routes = AutomationRoutes(store, service, on_label).routes()
         try:
             yield Automated(inner if service is None else Layered(inner, service.infer), routes)

@@ -137,6 +137,10 @@ class AutomationService:
         """Writes down what still waits."""
         await self._flush()
 
+    def asked_for(self) -> set[tuple[str, str]]:
+        """Model and segment of the requests of late."""
+        return set(self._standings)
+
     def forget_levels(self) -> None:
         """Reads levels anew at the next request, because somebody moved one."""
         self._standings.clear()

@@ -40,7 +40,6 @@ class Parts:
         return {"standings": [standing, {"model": "n", "segment": "", "level": "full"}]}
 
 
-
 async def test_only_new_lines_of_the_audit_log_are_read_and_the_newest_come_first() -> None:
     parts = Parts(2500)
     decisions = Decisions(AdminRoute("GET", "/admin/audit", parts.audit), None)
