@@ -19,6 +19,7 @@ from cloud_gateway.release.placement import Placement
 from cloud_gateway.release.routes import ReleaseRoutes
 from cloud_gateway.release.service import ReleaseService, Traffic
 from cloud_gateway.release.store import ReleaseStore
+from cloud_gateway.release.trials import Trials
 from cloud_gateway.release.versions import Versions
 from cloud_gateway.settings import GatewaySettings
 from runtime.serving.local_service import LocalService
@@ -46,7 +47,8 @@ async def releases(
     """Goes on where the database says, and decides until the block ends; before `local` is closed."""
     store = await asyncio.to_thread(lambda: open_store(settings, home))
     traffic, versions = Traffic(), Versions(local, registry)
-    controller = ReleaseController(store, versions, Placement(versions, traffic), traffic, Webhook())
+    placement = Placement(versions, traffic, Trials(home / "gateway" / "trials.json"))
+    controller = ReleaseController(store, versions, placement, traffic, Webhook())
     incoming = home / "gateway" / "incoming"
     routes = ReleaseRoutes(controller, store, registry, incoming, settings.max_push_bytes)
     running: asyncio.Task[None] | None = None

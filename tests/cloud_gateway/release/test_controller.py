@@ -20,6 +20,7 @@ from cloud_gateway.release.plan import ReleasePlan, parse_plan
 from cloud_gateway.release.service import ReleaseService, Traffic
 from cloud_gateway.release.steps import Command
 from cloud_gateway.release.store import ReleaseStore
+from cloud_gateway.release.trials import STEADY_S, Trials
 from cloud_gateway.release.versions import Versions
 from runtime.bundle.bundle import Bundle
 from runtime.engine.engine import Engine, EngineSettings
@@ -108,7 +109,7 @@ async def gateway(
     store = ReleaseStore(open_database(sqlite_url(file)), me)
     traffic, clock = Traffic(), clock or Clock()
     versions = Versions(local, stock.registry)
-    placement = Placement(versions, traffic, FakeWatch, clock)
+    placement = Placement(versions, traffic, Trials(file.with_name("trials.json"), clock), FakeWatch, clock)
     controller = ReleaseController(store, versions, placement, traffic, Webhook(), clock)
     await controller.open()
     try:
@@ -438,7 +439,40 @@ async def test_a_candidate_that_is_gone_when_the_gateway_comes_back(stock: Stock
         assert await one.versions_told() == {"1"}
         ended = await one.controller.describe("small")
         assert ended["status"] == "rolled_back"
-        assert "cannot be loaded any more" in ended["reason"]
+        assert "the candidate cannot go on: " in ended["reason"]
+
+
+async def test_a_candidate_that_takes_the_gateway_down_twice_is_taken_back(stock: Stock, file: Path) -> None:
+    clock = Clock()
+    async with gateway(stock, file, is_clean=False, clock=clock) as one:
+        await one.controller.start(plan())
+    async with gateway(stock, file, me="again", is_clean=False, clock=clock) as one:
+        assert await one.versions_told() == {"1", "2"}  # one crash may be anything
+    clock.now += LEASE_S
+    async with gateway(stock, file, me="a third time", clock=clock) as one:
+        assert one.engine.versions("small") == [1]
+        assert await one.versions_told() == {"1"}
+        for _ in range(10):  # the lease of the one that crashed runs out
+            clock.now += 1.0
+            await one.controller.leadership.beat()
+            await one.controller._follow()
+        ended = await one.controller.describe("small")
+        assert ended["status"] == "rolled_back"
+        assert "ended 2 times in a row" in ended["reason"]
+
+
+@pytest.mark.parametrize("passed_s", [0.0, STEADY_S])
+async def test_a_gateway_that_ends_as_told_or_runs_for_long_counts_no_crash(
+    stock: Stock, file: Path, passed_s: float
+) -> None:
+    clock = Clock()
+    async with gateway(stock, file, is_clean=False, clock=clock) as one:
+        await one.controller.start(plan())
+    async with gateway(stock, file, me="again", is_clean=not passed_s, clock=clock) as one:
+        clock.now += passed_s
+        one.controller._placement.note_steady()
+    async with gateway(stock, file, me="a third time", clock=clock) as one:
+        assert await one.versions_told() == {"1", "2"}
 
 
 async def test_a_clock_that_jumps_moves_nothing(stock: Stock, file: Path) -> None:
