@@ -9,7 +9,7 @@ from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from typing import Any, Final
 
-from sqlalchemy import Connection
+from sqlalchemy import Connection, Engine
 
 from cloud_gateway.admin import AdminRoute
 from cloud_gateway.automation.arms import ArmAnswers
@@ -21,7 +21,6 @@ from cloud_gateway.automation.store import Append, AutomationStore, append_log
 from cloud_gateway.release.service import Traffic
 from runtime.serving.layered import Layered
 from runtime.serving.service import InferenceService
-from runtime.store import open_database
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,7 +55,7 @@ def append_to(audit: Audit | None) -> Append:
 async def automation(
     settings: Sequence[AutomationSettings],
     inner: InferenceService,
-    database_url: str,
+    database: Engine,
     traffic: Traffic | None = None,
     on_label: OnLabel | None = None,
     audit: Audit | None = None,
@@ -68,26 +67,21 @@ async def automation(
     hash-chained log in the same database, which gets every change of a level too, in the same transaction.
     `findings`: of drift in the rows that models answer here.
     """
-    engine = await asyncio.to_thread(open_database, database_url)
-    running: list[asyncio.Task[None]] = []
+    store = await asyncio.to_thread(AutomationStore, database, settings, time.time, append_to(audit))
+    service = AutomationService(inner, store) if settings else None
+    arms = None if traffic is None else ArmAnswers(store, traffic)
+    drift = None if service is None or findings is None else DriftWatch(store, service, findings)
+    running = [asyncio.create_task(part.run()) for part in (service, arms, drift) if part is not None]
+    routes = AutomationRoutes(store, service, on_label).routes()
     try:
-        store = await asyncio.to_thread(AutomationStore, engine, settings, time.time, append_to(audit))
-        service = AutomationService(inner, store) if settings else None
-        arms = None if traffic is None else ArmAnswers(store, traffic)
-        drift = None if service is None or findings is None else DriftWatch(store, service, findings)
-        running += [asyncio.create_task(part.run()) for part in (service, arms, drift) if part is not None]
-        routes = AutomationRoutes(store, service, on_label).routes()
-        try:
-            yield Automated(inner if service is None else Layered(inner, service.infer), routes)
-        finally:
-            for task in running:
-                task.cancel()
-            for task in running:
-                with suppress(asyncio.CancelledError):
-                    await task
-            if service is not None:
-                await service.close()
-            if arms is not None:
-                await arms.flush()
+        yield Automated(inner if service is None else Layered(inner, service.infer), routes)
     finally:
-        await asyncio.to_thread(engine.dispose)
+        for task in running:
+            task.cancel()
+        for task in running:
+            with suppress(asyncio.CancelledError):
+                await task
+        if service is not None:
+            await service.close()
+        if arms is not None:
+            await arms.flush()

@@ -106,7 +106,6 @@ class ReleaseController:
         await self._placement.close()
         await self.leadership.give_back()
         await asyncio.to_thread(self._webhook.close)
-        self._store.close()
 
     async def start(self, plan: ReleasePlan) -> dict[str, Any]:
         """Begins a release once both versions are loaded, warm and alike; its status.

@@ -121,7 +121,7 @@ async def gateway(
             for active in traffic.active.values():
                 if active.mirror is not None:
                     active.mirror.close()
-            store.close()
+        store.close()
         local.close()
 
 
