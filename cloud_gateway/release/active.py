@@ -19,7 +19,7 @@ from cloud_gateway.guards import (
 )
 from cloud_gateway.release.mirror import Mirror, Mirrored
 from cloud_gateway.release.report import ReleaseCounts
-from cloud_gateway.release.split import Place, Segments, Split
+from cloud_gateway.release.split import Place, Segments, Split, name_of
 from cloud_gateway.release.state import ReleaseState
 from cloud_gateway.release.store import Release
 
@@ -120,7 +120,7 @@ class ActiveRelease:
             observation = self._pending.popleft()
             if isinstance(observation, tuple):
                 arm, is_error, latency_s, where, segment = observation
-                observation = Observation(arm, is_error, latency_s, where.key, segment)
+                observation = Observation(arm, is_error, latency_s, name_of(where), segment)
             if isinstance(observation, Observation):
                 self.counts.arms[observation.arm].observe(observation)
                 if self.split.share == 0.0:
@@ -152,7 +152,8 @@ class ActiveRelease:
             "lost_observations": self.lost,
             "needed": self.needed,
             "trouble": self.trouble,
-            "verdict": None if self.verdict is None else self.verdict.to_dict(),
+            # A gateway that does not lead, or has just come back, judges nothing yet, and knows what it has seen all the same.
+            "verdict": (self.verdict or self.watch.judge()).to_dict(),
         }
         if plan.shadow is not None:
             told["shadow"] = counts.shadow.describe()

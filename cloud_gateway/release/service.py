@@ -90,10 +90,10 @@ class ReleaseService(Layered):
     """
 
     def __init__(self, inner: InferenceService, traffic: Traffic) -> None:
-        super().__init__(inner, self._infer_chosen)
+        super().__init__(inner, inner.infer)
         self._traffic = traffic
 
-    async def _infer_chosen(self, request: InferenceRequest) -> InferenceResponse:
+    async def infer(self, request: InferenceRequest) -> InferenceResponse:
         """The answer of the arm that the request's key falls to; stable's where the candidate fails."""
         if request.version:
             return await self._inner.infer(request)
@@ -211,4 +211,4 @@ def _is_mirrored(share: float) -> bool:
 
 def _is_in_words(request: InferenceRequest) -> bool:
     """Whether an answer was asked for as class names and scores, which cannot be compared number by number."""
-    return any("classification" in output.parameters for output in request.outputs)
+    return bool(request.outputs) and any("classification" in output.parameters for output in request.outputs)

@@ -336,6 +336,7 @@ async def test_a_gateway_that_comes_back_goes_on_where_it_was(stock: Stock, file
         assert before["in_stage_s"] == 6.0
     async with gateway(stock, file, me="again") as one:
         after = one.controller.status("small")
+        assert after["verdict"] is not None  # before its first tick, which may have to wait for the lead
         for key in ("release", "status", "share", "stage", "in_stage_s", "arms"):
             assert after[key] == before[key], key
         assert await one.versions_told() == {"1", "2"}
