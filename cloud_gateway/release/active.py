@@ -13,6 +13,7 @@ from cloud_gateway.guards import (
     Arm,
     GuardWatch,
     LabelledObservation,
+    Metric,
     Observation,
     PairedObservation,
     Verdict,
@@ -71,6 +72,8 @@ class ActiveRelease:
         )
         self.on_mirrored: Callable[[Mirrored], None] | None = None
         """Told of every mirrored request as it is absorbed."""
+        self.waits_for_labels = any(guard.metric is Metric.LOSS for guard in plan.guards)
+        """Whether answers are kept until labels come."""
         self.mirrored_share = 0.0 if plan.shadow is None else plan.shadow.share / 100
         self._pending: deque[AnyObservation | tuple[Arm, bool, float, Place, str]] = deque(maxlen=MAX_PENDING)
         self._monotonic = monotonic

@@ -63,11 +63,11 @@ class Traffic:
     pins: dict[str, str] = field(default_factory=dict)
     """Model → the version that answers requests which name none; without it the engine's newest does."""
     on_answer: Callable[[Answered], None] | None = None
-    """Told of every answer within a release; must be quick and must not raise."""
+    """Told of every answer within a release that waits for labels; must be quick and must not raise."""
 
     def tell(self, mirrored: Mirrored, active: ActiveRelease) -> None:
         """Tells `on_answer` of a mirrored request's answer."""
-        if self.on_answer is not None and mirrored.candidate_outputs is not None:
+        if self.on_answer is not None and active.waits_for_labels and mirrored.candidate_outputs is not None:
             split = active.split
             self.on_answer(
                 Answered(
@@ -146,7 +146,7 @@ class ReleaseService(Layered):
         return isinstance(error, ModelNotFoundError) or not isinstance(error, CallerError)
 
     def _tell(self, active: ActiveRelease, arm: Arm, response: InferenceResponse, segment: str) -> None:
-        if self._traffic.on_answer is not None:
+        if self._traffic.on_answer is not None and active.waits_for_labels:
             self._traffic.on_answer(
                 Answered(
                     response.model,

@@ -39,6 +39,15 @@ from tests.cloud_gateway.bundles import PICK_FAILS_ON_SMALL_TABLES, SELECTION, m
 from tests.cloud_gateway.release.fakes import ADVANCE, HOLD, ROLLBACK, Clock, FakeWatch
 
 PATIENCE_S = 20.0
+SHADOW = """
+strategy = "shadow"
+hold_s = 10
+[shadow]
+noise_floor_every = 5
+[[guards]]
+metric = "loss"
+margin = 0.02
+"""
 
 
 @dataclass(frozen=True)
@@ -293,7 +302,7 @@ async def test_a_shadow_compares_every_answer_and_ends_without_moving_traffic(st
     async with gateway(stock, file) as one:
         answers: list[Any] = []
         one.traffic.on_answer = answers.append
-        await one.controller.start(plan(more='strategy = "shadow"\nhold_s = 10\n[shadow]\nnoise_floor_every = 5'))
+        await one.controller.start(plan(more=SHADOW))
         replies = await one.ask(60)
         assert {(reply.version, reply.parameters["release"]) for reply in replies} == {("1", "stable")}
         for _ in range(int(PATIENCE_S / 0.05)):

@@ -30,6 +30,7 @@ from tests.cloud_gateway.release.test_plan import LEAST
 from tests.runtime.serving.fake_service import FakeService
 
 PLAN = parse_plan(LEAST + 'segment = "country"')
+LABELLED = parse_plan(LEAST + 'segment = "country"\n[[guards]]\nmetric = "loss"\nmargin = 0.02')
 
 
 @dataclass
@@ -206,12 +207,16 @@ def test_a_candidate_that_always_fails_is_broken_and_one_bad_batch_is_not(traffi
     assert active.broken_because(clock.now) is None
 
 
-async def test_answers_are_told_to_whoever_keeps_them(service: ReleaseService, traffic: Traffic) -> None:
+async def test_answers_that_labels_are_to_judge_are_told_to_whoever_keeps_them(
+    service: ReleaseService, traffic: Traffic
+) -> None:
     told: list[Answered] = []
     traffic.on_answer = told.append
     await service.infer(request())
-    assert told == []
     activate(traffic, 1.0)
+    await service.infer(request())
+    assert told == []  # no guard of this one looks at labels
+    activate(traffic, 1.0, LABELLED)
     await service.infer(InferenceRequest("digits", {}, id="r1", parameters={"country": "fr"}))
     (one,) = told
     assert (one.release, one.version, one.arm, one.request_id, one.segment) == (7, "2", Arm.CANDIDATE, "r1", "fr")
