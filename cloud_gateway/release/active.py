@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from collections import deque
 from collections.abc import Callable
@@ -23,6 +24,8 @@ from cloud_gateway.release.report import ReleaseCounts
 from cloud_gateway.release.split import Place, Segments, Split, name_of
 from cloud_gateway.release.state import ReleaseState
 from cloud_gateway.release.store import Release
+
+log = logging.getLogger(__name__)
 
 # Observations that may wait for the guards: minutes of traffic. Older ones make room, and are counted as lost.
 MAX_PENDING: Final = 65536
@@ -54,12 +57,7 @@ class ActiveRelease:
         """Why the last decision could not be carried out."""
         self.lost = 0
         """Observations that the guards could not take in time."""
-        saved = release.evidence
-        self.counts = ReleaseCounts.from_state(saved["counts"]) if "counts" in saved else ReleaseCounts()
-        if "watch" in saved:
-            self.watch = watch_type.from_state(saved["watch"])
-        else:
-            self.watch = watch_type(plan.guards, plan.alpha, release.state.share)
+        self.counts, self.watch = _restored(release, watch_type)
         self.split = Split(
             release.id,
             plan.model,
@@ -194,3 +192,16 @@ class ActiveRelease:
                 segment=mirrored.segment,
             )
         )
+
+
+def _restored(release: Release, watch_type: type[GuardWatch]) -> tuple[ReleaseCounts, GuardWatch]:
+    """What was saved of a release; what cannot be read, as after an upgrade, begins anew: its guards hold until they know more."""
+    plan, saved = release.plan, release.evidence
+    try:
+        counts = ReleaseCounts.from_state(saved["counts"]) if "counts" in saved else ReleaseCounts()
+        if "watch" in saved:
+            return counts, watch_type.from_state(saved["watch"])
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        log.error("the evidence of release %d of %s cannot be read and begins anew: %r", release.id, plan.model, error)
+        counts = ReleaseCounts()
+    return counts, watch_type(plan.guards, plan.alpha, release.state.share)

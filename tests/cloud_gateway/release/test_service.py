@@ -243,3 +243,12 @@ def test_what_was_seen_survives_a_restart() -> None:
     again = ActiveRelease(Release(7, PLAN, active.state, saved, 0, 0), FakeWatch)
     assert again.evidence() == saved
     assert again.counts.arms[Arm.CANDIDATE].requests == 2
+
+
+@pytest.mark.parametrize("part", ["counts", "watch"])
+def test_evidence_that_cannot_be_read_begins_anew(part: str, caplog: pytest.LogCaptureFixture) -> None:
+    whole = ActiveRelease(Release(7, PLAN, ReleaseState(Status.RUNNING, 0.1, 0), {}, 0, 0)).evidence()
+    damaged = {**whole, part: {"of": "another version"}}
+    active = ActiveRelease(Release(7, PLAN, ReleaseState(Status.RUNNING, 0.1, 0), damaged, 0, 0))
+    assert active.evidence() == whole
+    assert "begins anew" in caplog.text
