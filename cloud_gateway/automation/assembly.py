@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import time
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from typing import Any, Final
@@ -21,6 +22,8 @@ from cloud_gateway.automation.store import Append, AutomationStore, append_log
 from cloud_gateway.release.service import Traffic
 from runtime.serving.layered import Layered
 from runtime.serving.service import InferenceService
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,7 +74,7 @@ async def automation(
     service = AutomationService(inner, store) if settings else None
     arms = None if traffic is None else ArmAnswers(store, traffic)
     drift = None if service is None or findings is None else DriftWatch(store, service, findings)
-    running = [asyncio.create_task(part.run()) for part in (service, arms, drift) if part is not None]
+    running = [asyncio.create_task(go_on(part.run)) for part in (service, arms, drift) if part is not None]
     routes = AutomationRoutes(store, service, on_label).routes()
     try:
         yield Automated(inner if service is None else Layered(inner, service.infer), routes)
@@ -85,3 +88,12 @@ async def automation(
             await service.close()
         if arms is not None:
             await arms.flush()
+
+
+async def go_on(run: Callable[[], Awaitable[None]]) -> None:
+    """Runs a part's loop, and again where it ended in an unforeseen way: nobody else would see that it has."""
+    while True:
+        try:
+            await run()
+        except Exception as error:  # the outermost loop of each part; each begins with a pause
+            log.error("a loop of automation failed in an unforeseen way and begins anew", exc_info=error)
