@@ -106,7 +106,7 @@ async def serve_gateway(
             authorize=authorizer,
             documents={STATUS_PATH: status, DRIFT_PATH: monitored.document},
             extra=[
-                *bundle_routes(lambda: served_bundles(engine), home / "gateway" / "bundles"),
+                *bundle_routes(lambda: served_bundles(engine, decided.traffic.settled), home / "gateway" / "bundles"),
                 telemetry_route(monitored.fleet),
             ],
             beside=admin.beside,

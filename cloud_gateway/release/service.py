@@ -65,6 +65,11 @@ class Traffic:
     on_answer: Callable[[Answered], None] | None = None
     """Told of every answer within a release that waits for labels; must be quick and must not raise."""
 
+    def settled(self, model: str) -> str | None:
+        """The version that has a model's traffic for good: stable until its release has ended; None: no release ever said."""
+        active = self.active.get(model)
+        return self.pins.get(model) if active is None else str(active.split.stable)
+
     def tell(self, mirrored: Mirrored, active: ActiveRelease) -> None:
         """Tells `on_answer` of a mirrored request's answer."""
         if self.on_answer is not None and active.waits_for_labels and mirrored.candidate_outputs is not None:

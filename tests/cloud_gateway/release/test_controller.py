@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from cloud_gateway.bundles import served_bundles
 from cloud_gateway.guards import Arm, LabelledObservation, MetricObservation, Verdict
 from cloud_gateway.registry import Registry, open_registry
 from cloud_gateway.release.controller import ReleaseController
@@ -483,6 +484,28 @@ async def test_a_gateway_that_ends_as_told_or_runs_for_long_counts_no_crash(
         one.controller._placement.note_steady()
     async with gateway(stock, file, me="a third time", clock=clock) as one:
         assert await one.versions_told() == {"1", "2"}
+
+
+async def test_devices_are_offered_a_candidate_only_once_its_release_has_ended(stock: Stock, file: Path) -> None:
+    async with gateway(stock, file) as one:
+
+        def offered() -> list[int]:
+            return [bundle.version for bundle in served_bundles(one.engine, one.traffic.settled)]
+
+        assert offered() == [1]
+        await one.controller.start(plan())
+        assert one.engine.versions("small") == [1, 2]
+        assert offered() == [1]
+        told(ADVANCE)
+        await one.tick(5)
+        await one.tick(5)
+        await one.tick(5)
+        assert one.controller.status("small")["status"] == "settling"
+        assert offered() == [1]  # it may still be taken back
+        for _ in range(6):
+            await one.tick(5)
+        assert (await one.controller.describe("small"))["status"] == "promoted"
+        assert offered() == [2]
 
 
 async def test_a_clock_that_jumps_moves_nothing(stock: Stock, file: Path) -> None:
