@@ -33,9 +33,16 @@ Offered = Callable[[], Sequence[Bundle]]
 """The bundles that devices may have, as they are now: what is served, or what is released."""
 
 
-def served_bundles(engine: Engine) -> list[Bundle]:
-    """The bundles in service; bare model files have no manifest that pins them, and are not offered."""
-    return [model.bundle for model in engine.models() if model.bundle.manifest is not None]
+def served_bundles(engine: Engine, chosen: Callable[[str], str | None]) -> list[Bundle]:
+    """The bundles in service; bare model files have no manifest that pins them, and are not offered.
+
+    `chosen`: the one version of a model that releases let devices have, for a candidate is in service too; None: any.
+    """
+    return [
+        model.bundle
+        for model in engine.models()
+        if model.bundle.manifest is not None and chosen(model.name) in (None, str(model.version))
+    ]
 
 
 def bundle_routes(offered: Offered, folder: Path) -> list[ExtraRoute]:

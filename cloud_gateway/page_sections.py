@@ -10,6 +10,7 @@ from urllib.parse import urlencode
 from starlette.requests import Request
 
 from cloud_gateway.admin import AdminRequest, AdminRoute
+from cloud_gateway.automation.assembly import AUDITED_AS
 from cloud_gateway.release.active import ActiveRelease
 from cloud_gateway.release.plan import Strategy
 from runtime.errors import StorageError
@@ -66,7 +67,9 @@ class Decisions:
             if len(lines) < _AT_ONCE:
                 break
         automated = [] if self._log is None else (await _ask(self._log, limit=str(MAX_LINES)))["lines"]
-        found = [*map(_audited, self._lines), *map(_automated, automated)]
+        # The audit log has what the log of automation has; that one knows it by segment and person.
+        audited = [one for one in self._lines if self._log is None or not one["event"].startswith(AUDITED_AS)]
+        found = [*map(_audited, audited), *map(_automated, automated)]
         return {"decisions": sorted(found, key=lambda line: -line["at"])[:MAX_LINES]}
 
 
@@ -81,8 +84,16 @@ def _audited(line: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _automated(line: Mapping[str, Any]) -> dict[str, Any]:
-    told = {name: line.get(name) for name in ("model", "segment", "reason", "level")}
-    return {**told, "at": float(line.get("at") or 0), "what": f"level {line.get('level', '')}", "who": line.get("by")}
+    document = line["document"]
+    where = f" in segment {line['segment']}" if line["segment"] else ""
+    what = f"{document['from']} → {document['to']}{where}" if "to" in document else line["event"]
+    return {
+        "at": line["at"],
+        "what": what,
+        "model": line["model"],
+        "reason": document.get("reason", ""),
+        "who": document.get("by") or None,
+    }
 
 
 async def _levels(route: AdminRoute) -> Mapping[str, Any]:

@@ -64,6 +64,10 @@ class Windows:
         with writing(engine) as connection:
             TABLES.create_all(connection)
 
+    def close(self) -> None:
+        """Closes the connections."""
+        self._engine.dispose()
+
     def add(self, kept: Kept, received_unix: float) -> bool:
         """Keeps a window and forgets the oldest beyond the bounds; False when that window is there already."""
         row = {

@@ -9,7 +9,6 @@ from typing import Any, Final
 from cloud_gateway.automation.answers import suggestion_of
 from cloud_gateway.automation.store import AutomationStore, DecidedBy, Served, insert_new
 from cloud_gateway.automation.tables import ARM_ANSWERS, SERVED
-from cloud_gateway.guards import Metric
 from cloud_gateway.release.service import Answered, Traffic
 from runtime.errors import EdgewardError, StorageError
 from runtime.store import writing
@@ -30,16 +29,12 @@ class ArmAnswers:
         self.lost = 0
         """Answers that could not be kept: too many waited, or the output is none that a label could be compared with."""
         self._store = store
-        self._traffic = traffic
         self._waiting: list[tuple[Answered, Served]] = []
         traffic.on_answer = self.take
 
     def take(self, answered: Answered) -> None:
         """Keeps one answer until it is written; quick, and never raises."""
-        active = self._traffic.active.get(answered.model)
-        if active is None or not answered.request_id:
-            return
-        if not any(guard.metric is Metric.LOSS for guard in active.release.plan.guards):
+        if not answered.request_id:
             return
         settings = self._store.settings.get(answered.model)
         try:

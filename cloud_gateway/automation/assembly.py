@@ -3,23 +3,27 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import time
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Final
 
-from sqlalchemy import Connection
+from sqlalchemy import Connection, Engine
 
 from cloud_gateway.admin import AdminRoute
 from cloud_gateway.automation.arms import ArmAnswers
+from cloud_gateway.automation.drift import DriftWatch, Findings
 from cloud_gateway.automation.routes import AutomationRoutes, OnLabel
 from cloud_gateway.automation.service import AutomationService
 from cloud_gateway.automation.settings import AutomationSettings
 from cloud_gateway.automation.store import Append, AutomationStore, append_log
 from cloud_gateway.release.service import Traffic
+from runtime.serving.layered import Layered
 from runtime.serving.service import InferenceService
-from runtime.store import open_database
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,6 +33,9 @@ class Automated:
     service: InferenceService
     routes: Sequence[AdminRoute]
 
+
+AUDITED_AS: Final = "automation."
+"""How events of automation begin in the audit log."""
 
 Audit = Callable[[Connection, str, str, Mapping[str, Any]], object]
 """Writes a line in the caller's transaction: event, model, document; `ReleaseStore.note_in` is one."""
@@ -42,7 +49,7 @@ def append_to(audit: Audit | None) -> Append:
     ) -> None:
         append_log(connection, at, model, segment, event, document)
         if audit is not None:
-            audit(connection, f"automation.{event}", model, {"segment": segment, **document})
+            audit(connection, f"{AUDITED_AS}{event}", model, {"segment": segment, **document})
 
     return append
 
@@ -51,35 +58,42 @@ def append_to(audit: Audit | None) -> Append:
 async def automation(
     settings: Sequence[AutomationSettings],
     inner: InferenceService,
-    database_url: str,
+    database: Engine,
     traffic: Traffic | None = None,
     on_label: OnLabel | None = None,
     audit: Audit | None = None,
+    findings: Findings | None = None,
 ) -> AsyncIterator[Automated]:
     """`inner` behind the levels of automation, or `inner` itself where no model has settings; labels are taken either way.
 
     `traffic`: of releases, whose answers are kept for labels; `on_label` is told what a label says of their arms. `audit`: the
     hash-chained log in the same database, which gets every change of a level too, in the same transaction.
+    `findings`: of drift in the rows that models answer here.
     """
-    engine = await asyncio.to_thread(open_database, database_url)
-    running: list[asyncio.Task[None]] = []
+    store = await asyncio.to_thread(AutomationStore, database, settings, time.time, append_to(audit))
+    service = AutomationService(inner, store) if settings else None
+    arms = None if traffic is None else ArmAnswers(store, traffic)
+    drift = None if service is None or findings is None else DriftWatch(store, service, findings)
+    running = [asyncio.create_task(go_on(part.run)) for part in (service, arms, drift) if part is not None]
+    routes = AutomationRoutes(store, service, on_label).routes()
     try:
-        store = await asyncio.to_thread(AutomationStore, engine, settings, time.time, append_to(audit))
-        service = AutomationService(inner, store) if settings else None
-        arms = None if traffic is None else ArmAnswers(store, traffic)
-        running += [asyncio.create_task(part.run()) for part in (service, arms) if part is not None]
-        routes = AutomationRoutes(store, service, on_label).routes()
-        try:
-            yield Automated(service or inner, routes)
-        finally:
-            for task in running:
-                task.cancel()
-            for task in running:
-                with suppress(asyncio.CancelledError):
-                    await task
-            if service is not None:
-                await service.close()
-            if arms is not None:
-                await arms.flush()
+        yield Automated(inner if service is None else Layered(inner, service.infer), routes)
     finally:
-        await asyncio.to_thread(engine.dispose)
+        for task in running:
+            task.cancel()
+        for task in running:
+            with suppress(asyncio.CancelledError):
+                await task
+        if service is not None:
+            await service.close()
+        if arms is not None:
+            await arms.flush()
+
+
+async def go_on(run: Callable[[], Awaitable[None]]) -> None:
+    """Runs a part's loop, and again where it ended in an unforeseen way: nobody else would see that it has."""
+    while True:
+        try:
+            await run()
+        except Exception as error:  # the outermost loop of each part; each begins with a pause
+            log.error("a loop of automation failed in an unforeseen way and begins anew", exc_info=error)

@@ -99,6 +99,8 @@ def decide(level: Level, facts: Facts, rules: Rules, now: float) -> Step:
     higher = list(Level)[level.rank + 1]
     if higher is Level.PARTIAL and facts.threshold is None:
         return Step(level, "as good as people on the whole, but at no confidence is the wished risk proven yet")
+    if higher.is_automatic and facts.drift:
+        return Step(level, f"proven to be as good as people, but on rows from before they drifted: {facts.drift}")
     return Step(higher, "the model is proven to be as good as people, within the margin")
 
 

@@ -12,7 +12,6 @@ import logging
 import random
 import secrets
 import time
-from collections.abc import Mapping
 from dataclasses import replace
 from typing import Final, Protocol
 
@@ -24,14 +23,7 @@ from cloud_gateway.automation.standing import Standing
 from cloud_gateway.automation.store import AutomationStore, DecidedBy, Served
 from runtime.errors import EdgewardError, InvalidInputError, StorageError
 from runtime.serving.service import InferenceService
-from runtime.wire.statistics import ModelStatistics
-from runtime.wire.values import (
-    IndexEntry,
-    InferenceRequest,
-    InferenceResponse,
-    ModelDescription,
-    ServerDescription,
-)
+from runtime.wire.values import InferenceRequest, InferenceResponse
 
 log = logging.getLogger(__name__)
 
@@ -56,7 +48,7 @@ class Chance(Protocol):
 
 
 class AutomationService:
-    """An `InferenceService` around another. Used on one event loop; call `run` beside it and `close` at the end."""
+    """`infer` goes before `inner`'s. Used on one event loop; call `run` beside it and `close` once nothing is served any more."""
 
     def __init__(self, inner: InferenceService, store: AutomationStore, chance: Chance | None = None) -> None:
         self.lost_records = 0
@@ -80,11 +72,11 @@ class AutomationService:
             raise InvalidInputError(
                 f"the request id has {len(request.id)} characters; automation takes {MOST_ID_CHARACTERS}"
             )
-        ours = ("segment", "input_reference")
         request_id = request.id or secrets.token_hex(12)
-        # The models' service knows the request by the same id, so that a label finds what a release said to it too.
+        # The models' service knows the request by the same id, so that a label finds what a release said to it too; and its
+        # segment, by which the release's guards may look.
         asked = replace(
-            request, id=request_id, parameters={k: v for k, v in request.parameters.items() if k not in ours}
+            request, id=request_id, parameters={k: v for k, v in request.parameters.items() if k != "input_reference"}
         )
         standing = await self._standing(request.model, segment)
         if standing.level is Level.HUMAN_ONLY:
@@ -145,50 +137,13 @@ class AutomationService:
         """Writes down what still waits."""
         await self._flush()
 
+    def asked_for(self) -> set[tuple[str, str]]:
+        """Model and segment of the requests of late."""
+        return set(self._standings)
+
     def forget_levels(self) -> None:
         """Reads levels anew at the next request, because somebody moved one."""
         self._standings.clear()
-
-    async def describe_model(self, name: str, version: str) -> ModelDescription:
-        """As the models' service does."""
-        return await self._inner.describe_model(name, version)
-
-    async def is_model_ready(self, name: str, version: str) -> bool:
-        """As the models' service does."""
-        return await self._inner.is_model_ready(name, version)
-
-    def statistics(self, name: str, version: str) -> list[ModelStatistics]:
-        """As the models' service does."""
-        return self._inner.statistics(name, version)
-
-    def describe_server(self) -> ServerDescription:
-        """As the models' service does."""
-        return self._inner.describe_server()
-
-    def is_live(self) -> bool:
-        """As the models' service does."""
-        return self._inner.is_live()
-
-    def is_ready(self) -> bool:
-        """As the models' service does."""
-        return self._inner.is_ready()
-
-    def index(self) -> list[IndexEntry]:
-        """As the models' service does."""
-        return self._inner.index()
-
-    async def load(self, name: str, parameters: Mapping[str, object]) -> None:
-        """As the models' service does."""
-        await self._inner.load(name, parameters)
-
-    async def unload(self, name: str) -> None:
-        """As the models' service does."""
-        await self._inner.unload(name)
-
-    async def drain(self) -> None:
-        """As the models' service does, and then what was served is written down."""
-        await self._inner.drain()
-        await self._flush()
 
     async def _standing(self, model: str, segment: str) -> Standing:
         key, now = (model, segment), time.monotonic()

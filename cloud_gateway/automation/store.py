@@ -20,7 +20,7 @@ from cloud_gateway.automation.levels import Level, Step
 from cloud_gateway.automation.settings import AutomationSettings
 from cloud_gateway.automation.standing import Standing
 from cloud_gateway.automation.tables import ARM_ANSWERS, ITEMS, LOG, SERVED, STANDINGS, TABLES
-from runtime.errors import ConflictError, ModelNotFoundError
+from runtime.errors import ConflictError, ModelNotFoundError, StorageError
 from runtime.store import reading, writing
 
 log = logging.getLogger(__name__)
@@ -83,9 +83,23 @@ class AutomationStore:
             TABLES.create_all(connection)
 
     def standing(self, model: str, segment: str) -> Standing:
-        """The standing of a model in a segment; a new one where it was never seen."""
+        """The standing of a model in a segment; a new one where it was never seen.
+
+        Of one that begins by answering itself it is written when: from then on its audits may lapse.
+        """
         with reading(self.engine) as connection:
-            return self.standing_in(connection, model, segment)
+            standing = self.standing_in(connection, model, segment)
+            is_new = self._state(connection, model, segment) is None
+        if is_new and standing.level.is_automatic:
+            try:
+                with writing(self.engine) as connection:
+                    row = {"model": model, "segment": segment, "state": standing.to_state()}
+                    connection.execute(insert_new(connection, STANDINGS), [row])
+            except StorageError as error:
+                log.error(
+                    "model %s, segment %r: when its level began could not be written down: %s", model, segment, error
+                )
+        return standing
 
     def standings(self) -> list[tuple[str, str, Standing]]:
         """(model, segment, standing) of whatever was ever moved or answered."""
@@ -156,14 +170,17 @@ class AutomationStore:
         if settings is None:
             known = ", ".join(sorted(self.settings)) or "none"
             raise ModelNotFoundError(f"model {model!r} has no [[automation]] settings here; those that have: {known}")
-        query = select(STANDINGS.c.state).where(STANDINGS.c.model == model, STANDINGS.c.segment == segment)
-        state = connection.execute(query).scalar()
+        state = self._state(connection, model, segment)
         if state is None:
             standing = Standing(settings, settings.start_level, self.clock())
             if standing.level.is_automatic:
                 standing.audited_at = standing.calibrated_at = standing.since
             return standing
         return Standing.from_state(settings, state)
+
+    def _state(self, connection: Connection, model: str, segment: str) -> Any:
+        query = select(STANDINGS.c.state).where(STANDINGS.c.model == model, STANDINGS.c.segment == segment)
+        return connection.execute(query).scalar()
 
     def _write(self, connection: Connection, model: str, segment: str, standing: Standing) -> None:
         place = (STANDINGS.c.model == model) & (STANDINGS.c.segment == segment)

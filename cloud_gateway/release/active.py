@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from collections import deque
 from collections.abc import Callable
@@ -13,15 +14,18 @@ from cloud_gateway.guards import (
     Arm,
     GuardWatch,
     LabelledObservation,
+    Metric,
     Observation,
     PairedObservation,
     Verdict,
 )
 from cloud_gateway.release.mirror import Mirror, Mirrored
 from cloud_gateway.release.report import ReleaseCounts
-from cloud_gateway.release.split import Place, Segments, Split
+from cloud_gateway.release.split import Place, Segments, Split, name_of
 from cloud_gateway.release.state import ReleaseState
 from cloud_gateway.release.store import Release
+
+log = logging.getLogger(__name__)
 
 # Observations that may wait for the guards: minutes of traffic. Older ones make room, and are counted as lost.
 MAX_PENDING: Final = 65536
@@ -53,12 +57,7 @@ class ActiveRelease:
         """Why the last decision could not be carried out."""
         self.lost = 0
         """Observations that the guards could not take in time."""
-        saved = release.evidence
-        self.counts = ReleaseCounts.from_state(saved["counts"]) if "counts" in saved else ReleaseCounts()
-        if "watch" in saved:
-            self.watch = watch_type.from_state(saved["watch"])
-        else:
-            self.watch = watch_type(plan.guards, plan.alpha, release.state.share)
+        self.counts, self.watch = _restored(release, watch_type)
         self.split = Split(
             release.id,
             plan.model,
@@ -71,6 +70,8 @@ class ActiveRelease:
         )
         self.on_mirrored: Callable[[Mirrored], None] | None = None
         """Told of every mirrored request as it is absorbed."""
+        self.waits_for_labels = any(guard.metric is Metric.LOSS for guard in plan.guards)
+        """Whether answers are kept until labels come."""
         self.mirrored_share = 0.0 if plan.shadow is None else plan.shadow.share / 100
         self._pending: deque[AnyObservation | tuple[Arm, bool, float, Place, str]] = deque(maxlen=MAX_PENDING)
         self._monotonic = monotonic
@@ -120,7 +121,7 @@ class ActiveRelease:
             observation = self._pending.popleft()
             if isinstance(observation, tuple):
                 arm, is_error, latency_s, where, segment = observation
-                observation = Observation(arm, is_error, latency_s, where.key, segment)
+                observation = Observation(arm, is_error, latency_s, name_of(where), segment)
             if isinstance(observation, Observation):
                 self.counts.arms[observation.arm].observe(observation)
                 if self.split.share == 0.0:
@@ -152,7 +153,8 @@ class ActiveRelease:
             "lost_observations": self.lost,
             "needed": self.needed,
             "trouble": self.trouble,
-            "verdict": None if self.verdict is None else self.verdict.to_dict(),
+            # A gateway that does not lead, or has just come back, judges nothing yet, and knows what it has seen all the same.
+            "verdict": (self.verdict or self.watch.judge()).to_dict(),
         }
         if plan.shadow is not None:
             told["shadow"] = counts.shadow.describe()
@@ -190,3 +192,16 @@ class ActiveRelease:
                 segment=mirrored.segment,
             )
         )
+
+
+def _restored(release: Release, watch_type: type[GuardWatch]) -> tuple[ReleaseCounts, GuardWatch]:
+    """What was saved of a release; what cannot be read, as after an upgrade, begins anew: its guards hold until they know more."""
+    plan, saved = release.plan, release.evidence
+    try:
+        counts = ReleaseCounts.from_state(saved["counts"]) if "counts" in saved else ReleaseCounts()
+        if "watch" in saved:
+            return counts, watch_type.from_state(saved["watch"])
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        log.error("the evidence of release %d of %s cannot be read and begins anew: %r", release.id, plan.model, error)
+        counts = ReleaseCounts()
+    return counts, watch_type(plan.guards, plan.alpha, release.state.share)

@@ -11,6 +11,8 @@ from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
+from sqlalchemy import Engine
+
 from cloud_gateway.admin.app import AdminRoute
 from cloud_gateway.registry import Registry, open_registry
 from cloud_gateway.release.controller import ReleaseController
@@ -19,10 +21,10 @@ from cloud_gateway.release.placement import Placement
 from cloud_gateway.release.routes import ReleaseRoutes
 from cloud_gateway.release.service import ReleaseService, Traffic
 from cloud_gateway.release.store import ReleaseStore
+from cloud_gateway.release.trials import Trials
 from cloud_gateway.release.versions import Versions
 from cloud_gateway.settings import GatewaySettings
 from runtime.serving.local_service import LocalService
-from runtime.store import open_database
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,12 +43,13 @@ class Releases:
 
 @asynccontextmanager
 async def releases(
-    settings: GatewaySettings, local: LocalService, registry: Registry, home: Path
+    settings: GatewaySettings, local: LocalService, registry: Registry, home: Path, database: Engine
 ) -> AsyncIterator[Releases]:
-    """Goes on where the database says, and decides until the block ends; before `local` is closed."""
-    store = await asyncio.to_thread(lambda: open_store(settings, home))
+    """Goes on where `database` says, and decides until the block ends; before `local` is closed."""
+    store = await asyncio.to_thread(as_a_gateway, database)
     traffic, versions = Traffic(), Versions(local, registry)
-    controller = ReleaseController(store, versions, Placement(versions, traffic), traffic, Webhook())
+    placement = Placement(versions, traffic, Trials(home / "gateway" / "trials.json"))
+    controller = ReleaseController(store, versions, placement, traffic, Webhook())
     incoming = home / "gateway" / "incoming"
     routes = ReleaseRoutes(controller, store, registry, incoming, settings.max_push_bytes)
     running: asyncio.Task[None] | None = None
@@ -62,10 +65,9 @@ async def releases(
         await controller.close()
 
 
-def open_store(settings: GatewaySettings, home: Path) -> ReleaseStore:
-    """The database of releases, under a name of this process's own."""
-    name = f"{socket.gethostname()}:{os.getpid()}:{secrets.token_hex(4)}"
-    return ReleaseStore(open_database(settings.database_url(home)), name)
+def as_a_gateway(database: Engine) -> ReleaseStore:
+    """Releases in the database, under a name of this process's own."""
+    return ReleaseStore(database, f"{socket.gethostname()}:{os.getpid()}:{secrets.token_hex(4)}")
 
 
 def registry_of(settings: GatewaySettings, home: Path) -> Registry:

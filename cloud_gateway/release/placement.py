@@ -14,9 +14,10 @@ from cloud_gateway.release.plan import Strategy
 from cloud_gateway.release.service import Traffic
 from cloud_gateway.release.state import Status
 from cloud_gateway.release.store import Release
+from cloud_gateway.release.trials import Trials
 from cloud_gateway.release.versions import Versions
 from runtime.engine.model import Model
-from runtime.errors import EdgewardError
+from runtime.errors import EdgewardError, ExecutionError
 
 log = logging.getLogger(__name__)
 
@@ -28,6 +29,7 @@ class Placement:
         self,
         versions: Versions,
         traffic: Traffic,
+        trials: Trials,
         watch_type: type[GuardWatch] = GuardWatch,
         monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
@@ -35,11 +37,13 @@ class Placement:
         """Model → why what the database says of it cannot be carried out here."""
         self._versions = versions
         self._traffic = traffic
+        self._trials = trials
         self._watch_type = watch_type
         self._monotonic = monotonic
 
-    def activate(self, release: Release, pair: tuple[Model, Model]) -> ActiveRelease:
-        """From the next request on the release's split holds."""
+    async def activate(self, release: Release, pair: tuple[Model, Model]) -> ActiveRelease:
+        """From the next request on the release's split holds; marked before, so that a candidate's crash of it all counts."""
+        await asyncio.to_thread(self._trials.begin, release.id)
         plan = release.plan
         mirror = None
         if plan.shadow is not None:
@@ -56,16 +60,39 @@ class Placement:
         plan, state = release.plan, release.state
         self._traffic.pins[plan.model] = str(plan.candidate if state.status is Status.SETTLING else plan.stable)
         try:
-            pair = await self._versions.load_pair(plan)
+            pair = await self._load_again(release)
         except EdgewardError as error:
             self._note_trouble(plan.model, f"release {release.id} cannot go on here: {error}")
             self._traffic.pins[plan.model] = str(plan.stable)
             return error
         self.troubles.pop(plan.model, None)
-        self.activate(release, pair)
+        await self.activate(release, pair)
         share = f"{state.share * 100:g} % of the traffic"
         log.info("release %d of %s goes on: %s, %s", release.id, plan.model, state.status, share)
         return None
+
+    async def _load_again(self, release: Release) -> tuple[Model, Model]:
+        """The pair of a release that this gateway, or another, ran before; never a candidate that it did not survive."""
+        plan = release.plan
+        trial = await asyncio.to_thread(self._trials.begin, release.id)
+        if trial.has_failed:
+            await self._versions.load(plan.model, plan.stable)
+            raise ExecutionError(
+                f"this gateway ended {trial.crashes} times in a row without being told to while it ran version {plan.candidate}"
+            )
+        return await self._versions.load_pair(plan)
+
+    def note_steady(self) -> None:
+        """Blocking; see `Trials`."""
+        self._trials.note_steady()
+
+    async def forget(self, release: Release) -> None:
+        """A release that was never put in place here has ended."""
+        await asyncio.to_thread(self._trials.end, release.id)
+
+    async def close(self) -> None:
+        """The gateway ends as it was told to."""
+        await asyncio.to_thread(self._trials.close)
 
     async def end(self, active: ActiveRelease) -> None:
         """Traffic has its version for good; the other one goes, unless whoever started the gateway wants it."""
@@ -77,6 +104,7 @@ class Placement:
         self._traffic.active.pop(split.model, None)
         if active.mirror is not None:
             await asyncio.to_thread(active.mirror.close)
+        await asyncio.to_thread(self._trials.end, split.release)
         await self._retire(split.model, gone, f"release {split.release} of it is {status}")
 
     async def serve(self, current: Mapping[str, int]) -> None:

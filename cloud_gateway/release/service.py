@@ -22,16 +22,14 @@ from runtime.errors import (
     EdgewardError,
     ModelNotFoundError,
 )
+from runtime.serving.layered import Layered
 from runtime.serving.service import InferenceService
 from runtime.tensors import Array
-from runtime.wire.statistics import ModelStatistics
 from runtime.wire.values import (
-    IndexEntry,
     InferenceRequest,
     InferenceResponse,
     ModelDescription,
     Parameters,
-    ServerDescription,
 )
 
 log = logging.getLogger(__name__)
@@ -65,11 +63,16 @@ class Traffic:
     pins: dict[str, str] = field(default_factory=dict)
     """Model → the version that answers requests which name none; without it the engine's newest does."""
     on_answer: Callable[[Answered], None] | None = None
-    """Told of every answer within a release; must be quick and must not raise."""
+    """Told of every answer within a release that waits for labels; must be quick and must not raise."""
+
+    def settled(self, model: str) -> str | None:
+        """The version that has a model's traffic for good: stable until its release has ended; None: no release ever said."""
+        active = self.active.get(model)
+        return self.pins.get(model) if active is None else str(active.split.stable)
 
     def tell(self, mirrored: Mirrored, active: ActiveRelease) -> None:
         """Tells `on_answer` of a mirrored request's answer."""
-        if self.on_answer is not None and mirrored.candidate_outputs is not None:
+        if self.on_answer is not None and active.waits_for_labels and mirrored.candidate_outputs is not None:
             split = active.split
             self.on_answer(
                 Answered(
@@ -85,14 +88,14 @@ class Traffic:
             )
 
 
-class ReleaseService:
-    """An `InferenceService` before the one that runs models: requests that name no version get the one that releases say.
+class ReleaseService(Layered):
+    """Before the service that runs models: requests that name no version get the one that releases say.
 
     A request that names a version is left alone. Used on one event loop.
     """
 
     def __init__(self, inner: InferenceService, traffic: Traffic) -> None:
-        self._inner = inner
+        super().__init__(inner, inner.infer)
         self._traffic = traffic
 
     async def infer(self, request: InferenceRequest) -> InferenceResponse:
@@ -148,7 +151,7 @@ class ReleaseService:
         return isinstance(error, ModelNotFoundError) or not isinstance(error, CallerError)
 
     def _tell(self, active: ActiveRelease, arm: Arm, response: InferenceResponse, segment: str) -> None:
-        if self._traffic.on_answer is not None:
+        if self._traffic.on_answer is not None and active.waits_for_labels:
             self._traffic.on_answer(
                 Answered(
                     response.model,
@@ -164,45 +167,21 @@ class ReleaseService:
 
     async def describe_model(self, name: str, version: str) -> ModelDescription:
         """Of the version that would answer."""
-        return await self._inner.describe_model(name, version or self._traffic.pins.get(name, ""))
+        return await super().describe_model(name, version or self._traffic.pins.get(name, ""))
 
     async def is_model_ready(self, name: str, version: str) -> bool:
         """Whether the version that would answer is ready."""
-        return await self._inner.is_model_ready(name, version or self._traffic.pins.get(name, ""))
-
-    def statistics(self, name: str, version: str) -> list[ModelStatistics]:
-        """What models did here."""
-        return self._inner.statistics(name, version)
-
-    def describe_server(self) -> ServerDescription:
-        """The inner service's description."""
-        return self._inner.describe_server()
-
-    def is_live(self) -> bool:
-        """Whether the inner service works."""
-        return self._inner.is_live()
-
-    def is_ready(self) -> bool:
-        """Whether the inner service takes requests."""
-        return self._inner.is_ready()
-
-    def index(self) -> list[IndexEntry]:
-        """The versions here."""
-        return self._inner.index()
+        return await super().is_model_ready(name, version or self._traffic.pins.get(name, ""))
 
     async def load(self, name: str, parameters: Mapping[str, object]) -> None:
         """Loads a model; `ConflictError` while it is being released."""
         self._refuse_while_released(name, "loaded anew")
-        await self._inner.load(name, parameters)
+        await super().load(name, parameters)
 
     async def unload(self, name: str) -> None:
         """Unloads a model; `ConflictError` while it is being released."""
         self._refuse_while_released(name, "unloaded")
-        await self._inner.unload(name)
-
-    async def drain(self) -> None:
-        """Drains the inner service."""
-        await self._inner.drain()
+        await super().unload(name)
 
     def _refuse_while_released(self, name: str, what: str) -> None:
         active = self._traffic.active.get(name)
@@ -237,4 +216,4 @@ def _is_mirrored(share: float) -> bool:
 
 def _is_in_words(request: InferenceRequest) -> bool:
     """Whether an answer was asked for as class names and scores, which cannot be compared number by number."""
-    return any("classification" in output.parameters for output in request.outputs)
+    return bool(request.outputs) and any("classification" in output.parameters for output in request.outputs)

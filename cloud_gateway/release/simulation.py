@@ -28,7 +28,7 @@ from cloud_gateway.guards import (
 from cloud_gateway.release.harm import Harm, harm
 from cloud_gateway.release.plan import ReleasePlan
 from cloud_gateway.release.report import ReleaseCounts
-from cloud_gateway.release.split import Segments, place, random_place
+from cloud_gateway.release.split import Segments, arm_at, name_of, place, random_place
 from cloud_gateway.release.state import ReleaseState
 from cloud_gateway.release.steps import Move, begin, next_step
 from runtime.errors import InvalidInputError
@@ -149,10 +149,10 @@ class _Run:
         """One request of the log."""
         self.requests += 1
         where = random_place() if request.key is None else place(self._salt, request.key)
-        arm = Arm.CANDIDATE if where.point < state.share else Arm.STABLE
+        arm = arm_at(where, state.share)
         outcome = request.candidate if arm is Arm.CANDIDATE else request.stable
         segment = self._segments.of(request.segment or None)
-        observed = Observation(arm, outcome.is_error, outcome.latency_s, where.key, segment)
+        observed = Observation(arm, outcome.is_error, outcome.latency_s, name_of(where), segment)
         self.counts.arms[arm].observe(observed)
         if state.share > 0:
             self._watch.observe(observed)

@@ -8,7 +8,7 @@ from __future__ import annotations
 import hashlib
 import random
 from dataclasses import dataclass, field
-from typing import Final, NamedTuple
+from typing import Final
 
 from cloud_gateway.guards import Arm
 
@@ -18,31 +18,30 @@ MAX_SEGMENTS: Final = 16
 OTHER_SEGMENT: Final = "other"
 
 
-class Place(NamedTuple):
-    """Where a key falls: the same for the same key and salt, uniform over keys."""
-
-    point: float
-    """0 to 1; below the candidate's share it gets the candidate."""
-    bits: int
-    """The key's hash."""
-
-    @property
-    def key(self) -> str:
-        """The key's hash, for statistics; nobody can read the key from it without guessing."""
-        return f"{self.bits:016x}"
+Place = int
+"""Where a key falls: 64 bits, the same for the same key and salt, uniform over keys. A bare number: whatever more is made of it
+on the way of a request costs a request (15 of 37 us with cold caches, for a named tuple and a division)."""
 
 
 def place(salt: bytes, key: str) -> Place:
     """Where `key` falls. `salt` (up to 64 bytes) is the release's: another release puts other users first."""
     digest = hashlib.blake2b(key.encode("utf-8", "surrogatepass"), digest_size=8, key=salt).digest()
-    bits = int.from_bytes(digest, "big")
-    return Place(bits / _SCALE, bits)
+    return int.from_bytes(digest, "big")
 
 
 def random_place() -> Place:
     """Where a request without any key falls."""
-    bits = random.getrandbits(64)
-    return Place(bits / _SCALE, bits)
+    return random.getrandbits(64)
+
+
+def arm_at(where: Place, share: float) -> Arm:
+    """Who answers there, while the candidate has `share` of the traffic, 0 to 1."""
+    return Arm.CANDIDATE if where < share * _SCALE else Arm.STABLE
+
+
+def name_of(where: Place) -> str:
+    """The key's hash, for statistics; nobody can read the key from it without guessing."""
+    return f"{where:016x}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,7 +62,7 @@ class Split:
 
     def arm(self, where: Place) -> Arm:
         """Who answers there."""
-        return Arm.CANDIDATE if where.point < self.share else Arm.STABLE
+        return arm_at(where, self.share)
 
     def version(self, arm: Arm) -> str:
         """The version of an arm, as requests name it."""

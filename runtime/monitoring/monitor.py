@@ -46,6 +46,11 @@ class Monitor:
         """Counted in windows so far."""
         return self._total.rows
 
+    @property
+    def looks(self) -> int:
+        """How often it looked for drift."""
+        return self._test.looks
+
     def add(self, window: Window) -> list[Verdict]:
         """Takes a window and looks; the verdicts that are new. `ValueError` for a window of another baseline."""
         self._total.merge(window.summary)

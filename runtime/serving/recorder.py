@@ -23,6 +23,7 @@ from runtime.monitoring.bundled import as_answered, bundled_baseline, features_o
 from runtime.monitoring.monitor import Learner, Monitor, Window
 from runtime.monitoring.reference import Baseline
 from runtime.monitoring.summary import Summary
+from runtime.monitoring.verdict import Verdict
 from runtime.tensors import Array
 from runtime.wire.values import InferenceRequest
 
@@ -128,6 +129,12 @@ class Recorder:
             "recorder": {**self._counts, "queued_rows": self._put[0] - self._done[0], "share": self._share},
             "models": models,
         }
+
+    def verdicts(self) -> dict[tuple[str, int], tuple[Verdict, ...]]:
+        """What drifts now, by model and version; one that nobody could look at yet is not in it."""
+        with self._lock:
+            known = [(watched.model_version, watched.verdicts()) for watched in self._watched.values()]
+        return {place: found for place, found in known if found is not None}
 
     def count_now(self) -> None:
         """Counts what waits, on the caller's thread. The recorder's own thread does this every half second."""
@@ -242,6 +249,16 @@ class _Watched:
             log.warning("model %s version %d drifts: %s", self._name, self._version, verdict)
         self.window, self.began = Summary(self._monitor.baseline), now
         return closed
+
+    @property
+    def model_version(self) -> tuple[str, int]:
+        """Which it is."""
+        return self._name, self._version
+
+    def verdicts(self) -> tuple[Verdict, ...] | None:
+        """What drifts now; None before the first look."""
+        monitor = self._monitor
+        return None if monitor is None or not monitor.looks else tuple(monitor.verdicts.values())
 
     def document(self) -> dict[str, Any]:
         """As JSON."""

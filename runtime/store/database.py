@@ -14,6 +14,7 @@ from typing import Any, Final
 from sqlalchemy import Connection, Engine, create_engine, event
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import ArgumentError, DBAPIError, NoSuchModuleError
+from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 
 from runtime.errors import StorageError, WrongUseError
 
@@ -97,6 +98,10 @@ def _begin_sqlite(connection: Connection) -> None:
 def _translated(engine: Engine) -> Iterator[None]:
     try:
         yield
+    except PoolTimeoutError as error:
+        raise StorageError(
+            f"database {engine.url.render_as_string()}: no connection came free ({error}); fewer requests at once may help"
+        ) from error
     except DBAPIError as error:
         raise StorageError(
             f"database {engine.url.render_as_string()} refused: {error.orig}; look at its disk space and rights, then try again"

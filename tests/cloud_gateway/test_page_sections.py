@@ -1,12 +1,20 @@
 """What the parts' admin routes tell, as the page shows it."""
 
 from collections.abc import Mapping
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 from cloud_gateway.admin import AdminRequest, AdminRoute
+from cloud_gateway.automation.assembly import append_to
+from cloud_gateway.automation.levels import Level
+from cloud_gateway.automation.routes import AutomationRoutes
+from cloud_gateway.automation.settings import AutomationSettings
+from cloud_gateway.automation.store import AutomationStore
 from cloud_gateway.page_sections import MAX_LINES, Decisions, roles_of, section_documents
 from cloud_gateway.release.plan import Strategy
+from cloud_gateway.release.store import ReleaseStore
+from runtime.store import open_database, sqlite_url
 
 
 def line(number: int) -> dict[str, Any]:
@@ -31,9 +39,6 @@ class Parts:
         standing = {"model": "m", "segment": "", "level": "assist", "next": {"level": "assist", "reason": "not proven"}}
         return {"standings": [standing, {"model": "n", "segment": "", "level": "full"}]}
 
-    async def log(self, request: AdminRequest) -> Mapping[str, Any]:
-        return {"lines": [{"at": 2.5, "model": "m", "level": "assist", "reason": "drift", "by": "anna"}]}
-
 
 async def test_only_new_lines_of_the_audit_log_are_read_and_the_newest_come_first() -> None:
     parts = Parts(2500)
@@ -47,22 +52,36 @@ async def test_only_new_lines_of_the_audit_log_are_read_and_the_newest_come_firs
     assert parts.asked[-1]["after"] == "2500"
 
 
-async def test_levels_and_the_log_of_automation_are_translated() -> None:
-    parts = Parts(3)
-    documents = section_documents(
-        [
-            AdminRoute("GET", "/admin/audit", parts.audit),
-            AdminRoute("GET", "/admin/automation", parts.levels),
-            AdminRoute("GET", "/admin/automation/log", parts.log),
-        ]
-    )
-    levels, decisions = documents["automation"], documents["decisions"]
+async def test_levels_are_translated() -> None:
+    levels = section_documents([AdminRoute("GET", "/admin/automation", Parts(0).levels)])["automation"]
     assert levels is not None
-    assert decisions is not None
     assert [one["reason"] for one in (await levels())["models"]] == ["not proven", ""]
-    found = (await decisions())["decisions"]
-    assert [one["what"] for one in found] == ["advance", "level assist", "advance", "advance"]
-    assert found[1]["who"] == "anna"
+
+
+async def test_a_move_of_a_level_that_stands_in_both_logs_is_told_once_with_all_that_is_known(tmp_path: Path) -> None:
+    engine = open_database(sqlite_url(tmp_path / "gateway.db"))
+    audited = ReleaseStore(engine, "me")
+    store = AutomationStore(engine, [AutomationSettings(model="m")], lambda: 2.5, append_to(audited.note_in))
+    store.move("m", "night", Level.PARTIAL, "trusted", "anna")
+    audited.note("push", "m", {"reason": "new"})
+
+    async def audit(_: AdminRequest) -> Mapping[str, Any]:
+        return {"lines": [one.to_dict() for one in audited.audit()]}
+
+    automated = AutomationRoutes(store, None).routes()
+    decisions = section_documents([AdminRoute("GET", "/admin/audit", audit), *automated])["decisions"]
+    assert decisions is not None
+    pushed, moved = (await decisions())["decisions"]
+    assert pushed["what"] == "push"
+    start = AutomationSettings(model="m").start_level
+    assert moved == {
+        "at": 2.5,
+        "what": f"{start} → partial in segment night",
+        "model": "m",
+        "reason": "trusted",
+        "who": "anna",
+    }
+    engine.dispose()
 
 
 def test_parts_without_routes_are_not_set_up() -> None:

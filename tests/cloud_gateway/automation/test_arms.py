@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from types import SimpleNamespace
-from typing import Any, cast
 
 import numpy as np
 import pytest
@@ -12,7 +10,7 @@ import pytest
 from cloud_gateway.automation.arms import MOST_WAITING, ArmAnswers
 from cloud_gateway.automation.labels import Taken
 from cloud_gateway.automation.store import AutomationStore
-from cloud_gateway.guards import Arm, GuardSettings, LabelledObservation, Metric
+from cloud_gateway.guards import Arm, LabelledObservation
 from cloud_gateway.release.service import Answered, Traffic
 from runtime.errors import StorageError
 from tests.cloud_gateway.automation.conftest import House
@@ -20,15 +18,12 @@ from tests.cloud_gateway.automation.conftest import House
 
 @dataclass
 class Released:
-    """A release of model mnist as far as answers are concerned: which guards it has."""
+    """A release of model mnist as far as answers are concerned."""
 
     house: House
     traffic: Traffic = field(default_factory=Traffic)
 
     def __post_init__(self) -> None:
-        self.guards = [GuardSettings(metric=Metric.LOSS, margin=0.02)]
-        plan = SimpleNamespace(guards=self.guards)
-        self.traffic.active["mnist"] = cast(Any, SimpleNamespace(release=SimpleNamespace(plan=plan)))
         self.arms = ArmAnswers(self.house.store, self.traffic)
 
     def say(self, request_id: str, arm: Arm, answer: int, *, is_shadow: bool = False, release: int = 1) -> None:
@@ -65,12 +60,10 @@ async def test_only_the_newest_release_is_told(released: Released) -> None:
     assert released.house.labels.take("mnist", "r1", 5).observation == LabelledObservation(None, 0.0, "night")
 
 
-async def test_without_a_guard_on_losses_or_an_id_nothing_is_kept(released: Released) -> None:
+async def test_without_an_id_nothing_is_kept(released: Released) -> None:
     released.say("", Arm.STABLE, 3)
-    released.guards.clear()
-    released.say("r1", Arm.STABLE, 3)
     await released.arms.flush()
-    assert released.house.labels.take("mnist", "r1", 3).taken is Taken.REFUSED
+    assert released.house.labels.take("mnist", "", 3).taken is Taken.REFUSED
 
 
 async def test_what_cannot_be_kept_is_counted_and_never_raises(

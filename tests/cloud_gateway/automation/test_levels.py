@@ -73,5 +73,10 @@ def test_what_concerns_only_its_own_answers_leaves_lower_levels_alone(level: Lev
     assert decide(level, facts, RULES, NOW).level is level
 
 
+@pytest.mark.parametrize(("level", "expected"), [(Level.SHADOW, Level.ASSIST), (Level.ASSIST, Level.ASSIST)])
+def test_while_rows_drift_no_proof_lets_the_model_answer_by_itself(level: Level, expected: Level) -> None:
+    assert decide(level, replace(FINE, drift="PSI 0.4"), RULES, NOW).level is expected
+
+
 def test_a_clock_that_was_set_back_is_no_reason() -> None:
     assert decide(Level.FULL, FINE, RULES, NOW - 1e6).level is Level.FULL

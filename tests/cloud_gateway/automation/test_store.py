@@ -131,6 +131,26 @@ def test_time_alone_ends_a_level_without_audits(house: House) -> None:
     assert "last audit" in step.reason
 
 
+def test_audits_lapse_of_a_model_that_began_by_answering_itself(house: House) -> None:
+    house.store.settings["digits"] = SETTINGS.model_copy(update={"start_level": Level.FULL})
+    for _ in range(3):
+        assert house.store.standing("digits", "night").level is Level.FULL
+        house.clock.now += SETTINGS.audit_lapse_s / 2
+    ((_, segment, step),) = house.store.review_levels()
+    assert (segment, step.level) == ("night", Level.ASSIST)
+    assert house.store.standing("digits", "night").level is Level.ASSIST
+
+
+def test_a_full_disk_keeps_no_standing_from_being_read(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
+    house.store.settings["digits"] = SETTINGS.model_copy(update={"start_level": Level.FULL})
+
+    def full(*_: object) -> None:
+        raise StorageError("disk full")
+
+    monkeypatch.setattr("cloud_gateway.automation.store.writing", full)
+    assert house.store.standing("digits", "").level is Level.FULL
+
+
 def test_drift_leads_down_and_is_remembered(house: House) -> None:
     house.store.move("digits", "", Level.PARTIAL, "by hand", "ann")
     step = house.store.note_drift("digits", "", "PSI 0.4")

@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from cloud_gateway.bundles import served_bundles
 from cloud_gateway.guards import Arm, LabelledObservation, MetricObservation, Verdict
 from cloud_gateway.registry import Registry, open_registry
 from cloud_gateway.release.controller import ReleaseController
@@ -20,6 +21,7 @@ from cloud_gateway.release.plan import ReleasePlan, parse_plan
 from cloud_gateway.release.service import ReleaseService, Traffic
 from cloud_gateway.release.steps import Command
 from cloud_gateway.release.store import ReleaseStore
+from cloud_gateway.release.trials import STEADY_S, Trials
 from cloud_gateway.release.versions import Versions
 from runtime.bundle.bundle import Bundle
 from runtime.engine.engine import Engine, EngineSettings
@@ -38,6 +40,15 @@ from tests.cloud_gateway.bundles import PICK_FAILS_ON_SMALL_TABLES, SELECTION, m
 from tests.cloud_gateway.release.fakes import ADVANCE, HOLD, ROLLBACK, Clock, FakeWatch
 
 PATIENCE_S = 20.0
+SHADOW = """
+strategy = "shadow"
+hold_s = 10
+[shadow]
+noise_floor_every = 5
+[[guards]]
+metric = "loss"
+margin = 0.02
+"""
 
 
 @dataclass(frozen=True)
@@ -108,7 +119,7 @@ async def gateway(
     store = ReleaseStore(open_database(sqlite_url(file)), me)
     traffic, clock = Traffic(), clock or Clock()
     versions = Versions(local, stock.registry)
-    placement = Placement(versions, traffic, FakeWatch, clock)
+    placement = Placement(versions, traffic, Trials(file.with_name("trials.json"), clock), FakeWatch, clock)
     controller = ReleaseController(store, versions, placement, traffic, Webhook(), clock)
     await controller.open()
     try:
@@ -120,7 +131,7 @@ async def gateway(
             for active in traffic.active.values():
                 if active.mirror is not None:
                     active.mirror.close()
-            store.close()
+        store.close()
         local.close()
 
 
@@ -292,7 +303,7 @@ async def test_a_shadow_compares_every_answer_and_ends_without_moving_traffic(st
     async with gateway(stock, file) as one:
         answers: list[Any] = []
         one.traffic.on_answer = answers.append
-        await one.controller.start(plan(more='strategy = "shadow"\nhold_s = 10\n[shadow]\nnoise_floor_every = 5'))
+        await one.controller.start(plan(more=SHADOW))
         replies = await one.ask(60)
         assert {(reply.version, reply.parameters["release"]) for reply in replies} == {("1", "stable")}
         for _ in range(int(PATIENCE_S / 0.05)):
@@ -335,6 +346,7 @@ async def test_a_gateway_that_comes_back_goes_on_where_it_was(stock: Stock, file
         assert before["in_stage_s"] == 6.0
     async with gateway(stock, file, me="again") as one:
         after = one.controller.status("small")
+        assert after["verdict"] is not None  # before its first tick, which may have to wait for the lead
         for key in ("release", "status", "share", "stage", "in_stage_s", "arms"):
             assert after[key] == before[key], key
         assert await one.versions_told() == {"1", "2"}
@@ -438,7 +450,62 @@ async def test_a_candidate_that_is_gone_when_the_gateway_comes_back(stock: Stock
         assert await one.versions_told() == {"1"}
         ended = await one.controller.describe("small")
         assert ended["status"] == "rolled_back"
-        assert "cannot be loaded any more" in ended["reason"]
+        assert "the candidate cannot go on: " in ended["reason"]
+
+
+async def test_a_candidate_that_takes_the_gateway_down_twice_is_taken_back(stock: Stock, file: Path) -> None:
+    clock = Clock()
+    async with gateway(stock, file, is_clean=False, clock=clock) as one:
+        await one.controller.start(plan())
+    async with gateway(stock, file, me="again", is_clean=False, clock=clock) as one:
+        assert await one.versions_told() == {"1", "2"}  # one crash may be anything
+    clock.now += LEASE_S
+    async with gateway(stock, file, me="a third time", clock=clock) as one:
+        assert one.engine.versions("small") == [1]
+        assert await one.versions_told() == {"1"}
+        for _ in range(10):  # the lease of the one that crashed runs out
+            clock.now += 1.0
+            await one.controller.leadership.beat()
+            await one.controller._follow()
+        ended = await one.controller.describe("small")
+        assert ended["status"] == "rolled_back"
+        assert "ended 2 times in a row" in ended["reason"]
+
+
+@pytest.mark.parametrize("passed_s", [0.0, STEADY_S])
+async def test_a_gateway_that_ends_as_told_or_runs_for_long_counts_no_crash(
+    stock: Stock, file: Path, passed_s: float
+) -> None:
+    clock = Clock()
+    async with gateway(stock, file, is_clean=False, clock=clock) as one:
+        await one.controller.start(plan())
+    async with gateway(stock, file, me="again", is_clean=not passed_s, clock=clock) as one:
+        clock.now += passed_s
+        one.controller._placement.note_steady()
+    async with gateway(stock, file, me="a third time", clock=clock) as one:
+        assert await one.versions_told() == {"1", "2"}
+
+
+async def test_devices_are_offered_a_candidate_only_once_its_release_has_ended(stock: Stock, file: Path) -> None:
+    async with gateway(stock, file) as one:
+
+        def offered() -> list[int]:
+            return [bundle.version for bundle in served_bundles(one.engine, one.traffic.settled)]
+
+        assert offered() == [1]
+        await one.controller.start(plan())
+        assert one.engine.versions("small") == [1, 2]
+        assert offered() == [1]
+        told(ADVANCE)
+        await one.tick(5)
+        await one.tick(5)
+        await one.tick(5)
+        assert one.controller.status("small")["status"] == "settling"
+        assert offered() == [1]  # it may still be taken back
+        for _ in range(6):
+            await one.tick(5)
+        assert (await one.controller.describe("small"))["status"] == "promoted"
+        assert offered() == [2]
 
 
 async def test_a_clock_that_jumps_moves_nothing(stock: Stock, file: Path) -> None:

@@ -30,6 +30,7 @@ from tests.cloud_gateway.release.test_plan import LEAST
 from tests.runtime.serving.fake_service import FakeService
 
 PLAN = parse_plan(LEAST + 'segment = "country"')
+LABELLED = parse_plan(LEAST + 'segment = "country"\n[[guards]]\nmetric = "loss"\nmargin = 0.02')
 
 
 @dataclass
@@ -206,12 +207,16 @@ def test_a_candidate_that_always_fails_is_broken_and_one_bad_batch_is_not(traffi
     assert active.broken_because(clock.now) is None
 
 
-async def test_answers_are_told_to_whoever_keeps_them(service: ReleaseService, traffic: Traffic) -> None:
+async def test_answers_that_labels_are_to_judge_are_told_to_whoever_keeps_them(
+    service: ReleaseService, traffic: Traffic
+) -> None:
     told: list[Answered] = []
     traffic.on_answer = told.append
     await service.infer(request())
-    assert told == []
     activate(traffic, 1.0)
+    await service.infer(request())
+    assert told == []  # no guard of this one looks at labels
+    activate(traffic, 1.0, LABELLED)
     await service.infer(InferenceRequest("digits", {}, id="r1", parameters={"country": "fr"}))
     (one,) = told
     assert (one.release, one.version, one.arm, one.request_id, one.segment) == (7, "2", Arm.CANDIDATE, "r1", "fr")
@@ -238,3 +243,12 @@ def test_what_was_seen_survives_a_restart() -> None:
     again = ActiveRelease(Release(7, PLAN, active.state, saved, 0, 0), FakeWatch)
     assert again.evidence() == saved
     assert again.counts.arms[Arm.CANDIDATE].requests == 2
+
+
+@pytest.mark.parametrize("part", ["counts", "watch"])
+def test_evidence_that_cannot_be_read_begins_anew(part: str, caplog: pytest.LogCaptureFixture) -> None:
+    whole = ActiveRelease(Release(7, PLAN, ReleaseState(Status.RUNNING, 0.1, 0), {}, 0, 0)).evidence()
+    damaged = {**whole, part: {"of": "another version"}}
+    active = ActiveRelease(Release(7, PLAN, ReleaseState(Status.RUNNING, 0.1, 0), damaged, 0, 0))
+    assert active.evidence() == whole
+    assert "begins anew" in caplog.text

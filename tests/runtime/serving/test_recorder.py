@@ -70,10 +70,12 @@ async def test_rows_become_windows_and_drift_is_said(
     await send(service, rows)
     recorder.count_now()
     assert recorder.document()["models"][0]["open_rows"] == 450
+    assert recorder.verdicts() == {}
     clock.now += 31
     recorder.count_now()
     told = recorder.document()["models"][0]
     assert (told["rows"], told["is_drifting"], told["baseline"]["source"]) == (450, False, "bundle")
+    assert list(recorder.verdicts().values()) == [()]
     await send(service, 1 - rows)
     recorder.count_now()
     clock.now += 31

@@ -7,10 +7,12 @@ import signal
 import subprocess
 import sys
 import threading
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
 from sqlalchemy import Column, Integer, MetaData, Table, insert, select, text
+from sqlalchemy.pool import QueuePool
 
 from runtime.errors import StorageError, WrongUseError
 from runtime.store import open_database, reading, sqlite_url, writing
@@ -142,3 +144,16 @@ def test_a_full_database_fails_with_a_storage_error_and_keeps_what_it_had(tmp_pa
         write_too_much()
     with reading(engine) as connection:
         assert connection.execute(select(NUMBERS)).all() == [(1,)]
+
+
+def test_without_a_free_connection_the_database_refuses(tmp_path: Path) -> None:
+    engine = open_database(sqlite_url(tmp_path / "some.db"))
+    pool = engine.pool
+    assert isinstance(pool, QueuePool)
+    pool._timeout = 0.01
+    with ExitStack() as taken:
+        for _ in range(pool.size() + pool._max_overflow):
+            taken.enter_context(engine.connect())
+        with pytest.raises(StorageError, match="no connection came free"), reading(engine):
+            pass
+    engine.dispose()

@@ -1,0 +1,80 @@
+"""The gateway's admin port: routes of its parts, its page, and the metrics that both ports tell."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager, closing
+from dataclasses import dataclass
+
+from cloud_gateway.admin.app import AdminRequest, AdminRoute
+from cloud_gateway.admin.key import AdminKey
+from cloud_gateway.admin.server import admin_server
+from cloud_gateway.deciding import Deciding
+from cloud_gateway.page import gateway_page, page_routes
+from cloud_gateway.page_sections import roles_of, section_documents
+from cloud_gateway.settings import GatewaySettings
+from runtime.pages.drift_section import drift_section
+from runtime.pages.program import history_of, running_page
+from runtime.serving.beside import Beside
+from runtime.serving.local_service import LocalService
+from runtime.serving.model_metrics import model_metrics
+from runtime.serving.rest_app import Document
+from runtime.serving.sockets import Endpoint
+from runtime.telemetry.machine import Machine
+
+log = logging.getLogger(__name__)
+
+ADMIN_STATUS_PATH = "/admin/status"
+
+
+@dataclass(frozen=True, slots=True)
+class Administration:
+    """The admin port, open."""
+
+    at: Endpoint
+    beside: Beside
+    """For the server of the models' port."""
+
+
+@asynccontextmanager
+async def administration(
+    program: str,
+    settings: GatewaySettings,
+    key: AdminKey,
+    local: LocalService,
+    decided: Deciding,
+    documents: Mapping[str, Document],
+) -> AsyncIterator[Administration]:
+    """Open until the block ends. `documents`: `status` and `drift`, as the models' port tells them too."""
+    history = history_of(program)
+    sections = {**documents, "drift": drift_section(documents["drift"]), **section_documents(decided.routes)}
+    page = gateway_page(
+        program,
+        history,
+        sections,
+        release_path="/admin/releases/{model}/{action}",
+        review_path="/admin/reviews/{id}/answer",
+    )
+    labels_of = roles_of(decided.traffic.active)
+    with closing(Machine()) as machine:
+        beside = Beside(
+            collectors=(model_metrics(local, labels_of), machine.families, history.families),
+            labels_of=labels_of,
+            on_stop=page.close,
+        )
+        routes = [_status_route(documents["status"]), *decided.routes, *page_routes(page)]
+        async with (
+            admin_server(settings.admin_host, settings.chosen_admin_port, routes, key) as at,
+            running_page(page, decided.service, beside),
+        ):
+            if not at.is_loopback:
+                log.warning("the admin API listens on %s without encryption; use a tunnel or a trusted network", at)
+            yield Administration(at, beside)
+
+
+def _status_route(status: Document) -> AdminRoute:
+    async def answer(_: AdminRequest) -> Mapping[str, object]:
+        return await status()
+
+    return AdminRoute("GET", ADMIN_STATUS_PATH, answer)
