@@ -1,7 +1,8 @@
 """Sends windows of statistics to the gateway, never rows: within a budget of bytes, and later when it cannot be reached.
 
 A window that cannot go yet joins the one before it (statistics are mergeable), so a long time offline costs resolution in
-time and not memory. Only durations are told, never this device's clock, which may be a day off.
+time and not memory. Only durations are told, never this device's clock, which may be a day off. They wait in memory alone: an
+agent that stops sends once more, and says what it loses.
 """
 
 from __future__ import annotations
@@ -115,13 +116,24 @@ class Telemetry:
         self._thread.start()
 
     def close(self) -> None:
-        """Ends the thread; what waits is lost with this process."""
+        """Sends once more and ends the thread; what the gateway does not take then is lost with this process, and said."""
         self._stop.set()
         if self._thread is not None:
             self._thread.join(TIMEOUT_S + 1)
 
     def _run(self) -> None:
-        while not self._stop.wait(EVERY_S):
+        with self._lock:
+            windows, rows = len(self._waiting), sum(entry.summary.rows for entry in self._waiting)
+        if windows:
+            log.warning(
+                "statistics of %d rows (%d windows) were not sent and are lost as this agent stops: %s",
+                rows,
+                windows,
+                self._last_error or "the budget of bytes is spent",
+            )
+        is_last = False
+        while not is_last:
+            is_last = self._stop.wait(EVERY_S)
             try:
                 self.send_due()
             except Exception as error:
