@@ -2,12 +2,14 @@
 
 import hashlib
 import tarfile
+import threading
 from collections.abc import AsyncIterator
 from pathlib import Path
 
 import httpx
 import pytest
 
+from cloud_gateway import bundles
 from cloud_gateway.bundles import bundle_routes
 from runtime.bundle.bundle import Bundle, read_bundle
 from runtime.errors import UnauthenticatedError
@@ -57,6 +59,22 @@ async def test_parts_of_it_while_it_is_the_same(client: httpx.AsyncClient) -> No
     assert (rest.status_code, rest.content) == (206, whole.content[1000:])
     other = await client.get("/edgeward/bundles/digits/1", headers={"range": "bytes=1000-", "if-range": '"other"'})
     assert (other.status_code, other.content) == (200, whole.content)
+
+
+async def test_a_tar_is_hashed_once_and_never_on_the_event_loop(
+    client: httpx.AsyncClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    hashed: list[threading.Thread] = []
+
+    def sha256_of(path: Path) -> str:
+        hashed.append(threading.current_thread())
+        return hashlib.sha256(path.read_bytes()).hexdigest()
+
+    monkeypatch.setattr(bundles, "sha256_of", sha256_of)
+    for path in ("/edgeward/bundles", "/edgeward/bundles/digits/1") * 2:
+        assert (await client.get(path)).status_code == 200
+    assert len(hashed) == 1
+    assert hashed[0] is not threading.current_thread()
 
 
 async def test_what_is_not_offered_and_who_has_no_key(client: httpx.AsyncClient) -> None:
