@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -34,9 +34,14 @@ Offered = Callable[[], Sequence[Bundle]]
 """The bundles that devices may have, as they are now: what is served, or what is released."""
 
 
-def served_bundles(engine: Engine) -> list[Bundle]:
-    """The bundles in service; bare model files have no manifest that pins them, and are not offered."""
-    return [model.bundle for model in engine.models() if model.bundle.manifest is not None]
+def served_bundles(engine: Engine, pins: Mapping[str, str]) -> list[Bundle]:
+    """The bundles in service; bare model files have no manifest that pins them, and are not offered.
+
+    `pins`: by model, the version that answers whoever asks for none. Only that one is offered then: a device takes the newest of
+    what is offered, and a candidate that is still compared with stable, or has failed, would serve there at once.
+    """
+    bundles = [model.bundle for model in engine.models() if model.bundle.manifest is not None]
+    return [bundle for bundle in bundles if pins.get(bundle.name, str(bundle.version)) == str(bundle.version)]
 
 
 def bundle_routes(offered: Offered, folder: Path) -> list[ExtraRoute]:

@@ -101,7 +101,6 @@ async def serve_gateway(
         uploads=uploads_of(settings),
         observers=() if recorder is None else (recorder,),
     )
-    bundles = bundle_routes(lambda: served_bundles(engine), home / "gateway" / "bundles")
     started = time.monotonic()
 
     async def status() -> Mapping[str, object]:
@@ -136,6 +135,8 @@ async def serve_gateway(
             )
             once = Idempotent(automated.service.infer, home / "gateway" / "results.db")
             parts.push_async_callback(once.close)
+            pins = released.traffic.pins
+            bundles = bundle_routes(lambda: served_bundles(engine, pins), home / "gateway" / "bundles")
             # Each part that can be administered hands in its routes here.
             parts_routes = [*released.routes, *automated.routes]
             page = gateway_page(
