@@ -10,6 +10,7 @@ import asyncio
 import logging
 import threading
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -57,8 +58,8 @@ def bundle_routes(offered: Offered, folder: Path) -> list[ExtraRoute]:
                 "model": bundle.name,
                 "version": bundle.version,
                 "digest": bundle.digest,
-                "sha256": sha256_of(tar),
-                "size_bytes": tar.stat().st_size,
+                "sha256": tar.sha256,
+                "size_bytes": tar.size_bytes,
             }
             for bundle, tar in zip(bundles, tars, strict=True)
         ]
@@ -75,13 +76,19 @@ def bundle_routes(offered: Offered, folder: Path) -> list[ExtraRoute]:
                 f"no bundle of model {name!r} version {version!r} is offered here; offered: {known}"
             )
         tar = await asyncio.to_thread(packed.tar_of, found)
-        digest = await asyncio.to_thread(sha256_of, tar)
-        return FileResponse(tar, headers={"etag": f'"{digest}"'}, media_type="application/x-tar")
+        return FileResponse(tar.path, headers={"etag": f'"{tar.sha256}"'}, media_type="application/x-tar")
 
     return [
         ExtraRoute("GET", INDEX_PATH, index),
         ExtraRoute("GET", f"{INDEX_PATH}/{{model}}/{{version}}", fetch),
     ]
+
+
+@dataclass(frozen=True, slots=True)
+class _Tar:
+    path: Path
+    sha256: str
+    size_bytes: int
 
 
 class _Packed:
@@ -90,11 +97,16 @@ class _Packed:
     def __init__(self, folder: Path) -> None:
         self._folder = folder
         self._lock = threading.Lock()
+        self._known: dict[str, _Tar] = {}
+        """By digest: many devices ask for the same, and a piece of a tar must not cost a reading of all of it."""
 
-    def tar_of(self, bundle: Bundle) -> Path:
-        """The bundle's tar, made where it is not there yet."""
+    def tar_of(self, bundle: Bundle) -> _Tar:
+        """The bundle's tar, made where it is not there yet. Blocking."""
         tar = self._folder / f"{bundle.digest}.tar"
         with self._lock:
+            known = self._known.get(bundle.digest)
+            if known is not None and tar.exists():
+                return known
             if not tar.exists():
                 pack(bundle, tar)
                 log.info(
@@ -103,4 +115,5 @@ class _Packed:
                     bundle.version,
                     tar.stat().st_size,
                 )
-        return tar
+            made = self._known[bundle.digest] = _Tar(tar, sha256_of(tar), tar.stat().st_size)
+            return made

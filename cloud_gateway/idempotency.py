@@ -11,12 +11,11 @@ import logging
 import time
 from collections.abc import Awaitable, Callable
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
-from runtime.errors import ConflictError, ModelNotReadyError
+from runtime.errors import ConflictError, DeadlineExceededError
 from runtime.wire.grpc_codec import decode_response, encode_response
 from runtime.wire.idempotency import key_of, payload_digest
 from runtime.wire.values import InferenceRequest, InferenceResponse
@@ -25,6 +24,8 @@ log = logging.getLogger(__name__)
 
 T = TypeVar("T")
 Infer = Callable[[InferenceRequest], Awaitable[InferenceResponse]]
+_Outcome = asyncio.Future[InferenceResponse | None]
+"""Of a run; None where it was withdrawn or late."""
 
 DEDUPLICATED = "deduplicated"
 """Reply parameter (true): the request ran before, and this is the result that it had then."""
@@ -50,7 +51,7 @@ class Idempotent:
         self._limits = limits
         self._results: Any = None
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="edgeward-results")
-        self._running: dict[str, tuple[str, asyncio.Future[InferenceResponse]]] = {}
+        self._running: dict[str, tuple[str, _Outcome]] = {}
         self.deduplicated = 0
 
     async def infer(self, request: InferenceRequest) -> InferenceResponse:
@@ -59,22 +60,24 @@ class Idempotent:
         if key is None:
             return await self._infer(request)
         digest = payload_digest(request)
-        running = self._running.get(key)
-        if running is not None:
+        while (running := self._running.get(key)) is not None:
             if running[0] != digest:
                 raise conflict(key)
-            # Whoever sent it first may go away: that cancels neither this wait nor the other's run.
-            response = await asyncio.shield(running[1])
-            return self._again(response, request)
-        outcome: asyncio.Future[InferenceResponse] = asyncio.get_running_loop().create_future()
+            found = await _wait_for(running[1], request.deadline)
+            if found is not None:
+                return self._again(found, request)
+            # Whoever ran it went away or had no time left, which says nothing about this request: it runs now.
+        outcome: _Outcome = asyncio.get_running_loop().create_future()
         self._running[key] = (digest, outcome)
         try:
             response, is_old = await self._run(key, digest, request)
             outcome.set_result(response)
+        except (asyncio.CancelledError, DeadlineExceededError):
+            outcome.set_result(None)
+            raise
         except BaseException as error:
-            outcome.set_exception(_as_error(error))
-            with suppress(Exception):
-                outcome.exception()  # nobody else may be waiting for it
+            outcome.set_exception(error)
+            outcome.exception()  # nobody else may be waiting for it
             raise
         finally:
             del self._running[key]
@@ -121,8 +124,12 @@ def _decoded(raw: bytes) -> InferenceResponse:
     return decode_response(inference.ModelInferResponse.FromString(raw))
 
 
-def _as_error(error: BaseException) -> BaseException:
-    """What those who wait for the same key are told: a cancelled run is not their cancellation."""
-    if isinstance(error, asyncio.CancelledError):
-        return ModelNotReadyError("the request with this key that ran first was withdrawn; send it again")
-    return error
+async def _wait_for(outcome: _Outcome, deadline: float | None) -> InferenceResponse | None:
+    """What became of another request with the same key; its error is raised, and `DeadlineExceededError` at this one's deadline."""
+    left_s = None if deadline is None else max(deadline - time.monotonic(), 0.0)
+    done, _ = await asyncio.wait([outcome], timeout=left_s)
+    if not done:
+        raise DeadlineExceededError(
+            f"another request with the same key was still running {left_s:.3g} s later, at this one's deadline; allow it more time"
+        )
+    return outcome.result()

@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping
 from contextlib import suppress
 from importlib.metadata import version
 
+from edge_agent.bare_key import say_if_bare
 from edge_agent.breaker import BreakerState
 from edge_agent.cascade import Cascade, fit
 from edge_agent.decision_log import DecisionLog
@@ -24,7 +25,7 @@ from edge_agent.sync.syncer import Syncer
 from edge_agent.telemetry import Telemetry, poster
 from edge_agent.upstream import Gateway
 from edge_agent.upstreams import Gateways
-from runtime.client.address import bearer
+from runtime.client.address import Protocol, bearer, parse_address
 from runtime.client.trust import tls_context
 from runtime.engine.engine import Engine
 from runtime.pages.drift_section import drift_section
@@ -183,7 +184,9 @@ def telemetry_of(settings: AgentSettings) -> Telemetry | None:
     """What sends statistics to the gateway, not started yet; None where they stay here."""
     if settings.gateway_http is None:
         return None
-    post = poster(settings.gateway_http, settings.read_api_key())
+    key = settings.read_api_key()
+    say_if_bare(key, parse_address(settings.gateway_http, Protocol.HTTP), "gateway_http as https://HOST:PORT")
+    post = poster(settings.gateway_http, key, settings.gateway_ca)
     return Telemetry(settings.device_name, post, settings.telemetry_bytes_per_hour)
 
 
@@ -197,12 +200,8 @@ def connect(settings: AgentSettings) -> Gateways | None:
         tls_context(settings.gateway_ca)  # a file that will not do shows now, not at the first fallback
     if key is not None:
         bearer(key)  # a key that cannot stand in a header shows now, not at the first fallback
-        for gateway in gateways:
-            if not gateway.address.is_local and not gateway.address.is_secure:
-                log.warning(
-                    "the API key travels to gateway %s without encryption; write its address as grpcs://HOST:PORT",
-                    gateway.address,
-                )
+    for gateway in gateways:
+        say_if_bare(key, gateway.address, "its address as grpcs://HOST:PORT")
     return Gateways(gateways, settings.retry_share)
 
 

@@ -64,7 +64,9 @@ def run(
     gateway_http: Annotated[
         str | None,
         typer.Option(
-            "--gateway-http", metavar="HOST:PORT", help="HTTP of the gateway, for statistics; none: kept here."
+            "--gateway-http",
+            metavar="ADDRESS",
+            help="HTTP of the gateway, for statistics: HOST:PORT, or https://HOST:PORT with TLS; none: kept here.",
         ),
     ] = None,
     policy: Annotated[

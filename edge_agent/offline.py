@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from edge_agent.bare_key import say_if_bare
 from edge_agent.jobs.jobs import Jobs
 from edge_agent.jobs.routes import job_routes
 from edge_agent.spool.routes import spool_routes
@@ -27,9 +27,6 @@ if TYPE_CHECKING:
     from runtime.engine.engine import Engine
 
 
-log = logging.getLogger(__name__)
-
-
 def agent_home() -> Path:
     """Where an agent keeps what must survive it."""
     return config.home() / "agent"
@@ -42,11 +39,7 @@ def make_syncer(settings: AgentSettings, engine: Engine | None) -> Syncer:
     wishes = None
     if settings.sync_from is not None and settings.sync_models:
         source = Source(settings.sync_from, settings.read_api_key(), settings.gateway_ca)
-        if source.api_key is not None and not source.parsed.is_local and not source.parsed.is_secure:
-            log.warning(
-                "the API key travels to gateway %s without encryption; write sync_from as https://HOST:PORT",
-                source.parsed,
-            )
+        say_if_bare(source.api_key, source.parsed, "sync_from as https://HOST:PORT")
         wishes = Wishes(source, settings.sync_models, settings.sync_max_bytes, settings.objective.value)
     served = None if engine is None else EngineModels(engine, settings.models)
     return Syncer(SyncFolder(agent_home() / "sync"), wishes, served)

@@ -59,9 +59,9 @@ class AgentSettings(OfflineSettings):
     gateway: Annotated[tuple[str, ...] | None, BeforeValidator(_split)] = None
     """Its gRPC address, "host:port", or "grpcs://host:port" with TLS, or several of equal ones; None: this device answers alone."""
     gateway_ca: Path | None = None
-    """A PEM file of who signs the gateway's certificate; None: whom the operating system believes."""
+    """A PEM file of who signs its certificate, for every address with TLS here; None: whom the operating system believes."""
     gateway_http: str | None = None
-    """The gateway's HTTP address, "host:port": statistics of inputs and outputs go there; None: they stay here."""
+    """Its HTTP address, "host:port", or "https://host:port" with TLS: statistics of inputs and outputs go there; None: nowhere."""
     device_name: str = Field(default_factory=platform.node, max_length=128)
     """How the gateway names this device in what it says of its statistics."""
     telemetry_bytes_per_hour: int = Field(default=BYTES_PER_HOUR, ge=16_384)
@@ -116,9 +116,11 @@ class AgentSettings(OfflineSettings):
     def _fits_together(self) -> AgentSettings:
         if self.gateway is None and self.policy is Policy.CLOUD_ONLY:
             raise ValueError("policy cloud_only needs a gateway; give --gateway HOST:PORT, or choose another policy")
-        if self.gateway_ca is not None and not any(address.startswith("grpcs://") for address in self.gateway or ()):
+        addresses = [*(self.gateway or ()), self.gateway_http or "", self.sync_from or ""]
+        if self.gateway_ca is not None and not any(one.startswith(("grpcs://", "https://")) for one in addresses):
             raise ValueError(
-                f"gateway_ca is set, but no gateway of {self.gateway!r} is asked over TLS; write it as grpcs://HOST:PORT"
+                f"gateway_ca is set, but nothing is asked over TLS ({', '.join(filter(None, addresses)) or 'no address'}); "
+                "write gateway as grpcs://HOST:PORT, gateway_http and sync_from as https://HOST:PORT"
             )
         for model, route in self.routes.items():
             policy = route.policy or self.policy

@@ -1,7 +1,8 @@
 """Sends windows of statistics to the gateway, never rows: within a budget of bytes, and later when it cannot be reached.
 
 A window that cannot go yet joins the one before it (statistics are mergeable), so a long time offline costs resolution in
-time and not memory. Only durations are told, never this device's clock, which may be a day off.
+time and not memory. Only durations are told, never this device's clock, which may be a day off. They wait in memory alone: an
+agent that stops sends once more, and says what it loses.
 """
 
 from __future__ import annotations
@@ -14,11 +15,13 @@ import time
 import uuid
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Final
 
 from runtime.client.address import Protocol, bearer, parse_address
 from runtime.client.connections import Connections
 from runtime.client.failures import said_by
+from runtime.client.trust import tls_context
 from runtime.errors import CallerError, EdgewardError, OverloadedError, UnauthenticatedError
 from runtime.monitoring.blob import to_blob
 from runtime.monitoring.monitor import Window
@@ -115,13 +118,24 @@ class Telemetry:
         self._thread.start()
 
     def close(self) -> None:
-        """Ends the thread; what waits is lost with this process."""
+        """Sends once more and ends the thread; what the gateway does not take then is lost with this process, and said."""
         self._stop.set()
         if self._thread is not None:
             self._thread.join(TIMEOUT_S + 1)
+        with self._lock:
+            windows, rows = len(self._waiting), sum(entry.summary.rows for entry in self._waiting)
+        if windows:
+            log.warning(
+                "statistics of %d rows (%d windows) were not sent and are lost as this agent stops: %s",
+                rows,
+                windows,
+                self._last_error or "the budget of bytes is spent",
+            )
 
     def _run(self) -> None:
-        while not self._stop.wait(EVERY_S):
+        is_last = False
+        while not is_last:
+            is_last = self._stop.wait(EVERY_S)
             try:
                 self.send_due()
             except Exception as error:
@@ -200,13 +214,22 @@ class Telemetry:
         self._counts["dropped"] += 1
 
 
-def poster(address: str, api_key: str | None, timeout_s: float = TIMEOUT_S) -> Post:
-    """Sends a body to the gateway's HTTP port; raises what it answered, or `PeerUnreachableError`."""
+def poster(address: str, api_key: str | None, ca_file: Path | None = None, timeout_s: float = TIMEOUT_S) -> Post:
+    """Sends a body to the gateway's HTTP port; raises what it answered, or `PeerUnreachableError`.
+
+    `ca_file`: who signs its certificate, where the address is encrypted; None: whom the operating system believes.
+    """
     server = parse_address(address, Protocol.HTTP)
-    connections = Connections(server, {} if api_key is None else {"Authorization": bearer(api_key)})
+    context = tls_context(ca_file) if server.is_secure else None
+    headers = {} if api_key is None else {"Authorization": bearer(api_key)}
 
     def post(body: bytes) -> Mapping[str, Any]:
-        reply = connections.exchange("POST", PATH, Body((body,)), timeout_s)
+        # One connection each: between two windows a kept one would have been closed by the server.
+        connections = Connections(server, headers, context)
+        try:
+            reply = connections.exchange("POST", PATH, Body((body,)), timeout_s)
+        finally:
+            connections.close()
         try:
             told = json.loads(reply.body)
         except ValueError:

@@ -102,8 +102,10 @@ class JobRunner:
 
     def cancel(self, number: int) -> bool:
         """Ends a job, between two batches where it runs; False where it had ended."""
-        self._cancelled.add(number)
-        return self._board.end(number, JobState.CANCELLED)
+        is_cancelled = self._board.end(number, JobState.CANCELLED)
+        if is_cancelled:  # a number that no job has yet is not remembered against the one that will have it
+            self._cancelled.add(number)
+        return is_cancelled
 
     def stop(self) -> None:
         """Ends the thread between two batches; the job that runs goes on at the next start."""

@@ -19,7 +19,14 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from edge_agent.spool.retrying import Outcome, after_error, pause_s
 from runtime import errors
-from runtime.errors import EdgewardError, InvalidInputError, ModelNotReadyError, StorageError, UnsupportedError
+from runtime.errors import (
+    EdgewardError,
+    ExecutionError,
+    InvalidInputError,
+    ModelNotReadyError,
+    StorageError,
+    UnsupportedError,
+)
 from runtime.wire.grpc_codec import decode_request, decode_response, encode_request, encode_response
 from runtime.wire.idempotency import IDEMPOTENCY_KEY, key_of, payload_digest
 from runtime.wire.values import InferenceRequest, InferenceResponse, Parameter
@@ -42,6 +49,7 @@ SPOOLED: Final = "spooled"
 
 # Nobody waits for a spooled request, but a gateway that does not answer is asked again some day.
 ANSWER_TIMEOUT_S: Final = 60.0
+_UNFORESEEN: Final = "the agent failed in a way it did not expect; its log says more"
 # Ages are looked at so often while nothing happens.
 IDLE_S: Final = 30.0
 
@@ -231,6 +239,12 @@ class Spool:
             await self._off_loop(lambda: store.finish(entry.number, result))
         except EdgewardError as error:
             await self._after(store, entry, error)
+            return
+        except (
+            Exception
+        ):  # the outermost place of this request: those behind it must not wait for it until it is too old
+            log.exception("spooled request %s for model %s failed in an unforeseen way", entry.key, entry.model)
+            await self._after(store, entry, ExecutionError(_UNFORESEEN))
             return
         self._failures.pop(entry.model, None)
         self._paused_until.pop(entry.model, None)

@@ -12,6 +12,7 @@ from typing import Any, Final
 
 from sqlalchemy import (
     Column,
+    ColumnElement,
     Connection,
     Float,
     Index,
@@ -223,7 +224,8 @@ class SpoolStore:
             )
         if admission.drop:
             log.warning("spool: %d waiting requests make room for a newer one", len(admission.drop))
-            self._drop(connection, admission.drop, "made room for newer requests in a full spool")
+            made_room = _ENTRIES.c.number <= max(admission.drop)  # they are the oldest that wait
+            self._drop(connection, made_room, "made room for newer requests in a full spool")
         number = connection.execute(
             insert(_ENTRIES).values(
                 key=submission.key,
@@ -254,19 +256,12 @@ class SpoolStore:
 
     def _expire(self, connection: Connection) -> None:
         now = self._clock.now()
-        too_old = connection.execute(
-            select(_ENTRIES.c.number).where(
-                _ENTRIES.c.state == State.WAITING, _ENTRIES.c.accepted_s < now - self._limits.max_age_s
-            )
-        ).scalars()
-        numbers = tuple(too_old)
-        if numbers:
+        too_old = _ENTRIES.c.accepted_s < now - self._limits.max_age_s
+        dropped = self._drop(connection, too_old, f"not answered for {self._limits.max_age_s:g} s")
+        if dropped:
             log.warning(
-                "spool: %d requests could not be answered for %g s and are dropped",
-                len(numbers),
-                self._limits.max_age_s,
+                "spool: %d requests could not be answered for %g s and are dropped", dropped, self._limits.max_age_s
             )
-            self._drop(connection, numbers, f"not answered for {self._limits.max_age_s:g} s")
         connection.execute(
             delete(_ENTRIES).where(
                 _ENTRIES.c.state != State.WAITING, _ENTRIES.c.finished_s < now - self._limits.result_ttl_s
@@ -276,10 +271,11 @@ class SpoolStore:
         connection.execute(delete(_CLOCK))
         connection.execute(insert(_CLOCK).values(id=1, spool_s=state.spool_s, wall_s=state.wall_s))
 
-    def _drop(self, connection: Connection, numbers: Sequence[int], why: str) -> None:
-        connection.execute(
+    def _drop(self, connection: Connection, which: ColumnElement[bool], why: str) -> int:
+        """Drops waiting requests, and says how many. By a condition: a list of a week's numbers is longer than SQLite takes."""
+        dropped: int = connection.execute(
             update(_ENTRIES)
-            .where(_ENTRIES.c.number.in_(numbers))
+            .where(_ENTRIES.c.state == State.WAITING, which)
             .values(
                 state=State.DROPPED,
                 payload=None,
@@ -288,8 +284,10 @@ class SpoolStore:
                 error_class="OverloadedError",
                 error=f"the request was dropped: {why}",
             )
-        )
-        self._count(connection, "dropped", len(numbers))
+        ).rowcount
+        if dropped:
+            self._count(connection, "dropped", dropped)
+        return dropped
 
     def _forget_results(self, connection: Connection) -> None:
         """Results over the bound, the oldest first; their keys stay known until their time is up."""

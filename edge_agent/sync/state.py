@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -75,17 +75,22 @@ class SyncFolder:
         except OSError as error:
             raise StorageError(f"{self._file} cannot be written: {error}") from error
 
-    def tidy(self, state: SyncState) -> None:
-        """Removes tars that no record speaks of, and their beginnings."""
+    def tidy(self, state: SyncState, offered: Collection[str] | None) -> None:
+        """Removes tars that no record speaks of, and beginnings of those whose sha256 is not `offered` (None: not known now).
+
+        A beginning of what is offered stays: the next pass goes on with it.
+        """
         kept = {
             offer.sha256
             for record in state.models.values()
             for offer in (record.current, record.previous)
             if offer is not None
         }
-        for path in [*(self.path / "bundles").glob("*.tar"), *(self.path / "downloads").glob("*.part")]:
-            if path.stem not in kept:
-                path.unlink(missing_ok=True)
+        gone = [path for path in (self.path / "bundles").glob("*.tar") if path.stem not in kept]
+        if offered is not None:
+            gone += [path for path in (self.path / "downloads").glob("*.part") if path.stem not in offered]
+        for path in gone:
+            path.unlink(missing_ok=True)
 
 
 def _record(said: dict[str, Any]) -> ModelRecord:

@@ -85,11 +85,13 @@ class Syncer:
         with self._lock:
             state = self._folder.read()
             errors = []
+            offered = None
             try:
                 offers = fetch_index(wishes.source)
             except EdgewardError as error:
                 errors.append(str(error))
             else:
+                offered = {offer.sha256 for offer in offers}
                 for name in wishes.models:
                     try:
                         state = self._sync_one(state, name, [offer for offer in offers if offer.model == name], wishes)
@@ -100,7 +102,7 @@ class Syncer:
             now = datetime.now(UTC).isoformat(timespec="seconds")
             state = replace(state, last_at=now, last_error="; ".join(errors) or None)
             self._folder.write(state)
-            self._folder.tidy(state)
+            self._folder.tidy(state, offered)
             return describe(state)
 
     def confirm(self) -> None:

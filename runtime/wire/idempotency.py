@@ -15,7 +15,7 @@ IDEMPOTENCY_KEY: Final = "idempotency_key"
 
 # How a request travels and who answers it does not make it another request.
 _NOT_THE_PAYLOAD: Final = frozenset(
-    {IDEMPOTENCY_KEY, "async", "route", "privacy", "timeout", "priority", "edgeward_timing"}
+    {IDEMPOTENCY_KEY, "async", "route", "privacy", "policy", "idempotent", "timeout", "priority", "edgeward_timing"}
 )
 _KEY = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:-]{0,127}")
 

@@ -2,13 +2,17 @@
 
 import hashlib
 import tarfile
+import threading
 from collections.abc import AsyncIterator
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import httpx
 import pytest
 
-from cloud_gateway.bundles import bundle_routes
+from cloud_gateway import bundles
+from cloud_gateway.bundles import bundle_routes, served_bundles
 from runtime.bundle.bundle import Bundle, read_bundle
 from runtime.errors import UnauthenticatedError
 from runtime.serving.controls import Controls
@@ -57,6 +61,36 @@ async def test_parts_of_it_while_it_is_the_same(client: httpx.AsyncClient) -> No
     assert (rest.status_code, rest.content) == (206, whole.content[1000:])
     other = await client.get("/edgeward/bundles/digits/1", headers={"range": "bytes=1000-", "if-range": '"other"'})
     assert (other.status_code, other.content) == (200, whole.content)
+
+
+def test_a_candidate_is_offered_to_no_device_before_all_requests_go_to_it() -> None:
+    def model(name: str, version: int, manifest: object = "there") -> SimpleNamespace:
+        return SimpleNamespace(bundle=SimpleNamespace(name=name, version=version, manifest=manifest))
+
+    engine: Any = SimpleNamespace(models=lambda: [model("m", 1), model("m", 2), model("n", 7), model("bare", 1, None)])
+
+    def offered(pins: dict[str, str]) -> list[tuple[str, int]]:
+        return [(bundle.name, bundle.version) for bundle in served_bundles(engine, pins.get)]
+
+    assert offered({"m": "1"}) == [("m", 1), ("n", 7)], "under release, or rolled back"
+    assert offered({"m": "2"}) == [("m", 2), ("n", 7)], "promoted"
+    assert offered({}) == [("m", 1), ("m", 2), ("n", 7)]
+
+
+async def test_a_tar_is_hashed_once_and_never_on_the_event_loop(
+    client: httpx.AsyncClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    hashed: list[threading.Thread] = []
+
+    def sha256_of(path: Path) -> str:
+        hashed.append(threading.current_thread())
+        return hashlib.sha256(path.read_bytes()).hexdigest()
+
+    monkeypatch.setattr(bundles, "sha256_of", sha256_of)
+    for path in ("/edgeward/bundles", "/edgeward/bundles/digits/1") * 2:
+        assert (await client.get(path)).status_code == 200
+    assert len(hashed) == 1
+    assert hashed[0] is not threading.current_thread()
 
 
 async def test_what_is_not_offered_and_who_has_no_key(client: httpx.AsyncClient) -> None:

@@ -1,6 +1,8 @@
 """One execution a key, over retries at once, restarts and two gateways; another payload is refused."""
 
 import asyncio
+import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -8,7 +10,7 @@ import numpy as np
 import pytest
 
 from cloud_gateway.idempotency import Idempotent, ResultLimits
-from runtime.errors import ConflictError, ExecutionError, InvalidInputError
+from runtime.errors import ConflictError, DeadlineExceededError, ExecutionError, InvalidInputError
 from runtime.wire.values import InferenceRequest, InferenceResponse
 
 
@@ -44,7 +46,7 @@ async def test_the_second_request_with_a_key_is_answered_with_the_first_ones_res
     once = Idempotent(counter.infer, tmp_path / "results.db")
     first = await once.infer(request(name="one"))
     # Another id, another way there: the same request.
-    second = await once.infer(request(name="two", route="cloud", priority=3))
+    second = await once.infer(request(name="two", route="cloud", policy="cloud_only", idempotent=True, priority=3))
     assert (run_of(first), run_of(second), counter.runs) == (1, 1, 1)
     assert (first.id, second.id) == ("one", "two")
     assert "deduplicated" not in first.parameters
@@ -108,6 +110,44 @@ async def test_of_two_gateways_that_ran_it_the_first_to_write_wins(tmp_path: Pat
     assert run_of(await waiting) == 11
     await one.close()
     await other.close()
+
+
+@pytest.mark.parametrize("end", ["withdrawn", "late"])
+async def test_who_waits_for_a_request_that_does_not_end_runs_it_itself(tmp_path: Path, end: str) -> None:
+    counter = Counter()
+    counter.gate = asyncio.Event()
+    once = Idempotent(counter.infer, tmp_path / "results.db")
+    first = asyncio.create_task(once.infer(request()))
+    while not counter.runs:  # noqa: ASYNC110
+        await asyncio.sleep(0.001)
+    waiting = [asyncio.create_task(once.infer(request())) for _ in range(3)]
+    await asyncio.sleep(0)
+    if end == "withdrawn":
+        first.cancel()
+    else:
+        counter.error = DeadlineExceededError("the first one's deadline")
+        counter.gate.set()
+    with pytest.raises((asyncio.CancelledError, DeadlineExceededError)):
+        await first
+    counter.error = None
+    counter.gate.set()
+    assert {run_of(response) for response in await asyncio.gather(*waiting)} == {2}
+    assert once.deduplicated == 2
+    await once.close()
+
+
+async def test_who_waits_keeps_its_own_deadline(tmp_path: Path) -> None:
+    counter = Counter()
+    counter.gate = asyncio.Event()
+    once = Idempotent(counter.infer, tmp_path / "results.db")
+    first = asyncio.create_task(once.infer(request()))
+    while not counter.runs:  # noqa: ASYNC110
+        await asyncio.sleep(0.001)
+    with pytest.raises(DeadlineExceededError, match="the same key was still running"):
+        await once.infer(replace(request(), deadline=time.monotonic() + 0.01))
+    counter.gate.set()
+    assert run_of(await first) == 1
+    await once.close()
 
 
 async def test_errors_are_not_kept(tmp_path: Path) -> None:

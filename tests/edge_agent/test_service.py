@@ -378,6 +378,31 @@ async def test_cancelling_withdraws_the_request_and_falls_back_nowhere() -> None
     await service.drain()
 
 
+@pytest.mark.parametrize(("has_gateway", "is_own"), [(False, True), (True, False)])
+async def test_only_an_arm_that_can_be_overtaken_has_a_task_of_its_own(has_gateway: bool, is_own: bool) -> None:
+    asked_in: list[asyncio.Task[object] | None] = []
+
+    class Noting(FakeLocal):
+        async def _behave(self, request: InferenceRequest) -> None:
+            asked_in.append(asyncio.current_task())
+
+    service = AgentService(Noting(), FakeGateway() if has_gateway else None)
+    await service.infer(request())
+    assert (asked_in == [asyncio.current_task()]) is is_own
+
+
+async def test_a_request_without_another_arm_can_be_withdrawn() -> None:
+    local = FakeLocal(is_hanging=True)
+    service = AgentService(local)
+    asking = asyncio.create_task(service.infer(request()))
+    await local.reached.wait()
+    asking.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await asking
+    async with asyncio.timeout(10):
+        await service.drain()  # nothing is under way any more
+
+
 async def test_a_stalled_edge_is_hedged_and_then_passed_over(tmp_path: Path) -> None:
     file = tmp_path / "drill"
     file.write_text("stall 60")

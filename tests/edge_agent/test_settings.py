@@ -41,6 +41,8 @@ def test_file_then_variables_then_flags(tmp_path: Path) -> None:
         ({"models": ["m"], "routes": {"m": {"cascade": True, "policy": "fastest"}}}, "set policy = .edge_first."),
         ({"models": ["m"], "routes": {"m": {"polcy": "fastest"}}}, "polcy"),
         ({"models": ["m"], "routes": "no json"}, "it is no JSON"),
+        ({"gateway": "cloud:1", "gateway_ca": "ca.pem"}, "nothing is asked over TLS"),
+        ({"gateway_http": "cloud:1", "sync_from": "cloud:1", "gateway_ca": "ca.pem"}, "nothing is asked over TLS"),
     ],
 )
 def test_what_does_not_fit_is_refused_without_showing_the_key(values: dict[str, object], text: str) -> None:
@@ -75,6 +77,12 @@ def test_a_key_of_the_wrong_type_is_not_shown(tmp_path: Path) -> None:
     with pytest.raises(WrongUseError, match="gateway_api_key") as caught:
         load_settings(AgentSettings, file, environ={})
     assert KEY not in str(caught.value)
+
+
+@pytest.mark.parametrize("name", ["gateway_http", "sync_from"])
+def test_a_ca_may_be_there_for_statistics_or_models_alone(name: str) -> None:
+    values = {"models": ["m"], "gateway_ca": "ca.pem", name: "https://cloud:8000"}
+    assert load_settings(AgentSettings, flags=values, environ={}).settings.gateway_ca == Path("ca.pem")
 
 
 def test_an_agent_needs_something_that_answers() -> None:

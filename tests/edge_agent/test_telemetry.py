@@ -152,3 +152,20 @@ def test_a_window_larger_than_any_budget_is_dropped_and_said(clock: Clock, gatew
     telemetry.offer(window(1))
     telemetry.send_due()
     assert telemetry.describe()["dropped"] == 1
+
+
+def test_an_agent_that_stops_sends_once_more(gateway: Gateway) -> None:
+    telemetry = Telemetry("pi", gateway)
+    telemetry.start()
+    telemetry.offer(window(1))
+    telemetry.close()
+    assert telemetry.describe()["sent"] == 1
+
+
+def test_what_is_lost_with_the_agent_is_said(gateway: Gateway, caplog: pytest.LogCaptureFixture) -> None:
+    telemetry = Telemetry("pi", gateway)
+    telemetry.start()
+    gateway.error = PeerUnreachableError("away")
+    telemetry.offer(window(1, count=60))
+    telemetry.close()
+    assert "statistics of 60 rows (1 windows) were not sent and are lost as this agent stops: away" in caplog.text

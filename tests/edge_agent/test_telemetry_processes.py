@@ -17,7 +17,7 @@ import pytest
 from edge_agent.telemetry import Telemetry, poster
 from runtime.bundle.bundle import Bundle
 from runtime.client import connect
-from runtime.client.document import fetch_document
+from runtime.client.document import exchange_document, fetch_document
 from runtime.monitoring.bundled import bundled_baseline
 from runtime.monitoring.monitor import Window
 from runtime.monitoring.summary import Summary
@@ -84,3 +84,40 @@ def test_an_agent_counts_and_can_be_told_not_to(tmp_path: Path, monkeypatch: pyt
                 models = until(lambda: fetch_document(http, "/edgeward/drift")["models"])  # noqa: B023  (called at once)
                 assert models[0]["open_rows"] == 1
             assert agent.status()["telemetry"] is None
+
+
+@pytest.mark.slow
+def test_calls_statistics_and_models_all_go_over_tls(tmp_path: Path, digits: Bundle) -> None:
+    trustme = pytest.importorskip("trustme", reason="trustme, which makes the certificates, is not installed")
+    samples = digits.samples()
+    assert samples is not None
+    authority = trustme.CA()
+    issued = authority.issue_cert("localhost", "127.0.0.1")
+    ca, cert, key = (tmp_path / f"{name}.pem" for name in ("ca", "cert", "key"))
+    authority.cert_pem.write_to_path(ca)
+    issued.cert_chain_pems[0].write_to_path(cert)
+    issued.private_key_pem.write_to_path(key)
+    homes = [tmp_path / "cloud", tmp_path / "edge"]
+    for home in homes:
+        home.mkdir()
+    ports = ("--grpc-port", "0", "--http-port", "0")
+    with started(
+        homes[0], "gateway", "run", "digits", *ports, "--tls-cert", str(cert), "--tls-key", str(key)
+    ) as gateway:
+        http, grpc = gateway.http.removeprefix("https://"), gateway.grpc.removeprefix("grpcs://")
+        settings = homes[1] / "agent.toml"
+        settings.write_text(
+            f'models = ["digits"]\ngateway = "grpcs://{grpc}"\ngateway_http = "https://{http}"\ngateway_ca = "{ca}"\n'
+            f'sync_from = "https://{http}"\nsync_models = ["digits"]\ndevice_name = "laptop"\n'
+        )
+        with started(homes[1], "agent", "run", *ports, "--config", str(settings)) as agent:
+            with connect(agent.grpc) as client:
+                for row in samples.inputs["image"][:20]:
+                    client.infer(InferenceRequest("digits", {"image": row[None]}))
+                reply = client.infer(InferenceRequest("digits", {"image": row[None]}, parameters={"route": "cloud"}))
+                assert reply.parameters["served_by"] == "cloud"
+            synced = exchange_document(agent.http.removeprefix("http://"), "POST", "/edgeward/sync", timeout_s=60)
+            assert synced["last_error"] is None, synced
+        # The window was still open: it left as the agent stopped.
+        told = fetch_document(http, "/edgeward/drift", tls_cert=cert)
+        assert told["devices"]["models"][0]["rows"] == 20, (homes[1] / "agent.log").read_text()

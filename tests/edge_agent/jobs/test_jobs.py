@@ -120,6 +120,15 @@ async def test_a_cancelled_job_ends_between_two_batches(rows: Path, tmp_path: Pa
     assert not (tmp_path / "out2.npy").exists()
 
 
+async def test_to_cancel_a_job_that_is_not_there_yet_changes_nothing(rows: Path, tmp_path: Path) -> None:
+    jobs = Jobs(tmp_path / "jobs.db", Service(), Engine())  # type: ignore[arg-type]
+    first = await asyncio.to_thread(jobs.submit, "m", rows, tmp_path / "out.npy", "auto")
+    assert not await asyncio.to_thread(jobs.cancel, first.id + 1)
+    second = await asyncio.to_thread(jobs.submit, "m", rows, tmp_path / "out2.npy", "auto")
+    assert (await ended(jobs, second.id)).state is JobState.DONE
+    await asyncio.to_thread(jobs.close)
+
+
 async def test_an_engine_that_fails_on_every_row_fails_the_job(rows: Path, tmp_path: Path) -> None:
     service = Service()
     service.error = ExecutionError("broken")

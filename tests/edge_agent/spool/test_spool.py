@@ -11,8 +11,9 @@ import pytest
 
 from edge_agent.spool import spool as module
 from edge_agent.spool.policy import SpoolLimits
+from edge_agent.spool.retrying import MAX_ATTEMPTS
 from edge_agent.spool.spool import Spool
-from runtime.errors import ConflictError, EdgewardError, ExecutionError, InvalidInputError, PeerUnreachableError
+from runtime.errors import ConflictError, ExecutionError, InvalidInputError, PeerUnreachableError
 from runtime.wire.values import InferenceRequest, InferenceResponse
 
 PATIENCE_S = 20.0
@@ -22,7 +23,7 @@ class Model:
     """y = 2 x, when it is there; remembers what it was asked."""
 
     def __init__(self) -> None:
-        self.errors: list[EdgewardError | None] = []
+        self.errors: list[Exception | None] = []
         self.is_away = False
         self.asked: list[InferenceRequest] = []
 
@@ -153,6 +154,17 @@ async def test_an_error_of_the_request_itself_is_its_result_and_the_next_goes_on
         assert float((await answered(spool, "good")).outputs["y"][0]) == 4
         with pytest.raises(InvalidInputError, match="spooled request bad: no such shape"):
             await answered(spool, "bad")
+
+
+async def test_a_request_that_fails_in_an_unforeseen_way_is_given_up_and_the_next_goes_on(tmp_path: Path) -> None:
+    model = Model()
+    model.errors = [ZeroDivisionError()] * MAX_ATTEMPTS
+    async with opened(tmp_path / "spool.db", model) as spool:
+        for value, key in ((1, "a"), (2, "b")):
+            await spool.infer(asynchronous(value, key))
+        assert (await answered(spool, "b")).outputs["y"].tolist() == [4]
+        with pytest.raises(ExecutionError, match="spooled request a: the agent failed in a way it did not expect"):
+            await spool.infer(request(0, spooled_result="a"))
 
 
 @pytest.mark.parametrize(

@@ -1,5 +1,6 @@
 """The spool on disk: kept once acknowledged, bounded, one result a key, and neither a full disk nor a wrong clock empties it."""
 
+import sqlite3
 from pathlib import Path
 
 import pytest
@@ -168,3 +169,17 @@ def test_a_full_disk_acknowledges_nothing_and_loses_nothing(clock: Clock, file: 
     add(store, "room again", b"x" * 1_000_000)
     with writing(database) as connection:
         assert connection.execute(text("pragma integrity_check")).scalar() == "ok"
+
+
+@pytest.mark.parametrize("end", ["age", "room"])
+def test_more_can_be_dropped_at_once_than_a_statement_takes_variables(clock: Clock, file: Path, end: str) -> None:
+    store = clock.store(file, max_age_s=100.0, max_bytes=1000, when_full=WhenFull.DROP_OLDEST)
+    # SQLite's own limit is 32,766, which a week of requests passes.
+    event.listen(store._database, "checkout", lambda one, *_: one.setlimit(sqlite3.SQLITE_LIMIT_VARIABLE_NUMBER, 40))
+    for number in range(100):
+        add(store, f"k{number}")
+    if end == "age":
+        clock.steady += 101.0
+    add(store, "new", payload=b"x" * 1000 if end == "room" else b"x")
+    assert [head.key for head in store.heads()] == ["new"]
+    assert store.describe()["dropped"] == 100

@@ -22,6 +22,7 @@ class Gateway:
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.versions: list[int] = []
         self.is_away = False
+        self.breaks_off = False
         monkeypatch.setattr(module, "fetch_index", self.index)
         monkeypatch.setattr(module, "download", self.download)
 
@@ -31,6 +32,10 @@ class Gateway:
         return [offer(version) for version in self.versions]
 
     def download(self, _: Source, offer: Offer, part: Path, target: Path, max_bytes: int) -> None:
+        if self.breaks_off:
+            part.parent.mkdir(parents=True, exist_ok=True)
+            part.write_text("the beginning")
+            raise PeerUnreachableError("it broke off")
         target.parent.mkdir(parents=True, exist_ok=True)
         target.write_text(str(offer.version))
 
@@ -157,6 +162,19 @@ def test_a_gateway_that_is_away_is_told_and_changes_nothing(gateway: Gateway, tm
     assert (told["last_error"], told["models"]["m"]["version"]) == ("away", 1)
     gateway.is_away, gateway.versions = False, []
     assert "offers no bundle of it" in syncer.sync()["last_error"]
+
+
+def test_the_beginning_of_a_download_stays_for_the_next_pass(gateway: Gateway, tmp_path: Path) -> None:
+    syncer, part = make(tmp_path, Served()), SyncFolder(tmp_path).part(offer(1))
+    gateway.versions, gateway.breaks_off = [1], True
+    syncer.sync()
+    assert part.exists()
+    gateway.is_away = True
+    syncer.sync()
+    assert part.exists()
+    gateway.versions, gateway.is_away, gateway.breaks_off = [2], False, False
+    syncer.sync()
+    assert not part.exists(), "nobody offers it any more"
 
 
 def test_nothing_wished_for_and_a_damaged_file_are_said(tmp_path: Path) -> None:
