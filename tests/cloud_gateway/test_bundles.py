@@ -65,7 +65,8 @@ async def test_parts_of_it_while_it_is_the_same(client: httpx.AsyncClient) -> No
 
 def test_a_candidate_is_offered_to_no_device_before_all_requests_go_to_it() -> None:
     def model(name: str, version: int, manifest: object = "there") -> SimpleNamespace:
-        return SimpleNamespace(bundle=SimpleNamespace(name=name, version=version, manifest=manifest))
+        bundle = SimpleNamespace(name=name, version=version, manifest=manifest)
+        return SimpleNamespace(name=name, version=version, bundle=bundle)
 
     engine: Any = SimpleNamespace(models=lambda: [model("m", 1), model("m", 2), model("n", 7), model("bare", 1, None)])
 
