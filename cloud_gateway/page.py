@@ -23,14 +23,14 @@ from starlette.responses import Response
 from cloud_gateway.admin import AdminRequest, AdminRoute
 from runtime.pages.page import Answer, Asked, Page
 from runtime.pages.sections import Document
-from runtime.telemetry.recorder import Recorder
+from runtime.telemetry.history_recorder import HistoryRecorder
 
 SECTIONS: Final = ("status", "releases", "drift", "automation", "reviews", "decisions")
 
 
 def gateway_page(
     name: str,
-    recorder: Recorder,
+    recorder: HistoryRecorder,
     sections: Mapping[str, Document | None],
     *,
     release_path: str | None = None,

@@ -15,7 +15,7 @@ from typing import Any, Final
 
 from runtime.errors import OverloadedError
 from runtime.pages.sections import Document, ask
-from runtime.telemetry.recorder import Recorder
+from runtime.telemetry.history_recorder import HistoryRecorder
 
 # A page is for people; more than so many streams are a script's mistake.
 MAX_STREAMS: Final = 32
@@ -29,7 +29,7 @@ KEEP_ALIVE_S: Final = 15.0
 class Feed:
     """Tells the numbers of `recorder` and the documents in `sections` to whoever is subscribed. Lives on one event loop."""
 
-    def __init__(self, recorder: Recorder, sections: Mapping[str, Document | None]) -> None:
+    def __init__(self, recorder: HistoryRecorder, sections: Mapping[str, Document | None]) -> None:
         self._recorder = recorder
         self._sections = sections
         self._told: dict[str, str] = {}

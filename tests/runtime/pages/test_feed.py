@@ -12,7 +12,7 @@ from runtime.pages import feed as feed_module
 from runtime.pages.feed import MAX_BEHIND, MAX_STREAMS, Feed
 from runtime.pages.sections import ask
 from runtime.telemetry.exposition import Family, Kind
-from runtime.telemetry.recorder import Recorder
+from runtime.telemetry.history_recorder import HistoryRecorder
 
 PATIENCE_S = 20
 
@@ -29,7 +29,7 @@ class Served:
 
     def __init__(self, **sections: Any) -> None:
         self.clock = Clock()
-        self.recorder = Recorder(clock=self.clock)
+        self.recorder = HistoryRecorder(clock=self.clock)
         self.feed = Feed(self.recorder, sections)
         self._running: asyncio.Task[None] | None = None
 

@@ -14,8 +14,8 @@ from runtime.store import open_database, reading, sqlite_url
 from runtime.telemetry import history_store
 from runtime.telemetry.exposition import Family, Kind
 from runtime.telemetry.history import LEVELS, MAX_SERIES, History, Level
+from runtime.telemetry.history_recorder import HistoryRecorder
 from runtime.telemetry.history_store import HistoryStore
-from runtime.telemetry.recorder import Recorder
 
 START = 1_800_000_000  # a multiple of 300
 
@@ -172,7 +172,7 @@ async def test_a_store_that_takes_nothing_is_said_and_counted_and_the_charts_go_
     def open_full() -> HistoryStore:
         return Full(open_database(sqlite_url(tmp_path / "full.db")), "x")
 
-    recorder = Recorder(open_full, clock=lambda: now[0])
+    recorder = HistoryRecorder(open_full, clock=lambda: now[0])
     await recorder._load()
     for _ in range(5):
         recorder._saved_at = -1e9
@@ -198,7 +198,7 @@ async def test_a_run_records_by_itself_stores_at_its_end_and_survives_a_part_tha
             raise ZeroDivisionError
         return [Family("g", Kind.GAUGE, "G.", [({}, looks)])]
 
-    recorder = Recorder(lambda: HistoryStore(open_database(url), "x"))
+    recorder = HistoryRecorder(lambda: HistoryStore(open_database(url), "x"))
     running = asyncio.create_task(recorder.run(read))
     async with asyncio.timeout(20):
         while not recorder.newest[0]:

@@ -45,7 +45,7 @@ MAX_MODELS: Final = 32
 
 
 @dataclass(frozen=True, slots=True)
-class RecorderSettings:
+class StatisticsSettings:
     """How much is counted, and in which windows."""
 
     sample: float = 1.0
@@ -66,11 +66,11 @@ class _Taken:
 OnWindow = Callable[[Window], None]
 
 
-class Recorder:
+class StatisticsRecorder:
     """An observer (`observers.Observer`). `start` begins its thread, `close` ends it and counts what waits."""
 
     def __init__(
-        self, settings: RecorderSettings = RecorderSettings(), monotonic: Callable[[], float] = time.monotonic
+        self, settings: StatisticsSettings = StatisticsSettings(), monotonic: Callable[[], float] = time.monotonic
     ) -> None:
         self.on_window: OnWindow | None = None
         """Told of every window, on the recorder's thread."""
