@@ -7,7 +7,7 @@ they say is shown as a plain list):
     status      models: as `describe_models`
     releases    releases: [model, stable, candidate, strategy, status, share (0 to 1), stage, stages (percent), reason, arms,
                 verdict: as `Verdict.to_dict`]
-    drift       models: [model, version, verdict, reason, findings: [feature, size, since, kind, example, next]]
+    drift       models: [model, version, seen_by, verdict, reason, findings: [feature, size, since, kind, example, next]]
     automation  models: [model, segment, level, since, reason]
     reviews     waiting, items: [id, model, at, suggestion, confidence, labels]
     decisions   decisions: [at or unix_ms, what or event, model, reason or document.reason, who, acted]
