@@ -10,7 +10,7 @@ const SHOWN = 5;
 
 const findingsTable = (findings) => table([
   ["feature", (f) => f.feature ?? f.name, "word"], ["size", (f) => f.size], ["kind", (f) => f.kind?.replaceAll?.("_", " ") ?? f.kind],
-  ["since", (f) => (f.since ? clock(f.since) : null)], ["example", (f) => f.example ?? f.examples], ["what to do next", (f) => f.next ?? f.next_step],
+  ["since", (f) => (f.since ? clock(f.since) : null), "word"], ["example", (f) => f.example ?? f.examples], ["what to do next", (f) => f.next ?? f.next_step],
 ], findings);
 
 /** `data.models`: [{model, version, seen_by, verdict, reason, findings: [{feature, size, since, kind, example, next}]}]. */
