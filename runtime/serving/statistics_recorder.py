@@ -148,6 +148,7 @@ class StatisticsRecorder:
         while not self._is_closing:
             self._wake.wait(PAUSE_S)
             self._guarded(self.count_now)
+        self._guarded(self.count_now)  # what came between the last look and `close`
         for watched in list(self._watched.values()):
             self._guarded(lambda watched=watched: self._close_window(watched, at_once=True))  # type: ignore[misc]
 
