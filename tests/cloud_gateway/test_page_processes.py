@@ -41,6 +41,12 @@ def second(tmp_path: Path) -> Bundle:
     return read_bundle(folder)
 
 
+@pytest.fixture(autouse=True)
+def every_row_counts(monkeypatch: pytest.MonkeyPatch) -> None:
+    """By default a busy second is sampled, and how many rows a window holds would depend on the machine's speed."""
+    monkeypatch.setenv("EDGEWARD_MONITOR_ROWS_PER_S", "1000000000")
+
+
 def inverted_digits() -> np.ndarray:
     samples = read_bundle(shipped_bundles()["digits"]).samples()
     assert samples is not None
