@@ -7,7 +7,7 @@ they say is shown as a plain list):
     status      models: as `describe_models`
     releases    releases: [model, stable, candidate, strategy, status, share (0 to 1), stage, stages (percent), reason, arms,
                 verdict: as `Verdict.to_dict`]
-    drift       models: [model, version, verdict, reason, findings: [feature, size, since, kind, example, next]]
+    drift       models: [model, version, seen_by, verdict, reason, findings: [feature, size, since, kind, example, next]]
     automation  models: [model, segment, level, since, reason]
     reviews     waiting, items: [id, model, at, suggestion, confidence, labels]
     decisions   decisions: [at or unix_ms, what or event, model, reason or document.reason, who, acted]
@@ -23,14 +23,14 @@ from starlette.responses import Response
 from cloud_gateway.admin import AdminRequest, AdminRoute
 from runtime.pages.page import Answer, Asked, Page
 from runtime.pages.sections import Document
-from runtime.telemetry.recorder import Recorder
+from runtime.telemetry.history_recorder import HistoryRecorder
 
 SECTIONS: Final = ("status", "releases", "drift", "automation", "reviews", "decisions")
 
 
 def gateway_page(
     name: str,
-    recorder: Recorder,
+    recorder: HistoryRecorder,
     sections: Mapping[str, Document | None],
     *,
     release_path: str | None = None,

@@ -11,12 +11,12 @@ from starlette.responses import RedirectResponse, Response
 from runtime.pages.page import Answer, Asked, Page
 from runtime.pages.sections import Document
 from runtime.serving.beside import PageRoute
-from runtime.telemetry.recorder import Recorder
+from runtime.telemetry.history_recorder import HistoryRecorder
 
 PATH: Final = "/edgeward/"
 
 
-def agent_page(name: str, recorder: Recorder, sections: Mapping[str, Document | None]) -> Page:
+def agent_page(name: str, recorder: HistoryRecorder, sections: Mapping[str, Document | None]) -> Page:
     """The page; `sections`: "status", as `agent status` shows it, and "drift" where this device watches its input."""
     return Page(name, "agent.html", "agent.js", recorder, {"status": None, "drift": None, **sections}, {})
 

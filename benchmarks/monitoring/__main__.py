@@ -32,9 +32,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
     )
     parser.add_argument("--evidently-runs", type=int, default=50)
     parser.add_argument("--out", type=Path, default=ROOT / "benchmarks" / "results", help="folder of the results")
-    parser.add_argument("--name", default="monitoring", help="of the two files written there")
+    parser.add_argument(
+        "--name", help="of the two files written there (monitoring, and the parts where --only names some)"
+    )
     given = parser.parse_args(arguments)
     parts = given.only.split(",")
+    if unknown := [part for part in parts if part not in PARTS]:
+        parser.error(f"--only names {', '.join(unknown)}; expected some of {', '.join(PARTS)}")
+    # Some parts alone must not replace the results of all.
+    name = given.name or "-".join(["monitoring", *(parts if set(parts) != set(PARTS) else [])])
     results: dict[str, Any] = {"schema_version": SCHEMA_VERSION, "when": now_utc(), "environment": read_environment()}
     if "cost" in parts:
         _say("two servers, in turn")
@@ -53,9 +59,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         _say("digits")
         results["images"] = images.measure(given.image_runs)
     given.out.mkdir(parents=True, exist_ok=True)
-    (given.out / f"{given.name}.json").write_text(json.dumps(results, indent=1) + "\n", encoding="utf-8")
+    (given.out / f"{name}.json").write_text(json.dumps(results, indent=1) + "\n", encoding="utf-8")
     text = to_markdown(results)
-    (given.out / f"{given.name}.md").write_text(text, encoding="utf-8")
+    (given.out / f"{name}.md").write_text(text, encoding="utf-8")
     print(text, end="")
     return 0
 

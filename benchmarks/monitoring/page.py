@@ -27,7 +27,7 @@ from cloud_gateway.admin.key import AdminKey
 from cloud_gateway.admin.server import admin_server
 from cloud_gateway.page import gateway_page, page_routes
 from runtime.telemetry.exposition import Family, Kind
-from runtime.telemetry.recorder import Recorder
+from runtime.telemetry.history_recorder import HistoryRecorder
 
 CHROMIUM = "/usr/bin/chromium"
 ARGUMENTS = ("--no-sandbox", "--disable-gpu", "--no-first-run", "--disable-background-networking", "--disable-sync")
@@ -76,7 +76,7 @@ def measure() -> PageResult:
     """Records a day, serves it, and looks at it."""
     from playwright.sync_api import sync_playwright
 
-    recorder = Recorder()
+    recorder = HistoryRecorder()
     began = time.perf_counter()
     now = int(time.time())
     chance = np.random.default_rng(1)
@@ -118,7 +118,7 @@ def _names() -> list[str]:
 
 
 @contextmanager
-def serving(recorder: Recorder) -> Iterator[str]:
+def serving(recorder: HistoryRecorder) -> Iterator[str]:
     """The page on a free port, in a thread, with new numbers every second; its URL."""
     started = threading.Event()
     found: list[Any] = []

@@ -12,7 +12,7 @@ import typer
 from runtime.errors import InvalidInputError, WrongUseError
 
 if TYPE_CHECKING:
-    from runtime.drifting.report import Rows
+    from runtime.drift_report.report import Rows
     from runtime.engine.model import Model
     from runtime.tensors import Array
 
@@ -90,7 +90,7 @@ def report(
 
 
 def _of_rows(source: str, file: Path) -> dict[str, Any]:
-    from runtime.drifting.report import make_report
+    from runtime.drift_report.report import make_report
     from runtime.engine.engine import load
 
     arrays = _read_arrays(file)
@@ -123,7 +123,7 @@ def _read_arrays(file: Path) -> dict[str, Array]:
 
 
 def _rows_of(model: Model, arrays: dict[str, Array], file: Path) -> Rows:
-    from runtime.drifting.report import Rows
+    from runtime.drift_report.report import Rows
     from runtime.tensors import as_bytes_tensor, check_inputs
 
     names = {spec.name for spec in model.inputs}

@@ -79,7 +79,11 @@ def announce_models(
         console.print(Text.assemble((str(model["name"]), "bold"), f" version {model['version']}: {model['why']}"))
     console.print(f"gRPC front: {at.grpc_front}", markup=False)
     if workers > 1:
-        console.print(f"{workers} workers share the ports; statistics and metrics are their sums", markup=False)
+        console.print(
+            f"{workers} workers share the ports; statistics, totals and histograms in /metrics are their sums. What waits now, the "
+            "machine, and drift are not told: they need one worker",
+            markup=False,
+        )
     others = "".join(f"   {name} {url}" for name, url in also.items())
     console.print(
         f"{program}: gRPC {at.grpc_address}   REST {at.http_address}{others}   (Ctrl-C ends it)", markup=False

@@ -194,14 +194,18 @@ async def _work(engine: Engine, settings: ModelServerSettings, place: Place, con
     from contextlib import suppress
     from importlib.metadata import version
 
+    from runtime.serving.beside import Beside, at_the_edge
     from runtime.serving.local_service import LocalService
+    from runtime.serving.model_metrics import model_metrics
     from runtime.serving.program import describe_models, polling
     from runtime.serving.server import serve as serve_until_stopped
+    from runtime.serving.shared_metrics import SharedMetrics
     from runtime.serving.shared_statistics import SharedStatistics
     from runtime.serving.worker_service import WorkerService
 
     local = LocalService(engine, name=settings.server_name or NAME, version=version("edgeward"))
-    shared = SharedStatistics(place.folder, place.name)
+    shared, metrics = SharedStatistics(place.folder, place.name), SharedMetrics(place.folder, place.name)
+    beside = Beside(collectors=(model_metrics(local, at_the_edge),), with_others=metrics.with_others)
     service = WorkerService(local, shared, place.count)
     stop = asyncio.Event()
     loop, supervisor = asyncio.get_running_loop(), connection.fileno()
@@ -211,19 +215,25 @@ async def _work(engine: Engine, settings: ModelServerSettings, place: Place, con
         stop.set()
 
     loop.add_reader(supervisor, on_supervisor_gone)  # it sends nothing: all that can be read is its end
-    publishing = asyncio.create_task(shared.keep_publishing(lambda: local.statistics("", "")))
+    publishing = [
+        asyncio.create_task(shared.keep_publishing(lambda: local.statistics("", ""))),
+        asyncio.create_task(metrics.keep_publishing(beside.families)),
+    ]
     try:
         async with polling(settings, engine, local):
             await serve_until_stopped(
                 service,
                 settings,
                 on_started=lambda at: connection.send((at, describe_models(engine))),
+                beside=beside,
                 stop=stop,
                 workers=place.count,
             )
     finally:
         loop.remove_reader(supervisor)
-        publishing.cancel()
-        with suppress(asyncio.CancelledError):
-            await publishing
+        for task in publishing:
+            task.cancel()
+            with suppress(asyncio.CancelledError):
+                await task
+        metrics.publish(await beside.families())
         local.close()

@@ -3,17 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Final
 
 from runtime.pages.sections import Document
 
+SIZES: Final = ("ks", "psi", "wasserstein")
+"""Of the distances, those that people read; all of them are in the document."""
+
 
 def drift_section(document: Document) -> Document:
-    """The section over `runtime.serving.drift_document`; its times become seconds since 1970."""
+    """The section over `runtime.serving.drift_document`; its times become seconds since 1970.
+
+    A gateway's document also tells of rows that devices saw: those times are of that kind already.
+    """
 
     async def tell() -> Mapping[str, Any]:
         told = await document()
-        return {"models": [_model(one, _offset_s(told)) for one in told["models"]]}
+        here = [_model(one, _offset_s(told), "this program") for one in told["models"]]
+        return {"models": [*here, *(_model(one, 0.0, "devices") for one in told.get("devices", {}).get("models", ()))]}
 
     return tell
 
@@ -23,7 +30,7 @@ def _offset_s(told: Mapping[str, Any]) -> float:
     return float(told["now_unix"]) - float(told["now"])
 
 
-def _model(one: Mapping[str, Any], offset_s: float) -> dict[str, Any]:
+def _model(one: Mapping[str, Any], offset_s: float, seen_by: str) -> dict[str, Any]:
     learning = one.get("learning")
     if learning is not None:
         verdict, reason = "learning", f"{learning['rows']} rows seen; the first 1,000 become the reference"
@@ -34,6 +41,7 @@ def _model(one: Mapping[str, Any], offset_s: float) -> dict[str, Any]:
     return {
         "model": one["model"],
         "version": one["version"],
+        "seen_by": seen_by,
         "verdict": verdict,
         "reason": reason,
         "findings": [_finding(found, offset_s) for found in one["verdicts"]],
@@ -45,7 +53,7 @@ def _finding(found: Mapping[str, Any], offset_s: float) -> dict[str, Any]:
     since = found["since"]
     return {
         "feature": found["feature"],
-        "size": "; ".join(f"{name} {value:.3g}" for name, value in found["size"].items() if value is not None),
+        "size": "; ".join(f"{name} {found['size'][name]:.3g}" for name in SIZES if found["size"].get(name) is not None),
         "since": None if since is None else since + offset_s,
         "kind": f"{found['suspect']} ({found['detail']})",
         "example": bins,

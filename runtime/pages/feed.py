@@ -9,13 +9,14 @@ from __future__ import annotations
 
 import asyncio
 import json
+import math
 from collections.abc import AsyncIterator, Mapping
 from contextlib import suppress
 from typing import Any, Final
 
 from runtime.errors import OverloadedError
 from runtime.pages.sections import Document, ask
-from runtime.telemetry.recorder import Recorder
+from runtime.telemetry.history_recorder import HistoryRecorder
 
 # A page is for people; more than so many streams are a script's mistake.
 MAX_STREAMS: Final = 32
@@ -29,7 +30,7 @@ KEEP_ALIVE_S: Final = 15.0
 class Feed:
     """Tells the numbers of `recorder` and the documents in `sections` to whoever is subscribed. Lives on one event loop."""
 
-    def __init__(self, recorder: Recorder, sections: Mapping[str, Document | None]) -> None:
+    def __init__(self, recorder: HistoryRecorder, sections: Mapping[str, Document | None]) -> None:
         self._recorder = recorder
         self._sections = sections
         self._told: dict[str, str] = {}
@@ -119,7 +120,7 @@ class Feed:
         """Asks for the sections, and tells those that have changed."""
         async with self._asking:
             for name, state in (await self.look()).items():
-                text = json.dumps({"name": name, **state}, default=str)
+                text = _section(name, state)
                 if self._told.get(name) != text:
                     self._told[name] = text
                     self._send(_event("section", text))
@@ -149,6 +150,23 @@ def _event(name: str, data: str) -> bytes:
     return f"event: {name}\ndata: {data}\n\n".encode()
 
 
+def _section(name: str, state: Mapping[str, Any]) -> str:
+    """As JSON that a browser reads, whatever a part told: one that is unreadable must not end the stream of all."""
+    try:
+        return json.dumps({"name": name, **_finite(state)}, default=str, allow_nan=False)
+    except (TypeError, ValueError, RecursionError) as error:
+        return json.dumps({"name": name, "is_set_up": True, "error": f"what it told is no JSON: {error}"})
+
+
+def _finite(value: Any) -> Any:
+    """With null for NaN and the infinities, which JSON does not have and `JSON.parse` refuses."""
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if isinstance(value, Mapping):
+        return {key: _finite(item) for key, item in value.items()}
+    return [_finite(item) for item in value] if isinstance(value, list | tuple) else value
+
+
 def _short(value: float | None) -> float | None:
-    """Six digits: what a chart can show, at half the bytes."""
-    return None if value is None else float(f"{value:.6g}")
+    """Six digits: what a chart can show, at half the bytes; None also for NaN and the infinities."""
+    return None if value is None or not math.isfinite(value) else float(f"{value:.6g}")

@@ -23,7 +23,7 @@ from runtime.pages.report import report_html
 from runtime.pages.sections import Document
 from runtime.pages.static_files import HEADERS, StaticFile, read_files
 from runtime.telemetry.history import LEVELS, Column, Window
-from runtime.telemetry.recorder import Read, Recorder
+from runtime.telemetry.history_recorder import HistoryRecorder, Read
 
 # As many as a wide screen has pixels for.
 MAX_POINTS: Final = 1500
@@ -61,7 +61,7 @@ class Page:
         title: str,
         html: str,
         script: str,
-        recorder: Recorder,
+        recorder: HistoryRecorder,
         sections: Mapping[str, Document | None],
         options: Mapping[str, Any],
     ) -> None:

@@ -13,7 +13,7 @@ from runtime.pages.page import Page
 from runtime.serving.beside import Beside
 from runtime.serving.metrics import collect
 from runtime.serving.service import InferenceService
-from runtime.telemetry.recorder import Recorder
+from runtime.telemetry.history_recorder import HistoryRecorder
 
 if TYPE_CHECKING:
     from runtime.telemetry.history_store import HistoryStore
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 FILE: Final = "history.db"
 
 
-def history_of(program: str) -> Recorder:
+def history_of(program: str) -> HistoryRecorder:
     """A recorder whose history lies in the folder of state; in memory alone, and said, where no database can be there."""
 
     def open_store() -> HistoryStore:
@@ -30,7 +30,7 @@ def history_of(program: str) -> Recorder:
 
         return HistoryStore(open_database(sqlite_url(config.home() / FILE)), program)
 
-    return Recorder(open_store)
+    return HistoryRecorder(open_store)
 
 
 @asynccontextmanager

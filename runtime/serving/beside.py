@@ -9,7 +9,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from runtime.serving.load import Load
-from runtime.telemetry.exposition import Collector
+from runtime.telemetry.exposition import Collector, Family
 
 Labels = Mapping[str, str]
 LabelsOf = Callable[[str, str], Labels]
@@ -30,6 +30,11 @@ def never() -> None:
     """Nothing has to be told that the server stops."""
 
 
+def ours_alone(families: Sequence[Family]) -> Sequence[Family]:
+    """The metrics of a program that is one process."""
+    return families
+
+
 @dataclass(frozen=True, slots=True)
 class PageRoute:
     """One GET route; `is_open`: answered without a key, for a page's own files, which say nothing of this server."""
@@ -48,5 +53,12 @@ class Beside:
     labels_of: LabelsOf = at_the_edge
     load: Load = field(default_factory=Load)
     """Where the server's transports count."""
+    with_others: Callable[[Sequence[Family]], Sequence[Family]] = ours_alone
+    """What is told of this process's metrics where several processes answer as one server."""
     on_stop: Callable[[], None] = never
     """Called when the server begins to stop, so that streams which would never end do."""
+
+    async def families(self) -> list[Family]:
+        """What the server's transports and the collectors count in this process."""
+        handed_in = [family for collector in self.collectors for family in await collector()]
+        return [*self.load.families(), *handed_in]

@@ -7,14 +7,14 @@ import time
 from collections.abc import Callable, Mapping
 from typing import Any, Final
 
-from runtime.serving.recorder import Recorder
 from runtime.serving.rest_app import Document
+from runtime.serving.statistics_recorder import StatisticsRecorder
 
 DRIFT_PATH: Final = "/edgeward/drift"
 
 
 def drift_document(
-    program: str, recorder: Recorder | None, more: Callable[[], Mapping[str, Any]] | None = None
+    program: str, recorder: StatisticsRecorder | None, more: Callable[[], Mapping[str, Any]] | None = None
 ) -> Document:
     """The document: `models` seen here, and whatever `more` adds. Times in it are seconds since the program's clock began.
 

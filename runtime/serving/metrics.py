@@ -65,9 +65,8 @@ async def render_metrics(service: InferenceService, beside: Beside) -> str:
 
 async def collect(service: InferenceService, beside: Beside) -> list[Family]:
     """Every metric under its own name."""
-    handed_in = [family for collector in beside.collectors for family in await collector()]
-    ours = [*_model_families(service.statistics("", ""), beside), *beside.load.families(), *_states(service)]
-    return merged([*ours, *handed_in])
+    counted = beside.with_others(await beside.families())
+    return merged([*_model_families(service.statistics("", ""), beside), *_states(service), *counted])
 
 
 def _states(service: InferenceService) -> Iterable[Family]:

@@ -20,9 +20,9 @@ from runtime.errors import EdgewardError, MachineError, WrongUseError
 from runtime.selection.measure import Progress
 from runtime.selection.settings import Objective, SelectionSettings
 from runtime.serving.polling import poll
-from runtime.serving.recorder import ROWS_PER_S, Recorder, RecorderSettings
 from runtime.serving.server import ServerSettings
 from runtime.serving.service import InferenceService
+from runtime.serving.statistics_recorder import ROWS_PER_S, StatisticsRecorder, StatisticsSettings
 from runtime.serving.uploads import Uploads
 
 log = logging.getLogger(__name__)
@@ -104,15 +104,17 @@ def uploads_of(settings: ModelServerSettings) -> Uploads | None:
     return Uploads(config.home() / "uploads")
 
 
-def recorder_of(settings: ModelServerSettings) -> Recorder | None:
+def recorder_of(settings: ModelServerSettings) -> StatisticsRecorder | None:
     """What keeps statistics, not started yet; None where that is off."""
     if not settings.monitor:
         return None
-    return Recorder(RecorderSettings(sample=settings.monitor_sample, rows_per_s=settings.monitor_rows_per_s))
+    return StatisticsRecorder(
+        StatisticsSettings(sample=settings.monitor_sample, rows_per_s=settings.monitor_rows_per_s)
+    )
 
 
 @contextmanager
-def recording(settings: ModelServerSettings) -> Iterator[Recorder | None]:
+def recording(settings: ModelServerSettings) -> Iterator[StatisticsRecorder | None]:
     """Keeps statistics meanwhile; None where that is off."""
     recorder = recorder_of(settings)
     if recorder is None:

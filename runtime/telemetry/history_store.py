@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from typing import Final
 
 import numpy as np
 from sqlalchemy import Column, Connection, Engine, Integer, LargeBinary, MetaData, String, Table, delete, insert, select
 
 from runtime.errors import StorageError
 from runtime.store import reading, writing
-from runtime.telemetry.history import LEVELS, MAX_NAME_CHARACTERS, PACKED, History, Level, Point, Values
+from runtime.telemetry.history import LEVELS, MAX_NAME_CHARACTERS, MAX_SERIES, PACKED, History, Level, Point, Values
+
+MAX_RESTORED: Final = MAX_SERIES * 3 // 4
+"""The rest of the places is for series that come up after the start."""
+_NONE: Final = 0xFFFF_FFFF
 
 metadata = MetaData()
 _SERIES = Table(
@@ -48,15 +53,12 @@ class HistoryStore:
         except StorageError as error:
             refused = error
         with reading(self._database) as connection:
-            ours = np.zeros(1, dtype=np.uint32)
-            for name, number in self._numbers(connection).items():
-                known = history.number(name)
-                if known is not None:
-                    ours = np.resize(ours, max(len(ours), number + 1))
-                    ours[number] = known
-            for at, level in enumerate(history.levels):
-                history.restore(at, self._points(connection, level.step_s, now - level.span_s, now, ours))
-            history.resume()
+            names = {number: name for name, number in self._numbers(connection).items()}
+            stored = [list(self._points(connection, level.step_s, now - level.span_s, now)) for level in history.levels]
+        ours = _places(history, names, stored)
+        for at, points in enumerate(stored):
+            history.restore(at, (Point(point.at, _placed(point.values, ours)) for point in points))
+        history.resume()
         if refused is not None:
             raise refused
 
@@ -115,7 +117,7 @@ class HistoryStore:
             )
         return np.array([known.get(name, new.get(name)) for name in names], dtype=np.uint32)
 
-    def _points(self, connection: Connection, step_s: int, since: int, until: int, ours: Values) -> Iterator[Point]:
+    def _points(self, connection: Connection, step_s: int, since: int, until: int) -> Iterator[Point]:
         query = (
             select(_POINTS.c.at, _POINTS.c.packed)
             .where(_POINTS.c.source == self._source, _POINTS.c.step_s == step_s)
@@ -123,8 +125,34 @@ class HistoryStore:
             .order_by(_POINTS.c.at)
         )
         for at, packed in connection.execute(query):
-            values = np.frombuffer(packed[: len(packed) - len(packed) % PACKED.itemsize], dtype=PACKED)
-            yield Point(at, _renumbered(values[values["series"] < len(ours)], ours))
+            yield Point(at, np.frombuffer(packed[: len(packed) - len(packed) % PACKED.itemsize], dtype=PACKED))
+
+
+def _places(history: History, names: Mapping[int, str], stored: Sequence[Sequence[Point]]) -> Values:
+    """The database's numbers → `history`'s, `_NONE` for a series that gets no place: those seen last go first.
+
+    Each version of a model brings series of its own; without this, the ones that nobody serves any more would in time fill every
+    place, and new ones had none.
+    """
+    seen = np.zeros(max(names, default=0) + 1, dtype=np.int64)
+    for points in stored:
+        for point in points:
+            numbers = point.values["series"][point.values["series"] < len(seen)]
+            seen[numbers] = np.maximum(seen[numbers], point.at)
+    ours = np.full(len(seen), _NONE, dtype=np.uint32)
+    for number in sorted((number for number in names if seen[number]), key=lambda number: (-seen[number], number)):
+        if len(history.names) >= MAX_RESTORED:
+            break
+        place = history.number(names[number])
+        if place is not None:
+            ours[number] = place
+    return ours
+
+
+def _placed(values: Values, ours: Values) -> Values:
+    told = _renumbered(values[values["series"] < len(ours)], ours)
+    placed: Values = told[told["series"] != _NONE]
+    return placed
 
 
 def _renumbered(values: Values, numbers: Values) -> Values:

@@ -15,8 +15,8 @@ from runtime.serving.beside import Beside, at_the_edge
 from runtime.serving.metrics import collect
 from runtime.serving.model_metrics import model_metrics
 from runtime.telemetry.exposition import Family, Kind
+from runtime.telemetry.history_recorder import HistoryRecorder
 from runtime.telemetry.machine import Machine
-from runtime.telemetry.recorder import Recorder
 from tests.runtime.serving.real import serving_models
 from tests.runtime.telemetry.test_machine import FakeNvml
 
@@ -39,7 +39,7 @@ def families(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Family]:
                     model_metrics(server.service, at_the_edge),
                     agent_metrics(Counts(), dict, spool),
                     machine.families,
-                    Recorder().families,
+                    HistoryRecorder().families,
                 )
             )
             beside.load.note_error(OverloadedError("full"))

@@ -21,7 +21,7 @@ from cloud_gateway.page import gateway_page, page_routes
 from runtime.errors import StorageError
 from runtime.telemetry.exposition import Family, Kind
 from runtime.telemetry.histogram import LATENCY_BOUNDS_NS, Histogram
-from runtime.telemetry.recorder import Recorder
+from runtime.telemetry.history_recorder import HistoryRecorder
 from tests.browser import browsing, page_at, until
 
 KEY = "edgeward_admin_of-these-tests-alone-0123456789"
@@ -132,7 +132,7 @@ def serving(gateway: Gateway, *, is_bare: bool = False) -> Iterator[Gateway]:
         }
         page = gateway_page(
             "edgeward-gateway",
-            Recorder(),
+            HistoryRecorder(),
             {} if is_bare else sections,
             release_path=None if is_bare else "/admin/releases/{model}/{action}",
             review_path=None if is_bare else "/admin/reviews/{id}",

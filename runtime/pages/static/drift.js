@@ -1,11 +1,19 @@
 // "Is the input still the same?": verdicts per model and the findings behind them.
 "use strict";
 import { clock, el } from "./core.js";
-import { pill, plain, rest, table } from "./sections.js";
+import { folded, pill, plain, rest, table } from "./sections.js";
 
 const KINDS = { none: "good", same: "good", stable: "good", ok: "good", drift: "bad", drifted: "bad" };
 
-/** `data.models`: [{model, version, verdict, reason, findings: [{feature, size, since, kind, example, next}]}]. */
+// Where one feature drifts its neighbours often do too: the first say what happened.
+const SHOWN = 5;
+
+const findingsTable = (findings) => table([
+  ["feature", (f) => f.feature ?? f.name, "word"], ["size", (f) => f.size], ["kind", (f) => f.kind?.replaceAll?.("_", " ") ?? f.kind],
+  ["since", (f) => (f.since ? clock(f.since) : null), "word"], ["example", (f) => f.example ?? f.examples], ["what to do next", (f) => f.next ?? f.next_step],
+], findings);
+
+/** `data.models`: [{model, version, seen_by, verdict, reason, findings: [{feature, size, since, kind, example, next}]}]. */
 export function drawDrift(data) {
   if (!Array.isArray(data.models)) return el("div", { class: "card" }, plain(data));
   if (!data.models.length) return el("p", { class: "empty" }, "No model has been watched yet.");
@@ -13,12 +21,10 @@ export function drawDrift(data) {
     const findings = Array.isArray(one.findings) ? one.findings : [];
     const verdict = String(one.verdict ?? (findings.length ? "drift" : "none"));
     return el("article", { class: "card" },
-      el("h3", {}, `${one.model ?? one.name ?? ""} ${one.version ?? ""} `, pill(verdict.replaceAll("_", " "), KINDS[verdict] ?? "warn")),
+      el("h3", {}, `${one.model ?? one.name ?? ""} ${one.version ?? ""} `, pill(verdict.replaceAll("_", " "), KINDS[verdict] ?? "warn"), one.seen_by === "devices" ? " rows of devices" : null),
       one.reason ? el("p", {}, one.reason) : null,
-      findings.length ? table([
-        ["feature", (f) => f.feature ?? f.name, "word"], ["size", (f) => f.size], ["kind", (f) => f.kind?.replaceAll?.("_", " ") ?? f.kind],
-        ["since", (f) => (f.since ? clock(f.since) : null)], ["example", (f) => f.example ?? f.examples], ["what to do next", (f) => f.next ?? f.next_step],
-      ], findings) : null,
-      rest(one, ["model", "name", "version", "verdict", "reason", "findings"]));
+      findings.length ? findingsTable(findings.slice(0, SHOWN)) : null,
+      findings.length > SHOWN ? folded(`drift ${one.model} ${one.version} ${one.seen_by}`, `${findings.length - SHOWN} more`, findingsTable(findings.slice(SHOWN))) : null,
+      rest(one, ["model", "name", "version", "seen_by", "verdict", "reason", "findings"]));
   });
 }

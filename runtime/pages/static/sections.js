@@ -35,6 +35,13 @@ export function rest(data, known) {
   return facts(Object.entries(data).filter(([name]) => !known.includes(name)).map(([name, value]) => [name.replaceAll("_", " "), typeof value === "object" ? plain(value) : String(value)]));
 }
 
+const opened = new Set();
+/** What few want to see: folded until somebody opens it, and as they left it when it is drawn again. */
+export function folded(key, summary, ...content) {
+  const note = ({ target }) => { if (target.open) opened.add(key); else opened.delete(key); };
+  return el("details", { open: opened.has(key), ontoggle: note }, el("summary", { "data-focus": `folded ${key}` }, summary), ...content);
+}
+
 export const pill = (text, kind = "") => el("span", { class: `pill ${kind}` }, text);
 
 export function models(list) {

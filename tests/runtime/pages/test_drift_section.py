@@ -12,7 +12,7 @@ FOUND = {
     "detail": "all values are 12 times what they were",
     "next": "ask who sends it",
     "since": 90.0,
-    "size": {"ks": 0.51234, "psi": 2.0, "wasserstein": None},
+    "size": {"ks": 0.51234, "psi": 2.0, "js": 0.4, "wasserstein": None},
     "bins": [{"bin": "0..10", "reference": 0.5, "live": 0.125}],
 }
 
@@ -39,3 +39,13 @@ async def test_findings_have_their_time_and_their_example() -> None:
         }
     ]
     assert (fresh["verdict"], fresh["reason"]) == ("learning", "12 rows seen; the first 1,000 become the reference")
+
+
+async def test_rows_of_devices_are_told_apart_and_their_times_stay() -> None:
+    async def document() -> dict[str, Any]:
+        seen = {"model": "m", "version": 2, "rows": 1500, "looks": 3, "verdicts": [{**FOUND, "since": 999_000.0}]}
+        return {"now": 100.0, "now_unix": 1_000_100.0, "models": [], "devices": {"models": [seen]}}
+
+    (told,) = (await drift_section(document)())["models"]
+    assert (told["seen_by"], told["verdict"]) == ("devices", "drift")
+    assert told["findings"][0]["since"] == 999_000.0

@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import math
 from collections.abc import AsyncIterator
 from typing import Any
 
@@ -12,7 +13,7 @@ from runtime.pages import feed as feed_module
 from runtime.pages.feed import MAX_BEHIND, MAX_STREAMS, Feed
 from runtime.pages.sections import ask
 from runtime.telemetry.exposition import Family, Kind
-from runtime.telemetry.recorder import Recorder
+from runtime.telemetry.history_recorder import HistoryRecorder
 
 PATIENCE_S = 20
 
@@ -29,7 +30,7 @@ class Served:
 
     def __init__(self, **sections: Any) -> None:
         self.clock = Clock()
-        self.recorder = Recorder(clock=self.clock)
+        self.recorder = HistoryRecorder(clock=self.clock)
         self.feed = Feed(self.recorder, sections)
         self._running: asyncio.Task[None] | None = None
 
@@ -53,12 +54,16 @@ def gauge(value: float, name: str = "g") -> Family:
     return Family(name, Kind.GAUGE, "G.", [({}, value)])
 
 
+def refuse(word: str) -> None:
+    raise AssertionError(f"no browser reads {word}")
+
+
 async def until(stream: AsyncIterator[bytes], event: str) -> Any:
     async with asyncio.timeout(PATIENCE_S):
         async for raw in stream:
             for text in raw.decode().split("\n\n"):
                 if text.startswith(f"event: {event}\n"):
-                    return json.loads(text.partition("data: ")[2])
+                    return json.loads(text.partition("data: ")[2], parse_constant=refuse)
     raise AssertionError(f"the stream ended without {event}")
 
 
@@ -85,6 +90,27 @@ async def test_state_first_then_ticks_in_the_order_of_the_series(monkeypatch: py
         assert section["data"] == {"level": 2}
         await stream.aclose()  # type: ignore[attr-defined]
         assert served.feed.streams == 0
+
+
+async def test_numbers_that_json_has_not_and_parts_that_are_no_json_leave_the_stream_readable() -> None:
+    async def odd() -> dict[str, Any]:
+        return {"lower": -math.inf, "list": [math.nan, 1.5], "text": "NaN"}
+
+    async def no_json() -> dict[Any, Any]:
+        return {(1, 2): "a key of two"}
+
+    async with Served(odd=odd, no_json=no_json) as served:
+        await served.second(gauge(math.nan), gauge(math.inf, "h"), gauge(2, "i"))
+        stream = served.feed.subscribe()
+        assert await until(stream, "series") == ["g", "h", "i"]
+        told = {section["name"]: section for section in [await until(stream, "section") for _ in range(2)]}
+        assert told["odd"]["data"] == {"lower": None, "list": [None, 1.5], "text": "NaN"}
+        assert "is no JSON" in told["no_json"]["error"]
+        await served.second(gauge(math.nan), gauge(math.inf, "h"), gauge(3, "i"))
+        while (tick := await until(stream, "tick"))["values"][2] != 3.0:
+            pass
+        assert tick["values"] == [None, None, 3.0]
+        await stream.aclose()  # type: ignore[attr-defined]
 
 
 async def test_who_does_not_read_is_cut_off_and_others_go_on() -> None:

@@ -117,6 +117,15 @@ def counted(at: Serving) -> int:
     return int(json.loads(data)["model_stats"][0]["inference_count"])
 
 
+def scraped(at: Serving) -> list[float]:
+    """Inferences and the count of the histogram of their times, as whichever worker is asked tells them."""
+    client = HttpClient(at.http, binary=True)
+    lines = client.request("GET", "/metrics")[2].decode().splitlines()
+    client.close()
+    names = ("edgeward_inferences_total ", "edgeward_request_duration_seconds_count{")
+    return [sum(float(line.split()[-1]) for line in lines if line.startswith(name)) for name in names]
+
+
 @needs_workers
 @pytest.mark.slow
 def test_two_workers_answer_as_one_server(serving: Serving) -> None:
@@ -126,6 +135,8 @@ def test_two_workers_answer_as_one_server(serving: Serving) -> None:
     end = time.monotonic() + PATIENCE_S
     while (seen := [counted(serving) for _ in range(8)]) != [33] * 8:  # whichever worker is asked
         assert time.monotonic() < end, seen
+    while (told := [scraped(serving) for _ in range(8)]) != [[33.0, 33.0]] * 8:
+        assert time.monotonic() < end, told
     for request, words in (
         (inference.RepositoryModelLoadRequest(model_name="simple"), "loading 'simple' would change one worker of 2"),
         (

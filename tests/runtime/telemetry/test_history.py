@@ -14,8 +14,8 @@ from runtime.store import open_database, reading, sqlite_url
 from runtime.telemetry import history_store
 from runtime.telemetry.exposition import Family, Kind
 from runtime.telemetry.history import LEVELS, MAX_SERIES, History, Level
-from runtime.telemetry.history_store import HistoryStore
-from runtime.telemetry.recorder import Recorder
+from runtime.telemetry.history_recorder import HistoryRecorder
+from runtime.telemetry.history_store import MAX_RESTORED, HistoryStore
 
 START = 1_800_000_000  # a multiple of 300
 
@@ -118,6 +118,25 @@ def test_it_is_there_again_after_a_restart_whatever_the_numbers_of_series(databa
     np.testing.assert_array_equal(column(again, "b", START + 150, START + 690)[1], -np.arange(150.0, 691.0))
 
 
+def test_series_that_nobody_tells_any_more_do_not_keep_new_ones_out(database: Engine) -> None:
+    at = START
+    for version in range(3):  # of a model, each with many series: together more than there are places
+        store, history = HistoryStore(database, "x"), History()
+        store.load(history, at)
+        complete = history.add({f"v{version}.{number}": float(version) for number in range(150)}, at)
+        store.save(history.names, complete)
+        at += 60
+    again = History()
+    HistoryStore(database, "x").load(again, at)
+    assert len(again.names) == MAX_RESTORED < MAX_SERIES
+    assert {name for name in again.names if name.startswith("v2.")} == {f"v2.{number}" for number in range(150)}
+    assert again.add({"fresh": 1.0}, at)
+    assert again.left_out == 0
+    for name in again.names:  # the points of a series without a place are nobody else's
+        told = {value for value in column(again, name, START, at)[1] if not math.isnan(value)}
+        assert told == {1.0 if name == "fresh" else float(name[1])}
+
+
 def test_the_database_keeps_no_more_than_the_levels_say(database: Engine) -> None:
     levels = (Level(1, 20), Level(10, 5))
     history, store = History(levels), HistoryStore(database, "x")
@@ -172,7 +191,7 @@ async def test_a_store_that_takes_nothing_is_said_and_counted_and_the_charts_go_
     def open_full() -> HistoryStore:
         return Full(open_database(sqlite_url(tmp_path / "full.db")), "x")
 
-    recorder = Recorder(open_full, clock=lambda: now[0])
+    recorder = HistoryRecorder(open_full, clock=lambda: now[0])
     await recorder._load()
     for _ in range(5):
         recorder._saved_at = -1e9
@@ -198,7 +217,7 @@ async def test_a_run_records_by_itself_stores_at_its_end_and_survives_a_part_tha
             raise ZeroDivisionError
         return [Family("g", Kind.GAUGE, "G.", [({}, looks)])]
 
-    recorder = Recorder(lambda: HistoryStore(open_database(url), "x"))
+    recorder = HistoryRecorder(lambda: HistoryStore(open_database(url), "x"))
     running = asyncio.create_task(recorder.run(read))
     async with asyncio.timeout(20):
         while not recorder.newest[0]:

@@ -17,7 +17,7 @@ from runtime.monitoring.monitor import Window
 from runtime.selection.settings import SelectionSettings
 from runtime.serving.local_service import LocalService
 from runtime.serving.observers import Observers
-from runtime.serving.recorder import QUEUE_ROWS, Recorder, RecorderSettings
+from runtime.serving.statistics_recorder import QUEUE_ROWS, StatisticsRecorder, StatisticsSettings
 from runtime.wire.values import InferenceRequest
 
 QUICK = SelectionSettings(budget_s=0.2, isolate=False, backends=("onnxruntime-cpu",), variants=("fp32.onnx",))
@@ -36,13 +36,13 @@ def clock() -> Clock:
 
 
 @pytest.fixture
-def recorder(clock: Clock) -> Recorder:
+def recorder(clock: Clock) -> StatisticsRecorder:
     """Without its thread: `count_now` is what the thread does."""
-    return Recorder(RecorderSettings(rows_per_s=1e9), clock)
+    return StatisticsRecorder(StatisticsSettings(rows_per_s=1e9), clock)
 
 
 @pytest.fixture
-async def service(digits: Bundle, recorder: Recorder, tmp_path: Path) -> AsyncIterator[LocalService]:
+async def service(digits: Bundle, recorder: StatisticsRecorder, tmp_path: Path) -> AsyncIterator[LocalService]:
     engine = Engine(EngineSettings(QUICK, home=tmp_path))
     engine.load(digits.root)
     service = LocalService(engine, name="test", version="1", observers=(recorder,))
@@ -62,7 +62,7 @@ async def send(service: LocalService, rows: Any) -> None:
 
 
 async def test_rows_become_windows_and_drift_is_said(
-    service: LocalService, recorder: Recorder, clock: Clock, digits: Bundle
+    service: LocalService, recorder: StatisticsRecorder, clock: Clock, digits: Bundle
 ) -> None:
     windows: list[Window] = []
     recorder.on_window = windows.append
@@ -88,7 +88,9 @@ async def test_rows_become_windows_and_drift_is_said(
     json.dumps(document, allow_nan=False)
 
 
-async def test_a_broken_recorder_changes_no_answer(service: LocalService, recorder: Recorder, digits: Bundle) -> None:
+async def test_a_broken_recorder_changes_no_answer(
+    service: LocalService, recorder: StatisticsRecorder, digits: Bundle
+) -> None:
     class Broken:
         def observe(self, *_: object) -> None:
             raise RuntimeError("broken")
@@ -101,14 +103,14 @@ async def test_a_broken_recorder_changes_no_answer(service: LocalService, record
 
 
 async def test_counting_that_fails_is_counted_and_goes_on(
-    service: LocalService, recorder: Recorder, digits: Bundle, monkeypatch: pytest.MonkeyPatch
+    service: LocalService, recorder: StatisticsRecorder, digits: Bundle, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def fail(*_: object) -> None:
         raise MemoryError("no more")
 
     await send(service, images(digits)[:2])
     with monkeypatch.context() as patch:
-        patch.setattr("runtime.serving.recorder._Watched", fail)
+        patch.setattr("runtime.serving.statistics_recorder._Watched", fail)
         recorder.count_now()
     await send(service, images(digits)[:2])
     recorder.count_now()
@@ -116,7 +118,9 @@ async def test_counting_that_fails_is_counted_and_goes_on(
     assert (told["recorder"]["failures"], told["models"][0]["open_rows"]) == (1, 2)
 
 
-async def test_a_full_queue_drops_and_counts(service: LocalService, recorder: Recorder, digits: Bundle) -> None:
+async def test_a_full_queue_drops_and_counts(
+    service: LocalService, recorder: StatisticsRecorder, digits: Bundle
+) -> None:
     block = np.repeat(images(digits), 3, axis=0)[:1000]
     for _ in range(5):
         await service.infer(InferenceRequest("digits", {"image": block}))
@@ -128,7 +132,7 @@ async def test_a_full_queue_drops_and_counts(service: LocalService, recorder: Re
 
 
 def test_a_busy_server_counts_a_random_share(clock: Clock) -> None:
-    recorder = Recorder(RecorderSettings(rows_per_s=100), clock)
+    recorder = StatisticsRecorder(StatisticsSettings(rows_per_s=100), clock)
     request = InferenceRequest("m", {"x": np.zeros((1, 1))})
     for second in range(4):
         for _ in range(2000):
@@ -141,7 +145,9 @@ def test_a_busy_server_counts_a_random_share(clock: Clock) -> None:
     assert recorder.document()["recorder"]["sampled_rows"] < 2000 + 3 * 200
 
 
-async def test_its_thread_counts_by_itself_and_ends(service: LocalService, recorder: Recorder, digits: Bundle) -> None:
+async def test_its_thread_counts_by_itself_and_ends(
+    service: LocalService, recorder: StatisticsRecorder, digits: Bundle
+) -> None:
     recorder.start()
     await send(service, images(digits)[:100])
     for _ in range(200):
@@ -153,7 +159,9 @@ async def test_its_thread_counts_by_itself_and_ends(service: LocalService, recor
     assert told["models"][0]["rows"] == 100, "the open window is closed at the end"
 
 
-async def test_nan_rows_and_strange_shapes_are_counted(service: LocalService, recorder: Recorder, clock: Clock) -> None:
+async def test_nan_rows_and_strange_shapes_are_counted(
+    service: LocalService, recorder: StatisticsRecorder, clock: Clock
+) -> None:
     shape = (1, 8, 8)
     odd = [np.full((2, *shape), np.nan), np.full((60, *shape), np.inf), np.zeros((0, *shape))]
     for value in (array.astype(np.float32) for array in odd):

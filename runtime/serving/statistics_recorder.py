@@ -46,7 +46,7 @@ MAX_MODELS: Final = 32
 
 
 @dataclass(frozen=True, slots=True)
-class RecorderSettings:
+class StatisticsSettings:
     """How much is counted, and in which windows."""
 
     sample: float = 1.0
@@ -67,11 +67,11 @@ class _Taken:
 OnWindow = Callable[[Window], None]
 
 
-class Recorder:
+class StatisticsRecorder:
     """An observer (`observers.Observer`). `start` begins its thread, `close` ends it and counts what waits."""
 
     def __init__(
-        self, settings: RecorderSettings = RecorderSettings(), monotonic: Callable[[], float] = time.monotonic
+        self, settings: StatisticsSettings = StatisticsSettings(), monotonic: Callable[[], float] = time.monotonic
     ) -> None:
         self.on_window: OnWindow | None = None
         """Told of every window, on the recorder's thread."""
@@ -155,6 +155,7 @@ class Recorder:
         while not self._is_closing:
             self._wake.wait(PAUSE_S)
             self._guarded(self.count_now)
+        self._guarded(self.count_now)  # what came between the last look and `close`
         for watched in list(self._watched.values()):
             self._guarded(lambda watched=watched: self._close_window(watched, at_once=True))  # type: ignore[misc]
 

@@ -27,7 +27,7 @@ MAX_UNSAVED: Final = 4000
 Read = Callable[[], Awaitable[Sequence[Family]]]
 
 
-class Recorder:
+class HistoryRecorder:
     """The history of one program. `run` on the event loop.
 
     `open_store` is called once, on a thread, when the program serves already; None: in memory alone.
