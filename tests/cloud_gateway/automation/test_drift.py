@@ -15,8 +15,8 @@ from runtime.bundle.bundle import Bundle
 from runtime.engine.engine import Engine, EngineSettings
 from runtime.selection.settings import SelectionSettings
 from runtime.serving.local_service import LocalService
-from runtime.serving.recorder import Recorder, RecorderSettings
 from runtime.serving.service import InferenceService
+from runtime.serving.statistics_recorder import StatisticsRecorder, StatisticsSettings
 from runtime.wire.values import InferenceRequest
 from tests.cloud_gateway.automation.conftest import Clock, House
 
@@ -81,7 +81,7 @@ async def test_the_finding_of_another_gateway_stays(house: House, watched: Watch
 
 async def test_rows_that_changed_sides_are_found_and_told(house: House, digits: Bundle, tmp_path: Path) -> None:
     engine, clock = Engine(EngineSettings(QUICK, home=tmp_path)), Clock()
-    recorder = Recorder(RecorderSettings(rows_per_s=1e9), clock)
+    recorder = StatisticsRecorder(StatisticsSettings(rows_per_s=1e9), clock)
     service = LocalService(engine, name="test", version="1", observers=(recorder,))
     engine.load(digits.root)
     samples = digits.samples()
