@@ -24,7 +24,7 @@ def test_who_serves_how_fast_and_why(digits: Bundle, tmp_path: Path) -> None:
             with page_at(browser, f"{agent.http}/edgeward/", viewport={"width": 390, "height": 800}) as page:
                 page.locator("#models", has_text=agent.models[0]["backend"]).wait_for()
                 page.get_by_text("None: this device answers alone").wait_for()
-                page.locator("#drift-findings", has_text="Not set up.").wait_for()
+                page.locator("#drift-findings", has_text="No model has been watched yet.").wait_for()
                 with connect(agent.grpc) as client:
                     for _ in range(20):
                         client.predict("digits", image, timeout_s=20)
