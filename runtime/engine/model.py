@@ -55,6 +55,7 @@ class Model:
         self._in_use = 0
         self._is_closing = False
         self._none_in_use = threading.Condition(self._lock)
+        self._hold = _Hold(self)
         self._switching = threading.Lock()
         """Held while something else is put in service; calls never wait for it unless what they use is gone."""
         self._quarantined: set[tuple[str, str]] = set()
@@ -102,7 +103,7 @@ class Model:
         if not isinstance(inputs, Mapping):
             inputs = self._named(inputs)
         check_inputs(self.name, self._service.opened.inputs, inputs)
-        with self.hold():
+        with self._hold:
             return self.run(inputs)
 
     def hold(self) -> _Hold:
@@ -110,7 +111,7 @@ class Model:
 
         `ModelNotReadyError` when it is being closed; its successor, if there is one, is in the engine's table by then.
         """
-        return _Hold(self)
+        return self._hold
 
     def run(self, inputs: Mapping[str, Array]) -> dict[str, Array]:
         """`predict` without the check and the hold, for callers that have made them."""
@@ -295,7 +296,7 @@ class Model:
 
 
 class _Hold:
-    """A use of a model, counted; `close` waits until the count is zero."""
+    """Counts the uses of a model, one for all of them; `close` waits until the count is zero."""
 
     __slots__ = ("_model",)
 
