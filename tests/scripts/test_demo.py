@@ -67,9 +67,13 @@ def test_nothing_is_lost_and_nothing_is_wrong(mark: str, tmp_path: Path) -> None
     accuracy = re.search(r"accuracy (\d+\.\d+)%", shown)
     assert accuracy is not None
     assert float(accuracy[1]) >= 97
-    assert re.search(r"^first pass +450 +450 +0 +0 +0$", shown, re.MULTILINE)
-    assert re.search(r"^second: .* 450 +225 +225 +0 +0$", shown, re.MULTILINE)
-    assert re.search(r"^third: .* 450 +225 +225 +0 +0$", shown, re.MULTILINE)
+    # A hedge may have the other arm answer where the first takes unusually long: at most one request in twenty.
+    for name, usual_edge in (("first pass", 450), ("second:", 225), ("third:", 225)):
+        row = re.search(rf"^{name}.* 450 +(\d+) +(\d+) +(\d+) +(\d+)$", shown, re.MULTILINE)
+        assert row is not None, shown
+        edge, cloud, failed, wrong = (int(figure) for figure in row.groups())
+        assert (edge + cloud, failed, wrong) == (450, 0, 0), shown
+        assert abs(edge - usual_edge) <= 450 / 20, shown
     assert "served_by: cloud" in shown
     assert "served_by: edge" in shown
     for target in ("in-process", "agent gRPC", "agent REST", "gateway gRPC"):
