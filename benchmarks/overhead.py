@@ -2,8 +2,8 @@
 
     python -m benchmarks.overhead --output overhead.json
 
-The bar is 15 µs (median) on one row of digits. The bare session has the same file and the same options, and both sides get
-the same rows in turn; which of the two goes first alternates, so that neither has the warmer cache.
+The bar is 15 µs (median) on one row of digits. Both sides run the same session on the same rows in turn; which of the two goes
+first alternates, so that neither has the warmer cache.
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ import numpy as np
 from benchmarks.environment import now_utc, read_environment
 from benchmarks.significance import Interval, bootstrap_difference, stretches
 from benchmarks.statistics import Values
+from runtime.backends.onnxruntime import OnnxRuntimeSession
 from runtime.engine.engine import EngineSettings, load
 from runtime.engine.model import Model
 from runtime.errors import WrongUseError
@@ -84,19 +85,19 @@ def measure_overhead(source: str = "digits", pairs: int = DEFAULT_PAIRS, variant
 
 
 def bare_session(model: Model) -> Predict:
-    """A session of ONNX Runtime on the variant that `model` runs, opened as anybody would, with the same threads."""
-    import onnxruntime as ort
+    """`session.run` of ONNX Runtime on the very session that answers for `model`, called as anybody would.
 
-    candidate = model.candidate
-    if candidate.variant.mapping.inputs or candidate.variant.mapping.outputs:
-        raise WrongUseError(f"variant {candidate.variant.name!r} has tensors of its own; choose another with --variant")
-    options = ort.SessionOptions()
-    options.intra_op_num_threads = candidate.options.threads
-    options.inter_op_num_threads = 1
-    path = str(model.bundle.path_of(candidate.variant))
-    session = ort.InferenceSession(path, options, providers=["CPUExecutionProvider"])
+    Not a second session: the waiting workers of one would take the cores of the other, and its copy of the weights the caches.
+    """
+    opened = model.opened
+    if not opened.is_same:
+        raise WrongUseError(
+            f"variant {model.candidate.variant.name!r} has tensors of its own; choose another with --variant"
+        )
+    assert isinstance(opened.session, OnnxRuntimeSession), "only this backend was let in"
+    run = opened.session.native.run
     names = [spec.name for spec in model.outputs]
-    return lambda inputs: session.run(names, inputs)
+    return lambda inputs: run(names, inputs)
 
 
 def interleave(a: Predict, b: Predict, calls: Sequence[dict[str, Array]], pairs: int) -> tuple[Values, Values]:

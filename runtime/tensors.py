@@ -127,33 +127,56 @@ def count_elements(shape: Sequence[int]) -> int:
 
 
 def check_inputs(model: str, specs: Sequence[TensorSpec], inputs: Mapping[str, Array]) -> int:
-    """The number of rows, when `inputs` are exactly what `specs` ask for; `InvalidInputError` says what is not.
+    """`InputCheck.rows`, for who asks once."""
+    return InputCheck(model, specs).rows(inputs)
 
-    All batched inputs carry the same number of rows. A model without a batched input counts as one row.
-    """
-    rows = -1
-    for spec in specs:
-        value = inputs.get(spec.name)
-        if value is None:
-            raise _missing_input(model, specs, inputs, spec)
-        shape = value.shape
-        wanted = spec.shape
-        if value.dtype != spec.dtype or len(shape) != len(wanted):
-            raise _misfit(model, spec, value)
-        for size, want in zip(shape, wanted, strict=True):
-            if size != want and want != -1:
-                raise _misfit(model, spec, value)
-        if wanted and wanted[0] == -1:
-            if rows == -1:
+
+class InputCheck:
+    """Whether inputs are exactly what a model's specs ask for; made once, asked at every call."""
+
+    __slots__ = ("_model", "_specs", "_wanted")
+
+    def __init__(self, model: str, specs: Sequence[TensorSpec]) -> None:
+        self._model = model
+        self._specs = specs
+        self._wanted = [(spec, spec.name, spec.dtype, spec.shape, spec.shape[1:]) for spec in specs]
+
+    def rows(self, inputs: Mapping[str, Array]) -> int:
+        """The number of rows of `inputs`; `InvalidInputError` says what does not fit.
+
+        All batched inputs carry the same number of rows. A model without a batched input counts as one row.
+        """
+        rows = -1
+        for spec, name, dtype, wanted, tail in self._wanted:
+            value = inputs.get(name)
+            if value is None:
+                raise _missing_input(self._model, self._specs, inputs, spec)
+            shape = value.shape
+            if (
+                value.dtype != dtype
+                or len(shape) != len(wanted)
+                or (shape[1:] != tail and not all(map(_same_size, shape[1:], tail)))
+            ):
+                raise _misfit(self._model, spec, value)
+            if not wanted:
+                continue
+            if wanted[0] != -1:
+                if shape[0] != wanted[0]:
+                    raise _misfit(self._model, spec, value)
+            elif rows == -1:
                 rows = shape[0]
             elif shape[0] != rows:
                 raise InvalidInputError(
                     f"input {spec.name!r} has {shape[0]} rows, but the inputs before it have {rows}; "
-                    f"every input of model {model!r} carries the same batch"
+                    f"every input of model {self._model!r} carries the same batch"
                 )
-    if len(inputs) != len(specs):
-        raise _extra_input(model, specs, inputs)
-    return 1 if rows == -1 else rows
+        if len(inputs) != len(self._wanted):
+            raise _extra_input(self._model, self._specs, inputs)
+        return 1 if rows == -1 else rows
+
+
+def _same_size(size: int, wanted: int) -> bool:
+    return size == wanted or wanted == -1
 
 
 def _missing_input(

@@ -258,7 +258,7 @@ class OnnxRuntimeBackend:
 
 
 class OnnxRuntimeSession:
-    """An `InferenceSession`, which takes calls from several threads at once."""
+    """An `InferenceSession` (`native`), which takes calls from several threads at once."""
 
     def __init__(self, session: Any, file: Path, backend: str) -> None:
         self.inputs = tuple(_spec(node, "input", file) for node in session.get_inputs())
@@ -266,7 +266,7 @@ class OnnxRuntimeSession:
         self._backend = backend
         self._names = [spec.name for spec in self.outputs]
         self._has_strings = any(spec.datatype == "BYTES" for spec in (*self.inputs, *self.outputs))
-        self._session = session
+        self.native = session
         self._run = session.run
 
     def run(self, inputs: Mapping[str, Array]) -> dict[str, Array]:
@@ -287,7 +287,7 @@ class OnnxRuntimeSession:
 
     def close(self) -> None:
         """Lets the session go; its memory is freed with the last call that still runs."""
-        self._session = None
+        self.native = None
         self._run = _closed
 
 

@@ -22,7 +22,8 @@ from runtime.tensors import Array, TensorSpec, dtype_of
 class OpenedVariant:
     """Canonical tensors in, canonical tensors out; `predict` may be called from any thread.
 
-    `inputs` and `outputs` are the manifest's, or the engine's own where a bare file has no manifest.
+    `inputs` and `outputs` are the manifest's, or the engine's own where a bare file has no manifest. `is_same` says that
+    they are also those of `session`, the variant as its engine opened it.
     """
 
     def __init__(self, bundle: Bundle, variant: Variant, session: Session) -> None:
@@ -38,7 +39,7 @@ class OpenedVariant:
             model_in = tuple(t.model_spec for t in bundle.manifest.inputs)
             before = {t.name: steps_of(t.spec, t.preprocess) for t in bundle.manifest.inputs}
             self.outputs = tuple(t.spec for t in bundle.manifest.outputs)
-        self._session = session
+        self.session = session
         self._fixed_batch = variant.fixed_batch
         mapped_in = {s.name: variant.mapping.inputs.get(s.name, TensorMapping(name=s.name)) for s in self.inputs}
         mapped_out = {s.name: variant.mapping.outputs.get(s.name, TensorMapping(name=s.name)) for s in self.outputs}
@@ -60,6 +61,7 @@ class OpenedVariant:
         self._is_same_out = all(name == own and step is None for name, own, step in self._finish) and len(
             own_out
         ) == len(self.outputs)
+        self.is_same = self._is_same_in and self._is_same_out
 
     def predict(self, inputs: Mapping[str, Array]) -> dict[str, Array]:
         """The outputs by canonical name, for inputs that fit `self.inputs` (not checked here); the errors of `Session.run`.
@@ -72,7 +74,7 @@ class OpenedVariant:
                 return {s.name: np.empty((0, *(max(n, 0) for n in s.shape[1:])), s.dtype) for s in self.outputs}
             if self._fixed_batch is not None and rows != self._fixed_batch:
                 return self._predict_in_fixed_batches(inputs, rows, self._fixed_batch)
-        return self._predict_once(inputs)
+        return self.session.run(inputs) if self.is_same else self._predict_once(inputs)
 
     def prepare(self, inputs: Mapping[str, Array]) -> Mapping[str, Array]:
         """The variant's own tensors, as the engine gets them: preprocessed and mapped."""
@@ -82,10 +84,10 @@ class OpenedVariant:
 
     def close(self) -> None:
         """Gives the engine's memory back."""
-        self._session.close()
+        self.session.close()
 
     def _predict_once(self, inputs: Mapping[str, Array]) -> dict[str, Array]:
-        results = self._session.run(self.prepare(inputs))
+        results = self.session.run(self.prepare(inputs))
         if self._is_same_out:
             return results
         return {name: results[own] if step is None else step(results[own]) for name, own, step in self._finish}

@@ -10,7 +10,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from runtime.backends.opened import open_variant
+from runtime.backends.opened import OpenedVariant, open_variant
 from runtime.bundle.bundle import Bundle
 from runtime.engine.in_service import InService
 from runtime.engine.watch import Watch
@@ -23,7 +23,7 @@ from runtime.errors import (
 )
 from runtime.selection.candidates import Candidate
 from runtime.selection.choice import Choice
-from runtime.tensors import Array, TensorSpec, check_inputs, count_elements
+from runtime.tensors import Array, InputCheck, TensorSpec, count_elements
 
 log = logging.getLogger(__name__)
 
@@ -51,10 +51,10 @@ class Model:
         """The last of them, while what took over then answers; None once a calibration has chosen again."""
         self.changes = 0
         """Times that what answers, or what is known of its cost, was replaced."""
-        self._lock = threading.Lock()
-        self._in_use = 0
+        self._uses: list[None] = []
+        """One for every use under way. Lists grow and shrink atomically, so that a call takes no lock for it."""
         self._is_closing = False
-        self._none_in_use = threading.Condition(self._lock)
+        self._none_in_use = threading.Condition()
         self._hold = _Hold(self)
         self._switching = threading.Lock()
         """Held while something else is put in service; calls never wait for it unless what they use is gone."""
@@ -62,6 +62,7 @@ class Model:
         self._service, passed_over = self._open_next(choice, 0)
         if passed_over is not None:  # a device that was there when this was measured
             self._note_fallback(f"{passed_over}; {self._service.ranked.candidate} took over")
+        self._check = InputCheck(self.name, self.inputs)
         self._counted = next((spec.name for spec in self.inputs if spec.is_batched), None)
 
     @property
@@ -73,6 +74,11 @@ class Model:
     def outputs(self) -> tuple[TensorSpec, ...]:
         """Canonical outputs, in the order of the manifest."""
         return self._service.opened.outputs
+
+    @property
+    def opened(self) -> OpenedVariant:
+        """What answers now, as its engine opened it."""
+        return self._service.opened
 
     @property
     def choice(self) -> Choice:
@@ -100,11 +106,15 @@ class Model:
         Inputs are checked, never converted: `InvalidInputError` names what does not fit. `ExecutionError` when the engine
         fails. When its device vanishes the next candidate takes over and answers; see `fallbacks`.
         """
-        if not isinstance(inputs, Mapping):
+        if type(inputs) is not dict and not isinstance(inputs, Mapping):
             inputs = self._named(inputs)
-        check_inputs(self.name, self._service.opened.inputs, inputs)
+        self._check.rows(inputs)
         with self._hold:
             return self.run(inputs)
+
+    def check(self, inputs: Mapping[str, Array]) -> int:
+        """The number of rows of `inputs`; `InvalidInputError` names what does not fit."""
+        return self._check.rows(inputs)
 
     def hold(self) -> _Hold:
         """`with model.hold():` keeps the model open; for callers that check, queue and `run` in steps of their own.
@@ -116,14 +126,18 @@ class Model:
     def run(self, inputs: Mapping[str, Array]) -> dict[str, Array]:
         """`predict` without the check and the hold, for callers that have made them."""
         service, watch = self._service, self.watch
-        if watch is None:
-            return self._answer(service, inputs)
-        began_ns = watch.enter()
+        began_ns = 0 if watch is None else watch.enter()
         try:
-            outputs = self._answer(service, inputs)
+            try:
+                outputs = service.opened.predict(inputs)
+            except BackendUnavailableError as error:
+                outputs = self._fall_back(service, error).opened.predict(inputs)
         except BaseException:
-            watch.leave(0, 0)
+            if watch is not None:
+                watch.leave(0, 0)
             raise
+        if watch is None:
+            return outputs
         rows = 1 if self._counted is None else len(inputs[self._counted])
         if watch.leave(began_ns, rows) and service is self._service:
             watch.look(self, service, inputs, outputs)
@@ -144,17 +158,17 @@ class Model:
 
     def close(self, timeout_s: float = 30.0) -> None:
         """Waits for holds and calls in flight (at most `timeout_s`), then gives the engine's memory back. Closing twice is fine."""
-        with self._lock:
+        with self._none_in_use:
             already = self._is_closing
             self._is_closing = True
             if already:
                 return
-            if not self._none_in_use.wait_for(lambda: self._in_use == 0, timeout_s):
+            if not self._none_in_use.wait_for(lambda: not self._uses, timeout_s):
                 log.error(
                     "model %s version %d: %d calls are unanswered after %.0f s; its memory is kept",
                     self.name,
                     self.version,
-                    self._in_use,
+                    len(self._uses),
                     timeout_s,
                 )
                 return
@@ -233,12 +247,6 @@ class Model:
             self._replace(service, f"{candidate} is in quarantine ({reason}); {service.ranked.candidate} took over")
         return True
 
-    def _answer(self, service: InService, inputs: Mapping[str, Array]) -> dict[str, Array]:
-        try:
-            return service.opened.predict(inputs)
-        except BackendUnavailableError as error:
-            return self._fall_back(service, error).opened.predict(inputs)
-
     def _fall_back(self, failed: InService, error: BackendUnavailableError) -> InService:
         """The next candidate, opened; whichever thread comes first opens it for all."""
         with self._switching:
@@ -296,7 +304,11 @@ class Model:
 
 
 class _Hold:
-    """Counts the uses of a model, one for all of them; `close` waits until the count is zero."""
+    """Notes every use of a model, one for all of them; `close` waits until none is left.
+
+    A use is noted first and checked for a `close` after that, and ends by the same order, so that either the use sees
+    that the model is closing or `close` sees the use.
+    """
 
     __slots__ = ("_model",)
 
@@ -305,18 +317,16 @@ class _Hold:
 
     def __enter__(self) -> None:
         model = self._model
-        with model._lock:
-            if model._is_closing:
-                raise ModelNotReadyError(
-                    f"model {model.name!r} version {model.version} is being unloaded; load it again"
-                )
-            model._in_use += 1
+        model._uses.append(None)
+        if model._is_closing:
+            self.__exit__()
+            raise ModelNotReadyError(f"model {model.name!r} version {model.version} is being unloaded; load it again")
 
     def __exit__(self, *exc: object) -> None:
         model = self._model
-        with model._lock:
-            model._in_use -= 1
-            if model._in_use == 0 and model._is_closing:
+        model._uses.pop()
+        if model._is_closing and not model._uses:
+            with model._none_in_use:
                 model._none_in_use.notify_all()
 
 

@@ -25,7 +25,7 @@ from runtime.serving.sequence_controls import with_controls
 from runtime.serving.statistics import read_statistics
 from runtime.serving.timing import TIMING, Timing, timing_asked
 from runtime.serving.uploads import Uploads
-from runtime.tensors import Array, check_inputs
+from runtime.tensors import Array
 from runtime.wire.model_config import config_json
 from runtime.wire.statistics import ModelStatistics
 from runtime.wire.values import (
@@ -218,7 +218,7 @@ class LocalService:
 
     async def _infer_on(self, model: Model, request: InferenceRequest) -> InferenceResponse:
         request = with_controls(request, model.inputs)
-        rows = check_inputs(model.name, model.inputs, request.inputs)
+        rows = model.check(request.inputs)
         if request.outputs:
             check_requested(model.name, model.outputs, request.outputs)
         lane = self._lane(model)
