@@ -42,7 +42,16 @@ def ours(model: Path, row: Row, home: Path) -> list[Contestant]:
 
     def launch(front: str) -> Callable[[int, int], Launch]:
         def at(http_port: int, grpc_port: int) -> Launch:
-            options = ["--http-port", str(http_port), "--grpc-port", str(grpc_port), "--grpc-front", front]
+            options = [
+                "--http-port",
+                str(http_port),
+                "--grpc-port",
+                str(grpc_port),
+                "--grpc-front",
+                front,
+                "--threads",
+                "1",
+            ]
             command = [sys.executable, "-m", "edgeward", "serve", str(model), *options, "--json"]
             return Launch(command, {**os.environ, "EDGEWARD_HOME": str(home)}, ROOT)
 

@@ -33,6 +33,10 @@ def calibrate(
     objective: Annotated[
         Objective, typer.Option("--objective", help="What is made best among the candidates that are right enough.")
     ] = Objective.LATENCY,
+    threads: Annotated[
+        int | None,
+        typer.Option("--threads", min=1, help="Of one call on the processor, at most (all allowed cores)."),
+    ] = None,
     is_forced: Annotated[
         bool, typer.Option("--force", help="Measure again although this machine was calibrated before.")
     ] = False,
@@ -61,7 +65,7 @@ def calibrate(
     from runtime.selection.cache import glance
     from runtime.selection.select import choose
 
-    settings = SelectionSettings(budget_s=budget_s, objective=objective, refresh=is_forced)
+    settings = SelectionSettings(budget_s=budget_s, objective=objective, refresh=is_forced, threads=threads)
     home = config.home()
     bundle = open_bundles(source, home / "bundles")[-1]
     watcher = people()

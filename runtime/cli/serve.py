@@ -72,6 +72,10 @@ def serve(
     objective: Annotated[
         Objective | None, typer.Option("--objective", help="What backends are chosen for (latency).")
     ] = None,
+    threads: Annotated[
+        int | None,
+        typer.Option("--threads", min=1, help="Of one call on the processor, at most (all allowed cores)."),
+    ] = None,
     workers: Annotated[
         int, typer.Option("--workers", min=1, max=256, help="Processes that share the ports (1); Linux alone has more.")
     ] = 1,
@@ -102,6 +106,7 @@ def serve(
         "tls_key": tls_key,
         "server_name": server_name,
         "objective": objective,
+        "threads": threads,
         "log_format": log_format,
         "otlp_endpoint": otlp_endpoint,
     }

@@ -91,6 +91,7 @@ def question_for(bundle: Bundle, goal: Goal, settings: SelectionSettings) -> str
         "cap": goal.memory_cap_mb,
         "backends": sorted(settings.backends),
         "variants": sorted(settings.variants),
+        "threads": settings.threads,
     }
     return hashlib.sha256(json.dumps(asked, sort_keys=True).encode()).hexdigest()
 

@@ -67,14 +67,17 @@ def enumerate_candidates(
     backends: Sequence[Backend],
     only_backends: Sequence[str] = (),
     only_variants: Sequence[str] = (),
+    max_threads: int | None = None,
 ) -> tuple[list[Candidate], list[Rejected]]:
     """Every way to run `bundle` here, in the order of variants, backends and threads; and every pair that cannot run.
 
-    Pairs that can never run (the backend does not read the format) come last. `WrongUseError` for an unknown filter.
+    `max_threads` is of one call on the processor. Pairs that can never run (the backend does not read the format) come
+    last. `WrongUseError` for an unknown filter.
     """
     _check_filter("backend", only_backends, [b.name for b in backends])
     _check_filter("variant", only_variants, [v.name for v in bundle.variants])
     why_not = {b.name: _why_not(b, hardware, only_backends) for b in backends}
+    most = hardware.cores.threads if max_threads is None else min(max_threads, hardware.cores.threads)
     candidates: list[Candidate] = []
     rejected: list[Rejected] = []
     misfits: list[Rejected] = []
@@ -91,7 +94,7 @@ def enumerate_candidates(
             if reason_here is not None:
                 rejected.append(Rejected(variant.name, backend.name, reason_here))
                 continue
-            candidates += [Candidate(variant, backend, options) for options in _options(backend, hardware)]
+            candidates += [Candidate(variant, backend, options) for options in _options(backend, hardware, most)]
     return candidates, rejected + misfits
 
 
@@ -100,8 +103,7 @@ def thread_counts(allowed: int) -> tuple[int, ...]:
     return tuple(sorted({1, max(1, allowed // 2), max(1, allowed)}))
 
 
-def _options(backend: Backend, hardware: Hardware) -> list[RunOptions]:
-    allowed = hardware.cores.threads
+def _options(backend: Backend, hardware: Hardware, allowed: int) -> list[RunOptions]:
     # Off the processor threads only feed the device: one setting is enough.
     threads = thread_counts(allowed) if backend.device == CPU else (max(1, allowed),)
     return [

@@ -53,7 +53,9 @@ def choose(
         kept = cache.read(cache_folder, key, bundle, backends)
         if kept.choice is not None:
             return kept.choice
-    candidates, rejected = enumerate_candidates(bundle, hardware, backends, settings.backends, settings.variants)
+    candidates, rejected = enumerate_candidates(
+        bundle, hardware, backends, settings.backends, settings.variants, settings.threads
+    )
     if bundle.manifest is not None and bundle.manifest.samples is not None:
         bundle.check_file(bundle.manifest.samples)
     measurement, bench_warning = _measure(bundle, hardware, candidates, goal, settings, progress)

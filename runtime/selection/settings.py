@@ -38,6 +38,8 @@ class SelectionSettings:
     """Only these; empty: all."""
     variants: tuple[str, ...] = ()
     """Only these; empty: all."""
+    threads: int | None = None
+    """Of one call on the processor, at most; None: as many as cores are allowed here."""
     seed: int = 0
     """Of the order of measuring and of random rows."""
     refresh: bool = False
@@ -56,5 +58,7 @@ class SelectionSettings:
         for name, megabytes in (("memory_cap_mb", self.memory_cap_mb), ("trial_memory_mb", self.trial_memory_mb)):
             if megabytes is not None and not megabytes > 0:
                 raise WrongUseError(f"{name} is {megabytes}; expected a number of megabytes above 0")
+        if self.threads is not None and self.threads < 1:
+            raise WrongUseError(f"threads is {self.threads}; expected a whole number of at least 1")
         if self.accuracy_floor is not None and not 0 <= self.accuracy_floor <= 1:
             raise WrongUseError(f"accuracy_floor is {self.accuracy_floor}; expected a share from 0 to 1, such as 0.97")

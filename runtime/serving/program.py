@@ -49,6 +49,8 @@ class ModelServerSettings(ServerSettings):
     models: Annotated[tuple[str, ...], BeforeValidator(_split)] = Field(default=())
     """Names that ship, folders, tars or model files; as a variable, separated by commas."""
     objective: Objective = Objective.LATENCY
+    threads: int | None = Field(default=None, ge=1)
+    """Of one call on the processor, at most; None: what measures fastest alone. Fewer leave cores to calls beside it."""
     versions: Annotated[VersionPolicy, BeforeValidator(_policy), PlainSerializer(str)] = VersionPolicy()
     """Which versions of a model are served: latest, latest:N, all or specific:N,N."""
     model_repository: Path | None = None
@@ -84,7 +86,7 @@ def make_engine(settings: ModelServerSettings, progress: Progress | None = None)
     """An engine as the settings say, still empty; `WrongUseError` when its repository is not there."""
     made = Engine(
         EngineSettings(
-            selection=SelectionSettings(objective=settings.objective),
+            selection=SelectionSettings(objective=settings.objective, threads=settings.threads),
             versions=settings.versions,
             repository=settings.model_repository,
             watch=WatchSettings(settings.shadow_every, settings.recalibrate_every_s),
