@@ -20,6 +20,14 @@ from runtime.monitoring.summary import CategorySummary, FeatureSummary, NumberSu
 EXAMPLES: Final = 3
 # Tenths of a sample of hundreds scatter by some per cent of the spread; a straight line through them explains this much of it.
 _LINE_FIT: Final = 0.985
+_SCALE_FIT: Final = 0.97
+"""Less than of a fitted line: the tenths of a hundred rows put the slope a tenth off."""
+_TEMPERATURES: Final[Sequence[tuple[float, float, str]]] = (
+    (1.8, 32.0, "°C became °F"),
+    (1 / 1.8, -32 / 1.8, "°F became °C"),
+    (1.0, 273.15, "°C became K"),
+    (1.0, -273.15, "K became °C"),
+)
 _FACTOR_TOLERANCE: Final = 0.06
 _UNITS: Final[Sequence[tuple[float, str]]] = (
     (1000.0, "1,000 (kilo to base, s to ms, m to mm)"),
@@ -213,12 +221,9 @@ def _line(before: Numbers, now: Numbers) -> tuple[Suspect, str] | None:
         said = f"the tenths follow {slope:.4g} × before {'+' if offset >= 0 else '-'} {abs(offset):.4g}"
         if turned:
             return _turned(before, slope, offset, said)
-        if abs(slope - 1.8) < 0.09 and abs(offset - 32) < 0.1 * 32:
-            return Suspect.UNIT_CHANGE, f"{said}: °C became °F"
-        if abs(slope - 1 / 1.8) < 0.03 and abs(offset + 32 / 1.8) < 0.1 * 18:
-            return Suspect.UNIT_CHANGE, f"{said}: °F became °C"
-        if abs(slope - 1) < 0.06 and abs(abs(offset) - 273.15) < 3:
-            return Suspect.UNIT_CHANGE, f"{said}: °C and K"
+        scale = _temperature_scale(inner_before, values)
+        if scale is not None:
+            return Suspect.UNIT_CHANGE, f"{said}: {scale}"
         unit = _unit(slope) if abs(offset) < 0.1 * abs(slope) * (spread + abs(float(inner_before.mean()))) else None
         if unit is not None:
             return Suspect.UNIT_CHANGE, f"{said}: {unit}"
@@ -237,6 +242,15 @@ def _turned(before: Numbers, slope: float, offset: float, said: str) -> tuple[Su
     return (
         (Suspect.INVERSION, said) if (moved > 0.5 * spread and asymmetry > 0.3 * spread) or moved > 2 * spread else None
     )
+
+
+def _temperature_scale(before: Numbers, now: Numbers) -> str | None:
+    """The change between temperature scales that by itself takes the old tenths to the new ones; None where none does."""
+    for slope, offset, words in _TEMPERATURES:
+        missed = now - (slope * before + offset)
+        if float((missed**2).mean()) <= (1 - _SCALE_FIT) * float(now.var()):
+            return words
+    return None
 
 
 def _unit(slope: float) -> str | None:
