@@ -19,7 +19,7 @@ DEFAULT_AGREEMENT: Final = 0.9
 """Where no floor is given. A judgement, not a measurement: quantised variants differ in some answers, broken ones in most."""
 MAX_NOISE: Final = 0.02
 """Candidates that differ by more are never taken for equal, however noisy the machine: it bounds the regret of a tie."""
-WORTH_THREADS: Final = 0.05
+WORTH_THREADS: Final = 0.02
 """What more threads have to gain. For less they are left to what else runs, above all the server around the model: a second
 thread that was 1 % faster alone took a fifth of the requests a second from 8 clients (own measurement, 2 cores)."""
 MEMORY_NOISE_MB: Final = 1.0
