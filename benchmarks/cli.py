@@ -149,7 +149,7 @@ def compare(
     b: Annotated[str, typer.Argument(metavar="B", help="The same for B, which is judged against A.")],
     model: Annotated[str, typer.Option("--model", help="For two targets: the model.")] = "digits",
     scenario: Annotated[str, typer.Option("--scenario", help="For two targets: which scenario.")] = "single",
-    rounds: Annotated[int, typer.Option("--rounds", help="For two targets: rounds of A/B/B/A.")] = 5,
+    rounds: Annotated[int, typer.Option("--rounds", min=2, help="For two targets: rounds of A/B/B/A.")] = 5,
     duration: Duration = 1.0,
     requests: Requests = None,
     rows: Rows = None,
@@ -171,6 +171,7 @@ def compare(
     from benchmarks.samples import load_folder
     from runtime.cli.console import people
 
+    rounds_done, was_stopped = rounds, False
     if Path(a).is_dir() and Path(b).is_dir():
         comparisons, notes = compare_recordings(load_folder(Path(a)), load_folder(Path(b)), threshold)
         for note in notes:
@@ -180,10 +181,12 @@ def compare(
         wishes = Wishes(duration, requests, rows, in_flight, _arrivals(arrivals), warm_up, timeout, seed)
         chosen = plan(scenario, wishes)
         with _bar(4 * rounds * (chosen.duration_s + chosen.warm_up_s)) as tell:
-            comparisons = compare_settings(
+            compared = compare_settings(
                 _setting(model, a), _setting(model, b), chosen, rounds, threshold, tell, output, _key(api_key_file)
             )
+        comparisons, rounds_done, was_stopped = compared.comparisons, compared.rounds, compared.was_stopped
     _show(comparisons, as_json)
+    _end_if_stopped(rounds_done, rounds, was_stopped)
 
 
 @app.command(epilog="Example: edgeward bench calibrate inproc")
@@ -191,7 +194,7 @@ def calibrate(
     target: Annotated[str, typer.Argument(metavar="TARGET", help="TARGET or TARGET@BACKEND.")] = "inproc",
     model: Annotated[str, typer.Option("--model", help="The model.")] = "digits",
     scenario: Annotated[str, typer.Option("--scenario", help="Which scenario.")] = "single",
-    rounds: Annotated[int, typer.Option("--rounds", help="Rounds of A/A/A/A.")] = 5,
+    rounds: Annotated[int, typer.Option("--rounds", min=2, help="Rounds of A/A/A/A.")] = 5,
     duration: Duration = 1.0,
     api_key_file: KeyFile = None,
     as_json: AsJson = False,
@@ -203,14 +206,15 @@ def calibrate(
 
     setting, chosen = _setting(model, target), plan(scenario, Wishes(duration_s=duration))
     with _bar(4 * rounds * (chosen.duration_s + chosen.warm_up_s)) as tell:
-        comparisons = compare_settings(setting, setting, chosen, rounds, progress=tell, api_key=_key(api_key_file))
-    _show(comparisons, as_json)
+        compared = compare_settings(setting, setting, chosen, rounds, progress=tell, api_key=_key(api_key_file))
+    _show(compared.comparisons, as_json)
     if not as_json:
-        for comparison in comparisons:
+        for comparison in compared.comparisons:
             quantile = percentile_name(comparison.share)
             standard().print(
                 f"{quantile}: changes below {comparison.smallest_visible:.1%} do not show here", markup=False
             )
+    _end_if_stopped(compared.rounds, rounds, compared.was_stopped)
 
 
 @app.command(epilog="Example: edgeward bench loadgen --target grpc://127.0.0.1:8001 --scenario server --qps 200")
@@ -338,6 +342,16 @@ def _show(comparisons: list[Comparison], as_json: bool) -> None:
         standard().print(
             f"{c.judgement.verdict}: {c.what}, {percentile_name(c.share)}: {c.judgement.reason}", markup=False
         )
+
+
+def _end_if_stopped(rounds: int, wanted: int, was_stopped: bool) -> None:
+    if was_stopped:
+        from runtime.cli.console import people
+
+        people().print(
+            f"stopped after {rounds} of {wanted} rounds; the verdict is of these", style="yellow", markup=False
+        )
+        raise typer.Exit(EXIT_INTERRUPTED)
 
 
 def _words(text: str) -> list[str]:

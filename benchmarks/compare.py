@@ -15,6 +15,7 @@ import numpy as np
 
 from benchmarks.environment import read_environment
 from benchmarks.measure import measure
+from benchmarks.run import prepare
 from benchmarks.samples import Recording
 from benchmarks.scenarios import Scenario
 from benchmarks.settings import Setting
@@ -79,6 +80,15 @@ class Comparison:
         }
 
 
+@dataclass(frozen=True, slots=True)
+class Compared:
+    """Two settings compared now, by the whole rounds that were measured."""
+
+    comparisons: list[Comparison]
+    rounds: int
+    was_stopped: bool
+
+
 def compare_recordings(
     a: Sequence[Recording], b: Sequence[Recording], threshold: float = DEFAULT_THRESHOLD
 ) -> tuple[list[Comparison], list[str]]:
@@ -113,11 +123,12 @@ def compare_settings(
     progress: Progress | None = None,
     folder: Path | None = None,
     api_key: str | None = None,
-) -> list[Comparison]:
+) -> Compared:
     """A and B measured A/B/B/A in fresh processes, `rounds` times, and compared round by round.
 
     `WrongUseError` when a measurement is not valid. On Ctrl-C the whole rounds so far are compared.
     """
+    prepare(folder)
     environment = read_environment()
     blocks: dict[str, list[Values]] = {"A": [], "B": []}
     for number in range(rounds):
@@ -128,7 +139,6 @@ def compare_settings(
                 progress(f"round {number + 1} of {rounds}, {side}", done / (rounds * len(ORDER)))
             recording = measure(a if side == "A" else b, scenario, environment, None, api_key)
             if folder is not None:
-                folder.mkdir(parents=True, exist_ok=True)
                 recording.save(folder / f"{number:02d}-{place}-{side}.npz")
             if recording.header["was_stopped"]:
                 break
@@ -143,7 +153,8 @@ def compare_settings(
     if not blocks["A"]:
         raise WrongUseError("stopped before a round was complete; there is nothing to compare")
     names = (str(a), str(b))
-    return compare_blocks(str(scenario), names, blocks["A"], blocks["B"], is_paired=True, threshold=threshold)
+    comparisons = compare_blocks(str(scenario), names, blocks["A"], blocks["B"], is_paired=True, threshold=threshold)
+    return Compared(comparisons, len(blocks["A"]), was_stopped=len(blocks["A"]) < rounds)
 
 
 def compare_blocks(

@@ -18,7 +18,7 @@ from benchmarks.settings import ALL, AUTO, Setting, TargetName
 from benchmarks.table import Row, row_of
 from benchmarks.targets import backends_of
 from runtime import config
-from runtime.errors import EdgewardError, WrongUseError
+from runtime.errors import EdgewardError, MachineError, WrongUseError
 
 INDEX_FILE = "run.json"
 # For the quick table: enough for p99, in flight what a small application has.
@@ -140,7 +140,12 @@ def prepare(folder: Path | None) -> None:
     if folder is not None:
         if any(folder.glob("*.npz")):
             raise WrongUseError(f"{folder} holds recordings of another run; name a folder that is new or empty")
-        folder.mkdir(parents=True, exist_ok=True)
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise MachineError(
+                f"the folder of results {folder} cannot be made: {error.strerror}; name another one with --output"
+            ) from error
 
 
 def to_dict(result: RunResult, slo_ms: float | None = None) -> dict[str, Any]:

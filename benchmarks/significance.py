@@ -47,8 +47,14 @@ class Interval:
     low: float
     high: float
 
+    @property
+    def has_ends(self) -> bool:
+        """Whether there were blocks enough to say how sure the estimate is."""
+        return math.isfinite(self.low) and math.isfinite(self.high)
+
     def __str__(self) -> str:
-        return f"{self.value:.3f} [{self.low:.3f}, {self.high:.3f}]"
+        ends = f"[{self.low:.3f}, {self.high:.3f}]" if self.has_ends else "[no interval]"
+        return f"{self.value:.3f} {ends}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -151,6 +157,10 @@ def judge(ratio: Interval, p_value: float, threshold: float = DEFAULT_THRESHOLD)
     """The verdict on a ratio of B to A: different only when the interval, the test and the threshold all say so."""
     widest = 1 + threshold
     figures = f"ratio {ratio}, p = {p_value:.2g}, threshold {threshold:.0%}"
+    if not ratio.has_ends:
+        return Judgement(
+            Verdict.INCONCLUSIVE, f"one round says nothing of how sure it is: {figures}; measure at least two"
+        )
     if ratio.low >= 1 / widest and ratio.high <= widest:
         return Judgement(Verdict.EQUIVALENT, f"the whole interval lies within the threshold: {figures}")
     if p_value < SIGNIFICANT and ratio.low > 1 and ratio.value >= widest:

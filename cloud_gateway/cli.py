@@ -105,19 +105,17 @@ def status(
 ) -> None:
     """Asks the gateway of this machine which models run on what and why, and whether it wants a key."""
     from cloud_gateway.auth import read_chosen_keys
-    from cloud_gateway.gateway import STATUS_PATH
+    from cloud_gateway.gateway import NAME, STATUS_PATH
     from cloud_gateway.settings import GatewaySettings
     from runtime.cli.console import facts, standard
-    from runtime.cli.program import show_models
-    from runtime.client.document import fetch_document
+    from runtime.cli.program import show_models, status_of
     from runtime.config import load_settings
-    from runtime.serving.sockets import Endpoint
 
     flags = {"host": host, "http_port": http_port, "api_key_file": key_file}
     settings = load_settings(GatewaySettings, config, flags).settings
     key = None if settings.api_key_file is None else read_chosen_keys(settings.api_key_file)[0]
     shown = tls_cert or settings.tls_cert
-    told = fetch_document(str(Endpoint(settings.host, settings.http_port)), STATUS_PATH, api_key=key, tls_cert=shown)
+    told = status_of(NAME, settings.host, settings.http_port, STATUS_PATH, api_key=key, tls_cert=shown)
     if as_json:
         print(json.dumps(told, indent=2))
         return

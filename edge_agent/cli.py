@@ -170,17 +170,15 @@ def status(
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON for a program.")] = False,
 ) -> None:
     """Asks the agent of this machine which models run on what and why, how its gateway is, and who answered."""
-    from edge_agent.agent import STATUS_PATH
+    from edge_agent.agent import NAME, STATUS_PATH
     from edge_agent.settings import AgentSettings
     from runtime.cli.console import facts, standard
-    from runtime.cli.program import show_models
-    from runtime.client.document import fetch_document
+    from runtime.cli.program import show_models, status_of
     from runtime.config import load_settings
-    from runtime.serving.sockets import Endpoint
 
     settings = load_settings(AgentSettings, config, {"host": host, "http_port": http_port}).settings
     shown = tls_cert or settings.tls_cert
-    told = fetch_document(str(Endpoint(settings.host, settings.http_port)), STATUS_PATH, tls_cert=shown)
+    told = status_of(NAME, settings.host, settings.http_port, STATUS_PATH, tls_cert=shown)
     if as_json:
         print(json.dumps(told, indent=2))
         return

@@ -69,8 +69,10 @@ def _extract(archive: Path, target: Path) -> None:
             _check_caps(archive, tar)
             tar.extractall(target, filter="data")  # the filter keeps paths inside and refuses devices
     except (tarfile.TarError, OSError, EOFError, zlib.error, lzma.LZMAError) as error:
+        # The first words of a file that is no archive name every kind of archive that it is not.
+        why = "it is no archive" if "file could not be opened" in str(error) else str(error)
         raise BundleError(
-            f"{archive} is neither a model file ({', '.join(FORMAT_OF_SUFFIX)}) nor a whole tar of a bundle: {error}"
+            f"{archive} is neither a model file ({', '.join(FORMAT_OF_SUFFIX)}) nor a whole tar of a bundle: {why}"
         ) from error
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
@@ -11,11 +12,14 @@ from rich.table import Table
 from rich.text import Text
 
 from runtime.cli.console import people, standard
+from runtime.client.document import fetch_document
 from runtime.config import Loaded, S
 from runtime.engine.engine import Engine
+from runtime.errors import WrongUseError
 from runtime.selection.latency import show_ms
 from runtime.serving.program import describe_models
 from runtime.serving.server import Listening
+from runtime.serving.sockets import Endpoint
 
 
 def show_settings(loaded: Loaded[S]) -> None:
@@ -25,6 +29,20 @@ def show_settings(loaded: Loaded[S]) -> None:
         style = "dim" if origin == "default" else None
         table.add_row(Text(name), Text(value), Text(origin), style=style)
     people().print(table)
+
+
+def status_of(
+    program: str, host: str, http_port: int, path: str, *, api_key: str | None = None, tls_cert: Path | None = None
+) -> dict[str, Any]:
+    """What `program` says of itself at `path`; `WrongUseError` where another program of ours listens there."""
+    at = str(Endpoint(host, http_port))
+    told = fetch_document(at, path, api_key=api_key, tls_cert=tls_cert)
+    if told.get("program") != program:
+        other = told.get("program", "another program")
+        raise WrongUseError(
+            f"{at} is {other}, not {program}; ask it with its own command, or give --http-port of {program}"
+        )
+    return told
 
 
 def show_models(models: Sequence[Mapping[str, Any]]) -> Table:

@@ -7,6 +7,7 @@ import sys
 import threading
 import time
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,7 @@ from benchmarks.arrivals import Arrivals
 from benchmarks.compare import compare_settings
 from benchmarks.generator import Plan, drive
 from benchmarks.measure import measure
-from benchmarks.samples import load
+from benchmarks.samples import Recording, load
 from benchmarks.scenarios import Scenario, Wishes, plan
 from benchmarks.settings import Setting
 from benchmarks.significance import Verdict
@@ -102,12 +103,34 @@ def test_two_servers_are_measured_in_turn_and_compared(fake_server: Any, serve: 
         return 200
 
     a, b = Setting("fake", fake_server.target), Setting("fake", serve(sleep_first).target)
-    (p50,) = compare_settings(a, b, plan("single", QUICK), rounds=1)
+    compared = compare_settings(a, b, plan("single", QUICK), rounds=1)
+    (p50,) = compared.comparisons
+    assert (compared.rounds, compared.was_stopped) == (1, False)
     assert p50.share == 0.5
     assert p50.n == (80, 80)
     # One round has no interval, and so no verdict; those are judged in test_significance.
     assert p50.ratio.value > 1.05
     assert p50.judgement.verdict is Verdict.INCONCLUSIVE
+    assert "one round" in p50.judgement.reason
+    assert "inf" not in f"{p50.ratio} {p50.judgement.reason}"
+
+
+@pytest.mark.slow
+def test_a_comparison_that_is_stopped_says_how_many_rounds_it_is_of(
+    fake_server: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    count = 0
+
+    def stopped_in_the_second_round(*given: Any) -> Recording:
+        nonlocal count
+        count += 1
+        recording = measure(*given)
+        return replace(recording, header={**recording.header, "was_stopped": count > 5})
+
+    monkeypatch.setattr("benchmarks.compare.measure", stopped_in_the_second_round)
+    setting = Setting("fake", fake_server.target)
+    compared = compare_settings(setting, setting, plan("single", QUICK), rounds=3)
+    assert (compared.rounds, compared.was_stopped) == (1, True)
 
 
 @pytest.mark.slow

@@ -157,6 +157,10 @@ def test_status_for_people_and_programs(home: Path) -> None:
             assert told.returncode == 0, told.stderr
             assert json.loads(told.stdout)["models"] == program.models
             shown = run(kind, "status", "--http-port", port)
+            other = "gateway" if kind == "agent" else "agent"
+            mistaken = run(other, "status", "--http-port", port)
+            assert mistaken.returncode == 2
+            assert f"is edgeward-{kind}, not edgeward-{other}" in " ".join(mistaken.stderr.split())
             assert shown.returncode == 0, shown.stderr
             assert program.models[0]["backend"] in shown.stdout
             if kind == "agent":
