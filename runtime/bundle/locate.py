@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import functools
 import lzma
 import tarfile
 import tempfile
 import zlib
+from collections.abc import Mapping
 from pathlib import Path
+from types import MappingProxyType
 
 from runtime.bundle.bare import FORMAT_OF_SUFFIX, read_bare_file, read_model_folder
 from runtime.bundle.bundle import MANIFEST_FILE, Bundle, read_bundle, sha256_of
@@ -24,8 +27,10 @@ def open_bundles(source: str | Path, cache: Path) -> list[Bundle]:
     bundle that ships with Edgeward ("digits"). An archive is unpacked once, below `cache` in a folder named by sha256.
     """
     path = Path(source)
+    if (path / MANIFEST_FILE).exists():
+        return [read_bundle(path)]
     if path.is_dir():
-        return [read_bundle(path)] if (path / MANIFEST_FILE).exists() else read_model_folder(path)
+        return read_model_folder(path)
     if path.is_file():
         if path.suffix in FORMAT_OF_SUFFIX:
             return [read_bare_file(path)]
@@ -39,11 +44,12 @@ def open_bundles(source: str | Path, cache: Path) -> list[Bundle]:
     )
 
 
-def shipped_bundles() -> dict[str, Path]:
-    """Folders of the bundles that ship with Edgeward, by name."""
+@functools.cache
+def shipped_bundles() -> Mapping[str, Path]:
+    """Folders of the bundles that ship with Edgeward, by name; an installation does not change under its processes."""
     models = Path(__file__).resolve().parents[1] / "models"
     folders = sorted(models.iterdir()) if models.is_dir() else []
-    return {folder.name: folder for folder in folders if (folder / MANIFEST_FILE).exists()}
+    return MappingProxyType({folder.name: folder for folder in folders if (folder / MANIFEST_FILE).exists()})
 
 
 def _unpacked(archive: Path, cache: Path) -> Path:
