@@ -8,14 +8,17 @@ import stat
 from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from pydantic import ValidationError
 
 from runtime.bundle.manifest import MAX_MANIFEST_BYTES, File, Manifest, Variant, parse_manifest
-from runtime.bundle.profile import Profile
 from runtime.bundle.samples import MAX_SAMPLES_BYTES, Samples, samples_from_npz
 from runtime.bundle.unchanged import Signature, signature_at, signature_of
 from runtime.errors import BundleError
+
+if TYPE_CHECKING:
+    from runtime.bundle.profile import Profile
 
 MANIFEST_FILE = "manifest.json"
 
@@ -88,6 +91,8 @@ class Bundle:
         """The reference profile after a check of its digest; None where the bundle has none."""
         if self.manifest is None or self.manifest.profile is None:
             return None
+        from runtime.bundle.profile import Profile  # monitoring asks for it, a load does not
+
         path = self.check_file(self.manifest.profile)
         try:
             return Profile.model_validate_json(path.read_bytes())

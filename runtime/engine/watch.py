@@ -15,7 +15,7 @@ from collections import deque
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from functools import partial
-from typing import Any, Final, Protocol
+from typing import TYPE_CHECKING, Any, Final, Protocol
 
 from runtime.bundle.bundle import Bundle
 from runtime.engine.agreement import DisagreementTest
@@ -25,8 +25,10 @@ from runtime.engine.reference import NoReferenceError, Reference, Sample
 from runtime.errors import EdgewardError, WrongUseError
 from runtime.selection.candidates import Candidate
 from runtime.selection.choice import Choice, Ranked
-from runtime.selection.measure import Progress
 from runtime.tensors import Array
+
+if TYPE_CHECKING:
+    from runtime.selection.measure import Progress
 
 log = logging.getLogger(__name__)
 
@@ -40,7 +42,7 @@ CLOSE_TIMEOUT_S: Final = 5.0
 """A check or a turn of measuring that is under way when its model is closed ends within this."""
 
 Start = Callable[[Callable[[], None]], None]
-ChooseAgain = Callable[[Any, Progress], Choice]
+ChooseAgain = Callable[[Any, "Progress"], Choice]
 """Measures the candidates of a model (the `Watched` one) anew; may take seconds."""
 
 # Two calibrations side by side would measure each other, whichever engines of this process they are for.

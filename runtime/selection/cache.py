@@ -23,7 +23,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from runtime.backends.base import Backend
 from runtime.bundle.bundle import Bundle
 from runtime.bundle.unchanged import Signature, signature_at
-from runtime.hardware import read_stamp
+from runtime.hardware.stamp import read_stamp
 from runtime.selection.choice import Choice, ChoiceRecord
 from runtime.selection.decide import Goal
 from runtime.selection.installed import installed_digest, installed_stamp
@@ -62,7 +62,7 @@ class Key:
 
 
 class _Entry(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", defer_build=True)
 
     # `schema` is a name pydantic keeps for itself.
     schema_version: Literal[2]
