@@ -27,13 +27,13 @@ def open_bundles(source: str | Path, cache: Path) -> list[Bundle]:
     bundle that ships with Edgeward ("digits"). An archive is unpacked once, below `cache` in a folder named by sha256.
     """
     path = Path(source)
+    if path.suffix in FORMAT_OF_SUFFIX and path.is_file():
+        return [read_bare_file(path)]
     if (path / MANIFEST_FILE).exists():
         return [read_bundle(path)]
     if path.is_dir():
         return read_model_folder(path)
     if path.is_file():
-        if path.suffix in FORMAT_OF_SUFFIX:
-            return [read_bare_file(path)]
         return [read_bundle(_unpacked(path, cache))]
     shipped = shipped_bundles()
     if str(source) in shipped:

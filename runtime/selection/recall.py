@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Final
 
 from runtime.backends.base import Backend
 from runtime.bundle.bundle import Bundle
@@ -15,6 +16,9 @@ from runtime.selection import cache
 from runtime.selection.choice import Choice
 from runtime.selection.decide import Goal
 from runtime.selection.settings import SelectionSettings
+
+NO_TARGETS: Final = Targets()
+"""Of a bare file."""
 
 
 def recall(
@@ -33,7 +37,7 @@ def recall(
 
 def goal_for(bundle: Bundle, settings: SelectionSettings) -> Goal:
     """The manifest's targets, where `settings` does not say otherwise."""
-    targets = bundle.manifest.targets if bundle.manifest is not None else Targets()
+    targets = bundle.manifest.targets if bundle.manifest is not None else NO_TARGETS
     floor, cap_mb = settings.accuracy_floor, settings.memory_cap_mb
     return Goal(
         settings.objective,
