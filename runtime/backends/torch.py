@@ -41,6 +41,8 @@ DATATYPE_OF: Final[Mapping[str, str]] = {
 class TorchBackend:
     """`.pt2` files run op by op, uncompiled: `TorchBackend.cpu()`, `TorchBackend.cuda()`.
 
+    To compile one takes a C++ compiler, which devices have not, and minutes, which a trial has not (DECISIONS.md, 33).
+
     The archive is checked before PyTorch sees it (`torch_archive`), because PyTorch would unpickle parts of it.
     """
 
