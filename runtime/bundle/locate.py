@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import functools
 import lzma
+import os
+import stat
 import tarfile
 import tempfile
 import zlib
@@ -27,14 +29,11 @@ def open_bundles(source: str | Path, cache: Path) -> list[Bundle]:
     bundle that ships with Edgeward ("digits"). An archive is unpacked once, below `cache` in a folder named by sha256.
     """
     path = Path(source)
-    if path.suffix in FORMAT_OF_SUFFIX and path.is_file():
-        return [read_bare_file(path)]
-    if (path / MANIFEST_FILE).exists():
-        return [read_bundle(path)]
-    if path.is_dir():
-        return read_model_folder(path)
-    if path.is_file():
-        return [read_bundle(_unpacked(path, cache))]
+    mode = _mode_of(path)
+    if stat.S_ISREG(mode):
+        return [read_bare_file(path)] if path.suffix in FORMAT_OF_SUFFIX else [read_bundle(_unpacked(path, cache))]
+    if stat.S_ISDIR(mode):
+        return [read_bundle(path)] if (path / MANIFEST_FILE).exists() else read_model_folder(path)
     shipped = shipped_bundles()
     if str(source) in shipped:
         return [read_bundle(shipped[str(source)])]
@@ -42,6 +41,14 @@ def open_bundles(source: str | Path, cache: Path) -> list[Bundle]:
         f"{str(source)!r} is no file, no folder and no bundle that ships with Edgeward "
         f"({', '.join(sorted(shipped))}); check the path"
     )
+
+
+def _mode_of(path: Path) -> int:
+    """What lies there, as `stat` has it; 0 for nothing, or a name that no file can have."""
+    try:
+        return os.stat(path).st_mode  # noqa: PTH116  (once, where `is_file` and `is_dir` would each ask)
+    except (OSError, ValueError):
+        return 0
 
 
 @functools.cache
