@@ -139,16 +139,15 @@ def _check_fit(
     bundle: Bundle, variant: Variant, spec: TensorSpec, mapping: TensorMapping, own: TensorSpec, what: str
 ) -> None:
     """`BundleError` unless the canonical tensor, mapped, is what the file declares; what an engine leaves open is not checked."""
-    where = f"{what} {spec.name!r} of variant {variant.name!r} of bundle {bundle.name!r}"
     axes = mapping.transpose
     datatype = mapping.datatype or ("INT8" if mapping.scale is not None else spec.datatype)
     shape = mapping.shape or (spec.shape if axes is None else tuple(spec.shape[axis] for axis in axes))
-    mapped = TensorSpec(own.name, datatype, shape)
     # An empty shape is a scalar or, from ONNX Runtime, a tensor of unknown rank.
     fits = not own.shape or (len(shape) == len(own.shape) and all(map(_same_size, shape[1:], own.shape[1:])))
+    where = f"{what} {spec.name!r} of variant {variant.name!r} of bundle {bundle.name!r}"
     if datatype != own.datatype or not fits:
         raise BundleError(
-            f"{where} becomes {mapped} by the manifest's mapping, but the file has {own.name!r} {own}; mend the mapping"
+            f"{where} becomes {TensorSpec(own.name, datatype, shape)} by the manifest's mapping, but the file has {own.name!r} {own}; mend the mapping"
         )
     if what == "input" and own.shape and spec.is_batched and own.shape[0] not in (-1, variant.fixed_batch):
         raise BundleError(
