@@ -147,7 +147,8 @@ def _check_fit(
     where = f"{what} {spec.name!r} of variant {variant.name!r} of bundle {bundle.name!r}"
     if datatype != own.datatype or not fits:
         raise BundleError(
-            f"{where} becomes {TensorSpec(own.name, datatype, shape)} by the manifest's mapping, but the file has {own.name!r} {own}; mend the mapping"
+            f"{where} becomes {TensorSpec(own.name, datatype, shape)} by the manifest's mapping, "
+            f"but the file has {own.name!r} {own}; mend the mapping"
         )
     if what == "input" and own.shape and spec.is_batched and own.shape[0] not in (-1, variant.fixed_batch):
         raise BundleError(
