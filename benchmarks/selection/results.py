@@ -142,8 +142,9 @@ def markdown(
         "",
         "Regret: the chosen candidate against the best of all that may run, measured long. "
         "Gain: the chosen variant, and `Model.predict` on it (which checks, counts and watches), against "
-        "`onnxruntime.InferenceSession(file)` with defaults. Start: a warm-cache `edgeward.load` against the engine's own "
-        "opening of the chosen file with the chosen options; first answer: the same with a first call of one row after it. "
+        "`onnxruntime.InferenceSession(file)` with defaults. Start: a warm-cache `edgeward.load`, in a process that "
+        "has loaded the model before, against the engine's own opening of the chosen file with the chosen options, neither "
+        "with a warm-up call; first answer: the same with a first call of one row after it. "
         "One row; medians of interleaved pairs.",
         "",
         "| model | chosen | candidates | regret | best, where another | gain | of `predict` | start | beyond the engine "

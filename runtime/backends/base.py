@@ -9,12 +9,14 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from runtime.bundle.manifest import Format
 from runtime.errors import WrongUseError
-from runtime.hardware import Hardware
 from runtime.tensors import Array, TensorSpec
+
+if TYPE_CHECKING:
+    from runtime.hardware import Hardware
 
 
 @dataclass(frozen=True, slots=True)

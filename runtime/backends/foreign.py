@@ -10,14 +10,16 @@ import logging
 from collections.abc import Mapping
 from importlib.metadata import EntryPoint
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from runtime.backends.base import Backend, RunOptions, Session
 from runtime.backends.failures import one_line, show_tensors
 from runtime.bundle.manifest import Format
 from runtime.errors import BackendUnavailableError, EdgewardError, ExecutionError
-from runtime.hardware import Hardware
 from runtime.tensors import Array, TensorSpec
+
+if TYPE_CHECKING:
+    from runtime.hardware import Hardware
 
 log = logging.getLogger(__name__)
 

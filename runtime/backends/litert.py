@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from importlib.metadata import PackageNotFoundError, version
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
@@ -19,8 +19,10 @@ from runtime.backends.base import RunOptions, check_extra
 from runtime.backends.failures import one_line, show_tensors
 from runtime.bundle.manifest import Format
 from runtime.errors import BackendUnavailableError, BundleError, ExecutionError, InvalidInputError
-from runtime.hardware import Hardware
 from runtime.tensors import Array, TensorSpec, as_bytes_tensor, datatype_of
+
+if TYPE_CHECKING:
+    from runtime.hardware import Hardware
 
 # (module, distribution), the better one first; both have the same `interpreter.Interpreter`.
 PACKAGES: Final = (("ai_edge_litert", "ai-edge-litert"), ("tflite_runtime", "tflite-runtime"))

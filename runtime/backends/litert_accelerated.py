@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping
 from importlib.metadata import PackageNotFoundError, version
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
@@ -18,8 +18,10 @@ from runtime.backends.base import RunOptions, check_extra
 from runtime.backends.failures import one_line, show_tensors
 from runtime.bundle.manifest import Format
 from runtime.errors import BackendUnavailableError, BundleError, ExecutionError, InvalidInputError
-from runtime.hardware import Hardware
 from runtime.tensors import Array, TensorSpec, datatype_of
+
+if TYPE_CHECKING:
+    from runtime.hardware import Hardware
 
 PACKAGE: Final = "ai_edge_litert"
 IDENTIFIER: Final = b"TFL3"

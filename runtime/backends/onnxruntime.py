@@ -13,7 +13,7 @@ from importlib.metadata import PackageNotFoundError, version
 from importlib.util import find_spec
 from pathlib import Path
 from types import ModuleType
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
@@ -22,8 +22,10 @@ from runtime.backends.failures import one_line, show_tensors
 from runtime.bundle.manifest import Format
 from runtime.config import set_unless_set
 from runtime.errors import BackendUnavailableError, BundleError, ExecutionError, InvalidInputError
-from runtime.hardware import Hardware
 from runtime.tensors import Array, TensorSpec
+
+if TYPE_CHECKING:
+    from runtime.hardware import Hardware
 
 # Any of these installs the module `onnxruntime`; two of them side by side overwrite each other, the last one wins.
 DISTRIBUTIONS: Final = ("onnxruntime", "onnxruntime-gpu", "onnxruntime-directml", "onnxruntime-openvino")

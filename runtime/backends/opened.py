@@ -7,14 +7,14 @@ else, so whoever measures a candidate and whoever serves it run the very same co
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from functools import partial
+from functools import lru_cache, partial
 
 import numpy as np
 
 from runtime.backends.base import Backend, RunOptions, Session
 from runtime.backends.preprocess import Step, steps_of
 from runtime.bundle.bundle import Bundle
-from runtime.bundle.manifest import File, TensorMapping, Variant
+from runtime.bundle.manifest import TensorMapping, Variant
 from runtime.errors import BundleError
 from runtime.tensors import Array, TensorSpec, dtype_of
 
@@ -41,8 +41,8 @@ class OpenedVariant:
             self.outputs = tuple(t.spec for t in bundle.manifest.outputs)
         self.session = session
         self._fixed_batch = variant.fixed_batch
-        mapped_in = {s.name: variant.mapping.inputs.get(s.name, TensorMapping(name=s.name)) for s in self.inputs}
-        mapped_out = {s.name: variant.mapping.outputs.get(s.name, TensorMapping(name=s.name)) for s in self.outputs}
+        mapped_in = {s.name: variant.mapping.inputs.get(s.name) or _same(s.name) for s in self.inputs}
+        mapped_out = {s.name: variant.mapping.outputs.get(s.name) or _same(s.name) for s in self.outputs}
         _check_names(bundle, variant, "input", {m.name for m in mapped_in.values()}, set(own_in), exactly=True)
         _check_names(bundle, variant, "output", {m.name for m in mapped_out.values()}, set(own_out), exactly=False)
         for spec in model_in:
@@ -102,13 +102,19 @@ class OpenedVariant:
 
 def open_variant(bundle: Bundle, variant: Variant, backend: Backend, options: RunOptions) -> OpenedVariant:
     """`variant` of `bundle` opened on `backend`, its file's digest checked; the errors are those of `Backend.open`."""
-    path = bundle.check_file(File(file=variant.file, sha256=variant.sha256, size_bytes=variant.size_bytes))
+    path = bundle.check_file(variant)
     session = backend.open(path, options)
     try:
         return OpenedVariant(bundle, variant, session)
     except BaseException:
         session.close()
         raise
+
+
+@lru_cache(maxsize=256)
+def _same(name: str) -> TensorMapping:
+    """The mapping of a tensor that is the same in the variant."""
+    return TensorMapping(name=name)
 
 
 def _filled(chunk: Array, size: int) -> Array:
@@ -133,16 +139,16 @@ def _check_fit(
     bundle: Bundle, variant: Variant, spec: TensorSpec, mapping: TensorMapping, own: TensorSpec, what: str
 ) -> None:
     """`BundleError` unless the canonical tensor, mapped, is what the file declares; what an engine leaves open is not checked."""
-    where = f"{what} {spec.name!r} of variant {variant.name!r} of bundle {bundle.name!r}"
     axes = mapping.transpose
     datatype = mapping.datatype or ("INT8" if mapping.scale is not None else spec.datatype)
     shape = mapping.shape or (spec.shape if axes is None else tuple(spec.shape[axis] for axis in axes))
-    mapped = TensorSpec(own.name, datatype, shape)
     # An empty shape is a scalar or, from ONNX Runtime, a tensor of unknown rank.
     fits = not own.shape or (len(shape) == len(own.shape) and all(map(_same_size, shape[1:], own.shape[1:])))
+    where = f"{what} {spec.name!r} of variant {variant.name!r} of bundle {bundle.name!r}"
     if datatype != own.datatype or not fits:
         raise BundleError(
-            f"{where} becomes {mapped} by the manifest's mapping, but the file has {own.name!r} {own}; mend the mapping"
+            f"{where} becomes {TensorSpec(own.name, datatype, shape)} by the manifest's mapping, "
+            f"but the file has {own.name!r} {own}; mend the mapping"
         )
     if what == "input" and own.shape and spec.is_batched and own.shape[0] not in (-1, variant.fixed_batch):
         raise BundleError(

@@ -9,14 +9,16 @@ from importlib.metadata import PackageNotFoundError, version
 from importlib.util import find_spec
 from pathlib import Path
 from types import ModuleType
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from runtime.backends.base import RunOptions, check_extra
 from runtime.backends.failures import one_line, show_tensors
 from runtime.bundle.manifest import Format
 from runtime.errors import BackendUnavailableError, BundleError, ExecutionError
-from runtime.hardware import Hardware
 from runtime.tensors import Array, TensorSpec
+
+if TYPE_CHECKING:
+    from runtime.hardware import Hardware
 
 # openvino.Type names. Strings are left out, its CPU plugin computes nothing with them; BF16 has no numpy form there.
 DATATYPE_OF: Final[Mapping[str, str]] = {

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import cache
 from importlib.metadata import entry_points
 
 from runtime.backends.base import Backend
@@ -15,8 +16,9 @@ from runtime.backends.torch import TorchBackend
 ENTRY_POINT_GROUP = "edgeward.backends"
 
 
+@cache
 def our_backends() -> tuple[Backend, ...]:
-    """One of each of ours, available here or not; imports no engine."""
+    """One of each of ours, available here or not, the same ones every time; imports no engine."""
     return (
         OnnxRuntimeBackend.cpu(),
         OnnxRuntimeBackend.cuda(),

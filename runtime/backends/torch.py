@@ -8,15 +8,17 @@ from importlib.metadata import PackageNotFoundError, version
 from importlib.util import find_spec
 from pathlib import Path
 from types import ModuleType
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from runtime.backends.base import RunOptions, check_extra
 from runtime.backends.failures import one_line, show_tensors
 from runtime.backends.torch_archive import check_archive
 from runtime.bundle.manifest import Format
 from runtime.errors import BackendUnavailableError, BundleError, ExecutionError
-from runtime.hardware import Hardware
 from runtime.tensors import Array, TensorSpec, dtype_of
+
+if TYPE_CHECKING:
+    from runtime.hardware import Hardware
 
 # torch.dtype names without "torch."; PyTorch has no strings.
 DATATYPE_OF: Final[Mapping[str, str]] = {
@@ -38,6 +40,8 @@ DATATYPE_OF: Final[Mapping[str, str]] = {
 
 class TorchBackend:
     """`.pt2` files run op by op, uncompiled: `TorchBackend.cpu()`, `TorchBackend.cuda()`.
+
+    To compile one takes a C++ compiler, which devices have not, and minutes, which a trial has not (DECISIONS.md, 33).
 
     The archive is checked before PyTorch sees it (`torch_archive`), because PyTorch would unpickle parts of it.
     """

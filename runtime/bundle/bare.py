@@ -7,10 +7,12 @@ accuracy.
 from __future__ import annotations
 
 import re
+from functools import lru_cache
 from pathlib import Path
 
 from runtime.bundle.bundle import Bundle, sha256_of
 from runtime.bundle.manifest import Format, Variant
+from runtime.bundle.unchanged import Signature, signature_at
 from runtime.errors import BundleError
 
 FORMAT_OF_SUFFIX = {".onnx": Format.ONNX, ".tflite": Format.TFLITE, ".pt2": Format.TORCH}
@@ -22,6 +24,18 @@ def read_bare_file(path: Path, name: str | None = None, version: int = 1) -> Bun
     if format_ is None:
         known = ", ".join(FORMAT_OF_SUFFIX)
         raise BundleError(f"{path} is no model file: its suffix is {path.suffix!r}; expected one of {known}")
+    signature = signature_at(path)
+    if signature is None:
+        return _read_bare_file(path, format_, name, version)
+    return _remembered_bundle(path, format_, name, version, signature)
+
+
+@lru_cache(maxsize=64)
+def _remembered_bundle(path: Path, format_: Format, name: str | None, version: int, signature: Signature) -> Bundle:
+    return _read_bare_file(path, format_, name, version)
+
+
+def _read_bare_file(path: Path, format_: Format, name: str | None, version: int) -> Bundle:
     digest = sha256_of(path)
     size = path.stat().st_size
     if size == 0:

@@ -3,21 +3,24 @@
 from __future__ import annotations
 
 import hashlib
-import time
+import os
+import stat
 from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from pydantic import ValidationError
 
 from runtime.bundle.manifest import MAX_MANIFEST_BYTES, File, Manifest, Variant, parse_manifest
-from runtime.bundle.profile import Profile
 from runtime.bundle.samples import MAX_SAMPLES_BYTES, Samples, samples_from_npz
+from runtime.bundle.unchanged import Signature, signature_at, signature_of
 from runtime.errors import BundleError
 
+if TYPE_CHECKING:
+    from runtime.bundle.profile import Profile
+
 MANIFEST_FILE = "manifest.json"
-SETTLED_AFTER_NS = 2_000_000_000
-"""FAT's clock ticks every two seconds, the slowest there is."""
 
 
 @dataclass(frozen=True)
@@ -50,21 +53,24 @@ class Bundle:
         for part in self.files():
             self.check_file(part)
 
-    def check_file(self, part: File) -> Path:
+    def check_file(self, part: File | Variant) -> Path:
         """The path of one file after its size and sha256 were found to hold; `BundleError` otherwise."""
         path = self._inside(part.file)
         which = f"file {part.file!r} of bundle {self.name!r}"
-        if not path.exists():
-            raise BundleError(f"{which} ({self.root}) is missing; copy the bundle again")
-        if not path.is_file():  # a pipe would be waited on for ever
+        try:
+            told = os.stat(path)  # noqa: PTH116  (once, where `exists`, `is_file` and `stat` would ask three times)
+        except (FileNotFoundError, NotADirectoryError) as error:
+            raise BundleError(f"{which} ({self.root}) is missing; copy the bundle again") from error
+        except OSError as error:
+            raise _unreadable(path, error) from error
+        if not stat.S_ISREG(told.st_mode):  # a pipe would be waited on for ever
             raise BundleError(f"{which} is no regular file; copy the bundle again")
-        size = path.stat().st_size
-        if size != part.size_bytes:
+        if told.st_size != part.size_bytes:
             raise BundleError(
-                f"{which} has {size} bytes, its manifest says {part.size_bytes}; "
+                f"{which} has {told.st_size} bytes, its manifest says {part.size_bytes}; "
                 "it was changed or cut short: copy the bundle again"
             )
-        seen = sha256_of(path)
+        seen = _sha256_of(path, told)
         if seen != part.sha256:
             raise BundleError(
                 f"{which} has sha256 {seen[:12]}…, its manifest says {part.sha256[:12]}…; "
@@ -85,6 +91,8 @@ class Bundle:
         """The reference profile after a check of its digest; None where the bundle has none."""
         if self.manifest is None or self.manifest.profile is None:
             return None
+        from runtime.bundle.profile import Profile  # monitoring asks for it, a load does not
+
         path = self.check_file(self.manifest.profile)
         try:
             return Profile.model_validate_json(path.read_bytes())
@@ -104,6 +112,8 @@ class Bundle:
 
     def _inside(self, relative: str) -> Path:
         path = self.root / relative
+        if not _has_link(str(self.root), relative):
+            return path
         try:
             stays = path.resolve().is_relative_to(self.root.resolve())
         except (OSError, RuntimeError):  # RuntimeError: a loop of links, before Python 3.13
@@ -117,7 +127,20 @@ class Bundle:
 
 
 def read_bundle(root: Path) -> Bundle:
-    """The bundle in folder `root`, its manifest validated; digests of files are checked by `verify` or on use."""
+    """The bundle in folder `root`, its manifest validated; digests of files are checked by `verify` or on use.
+
+    A manifest that this process read before, and that is unchanged, is not read again.
+    """
+    signature = signature_at(root / MANIFEST_FILE)
+    return _read_bundle(root) if signature is None else _remembered_bundle(root, signature)
+
+
+@lru_cache(maxsize=64)
+def _remembered_bundle(root: Path, signature: Signature) -> Bundle:
+    return _read_bundle(root)
+
+
+def _read_bundle(root: Path) -> Bundle:
     path = root / MANIFEST_FILE
     try:
         with path.open("rb") as file:
@@ -135,23 +158,47 @@ def read_bundle(root: Path) -> Bundle:
 def sha256_of(path: Path) -> str:
     """The sha256 of a file's bytes, in hexadecimal; `BundleError` when it cannot be read.
 
-    A file that was hashed in this process before, and whose inode, size and times are the same, is not read again.
+    A file that this process hashed before, and that is unchanged, is not read again.
     """
     try:
         told = path.stat()
-        signature = (told.st_dev, told.st_ino, told.st_size, told.st_mtime_ns, told.st_ctime_ns)
-        # One that changed just now may change again within a tick of the file system's clock, and not show it.
-        is_settled = time.time_ns() - max(told.st_mtime_ns, told.st_ctime_ns) > SETTLED_AFTER_NS
-        return _remembered_sha256(str(path), signature) if is_settled else _read_sha256(path)
     except OSError as error:
-        raise BundleError(f"{path} cannot be read: {error.strerror}; check the path and its permissions") from error
+        raise _unreadable(path, error) from error
+    return _sha256_of(path, told)
+
+
+def _sha256_of(path: Path, told: os.stat_result) -> str:
+    signature = signature_of(told)
+    try:
+        return _read_sha256(path) if signature is None else _remembered_sha256(str(path), signature)
+    except OSError as error:
+        raise _unreadable(path, error) from error
 
 
 @lru_cache(maxsize=256)
-def _remembered_sha256(path: str, signature: tuple[int, ...]) -> str:
+def _remembered_sha256(path: str, signature: Signature) -> str:
     return _read_sha256(Path(path))
 
 
 def _read_sha256(path: Path) -> str:
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _unreadable(path: Path, error: OSError) -> BundleError:
+    return BundleError(f"{path} cannot be read: {error.strerror}; check the path and its permissions")
+
+
+def _has_link(root: str, relative: str) -> bool:
+    """Whether a link may stand between `root` and a file below it: only then can the file lie elsewhere.
+
+    Windows has junctions beside links, which Python cannot tell before 3.12.
+    """
+    if os.name == "nt":
+        return True
+    at = root
+    for part in relative.split("/"):
+        at = f"{at}/{part}"
+        if os.path.islink(at):  # noqa: PTH114  (`Path.resolve` looks at every folder from the top, for 0.1 ms)
+            return True
+    return False

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import functools
 import lzma
+import os
+import stat
 import tarfile
 import tempfile
 import zlib
+from collections.abc import Mapping
 from pathlib import Path
+from types import MappingProxyType
 
 from runtime.bundle.bare import FORMAT_OF_SUFFIX, read_bare_file, read_model_folder
 from runtime.bundle.bundle import MANIFEST_FILE, Bundle, read_bundle, sha256_of
@@ -24,12 +29,11 @@ def open_bundles(source: str | Path, cache: Path) -> list[Bundle]:
     bundle that ships with Edgeward ("digits"). An archive is unpacked once, below `cache` in a folder named by sha256.
     """
     path = Path(source)
-    if path.is_dir():
+    mode = _mode_of(path)
+    if stat.S_ISREG(mode):
+        return [read_bare_file(path)] if path.suffix in FORMAT_OF_SUFFIX else [read_bundle(_unpacked(path, cache))]
+    if stat.S_ISDIR(mode):
         return [read_bundle(path)] if (path / MANIFEST_FILE).exists() else read_model_folder(path)
-    if path.is_file():
-        if path.suffix in FORMAT_OF_SUFFIX:
-            return [read_bare_file(path)]
-        return [read_bundle(_unpacked(path, cache))]
     shipped = shipped_bundles()
     if str(source) in shipped:
         return [read_bundle(shipped[str(source)])]
@@ -39,11 +43,20 @@ def open_bundles(source: str | Path, cache: Path) -> list[Bundle]:
     )
 
 
-def shipped_bundles() -> dict[str, Path]:
-    """Folders of the bundles that ship with Edgeward, by name."""
+def _mode_of(path: Path) -> int:
+    """What lies there, as `stat` has it; 0 for nothing, or a name that no file can have."""
+    try:
+        return os.stat(path).st_mode  # noqa: PTH116  (once, where `is_file` and `is_dir` would each ask)
+    except (OSError, ValueError):
+        return 0
+
+
+@functools.cache
+def shipped_bundles() -> Mapping[str, Path]:
+    """Folders of the bundles that ship with Edgeward, by name; an installation does not change under its processes."""
     models = Path(__file__).resolve().parents[1] / "models"
     folders = sorted(models.iterdir()) if models.is_dir() else []
-    return {folder.name: folder for folder in folders if (folder / MANIFEST_FILE).exists()}
+    return MappingProxyType({folder.name: folder for folder in folders if (folder / MANIFEST_FILE).exists()})
 
 
 def _unpacked(archive: Path, cache: Path) -> Path:

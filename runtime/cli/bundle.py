@@ -282,6 +282,6 @@ def _share(share: float | None) -> str:
 
 
 def _size(size_bytes: int | None) -> str:
-    from runtime.hardware.describe import format_bytes
+    from runtime.hardware.describing import format_bytes
 
     return "" if size_bytes is None else format_bytes(size_bytes)

@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from runtime import config
 from runtime.backends.base import Backend
@@ -23,13 +24,15 @@ from runtime.engine.repository import Repository
 from runtime.engine.versions import VersionPolicy
 from runtime.engine.watch import Watch, WatchSettings
 from runtime.errors import BundleError, ConflictError, EdgewardError, ModelNotFoundError, ModelNotReadyError
-from runtime.hardware import Hardware, probe
 from runtime.selection.cache import glance
 from runtime.selection.choice import Choice
-from runtime.selection.measure import Progress
-from runtime.selection.select import choose, recall
+from runtime.selection.recall import recall
 from runtime.selection.settings import SelectionSettings
 from runtime.wire.values import IndexEntry, ModelState
+
+if TYPE_CHECKING:
+    from runtime.hardware import Hardware
+    from runtime.selection.measure import Progress
 
 log = logging.getLogger(__name__)
 
@@ -249,7 +252,11 @@ class Engine:
     @cached_property
     def _looked(self) -> tuple[str | None, Hardware]:
         """The machine at a glance, and then closely: what changes in between is seen at the next glance."""
-        return (None, self._given_hardware) if self._given_hardware is not None else (glance(), probe())
+        if self._given_hardware is not None:
+            return None, self._given_hardware
+        from runtime.hardware import probe  # a load that recalls its choice needs neither this nor what measures
+
+        return glance(), probe()
 
     @cached_property
     def _backends(self) -> tuple[Backend, ...]:
@@ -262,11 +269,15 @@ class Engine:
             kept = recall(bundle, ours, settings, folder)
             if kept is not None:
                 return kept
+        from runtime.selection.select import choose
+
         seen, hardware = self._looked
         return choose(bundle, hardware, self._backends, settings, folder, self._progress, seen)
 
     def _choose_again(self, model: Model, progress: Progress) -> Choice:
         """Measured anew beside what serves. Not kept: the kept choice was measured at rest, this may be a passing state."""
+        from runtime.selection.select import choose
+
         settings = replace(self.settings.selection, refresh=True)
         return choose(model.bundle, self.hardware, self._backends, settings, None, progress)
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Final
 
 from runtime.hardware.host import Host, parse_number
@@ -89,7 +90,7 @@ CONVENTIONAL_MOUNTS: Final = (
 
 def read_limits(host: Host) -> CgroupLimits | None:
     """The limits in force; None when this is no Linux or /proc/self/cgroup cannot be read (then nothing is known)."""
-    groups = _groups(host)
+    groups = _groups(host, read_mountinfo(host))
     if groups is None:
         return None
     memory: list[MemoryLimit] = []
@@ -101,10 +102,15 @@ def read_limits(host: Host) -> CgroupLimits | None:
     return CgroupLimits(_quotas(host, groups), tuple(memory))
 
 
-def read_quotas(host: Host) -> tuple[CpuQuota, ...] | None:
-    """The quotas alone, which takes a fraction of the time; None where nothing is known."""
-    groups = _groups(host)
+def read_quotas(host: Host, mountinfo: str | None) -> tuple[CpuQuota, ...] | None:
+    """The quotas alone, which takes a fraction of the time; None where nothing is known. `mountinfo` is of `read_mountinfo`."""
+    groups = _groups(host, mountinfo)
     return None if groups is None else _quotas(host, groups)
+
+
+def read_mountinfo(host: Host) -> str | None:
+    """What is mounted where for this process (proc_pid_mountinfo(5)); None where the system does not say."""
+    return host.read("/proc/self/mountinfo")
 
 
 def _quotas(host: Host, groups: Sequence[tuple[Mount, str]]) -> tuple[CpuQuota, ...]:
@@ -117,18 +123,23 @@ def _quotas(host: Host, groups: Sequence[tuple[Mount, str]]) -> tuple[CpuQuota, 
     return tuple(quotas)
 
 
-def _groups(host: Host) -> list[tuple[Mount, str]] | None:
-    """Every mounted hierarchy with each directory of this process's groups, up to the mount; None where nothing is known."""
-    membership_text = host.read("/proc/self/cgroup")
-    if host.system != "linux" or membership_text is None:
-        return None
-    mountinfo = host.read("/proc/self/mountinfo")
+def _groups(host: Host, mountinfo: str | None) -> tuple[tuple[Mount, str], ...] | None:
+    membership = host.read("/proc/self/cgroup")
+    return None if host.system != "linux" or membership is None else groups_of(membership, mountinfo)
+
+
+@lru_cache(maxsize=8)
+def groups_of(membership: str, mountinfo: str | None) -> tuple[tuple[Mount, str], ...]:
+    """Every mounted hierarchy with each directory of the groups in `membership`, up to the mount.
+
+    Without a `mountinfo` the conventional mounts are taken.
+    """
     mounts = CONVENTIONAL_MOUNTS if mountinfo is None else parse_mounts(mountinfo)
-    return [
+    return tuple(
         (mount, directory)
-        for mount, path in pair(parse_membership(membership_text), mounts)
+        for mount, path in pair(parse_membership(membership), mounts)
         for directory in directories_up(mount, path)
-    ]
+    )
 
 
 # Which directories
@@ -229,7 +240,10 @@ def _quota_v2(host: Host, directory: str) -> list[CpuQuota]:
 
 def _quota_v1(host: Host, directory: str) -> list[CpuQuota]:
     source = f"{directory}/cpu.cfs_quota_us"
-    cores = parse_cfs(host.read(source) or "", host.read(f"{directory}/cpu.cfs_period_us") or "")
+    quota_us = host.read(source)
+    if quota_us is None or quota_us == "-1":
+        return []
+    cores = parse_cfs(quota_us, host.read(f"{directory}/cpu.cfs_period_us") or "")
     return [] if cores is None else [CpuQuota(cores, source)]
 
 

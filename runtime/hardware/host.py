@@ -17,12 +17,15 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
-from typing import IO, Final
+from typing import Final
 
 MAX_FILE_BYTES: Final = 8 * 1024 * 1024
 """More than /proc/cpuinfo of a 2048-core machine (1.5 KB a core); a bound on whatever else lies there."""
 
 CHUNK_BYTES: Final = 64 * 1024
+
+_BINARY: Final[int] = getattr(os, "O_BINARY", 0)
+"""Windows would translate the ends of lines."""
 
 MAX_NUMBER: Final = 2**64
 """No counter of the kernel is larger; a longer number in a file is garbage."""
@@ -102,8 +105,13 @@ class Host:
     def read(self, path: str) -> str | None:
         """The stripped text of an absolute path below the root; None when it cannot be read."""
         try:
-            with open(self._below_root(path), "rb") as file:  # noqa: PTH123  (pathlib takes as long again, some 40 times a probe)
+            file = os.open(
+                self._below_root(path), os.O_RDONLY | _BINARY
+            )  # a file object takes as long again, 40 times a probe
+            try:
                 content = b"".join(_chunks(file))
+            finally:
+                os.close(file)
             return content.decode("utf-8", errors="replace").strip(" \t\r\n\0")
         except (OSError, ValueError):
             return None
@@ -138,10 +146,10 @@ class Host:
         return os.path.join(self.root, path.lstrip("/"))  # noqa: PTH118
 
 
-def _chunks(file: IO[bytes]) -> Iterator[bytes]:
+def _chunks(file: int) -> Iterator[bytes]:
     """A file up to the bound, in pieces: asked for megabytes, a file of /proc/sys says ENOMEM (Linux 6.18, proc_sysctl.c)."""
     for _ in range(MAX_FILE_BYTES // CHUNK_BYTES):
-        chunk = file.read(CHUNK_BYTES)
+        chunk = os.read(file, CHUNK_BYTES)
         if not chunk:
             return
         yield chunk

@@ -11,8 +11,10 @@ import json
 import logging
 import os
 import tempfile
-from collections.abc import Sequence
+import time
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import Final, Literal
 
@@ -20,7 +22,8 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from runtime.backends.base import Backend
 from runtime.bundle.bundle import Bundle
-from runtime.hardware import read_stamp
+from runtime.bundle.unchanged import Signature, signature_at
+from runtime.hardware.stamp import read_stamp
 from runtime.selection.choice import Choice, ChoiceRecord
 from runtime.selection.decide import Goal
 from runtime.selection.installed import installed_digest, installed_stamp
@@ -31,6 +34,10 @@ log = logging.getLogger(__name__)
 SCHEMA: Final = 2
 MAX_BYTES: Final = 4 << 20
 """The choice for digits, 14 candidates and 34 pairs that cannot run, takes 14 KB."""
+
+GLANCE_HOLDS_S: Final = 1.0
+"""A glance takes a fifth of what a small session takes to open, and a program loads its models one after the other. A device that
+vanishes within this time is missed when it is opened; a package that comes does not change what this process has imported."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,7 +62,7 @@ class Key:
 
 
 class _Entry(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", defer_build=True)
 
     # `schema` is a name pydantic keeps for itself.
     schema_version: Literal[2]
@@ -75,23 +82,39 @@ class Kept:
     warning: str | None = None
 
 
-def glance() -> str | None:
-    """A word that stays the same while neither machine nor packages changed; None where only a close look can tell."""
+def glance(clock: Callable[[], float] = time.monotonic) -> str | None:
+    """A word that stays the same while neither machine nor packages changed; None where only a close look can tell.
+
+    It may be `GLANCE_HOLDS_S` old.
+    """
+    return _glance(int(clock() / GLANCE_HOLDS_S))
+
+
+@lru_cache(maxsize=1)
+def _glance(turn: int) -> str | None:
     stamp = read_stamp()
     return None if stamp is None else f"{stamp} {installed_stamp()}"
 
 
 def question_for(bundle: Bundle, goal: Goal, settings: SelectionSettings) -> str:
     """Digest of the bundle and of what is asked for."""
+    filters = tuple(sorted(settings.backends)), tuple(sorted(settings.variants)), settings.threads
+    return _question((bundle.name, bundle.version, bundle.digest), goal, *filters)
+
+
+@lru_cache(maxsize=64)
+def _question(
+    bundle: tuple[str, int, str], goal: Goal, backends: tuple[str, ...], variants: tuple[str, ...], threads: int | None
+) -> str:
     asked = {
         "schema": SCHEMA,
-        "bundle": [bundle.name, bundle.version, bundle.digest],
+        "bundle": bundle,
         "objective": goal.objective,
         "floor": goal.accuracy_floor,
         "cap": goal.memory_cap_mb,
-        "backends": sorted(settings.backends),
-        "variants": sorted(settings.variants),
-        "threads": settings.threads,
+        "backends": backends,
+        "variants": variants,
+        "threads": threads,
     }
     return hashlib.sha256(json.dumps(asked, sort_keys=True).encode()).hexdigest()
 
@@ -139,13 +162,47 @@ def recall(folder: Path, bundle: Bundle, question: str, seen: str, backends: Seq
 
     `backends` may lack some: None where the choice names one of those.
     """
+    file = _file(folder, bundle.name, question)
+    signature = signature_at(file)
+    these = _These(bundle, tuple(backends))
     try:
-        entry = _read_entry(_file(folder, bundle.name, question))
-        if entry is None or (entry.question, entry.seen) != (question, seen):
-            return None
-        return _choice_of(entry, bundle, backends)
+        kept = _recalled(file, these) if signature is None else _remembered(file, these, signature)
     except _UnreadableError:
         return None
+    return kept[2] if kept is not None and kept[:2] == (question, seen) else None
+
+
+class _These:
+    """A bundle and backends, the same only as themselves: a key of what was made of them."""
+
+    __slots__ = ("backends", "bundle")
+
+    def __init__(self, bundle: Bundle, backends: tuple[Backend, ...]) -> None:
+        self.bundle = bundle
+        self.backends = backends
+
+    def __hash__(self) -> int:
+        return hash((id(self.bundle), *map(id, self.backends)))
+
+    def __eq__(self, other: object) -> bool:
+        return (
+            isinstance(other, _These)
+            and self.bundle is other.bundle
+            and len(self.backends) == len(other.backends)
+            and all(one is another for one, another in zip(self.backends, other.backends, strict=True))
+        )
+
+
+@lru_cache(maxsize=64)
+def _remembered(file: Path, these: _These, signature: Signature) -> tuple[str, str | None, Choice] | None:
+    """A file of many candidates takes as long to read as a small session to open; one that is unchanged is not read again."""
+    return _recalled(file, these)
+
+
+def _recalled(file: Path, these: _These) -> tuple[str, str | None, Choice] | None:
+    """Question, glance and choice of an entry; None without one."""
+    entry = _read_entry(file)
+    return None if entry is None else (entry.question, entry.seen, _choice_of(entry, these.bundle, these.backends))
 
 
 def write(folder: Path, key: Key, choice: Choice) -> str | None:

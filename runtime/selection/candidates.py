@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from runtime.backends.base import Backend, RunOptions
 from runtime.bundle.bundle import Bundle
 from runtime.bundle.manifest import Variant
 from runtime.errors import WrongUseError
-from runtime.hardware import Hardware
+
+if TYPE_CHECKING:
+    from runtime.hardware import Hardware
 
 CPU: Final = "cpu"
 CUDA: Final = "cuda"

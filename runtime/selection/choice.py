@@ -99,7 +99,7 @@ class Choice:
 
 
 class _Record(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False, defer_build=True)
 
 
 class LatencyRecord(_Record):
@@ -158,7 +158,7 @@ class ChoiceRecord(_Record):
         ranked = tuple(
             Ranked(
                 Candidate(variants[r.variant], by_name[r.backend], RunOptions(r.threads, r.extra)),
-                Latency(**r.latency.model_dump()),
+                Latency(r.latency.median_ms, r.latency.p95_ms, r.latency.spread, r.latency.turns, r.latency.calls),
                 r.rows,
                 CostModel.from_dict(r.cost_ms_by_rows),
                 r.accuracy,

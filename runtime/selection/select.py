@@ -11,7 +11,6 @@ from typing import Final
 
 from runtime.backends.base import Backend
 from runtime.bundle.bundle import Bundle
-from runtime.bundle.manifest import Targets
 from runtime.hardware import Hardware
 from runtime.selection import cache
 from runtime.selection.bench import Bench, BenchUnavailableError
@@ -20,6 +19,7 @@ from runtime.selection.choice import Choice
 from runtime.selection.decide import Goal, Origin, decide
 from runtime.selection.local_bench import LocalBench
 from runtime.selection.measure import Measurement, Progress, measure
+from runtime.selection.recall import goal_for
 from runtime.selection.settings import SelectionSettings
 from runtime.selection.trial import MB, IsolatedBench
 
@@ -68,32 +68,6 @@ def choose(
     if cache_folder is not None and bench_warning is None:
         keep_warning = cache.write(cache_folder, key, choice)
     return choice.with_warnings(kept.warning, keep_warning)
-
-
-def recall(
-    bundle: Bundle, backends: Sequence[Backend], settings: SelectionSettings, cache_folder: Path
-) -> Choice | None:
-    """The kept choice where nothing changed on this machine and it names only `backends`; None otherwise, `choose` says why.
-
-    For a quick start: to probe the machine, or to list the backends of other packages, takes as long as to open a small model.
-    """
-    seen = None if settings.refresh else cache.glance()
-    if seen is None:
-        return None
-    question = cache.question_for(bundle, goal_for(bundle, settings), settings)
-    return cache.recall(cache_folder, bundle, question, seen, backends)
-
-
-def goal_for(bundle: Bundle, settings: SelectionSettings) -> Goal:
-    """The manifest's targets, where `settings` does not say otherwise."""
-    targets = bundle.manifest.targets if bundle.manifest is not None else Targets()
-    floor, cap_mb = settings.accuracy_floor, settings.memory_cap_mb
-    return Goal(
-        settings.objective,
-        targets.accuracy_floor if floor is None else floor,
-        targets.memory_mb if cap_mb is None else cap_mb,
-        targets,
-    )
 
 
 def _measure(

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import shutil
+import subprocess
+import sys
 import threading
 from collections.abc import Mapping
 from pathlib import Path
@@ -23,6 +25,7 @@ from runtime.errors import (
     ModelNotFoundError,
     ModelNotReadyError,
 )
+from runtime.selection.cache import glance
 from runtime.selection.settings import SelectionSettings
 from runtime.tensors import Array, TensorSpec
 from runtime.wire.values import ModelState
@@ -230,3 +233,26 @@ def test_when_the_device_vanishes_the_next_candidate_answers(digits: Bundle, tmp
     assert "fell off the bus" in model.fallbacks[0]
     assert "took over" in model.fallbacks[0]
     engine.close()
+
+
+def test_a_load_that_recalls_its_choice_imports_nothing_that_measures(settings: EngineSettings) -> None:
+    if glance() is None:
+        pytest.skip("only Linux has a word for a boot; elsewhere every load probes the machine")
+    code = f"""
+import sys
+from pathlib import Path
+from runtime.engine.engine import EngineSettings, load
+from runtime.selection.settings import SelectionSettings
+quick = SelectionSettings(budget_s=0.1, isolate=False, backends=("onnxruntime-cpu",), variants=("fp32.onnx",))
+load("digits", EngineSettings(selection=quick, home=Path({str(settings.home)!r}))).close()
+print(sorted({{"runtime.selection.measure", "runtime.hardware.probing", "runtime.bundle.profile", "psutil"}} & set(sys.modules)))
+"""
+    said = []
+    for _ in range(
+        5
+    ):  # the first one measures; a file that appears in the working folder meanwhile calls for a close look
+        done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120, check=False)
+        said.append(done.stdout or done.stderr)
+        if done.stdout == "[]\n":
+            return
+    pytest.fail(f"no load was without them: {said}")

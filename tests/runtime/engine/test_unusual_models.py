@@ -14,7 +14,7 @@ from onnx import TensorProto, helper
 from benchmarks.selection.networks import boosted_trees
 from runtime.engine.engine import EngineSettings, load
 from runtime.engine.model import Model
-from runtime.errors import InvalidInputError, NoCandidateError
+from runtime.errors import ExecutionError, InvalidInputError, NoCandidateError
 from runtime.selection.settings import SelectionSettings
 
 Shape = Sequence[int | str]
@@ -124,3 +124,64 @@ def test_state_that_callers_carry_is_theirs(tmp_path: Path) -> None:
                 assert answers["sum"].item() == step * turn
         with pytest.raises(InvalidInputError, match="input 'state' is missing"):
             model.predict({"x": np.zeros((1, 1), np.float32)})
+
+
+def sum_of_ones(tmp_path: Path) -> Path:
+    """As many ones as `x` says, added up: what it takes of memory shows only once it runs."""
+    nodes = [
+        helper.make_node("Cast", ["x"], ["shape"], to=TensorProto.INT64),
+        helper.make_node(
+            "ConstantOfShape", ["shape"], ["ones"], value=helper.make_tensor("one", TensorProto.FLOAT, [1], [1.0])
+        ),
+        helper.make_node("ReduceSum", ["ones"], ["y"], keepdims=1),
+    ]
+    return save(tmp_path, nodes, {"x": [1]}, {"y": [1]})
+
+
+def test_a_call_without_room_costs_that_call_alone(tmp_path: Path) -> None:
+    with load(sum_of_ones(tmp_path), settings(tmp_path)) as model:
+        with pytest.raises(ExecutionError, match="ONNX Runtime failed on"):
+            model.predict(np.array([2.0**46], np.float32))  # 256 TiB, more than an address has bits for
+        assert model.predict(np.array([7.0], np.float32))["y"].item() == 7
+        assert model.fallbacks == []
+
+
+def isolated(tmp_path: Path, **chosen: float) -> EngineSettings:
+    selection = SelectionSettings(budget_s=0.05, backends=("onnxruntime-cpu",), threads=1, **chosen)  # type: ignore[arg-type]
+    return EngineSettings(selection, home=tmp_path / "home")
+
+
+@pytest.mark.slow
+def test_a_file_that_eats_memory_takes_its_own_process_alone(tmp_path: Path) -> None:
+    """8 GiB from a file of 300 bytes, computed from its input so that nothing folds it away while it is opened."""
+    nodes = [
+        helper.make_node("Shape", ["x"], ["rank"]),
+        helper.make_node("Mul", ["rank", "many"], ["shape"]),
+        helper.make_node("ConstantOfShape", ["shape"], ["ones"]),
+        helper.make_node("ReduceSum", ["ones"], ["y"], keepdims=1),
+    ]
+    file = save(tmp_path, nodes, {"x": ["n"]}, {"y": [1]}, {"many": np.array([1 << 31], np.int64)})
+    with pytest.raises(NoCandidateError, match="memory"):
+        load(file, isolated(tmp_path, trial_memory_mb=300))
+
+
+@pytest.mark.slow
+def test_a_file_that_never_ends_takes_its_own_process_alone(tmp_path: Path) -> None:
+    body = helper.make_graph(
+        [helper.make_node("Identity", ["go"], ["go_on"]), helper.make_node("Identity", ["state"], ["state_on"])],
+        "body",
+        [
+            helper.make_tensor_value_info("turn", TensorProto.INT64, []),
+            helper.make_tensor_value_info("go", TensorProto.BOOL, []),
+            helper.make_tensor_value_info("state", TensorProto.FLOAT, ["batch", 1]),
+        ],
+        [
+            helper.make_tensor_value_info("go_on", TensorProto.BOOL, []),
+            helper.make_tensor_value_info("state_on", TensorProto.FLOAT, ["batch", 1]),
+        ],
+    )
+    weights = {"turns": np.asarray(1 << 62, np.int64), "yes": np.asarray(True)}
+    nodes = [helper.make_node("Loop", ["turns", "yes", "x"], ["y"], body=body)]
+    file = save(tmp_path, nodes, {"x": ["batch", 1]}, {"y": ["batch", 1]}, weights)
+    with pytest.raises(NoCandidateError, match="no answer within 10 s"):
+        load(file, isolated(tmp_path, trial_timeout_s=10.0))

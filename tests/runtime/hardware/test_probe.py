@@ -13,7 +13,7 @@ import psutil
 import pytest
 
 from runtime.hardware import Gpu, Hardware, Host, IsaFeature, Npu, describe, probe
-from runtime.hardware.describe import format_bytes
+from runtime.hardware.describing import format_bytes
 
 CONTAINER = {
     "/etc/os-release": 'NAME="Debian"\nPRETTY_NAME="Debian GNU/Linux 13 (trixie)"\n',

@@ -279,7 +279,8 @@ def test_what_holds_is_recalled_and_anything_else_is_left_to_reading(setting: Se
 
 def test_a_glance_sees_a_package_that_comes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.syspath_prepend(str(tmp_path))
-    before = cache.glance()
-    assert before == cache.glance()
+    before = cache.glance(lambda: 1.0)
+    assert before == cache.glance(lambda: 2.0)
     os.utime(tmp_path, (1, 1))
-    assert before is None or cache.glance() != before
+    assert cache.glance(lambda: 2.9) == before, "a glance holds for a second"
+    assert before is None or cache.glance(lambda: 3.0) != before
