@@ -21,7 +21,7 @@ from runtime.serving.rest_calls import authorize_headers, send_error, while_conn
 from runtime.serving.service import InferenceService
 from runtime.serving.shared_memory import write_outputs
 from runtime.wire.rest_body import HEADER_LENGTH, Body
-from runtime.wire.rest_codec import decode_request, encode_response
+from runtime.wire.rest_repeats import ReplyEncoder, RequestDecoder
 
 TIMEOUT_HEADER = "Edgeward-Timeout-Ms"
 """How long the client waits, in milliseconds, as gRPC's deadline; counts from when the request's head has arrived."""
@@ -41,7 +41,8 @@ class InferRoute:
     ) -> None:
         self._infer = controls.around(service.infer)
         self._controls = controls
-        self._memory = controls.memory
+        self._decode = RequestDecoder(controls.memory)
+        self._encode = ReplyEncoder()
         self._authorize = authorize
         self._max_body_bytes = max_body_bytes
 
@@ -69,13 +70,13 @@ class InferRoute:
         body = await read_body(headers, receive, self._max_body_bytes)
         length = headers.get(_LENGTH_KEY)
         header_length = None if length is None else length.decode("latin-1")
-        request, wanted = decode_request(model, version, body, header_length, deadline, self._memory)
+        request, wanted = self._decode(model, version, body, header_length, deadline)
         if request.parameters:
             request = with_timeout(request)
         response = await while_connected(self._infer(request), receive)
         if request.outputs:
-            return encode_response(response, wanted, write_outputs(request, response))
-        return encode_response(response, wanted)
+            return self._encode(response, wanted, write_outputs(request, response))
+        return self._encode(response, wanted)
 
 
 def target_of(path: str) -> tuple[str, str] | None:
