@@ -7,13 +7,14 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Awaitable, Callable, Iterable, Mapping
-from typing import Any, NoReturn, TypeVar
+from typing import Any, NoReturn
 
 import grpc
-from google.protobuf.message import DecodeError, Message
+from google.protobuf.message import Message
 
-from runtime.errors import EdgewardError, InvalidInputError
+from runtime.errors import EdgewardError
 from runtime.serving.bearer import Authorize, bearer_value
+from runtime.wire.grpc_codec import parse
 from runtime.wire.status import hints_of, status_of, text_of
 
 log = logging.getLogger(__name__)
@@ -21,8 +22,6 @@ log = logging.getLogger(__name__)
 Context = grpc.aio.ServicerContext[bytes, bytes]
 Answer = Callable[[Any], Awaitable[Message]]
 """Makes the reply of one unary RPC from its parsed request."""
-
-M = TypeVar("M", bound=Message)
 
 
 def unary_handler(
@@ -46,16 +45,6 @@ def generic_handler(
 ) -> grpc.GenericRpcHandler:
     """The handlers of one service, by RPC name, as a grpc server takes them."""
     return grpc.method_handlers_generic_handler(service, dict(handlers))
-
-
-def parse(kind: type[M], raw: bytes) -> M:
-    """The message in `raw`; `InvalidInputError` when it is not one."""
-    try:
-        return kind.FromString(raw)
-    except DecodeError:
-        raise InvalidInputError(
-            f"the {len(raw)} bytes received are not a message {kind.DESCRIPTOR.full_name}"
-        ) from None
 
 
 def authorize_call(authorize: Authorize, context: Context) -> None:

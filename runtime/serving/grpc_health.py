@@ -11,8 +11,9 @@ import grpc
 
 from protos import health, inference
 from runtime.errors import ModelNotFoundError
-from runtime.serving.grpc_calls import Context, parse, refuse, unary_handler
+from runtime.serving.grpc_calls import Context, refuse, unary_handler
 from runtime.serving.service import InferenceService
+from runtime.wire.grpc_codec import parse
 
 SERVICES = ("", inference.SERVICE)
 

@@ -18,7 +18,7 @@ from runtime.errors import MachineError, ModelNotReadyError
 from runtime.serving.bearer import Authorize
 from runtime.serving.controls import Controls
 from runtime.serving.deadlines import with_timeout
-from runtime.serving.grpc_calls import Answer, Context, authorize_call, generic_handler, parse, refuse, unary_handler
+from runtime.serving.grpc_calls import Answer, Context, authorize_call, generic_handler, refuse, unary_handler
 from runtime.serving.grpc_controls import ControlRpcs
 from runtime.serving.grpc_health import HealthRpcs
 from runtime.serving.grpc_stream import stream_infer_handler
@@ -29,8 +29,8 @@ from runtime.serving.shared_memory import write_outputs
 from runtime.serving.sockets import Endpoint, listen, port_in_use
 from runtime.serving.tls import ServerTls
 from runtime.serving.unsupported import UNSUPPORTED, unsupported
-from runtime.wire.grpc_codec import decode_request, serialize_response
 from runtime.wire.grpc_descriptions import decode_load_parameters, encode_index, encode_model, encode_server
+from runtime.wire.grpc_repeats import ReplyEncoder, RequestDecoder
 from runtime.wire.model_config import encode_config
 from runtime.wire.statistics import encode_statistics
 
@@ -158,17 +158,17 @@ class InferenceRpcs:
     def model_infer(self) -> InferBytes:
         """ModelInfer from bytes to bytes: the hot path, so one plain function with everything it needs at hand."""
         infer = self._controls.around(self._service.infer)
-        memory, request_type = self._controls.memory, inference.ModelInferRequest
+        decode, encode = RequestDecoder(self._controls.memory), ReplyEncoder()
 
         async def model_infer(raw: bytes, deadline: float | None) -> bytes:
-            request = decode_request(parse(request_type, raw), deadline, memory)
+            request = decode(raw, deadline)
             check_name(request.model, request.version)
             if request.parameters:
                 request = with_timeout(request)
             response = await infer(request)
             if request.outputs:
-                return serialize_response(response, write_outputs(request, response))
-            return serialize_response(response)
+                return encode(response, write_outputs(request, response))
+            return encode(response)
 
         return model_infer
 

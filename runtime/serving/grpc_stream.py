@@ -17,11 +17,11 @@ from runtime.errors import ModelNotReadyError
 from runtime.serving.bearer import Authorize
 from runtime.serving.controls import Controls
 from runtime.serving.deadlines import with_timeout
-from runtime.serving.grpc_calls import Context, authorize_call, note_foreign, parse, refuse
+from runtime.serving.grpc_calls import Context, authorize_call, note_foreign, refuse
 from runtime.serving.names import check_name
 from runtime.serving.service import InferenceService
 from runtime.serving.shared_memory import write_outputs
-from runtime.wire.grpc_codec import decode_request, encode_response
+from runtime.wire.grpc_codec import decode_request, encode_response, parse
 from runtime.wire.status import text_of
 
 # How far a stream is read ahead of its replies: enough to fill a batch, little enough that one client's large tensors do not

@@ -1,27 +1,21 @@
-"""What every REST route here shares: JSON replies, errors by the one table, keys, and clients that hang up."""
+"""What every REST route here shares: JSON replies, errors by the one table, and keys."""
 
 from __future__ import annotations
 
-import asyncio
 import json
 import logging
-from collections.abc import Awaitable, Mapping
-from typing import Any, TypeVar
+from collections.abc import Mapping
+from typing import Any
 
-from starlette.types import Receive, Send
+from starlette.types import Send
 
-from runtime.errors import CancelledError, EdgewardError, ModelNotReadyError
+from runtime.errors import EdgewardError
 from runtime.serving.bearer import Authorize, bearer_value
 from runtime.serving.http_body import Headers
 from runtime.wire.rest_descriptions import error_json
 from runtime.wire.status import hints_of, status_of
 
 log = logging.getLogger(__name__)
-
-T = TypeVar("T")
-
-# A look whether the client is still there costs a task; a request that is answered sooner is not worth one.
-HANG_UP_LOOK_AFTER_S = 0.005
 
 
 async def send_reply(
@@ -55,47 +49,3 @@ def authorize_headers(authorize: Authorize, headers: Headers) -> None:
     """Shows the request's bearer value to `authorize`, which raises `UnauthenticatedError` where it is not good."""
     value = headers.get(b"authorization")
     authorize(bearer_value(None if value is None else value.decode("latin-1")))
-
-
-async def while_connected(work: Awaitable[T], receive: Receive) -> T:
-    """The result of `work`, which is cancelled when the client hangs up (`CancelledError`). The body is read already."""
-    caller = asyncio.current_task()
-    assert caller is not None
-    watch = _HangUp(caller, receive)
-    timer = asyncio.get_running_loop().call_later(HANG_UP_LOOK_AFTER_S, watch.start)
-    try:
-        return await work
-    except asyncio.CancelledError:
-        if not watch.has_happened:
-            # The server cut off what its drain was too short for; this is the request's outermost frame.
-            raise ModelNotReadyError(
-                "the server stopped before it could answer; retry, here or at another one"
-            ) from None
-        caller.uncancel()
-        raise CancelledError("the client went away before the answer") from None
-    finally:
-        timer.cancel()
-        watch.stop()
-
-
-class _HangUp:
-    """Cancels `caller` once the client is gone."""
-
-    def __init__(self, caller: asyncio.Task[Any], receive: Receive) -> None:
-        self.has_happened = False
-        self._caller = caller
-        self._receive = receive
-        self._task: asyncio.Task[None] | None = None
-
-    def start(self) -> None:
-        self._task = asyncio.create_task(self._watch())
-
-    def stop(self) -> None:
-        if self._task is not None:
-            self._task.cancel()
-
-    async def _watch(self) -> None:
-        while (await self._receive())["type"] != "http.disconnect":
-            pass
-        self.has_happened = True
-        self._caller.cancel()

@@ -15,13 +15,14 @@ from runtime.errors import InvalidInputError
 from runtime.serving.bearer import Authorize
 from runtime.serving.controls import Controls
 from runtime.serving.deadlines import with_timeout
+from runtime.serving.hang_ups import HangUps
 from runtime.serving.http_body import MIN_PACK_BYTES, Headers, chosen_encoding, pack, read_body
 from runtime.serving.names import check_name
-from runtime.serving.rest_calls import authorize_headers, send_error, while_connected
+from runtime.serving.rest_calls import authorize_headers, send_error
 from runtime.serving.service import InferenceService
 from runtime.serving.shared_memory import write_outputs
 from runtime.wire.rest_body import HEADER_LENGTH, Body
-from runtime.wire.rest_codec import decode_request, encode_response
+from runtime.wire.rest_repeats import ReplyEncoder, RequestDecoder
 
 TIMEOUT_HEADER = "Edgeward-Timeout-Ms"
 """How long the client waits, in milliseconds, as gRPC's deadline; counts from when the request's head has arrived."""
@@ -41,7 +42,9 @@ class InferRoute:
     ) -> None:
         self._infer = controls.around(service.infer)
         self._controls = controls
-        self._memory = controls.memory
+        self._decode = RequestDecoder(controls.memory)
+        self._encode = ReplyEncoder()
+        self._hang_ups = HangUps()
         self._authorize = authorize
         self._max_body_bytes = max_body_bytes
 
@@ -69,13 +72,13 @@ class InferRoute:
         body = await read_body(headers, receive, self._max_body_bytes)
         length = headers.get(_LENGTH_KEY)
         header_length = None if length is None else length.decode("latin-1")
-        request, wanted = decode_request(model, version, body, header_length, deadline, self._memory)
+        request, wanted = self._decode(model, version, body, header_length, deadline)
         if request.parameters:
             request = with_timeout(request)
-        response = await while_connected(self._infer(request), receive)
+        response = await self._hang_ups.while_connected(self._infer(request), receive)
         if request.outputs:
-            return encode_response(response, wanted, write_outputs(request, response))
-        return encode_response(response, wanted)
+            return self._encode(response, wanted, write_outputs(request, response))
+        return self._encode(response, wanted)
 
 
 def target_of(path: str) -> tuple[str, str] | None:
@@ -102,13 +105,14 @@ def _deadline(headers: Headers) -> float | None:
 
 
 async def _send(send: Send, body: Body, encoding: str | None = None) -> None:
-    fields = [(b"content-type", body.content_type.encode()), (b"content-length", b"%d" % body.size_bytes)]
+    size_bytes = body.size_bytes
+    fields = [(b"content-type", body.content_type.encode()), (b"content-length", b"%d" % size_bytes)]
     if body.header_length is not None:
         fields.append((_LENGTH_KEY, b"%d" % body.header_length))
     if encoding is not None:
         fields += [(b"content-encoding", encoding.encode()), (b"vary", b"accept-encoding")]
     await send({"type": "http.response.start", "status": 200, "headers": fields})
-    if body.size_bytes <= JOIN_BYTES:
+    if size_bytes <= JOIN_BYTES:
         await send({"type": "http.response.body", "body": body.joined()})
         return
     for chunk in body.chunks:

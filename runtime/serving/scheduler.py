@@ -84,8 +84,8 @@ class Scheduler:
         self._timer: asyncio.TimerHandle | None = None
         self._arrivals = 0
         self._patience = Patience()
-        self._idle = asyncio.Event()
-        self._idle.set()
+        self._idle: asyncio.Event | None = None
+        """Made by who drains: every request would pay for it otherwise."""
 
     @property
     def waiting(self) -> tuple[int, int, int]:
@@ -112,24 +112,18 @@ class Scheduler:
         `timing` is filled in before it returns. `OverloadedError` at once when the queue is full; `DeadlineExceededError` when
         `deadline` passes or cannot be met.
         """
-        size_bytes = sum(value.nbytes for value in inputs.values())
-        self._admit(rows, size_bytes, deadline)
+        size_bytes = sum([value.nbytes for value in inputs.values()])
+        if self._queue or deadline is not None:  # an empty queue takes any request that has time
+            self._admit(rows, size_bytes, deadline)
         self._arrivals += 1
-        item = _Item(
-            inputs,
-            Waiting(key, rows, time.monotonic(), deadline),
-            size_bytes,
-            (priority, self._arrivals),
-            self._loop.create_future(),
-            timing,
-        )
+        waiting = Waiting(key, rows, time.monotonic(), deadline)
+        item = _Item(inputs, waiting, size_bytes, (priority, self._arrivals), self._loop.create_future(), timing)
         if self._queue and priority < self._queue[-1].order[0]:
             insort(self._queue, item, key=lambda queued: queued.order)
         else:
             self._queue.append(item)
         self._queued_rows += rows
         self._queued_bytes += size_bytes
-        self._idle.clear()
         self._flush_soon()
         timer = None if deadline is None else self._loop.call_later(deadline - time.monotonic(), self._expire, item)
         try:
@@ -149,7 +143,9 @@ class Scheduler:
 
     async def drain(self) -> None:
         """Returns once nothing waits and nothing runs."""
-        await self._idle.wait()
+        while self._queue or self._running_until:
+            self._idle = self._idle or asyncio.Event()
+            await self._idle.wait()
 
     def _backlog_s(self) -> float:
         full, rest = divmod(self._queued_rows, max(self._policy.max_rows, 1))
@@ -205,6 +201,9 @@ class Scheduler:
         if len(self._running_until) >= self._limits.max_running:
             return
         now = time.monotonic()
+        if len(self._queue) == 1 and self._policy.max_delay_s <= 0 and self._queue[0].waiting.deadline is None:
+            self._start(self._take_all(), now)  # what `cut` would say, at a fifth of its price
+            return
         if not self._runner.keeps_rows_apart:
             self._policy = BatchPolicy()
         decision = cut((item.waiting for item in self._queue), now, self._policy, self._cost_s)
@@ -225,6 +224,11 @@ class Scheduler:
         if self._has_withdrawn:
             self._has_withdrawn = False
             self._leave_queue({index for index, item in enumerate(self._queue) if item.future.done()})
+
+    def _take_all(self) -> list[_Item]:
+        items, self._queue = self._queue, []
+        self._queued_rows = self._queued_bytes = 0
+        return items
 
     def _leave_queue(self, indices: set[int]) -> None:
         for index in indices:
@@ -274,9 +278,10 @@ class Scheduler:
     def _finish(self, items: list[_Item], answers: Answers, took: Took) -> None:
         totals, now = self.statistics, time.monotonic()
         took_ns = took[0] + took[1] + took[2]
-        rows = sum(item.waiting.rows for item in items)
+        rows = sum([item.waiting.rows for item in items])
         totals.count_batch(rows, took)
         latencies, batch_ns = totals.latencies, took[0] + took[2]
+        answered = answered_rows = all_request_ns = all_queue_ns = 0
         for item, answer in zip(items, answers, strict=True):
             if item.future.done():
                 continue  # expired or cancelled while it ran, and counted as that
@@ -286,14 +291,18 @@ class Scheduler:
                 totals.failed_ns += request_ns
                 item.future.set_exception(as_ours(self._name, answer))
                 continue
-            totals.count_answer(item.waiting.rows, request_ns, took)
-            queue_ns = max(request_ns - took_ns, 0)
+            queue_ns = request_ns - took_ns if request_ns > took_ns else 0
+            answered += 1
+            answered_rows += item.waiting.rows
+            all_request_ns += request_ns
+            all_queue_ns += queue_ns
             if latencies is not None:
                 latencies.pending.append((request_ns, queue_ns, batch_ns, took[1]))
             if (timing := item.timing) is not None:
                 timing.queue_ns, timing.batch_ns = queue_ns, batch_ns
                 timing.execute_ns, timing.batch_rows = took[1], rows
             item.future.set_result(answer)
+        totals.count_answers(answered, answered_rows, all_request_ns, all_queue_ns, took)
         if latencies is not None:
             latencies.pending_rows.append(rows)
             if len(latencies.pending) >= MAX_PENDING or len(latencies.pending_rows) >= MAX_PENDING:
@@ -301,8 +310,9 @@ class Scheduler:
         self._note_idle()
 
     def _note_idle(self) -> None:
-        if not self._queue and not self._running_until:
+        if self._idle is not None and not self._queue and not self._running_until:
             self._idle.set()
+            self._idle = None
 
 
 def _rows(items: list[_Item]) -> list[int]:

@@ -78,17 +78,18 @@ class Statistics:
     def count_batch(self, rows: int, took: Took) -> None:
         """One call of the model, whatever came of it."""
         count, spent = self.batches.get(rows, (0, (0, 0, 0)))
-        self.batches[rows] = (count + 1, _sum(spent, took))
+        self.batches[rows] = (count + 1, (spent[0] + took[0], spent[1] + took[1], spent[2] + took[2]))
         self.executions += 1
         self.last_unix_ms = time.time_ns() // 1_000_000
 
-    def count_answer(self, rows: int, request_ns: int, took: Took) -> None:
-        """One request answered `request_ns` after it arrived, in a batch that took `took`."""
-        self.requests += 1
+    def count_answers(self, requests: int, rows: int, request_ns: int, queue_ns: int, took: Took) -> None:
+        """The requests of a batch that were answered, and the sums of their rows, their times and their time in the queue."""
+        self.requests += requests
         self.rows += rows
         self.request_ns += request_ns
-        self.queue_ns += max(request_ns - sum(took), 0)
-        self.compute = _sum(self.compute, took)
+        self.queue_ns += queue_ns
+        into, run, out = self.compute
+        self.compute = (into + requests * took[0], run + requests * took[1], out + requests * took[2])
 
 
 def read_statistics(name: str, version: str, totals: Statistics) -> ModelStatistics:
@@ -114,7 +115,3 @@ def read_statistics(name: str, version: str, totals: Statistics) -> ModelStatist
         expired=totals.expired,
         cancelled=totals.cancelled,
     )
-
-
-def _sum(one: Took, other: Took) -> Took:
-    return one[0] + other[0], one[1] + other[1], one[2] + other[2]

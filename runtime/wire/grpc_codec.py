@@ -9,8 +9,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from types import MappingProxyType
+from typing import TypeVar
 
 import numpy as np
+from google.protobuf.message import DecodeError, Message
 
 from protos import inference
 from runtime.errors import InvalidInputError, PeerFailedError
@@ -38,12 +40,24 @@ _NARROW = frozenset({"INT8", "INT16", "UINT8", "UINT16"})
 # Below this protobuf's copies cost less than the Python around one of our own.
 LARGE_BYTES = 1 << 16
 # Field 6, length-delimited: `raw_output_contents`. Fields may stand in any order, so these may come last.
-_RAW_OUTPUT_TAG = bytes([6 << 3 | 2])
+RAW_OUTPUT_TAG = bytes([6 << 3 | 2])
 
 _INT64_MIN, _INT64_MAX, _UINT64_MAX = -(2**63), 2**63 - 1, 2**64 - 1
 
+M = TypeVar("M", bound=Message)
+
 _Tensor = inference.ModelInferRequest.InferInputTensor | inference.ModelInferResponse.InferOutputTensor
 _ParameterMap = Mapping[str, inference.InferParameter]
+
+
+def parse(kind: type[M], raw: bytes) -> M:
+    """The message in `raw`; `InvalidInputError` when it is not one."""
+    try:
+        return kind.FromString(raw)
+    except DecodeError:
+        raise InvalidInputError(
+            f"the {len(raw)} bytes received are not a message {kind.DESCRIPTOR.full_name}"
+        ) from None
 
 
 def decode_request(
@@ -71,7 +85,7 @@ def encode_response(
 
     Outputs in `placed` were written to shared memory; the message says where, and has no bytes in their place.
     """
-    message = _encode_head(response, placed)
+    message = encode_head(response, placed)
     raw = message.raw_output_contents
     for name, value in response.outputs.items():
         raw.append(b"" if name in placed else _raw_bytes(value))
@@ -82,14 +96,14 @@ def serialize_response(response: InferenceResponse, placed: Mapping[str, Placed]
     """The bytes of `encode_response`'s message, large tensors copied once."""
     if sum(value.nbytes for value in response.outputs.values()) < LARGE_BYTES:
         return encode_response(response, placed).SerializeToString()
-    parts: list[bytes | memoryview] = [_encode_head(response, placed).SerializeToString()]
+    parts: list[bytes | memoryview] = [encode_head(response, placed).SerializeToString()]
     for name, value in response.outputs.items():
         raw = b"" if name in placed else to_raw(value)
-        parts += (_RAW_OUTPUT_TAG, _varint(len(raw)), raw)
+        parts += (RAW_OUTPUT_TAG, varint(len(raw)), raw)
     return b"".join(parts)
 
 
-def _encode_head(response: InferenceResponse, placed: Mapping[str, Placed]) -> inference.ModelInferResponse:
+def encode_head(response: InferenceResponse, placed: Mapping[str, Placed]) -> inference.ModelInferResponse:
     """Everything but the raw contents."""
     message = inference.ModelInferResponse(model_name=response.model, model_version=response.version, id=response.id)
     if response.parameters:
@@ -101,7 +115,7 @@ def _encode_head(response: InferenceResponse, placed: Mapping[str, Placed]) -> i
     return message
 
 
-def _varint(number: int) -> bytes:
+def varint(number: int) -> bytes:
     """A length as protobuf writes it: seven bits a byte, the lowest first."""
     digits = bytearray()
     while number > 0x7F:
