@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from cloud_gateway.auth import caller
 from cloud_gateway.idempotency import Idempotent, ResultLimits
 from runtime.errors import ConflictError, DeadlineExceededError, ExecutionError, InvalidInputError
 from runtime.wire.values import InferenceRequest, InferenceResponse
@@ -71,6 +72,29 @@ async def test_another_payload_under_the_key_is_refused(tmp_path: Path) -> None:
     await running
     with pytest.raises(InvalidInputError, match="is 7; expected"):
         await once.infer(request(7))
+    await once.close()
+
+
+async def test_a_key_is_its_callers_own(tmp_path: Path) -> None:
+    counter = Counter()
+    once = Idempotent(counter.infer, tmp_path / "results.db")
+
+    async def ask(owner: str, value: float = 1.0) -> int:
+        caller.set(owner)
+        return run_of(await once.infer(request(value=value)))
+
+    # As a transport does it: every request in a task of its own.
+    runs = [await asyncio.create_task(ask(owner)) for owner in ("ann", "bob", "", "ann", "bob", "")]
+    assert runs == [1, 2, 3, 1, 2, 3]
+    with pytest.raises(ConflictError, match="key 'k' was used"):
+        await asyncio.create_task(ask("ann", 2.0))
+    assert await asyncio.create_task(ask("cleo", 2.0)) == 4
+    counter.gate = asyncio.Event()
+    together = [asyncio.create_task(ask(owner, 5.0)) for owner in ("dan", "eve")]
+    while counter.runs < 6:  # noqa: ASYNC110
+        await asyncio.sleep(0.001)
+    counter.gate.set()
+    assert sorted(await asyncio.gather(*together)) == [5, 6]
     await once.close()
 
 
