@@ -51,7 +51,7 @@ class Offline:
     def __init__(self, settings: AgentSettings, service: InferenceService, engine: Engine, syncer: Syncer) -> None:
         home = agent_home()
         self._spool = Spool(home / "spool.db", settings.spool_limits(), service.infer)
-        self._jobs = Jobs(home / "jobs.db", service, engine)
+        self._jobs = Jobs(home / "jobs.db", service, engine, settings.job_folders)
         self._keeper = Keeper(syncer, settings.sync_every_s)
         self.service: InferenceService = Layered(service, self._spool.infer)
         """The service with the spool before it."""

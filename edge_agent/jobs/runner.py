@@ -9,11 +9,12 @@ import asyncio
 import logging
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
 from edge_agent.jobs.board import Job, JobBoard, JobState
+from edge_agent.jobs.folders import inside
 from runtime.batch_job.job import BatchJob, Progress, run_batch
 from runtime.batch_job.predictor import REMOTE_ROWS, fixed_rows, patiently, with_ranges
 from runtime.errors import CancelledError, EdgewardError, ModelNotFoundError, StorageError
@@ -81,12 +82,18 @@ class JobRunner:
     """One thread. Started on the service's event loop; `stop` from any thread that is not that loop's."""
 
     def __init__(
-        self, board: JobBoard, service: InferenceService, engine: Any, loop: asyncio.AbstractEventLoop
+        self,
+        board: JobBoard,
+        service: InferenceService,
+        engine: Any,
+        loop: asyncio.AbstractEventLoop,
+        folders: Sequence[Path],
     ) -> None:
         self._board = board
         self._service = service
         self._engine = engine
         self._loop = loop
+        self._folders = tuple(folders)
         self._stopping = threading.Event()
         self._news = threading.Event()
         self._cancelled: set[int] = set()
@@ -141,11 +148,13 @@ class JobRunner:
                 noted_at = time.monotonic()
 
         try:
+            # Again: whoever may write there had all the time that the job waited to put a link in a file's place.
+            source, output = inside(job.input, self._folders, "input"), inside(job.output, self._folders, "output")
             predictor = ServicePredictor(
                 self._service, self._loop, job.model, job.route, self._bundle(job.model), self._stopping
             )
             done = run_batch(
-                BatchJob(Path(job.input), Path(job.output)),
+                BatchJob(source, output, within=self._folders),
                 predictor,
                 on_progress,
                 lambda: self._stopping.is_set() or job.id in self._cancelled,
