@@ -74,6 +74,11 @@ class Offline:
             await self._spool.close()
             await self._keeper.close()
 
+    def interrupt(self) -> None:
+        """The agent is about to end: nothing long is begun any more, and the pass of syncing under way is cut short."""
+        self._jobs.interrupt()
+        self._keeper.interrupt()
+
     async def spool_depth(self) -> dict[str, float]:
         """Requests and bytes that wait for the cloud, for metrics; empty where that cannot be told now."""
         told = await self._spool.describe()

@@ -59,8 +59,14 @@ class Jobs:
             counts[job.state.value] = counts.get(job.state.value, 0) + 1
         return counts
 
+    def interrupt(self) -> None:
+        """Begins no further batch; quick, from any thread."""
+        runner = self._runner
+        if runner is not None:
+            runner.interrupt()
+
     def close(self) -> None:
-        """Ends the runner between two batches, and the board."""
+        """Ends the runner, which may withdraw a batch, and closes the board."""
         with self._lock:
             if self._runner is not None:
                 self._runner.stop()

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from edge_agent.jobs import runner
 from edge_agent.jobs.board import JobBoard, JobState
 from edge_agent.jobs.folders import inside
 from edge_agent.jobs.jobs import Jobs
@@ -40,6 +41,26 @@ class Service:
         if self.error is not None:
             raise self.error
         return InferenceResponse("m", "1", {"y": request.inputs["x"] * 2})
+
+
+class Stuck(Service):
+    """The same, but the request of that number is never answered."""
+
+    def __init__(self, number: int) -> None:
+        super().__init__()
+        self.number = number
+        self.is_stuck = asyncio.Event()
+        self.is_withdrawn = False
+
+    async def infer(self, request: InferenceRequest) -> InferenceResponse:
+        if len(self.asked) + 1 == self.number:
+            self.is_stuck.set()
+            try:
+                await asyncio.Event().wait()
+            except asyncio.CancelledError:
+                self.is_withdrawn = True
+                raise
+        return await super().infer(request)
 
 
 class Pictures(Service):
@@ -113,6 +134,27 @@ async def test_a_restart_goes_on_where_it_was(rows: Path, tmp_path: Path) -> Non
     await asyncio.to_thread(again.start)
     assert (await ended(again, job.id)).state is JobState.DONE
     assert len(service.asked) - before == 5 - before, "what was done is not asked again"
+    np.testing.assert_array_equal(np.load(tmp_path / "out.npy"), np.load(rows) * 2)
+    await asyncio.to_thread(again.close)
+
+
+async def test_a_batch_that_is_not_answered_holds_up_no_stop_and_is_asked_again(
+    rows: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(runner, "ANSWERED_WITHIN_S", 0.05)
+    service = Stuck(3)
+    jobs = Jobs(tmp_path / "jobs.db", service, Engine(), [tmp_path])  # type: ignore[arg-type]
+    job = await asyncio.to_thread(jobs.submit, "m", rows, tmp_path / "out.npy", "auto")
+    async with asyncio.timeout(PATIENCE_S):
+        await service.is_stuck.wait()
+    jobs.interrupt()
+    async with asyncio.timeout(PATIENCE_S):
+        await asyncio.to_thread(jobs.close)
+    assert service.is_withdrawn
+    assert not (tmp_path / "out.npy").exists()
+    again = Jobs(tmp_path / "jobs.db", Service(), Engine(), [tmp_path])  # type: ignore[arg-type]
+    await asyncio.to_thread(again.start)
+    assert (await ended(again, job.id)).state is JobState.DONE
     np.testing.assert_array_equal(np.load(tmp_path / "out.npy"), np.load(rows) * 2)
     await asyncio.to_thread(again.close)
 
