@@ -14,7 +14,6 @@ import time
 from collections.abc import Awaitable, Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Any, TypeVar
 
 from cloud_gateway.auth import caller
@@ -59,12 +58,12 @@ class OwnedKey:
 class Idempotent:
     """`infer` of a service, made idempotent for requests that carry a key; those without pass by. Used on one event loop.
 
-    The database is opened when the first key comes.
+    The database (a URL) is opened when the first key comes.
     """
 
-    def __init__(self, infer: Infer, file: Path, limits: ResultLimits = ResultLimits()) -> None:
+    def __init__(self, infer: Infer, database: str, limits: ResultLimits = ResultLimits()) -> None:
         self._infer = infer
-        self._file = file
+        self._database = database
         self._limits = limits
         self._results: Any = None
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="edgeward-results")
@@ -124,7 +123,7 @@ class Idempotent:
         if self._results is None:
             from cloud_gateway.results import Results
 
-            self._results = Results(self._file, self._limits, time.time)
+            self._results = Results(self._database, self._limits, time.time)
         return self._results
 
     async def _off_loop(self, job: Callable[[], T]) -> T:

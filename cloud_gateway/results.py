@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
-from pathlib import Path
 
 from sqlalchemy import (
     Column,
@@ -22,7 +21,7 @@ from sqlalchemy import (
 )
 
 from cloud_gateway.idempotency import OwnedKey, ResultLimits, conflict
-from runtime.store import open_database, reading, sqlite_url, writing
+from runtime.store import open_database, reading, writing
 
 log = logging.getLogger(__name__)
 
@@ -42,10 +41,10 @@ _RESULTS = Table(
 class Results:
     """Every method is one transaction; may be called from any thread."""
 
-    def __init__(self, file: Path, limits: ResultLimits, wall: Callable[[], float]) -> None:
+    def __init__(self, url: str, limits: ResultLimits, wall: Callable[[], float]) -> None:
         self._limits = limits
         self._wall = wall
-        self._database = open_database(sqlite_url(file))
+        self._database = open_database(url)
         with writing(self._database) as connection:
             _TABLES.create_all(connection)
             row = connection.execute(select(func.count(), func.coalesce(func.sum(_RESULTS.c.size_bytes), 0))).one()

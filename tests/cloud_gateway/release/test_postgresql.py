@@ -9,6 +9,7 @@ from dataclasses import replace
 from itertools import count
 from pathlib import Path
 
+import numpy as np
 import pytest
 from sqlalchemy import text
 
@@ -20,12 +21,14 @@ from cloud_gateway.automation.levels import Level
 from cloud_gateway.automation.queue import NewItem, ReviewQueue, Why
 from cloud_gateway.automation.settings import AutomationSettings
 from cloud_gateway.automation.store import AutomationStore, DecidedBy, Served
+from cloud_gateway.idempotency import Idempotent, ResultLimits
 from cloud_gateway.release.plan import parse_plan
 from cloud_gateway.release.state import ReleaseState, Status
 from cloud_gateway.release.steps import begin
 from cloud_gateway.release.store import ReleaseStore
 from runtime.errors import ConflictError, StorageError
 from runtime.store import open_database, reading, writing
+from runtime.wire.values import InferenceRequest, InferenceResponse
 from tests import postgresql
 from tests.cloud_gateway.release.test_plan import LEAST
 from tests.programs import PATIENCE_S, started
@@ -176,6 +179,29 @@ def test_reviews_labels_and_levels(url: str) -> None:
     with pytest.raises(StorageError, match="append-only"), writing(engine) as connection:
         connection.execute(text("DELETE FROM automation_log"))
     engine.dispose()
+
+
+async def test_gateways_that_share_it_run_a_key_once(url: str) -> None:
+    runs = 0
+
+    async def infer(request: InferenceRequest) -> InferenceResponse:
+        nonlocal runs
+        runs += 1
+        return InferenceResponse(request.model, "1", {"run": np.array([runs])})
+
+    request = InferenceRequest("m", {"x": np.zeros(1)}, parameters={"idempotency_key": "k"})
+    answers = []
+    for _ in range(2):
+        once = Idempotent(infer, url, ResultLimits(max_results=2))
+        answers.append(int((await once.infer(request)).outputs["run"][0]))
+        for other in ("a", "b"):
+            await once.infer(replace(request, parameters={"idempotency_key": f"{len(answers)}{other}"}))
+        await once.close()
+    assert answers == [1, 4], "forgotten to make room, as on SQLite"
+    once, again = Idempotent(infer, url), Idempotent(infer, url)
+    assert (await once.infer(request)).outputs["run"][0] == (await again.infer(request)).outputs["run"][0]
+    await once.close()
+    await again.close()
 
 
 def test_a_gateway_keeps_its_levels_there_over_a_kill(url: str, tmp_path: Path) -> None:
