@@ -18,6 +18,7 @@ from runtime.errors import ModelNotFoundError
 from runtime.serving.layered import Layered
 from runtime.serving.server import Listening, ServerSettings, serve
 from runtime.serving.server import run as run_loop
+from runtime.store import sqlite_url
 from runtime.tensors import TensorSpec
 from runtime.wire.statistics import ModelStatistics
 from runtime.wire.values import (
@@ -92,7 +93,7 @@ def run(folder: Path, port: int, on_started: Callable[[Listening], None]) -> Non
 
     async def body() -> None:
         nonces = Nonces(folder / "executions")
-        once = Idempotent(nonces.infer, folder / "results.db")
+        once = Idempotent(nonces.infer, sqlite_url(folder / "results.db"))
         settings = ServerSettings(grpc_port=port, http_port=0, shared_memory=False)
         await serve(Layered(nonces, once.infer), settings, on_started=on_started)
         await once.close()

@@ -16,6 +16,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from contextvars import ContextVar
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final
@@ -34,6 +35,9 @@ MIN_CHOSEN_CHARACTERS: Final = 16
 REFRESH_S: Final = 1.0
 # A change takes milliseconds; whoever waits this long waits for somebody who hangs.
 LOCK_TIMEOUT_S: Final = 10.0
+
+caller: ContextVar[str] = ContextVar("edgeward_caller", default="")
+"""Whose request the task that reads it answers: the sha256 of the API key; empty where none is asked for."""
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 
@@ -162,7 +166,10 @@ class Authorizer:
         self._read_at = monotonic()
 
     def __call__(self, key: str | None) -> None:
-        """Returns when `key` is one of the keys as they are now; `UnauthenticatedError` otherwise."""
+        """Returns when `key` is one of the keys as they are now, and makes its holder this task's `caller`.
+
+        `UnauthenticatedError` otherwise.
+        """
         if key is None:
             raise UnauthenticatedError("this gateway wants an API key; send it as 'authorization: Bearer <key>'")
         digests = self._current()
@@ -172,6 +179,7 @@ class Authorizer:
         # Every one is compared, so that the time taken says nothing about which it was.
         if sum(hmac.compare_digest(digest, known) for known in digests) == 0:
             raise UnauthenticatedError("the API key is not one of this gateway's; ask whoever runs it for another")
+        caller.set(digest)
 
     def _current(self) -> tuple[str, ...] | None:
         """The digests as they were at most `REFRESH_S` ago; None: they cannot be read."""

@@ -8,11 +8,14 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
+import shutil
 import threading
-from collections.abc import Callable, Sequence
+import time
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from starlette.requests import Request
 from starlette.responses import FileResponse, JSONResponse, Response
@@ -29,6 +32,9 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 INDEX_PATH = "/edgeward/bundles"
+# A tar that is no longer offered may still be on its way to a device, and a rollback would want it again.
+UNOFFERED_GRACE_S: Final = 24 * 3600.0
+PRUNE_EVERY_S: Final = 600.0
 
 Offered = Callable[[], Sequence[Bundle]]
 """The bundles that devices may have, as they are now: what is served, or what is released."""
@@ -46,13 +52,13 @@ def served_bundles(engine: Engine, chosen: Callable[[str], str | None]) -> list[
     ]
 
 
-def bundle_routes(offered: Offered, folder: Path) -> list[ExtraRoute]:
-    """The routes; tars are made once, in `folder`, when they are first asked for."""
-    packed = _Packed(folder)
+def bundle_routes(offered: Offered, folder: Path, wall: Callable[[], float] = time.time) -> list[ExtraRoute]:
+    """The routes; tars are made once, in `folder`, when they are first asked for, and go a day after the last offer."""
+    packed = _Packed(folder, wall)
 
     async def index(_: Request) -> Response:
         bundles = list(offered())
-        tars = await asyncio.to_thread(lambda: [packed.tar_of(bundle) for bundle in bundles])
+        tars = await asyncio.to_thread(packed.tars_of, bundles)
         entries = [
             {
                 "model": bundle.name,
@@ -94,11 +100,23 @@ class _Tar:
 class _Packed:
     """Tars by the bundle's digest: the same bundle gives the same bytes, on every gateway."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, wall: Callable[[], float]) -> None:
         self._folder = folder
+        self._wall = wall
+        self._pruned_at: float | None = None
         self._lock = threading.Lock()
         self._known: dict[str, _Tar] = {}
         """By digest: many devices ask for the same, and a piece of a tar must not cost a reading of all of it."""
+
+    def tars_of(self, bundles: Sequence[Bundle]) -> list[_Tar]:
+        """The tars of all that is offered; those that have not been for a day are removed now and then. Blocking."""
+        tars = [self.tar_of(bundle) for bundle in bundles]
+        now = self._wall()
+        with self._lock:
+            if self._pruned_at is None or abs(now - self._pruned_at) >= PRUNE_EVERY_S:
+                self._pruned_at = now
+                self._prune({tar.path.name for tar in tars}, now)
+        return tars
 
     def tar_of(self, bundle: Bundle) -> _Tar:
         """The bundle's tar, made where it is not there yet. Blocking."""
@@ -117,3 +135,25 @@ class _Packed:
                 )
             made = self._known[bundle.digest] = _Tar(tar, sha256_of(tar), tar.stat().st_size)
             return made
+
+    def _prune(self, offered: Collection[str], now: float) -> None:
+        """A file's time of change says when it was last offered; what a pack that was cut off left ages in the same way."""
+        for path in self._folder.iterdir():
+            try:
+                if path.name in offered:
+                    os.utime(path, (now, now))
+                elif now - path.stat().st_mtime >= UNOFFERED_GRACE_S:
+                    size_bytes = path.stat().st_size
+                    if path.is_dir():
+                        shutil.rmtree(path)
+                    else:
+                        path.unlink()
+                        self._known.pop(path.stem, None)
+                    log.info(
+                        "%s (%d bytes) was not offered to devices for %g h and is removed",
+                        path.name,
+                        size_bytes,
+                        UNOFFERED_GRACE_S / 3600,
+                    )
+            except OSError as error:
+                log.warning("%s cannot be removed: %s", path, error)

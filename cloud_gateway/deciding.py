@@ -45,6 +45,7 @@ async def deciding(
             settings.automation,
             released.service,
             database,
+            local.class_names,
             released.traffic,
             released.controller.observe,
             released.store.note_in,

@@ -94,7 +94,7 @@ async def serve_gateway(
         )
         parts.callback(local.close)
         decided = await parts.enter_async_context(deciding(settings, local, home, monitored.findings))
-        once = Idempotent(decided.service.infer, home / "gateway" / "results.db")
+        once = Idempotent(decided.service.infer, settings.results_url(home))
         parts.push_async_callback(once.close)
         documents = {"status": status, "drift": monitored.document}
         admin = await parts.enter_async_context(administration(NAME, settings, admin_key, local, decided, documents))

@@ -1,20 +1,22 @@
 """One execution a key: a request that was answered before is answered with the same result, whoever lost the first reply.
 
 Result and key are written in one transaction before the result is handed out, so a gateway that is killed has either both or
-neither. Where two gateways share a database and both run a request, the first to write wins, and both answer with its result.
+neither. A key is its caller's own: under another API key it stands for another request. Where two gateways share a database and
+both run a request, the first to write wins, and both answer with its result.
 """
 
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import logging
 import time
 from collections.abc import Awaitable, Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Any, TypeVar
 
+from cloud_gateway.auth import caller
 from runtime.errors import ConflictError, DeadlineExceededError
 from runtime.wire.grpc_codec import decode_response, encode_response
 from runtime.wire.idempotency import key_of, payload_digest
@@ -39,26 +41,41 @@ class ResultLimits:
     max_results: int = 1_000_000
 
 
+@dataclass(frozen=True, slots=True)
+class OwnedKey:
+    """A request's key and whose it is."""
+
+    text: str
+    owner: str
+    """The sha256 of the caller's API key; empty on a gateway that asks for none."""
+
+    @property
+    def stored(self) -> str:
+        """What it is kept under, 128 characters at most. No key begins with "@", so none is taken for another caller's."""
+        return f"@{hashlib.sha256(f'{self.owner} {self.text}'.encode()).hexdigest()}" if self.owner else self.text
+
+
 class Idempotent:
     """`infer` of a service, made idempotent for requests that carry a key; those without pass by. Used on one event loop.
 
-    The database is opened when the first key comes.
+    The database (a URL) is opened when the first key comes.
     """
 
-    def __init__(self, infer: Infer, file: Path, limits: ResultLimits = ResultLimits()) -> None:
+    def __init__(self, infer: Infer, database: str, limits: ResultLimits = ResultLimits()) -> None:
         self._infer = infer
-        self._file = file
+        self._database = database
         self._limits = limits
         self._results: Any = None
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="edgeward-results")
-        self._running: dict[str, tuple[str, _Outcome]] = {}
+        self._running: dict[OwnedKey, tuple[str, _Outcome]] = {}
         self.deduplicated = 0
 
     async def infer(self, request: InferenceRequest) -> InferenceResponse:
         """The stored result, or the service's, stored first. `ConflictError` where the key was used for another request."""
-        key = key_of(request.parameters) if request.parameters else None
-        if key is None:
+        text = key_of(request.parameters) if request.parameters else None
+        if text is None:
             return await self._infer(request)
+        key = OwnedKey(text, caller.get())
         digest = payload_digest(request)
         while (running := self._running.get(key)) is not None:
             if running[0] != digest:
@@ -89,7 +106,7 @@ class Idempotent:
             await self._off_loop(self._results.close)
         self._thread.shutdown(wait=True)
 
-    async def _run(self, key: str, digest: str, request: InferenceRequest) -> tuple[InferenceResponse, bool]:
+    async def _run(self, key: OwnedKey, digest: str, request: InferenceRequest) -> tuple[InferenceResponse, bool]:
         stored = await self._off_loop(lambda: self._opened().find(key, digest))
         if stored is not None:
             return _decoded(stored), True
@@ -106,16 +123,16 @@ class Idempotent:
         if self._results is None:
             from cloud_gateway.results import Results
 
-            self._results = Results(self._file, self._limits, time.time)
+            self._results = Results(self._database, self._limits, time.time)
         return self._results
 
     async def _off_loop(self, job: Callable[[], T]) -> T:
         return await asyncio.get_running_loop().run_in_executor(self._thread, job)
 
 
-def conflict(key: str) -> ConflictError:
+def conflict(key: OwnedKey) -> ConflictError:
     """The error of a key that stands for another request."""
-    return ConflictError(f"key {key!r} was used for another request; a new request takes a new key")
+    return ConflictError(f"key {key.text!r} was used for another request; a new request takes a new key")
 
 
 def _decoded(raw: bytes) -> InferenceResponse:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
-from pathlib import Path
 
 from sqlalchemy import (
     Column,
@@ -21,8 +20,8 @@ from sqlalchemy import (
     select,
 )
 
-from cloud_gateway.idempotency import ResultLimits, conflict
-from runtime.store import open_database, reading, sqlite_url, writing
+from cloud_gateway.idempotency import OwnedKey, ResultLimits, conflict
+from runtime.store import open_database, reading, writing
 
 log = logging.getLogger(__name__)
 
@@ -42,21 +41,21 @@ _RESULTS = Table(
 class Results:
     """Every method is one transaction; may be called from any thread."""
 
-    def __init__(self, file: Path, limits: ResultLimits, wall: Callable[[], float]) -> None:
+    def __init__(self, url: str, limits: ResultLimits, wall: Callable[[], float]) -> None:
         self._limits = limits
         self._wall = wall
-        self._database = open_database(sqlite_url(file))
+        self._database = open_database(url)
         with writing(self._database) as connection:
             _TABLES.create_all(connection)
             row = connection.execute(select(func.count(), func.coalesce(func.sum(_RESULTS.c.size_bytes), 0))).one()
         self._count, self._bytes = row
 
-    def find(self, key: str, digest: str) -> bytes | None:
+    def find(self, key: OwnedKey, digest: str) -> bytes | None:
         """The result under `key`; None where there is none. `ConflictError` where it is another request's."""
         with reading(self._database) as connection:
             return self._find(connection, key, digest)
 
-    def keep(self, key: str, digest: str, result: bytes) -> bytes:
+    def keep(self, key: OwnedKey, digest: str, result: bytes) -> bytes:
         """The result that is kept under `key` from now on: this one, or the one that came before it."""
         with writing(self._database) as connection:
             before = self._find(connection, key, digest)
@@ -64,7 +63,7 @@ class Results:
                 return before
             connection.execute(
                 insert(_RESULTS).values(
-                    key=key, digest=digest, result=result, size_bytes=len(result), stored_s=self._wall()
+                    key=key.stored, digest=digest, result=result, size_bytes=len(result), stored_s=self._wall()
                 )
             )
             self._make_room(connection, len(result))
@@ -76,8 +75,10 @@ class Results:
         """Closes the database."""
         self._database.dispose()
 
-    def _find(self, connection: Connection, key: str, digest: str) -> bytes | None:
-        row = connection.execute(select(_RESULTS.c.digest, _RESULTS.c.result).where(_RESULTS.c.key == key)).first()
+    def _find(self, connection: Connection, key: OwnedKey, digest: str) -> bytes | None:
+        row = connection.execute(
+            select(_RESULTS.c.digest, _RESULTS.c.result).where(_RESULTS.c.key == key.stored)
+        ).first()
         if row is None:
             return None
         if row.digest != digest:

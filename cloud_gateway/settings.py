@@ -42,6 +42,10 @@ class GatewaySettings(ModelServerSettings):
             sqlite_url(home / "gateway" / "gateway.db") if self.database is None else self.database.get_secret_value()
         )
 
+    def results_url(self, home: Path) -> str:
+        """Where the results of requests with idempotency keys are kept: gateways that share a database share these, too."""
+        return sqlite_url(home / "gateway" / "results.db") if self.database is None else self.database_url(home)
+
     @model_validator(mode="after")
     def _one_automation_a_model(self) -> GatewaySettings:
         names = [one.model for one in self.automation]

@@ -138,6 +138,11 @@ async def serve_agent(
     history, machine = history_of(NAME), Machine()
     drift = drift_document(NAME, recorder)
     page = agent_page(NAME, history, {"status": status, "drift": drift_section(drift)})
+
+    def on_stop() -> None:
+        page.close()
+        offline.interrupt()
+
     beside = Beside(
         routes=page_routes(page),
         collectors=(
@@ -147,7 +152,7 @@ async def serve_agent(
             history.families,
             *([] if upstream is None else [upstream.families]),
         ),
-        on_stop=page.close,
+        on_stop=on_stop,
     )
     watch = None if gateway is None else asyncio.create_task(gateway.watch())
     for part in (recorder, telemetry):

@@ -42,6 +42,7 @@ def install(
 ) -> None:
     """Has the operating system start `edgeward agent run` now and from now on (systemd, launchd or Task Scheduler)."""
     from edge_agent.install import carry_out
+    from edge_agent.install.earlier import plan_look, plan_restore
     from edge_agent.install.here import describe_service, run_arguments
     from edge_agent.install.plan import manager_of, plan_install, plan_uninstall
     from edge_agent.settings import AgentSettings
@@ -56,7 +57,9 @@ def install(
     )
     plan = plan_install(manager, service)
     if not is_dry:
-        carry_out.install(plan, plan_uninstall(manager, service))
+        earlier = carry_out.look(plan_look(manager, service))
+        undo = plan_uninstall(manager, service) if earlier is None else plan_restore(manager, service, earlier)
+        carry_out.install(plan, undo)
     said: dict[str, Any] = {
         "manager": manager,
         "is_dry_run": is_dry,

@@ -51,7 +51,7 @@ class Offline:
     def __init__(self, settings: AgentSettings, service: InferenceService, engine: Engine, syncer: Syncer) -> None:
         home = agent_home()
         self._spool = Spool(home / "spool.db", settings.spool_limits(), service.infer)
-        self._jobs = Jobs(home / "jobs.db", service, engine)
+        self._jobs = Jobs(home / "jobs.db", service, engine, settings.job_folders)
         self._keeper = Keeper(syncer, settings.sync_every_s)
         self.service: InferenceService = Layered(service, self._spool.infer)
         """The service with the spool before it."""
@@ -70,9 +70,14 @@ class Offline:
         try:
             yield
         finally:
-            await asyncio.to_thread(self._jobs.close)
+            # Side by side: a service manager gives the whole stop 45 s, of which draining may take 30.
+            await asyncio.gather(asyncio.to_thread(self._jobs.close), self._keeper.close())
             await self._spool.close()
-            await self._keeper.close()
+
+    def interrupt(self) -> None:
+        """The agent is about to end: nothing long is begun any more, and the pass of syncing under way is cut short."""
+        self._jobs.interrupt()
+        self._keeper.interrupt()
 
     async def spool_depth(self) -> dict[str, float]:
         """Requests and bytes that wait for the cloud, for metrics; empty where that cannot be told now."""

@@ -38,6 +38,8 @@ MAX_WAITING: Final = 24
 """Windows held; beyond it the oldest two of a model become one."""
 EVERY_S: Final = 15.0
 TIMEOUT_S: Final = 10.0
+# Of the agent's stop, for what was not sent yet; it has to end within what a service manager allows.
+LAST_SEND_S: Final = 5.0
 MAX_PAUSE_S: Final = 600.0
 
 Post = Callable[[bytes], Mapping[str, Any]]
@@ -121,7 +123,7 @@ class Telemetry:
         """Sends once more and ends the thread; what the gateway does not take then is lost with this process, and said."""
         self._stop.set()
         if self._thread is not None:
-            self._thread.join(TIMEOUT_S + 1)
+            self._thread.join(LAST_SEND_S)
         with self._lock:
             windows, rows = len(self._waiting), sum(entry.summary.rows for entry in self._waiting)
         if windows:

@@ -16,7 +16,7 @@ from cloud_gateway.admin import AdminRoute
 from cloud_gateway.automation.arms import ArmAnswers
 from cloud_gateway.automation.drift import DriftWatch, Findings
 from cloud_gateway.automation.routes import AutomationRoutes, OnLabel
-from cloud_gateway.automation.service import AutomationService
+from cloud_gateway.automation.service import AutomationService, ClassNames
 from cloud_gateway.automation.settings import AutomationSettings
 from cloud_gateway.automation.store import Append, AutomationStore, append_log
 from cloud_gateway.release.service import Traffic
@@ -59,6 +59,7 @@ async def automation(
     settings: Sequence[AutomationSettings],
     inner: InferenceService,
     database: Engine,
+    class_names: ClassNames,
     traffic: Traffic | None = None,
     on_label: OnLabel | None = None,
     audit: Audit | None = None,
@@ -66,12 +67,13 @@ async def automation(
 ) -> AsyncIterator[Automated]:
     """`inner` behind the levels of automation, or `inner` itself where no model has settings; labels are taken either way.
 
+    `class_names`: for callers who want classes instead of scores.
     `traffic`: of releases, whose answers are kept for labels; `on_label` is told what a label says of their arms. `audit`: the
     hash-chained log in the same database, which gets every change of a level too, in the same transaction.
     `findings`: of drift in the rows that models answer here.
     """
     store = await asyncio.to_thread(AutomationStore, database, settings, time.time, append_to(audit))
-    service = AutomationService(inner, store) if settings else None
+    service = AutomationService(inner, store, class_names) if settings else None
     arms = None if traffic is None else ArmAnswers(store, traffic)
     drift = None if service is None or findings is None else DriftWatch(store, service, findings)
     running = [asyncio.create_task(go_on(part.run)) for part in (service, arms, drift) if part is not None]

@@ -8,6 +8,7 @@ task a line or a list of tasks; of each task the choices, numbers or texts that 
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any, Final
@@ -21,6 +22,7 @@ from runtime.errors import InvalidInputError
 CONTROL: Final = "answer"
 OBJECT: Final = "input"
 MOST_LINES: Final = 10_000
+_NUMBER: Final = re.compile(r"0|-?[1-9][0-9]{0,14}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,9 +112,12 @@ def _answer_of(annotation: dict[str, Any], number: int) -> Answer:
 
 
 def _as_class(value: Any) -> int | float | str:
-    """Choices are texts; ours are numbers where they look like it."""
+    """Choices are texts, also where a class is a number: a text is a number's only where the number is written that way.
+
+    So "7" is class 7, as it was exported, while "007" and "+7" are names.
+    """
     if isinstance(value, str):
-        return int(value) if value.lstrip("-").isdecimal() and len(value) < 16 else value
+        return int(value) if _NUMBER.fullmatch(value) else value
     if isinstance(value, int | float):
         return value
     raise InvalidInputError(f"annotated value {value!r:.40} is neither a text nor a number")

@@ -12,6 +12,7 @@ import logging
 import random
 import secrets
 import time
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Final, Protocol
 
@@ -22,7 +23,9 @@ from cloud_gateway.automation.settings import AutomationSettings
 from cloud_gateway.automation.standing import Standing
 from cloud_gateway.automation.store import AutomationStore, DecidedBy, Served
 from runtime.errors import EdgewardError, InvalidInputError, StorageError
+from runtime.serving.outputs import check_requested, select_outputs
 from runtime.serving.service import InferenceService
+from runtime.tensors import Array
 from runtime.wire.values import InferenceRequest, InferenceResponse
 
 log = logging.getLogger(__name__)
@@ -47,14 +50,21 @@ class Chance(Protocol):
         """The next draw."""
 
 
+ClassNames = Callable[[str, str], Sequence[str] | None]
+"""Given model and version, one name a class; None where it names none. `LocalService.class_names` is one."""
+
+
 class AutomationService:
     """`infer` goes before `inner`'s. Used on one event loop; call `run` beside it and `close` once nothing is served any more."""
 
-    def __init__(self, inner: InferenceService, store: AutomationStore, chance: Chance | None = None) -> None:
+    def __init__(
+        self, inner: InferenceService, store: AutomationStore, class_names: ClassNames, chance: Chance | None = None
+    ) -> None:
         self.lost_records = 0
         """Requests that could not be written down, so that no label will find them."""
         self._inner = inner
         self._store = store
+        self._class_names = class_names
         self._queue = ReviewQueue(store)
         self._chance: Chance = random.SystemRandom() if chance is None else chance
         self._standings: dict[tuple[str, str], tuple[float, Standing]] = {}
@@ -78,6 +88,9 @@ class AutomationService:
         asked = replace(
             request, id=request_id, parameters={k: v for k, v in request.parameters.items() if k != "input_reference"}
         )
+        if request.outputs:
+            described = await self._inner.describe_model(request.model, request.version)
+            check_requested(request.model, described.outputs, request.outputs)
         standing = await self._standing(request.model, segment)
         if standing.level is Level.HUMAN_ONLY:
             description = await self._inner.describe_model(request.model, request.version)
@@ -86,9 +99,11 @@ class AutomationService:
             served = Served(request.model, request_id, version, segment, rows, None, DecidedBy.HUMAN_PENDING)
             item = self._item_for(settings, Level.HUMAN_ONLY, Why.LEVEL, request, reference, is_blind=True)
             return await self._ask_a_person(request, served, item)
-        # The answer is read from all outputs, whatever of them the caller asked for.
+        # The answer is read from all outputs as they are, whatever of them the caller asked for, and in whatever form.
         response = await self._inner.infer(replace(asked, outputs=()) if request.outputs else asked)
         suggestion = suggestion_of(response.outputs, settings.output)
+        if request.outputs:
+            response = replace(response, outputs=self._selected(request, response))
         served = _served(response, request_id, segment, suggestion, DecidedBy.MODEL)
         if not standing.level.is_automatic:
             is_blind = standing.level is Level.SHADOW or self._chance.random() < settings.blind_share
@@ -106,12 +121,6 @@ class AutomationService:
             told = await self._audit(served, item)
         else:
             await self._note(served)
-        if any(output.parameters for output in request.outputs):
-            # Classification and the like change what an output holds; the caller's form is the models' service's business.
-            response = await self._inner.infer(asked)
-        elif request.outputs:
-            wanted = {output.name for output in request.outputs}
-            response = replace(response, outputs={k: v for k, v in response.outputs.items() if k in wanted})
         parameters = {**response.parameters, **told, **_said(served, standing.level)}
         return replace(response, id=request.id, parameters=parameters)
 
@@ -144,6 +153,12 @@ class AutomationService:
     def forget_levels(self) -> None:
         """Reads levels anew at the next request, because somebody moved one."""
         self._standings.clear()
+
+    def _selected(self, request: InferenceRequest, response: InferenceResponse) -> Mapping[str, Array]:
+        """What the caller asked for of a whole answer."""
+        is_classified = any(output.parameters.get("classification") for output in request.outputs)
+        names = self._class_names(response.model, response.version) if is_classified else None
+        return select_outputs(response.outputs, request.outputs, names)
 
     async def _standing(self, model: str, segment: str) -> Standing:
         key, now = (model, segment), time.monotonic()

@@ -79,6 +79,13 @@ LOG = Table(
 )
 
 # What happened stays written down: also a mistake in our own code must not change it.
+for _statement in (
+    "create or replace function automation_log_refuses() returns trigger language plpgsql as "
+    "$$ begin raise exception 'the log of automation is append-only'; end $$",
+    "create trigger automation_log_refuses before update or delete or truncate on automation_log "
+    "for each statement execute function automation_log_refuses()",
+):
+    event.listen(LOG, "after_create", DDL(_statement).execute_if(dialect="postgresql"))  # type: ignore[no-untyped-call]
 for _change in ("update", "delete"):
     _trigger = (
         f"create trigger if not exists automation_log_no_{_change} before {_change} on automation_log "

@@ -59,6 +59,22 @@ LEASE: Final = "releases"
 """The name of the one lease."""
 
 # The log is only ever added to. Whoever may change the schema can still drop these; then the chain of hashes shows it.
+event.listen(
+    AUDIT,
+    "after_create",
+    DDL(  # type: ignore[no-untyped-call]
+        "CREATE OR REPLACE FUNCTION audit_refuses() RETURNS trigger LANGUAGE plpgsql AS "
+        "$$ BEGIN RAISE EXCEPTION 'the audit log is append-only'; END $$"
+    ).execute_if(dialect="postgresql"),
+)
+event.listen(
+    AUDIT,
+    "after_create",
+    DDL(  # type: ignore[no-untyped-call]
+        "CREATE TRIGGER audit_refuses BEFORE UPDATE OR DELETE OR TRUNCATE ON audit "
+        "FOR EACH STATEMENT EXECUTE FUNCTION audit_refuses()"
+    ).execute_if(dialect="postgresql"),
+)
 for _verb in ("UPDATE", "DELETE"):
     event.listen(
         AUDIT,

@@ -1,4 +1,4 @@
-"""Carries out a plan: writes, runs, removes; what fails half-way is taken back."""
+"""Carries out a plan: writes, runs, removes; after what fails half-way everything is as it was."""
 
 from __future__ import annotations
 
@@ -9,7 +9,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
 
-from edge_agent.install.plan import Command, InstallPlan, UninstallPlan
+from edge_agent.install.earlier import Earlier, Look
+from edge_agent.install.plan import Command, FileToWrite, InstallPlan, UninstallPlan
 from runtime.errors import MachineError, WrongUseError
 
 log = logging.getLogger(__name__)
@@ -17,28 +18,42 @@ log = logging.getLogger(__name__)
 COMMAND_TIMEOUT_S: Final = 60.0
 
 
-def install(plan: InstallPlan, undo: UninstallPlan) -> None:
-    """Writes the files and runs the commands; after a failure nothing of it is left, and `MachineError` says what failed."""
+def look(at: Look) -> Earlier | None:
+    """What is installed now; None where nothing is. `MachineError` where that cannot be read."""
+    path = Path(at.file)
+    try:
+        content = path.read_bytes() if at.description is None else _printed(at.description)
+    except FileNotFoundError:
+        return None
+    except OSError as error:
+        raise MachineError(f"{path} cannot be read: {error.strerror}; run it as an administrator") from error
+    if content is None:
+        return None
+    file = FileToWrite(at.file, content, is_scratch=at.description is not None)
+    return Earlier(file, _says_yes(at.is_running), _says_yes(at.is_enabled))
+
+
+def install(plan: InstallPlan, undo: UninstallPlan | InstallPlan) -> None:
+    """Writes the files and runs the commands; after a failure `undo` is done, and `MachineError` says what failed.
+
+    `undo`: what removes all of it, or puts back what was there before.
+    """
     _require(plan.commands)
+    is_disturbed = False
     try:
         for file in plan.files:
-            path = Path(file.path)
-            try:
-                path.parent.mkdir(parents=True, exist_ok=True)
-                path.write_bytes(file.content)
-            except OSError as error:
-                raise MachineError(
-                    f"{path} cannot be written: {error.strerror}; run it as an administrator, or without --system"
-                ) from error
+            _write(file)
         for command in plan.commands:
+            is_disturbed |= command.disturbs
             _run(command)
-    except MachineError:
-        uninstall(undo)
+    except BaseException:
+        if isinstance(undo, UninstallPlan):
+            uninstall(undo)
+        else:
+            _restore(undo, is_disturbed=is_disturbed)
         raise
     finally:
-        for file in plan.files:
-            if file.is_scratch:
-                Path(file.path).unlink(missing_ok=True)
+        _remove_scratch(plan)
 
 
 def uninstall(plan: UninstallPlan) -> list[Path]:
@@ -59,6 +74,57 @@ def uninstall(plan: UninstallPlan) -> list[Path]:
     return removed
 
 
+def _restore(plan: InstallPlan, *, is_disturbed: bool) -> None:
+    try:
+        for file in plan.files:
+            _write(file)
+        for command in plan.commands:
+            if is_disturbed or not command.disturbs:
+                _try(command)
+        log.warning("what was installed before is there as it was")
+    except MachineError as error:
+        log.error("what was installed before could not be put back: %s", error)
+    finally:
+        _remove_scratch(plan)
+
+
+def _write(file: FileToWrite) -> None:
+    """In one step: a disk that is full leaves the file that was there."""
+    path = Path(file.path).resolve()  # through a link, which stays one
+    fresh = path.with_name(f".{path.name}.new")
+    try:
+        if path.is_file() and path.read_bytes() == file.content:
+            return
+        path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            fresh.write_bytes(file.content)
+            fresh.replace(path)
+        finally:
+            fresh.unlink(missing_ok=True)
+    except OSError as error:
+        raise MachineError(
+            f"{path} cannot be written: {error.strerror}; run it as an administrator, or without --system"
+        ) from error
+
+
+def _remove_scratch(plan: InstallPlan) -> None:
+    for file in plan.files:
+        if file.is_scratch:
+            Path(file.path).unlink(missing_ok=True)
+
+
+def _says_yes(command: Command) -> bool:
+    return _printed(command) is not None
+
+
+def _printed(command: Command) -> bytes | None:
+    """What a command prints, in UTF-16 as the scheduler of Windows wants it back; None where it fails."""
+    try:
+        return _run(command).encode("utf-16")
+    except MachineError:
+        return None
+
+
 def _try(command: Command) -> None:
     try:
         _run(command)
@@ -66,7 +132,7 @@ def _try(command: Command) -> None:
         log.warning("%s", error)
 
 
-def _run(command: Command) -> None:
+def _run(command: Command) -> str:
     try:
         done = subprocess.run(
             command.words,
@@ -78,11 +144,12 @@ def _run(command: Command) -> None:
         )
     except (OSError, subprocess.TimeoutExpired) as error:
         if command.may_fail:
-            return
+            return ""
         raise MachineError(f"{' '.join(command.words)} failed: {error}") from error
     if done.returncode and not command.may_fail:
         told = (done.stderr or done.stdout).strip()
         raise MachineError(f"{' '.join(command.words)} ended with {done.returncode}: {told or 'it said nothing'}")
+    return done.stdout
 
 
 def _require(commands: Sequence[Command]) -> None:

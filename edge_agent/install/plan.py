@@ -25,6 +25,8 @@ class Command:
     words: tuple[str, ...]
     may_fail: bool = False
     """Whether what it would undo may not be there."""
+    disturbs: bool = False
+    """Whether it ends a service that runs."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,7 +75,7 @@ def plan_install(manager: Manager, service: ServiceDescription) -> InstallPlan:
                     Command(("systemctl", *scope, "daemon-reload")),
                     Command(("systemctl", *scope, "enable", systemd.UNIT)),
                     # Not `enable --now`: an agent that runs already shall run what is installed now.
-                    Command(("systemctl", *scope, "restart", systemd.UNIT)),
+                    Command(("systemctl", *scope, "restart", systemd.UNIT), disturbs=True),
                 ),
             )
         case Manager.LAUNCHD:
@@ -82,12 +84,12 @@ def plan_install(manager: Manager, service: ServiceDescription) -> InstallPlan:
             return InstallPlan(
                 (FileToWrite(path, launchd.render(service)),),
                 (
-                    Command(("launchctl", "bootout", f"{domain}/{launchd.LABEL}"), may_fail=True),
+                    Command(("launchctl", "bootout", f"{domain}/{launchd.LABEL}"), may_fail=True, disturbs=True),
                     Command(("launchctl", "bootstrap", domain, str(path))),
                 ),
             )
         case Manager.WINDOWS:
-            path = service.home / "agent-task.xml"
+            path = windows.task_path(service)
             return InstallPlan(
                 (FileToWrite(path, windows.render(service), is_scratch=True),),
                 (
@@ -122,5 +124,5 @@ def plan_uninstall(manager: Manager, service: ServiceDescription) -> UninstallPl
                     Command(("schtasks", "/End", "/TN", windows.TASK), may_fail=True),
                     Command(("schtasks", "/Delete", "/TN", windows.TASK, "/F"), may_fail=True),
                 ),
-                (service.home / "agent-task.xml",),
+                (windows.task_path(service),),
             )

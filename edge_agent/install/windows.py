@@ -3,12 +3,18 @@
 from __future__ import annotations
 
 import subprocess
+from pathlib import PurePath
 from typing import Final
 from xml.sax.saxutils import escape
 
 from edge_agent.install.service import ServiceDescription
 
 TASK: Final = "EdgewardAgent"
+
+
+def task_path(service: ServiceDescription) -> PurePath:
+    """Where the XML lies while the scheduler reads it."""
+    return service.home / "agent-task.xml"
 
 
 def render(service: ServiceDescription) -> bytes:

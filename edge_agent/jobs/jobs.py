@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,12 +16,13 @@ if TYPE_CHECKING:
 
 
 class Jobs:
-    """Made on the service's event loop; every other method blocks, and is called on other threads."""
+    """Made on the service's event loop; every other method blocks, and is called on other threads. Files lie in `folders`."""
 
-    def __init__(self, file: Path, service: InferenceService, engine: Any) -> None:
+    def __init__(self, file: Path, service: InferenceService, engine: Any, folders: Sequence[Path]) -> None:
         self._file = file
         self._service = service
         self._engine = engine
+        self._folders = folders
         self._loop = asyncio.get_running_loop()
         self._lock = threading.Lock()
         self._board: JobBoard | None = None
@@ -57,8 +59,14 @@ class Jobs:
             counts[job.state.value] = counts.get(job.state.value, 0) + 1
         return counts
 
+    def interrupt(self) -> None:
+        """Begins no further batch; quick, from any thread."""
+        runner = self._runner
+        if runner is not None:
+            runner.interrupt()
+
     def close(self) -> None:
-        """Ends the runner between two batches, and the board."""
+        """Ends the runner, which may withdraw a batch, and closes the board."""
         with self._lock:
             if self._runner is not None:
                 self._runner.stop()
@@ -72,6 +80,6 @@ class Jobs:
         with self._lock:
             if self._board is None or self._runner is None:
                 self._board = JobBoard(self._file)
-                self._runner = JobRunner(self._board, self._service, self._engine, self._loop)
+                self._runner = JobRunner(self._board, self._service, self._engine, self._loop, self._folders)
                 self._runner.start()
             return self._board, self._runner

@@ -9,11 +9,14 @@ import asyncio
 import logging
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Coroutine, Mapping, Sequence
+from concurrent.futures import CancelledError as FutureCancelledError
+from concurrent.futures import Future
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 from edge_agent.jobs.board import Job, JobBoard, JobState
+from edge_agent.jobs.folders import inside
 from runtime.batch_job.job import BatchJob, Progress, run_batch
 from runtime.batch_job.predictor import REMOTE_ROWS, fixed_rows, patiently, with_ranges
 from runtime.errors import CancelledError, EdgewardError, ModelNotFoundError, StorageError
@@ -24,13 +27,54 @@ from runtime.wire.values import InferenceRequest, Parameters
 
 log = logging.getLogger(__name__)
 
+T = TypeVar("T")
+
 # Behind every request that names a priority, and behind those that name none.
 LOWEST_PRIORITY: Final = (1 << 32) - 1
 BATCH_TIMEOUT_S: Final = 60.0
+# What a stop of the agent waits for the batch under way, and for the job's thread after that.
+ANSWERED_WITHIN_S: Final = 3.0
+END_WITHIN_S: Final = 3.0
 # How often progress is written down.
 NOTE_EVERY_S: Final = 1.0
 # How often an idle runner looks: it is also told.
 LOOK_EVERY_S: Final = 30.0
+
+
+class Calls:
+    """What the runner's thread has done on the event loop; `cut` ends the call under way, and every later one."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        self._loop = loop
+        self._lock = threading.Lock()
+        self._under_way: Future[Any] | None = None
+        self._is_cut = False
+
+    def result(self, coroutine: Coroutine[Any, Any, T], timeout_s: float | None = None) -> T:
+        """What it returns or raises; `CancelledError` where it is cut off."""
+        with self._lock:
+            if self._is_cut:
+                coroutine.close()
+                raise _ends()
+            future = asyncio.run_coroutine_threadsafe(coroutine, self._loop)
+            self._under_way = future
+        try:
+            return future.result(timeout_s)
+        except (FutureCancelledError, asyncio.CancelledError):
+            raise _ends() from None
+        finally:
+            self._under_way = None
+
+    def cut(self) -> None:
+        """From any thread."""
+        with self._lock:
+            self._is_cut = True
+            if self._under_way is not None:
+                self._under_way.cancel()
+
+
+def _ends() -> CancelledError:
+    return CancelledError("the agent ends; the job goes on when it is back")
 
 
 class ServicePredictor:
@@ -39,13 +83,13 @@ class ServicePredictor:
     def __init__(
         self,
         service: InferenceService,
-        loop: asyncio.AbstractEventLoop,
+        calls: Calls,
         model: str,
         route: str,
         bundle: Any,
         stopping: threading.Event,
     ) -> None:
-        description = asyncio.run_coroutine_threadsafe(service.describe_model(model, ""), loop).result(BATCH_TIMEOUT_S)
+        description = calls.result(service.describe_model(model, ""), BATCH_TIMEOUT_S)
         self.name = model
         self.version: str = description.versions[-1]
         self.serving = f"agent, route {route}"
@@ -58,7 +102,7 @@ class ServicePredictor:
         most = description.max_batch_size or 1
         self.batch_rows: int = fixed_rows(description.inputs) or min(REMOTE_ROWS, most)
         self._service = service
-        self._loop = loop
+        self._calls = calls
         self._parameters: Parameters = {"route": route, "priority": LOWEST_PRIORITY}
         self._stopping = stopping
 
@@ -69,24 +113,30 @@ class ServicePredictor:
     def _ask(self, inputs: Mapping[str, Array]) -> dict[str, Array]:
         deadline = time.monotonic() + BATCH_TIMEOUT_S
         request = InferenceRequest(self.name, inputs, self.version, parameters=self._parameters, deadline=deadline)
-        response = asyncio.run_coroutine_threadsafe(self._service.infer(request), self._loop).result()
+        response = self._calls.result(self._service.infer(request))
         return dict(response.outputs)
 
     def _pause(self, seconds: float) -> None:
         if self._stopping.wait(seconds):
-            raise CancelledError("the agent ends; the job goes on when it is back")
+            raise _ends()
 
 
 class JobRunner:
     """One thread. Started on the service's event loop; `stop` from any thread that is not that loop's."""
 
     def __init__(
-        self, board: JobBoard, service: InferenceService, engine: Any, loop: asyncio.AbstractEventLoop
+        self,
+        board: JobBoard,
+        service: InferenceService,
+        engine: Any,
+        loop: asyncio.AbstractEventLoop,
+        folders: Sequence[Path],
     ) -> None:
         self._board = board
         self._service = service
         self._engine = engine
-        self._loop = loop
+        self._calls = Calls(loop)
+        self._folders = tuple(folders)
         self._stopping = threading.Event()
         self._news = threading.Event()
         self._cancelled: set[int] = set()
@@ -107,11 +157,24 @@ class JobRunner:
             self._cancelled.add(number)
         return is_cancelled
 
-    def stop(self) -> None:
-        """Ends the thread between two batches; the job that runs goes on at the next start."""
+    def interrupt(self) -> None:
+        """Begins no further batch; the agent is about to end."""
         self._stopping.set()
         self._news.set()
-        self._thread.join()
+
+    def stop(self) -> None:
+        """Ends the thread, between two batches where the one under way is soon answered, else by withdrawing it.
+
+        The job goes on at the next start, at worst from its last checkpoint: whatever it is cut off in may be killed, too.
+        """
+        self.interrupt()
+        self._thread.join(ANSWERED_WITHIN_S)
+        if self._thread.is_alive():
+            log.warning("the batch of a job is withdrawn after %g s; the next start asks again", ANSWERED_WITHIN_S)
+            self._calls.cut()
+            self._thread.join(END_WITHIN_S)
+        if self._thread.is_alive():
+            log.warning("the job that runs is left as it is; the next start goes on from its last checkpoint")
 
     def _run(self) -> None:
         while not self._stopping.is_set():
@@ -141,11 +204,13 @@ class JobRunner:
                 noted_at = time.monotonic()
 
         try:
+            # Again: whoever may write there had all the time that the job waited to put a link in a file's place.
+            source, output = inside(job.input, self._folders, "input"), inside(job.output, self._folders, "output")
             predictor = ServicePredictor(
-                self._service, self._loop, job.model, job.route, self._bundle(job.model), self._stopping
+                self._service, self._calls, job.model, job.route, self._bundle(job.model), self._stopping
             )
             done = run_batch(
-                BatchJob(Path(job.input), Path(job.output)),
+                BatchJob(source, output, within=self._folders),
                 predictor,
                 on_progress,
                 lambda: self._stopping.is_set() or job.id in self._cancelled,

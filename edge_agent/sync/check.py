@@ -14,6 +14,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
+from edge_agent.sync.interruption import Interruption
+
 # Calibration takes some seconds a model; large ones on slow devices take longer.
 CHECK_TIMEOUT_S: Final = 600.0
 
@@ -27,19 +29,25 @@ class Checked:
     """What it runs on, or what is wrong with it."""
 
 
-def check_apart(tar: Path, model: str, objective: str, timeout_s: float = CHECK_TIMEOUT_S) -> Checked:
-    """Whether the bundle is the model's and answers rightly on this machine. Blocking."""
+def check_apart(
+    tar: Path, model: str, objective: str, interruption: Interruption, timeout_s: float = CHECK_TIMEOUT_S
+) -> Checked:
+    """Whether the bundle is the model's and answers rightly on this machine. Blocking; `CancelledError` when interrupted."""
     command = [sys.executable, "-m", "edge_agent.sync.check", str(tar), model, objective]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as running:
+        try:
+            with interruption.cutting(running.kill):
+                stdout, stderr = running.communicate(timeout=timeout_s)
+        except subprocess.TimeoutExpired:
+            return Checked(False, f"its check did not end within {timeout_s:.0f} s")
+        finally:
+            running.kill()
     try:
-        done = subprocess.run(command, capture_output=True, text=True, timeout=timeout_s, check=False)
-    except subprocess.TimeoutExpired:
-        return Checked(False, f"its check did not end within {timeout_s:.0f} s")
-    try:
-        said = json.loads(done.stdout.splitlines()[-1])
+        said = json.loads(stdout.splitlines()[-1])
         return Checked(bool(said["is_good"]), str(said["text"]))
     except (ValueError, KeyError, IndexError, TypeError):
-        last = (done.stderr.strip().splitlines() or ["it said nothing"])[-1]
-        return Checked(False, f"its check ended with {done.returncode}: {last:.200}")
+        last = (stderr.strip().splitlines() or ["it said nothing"])[-1]
+        return Checked(False, f"its check ended with {running.returncode}: {last:.200}")
 
 
 def check(tar: Path, model: str, objective: str) -> Checked:

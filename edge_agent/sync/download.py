@@ -6,19 +6,21 @@ import errno
 import hashlib
 import http.client
 import logging
+import socket
 import ssl
-import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Final
 from urllib.parse import quote
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from edge_agent.sync.interruption import Interruption
 from edge_agent.sync.record import Offer
 from runtime.client.address import Address, Protocol, bearer, parse_address
-from runtime.client.connections import Connections
 from runtime.client.failures import unreachable
 from runtime.client.trust import tls_context
 from runtime.client.unix_http import connection_to
@@ -32,6 +34,8 @@ INDEX_PATH: Final = "/edgeward/bundles"
 CHUNK_BYTES: Final = 1 << 18
 # Of one read: a link that says nothing for so long is taken for broken, and begun again where it was.
 SILENCE_S: Final = 20.0
+# Of making a connection, which cannot be cut short: an agent that is to stop waits for it.
+CONNECT_S: Final = 5.0
 # Pieces without a byte in between; a link that brings something each time may break as often as it likes.
 MAX_EMPTY_TRIES: Final = 5
 MAX_OFFERS: Final = 10_000
@@ -73,18 +77,16 @@ class _Index(BaseModel):
     bundles: tuple[_Entry, ...] = Field(max_length=MAX_OFFERS)
 
 
-def fetch_index(source: Source) -> list[Offer]:
+def fetch_index(source: Source, interruption: Interruption) -> list[Offer]:
     """What the gateway offers; `PeerUnreachableError`, or `PeerFailedError` where that is no index."""
     address = source.parsed
-    connections = Connections(address, _headers(source), source.context())
+    with _asked(source, INDEX_PATH, {}, interruption) as reply:
+        body = reply.read()
+        if reply.status >= 400:
+            text = body[:2000].decode("utf-8", "replace")
+            raise error_of_http(reply.status, f"{address}: {text}", dict(reply.getheaders()))
     try:
-        reply = connections.exchange("GET", INDEX_PATH, None, SILENCE_S)
-    finally:
-        connections.close()
-    if reply.status >= 400:
-        raise error_of_http(reply.status, f"{address}: {reply.body[:2000].decode('utf-8', 'replace')}", reply.headers)
-    try:
-        index = _Index.model_validate_json(reply.body)
+        index = _Index.model_validate_json(body)
     except ValidationError as error:
         raise PeerFailedError(f"{source.address}: its index of bundles does not hold together: {error}") from error
     return [Offer(**entry.model_dump()) for entry in index.bundles]
@@ -96,12 +98,13 @@ def download(
     part: Path,
     target: Path,
     max_bytes: int,
-    pause: Callable[[float], object] = time.sleep,
+    interruption: Interruption,
+    pause: Callable[[float], object] | None = None,
 ) -> None:
     """The bundle's tar at `target`, which appears whole; what is in `part` from an earlier try is not fetched again.
 
     `PayloadTooLargeError` over the cap, `BundleError` where the bytes are not those of the index, `PeerUnreachableError` where the
-    link breaks again and again: `part` stays for the next try.
+    link breaks again and again, `CancelledError` when interrupted: `part` stays for the next try.
     """
     if target.exists():
         return
@@ -113,7 +116,7 @@ def download(
     try:
         part.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         target.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        _complete(source, offer, part, pause)
+        _complete(source, offer, part, interruption, pause or interruption.pause)
         seen = _sha256(part)
         if seen != offer.sha256:
             part.unlink()
@@ -127,12 +130,14 @@ def download(
         raise StorageError(f"the bundle cannot be kept in {part.parent}: {error}; make room") from error
 
 
-def _complete(source: Source, offer: Offer, part: Path, pause: Callable[[float], object]) -> None:
+def _complete(
+    source: Source, offer: Offer, part: Path, interruption: Interruption, pause: Callable[[float], object]
+) -> None:
     """Pieces until all of it is there."""
     empty = 0
     while (have := part.stat().st_size if part.exists() else 0) < offer.size_bytes:
         try:
-            _fetch_rest(source, offer, part, have)
+            _fetch_rest(source, offer, part, have, interruption)
         except PeerUnreachableError as error:
             got = (part.stat().st_size if part.exists() else 0) - have
             empty = 0 if got > 0 else empty + 1
@@ -144,16 +149,11 @@ def _complete(source: Source, offer: Offer, part: Path, pause: Callable[[float],
             pause(min(0.2 * 2**empty, 5.0))
 
 
-def _fetch_rest(source: Source, offer: Offer, part: Path, have: int) -> None:
+def _fetch_rest(source: Source, offer: Offer, part: Path, have: int, interruption: Interruption) -> None:
     address = source.parsed
-    headers = _headers(source)
-    if have:
-        headers |= {"Range": f"bytes={have}-", "If-Range": f'"{offer.sha256}"'}
-    connection = connection_to(address, source.context())
-    connection.timeout = SILENCE_S
-    try:
-        connection.request("GET", f"{INDEX_PATH}/{quote(offer.model, safe='')}/{offer.version}", headers=headers)
-        reply = connection.getresponse()
+    wanted = {"Range": f"bytes={have}-", "If-Range": f'"{offer.sha256}"'} if have else {}
+    path = f"{INDEX_PATH}/{quote(offer.model, safe='')}/{offer.version}"
+    with _asked(source, path, wanted, interruption) as reply:
         if reply.status not in (200, 206):
             text = reply.read(2000).decode("utf-8", "replace")
             if reply.status == 416:
@@ -170,6 +170,23 @@ def _fetch_rest(source: Source, offer: Offer, part: Path, have: int) -> None:
                 stream.write(chunk)
         if size < offer.size_bytes:
             raise unreachable(address, f"it broke off after {size} of {offer.size_bytes} bytes")
+
+
+@contextmanager
+def _asked(
+    source: Source, path: str, headers: dict[str, str], interruption: Interruption
+) -> Iterator[http.client.HTTPResponse]:
+    """The reply to a GET, to be read inside; a link that breaks or says nothing is a `PeerUnreachableError`."""
+    address = source.parsed
+    connection = connection_to(address, source.context())
+    connection.timeout = CONNECT_S
+    try:
+        interruption.check()
+        connection.connect()
+        connection.sock.settimeout(SILENCE_S)
+        with interruption.cutting(partial(_shut, connection.sock)):
+            connection.request("GET", path, headers=_headers(source) | headers)
+            yield connection.getresponse()
     except (TimeoutError, ConnectionError, http.client.HTTPException) as error:
         raise unreachable(address, error or type(error).__name__) from error
     except OSError as error:
@@ -178,6 +195,12 @@ def _fetch_rest(source: Source, offer: Offer, part: Path, have: int) -> None:
         raise unreachable(address, error) from error
     finally:
         connection.close()
+
+
+def _shut(sock: socket.socket) -> None:
+    """Wakes whoever reads from it; to close it would not."""
+    with suppress(OSError):
+        sock.shutdown(socket.SHUT_RDWR)
 
 
 def _headers(source: Source) -> dict[str, str]:

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from concurrent.futures import ThreadPoolExecutor
+import threading
+from collections.abc import Callable
 from contextlib import suppress
-from typing import Any
+from functools import partial
+from typing import Any, Final, TypeVar
 
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
@@ -18,15 +20,19 @@ from runtime.serving.extra_route import ExtraRoute
 log = logging.getLogger(__name__)
 
 PATH = "/edgeward/sync"
+# A pass that is cut short ends at once but for a connection being made or a model being loaded.
+END_WITHIN_S: Final = 6.0
+
+T = TypeVar("T")
 
 
 class Keeper:
-    """Runs one syncer on a thread of its own; passes never overlap."""
+    """Runs one syncer on threads of its own, which the end of the process does not wait for; passes never overlap."""
 
     def __init__(self, syncer: Syncer, every_s: float | None) -> None:
         self._syncer = syncer
         self._every_s = every_s
-        self._thread = ThreadPoolExecutor(1, thread_name_prefix="edgeward-sync")
+        self._under_way: set[asyncio.Future[Any]] = set()
         self._tasks: list[asyncio.Task[None]] = []
         self._confirming: asyncio.Task[None] | None = None
 
@@ -39,19 +45,29 @@ class Keeper:
     async def sync(self) -> dict[str, Any]:
         """One pass now, or the next after the one under way."""
         before = self._syncer.describe()["models"]
-        told: dict[str, Any] = await asyncio.get_running_loop().run_in_executor(self._thread, self._syncer.sync)
+        told = await self._off_loop(self._syncer.sync)
         if told["models"] != before:
             self._confirm_later()  # what is new on trial gets all of its time
         return told
 
+    def interrupt(self) -> None:
+        """Cuts the pass under way short; the agent is about to end."""
+        self._syncer.interrupt()
+
     async def close(self) -> None:
-        """Waits for the pass under way, and says goodbye for what is on trial."""
+        """Cuts the pass under way short, and says goodbye for what is on trial; within `END_WITHIN_S`."""
+        self.interrupt()
         for task in [*self._tasks, *([] if self._confirming is None else [self._confirming])]:
             task.cancel()
             with suppress(asyncio.CancelledError):
                 await task
-        await asyncio.get_running_loop().run_in_executor(self._thread, self._say_goodbye)
-        self._thread.shutdown(wait=True)
+        if self._under_way:
+            _, late = await asyncio.wait(self._under_way, timeout=END_WITHIN_S)
+            if late:
+                log.warning(
+                    "a pass over the models did not end within %g s; the next start does it again", END_WITHIN_S
+                )
+        await asyncio.to_thread(self._say_goodbye)
 
     def routes(self) -> list[ExtraRoute]:
         """POST: a pass now. GET: how it stands."""
@@ -72,10 +88,30 @@ class Keeper:
             self._confirming.cancel()
         self._confirming = asyncio.create_task(self._confirm())
 
+    async def _off_loop(self, job: Callable[[], T]) -> T:
+        loop = asyncio.get_running_loop()
+        ended: asyncio.Future[T] = loop.create_future()
+
+        def work() -> None:
+            try:
+                done = partial(_settle, ended, job(), None)
+            except Exception as error:  # the caller's
+                done = partial(_settle, ended, None, error)
+            with suppress(RuntimeError):  # nobody waits any more: the loop is closed
+                loop.call_soon_threadsafe(done)
+
+        self._under_way.add(ended)
+        threading.Thread(target=work, name="edgeward-sync", daemon=True).start()
+        try:
+            return await asyncio.shield(ended)
+        finally:
+            if ended.done():
+                self._under_way.discard(ended)
+
     async def _confirm(self) -> None:
         await asyncio.sleep(CONFIRM_AFTER_S)
         try:
-            await asyncio.get_running_loop().run_in_executor(self._thread, self._syncer.confirm)
+            await self._off_loop(self._syncer.confirm)
         except EdgewardError as error:
             log.error("the end of a trial cannot be written down: %s", error)
 
@@ -92,3 +128,11 @@ class Keeper:
             self._syncer.stop()
         except EdgewardError as error:
             log.error("the end of this run cannot be written down: %s", error)
+
+
+def _settle(ended: asyncio.Future[Any], result: Any, error: Exception | None) -> None:
+    if error is None:
+        ended.set_result(result)
+    else:
+        ended.set_exception(error)
+        ended.exception()  # nobody else may be waiting for it

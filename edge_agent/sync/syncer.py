@@ -13,9 +13,10 @@ from typing import Any, Final, Protocol
 from edge_agent.sync import record as records
 from edge_agent.sync.check import Checked, check_apart
 from edge_agent.sync.download import Source, download, fetch_index
+from edge_agent.sync.interruption import Interruption
 from edge_agent.sync.record import ModelRecord, Offer
 from edge_agent.sync.state import SyncFolder, SyncState
-from runtime.errors import EdgewardError, MachineError, ModelError, WrongUseError
+from runtime.errors import CancelledError, EdgewardError, MachineError, ModelError, WrongUseError
 
 log = logging.getLogger(__name__)
 
@@ -51,13 +52,17 @@ class Syncer:
         folder: SyncFolder,
         wishes: Wishes | None,
         served: Served | None,
-        check: Callable[[Path, str, str], Checked] = check_apart,
+        check: Callable[[Path, str, str, Interruption], Checked] = check_apart,
     ) -> None:
         self._folder = folder
         self._wishes = wishes
         self._served = served
         self._check = check
+        self._interruption = Interruption()
+        # Of one pass, or whatever else changes the records, at a time.
         self._lock = threading.Lock()
+        self._writing = threading.Lock()
+        self._has_stopped = False
 
     def start(self) -> None:
         """Before anything is answered: serves what was synced before, rolled back where it has crashed twice."""
@@ -67,13 +72,13 @@ class Syncer:
             state = self._folder.read()
             state = replace(state, models={name: records.begun(found) for name, found in state.models.items()})
             # On disk before anything is loaded: what crashes while it loads has to count.
-            self._folder.write(state)
+            self._write(state)
             for name, found in state.models.items():
                 if found.note.startswith("rolled back"):
                     log.warning("model %s: %s", name, found.note)
                 if found.current is not None:
                     state = self._serve(state, name, found)
-            self._folder.write(state)
+            self._write(state)
 
     def sync(self) -> dict[str, Any]:
         """One pass; what `describe` says after it. `WrongUseError` where nothing is wished for."""
@@ -87,7 +92,7 @@ class Syncer:
             errors = []
             offered = None
             try:
-                offers = fetch_index(wishes.source)
+                offers = fetch_index(wishes.source, self._interruption)
             except EdgewardError as error:
                 errors.append(str(error))
             else:
@@ -101,7 +106,7 @@ class Syncer:
                 log.warning("models are not synced: %s", text)
             now = datetime.now(UTC).isoformat(timespec="seconds")
             state = replace(state, last_at=now, last_error="; ".join(errors) or None)
-            self._folder.write(state)
+            self._write(state)
             self._folder.tidy(state, offered)
             return describe(state)
 
@@ -109,9 +114,20 @@ class Syncer:
         """What serves has served long enough."""
         self._change(records.confirmed)
 
+    def interrupt(self) -> None:
+        """Cuts the pass under way short, and every later one: what is fetched stays, and the next start goes on with it."""
+        self._interruption.set()
+
     def stop(self) -> None:
-        """The agent ends because it was told to."""
-        self._change(records.ended_well)
+        """The agent ends because it was told to; a pass that is still under way changes nothing any more."""
+        if not self._folder.exists():
+            return
+        with self._writing:
+            self._has_stopped = True
+            state = self._folder.read()
+            ended = {name: records.ended_well(found) for name, found in state.models.items()}
+            if ended != state.models:
+                self._folder.write(replace(state, models=ended))
 
     def describe(self) -> dict[str, Any]:
         """For `agent status`."""
@@ -129,7 +145,7 @@ class Syncer:
             state = self._folder.read()
             changed = {name: change(found) for name, found in state.models.items()}
             if changed != state.models:
-                self._folder.write(replace(state, models=changed))
+                self._write(replace(state, models=changed))
 
     def _sync_one(self, state: SyncState, name: str, offers: Sequence[Offer], wishes: Wishes) -> SyncState:
         found = state.models.get(name, ModelRecord())
@@ -141,8 +157,8 @@ class Syncer:
             return state
         log.info("model %s: fetching version %d (%d bytes)", name, offer.version, offer.size_bytes)
         tar = self._folder.tar(offer)
-        download(wishes.source, offer, self._folder.part(offer), tar, wishes.max_bytes)
-        checked = self._check(tar, name, wishes.objective)
+        download(wishes.source, offer, self._folder.part(offer), tar, wishes.max_bytes, self._interruption)
+        checked = self._check(tar, name, wishes.objective, self._interruption)
         if not checked.is_good:
             log.warning("model %s: version %d is not taken: %s", name, offer.version, checked.text)
             return self._with(state, name, records.rejected(found, offer, checked.text))
@@ -151,7 +167,7 @@ class Syncer:
             # Nobody has loaded it yet.
             return self._with(state, name, records.ended_well(found))
         state = self._with(state, name, found)
-        self._folder.write(state)
+        self._write(state)
         return self._serve(state, name, found)
 
     def _serve(self, state: SyncState, name: str, found: ModelRecord) -> SyncState:
@@ -167,6 +183,12 @@ class Syncer:
                 log.warning("model %s: %s", name, found.note)
         self._served.switch(name, None)
         return self._with(state, name, found)
+
+    def _write(self, state: SyncState) -> None:
+        with self._writing:
+            if self._has_stopped:
+                raise CancelledError("the agent has ended; the next start begins with what is written down")
+            self._folder.write(state)
 
     @staticmethod
     def _with(state: SyncState, name: str, found: ModelRecord) -> SyncState:

@@ -58,6 +58,8 @@ class WorkFolder:
     @contextmanager
     def taken(self) -> Iterator[None]:
         """The folder, made where it is not there; `ConflictError` while another process works in it."""
+        if self.path.is_symlink():
+            raise StorageError(f"{self.path} is a link; remove it, or write elsewhere")
         try:
             self.path.mkdir(exist_ok=True)
             handle = os.open(self.path / "lock", os.O_RDWR | os.O_CREAT, 0o600)

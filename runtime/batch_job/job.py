@@ -51,6 +51,8 @@ class BatchJob:
     is_fresh: bool = False
     """Whether to start over where an earlier run was broken off."""
     checkpoint_every_s: float = CHECKPOINT_EVERY_S
+    within: tuple[Path, ...] | None = None
+    """The folders that links in a folder of images may lead to; None: anywhere."""
 
     @property
     def errors_file(self) -> Path:
@@ -113,7 +115,7 @@ def run_batch(
         first = state.rows_done
         unused: tuple[str, ...] = ()
         if not state.is_packed:
-            with open_rows(job.input, predictor.name, predictor.inputs) as reader:
+            with open_rows(job.input, predictor.name, predictor.inputs, job.within) as reader:
                 reader.skip(first)
                 run = _Run(job, predictor, folder, reader, state, on_progress, should_stop)
                 state = run.finish()

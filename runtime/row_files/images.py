@@ -36,8 +36,9 @@ class ImageRows:
 
     unused: Sequence[str] = ()
 
-    def __init__(self, folder: Path, specs: Sequence[InputSpec]) -> None:
+    def __init__(self, folder: Path, specs: Sequence[InputSpec], within: Sequence[Path] | None = None) -> None:
         self._folder = folder
+        self._within = None if within is None else [allowed.resolve() for allowed in within]
         self._spec = _image_input(specs)
         self._pixels = _pixels_of(self._spec)
         self._files = sorted(_image_files(folder))
@@ -71,7 +72,7 @@ class ImageRows:
         return Block(first, len(files), stacked, tuple(bad), tuple(files))
 
     def _read(self, path: Path) -> Array:
-        pixels = _decode(path, _MODES[self._pixels.channels])
+        pixels = _decode(self._followed(path), _MODES[self._pixels.channels])
         image = pixels.reshape((*pixels.shape[:2], self._pixels.channels))
         if self._pixels.is_channels_first:
             image = image.transpose(2, 0, 1)
@@ -88,12 +89,24 @@ class ImageRows:
         scaled = image.astype(np.float32) * np.float32((high - low) / 255) + np.float32(low)
         return np.ascontiguousarray(scaled.astype(dtype))
 
+    def _followed(self, path: Path) -> Path:
+        """Where the image really lies; `InvalidInputError` where a link leads out of the folders that it must lie in."""
+        if self._within is None:
+            return path
+        real = path.resolve()
+        if not any(real.is_relative_to(allowed) for allowed in self._within):
+            raise InvalidInputError("the image is a link out of the folders that may be read; put a copy there instead")
+        return real
+
 
 @contextmanager
-def open_images(folder: Path, specs: Sequence[InputSpec]) -> Iterator[ImageRows]:
-    """The images below `folder`; `InvalidInputError` for a model that takes none, `BackendUnavailableError` without Pillow."""
+def open_images(folder: Path, specs: Sequence[InputSpec], within: Sequence[Path] | None = None) -> Iterator[ImageRows]:
+    """The images below `folder`; `InvalidInputError` for a model that takes none, `BackendUnavailableError` without Pillow.
+
+    `within`: an image that lies in none of these folders, by a link, is a row that cannot be read; None: links are followed.
+    """
     _pillow()
-    yield ImageRows(folder, specs)
+    yield ImageRows(folder, specs, within)
 
 
 def _image_input(specs: Sequence[InputSpec]) -> InputSpec:

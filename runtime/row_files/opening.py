@@ -42,11 +42,16 @@ def check_output(path: Path) -> None:
 
 
 @contextmanager
-def open_rows(path: Path, model: str, specs: Sequence[InputSpec]) -> Iterator[RowReader]:
-    """The rows in `path` for the inputs of `model`; `WrongUseError` and `InvalidInputError` say what is wrong with it."""
+def open_rows(
+    path: Path, model: str, specs: Sequence[InputSpec], within: Sequence[Path] | None = None
+) -> Iterator[RowReader]:
+    """The rows in `path` for the inputs of `model`; `WrongUseError` and `InvalidInputError` say what is wrong with it.
+
+    `within`: the folders that links in a folder of images may lead to; None: anywhere.
+    """
     check_input(path)
     if path.is_dir():
-        with open_images(path, specs) as images:
+        with open_images(path, specs, within) as images:
             yield images
     elif path.suffix == ".csv":
         with open_csv(path, specs) as table:

@@ -108,6 +108,10 @@ class LocalService:
         """
         return self._lane(self.engine.model(name, version)).scheduler.wait_s(rows)
 
+    def class_names(self, name: str, version: str = "") -> Sequence[str] | None:
+        """One name a class of a model in service here; None where its bundle names none."""
+        return self._lane(self.engine.model(name, version)).class_names
+
     async def describe_model(self, name: str, version: str) -> ModelDescription:
         """Signature, versions and the choice made here."""
         model = self.engine.model(name, version)

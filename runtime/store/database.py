@@ -20,6 +20,8 @@ from runtime.errors import StorageError, WrongUseError
 
 # Two gateways may share a database; a writer waits so long for the other's transaction.
 BUSY_TIMEOUT_S: Final = 10.0
+# PostgreSQL has no lock of the whole database: whoever writes as one of ours holds this advisory one.
+_WRITERS_LOCK: Final = 0x6564676577617264
 # The execution option that says which transactions take SQLite's write lock when they begin.
 _WRITES: Final = "edgeward_writes"
 
@@ -33,7 +35,8 @@ def open_database(url: str) -> Engine:
     """An engine of SQLAlchemy for `url`; its folder is made where it is a file of SQLite.
 
     SQLite runs with a write-ahead log and `synchronous=FULL`: with NORMAL, rows that were acknowledged may be lost when the power
-    fails (https://www.sqlite.org/pragma.html#pragma_synchronous). `WrongUseError` for a URL that names no database we can
+    fails (https://www.sqlite.org/pragma.html#pragma_synchronous). On PostgreSQL (extra `postgres`) one writer at a time, too, and a
+    server that was restarted is found again. `WrongUseError` for a URL that names no database we can
     speak to, `StorageError` where it cannot be opened.
     """
     try:
@@ -49,12 +52,15 @@ def open_database(url: str) -> Engine:
             Path(target.database).parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         except OSError as error:
             raise StorageError(f"the folder of database {target.database} cannot be made: {error}") from error
-    arguments: dict[str, Any] = {"timeout": BUSY_TIMEOUT_S} if is_sqlite else {}
+    options: dict[str, Any] = {"connect_args": {"timeout": BUSY_TIMEOUT_S}}
+    if not is_sqlite:
+        options = {"connect_args": {"connect_timeout": round(BUSY_TIMEOUT_S)}, "pool_pre_ping": True}
     try:
-        engine = create_engine(target, connect_args=arguments)
+        engine = create_engine(target, **options)
     except (NoSuchModuleError, ModuleNotFoundError) as error:
         raise WrongUseError(
-            f"database {target.render_as_string()} needs a driver that is not installed: {error}"
+            f"database {target.render_as_string()} needs a driver that is not installed: {error}; "
+            "for postgresql+psycopg:// install edgeward[postgres]"
         ) from error
     if is_sqlite:
         event.listen(engine, "connect", _set_up_sqlite)
@@ -68,10 +74,13 @@ def open_database(url: str) -> Engine:
 def writing(engine: Engine) -> Iterator[Connection]:
     """One transaction that writes: committed at the end, rolled back on an error. It sees no half of another's.
 
-    `StorageError` when the disk is full, the file cannot be written or read, or another writer does not end. On SQLite
-    transactions take the write lock when they begin, so what was read inside still holds when it is written.
+    `StorageError` when the disk is full, the file cannot be written or read, or another writer does not end. Transactions take
+    the write lock when they begin, so what was read inside still holds when it is written.
     """
     with _translated(engine), engine.execution_options(**{_WRITES: True}).begin() as connection:
+        if connection.dialect.name == "postgresql":
+            connection.exec_driver_sql(f"SET LOCAL lock_timeout = '{BUSY_TIMEOUT_S:g}s'")
+            connection.exec_driver_sql(f"SELECT pg_advisory_xact_lock({_WRITERS_LOCK})")
         yield connection
 
 
@@ -79,6 +88,10 @@ def writing(engine: Engine) -> Iterator[Connection]:
 def reading(engine: Engine) -> Iterator[Connection]:
     """A connection that sees one state of the database and keeps no writer waiting; `StorageError` as with `writing`."""
     with _translated(engine), engine.connect() as connection:
+        if connection.dialect.name == "postgresql":
+            connection.execution_options(
+                isolation_level="REPEATABLE READ"
+            )  # its default sees a new state at every statement
         yield connection
 
 

@@ -1,6 +1,8 @@
 """Bundles over HTTP: an index, whole tars that are the same bytes each time, parts of them, and keys where keys are."""
 
 import hashlib
+import logging
+import os
 import tarfile
 import threading
 from collections.abc import AsyncIterator
@@ -92,6 +94,41 @@ async def test_a_tar_is_hashed_once_and_never_on_the_event_loop(
         assert (await client.get(path)).status_code == 200
     assert len(hashed) == 1
     assert hashed[0] is not threading.current_thread()
+
+
+async def test_what_is_offered_no_more_goes_a_day_later(
+    digits: Bundle, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO, "cloud_gateway.bundles")
+    folder, now, offered = tmp_path / "bundles", [1e9], [digits]
+    routes = bundle_routes(lambda: offered, folder, lambda: now[0])
+    app = rest_app(FakeService(), Controls.under(tmp_path, 1, None), max_body_bytes=1, extra=routes)
+    tar = folder / f"{digits.digest}.tar"
+
+    async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://x") as client:
+
+        async def look_after(hours: float) -> set[str]:
+            now[0] += hours * 3600
+            assert (await client.get("/edgeward/bundles")).status_code == 200
+            return {path.name for path in folder.iterdir()}
+
+        await look_after(0)
+        for name in ("old.tar", "new.tar", ".cut-off.tar-x"):
+            path = folder / name
+            path.mkdir() if name.startswith(".") else path.write_bytes(b"x")
+            os.utime(path, (now[0] + (20 * 3600 if name == "new.tar" else 0),) * 2)
+        assert len(await look_after(23)) == 4, "as long as the grace lasts"
+        assert await look_after(2) == {tar.name, "new.tar"}
+        assert await look_after(1000) == {tar.name}, "what is offered stays, however old"
+        whole = (await client.get("/edgeward/bundles/digits/1")).content
+        offered.clear()
+        with tar.open("rb") as on_its_way:
+            assert await look_after(23) == {tar.name}
+            assert await look_after(2) == set()
+            assert on_its_way.read() == whole
+        offered.append(digits)
+        assert (await client.get("/edgeward/bundles/digits/1")).content == whole, "made again where it is wanted again"
+    assert f"{tar.name} ({len(whole)} bytes) was not offered to devices for 24 h and is removed" in caplog.text
 
 
 async def test_what_is_not_offered_and_who_has_no_key(client: httpx.AsyncClient) -> None:

@@ -34,6 +34,12 @@ def test_ports_must_differ(given: dict[str, int]) -> None:
         GatewaySettings(**given)
 
 
+def test_gateways_on_one_database_share_results_too(tmp_path: Path) -> None:
+    shared = "postgresql+psycopg://edgeward@db/fleet"
+    assert GatewaySettings(database=shared).results_url(tmp_path) == shared  # type: ignore[arg-type]
+    assert GatewaySettings().results_url(tmp_path).endswith("/gateway/results.db")
+
+
 @pytest.mark.slow
 def test_a_gateway_tells_where_its_admin_api_is(tmp_path: Path) -> None:
     run = ("gateway", "run", "digits", "--grpc-port", "0", "--http-port", "0")

@@ -9,8 +9,10 @@ from typing import Any
 import numpy as np
 import pytest
 
+from cloud_gateway.auth import caller
 from cloud_gateway.idempotency import Idempotent, ResultLimits
 from runtime.errors import ConflictError, DeadlineExceededError, ExecutionError, InvalidInputError
+from runtime.store import sqlite_url
 from runtime.wire.values import InferenceRequest, InferenceResponse
 
 
@@ -43,7 +45,7 @@ def run_of(response: InferenceResponse) -> int:
 
 async def test_the_second_request_with_a_key_is_answered_with_the_first_ones_result(tmp_path: Path) -> None:
     counter = Counter()
-    once = Idempotent(counter.infer, tmp_path / "results.db")
+    once = Idempotent(counter.infer, sqlite_url(tmp_path / "results.db"))
     first = await once.infer(request(name="one"))
     # Another id, another way there: the same request.
     second = await once.infer(request(name="two", route="cloud", policy="cloud_only", idempotent=True, priority=3))
@@ -57,7 +59,7 @@ async def test_the_second_request_with_a_key_is_answered_with_the_first_ones_res
 
 async def test_another_payload_under_the_key_is_refused(tmp_path: Path) -> None:
     counter = Counter()
-    once = Idempotent(counter.infer, tmp_path / "results.db")
+    once = Idempotent(counter.infer, sqlite_url(tmp_path / "results.db"))
     await once.infer(request())
     for other in (request(value=2.0), request(temperature=1.0)):
         with pytest.raises(ConflictError, match="key 'k' was used for another request"):
@@ -74,10 +76,33 @@ async def test_another_payload_under_the_key_is_refused(tmp_path: Path) -> None:
     await once.close()
 
 
+async def test_a_key_is_its_callers_own(tmp_path: Path) -> None:
+    counter = Counter()
+    once = Idempotent(counter.infer, sqlite_url(tmp_path / "results.db"))
+
+    async def ask(owner: str, value: float = 1.0) -> int:
+        caller.set(owner)
+        return run_of(await once.infer(request(value=value)))
+
+    # As a transport does it: every request in a task of its own.
+    runs = [await asyncio.create_task(ask(owner)) for owner in ("ann", "bob", "", "ann", "bob", "")]
+    assert runs == [1, 2, 3, 1, 2, 3]
+    with pytest.raises(ConflictError, match="key 'k' was used"):
+        await asyncio.create_task(ask("ann", 2.0))
+    assert await asyncio.create_task(ask("cleo", 2.0)) == 4
+    counter.gate = asyncio.Event()
+    together = [asyncio.create_task(ask(owner, 5.0)) for owner in ("dan", "eve")]
+    while counter.runs < 6:  # noqa: ASYNC110
+        await asyncio.sleep(0.001)
+    counter.gate.set()
+    assert sorted(await asyncio.gather(*together)) == [5, 6]
+    await once.close()
+
+
 async def test_requests_at_the_same_time_run_once(tmp_path: Path) -> None:
     counter = Counter()
     counter.gate = asyncio.Event()
-    once = Idempotent(counter.infer, tmp_path / "results.db")
+    once = Idempotent(counter.infer, sqlite_url(tmp_path / "results.db"))
     waiting = [asyncio.create_task(once.infer(request())) for _ in range(5)]
     await asyncio.sleep(0)
     counter.gate.set()
@@ -88,10 +113,10 @@ async def test_requests_at_the_same_time_run_once(tmp_path: Path) -> None:
 
 async def test_a_restarted_gateway_and_a_second_one_know_it(tmp_path: Path) -> None:
     first, second = Counter(), Counter()
-    once = Idempotent(first.infer, tmp_path / "results.db")
+    once = Idempotent(first.infer, sqlite_url(tmp_path / "results.db"))
     await once.infer(request())
     await once.close()
-    again = Idempotent(second.infer, tmp_path / "results.db")
+    again = Idempotent(second.infer, sqlite_url(tmp_path / "results.db"))
     assert run_of(await again.infer(request())) == 1
     assert second.runs == 0
     await again.close()
@@ -101,7 +126,7 @@ async def test_of_two_gateways_that_ran_it_the_first_to_write_wins(tmp_path: Pat
     slow, quick = Counter(), Counter()
     quick.runs = 10
     slow.gate = asyncio.Event()
-    one, other = (Idempotent(counter.infer, tmp_path / "results.db") for counter in (slow, quick))
+    one, other = (Idempotent(counter.infer, sqlite_url(tmp_path / "results.db")) for counter in (slow, quick))
     waiting = asyncio.create_task(one.infer(request()))
     while not slow.runs:  # noqa: ASYNC110
         await asyncio.sleep(0.001)
@@ -116,7 +141,7 @@ async def test_of_two_gateways_that_ran_it_the_first_to_write_wins(tmp_path: Pat
 async def test_who_waits_for_a_request_that_does_not_end_runs_it_itself(tmp_path: Path, end: str) -> None:
     counter = Counter()
     counter.gate = asyncio.Event()
-    once = Idempotent(counter.infer, tmp_path / "results.db")
+    once = Idempotent(counter.infer, sqlite_url(tmp_path / "results.db"))
     first = asyncio.create_task(once.infer(request()))
     while not counter.runs:  # noqa: ASYNC110
         await asyncio.sleep(0.001)
@@ -139,7 +164,7 @@ async def test_who_waits_for_a_request_that_does_not_end_runs_it_itself(tmp_path
 async def test_who_waits_keeps_its_own_deadline(tmp_path: Path) -> None:
     counter = Counter()
     counter.gate = asyncio.Event()
-    once = Idempotent(counter.infer, tmp_path / "results.db")
+    once = Idempotent(counter.infer, sqlite_url(tmp_path / "results.db"))
     first = asyncio.create_task(once.infer(request()))
     while not counter.runs:  # noqa: ASYNC110
         await asyncio.sleep(0.001)
@@ -153,7 +178,7 @@ async def test_who_waits_keeps_its_own_deadline(tmp_path: Path) -> None:
 async def test_errors_are_not_kept(tmp_path: Path) -> None:
     counter = Counter()
     counter.error = ExecutionError("once")
-    once = Idempotent(counter.infer, tmp_path / "results.db")
+    once = Idempotent(counter.infer, sqlite_url(tmp_path / "results.db"))
     with pytest.raises(ExecutionError):
         await once.infer(request())
     counter.error = None
@@ -163,7 +188,7 @@ async def test_errors_are_not_kept(tmp_path: Path) -> None:
 
 async def test_what_is_remembered_is_bounded(tmp_path: Path) -> None:
     counter = Counter()
-    once = Idempotent(counter.infer, tmp_path / "results.db", ResultLimits(max_results=2))
+    once = Idempotent(counter.infer, sqlite_url(tmp_path / "results.db"), ResultLimits(max_results=2))
     for key in ("a", "b", "c"):
         await once.infer(request(key))
     assert [run_of(await once.infer(request(key))) for key in ("b", "c", "a")] == [2, 3, 4]

@@ -29,7 +29,7 @@ class Watched:
     def __init__(self, house: House) -> None:
         self.findings: dict[str, str] = {}
         self.store = house.store
-        self.service = AutomationService(cast(InferenceService, None), house.store)
+        self.service = AutomationService(cast(InferenceService, None), house.store, lambda *_: None)
         self.watch = DriftWatch(house.store, self.service, lambda: self.findings)
 
     async def look(self, **findings: str) -> None:
@@ -95,7 +95,7 @@ async def test_rows_that_changed_sides_are_found_and_told(house: House, digits: 
         recorder.count_now()
 
     house.store.move("digits", "", Level.PARTIAL, "trusted", "ann")
-    automation = AutomationService(service, house.store)
+    automation = AutomationService(service, house.store, service.class_names)
     watch = DriftWatch(house.store, automation, lambda: findings_of(recorder.verdicts(), engine.versions))
     await window(samples.inputs["image"])
     await watch.look()

@@ -34,6 +34,16 @@ def test_annotations_come_back_in_either_form(is_list: bool) -> None:
 
 
 @pytest.mark.parametrize(
+    ("chosen", "answer"),
+    [("7", 7), ("-3", -3), ("007", "007"), ("-0", "-0"), ("1.0", "1.0"), ("cat", "cat"), ("--1", "--1"), ("٣", "٣")],
+)
+def test_a_choice_is_a_number_only_where_the_number_is_written_that_way(chosen: str, answer: int | str) -> None:
+    annotation = {"result": [{"value": {"choices": [chosen]}}]}
+    (found,) = import_lines(json.dumps({"data": {"review_id": "a"}, "annotations": [annotation]}))
+    assert (found.answer, type(found.answer)) == (answer, type(answer))
+
+
+@pytest.mark.parametrize(
     ("given", "said"),
     [
         ("{", "neither JSON lines"),

@@ -16,6 +16,7 @@ from cloud_gateway.automation.store import AutomationStore
 from runtime.errors import InvalidInputError, ModelNotFoundError, StorageError
 from runtime.serving.service import InferenceService
 from runtime.store import writing
+from runtime.tensors import TensorSpec
 from runtime.wire.values import InferenceRequest, InferenceResponse, ModelDescription, RequestedOutput
 from tests.cloud_gateway.automation.conftest import SETTINGS, House
 
@@ -36,7 +37,8 @@ class Models:
     async def describe_model(self, name: str, version: str) -> ModelDescription:
         if name != "digits":
             raise ModelNotFoundError(f"no model {name!r}")
-        return ModelDescription(name, ("2", "3"), "onnxruntime_onnx", (), (), 0)
+        outputs = (TensorSpec("p", "FP64", (-1, 10)), TensorSpec("other", "FP64", (-1, 2)))
+        return ModelDescription(name, ("2", "3"), "onnxruntime_onnx", (), outputs, 0)
 
 
 @dataclass
@@ -82,7 +84,9 @@ class Gate:
 @pytest.fixture
 def gate(house: House) -> Gate:
     models, draws = Models(), Draws()
-    return Gate(AutomationService(cast(InferenceService, models), house.store, draws), models, draws, house)
+    names = [f"class {number}" for number in range(10)]
+    service = AutomationService(cast(InferenceService, models), house.store, lambda *_: names, draws)
+    return Gate(service, models, draws, house)
 
 
 async def test_a_model_without_settings_passes_through_untouched(gate: Gate) -> None:
@@ -181,6 +185,27 @@ async def test_the_caller_gets_the_outputs_that_it_asked_for(gate: Gate) -> None
     response = await gate.service.infer(InferenceRequest("digits", inputs, outputs=(RequestedOutput("other"),)))
     assert set(response.outputs) == {"other"}
     assert response.parameters["decided_by"] == "model"
+
+
+async def test_who_wants_classes_costs_one_run_of_the_model(gate: Gate) -> None:
+    gate.at(Level.FULL)
+    inputs = {"image": np.zeros((1, 8, 8), np.float32)}
+    wanted = RequestedOutput("p", {"classification": 2})
+    response = await gate.service.infer(InferenceRequest("digits", inputs, id="r1", outputs=(wanted,)))
+    assert len(gate.models.asked) == 1
+    assert response.outputs["p"].tolist() == [[b"0.970000:7:class 7", b"0.003333:0:class 0"]]
+    await gate.service.close()
+    assert gate.house.labels.take("digits", "r1", 7).taken is Taken.ACCEPTED
+
+
+@pytest.mark.parametrize("level", [Level.HUMAN_ONLY, Level.FULL])
+async def test_an_output_that_the_model_has_not_is_refused_before_anybody_is_asked(gate: Gate, level: Level) -> None:
+    gate.at(level)
+    inputs = {"image": np.zeros((1, 8, 8), np.float32)}
+    with pytest.raises(InvalidInputError, match="unknown output 'nothing'; model 'digits' has 'p', 'other'"):
+        await gate.service.infer(InferenceRequest("digits", inputs, outputs=(RequestedOutput("nothing"),)))
+    assert gate.models.asked == []
+    assert gate.house.queue.items() == []
 
 
 async def test_segments_have_levels_of_their_own(gate: Gate) -> None:

@@ -37,7 +37,16 @@ def run(tmp_path: Path, log: Path, home: Path) -> Run:
     home.mkdir()
     fake = tmp_path / "bin" / "systemctl"
     fake.parent.mkdir()
-    fake.write_text(f'#!/bin/sh\necho "$@" >> {log}\ntest ! -e {tmp_path}/broken || {{ echo no bus >&2; exit 1; }}\n')
+    # Ends with 1 for what stands in `broken`, each line a word; nothing is enabled or runs before it was told to.
+    fake.write_text(
+        f"""#!/bin/sh
+echo "$@" >> {log}
+for word in $(cat {tmp_path}/broken 2>/dev/null); do
+    case " $* " in *" $word "*) echo no bus >&2; exit 1;; esac
+done
+case " $* " in *" is-active "*) grep -q restart {log};; *" is-enabled "*) grep -q enable {log};; esac
+"""
+    )
     fake.chmod(0o755)
 
     def call(*arguments: str) -> subprocess.CompletedProcess[str]:
@@ -99,11 +108,63 @@ def test_install_and_uninstall_leave_nothing_behind(run: Run, home: Path, log: P
 
 
 def test_what_fails_half_way_is_taken_back(run: Run, home: Path, tmp_path: Path) -> None:
-    (tmp_path / "broken").touch()
+    (tmp_path / "broken").write_text("daemon-reload")
     done = run("install", "digits")
     assert done.returncode == 1
     assert "systemctl --user daemon-reload ended with 1: no bus" in done.stderr
     assert tree(home) == []
+
+
+@pytest.mark.parametrize(
+    ("broken", "put_back"),
+    [
+        ("daemon-reload", ["daemon-reload", "enable edgeward-agent.service"]),
+        ("restart", ["daemon-reload", "enable edgeward-agent.service", "restart edgeward-agent.service"]),
+    ],
+    ids=["before it was disturbed", "after it was ended"],
+)
+def test_what_worked_before_is_there_as_it_was(
+    run: Run, home: Path, log: Path, tmp_path: Path, broken: str, put_back: list[str]
+) -> None:
+    assert run("install", "digits").returncode == 0
+    (home / UNIT).write_text((home / UNIT).read_text() + "# as ann likes it\n")
+    before = (home / UNIT).read_bytes()
+    log.write_text(log.read_text() + "--\n")
+    (tmp_path / "broken").write_text(broken)
+    done = run("install", "digits", "--gateway", "gateway:8001")
+    assert done.returncode == 1
+    assert f"systemctl --user {broken}" in done.stderr
+    assert (home / UNIT).read_bytes() == before
+    assert tree(home) == [UNIT]
+    told = [line.removeprefix("--user ") for line in log.read_text().partition("--\n")[2].splitlines()]
+    assert not [line for line in told if "disable" in line or "stop" in line]
+    assert told[-len(put_back) :] == put_back
+
+
+def test_an_installation_that_was_off_stays_off(run: Run, home: Path, log: Path, tmp_path: Path) -> None:
+    assert run("install", "digits").returncode == 0
+    before = (home / UNIT).read_bytes()
+    log.unlink()
+    (tmp_path / "broken").write_text("is-active\nis-enabled\nrestart")
+    assert run("install").returncode == 2, "neither a model nor a gateway"
+    assert run("install", "digits", "--gateway", "gateway:8001").returncode == 1
+    assert (home / UNIT).read_bytes() == before
+    assert log.read_text().splitlines()[-2:] == [
+        "--user disable edgeward-agent.service",
+        "--user stop edgeward-agent.service",
+    ]
+
+
+def test_a_unit_that_cannot_be_written_leaves_the_one_before_it(tmp_path: Path) -> None:
+    unit = tmp_path / "unit"
+    unit.write_bytes(b"old")
+    blocked = FileToWrite(tmp_path / "unit" / "x", b"new")
+    undo = InstallPlan((FileToWrite(unit, b"old"),), (Command(("touch", str(tmp_path / "ran")), disturbs=True),))
+    with pytest.raises(MachineError, match="cannot be written"):
+        carry_out.install(InstallPlan((FileToWrite(unit, b"new"), blocked), ()), undo)
+    assert unit.read_bytes() == b"old"
+    assert not (tmp_path / "ran").exists(), "what still runs is left alone"
+    assert tree(tmp_path) == ["unit"]
 
 
 def test_a_service_that_could_not_start_is_not_installed(run: Run, home: Path) -> None:

@@ -9,7 +9,8 @@ from xml.etree import ElementTree
 import pytest
 
 from edge_agent.install import launchd, systemd, windows
-from edge_agent.install.plan import Manager, manager_of, plan_install, plan_uninstall
+from edge_agent.install.earlier import Earlier, plan_look, plan_restore
+from edge_agent.install.plan import FileToWrite, Manager, manager_of, plan_install, plan_uninstall
 from edge_agent.install.service import ServiceDescription
 
 GOLDEN = Path(__file__).parent / "golden"
@@ -94,6 +95,23 @@ def test_uninstalling_removes_what_installing_wrote(manager: Manager, is_system:
     service = on_windows(is_system=is_system) if manager is Manager.WINDOWS else posix(is_system=is_system)
     written = {file.path for file in plan_install(manager, service).files}
     assert written <= set(plan_uninstall(manager, service).remove)
+
+
+@pytest.mark.parametrize("manager", Manager)
+def test_what_is_put_back_is_the_file_that_was_looked_at(manager: Manager) -> None:
+    service = on_windows(is_system=False) if manager is Manager.WINDOWS else posix(is_system=False)
+    at = plan_look(manager, service)
+    (written,) = plan_install(manager, service).files
+    assert at.file == written.path
+    for is_running in (True, False):
+        was = Earlier(FileToWrite(at.file, b"old", is_scratch=written.is_scratch), is_running, is_enabled=True)
+        back = plan_restore(manager, service, was)
+        assert back.files == (was.file,)
+        words = [" ".join(command.words) for command in back.commands]
+        if manager is Manager.LAUNCHD:
+            assert any("bootstrap" in line for line in words) == is_running
+        elif manager is Manager.SYSTEMD:
+            assert any("restart" in line for line in words) == is_running
 
 
 def test_every_platform_has_a_manager() -> None:

@@ -1,7 +1,12 @@
 """The spool on disk: kept once acknowledged, bounded, one result a key, and neither a full disk nor a wrong clock empties it."""
 
 import sqlite3
+from collections.abc import Callable
+from contextlib import suppress
+from functools import partial
 from pathlib import Path
+from random import Random
+from typing import Any
 
 import pytest
 from sqlalchemy import event, text
@@ -9,7 +14,7 @@ from sqlalchemy import event, text
 from edge_agent.spool.policy import SpoolLimits, WhenFull
 from edge_agent.spool.store import Entry, SpoolStore, State, Submission
 from runtime.errors import ConflictError, EdgewardError, InvalidInputError, OverloadedError, StorageError
-from runtime.store import writing
+from runtime.store import reading, writing
 
 
 class Clock:
@@ -169,6 +174,109 @@ def test_a_full_disk_acknowledges_nothing_and_loses_nothing(clock: Clock, file: 
     add(store, "room again", b"x" * 1_000_000)
     with writing(database) as connection:
         assert connection.execute(text("pragma integrity_check")).scalar() == "ok"
+
+
+def counted(store: SpoolStore) -> dict[str, tuple[int, int]]:
+    """Requests and bytes by state, summed up."""
+    with reading(store._database) as connection:
+        rows = connection.execute(text("SELECT state, count(*), sum(size_bytes) FROM entries GROUP BY state")).all()
+        held = connection.execute(text("SELECT state, count, bytes FROM held WHERE count != 0")).all()
+    found = {state: (count, size) for state, count, size in rows}
+    assert {state: (count, size) for state, count, size in held} == found
+    return found
+
+
+def test_the_running_count_is_the_sum_whatever_happens(clock: Clock, file: Path) -> None:
+    random = Random(3)
+    store = clock.store(file, max_age_s=200, max_bytes=400, when_full=WhenFull.DROP_OLDEST, result_ttl_s=150)
+    seen: set[str] = set()
+    for number in range(300):
+        match random.randrange(6):
+            case 0 | 1 | 2:
+                with suppress(OverloadedError):
+                    add(store, f"k{number}", b"x" * random.randrange(1, 120), model=random.choice("mno"))
+            case 3:
+                for head in store.heads()[:1]:
+                    store.finish(head.number, b"r" * random.randrange(1, 150))
+            case 4:
+                for head in store.heads()[-1:]:
+                    store.fail(head.number, InvalidInputError("no"))
+            case _:
+                clock.steady += random.randrange(60)
+        seen |= set(counted(store))
+        if number % 50 == 49:
+            store.close()
+            clock.steady = 0.0
+            store = clock.store(file, max_age_s=200, max_bytes=400, when_full=WhenFull.DROP_OLDEST, result_ttl_s=150)
+            counted(store)
+    assert seen == set(State)
+
+
+def test_a_change_that_is_undone_does_not_count(clock: Clock, file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    store = clock.store(file)
+    add(store, "a")
+
+    def fail(*_: object) -> None:
+        raise StorageError("full")
+
+    with monkeypatch.context() as broken:
+        broken.setattr(SpoolStore, "_count", fail)
+        with pytest.raises(StorageError, match="full"):
+            add(store, "b")
+    assert counted(store) == {"waiting": (1, 10)}
+
+
+def test_a_spool_of_an_earlier_version_is_counted_when_it_is_opened(clock: Clock, file: Path) -> None:
+    store = clock.store(file, max_bytes=25)
+    add(store, "a")
+    add(store, "b")
+    with writing(store._database) as connection:
+        for name in ("insert", "update", "delete"):
+            connection.execute(text(f"DROP TRIGGER held_{name}"))
+        connection.execute(text("DROP TABLE held"))
+    store.close()
+    store = clock.store(file, max_bytes=25)
+    assert counted(store) == {"waiting": (2, 20)}
+    with pytest.raises(OverloadedError, match="holds 20 of 25 bytes"):
+        add(store, "c")
+
+
+def test_a_put_costs_no_more_steps_of_the_database_where_much_waits(clock: Clock, file: Path) -> None:
+    store = clock.store(file)
+
+    def steps_of(work: Callable[[], object]) -> int:
+        steps = 0
+
+        def on_step() -> int:
+            nonlocal steps
+            steps += 1
+            return 0
+
+        watch = partial(_watch, on_step)
+        event.listen(store._database, "checkout", watch)
+        work()
+        event.remove(store._database, "checkout", watch)
+        event.listen(store._database, "checkout", _watch_no_more)
+        store.describe()
+        event.remove(store._database, "checkout", _watch_no_more)
+        return steps
+
+    def put(key: str) -> None:
+        add(store, key)
+
+    put("first")
+    few = steps_of(lambda: put("second")), steps_of(store.heads)
+    store.add([Submission(f"k{number}", "d", "m", b"x") for number in range(3000)])
+    many = steps_of(lambda: put("last")), steps_of(store.heads)
+    assert all(later < 3 * sooner for sooner, later in zip(few, many, strict=True)), (few, many)
+
+
+def _watch(on_step: Callable[[], int], connection: Any, *_: object) -> None:
+    connection.set_progress_handler(on_step, 10)
+
+
+def _watch_no_more(connection: Any, *_: object) -> None:
+    connection.set_progress_handler(None, 0)
 
 
 @pytest.mark.parametrize("end", ["age", "room"])

@@ -9,9 +9,11 @@ from pathlib import Path
 import pytest
 
 from edge_agent.sync.download import Source, download, fetch_index
+from edge_agent.sync.interruption import Interruption
 from edge_agent.sync.record import Offer
 from runtime.errors import (
     BundleError,
+    CancelledError,
     PayloadTooLargeError,
     PeerFailedError,
     PeerUnreachableError,
@@ -19,6 +21,7 @@ from runtime.errors import (
 )
 
 CONTENT = bytes(range(256)) * 4000
+PATIENCE_S = 30.0
 SHA = hashlib.sha256(CONTENT).hexdigest()
 OFFER = Offer("m", 2, "d" * 64, SHA, len(CONTENT))
 
@@ -32,10 +35,13 @@ class Server(ThreadingHTTPServer):
     knows_ranges = True
     index: bytes = b"{}"
     status = 0
+    silence: threading.Event | None = None
+    """Waited for after each piece, with the connection open."""
 
     def __init__(self) -> None:
         super().__init__(("127.0.0.1", 0), Handler)
         self.asked: list[str | None] = []
+        self.is_silent = threading.Event()
 
     @property
     def source(self) -> Source:
@@ -48,7 +54,7 @@ class Handler(BaseHTTPRequestHandler):
     def do_GET(self) -> None:
         server = self.server
         if self.path == "/edgeward/bundles":
-            self._send(200, server.index, len(server.index))
+            self._send(200, server.index, len(server.index) + (server.silence is not None))
             return
         if server.status:
             self._send(server.status, b'{"error": "no"}', 15)
@@ -64,6 +70,10 @@ class Handler(BaseHTTPRequestHandler):
         self.send_header("content-length", str(length))
         self.end_headers()
         self.wfile.write(body)
+        if self.server.silence is not None:
+            self.wfile.flush()
+            self.server.is_silent.set()
+            self.server.silence.wait(PATIENCE_S)
         self.close_connection = True
 
     def log_message(self, *_: object) -> None:
@@ -81,7 +91,9 @@ def server() -> Iterator[Server]:
 
 
 def fetch(server: Server, folder: Path, offer: Offer = OFFER, max_bytes: int = 1 << 30) -> bytes:
-    download(server.source, offer, folder / "a" / "x.part", folder / "b" / "x.tar", max_bytes, lambda _: None)
+    download(
+        server.source, offer, folder / "a" / "x.part", folder / "b" / "x.tar", max_bytes, Interruption(), lambda _: None
+    )
     assert not (folder / "a" / "x.part").exists()
     return (folder / "b" / "x.tar").read_bytes()
 
@@ -150,4 +162,43 @@ def test_errors_of_the_gateway_are_its_own(server: Server, tmp_path: Path) -> No
 def test_what_is_no_index_is_said(index: bytes, server: Server) -> None:
     server.index = index
     with pytest.raises(PeerFailedError):
-        fetch_index(server.source)
+        fetch_index(server.source, Interruption())
+
+
+@pytest.mark.parametrize("what", ["index", "bundle"])
+def test_a_pass_that_waits_for_a_silent_link_is_cut_short_and_gone_on_with(
+    server: Server, tmp_path: Path, what: str
+) -> None:
+    server.silence = threading.Event()
+    server.piece = 300_000
+    server.index = b" "
+    interruption = Interruption()
+    part, tar = tmp_path / "x.part", tmp_path / "x.tar"
+    ended: list[Exception] = []
+
+    def work() -> None:
+        try:
+            if what == "index":
+                fetch_index(server.source, interruption)
+            else:
+                download(server.source, OFFER, part, tar, 1 << 30, interruption)
+        except Exception as error:
+            ended.append(error)
+
+    pass_ = threading.Thread(target=work)
+    pass_.start()
+    assert server.is_silent.wait(PATIENCE_S)
+    while what == "bundle" and not (part.exists() and part.stat().st_size):
+        pass_.join(0.01)
+    assert pass_.is_alive()
+    interruption.set()
+    pass_.join(PATIENCE_S / 3)  # far below the silence that it would wait for
+    assert not pass_.is_alive()
+    assert [type(error) for error in ended] == [CancelledError]
+    server.silence.set()
+    if what == "bundle":
+        had = part.stat().st_size
+        server.silence = None
+        download(server.source, OFFER, part, tar, 1 << 30, Interruption())
+        assert server.asked[1] == f"bytes={had}-"
+        assert tar.read_bytes() == CONTENT

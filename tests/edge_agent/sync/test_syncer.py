@@ -1,19 +1,22 @@
 """A pass over the wanted models: checked before it serves, rolled back where it does not load, kept over restarts."""
 
 import hashlib
+import threading
 from pathlib import Path
 
 import pytest
 
+from edge_agent.sync import check as check_module
 from edge_agent.sync import syncer as module
 from edge_agent.sync.check import Checked, check_apart
 from edge_agent.sync.download import Source
+from edge_agent.sync.interruption import Interruption
 from edge_agent.sync.record import Offer
 from edge_agent.sync.state import SyncFolder
 from edge_agent.sync.syncer import Syncer, Wishes
 from runtime.bundle.bundle import Bundle
 from runtime.bundle.writing import pack
-from runtime.errors import BundleError, PeerUnreachableError, StorageError, WrongUseError
+from runtime.errors import BundleError, CancelledError, PeerUnreachableError, StorageError, WrongUseError
 
 
 class Gateway:
@@ -26,12 +29,14 @@ class Gateway:
         monkeypatch.setattr(module, "fetch_index", self.index)
         monkeypatch.setattr(module, "download", self.download)
 
-    def index(self, _: Source) -> list[Offer]:
+    def index(self, _: Source, interruption: Interruption) -> list[Offer]:
         if self.is_away:
             raise PeerUnreachableError("away")
         return [offer(version) for version in self.versions]
 
-    def download(self, _: Source, offer: Offer, part: Path, target: Path, max_bytes: int) -> None:
+    def download(
+        self, _: Source, offer: Offer, part: Path, target: Path, max_bytes: int, interruption: Interruption
+    ) -> None:
         if self.breaks_off:
             part.parent.mkdir(parents=True, exist_ok=True)
             part.write_text("the beginning")
@@ -71,7 +76,7 @@ def gateway(monkeypatch: pytest.MonkeyPatch) -> Gateway:
 
 
 def make(folder: Path, served: Served | None, bad: tuple[str, ...] = ()) -> Syncer:
-    def check(tar: Path, model: str, objective: str) -> Checked:
+    def check(tar: Path, model: str, objective: str, _: Interruption) -> Checked:
         return Checked(tar.read_text() not in bad, "as told")
 
     return Syncer(SyncFolder(folder), Wishes(Source("127.0.0.1:1"), ("m",), 1 << 20, "latency"), served, check)
@@ -185,14 +190,80 @@ def test_nothing_wished_for_and_a_damaged_file_are_said(tmp_path: Path) -> None:
         SyncFolder(tmp_path).read()
 
 
+def test_a_stop_in_the_middle_of_a_pass_is_written_down_and_the_pass_changes_nothing_after_it(
+    gateway: Gateway, tmp_path: Path
+) -> None:
+    served = Served()
+    syncer = make(tmp_path, served)
+    gateway.versions = [1]
+    syncer.sync()
+    gateway.versions = [2]
+    reached, leave = threading.Event(), threading.Event()
+
+    def stuck(model: str, source: Path | None) -> None:
+        reached.set()
+        leave.wait(30)
+
+    served.switch = stuck  # type: ignore[method-assign]
+    ended: list[Exception] = []
+
+    def work() -> None:
+        try:
+            syncer.sync()
+        except CancelledError as error:
+            ended.append(error)
+
+    pass_ = threading.Thread(target=work)
+    pass_.start()
+    assert reached.wait(30)
+    syncer.interrupt()
+    syncer.stop()
+    kept = SyncFolder(tmp_path).read().models["m"]
+    leave.set()
+    pass_.join(30)
+    assert len(ended) == 1
+    assert SyncFolder(tmp_path).read().models["m"] == kept
+    assert kept.current == offer(2)
+    for _ in range(3):
+        served = Served()
+        again = make(tmp_path, served)
+        again.start()
+        assert served.now == "2", "to be stopped while it was loaded is no crash"
+        again.stop()
+
+
+def test_a_check_under_way_is_cut_short(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    interruption = Interruption()
+    monkeypatch.setattr(check_module.sys, "executable", str(tmp_path / "slow"))
+    (tmp_path / "slow").write_text(f"#!/bin/sh\ntouch {tmp_path}/began\nexec sleep 60\n")
+    (tmp_path / "slow").chmod(0o755)
+    ended: list[Exception] = []
+
+    def work() -> None:
+        try:
+            check_apart(tmp_path / "x.tar", "m", "latency", interruption)
+        except CancelledError as error:
+            ended.append(error)
+
+    pass_ = threading.Thread(target=work)
+    pass_.start()
+    while not (tmp_path / "began").exists():
+        pass_.join(0.01)
+    interruption.set()
+    pass_.join(30)
+    assert len(ended) == 1
+    with pytest.raises(CancelledError):
+        check_apart(tmp_path / "x.tar", "m", "latency", interruption)
+
+
 @pytest.mark.slow
 def test_the_check_itself_in_a_process_of_its_own(
     digits: Bundle, calibrated_home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("EDGEWARD_HOME", str(calibrated_home))
     tar = pack(digits, tmp_path / "digits.tar")
-    good = check_apart(tar, "digits", "latency")
+    good = check_apart(tar, "digits", "latency", Interruption())
     assert good.is_good, good.text
     (tmp_path / "bad.tar").write_bytes(b"no tar")
-    bad = check_apart(tmp_path / "bad.tar", "digits", "latency")
+    bad = check_apart(tmp_path / "bad.tar", "digits", "latency", Interruption())
     assert (bad.is_good, "nor a whole tar" in bad.text) == (False, True)

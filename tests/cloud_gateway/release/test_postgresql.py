@@ -1,0 +1,221 @@
+"""The gateway's state on a real PostgreSQL: what is said of SQLite holds there too, with several gateways at once."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Iterator
+from dataclasses import replace
+from itertools import count
+from pathlib import Path
+
+import numpy as np
+import pytest
+from sqlalchemy import text
+
+from cloud_gateway.admin.client import AdminClient
+from cloud_gateway.admin.key import admin_key_file, read_admin_key
+from cloud_gateway.automation.answers import Suggestion
+from cloud_gateway.automation.labels import Labels, Taken
+from cloud_gateway.automation.levels import Level
+from cloud_gateway.automation.queue import NewItem, ReviewQueue, Why
+from cloud_gateway.automation.settings import AutomationSettings
+from cloud_gateway.automation.store import AutomationStore, DecidedBy, Served
+from cloud_gateway.idempotency import Idempotent, ResultLimits
+from cloud_gateway.release.plan import parse_plan
+from cloud_gateway.release.state import ReleaseState, Status
+from cloud_gateway.release.steps import begin
+from cloud_gateway.release.store import ReleaseStore
+from runtime.errors import ConflictError, StorageError
+from runtime.store import open_database, reading, writing
+from runtime.wire.values import InferenceRequest, InferenceResponse
+from tests import postgresql
+from tests.cloud_gateway.release.test_plan import LEAST
+from tests.programs import PATIENCE_S, started
+
+pytestmark = pytest.mark.slow
+PLAN = parse_plan(LEAST)
+GATEWAYS, CHANGES = 4, 25
+_numbers = count()
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[postgresql.Server]:
+    if (reason := postgresql.why_not()) is not None:
+        pytest.skip(reason)
+    with postgresql.server() as running:
+        yield running
+
+
+@pytest.fixture
+def url(server: postgresql.Server) -> str:
+    return server.new_database(f"test{next(_numbers)}")
+
+
+def make_store(url: str, me: str = "me") -> ReleaseStore:
+    store = ReleaseStore(open_database(url), me)
+    store.beat(None, 0.0)
+    return store
+
+
+def test_a_release_is_found_as_it_was_left(url: str) -> None:
+    store = make_store(url)
+    release = store.start(PLAN, begin(PLAN))
+    release = store.change(release, ReleaseState(Status.RUNNING, 0.05, 1, 1.5, "well"), "advance", {}, {"counts": 1})
+    store.save(release, replace(release.state, in_stage_s=7.0), {"counts": 5})
+    with pytest.raises(ConflictError, match="has a release already"):
+        store.start(PLAN, begin(PLAN))
+    store.close()
+    again = make_store(url)
+    [found] = again.releases(only_alive=True)
+    assert (found.plan, found.state.in_stage_s, found.evidence) == (PLAN, 7.0, {"counts": 5})
+    assert [line.event for line in again.audit()] == ["start", "advance"]
+    assert again.current() == {"digits": 1}
+    again.close()
+
+
+def test_the_audit_log_is_only_ever_added_to(url: str) -> None:
+    store = make_store(url)
+    store.start(PLAN, begin(PLAN))
+    for statement in ("UPDATE audit SET event = 'x'", "DELETE FROM audit", "TRUNCATE audit"):
+        engine = open_database(url)
+        with pytest.raises(StorageError, match="append-only"), writing(engine) as connection:
+            connection.execute(text(statement))
+        engine.dispose()
+    assert store.check_audit()[2] is None
+    store.close()
+
+
+def test_gateways_that_start_and_write_at_once_make_one_chain(url: str) -> None:
+    failed: list[BaseException] = []
+    barrier = threading.Barrier(GATEWAYS)
+
+    def gateway(number: int) -> None:
+        try:
+            barrier.wait(30)
+            engine = open_database(url)
+            store = ReleaseStore(engine, f"gateway-{number}")
+            for change in range(CHANGES):
+                with writing(engine) as connection:
+                    store.note_in(connection, "noted", "digits", {"gateway": number, "change": change})
+            store.close()
+        except BaseException as error:
+            failed.append(error)
+
+    threads = [threading.Thread(target=gateway, args=(number,)) for number in range(GATEWAYS)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(60)
+    assert failed == []
+    store = make_store(url)
+    lines = store.audit()
+    assert len(lines) == GATEWAYS * CHANGES
+    assert store.check_audit()[2] is None
+    store.close()
+
+
+def test_one_of_two_leads(url: str) -> None:
+    first, second = ReleaseStore(open_database(url), "first"), ReleaseStore(open_database(url), "second")
+    assert first.beat(None, 0.0)[0]
+    leads, leader, _ = second.beat(None, 0.0)
+    assert (leads, leader) == (False, "first")
+    with pytest.raises(ConflictError, match="first"):
+        second.start(PLAN, begin(PLAN))
+    first.give_back()
+    assert second.beat(None, 0.0)[0]
+    second.start(PLAN, begin(PLAN))
+    first.close()
+    second.close()
+
+
+def test_a_server_that_was_away_is_found_again_with_all_that_was_acknowledged(
+    server: postgresql.Server, url: str
+) -> None:
+    store = make_store(url)
+    release = store.start(PLAN, begin(PLAN))
+    server.stop()
+    try:
+        with pytest.raises(StorageError, match="refused"):
+            store.save(release, release.state, {"counts": 1})
+    finally:
+        server.start()
+    store.save(release, release.state, {"counts": 2})
+    [found] = store.releases(only_alive=True)
+    assert found.evidence == {"counts": 2}
+    store.close()
+
+
+def test_a_reader_sees_one_state(url: str) -> None:
+    engine = open_database(url)
+    with writing(engine) as connection:
+        connection.execute(text("CREATE TABLE numbers (value integer)"))
+    with reading(engine) as connection:
+        assert connection.execute(text("SELECT count(*) FROM numbers")).scalar() == 0
+        with writing(engine) as other:
+            other.execute(text("INSERT INTO numbers VALUES (1)"))
+        assert connection.execute(text("SELECT count(*) FROM numbers")).scalar() == 0
+    engine.dispose()
+
+
+def test_reviews_labels_and_levels(url: str) -> None:
+    settings = AutomationSettings(model="digits", start_level=Level.SHADOW, margin=0.05, selective_risk=0.1)
+    engine = open_database(url)
+    store = AutomationStore(engine, [settings], time.time)
+    queue, labels = ReviewQueue(store), Labels(store)
+    served = Served("digits", "r1", "1", "", 1, Suggestion(7, 0.97), DecidedBy.HUMAN_PENDING)
+    item = queue.put(served, NewItem(Level.SHADOW, Why.LEVEL, True, 1, "image", ""))
+    assert queue.item(item).is_open
+    queue.answer(item, "007", "ann")
+    assert not queue.item(item).is_open
+    others = [replace(served, request_id=f"r{number}", decided_by=DecidedBy.MODEL) for number in (2, 3)]
+    store.record(others)
+    store.record(others)
+    assert labels.take("digits", "r2", 7).taken is Taken.ACCEPTED
+    assert labels.take("digits", "r2", 8).taken is Taken.REFUSED
+    store.move("digits", "", Level.ASSIST, "trusted", "ann")
+    assert AutomationStore(engine, [settings], time.time).standing("digits", "").level is Level.ASSIST
+    assert store.history()[0]["event"] == "moved_by_hand"
+    with pytest.raises(StorageError, match="append-only"), writing(engine) as connection:
+        connection.execute(text("DELETE FROM automation_log"))
+    engine.dispose()
+
+
+async def test_gateways_that_share_it_run_a_key_once(url: str) -> None:
+    runs = 0
+
+    async def infer(request: InferenceRequest) -> InferenceResponse:
+        nonlocal runs
+        runs += 1
+        return InferenceResponse(request.model, "1", {"run": np.array([runs])})
+
+    request = InferenceRequest("m", {"x": np.zeros(1)}, parameters={"idempotency_key": "k"})
+    answers = []
+    for _ in range(2):
+        once = Idempotent(infer, url, ResultLimits(max_results=2))
+        answers.append(int((await once.infer(request)).outputs["run"][0]))
+        for other in ("a", "b"):
+            await once.infer(replace(request, parameters={"idempotency_key": f"{len(answers)}{other}"}))
+        await once.close()
+    assert answers == [1, 4], "forgotten to make room, as on SQLite"
+    once, again = Idempotent(infer, url), Idempotent(infer, url)
+    assert (await once.infer(request)).outputs["run"][0] == (await again.infer(request)).outputs["run"][0]
+    await once.close()
+    await again.close()
+
+
+def test_a_gateway_keeps_its_levels_there_over_a_kill(url: str, tmp_path: Path) -> None:
+    config = tmp_path / "gateway.toml"
+    config.write_text(f'database = "{url}"\n[[automation]]\nmodel = "digits"\nstart_level = "shadow"\n')
+    run = ("gateway", "run", "digits", "--grpc-port", "0", "--http-port", "0", "--config", str(config))
+    with started(tmp_path, *run) as gateway:
+        key = read_admin_key(admin_key_file(tmp_path))
+        with AdminClient(gateway.admin.removeprefix("http://"), key) as admin:
+            told = {"level": "assist", "reason": "trusted", "by": "ann"}
+            assert admin.post("/admin/automation/digits/level", told)["level"] == "assist"
+        gateway.process.kill()
+        gateway.process.wait(PATIENCE_S)
+    with started(tmp_path, *run) as gateway, AdminClient(gateway.admin.removeprefix("http://"), key) as admin:
+        assert [one["level"] for one in admin.get("/admin/automation")["standings"]] == ["assist"]
+        assert [one["event"] for one in admin.get("/admin/audit")["lines"]] == ["automation.moved_by_hand"]
+    assert not (tmp_path / "gateway" / "gateway.db").exists()
