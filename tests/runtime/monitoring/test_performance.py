@@ -5,9 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from runtime.errors import WrongUseError
 from runtime.monitoring.analysis import calibration, confusion, newest_disagreements, worst_slices
-from runtime.monitoring.online import Online, OnlineDetector
 from runtime.monitoring.performance import LEARN_LABELS, Labelled, LabelledPerformance, estimate_accuracy
 
 
@@ -98,18 +96,3 @@ def test_confusion_calibration_and_disagreements() -> None:
     curve = calibration(np.array([0.9, 0.9, 1.0, 0.1]), np.array([True, False, True, False]))
     assert curve["curve"][-1] == {"confidence": 0.93333, "accuracy": 0.66667, "rows": 3}
     assert [d["row"] for d in newest_disagreements(predicted, labels, np.ones(4))] == [3, 2, 1]
-
-
-@pytest.mark.parametrize("which", list(Online))
-def test_rivers_detectors_where_they_are(which: Online) -> None:
-    pytest.importorskip("river", reason="river is not installed (extra drift)")
-    rng = np.random.default_rng(5)
-    detector = OnlineDetector(which)
-    assert not any(detector.update(float(v)) for v in rng.normal(0, 0.1, 300))
-    assert any(detector.update(float(v)) for v in rng.normal(3, 0.1, 500))
-
-
-def test_without_river_the_next_step_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(__import__("sys").modules, "river", None)
-    with pytest.raises(WrongUseError, match=r"install edgeward\[drift\]"):
-        OnlineDetector(Online.ADWIN)
