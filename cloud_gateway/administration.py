@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager, closing
 from dataclasses import dataclass
 
@@ -16,11 +16,12 @@ from cloud_gateway.page_sections import roles_of, section_documents
 from cloud_gateway.settings import GatewaySettings
 from runtime.pages.drift_section import drift_section
 from runtime.pages.program import history_of, running_page
-from runtime.serving.beside import Beside
+from runtime.serving.beside import Beside, LabelsOf
 from runtime.serving.local_service import LocalService
 from runtime.serving.model_metrics import model_metrics
 from runtime.serving.rest_app import Document
 from runtime.serving.sockets import Endpoint
+from runtime.telemetry.exposition import Collector
 from runtime.telemetry.machine import Machine
 
 log = logging.getLogger(__name__)
@@ -45,8 +46,12 @@ async def administration(
     local: LocalService,
     decided: Deciding,
     documents: Mapping[str, Document],
+    monitored: Callable[[LabelsOf], Collector],
 ) -> AsyncIterator[Administration]:
-    """Open until the block ends. `documents`: `status` and `drift`, as the models' port tells them too."""
+    """Open until the block ends. `documents`: `status` and `drift`, as the models' port tells them too.
+
+    `monitored`: metrics of drift.
+    """
     history = history_of(program)
     sections = {**documents, "drift": drift_section(documents["drift"]), **section_documents(decided.routes)}
     page = gateway_page(
@@ -59,7 +64,7 @@ async def administration(
     labels_of = roles_of(decided.traffic.active)
     with closing(Machine()) as machine:
         beside = Beside(
-            collectors=(model_metrics(local, labels_of), machine.families, history.families),
+            collectors=(model_metrics(local, labels_of), machine.families, history.families, monitored(labels_of)),
             labels_of=labels_of,
             on_stop=page.close,
         )

@@ -13,6 +13,7 @@ from sqlalchemy import Engine
 from cloud_gateway.admin.app import AdminRoute
 from cloud_gateway.automation.assembly import automation
 from cloud_gateway.automation.drift import Findings
+from cloud_gateway.automation.routes import OnLabelled
 from cloud_gateway.release.assembly import registry_of, releases
 from cloud_gateway.release.service import Traffic
 from cloud_gateway.settings import GatewaySettings
@@ -35,9 +36,16 @@ class Deciding:
 
 @asynccontextmanager
 async def deciding(
-    settings: GatewaySettings, local: LocalService, home: Path, findings: Findings | None
+    settings: GatewaySettings,
+    local: LocalService,
+    home: Path,
+    findings: Findings | None,
+    on_labelled: OnLabelled | None = None,
 ) -> AsyncIterator[Deciding]:
-    """Goes on where the database says. `findings`: of drift in what models are asked here; None: nobody looks."""
+    """Goes on where the database says. `findings`: of drift in what models are asked here; None: nobody looks.
+
+    `on_labelled` hears labels.
+    """
     async with (
         _database(settings.database_url(home)) as database,
         releases(settings, local, registry_of(settings, home), home, database) as released,
@@ -50,6 +58,7 @@ async def deciding(
             released.controller.observe,
             released.store.note_in,
             findings,
+            on_labelled,
         ) as automated,
     ):
         yield Deciding(automated.service, released.traffic, [*released.routes, *automated.routes])

@@ -93,11 +93,15 @@ async def serve_gateway(
             observers=monitored.observers,
         )
         parts.callback(local.close)
-        decided = await parts.enter_async_context(deciding(settings, local, home, monitored.findings))
+        decided = await parts.enter_async_context(
+            deciding(settings, local, home, monitored.findings, monitored.labelled.take)
+        )
         once = Idempotent(decided.service.infer, settings.results_url(home))
         parts.push_async_callback(once.close)
         documents = {"status": status, "drift": monitored.document}
-        admin = await parts.enter_async_context(administration(NAME, settings, admin_key, local, decided, documents))
+        admin = await parts.enter_async_context(
+            administration(NAME, settings, admin_key, local, decided, documents, monitored.families)
+        )
         await parts.enter_async_context(polling(settings, engine, decided.service))
         await serve(
             Layered(decided.service, once.infer),

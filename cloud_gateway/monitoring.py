@@ -1,25 +1,30 @@
-"""What models are asked, here and on devices: counted, compared with what they know, told as `GET /edgeward/drift`."""
+"""What models are asked and how right they are: counted here and on devices, compared, told as `GET /edgeward/drift`."""
 
 from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from cloud_gateway.automation.drift import Findings, findings_of
+from cloud_gateway.labelled import LabelledAnswers
 from cloud_gateway.settings import GatewaySettings
 from cloud_gateway.telemetry import Fleet, bundles_of
 from cloud_gateway.windows import Windows
 from runtime.engine.engine import Engine
 from runtime.errors import StorageError
+from runtime.serving.beside import LabelsOf
 from runtime.serving.drift_document import drift_document
 from runtime.serving.observers import Observer
 from runtime.serving.program import recorder_of
 from runtime.serving.rest_app import Document
+from runtime.serving.statistics_recorder import StatisticsRecorder
 from runtime.store import open_database, sqlite_url
+from runtime.telemetry.exposition import Collector, Family, Kind
 
 log = logging.getLogger(__name__)
 
@@ -28,13 +33,32 @@ log = logging.getLogger(__name__)
 class Monitoring:
     """Statistics at work."""
 
-    observers: Sequence[Observer]
-    """Of the requests that are answered here."""
+    recorder: StatisticsRecorder | None
+    """Of the requests that are answered here; None: those are not counted."""
     fleet: Fleet
     """Takes what devices counted."""
+    labelled: LabelledAnswers
+    """Takes labels of answers."""
     document: Document
     findings: Findings | None
     """What drifts of what is asked here; None: that is not counted."""
+
+    @property
+    def observers(self) -> Sequence[Observer]:
+        """Told of every request that is answered here."""
+        return () if self.recorder is None else (self.recorder,)
+
+    def families(self, labels_of: LabelsOf) -> Collector:
+        """The collector of what drifts, and of how right models are."""
+
+        def read() -> list[Family]:
+            return [_drifting_features(self.recorder, labels_of), *self.labelled.families(labels_of)]
+
+        async def collect() -> Sequence[Family]:
+            # A thread counts under the same lock.
+            return await asyncio.to_thread(read)
+
+        return collect
 
 
 @asynccontextmanager
@@ -43,16 +67,38 @@ async def monitoring(program: str, settings: GatewaySettings, engine: Engine, ho
     recorder = recorder_of(settings)
     async with _windows(home) as windows:
         fleet = Fleet(bundles_of(engine.models), windows)
-        document = drift_document(program, recorder, lambda: {"devices": fleet.document()})
+        labelled = LabelledAnswers(engine.models, dict if recorder is None else recorder.verdicts)
+
+        def more() -> Mapping[str, Any]:
+            return {"devices": fleet.document(), "labels": labelled.document()}
+
+        document = drift_document(program, recorder, more)
         await asyncio.to_thread(fleet.load)
         if recorder is None:
-            yield Monitoring((), fleet, document, None)
+            yield Monitoring(None, fleet, labelled, document, None)
             return
         recorder.start()
+
+        def findings() -> Mapping[str, str]:
+            return findings_of(recorder.verdicts(), engine.versions)
+
         try:
-            yield Monitoring((recorder,), fleet, document, lambda: findings_of(recorder.verdicts(), engine.versions))
+            yield Monitoring(recorder, fleet, labelled, document, findings)
         finally:
             await asyncio.to_thread(recorder.close)
+
+
+def _drifting_features(recorder: StatisticsRecorder | None, labels_of: LabelsOf) -> Family:
+    known = {} if recorder is None else recorder.verdicts()
+    return Family(
+        "edgeward_drifting_features",
+        Kind.GAUGE,
+        "Inputs and outputs of what is asked here that lie otherwise than their reference, by more than chance.",
+        [
+            ({"model": model, "version": str(version), **labels_of(model, str(version))}, len(found))
+            for (model, version), found in known.items()
+        ],
+    )
 
 
 @asynccontextmanager

@@ -78,7 +78,8 @@ class Fleet:
         self._unix = unix
         self._lock = threading.Lock()
         self._monitors: dict[tuple[str, int], Monitor] = {}
-        self._baselines: dict[tuple[str, int, str], Baseline] = {}
+        self._baselines: dict[tuple[str, int], tuple[str, Baseline]] = {}
+        """With the digest of the bundle that each is of."""
         self._devices: OrderedDict[str, _Device] = OrderedDict()
         self._seen: OrderedDict[tuple[str, str], None] = OrderedDict()
         self._counts: dict[str, int] = {"accepted": 0, "repeated": 0, "dropped": 0, "not_stored": 0}
@@ -190,7 +191,10 @@ class Fleet:
 
     def _add(self, kept: Kept, window: Window) -> None:
         baseline = window.summary.baseline
-        monitor = self._monitors.setdefault((baseline.model, baseline.version), Monitor(baseline))
+        monitor = self._monitors.get((baseline.model, baseline.version))
+        if monitor is None or monitor.baseline is not baseline:
+            # Of a bundle that took another's place under one version: rows are held against their own reference.
+            monitor = self._monitors[(baseline.model, baseline.version)] = Monitor(baseline)
         for verdict in monitor.add(window):
             log.warning("devices' rows of %s version %d drift: %s", baseline.model, baseline.version, verdict)
         self._counts["accepted"] += 1
@@ -199,20 +203,21 @@ class Fleet:
         device.accepted += 1
         device.last = max(device.last, kept.ended)
 
-    def _baseline(self, model: str, version: int, told: str) -> Baseline:
-        known = self._baselines.get((model, version, ""))
-        if known is None:
-            bundle = self._bundle_of(model, version)
-            if bundle is None:
-                raise ModelNotFoundError(
-                    f"statistics of model {model!r} version {version}, which this gateway does not serve"
-                )
+    def _baseline(self, model: str, version: int) -> Baseline:
+        bundle = self._bundle_of(model, version)
+        if bundle is None:
+            raise ModelNotFoundError(
+                f"statistics of model {model!r} version {version}, which this gateway does not serve"
+            )
+        digest, known = self._baselines.get((model, version), ("", None))
+        if known is None or digest != bundle.digest:
             made = bundled_baseline(bundle)
             if made is None:
                 raise BlobError(
                     "baseline", f"the bundle of {model!r} here has no profile and no samples to compare with"
                 )
-            known = self._baselines[(model, version, "")] = without_outputs(made)
+            known = without_outputs(made)
+            self._baselines[(model, version)] = (bundle.digest, known)
         return known
 
     def _device(self, name: str, now: float) -> _Device:

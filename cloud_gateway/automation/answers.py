@@ -80,13 +80,34 @@ def check_answer(answer: object, rows: int | None = None) -> Answer:
 
 def loss(said: Answer, truth: Answer, tolerance: float = 0.0) -> float | None:
     """The share of labelled rows where `said` is another answer; None where nothing is labelled."""
-    said_rows, true_rows = (value if isinstance(value, list) else [value] for value in (said, truth))
-    if len(said_rows) != len(true_rows):
+    if len(_rows(said)) != len(_rows(truth)):
         return 1.0
-    pairs = [(one, true) for one, true in zip(said_rows, true_rows, strict=True) if true is not None]
-    if not pairs:
-        return None
-    return sum(not _is_same(one, true, tolerance) for one, true in pairs) / len(pairs)
+    found = compared(said, truth, tolerance)
+    return sum(not one.is_right for one in found) / len(found) if found else None
+
+
+@dataclass(frozen=True, slots=True)
+class ComparedRow:
+    """One row that is labelled, beside what was said to it."""
+
+    row: int
+    said: str
+    truth: str
+    is_right: bool
+
+
+def compared(said: Answer, truth: Answer, tolerance: float = 0.0) -> list[ComparedRow]:
+    """The rows that are labelled; none where the two are of other rows."""
+    pairs = list(zip(_rows(said), _rows(truth), strict=False)) if len(_rows(said)) == len(_rows(truth)) else []
+    return [
+        ComparedRow(at, str(one), str(true), _is_same(one, true, tolerance))
+        for at, (one, true) in enumerate(pairs)
+        if true is not None
+    ]
+
+
+def _rows(answer: Answer) -> list[int | float | str | bool | None]:
+    return answer if isinstance(answer, list) else [answer]
 
 
 def completed(known: Answer, more: Answer) -> Answer | None:

@@ -15,7 +15,8 @@ from sqlalchemy import Connection, Engine
 from cloud_gateway.admin import AdminRoute
 from cloud_gateway.automation.arms import ArmAnswers
 from cloud_gateway.automation.drift import DriftWatch, Findings
-from cloud_gateway.automation.routes import AutomationRoutes, OnLabel
+from cloud_gateway.automation.labels import Labels
+from cloud_gateway.automation.routes import AutomationRoutes, OnLabel, OnLabelled
 from cloud_gateway.automation.service import AutomationService, ClassNames
 from cloud_gateway.automation.settings import AutomationSettings
 from cloud_gateway.automation.store import Append, AutomationStore, append_log
@@ -36,6 +37,9 @@ class Automated:
 
 AUDITED_AS: Final = "automation."
 """How events of automation begin in the audit log."""
+
+MOST_KNOWN: Final = 50_000
+"""Labelled requests that are told again after a start."""
 
 Audit = Callable[[Connection, str, str, Mapping[str, Any]], object]
 """Writes a line in the caller's transaction: event, model, document; `ReleaseStore.note_in` is one."""
@@ -64,20 +68,24 @@ async def automation(
     on_label: OnLabel | None = None,
     audit: Audit | None = None,
     findings: Findings | None = None,
+    on_labelled: OnLabelled | None = None,
 ) -> AsyncIterator[Automated]:
     """`inner` behind the levels of automation, or `inner` itself where no model has settings; labels are taken either way.
 
     `class_names`: for callers who want classes instead of scores.
     `traffic`: of releases, whose answers are kept for labels; `on_label` is told what a label says of their arms. `audit`: the
     hash-chained log in the same database, which gets every change of a level too, in the same transaction.
-    `findings`: of drift in the rows that models answer here.
+    `findings`: of drift in the rows that models answer here. `on_labelled` is told of the labels kept so far, then of each as it
+    comes.
     """
     store = await asyncio.to_thread(AutomationStore, database, settings, time.time, append_to(audit))
     service = AutomationService(inner, store, class_names) if settings else None
     arms = None if traffic is None else ArmAnswers(store, traffic)
     drift = None if service is None or findings is None else DriftWatch(store, service, findings)
     running = [asyncio.create_task(go_on(part.run)) for part in (service, arms, drift) if part is not None]
-    routes = AutomationRoutes(store, service, on_label).routes()
+    if on_labelled is not None:
+        await asyncio.to_thread(_tell_known, store, on_labelled)
+    routes = AutomationRoutes(store, service, on_label, on_labelled).routes()
     try:
         yield Automated(inner if service is None else Layered(inner, service.infer), routes)
     finally:
@@ -90,6 +98,12 @@ async def automation(
             await service.close()
         if arms is not None:
             await arms.flush()
+
+
+def _tell_known(store: AutomationStore, on_labelled: OnLabelled) -> None:
+    """In the order in which they came, so that a test that spends its chances look by look stands where it stood."""
+    for answer in Labels(store).known(MOST_KNOWN):
+        on_labelled(answer)
 
 
 async def go_on(run: Callable[[], Awaitable[None]]) -> None:

@@ -8,14 +8,15 @@ from typing import Any
 
 from sqlalchemy import Connection, select, update
 
-from cloud_gateway.automation.answers import Answer, check_answer, completed, loss
+from cloud_gateway.automation.answers import Answer, check_answer, compared, completed, loss
 from cloud_gateway.automation.queue import Why
 from cloud_gateway.automation.standing import Standing
 from cloud_gateway.automation.store import KEEP_S, MOST_NAME_CHARACTERS, AutomationStore, DecidedBy
 from cloud_gateway.automation.tables import ARM_ANSWERS, ITEMS, OPINIONS, SERVED
 from cloud_gateway.guards import Arm, LabelledObservation
 from runtime.errors import InvalidInputError
-from runtime.store import writing
+from runtime.monitoring.performance import Labelled
+from runtime.store import reading, writing
 
 
 class Taken(StrEnum):
@@ -30,6 +31,16 @@ class Taken(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
+class LabelledAnswer:
+    """The rows of a request that are labelled, beside what the model said to them: what its performance is known by."""
+
+    model: str
+    version: str
+    rows: tuple[Labelled, ...]
+    """Named by request and row, so that a row that comes again is known; times in Unix seconds."""
+
+
+@dataclass(frozen=True, slots=True)
 class LabelOutcome:
     """What became of one label, and why where it was refused."""
 
@@ -39,6 +50,8 @@ class LabelOutcome:
     reason: str = ""
     observation: LabelledObservation | None = None
     """What it says of the two arms of a release, once all rows of the request are labelled."""
+    answer: LabelledAnswer | None = None
+    """What it says of the version that answered; also of a label that contradicts the one before. None: no model answered."""
 
     def to_dict(self) -> dict[str, Any]:
         """In types that JSON has."""
@@ -77,7 +90,7 @@ class Labels:
         whole = label if served.label is None else completed(served.label, label)
         if whole is None and served.label is not None:
             reason = f"the request has the label {served.label!r:.80} already, this one says {label!r:.80}; the first one stands"
-            return LabelOutcome(model, request_id, Taken.REFUSED, reason)
+            return LabelOutcome(model, request_id, Taken.REFUSED, reason, answer=self._answer(served, label))
         if served.label is not None and whole == served.label:
             return LabelOutcome(model, request_id, Taken.KNOWN)
         now = self._store.clock()
@@ -92,7 +105,25 @@ class Labels:
             self._learn_truth(connection, standing, served, whole)
             self._store.settle(connection, model, served.segment, standing, now)
         taken = Taken.ACCEPTED if served.label is None else Taken.COMPLETED
-        return LabelOutcome(model, request_id, taken, observation=observation)
+        return LabelOutcome(model, request_id, taken, observation=observation, answer=self._answer(served, whole))
+
+    def known(self, most: int) -> list[LabelledAnswer]:
+        """The newest `most` requests that are labelled, in the order in which their labels came."""
+        query = select(SERVED).where(SERVED.c.label.is_not(None)).order_by(SERVED.c.labelled_at.desc()).limit(most)
+        with reading(self._store.engine) as connection:
+            rows = connection.execute(query).all()
+        found = (self._answer(served, served.label) for served in reversed(rows))
+        return [answer for answer in found if answer is not None]
+
+    def _answer(self, served: Any, truth: Answer) -> LabelledAnswer | None:
+        if served.suggestion is None:
+            return None
+        settings = self._store.settings.get(served.model)
+        rows = compared(served.suggestion, truth, 0.0 if settings is None else settings.tolerance)
+        named = (
+            Labelled(f"{served.request_id}\0{one.row}", one.said, one.truth, one.is_right, served.at) for one in rows
+        )
+        return LabelledAnswer(served.model, served.version, tuple(named))
 
     def _losses_of_arms(
         self, connection: Connection, model: str, request_id: str, truth: Answer

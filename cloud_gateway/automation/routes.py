@@ -10,7 +10,7 @@ from starlette.responses import Response
 
 from cloud_gateway.admin import AdminRequest, AdminRoute
 from cloud_gateway.automation.label_studio import export_lines, import_lines
-from cloud_gateway.automation.labels import Labels
+from cloud_gateway.automation.labels import LabelledAnswer, Labels
 from cloud_gateway.automation.levels import Level
 from cloud_gateway.automation.queue import ReviewQueue
 from cloud_gateway.automation.service import AutomationService
@@ -20,6 +20,8 @@ from runtime.errors import EdgewardError, InvalidInputError
 
 OnLabel = Callable[[str, LabelledObservation], None]
 """Told, on the event loop, what a label says of the two arms of a model's release."""
+OnLabelled = Callable[[LabelledAnswer], None]
+"""Told, on a thread, what a label says of the version that answered."""
 
 MOST_LABELS: Final = 10_000
 MOST_IMPORT_BYTES: Final = 32 << 20
@@ -29,11 +31,16 @@ class AutomationRoutes:
     """`routes()` is what the admin API takes."""
 
     def __init__(
-        self, store: AutomationStore, service: AutomationService | None, on_label: OnLabel | None = None
+        self,
+        store: AutomationStore,
+        service: AutomationService | None,
+        on_label: OnLabel | None = None,
+        on_labelled: OnLabelled | None = None,
     ) -> None:
         """`service`: None where no model has automation, and only labels are taken."""
         self._store = store
         self._on_label = on_label
+        self._on_labelled = on_labelled
         self._queue = ReviewQueue(store)
         self._labels = Labels(store)
         self._service = service
@@ -128,6 +135,8 @@ class AutomationRoutes:
             )
             if outcome.observation is not None and self._on_label is not None:
                 self._on_label(one["model"], outcome.observation)
+            if outcome.answer is not None and self._on_labelled is not None:
+                await asyncio.to_thread(self._on_labelled, outcome.answer)
             outcomes.append(outcome.to_dict())
         self._levels_may_have_moved()
         return {"labels": outcomes}

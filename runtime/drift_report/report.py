@@ -18,7 +18,7 @@ from runtime.monitoring.bundled import as_answered, bundled_baseline
 from runtime.monitoring.decision import MIN_ROWS
 from runtime.monitoring.layout import Role, columns
 from runtime.monitoring.monitor import Monitor, Window
-from runtime.monitoring.performance import LabelledPerformance, estimate_accuracy
+from runtime.monitoring.performance import Labelled, LabelledPerformance, estimate_accuracy
 from runtime.monitoring.reference import Baseline
 from runtime.monitoring.summary import Summary
 from runtime.tensors import Array
@@ -150,7 +150,7 @@ def _errors(
     if reference_accuracy is not None and samples is not None:
         test = LabelledPerformance(round(reference_accuracy * len(samples)), len(samples))
         for at, (answer, label) in enumerate(zip(predicted, labels, strict=True)):
-            test.add(str(at), answer, label, float(at))
+            test.add(Labelled(str(at), answer, label, answer == label, float(at)))
     return {
         "accuracy": round(float(is_right.mean()), 5),
         "wrong_rows": int((~is_right).sum()),

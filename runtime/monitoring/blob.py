@@ -102,10 +102,10 @@ def to_blob(summary: Summary, *, with_quantiles: bool = True) -> bytes:
     return _HEAD.pack(MAGIC, VERSION, len(raw), zlib.crc32(raw)) + zlib.compress(raw, 6)
 
 
-def identify(blob: bytes) -> tuple[str, int, str]:
-    """(model, version, baseline) that a blob says it is of, after it was found to be one."""
+def identify(blob: bytes) -> tuple[str, int]:
+    """(model, version) that a blob says it is of, after it was found to be one."""
     document = _read(blob)
-    return document.model, document.version, document.baseline
+    return document.model, document.version
 
 
 def from_blob(blob: bytes, baseline: Baseline) -> Summary:

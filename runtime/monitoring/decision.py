@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import math
 from collections import deque
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import Final
@@ -34,6 +35,8 @@ MIN_SHARE: Final = 0.005
 LEAST_EXPECTED: Final = 30.0
 """Live rows a bin of χ² must expect: its tail at p = 10⁻⁸ holds there, and is too short at the usual 5."""
 CLEAR_P: Final = 0.01
+NEAR: Final = 6.0
+"""Squared standard errors of a share, below which its exact tail is not worked out: e^-6 is far above any limit."""
 
 
 class Against(StrEnum):
@@ -50,6 +53,7 @@ class Measure(StrEnum):
     KS = "ks"
     BINS = "chi2"
     SHARE = "share of a bin"
+    """Of numbers, the outermost ones: values beyond any of the reference's are few where most rows have not changed."""
     MISSING = "missing"
     NOT_FINITE = "not finite"
     OUT_OF_SCHEMA = "out of schema"
@@ -94,7 +98,9 @@ class DriftSettings:
 
 
 @dataclass(frozen=True, slots=True)
-class _Block:
+class Block:
+    """Rows of all features, counted."""
+
     bins: Numbers
     """[feature, bin]"""
     shares: Numbers
@@ -109,8 +115,8 @@ class _Block:
 class _Comparison:
     against: Against
     length: int
-    live: _Block
-    reference: _Block
+    live: Block
+    reference: Block
 
 
 class DriftTest:
@@ -125,24 +131,37 @@ class DriftTest:
         self._settings = settings
         self._names = [feature.name for feature in baseline.features]
         self._is_number = np.array([feature.kind is Kind.NUMBER for feature in baseline.features], bool)
-        width = max((len(reference.counts) for reference in baseline.references), default=1)
-        self._width = width
-        self._reference = _Block(
-            _pad([np.asarray(r.counts) for r in baseline.references], width),
+        self._last = np.array([max(len(r.counts) - 1, 0) for r in baseline.references], np.int64)
+        self._reference = Block(
+            padded([np.asarray(r.counts) for r in baseline.references]),
             np.array([[r.missing, r.not_finite, r.out_of_schema] for r in baseline.references], np.float64).reshape(
                 -1, 3
             ),
             np.array([r.rows for r in baseline.references], np.float64),
         )
-        self._blocks: deque[_Block] = deque(maxlen=2 * STRETCHES[-1])
+        self._blocks: deque[Block] = deque(maxlen=2 * STRETCHES[-1])
 
     def look(self, summary: Summary, began: float, ended: float) -> list[Finding]:
         """What is found now that was not active before; `began` and `ended` in the caller's clock, whichever it is."""
-        if not summary.rows or not self._names:
+        features = [summary.features[name] for name in self._names]
+        return self.look_at(
+            Block(
+                padded([feature.counts for feature in features]),
+                np.array([[f.missing, f.not_finite, f.out_of_schema] for f in features], np.float64).reshape(-1, 3),
+                np.array([feature.rows for feature in features], np.float64),
+                began,
+                ended,
+            ),
+            summary.rows,
+        )
+
+    def look_at(self, block: Block, rows: int) -> list[Finding]:
+        """The same of rows that are counted already, features in the baseline's order."""
+        if not rows or not self._names:
             return []
-        self._blocks.append(self._block(summary, began, ended))
+        self._blocks.append(block)
         self.looks += 1
-        self.rows += summary.rows
+        self.rows += rows
         known = set(self.active)
         for name, finding in self._find().items():
             before = self.active.get(name)
@@ -151,16 +170,6 @@ class DriftTest:
                 self.active[name] = finding if before is None else _with_times_of(before, finding)
         self._clear()
         return [finding for name, finding in self.active.items() if name not in known]
-
-    def _block(self, summary: Summary, began: float, ended: float) -> _Block:
-        features = [summary.features[name] for name in self._names]
-        return _Block(
-            _pad([feature.counts for feature in features], self._width),
-            np.array([[f.missing, f.not_finite, f.out_of_schema] for f in features], np.float64).reshape(-1, 3),
-            np.array([feature.rows for feature in features], np.float64),
-            began,
-            ended,
-        )
 
     def _find(self) -> dict[str, Finding]:
         blocks = list(self._blocks)
@@ -182,7 +191,7 @@ class DriftTest:
                     best[finding.feature] = finding
         return best
 
-    def _comparisons(self, blocks: list[_Block]) -> list[_Comparison]:
+    def _comparisons(self, blocks: list[Block]) -> list[_Comparison]:
         found = []
         sums = {
             name: np.cumsum(np.stack([getattr(b, name) for b in blocks]), axis=0) for name in ("bins", "shares", "rows")
@@ -191,8 +200,8 @@ class DriftTest:
             if length > len(blocks):
                 break
             split = len(blocks) - length - 1
-            earlier = _Block(**{name: total[split] for name, total in sums.items()}) if split >= 0 else None
-            live = _Block(**{name: total[-1] - (total[split] if split >= 0 else 0) for name, total in sums.items()})
+            earlier = Block(**{name: total[split] for name, total in sums.items()}) if split >= 0 else None
+            live = Block(**{name: total[-1] - (total[split] if split >= 0 else 0) for name, total in sums.items()})
             found.append(_Comparison(Against.REFERENCE, length, live, self._reference))
             if earlier is not None and len(blocks) - length >= length:
                 found.append(_Comparison(Against.BEFORE, length, live, earlier))
@@ -228,7 +237,7 @@ class DriftTest:
                 )
         return list(found.values())
 
-    def _tails(self, live: _Block, reference: _Block) -> tuple[list[Numbers], list[Numbers]]:
+    def _tails(self, live: Block, reference: Block) -> tuple[list[Numbers], list[Numbers]]:
         """For every measure log p and how much moved, [..., feature]."""
         n, m = live.bins.sum(axis=-1), reference.bins.sum(axis=-1)
         numbers = self._is_number
@@ -254,17 +263,27 @@ class DriftTest:
         return tails, shifts
 
     def _single_bins(self, live: Numbers, reference: Numbers) -> Numbers:
-        """Log p of the category whose share changed most, held to as many categories as there are."""
+        """Log p of the category whose share changed most, held to as many as there are; of a number's outer bins, likewise."""
         result = np.zeros(live.shape[:-1])
         chosen = ~self._is_number
         if chosen.any():
             a, b = live[..., chosen, :], reference[..., chosen, :]
-            tails = log_share_tail(a, a.sum(axis=-1, keepdims=True), b, b.sum(axis=-1, keepdims=True))
             used = (a + b > 0).sum(axis=-1)
-            result[..., chosen] = np.minimum(tails.min(axis=-1) + np.log(np.maximum(used, 1)), 0.0)
+            result[..., chosen] = _most_changed(a, b, a.sum(axis=-1), b.sum(axis=-1), used)
+        if self._is_number.any():
+            a, b = (self._outer(bins)[..., self._is_number, :] for bins in (live, reference))
+            n, m = (bins[..., self._is_number, :].sum(axis=-1) for bins in (live, reference))
+            result[..., self._is_number] = _most_changed(a, b, n, m, np.full(n.shape, a.shape[-1]))
         return result
 
-    def _since(self, feature: int, reference: _Block, measure: Measure) -> float:
+    def _outer(self, bins: Numbers) -> Numbers:
+        """[..., feature, 4]: below all of the reference, the lowest that it has, and the same at the upper end."""
+        places = np.stack([np.maximum(self._last - step, 0) for step in (0, 1)], axis=-1)
+        upper = np.take_along_axis(bins, np.broadcast_to(places, (*bins.shape[:-1], 2)), axis=-1)
+        lower = bins[..., :2] if bins.shape[-1] > 1 else np.repeat(bins, 2, axis=-1)
+        return np.concatenate([np.cumsum(lower, axis=-1), np.cumsum(upper, axis=-1)], axis=-1)
+
+    def _since(self, feature: int, reference: Block, measure: Measure) -> float:
         """Where the rows from some block on are most unlike the reference: the best start of a log-likelihood ratio."""
         if measure in _SHARES:
             at = _SHARES.index(measure)
@@ -304,15 +323,30 @@ class DriftTest:
                 del self.active[name], self._last_found[name]
 
 
-def _pad(rows: list[npt.NDArray[np.int64]], width: int) -> Numbers:
-    made = np.zeros((len(rows), width), np.float64)
+def padded(rows: Sequence[npt.NDArray[np.int64]]) -> Numbers:
+    """Counts of each feature, [feature, bin]; zeros behind those that have fewer bins."""
+    made = np.zeros((len(rows), max(map(len, rows), default=1)), np.float64)
     for at, row in enumerate(rows):
         made[at, : len(row)] = row
     return made
 
 
-def _joined(blocks: list[_Block]) -> _Block:
-    return _Block(
+def _most_changed(hits: Numbers, reference_hits: Numbers, live: Numbers, reference: Numbers, tried: Numbers) -> Numbers:
+    """Log p of the share [..., share] that changed most, held to the number that was `tried`."""
+    n, m = live[..., None], reference[..., None]
+    with np.errstate(divide="ignore", invalid="ignore"):
+        share = (hits + reference_hits) / (n + m)
+        error = share * (1 - share) * (1 / n + 1 / m)
+        is_near = np.nan_to_num((hits / n - reference_hits / m) ** 2 / error) < NEAR
+    # Where nothing was counted the tail is that of nobody hit: 1.
+    a, b = (np.where(is_near, 0.0, part) for part in (hits, reference_hits))
+    tails = log_share_tail(a, n, b, m)
+    least: Numbers = np.minimum(tails.min(axis=-1) + np.log(np.maximum(tried, 1)), 0.0)
+    return least
+
+
+def _joined(blocks: list[Block]) -> Block:
+    return Block(
         sum((b.bins for b in blocks[1:]), blocks[0].bins),
         sum((b.shares for b in blocks[1:]), blocks[0].shares),
         sum((b.rows for b in blocks[1:]), blocks[0].rows),
@@ -321,10 +355,10 @@ def _joined(blocks: list[_Block]) -> _Block:
     )
 
 
-def _stack(blocks: list[_Block]) -> _Block:
+def _stack(blocks: list[Block]) -> Block:
     """[comparison, feature, ...]"""
     bins, shares, rows = (np.stack([getattr(b, name) for b in blocks]) for name in ("bins", "shares", "rows"))
-    return _Block(bins, shares, rows)
+    return Block(bins, shares, rows)
 
 
 def _with_times_of(first: Finding, finding: Finding) -> Finding:

@@ -1,9 +1,10 @@
 """Which features a model's tensors have: the rule, and the numbers of each row that it takes.
 
 A tensor [batch] or [batch, n] of at most 128 columns is tabular: every column is a feature. An image ([batch, channels,
-height, width] or [batch, height, width, channels] of 1, 3 or 4 channels) is told by its brightness, contrast, sharpness and
-where its light lies. Any other tensor by the mean, spread and range of each row. The values *inside* one row are never treated
-as independent observations: pixels of an image are not. Scores of a classifier add the predicted class, its probability, the
+height, width] or [batch, height, width, channels] of 1, 3 or 4 channels) is told by its brightness, contrast, sharpness,
+where its light lies, its darkest and lightest pixel (haze, exposure) and how much of it is flat (noise). Any other tensor by
+the mean, spread and range of each row. The values *inside* one row are never treated as independent observations: pixels of an
+image are not. Scores of a classifier add the predicted class, its probability, the
 entropy, and class and probability jointly, which is where many models show a change of several inputs together.
 """
 
@@ -27,6 +28,11 @@ MAX_SCORE_COLUMNS: Final = 16
 MAX_FEATURES: Final = 512
 CHANNELS: Final = (1, 3, 4)
 MIN_SIDE: Final = 4
+IMAGE_WORDS: Final = (
+    "brightness", "contrast", "sharpness", "centre_y", "centre_x", "darkest", "lightest", "flatness",
+)  # fmt: skip
+FLAT: Final = 0.02
+"""Neighbours that differ by less of the image's own range are flat; little of any picture is once there is noise on it."""
 JOINT_BOUNDS: Final = (0.5, 0.8, 0.95)
 """Of the probability of the predicted class: four steps of sureness beside each class."""
 _SUM_TOLERANCE: Final = 0.05
@@ -133,8 +139,8 @@ def _of_tensor(tensor: TensorLike, role: Role, bounds: tuple[float, float] | Non
     if tensor.datatype == "BYTES":
         return [Feature(f"{tensor.name}.length", tensor.name, role, Kind.NUMBER, "length")]
     if _axes_of_image(shape) is not None and not is_category:
-        words: tuple[str, ...] = ("brightness", "contrast", "sharpness", "centre_y", "centre_x")
-        bounded = {"brightness": (low, high)}
+        words: tuple[str, ...] = IMAGE_WORDS
+        bounded = {"brightness": (low, high), "darkest": (low, high), "lightest": (low, high)}
     else:
         words = ("mean", "std", "min", "max")
         bounded = {"mean": (low, high), "min": (low, high), "max": (low, high)}
@@ -201,16 +207,20 @@ def _of_rows(value: Array) -> dict[str, Any]:
     found["mean"] = found["brightness"] = mean
     found["std"] = found["contrast"] = flat.std(axis=1, dtype=np.float64)
     axes = _axes_of_image((-1, *value.shape[1:]))
+    least, most = flat.min(axis=1).astype(np.float64), flat.max(axis=1).astype(np.float64)
     if axes is None:
-        found["min"], found["max"] = flat.min(axis=1).astype(np.float64), flat.max(axis=1).astype(np.float64)
-        return found
+        return found | {"min": least, "max": most}
+    found["darkest"], found["lightest"] = least, most
     image = flat.reshape(value.shape)
     rest = tuple(at for at in range(1, image.ndim) if at not in axes)
     if rest:
         image = image.mean(axis=rest)
-    steps_y = np.abs(np.diff(image, axis=1)).mean(axis=(1, 2), dtype=np.float64)
-    steps_x = np.abs(np.diff(image, axis=2)).mean(axis=(1, 2), dtype=np.float64)
-    found["sharpness"] = (steps_y + steps_x) / 2
+    steps = [np.abs(np.diff(image, axis=axis)) for axis in (1, 2)]
+    found["sharpness"] = sum(part.mean(axis=(1, 2), dtype=np.float64) for part in steps) / 2
+    small = (FLAT * (most - least)).astype(flat.dtype)[:, None, None]
+    # A row that is not finite has no range: it is not flat, and its other words say so.
+    flats = sum((part <= small).mean(axis=(1, 2)) for part in steps) / 2
+    found["flatness"] = np.where(np.isfinite(most - least), flats, np.nan)
     light = np.abs(image)
     total = light.sum(axis=(1, 2), dtype=np.float64)
     for name, axis, other in (("centre_y", 1, 2), ("centre_x", 2, 1)):

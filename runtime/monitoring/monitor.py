@@ -63,6 +63,15 @@ class Monitor:
         }
         return [self.verdicts[finding.feature] for finding in fresh if finding.feature in self.verdicts]
 
+    def newest(self, rows: int) -> Summary:
+        """The newest windows, as many as hold `rows` rows; all where there are fewer."""
+        found = Summary(self.baseline)
+        for recent in reversed(self._recent):
+            found.merge(recent.summary)
+            if found.rows >= rows:
+                break
+        return found
+
     def document(self) -> dict[str, Any]:
         """What is known, as JSON."""
         baseline = self.baseline

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import OrderedDict, deque
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Final
 
 import numpy as np
@@ -18,6 +18,10 @@ LOOK_EVERY: Final = 20
 STRETCHES: Final = (20, 40, 80, 160, 320, 640, 1280, 2560)
 MIN_DROP: Final = 0.01
 MAX_REMEMBERED: Final = 10_000
+LEARN_LABELS: Final = 100
+"""First labelled answers that are the reference of a model whose bundle has no labelled samples."""
+LEAST_CALM: Final = 80
+"""Newest labels that must be right again before a loss is over: of fewer, a good stretch is chance."""
 ASSUMPTIONS: Final = (
     "holds while rows of one confidence are right as often as in the bundle's samples (covariate shift); when what is "
     "right for an input changes (concept shift), or the model is sure of inputs unlike any it knew, only labels show it"
@@ -43,6 +47,18 @@ class Loss:
         )
 
 
+@dataclass(frozen=True, slots=True)
+class Labelled:
+    """One answered row and its truth; whether the two are the same is the caller's to say, for numbers may differ a little."""
+
+    answer_id: str
+    predicted: str
+    label: str
+    is_right: bool
+    answered_at: float
+    """On the caller's clock, whichever it is."""
+
+
 class LabelledPerformance:
     """A sequential test of accuracy on labels in the order they come. Not thread-safe.
 
@@ -52,62 +68,97 @@ class LabelledPerformance:
     """
 
     def __init__(self, right: int, rows: int, alpha: float = 0.05) -> None:
-        """`right` of `rows` reference answers were."""
+        """`right` of `rows` reference answers were; of none, the first `LEARN_LABELS` labelled answers become the reference."""
         self.labels = 0
         self.right = 0
         self.contradictions = 0
         """Answers that got two different labels: neither counts."""
         self.loss: Loss | None = None
+        """What the newest labels show; None again once they are as right as the reference."""
+        self.is_learning = rows == 0
+        self.looks = 0
         self._reference = (right, rows)
         self._alpha = alpha
-        self._looks = 0
-        self._newest: deque[tuple[bool, float, str]] = deque(maxlen=STRETCHES[-1])
-        self._labels: OrderedDict[str, tuple[str, str]] = OrderedDict()
+        self._shown_by = 0
+        """Labels that the loss was first seen in."""
+        self._newest: deque[Labelled] = deque(maxlen=STRETCHES[-1])
+        self._known: OrderedDict[str, Labelled | None] = OrderedDict()
+        """By answer; None: its labels contradict each other."""
 
-    def add(self, answer_id: str, predicted: str, label: str, answered_at: float) -> Loss | None:
+    @property
+    def reference(self) -> tuple[int, int]:
+        """Right answers, and answers, that the newest are held against; while it learns, those seen so far."""
+        return self._reference
+
+    def add(self, one: Labelled) -> Loss | None:
         """Takes one label; the loss when this one shows it first. The same label again says nothing new."""
-        before = self._labels.get(answer_id)
-        if before is not None:
-            if before[1] not in (label, ""):
+        if one.answer_id in self._known:
+            before = self._known[one.answer_id]
+            if before is not None and before.label != one.label:
                 self.contradictions += 1
-                self._take_back(answer_id, is_right=before[0] == before[1])
-                self._labels[answer_id] = (before[0], "")
+                self._take_back(before)
             return None
-        self._labels[answer_id] = (predicted, label)
-        while len(self._labels) > MAX_REMEMBERED:
-            self._labels.popitem(last=False)
-        is_right = predicted == label
+        self._known[one.answer_id] = one
+        while len(self._known) > MAX_REMEMBERED:
+            self._known.popitem(last=False)
         self.labels += 1
-        self.right += is_right
-        self._newest.append((is_right, answered_at, answer_id))
+        self.right += one.is_right
+        if self.is_learning:
+            right, rows = self._reference
+            self._reference = (right + one.is_right, rows + 1)
+            self.is_learning = rows + 1 < LEARN_LABELS
+            return None
+        self._newest.append(one)
         return self._look() if self.labels % LOOK_EVERY == 0 else None
 
-    def _take_back(self, answer_id: str, *, is_right: bool) -> None:
+    def newest(self, most: int) -> list[Labelled]:
+        """The last ones that are held against the reference, oldest first."""
+        return list(self._newest)[-most:]
+
+    def _take_back(self, one: Labelled) -> None:
+        self._known[one.answer_id] = None
         self.labels -= 1
-        self.right -= is_right
-        self._newest = deque((entry for entry in self._newest if entry[2] != answer_id), maxlen=STRETCHES[-1])
+        self.right -= one.is_right
+        # What has become reference stays in it: one row of a hundred moves no verdict.
+        self._newest = deque((kept for kept in self._newest if kept.answer_id != one.answer_id), maxlen=STRETCHES[-1])
 
     def _look(self) -> Loss | None:
-        self._looks += 1
+        self.looks += 1
         right, rows = self._reference
         stretches = [length for length in STRETCHES if length <= len(self._newest)]
         if not rows or not stretches:
             return None
-        limit = math.log(self._alpha) - math.log(self._looks) - math.log(self._looks + 1) - math.log(len(stretches))
+        limit = math.log(self._alpha) - math.log(self.looks) - math.log(self.looks + 1) - math.log(len(stretches))
         entries = list(self._newest)
         found: Loss | None = None
         for length in stretches:
             part = entries[-length:]
-            hits = sum(entry[0] for entry in part)
+            hits = sum(entry.is_right for entry in part)
             if hits / length >= right / rows - MIN_DROP:
                 continue
             counts = (np.array(float(value)) for value in (hits, length, right, rows))
             log_p = float(log_share_tail(*counts))
             if log_p <= limit and (found is None or log_p < found.log_p):
-                found = Loss(hits / length, right / rows, length, log_p, limit, min(entry[1] for entry in part))
-        is_new = found is not None and self.loss is None
-        self.loss = found or self.loss
-        return found if is_new else None
+                began = min(entry.answered_at for entry in part)
+                found = Loss(hits / length, right / rows, length, log_p, limit, began)
+        before = self.loss
+        if before is not None and self._is_over(before):
+            # What was told is told: the wrong answers before do not count a second time.
+            self.loss = None
+            self._newest.clear()
+            return None
+        if found is None:
+            return None
+        if before is None:
+            self.loss, self._shown_by = found, found.rows
+            return found
+        self.loss = replace(found, since=min(found.since, before.since))
+        return None
+
+    def _is_over(self, loss: Loss) -> bool:
+        """Whether as many labels as first showed it, and not fewer than `LEAST_CALM`, are right more than half the way back."""
+        part = self.newest(max(self._shown_by, LEAST_CALM))
+        return sum(one.is_right for one in part) / len(part) > (loss.accuracy + loss.reference_accuracy) / 2
 
 
 @dataclass(frozen=True, slots=True)

@@ -109,13 +109,15 @@ def equal_mass_edges(finite: Numbers, bins: int = BINS) -> Numbers:
     """Inner edges of `bins` bins that hold the same share each, fewer where values repeat.
 
     A value that stands alone (a constant, a flag, a zero that is padding) gets a bin: its edge lies on it and one just above.
+    What lies below the least and above the greatest gets one too, empty in the reference: few rows there are much.
     """
     if not finite.size:
         return np.array([], np.float64)
     edges = np.unique(np.quantile(finite, np.arange(1, bins) / bins, method="higher"))
     values, counts = np.unique(finite, return_counts=True)
     heavy = values[counts >= max(2, finite.size / bins)]
-    edges = np.unique(np.concatenate([edges, heavy, np.nextafter(heavy, np.inf)]))
+    outer = [finite.min(), np.nextafter(finite.max(), np.inf)]
+    edges = np.unique(np.concatenate([edges, heavy, np.nextafter(heavy, np.inf), outer]))
     return edges if len(edges) <= 2 * bins else edges[np.linspace(0, len(edges) - 1, 2 * bins).astype(int)]
 
 

@@ -60,9 +60,12 @@ class Suspect(StrEnum):
     NEW_CATEGORY = "new category"
     COVARIATE_SHIFT = "covariate shift"
     OUTPUT_SHIFT = "answers changed"
+    CONCEPT_SHIFT = "concept shift"
+    """What is right for an input changed, and the inputs did not."""
+    LABELS = "labels that contradict each other"
 
 
-_NEXT: Final = {
+NEXT_STEPS: Final = {
     Suspect.UNIT_CHANGE: "ask whoever fills this field what changed at that time, and convert it back before the model",
     Suspect.INVERSION: "look at a few raw rows: the sign, or light and dark, changed sides upstream",
     Suspect.OFFSET: "compare the sensor's or the source's calibration before and after that time",
@@ -74,6 +77,9 @@ _NEXT: Final = {
     Suspect.NEW_CATEGORY: "label some rows of the new category, check the answers on them, and retrain if they are wrong",
     Suspect.COVARIATE_SHIFT: "label a sample of the newest rows; where the model is worse on them, retrain with them",
     Suspect.OUTPUT_SHIFT: "look at the inputs first; where they are calm, check which version answers, and label a sample",
+    Suspect.CONCEPT_SHIFT: "look at the newest mistakes: where the labels are right, retrain with rows since that time, or roll "
+    "back if a version began to answer then",
+    Suspect.LABELS: "let two people label the same rows without seeing each other's answer, and say what each label means",
 }
 
 
@@ -153,7 +159,7 @@ def explain(finding: Finding, feature: Feature, reference: FeatureReference, liv
         _examples(reference, before, now),
         suspect,
         detail,
-        _NEXT[suspect],
+        NEXT_STEPS[suspect],
     )
 
 

@@ -14,13 +14,14 @@ SIZES: Final = ("ks", "psi", "wasserstein")
 def drift_section(document: Document) -> Document:
     """The section over `runtime.serving.drift_document`; its times become seconds since 1970.
 
-    A gateway's document also tells of rows that devices saw: those times are of that kind already.
+    A gateway's document also tells of rows that devices saw, and of labels: those times are of that kind already.
     """
 
     async def tell() -> Mapping[str, Any]:
         told = await document()
         here = [_model(one, _offset_s(told), "this program") for one in told["models"]]
-        return {"models": [*here, *(_model(one, 0.0, "devices") for one in told.get("devices", {}).get("models", ()))]}
+        devices = [_model(one, 0.0, "devices") for one in told.get("devices", {}).get("models", ())]
+        return {"models": [*here, *map(_labelled, told.get("labels", {}).get("models", ())), *devices]}
 
     return tell
 
@@ -38,6 +39,12 @@ def _model(one: Mapping[str, Any], offset_s: float, seen_by: str) -> dict[str, A
         verdict, reason = "drift", f"{len(one['verdicts'])} of its features differ; {one['rows']:,} rows seen"
     else:
         verdict, reason = "none", f"{one['rows']:,} rows seen, {one.get('looks', 0)} looks, no difference beyond chance"
+    estimate = one.get("estimate")
+    if estimate is not None:
+        reason += (
+            f". Without labels, by how sure it is: {estimate['accuracy']:.1%} of the newest {estimate['rows']:,} answers right, "
+            f"{estimate['sample_accuracy']:.1%} of the samples; this {estimate['assumptions']}"
+        )
     return {
         "model": one["model"],
         "version": one["version"],
@@ -45,6 +52,38 @@ def _model(one: Mapping[str, Any], offset_s: float, seen_by: str) -> dict[str, A
         "verdict": verdict,
         "reason": reason,
         "findings": [_finding(found, offset_s) for found in one["verdicts"]],
+    }
+
+
+def _labelled(one: Mapping[str, Any]) -> dict[str, Any]:
+    learning, reference = one["learning"], one["reference"]
+    if learning is not None:
+        verdict, reason = "learning", f"{learning['labels']} labels; the first 100 become the reference"
+    else:
+        verdict = "worse" if one["is_worse"] else "none"
+        now = "" if one["accuracy"] is None else f", {one['accuracy']:.1%} right of the newest {one['accuracy_rows']}"
+        reason = f"{one['labels']:,} labels{now}; {reference['accuracy']:.1%} of {reference['rows']} of {one['reference_source']}"
+    if one["contradictions"]:
+        reason += f"; {one['contradictions']} answers got two labels that differ"
+    found = one["verdict"]
+    return {
+        "model": one["model"],
+        "version": one["version"],
+        "seen_by": "labels",
+        "verdict": verdict,
+        "reason": reason,
+        "findings": [] if found is None else [_loss(found)],
+    }
+
+
+def _loss(found: Mapping[str, Any]) -> dict[str, Any]:
+    return {
+        "feature": "accuracy",
+        "size": f"{found['reference_accuracy']:.1%} → {found['accuracy']:.1%}",
+        "since": found["since_unix"],
+        "kind": f"{found['suspect']} ({found['detail']})",
+        "example": ", ".join(f"{m['label']} taken for {m['predicted']}: {m['rows']}" for m in found["mistakes"]),
+        "next": found["next"],
     }
 
 

@@ -101,7 +101,7 @@ class Feed:
             if not self._streams:
                 continue
             names = self._recorder.history.names
-            if len(names) != len(self._series):
+            if names != self._series:
                 self._send(self._all_series())
             at, values = self._recorder.newest
             row = [_short(values.get(name)) for name in names]

@@ -18,12 +18,12 @@ from typing import Any, Final
 import numpy as np
 
 from runtime.engine.model import Model
-from runtime.errors import EdgewardError
-from runtime.monitoring.bundled import as_answered, bundled_baseline, features_of_bundle
+from runtime.monitoring.bundled import features_of_bundle
 from runtime.monitoring.monitor import Learner, Monitor, Window
 from runtime.monitoring.reference import Baseline
 from runtime.monitoring.summary import Summary
 from runtime.monitoring.verdict import Verdict
+from runtime.serving.sample_reference import sample_reference
 from runtime.tensors import Array
 from runtime.wire.values import InferenceRequest
 
@@ -40,8 +40,8 @@ WINDOW_S: Final = 30.0
 WINDOW_ROWS: Final = 100
 """A window closes after `WINDOW_S` with so many rows, or after ten times as long with fewer."""
 MAX_WINDOW_ROWS: Final = 2048
-REFERENCE_ROWS: Final = 512
-"""Of the bundle's samples, run once more on the variant that answers here."""
+ESTIMATE_ROWS: Final = 1000
+"""Newest rows that the estimate without labels is of: the noise of so many is a per cent."""
 MAX_MODELS: Final = 32
 
 
@@ -65,6 +65,8 @@ class _Taken:
 
 
 OnWindow = Callable[[Window], None]
+_Key = tuple[str, int, str, str]
+"""Model, version, digest of the bundle, what answers: rows of another of these are not to be mixed with its own."""
 
 
 class StatisticsRecorder:
@@ -88,7 +90,7 @@ class StatisticsRecorder:
         self._counts = {"rows": 0, "sampled_rows": 0, "dropped_rows": 0, "failures": 0}
         self._lock = threading.Lock()
         """Around everything that the thread counts and a document reads; `observe` never takes it."""
-        self._watched: dict[tuple[str, int, str], _Watched] = {}
+        self._watched: dict[_Key, _Watched] = {}
         self._wake = threading.Event()
         self._is_closing = False
         self._thread: threading.Thread | None = None
@@ -139,12 +141,13 @@ class StatisticsRecorder:
     def count_now(self) -> None:
         """Counts what waits, on the caller's thread. The recorder's own thread does this every half second."""
         self._adapt()
-        groups: dict[tuple[str, int, str], list[_Taken]] = {}
+        groups: dict[_Key, list[_Taken]] = {}
         while self._queue:
             taken = self._queue.popleft()
             self._done[0] += taken.rows
             self._done[1] += taken.size_bytes
-            key = (taken.model.name, taken.model.version, taken.model.serving)
+            model = taken.model
+            key = (model.name, model.version, model.bundle.digest, model.serving)
             groups.setdefault(key, []).append(taken)
         for key, several in groups.items():
             self._guarded(lambda key=key, several=several: self._count(key, several))  # type: ignore[misc]
@@ -181,12 +184,12 @@ class StatisticsRecorder:
             )
             self._second_began, self._rows_before = now, rows
 
-    def _count(self, key: tuple[str, int, str], several: list[_Taken]) -> None:
+    def _count(self, key: _Key, several: list[_Taken]) -> None:
         watched = self._watched.get(key)
         if watched is None:
             watched = _Watched(several[0].model, self._monotonic())
             with self._lock:
-                # Another variant of the same version began to answer: its answers lie otherwise.
+                # Another variant or bundle of the same version began to answer: its answers lie otherwise.
                 self._watched = {k: w for k, w in self._watched.items() if k[:2] != key[:2]} | {key: watched}
                 while len(self._watched) > MAX_MODELS:
                     del self._watched[next(iter(self._watched))]
@@ -219,7 +222,9 @@ class _Watched:
         self._name, self._version, self._serving = model.name, model.version, model.serving
         self._learner: Learner | None = None
         self._monitor: Monitor | None = None
-        baseline = _baseline_of(model)
+        reference = sample_reference(model)
+        self._accuracy = reference.accuracy
+        baseline = reference.baseline
         if baseline is None:
             features = features_of_bundle(model.bundle.manifest, model.inputs, model.outputs)
             self._learner = Learner(model.name, model.version, features)
@@ -266,32 +271,14 @@ class _Watched:
         told = {"model": self._name, "version": self._version, "backend": self._serving}
         if self._monitor is not None:
             open_rows = 0 if self.window is None else self.window.rows
-            return {**told, **self._monitor.document(), "open_rows": open_rows, "learning": None}
+            estimate = None if self._accuracy is None else self._accuracy.estimate(self._monitor.newest(ESTIMATE_ROWS))
+            known = {"open_rows": open_rows, "learning": None, "estimate": estimate}
+            return {**told, **self._monitor.document(), **known}
         learnt = 0 if self._learner is None else self._learner.rows
         return {**told, "rows": 0, "verdicts": [], "is_drifting": False, "learning": {"rows": learnt}}
 
     def _begin(self, baseline: Baseline) -> None:
         self._monitor, self.window = Monitor(baseline), Summary(baseline)
-
-
-def _baseline_of(model: Model) -> Baseline | None:
-    """The bundle's, with the outputs that its samples get here; a bundle that cannot be read is said, and learnt from rows."""
-    try:
-        baseline = bundled_baseline(model.bundle)
-        samples = None if baseline is None else model.bundle.samples()
-        if baseline is None or samples is None or not all(spec.is_batched for spec in model.inputs):
-            return baseline
-        step, parts = max(model.best_batch(), 1), []
-        for first in range(0, min(len(samples), REFERENCE_ROWS), step):
-            parts.append(model.predict({name: value[first : first + step] for name, value in samples.inputs.items()}))
-        outputs = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
-        inputs = {name: value[:REFERENCE_ROWS] for name, value in samples.inputs.items()}
-        return as_answered(baseline, inputs, outputs)
-    except EdgewardError as error:
-        log.warning(
-            "model %s: no reference for drift from its bundle (%s); the first rows seen become it", model.name, error
-        )
-        return None
 
 
 def _blocks(several: list[_Taken]) -> list[tuple[dict[str, Array], dict[str, Array]]]:

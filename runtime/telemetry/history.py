@@ -18,6 +18,11 @@ import numpy.typing as npt
 # A model name is the caller's choice on no path that leads here, but a repository may hold hundreds of models.
 MAX_SERIES: Final = 512
 MAX_NAME_CHARACTERS: Final = 1000
+GONE_S: Final = 4500
+"""A series that told nothing for so long gives its place up when another needs one: of a model version that is not served any more,
+say. Longer than points wait for a store that takes none (`history_recorder.MAX_UNSAVED`): those name series by their places."""
+FREED_AT_ONCE: Final = MAX_SERIES // 4
+"""Taking series out goes through every point, so it is done for many together."""
 # A clock that was set back further than this begins anew: points of the future would never be passed again.
 MAX_STEP_BACK_S: Final = 2
 
@@ -126,21 +131,57 @@ class History:
         self.levels = levels
         self._points: list[deque[Point]] = [deque(maxlen=level.points) for level in levels]
         self._growing: list[_Growing | None] = [None] * len(levels)
+        self._names: list[str] = []
         self._numbers: dict[str, int] = {}
+        self._free: dict[int, None] = {}
+        """Places whose series are gone, those gone longest first; a name stays until another takes its place."""
+        self._seen = np.zeros(MAX_SERIES, np.int64)
+        """By place, the second that last had a number."""
+        self._free_again = 0
         self.left_out = 0
         """Numbers that found no place: series over `MAX_SERIES`, or with too long a name; counted each second."""
 
     @property
     def names(self) -> tuple[str, ...]:
         """Every series; its place is its number."""
-        return tuple(self._numbers)
+        return tuple(self._names)
 
     def number(self, name: str) -> int | None:
-        """The number of a series, a new one where it is new; None where there are too many."""
+        """The number of a series, a new one or one of a series that is gone where it is new; None where there are too many."""
         known = self._numbers.get(name)
-        if known is None and len(self._numbers) < MAX_SERIES and len(name) <= MAX_NAME_CHARACTERS:
-            known = self._numbers[name] = len(self._numbers)
+        if known is not None:
+            self._free.pop(known, None)
+            return known
+        if len(name) > MAX_NAME_CHARACTERS:
+            return None
+        if len(self._names) < MAX_SERIES:
+            self._names.append(name)
+            known = len(self._names) - 1
+        elif self._free:
+            known = next(iter(self._free))
+            del self._free[known], self._numbers[self._names[known]]
+            self._names[known] = name
+        else:
+            return None
+        self._numbers[name] = known
         return known
+
+    def free(self, at: int) -> None:
+        """Takes the series out that told nothing for `GONE_S`, at most `FREED_AT_ONCE` of them, so that others have places."""
+        since = self._seen[: len(self._names)]
+        gone = [place for place in np.argsort(since, kind="stable").tolist() if since[place] <= at - GONE_S]
+        gone = [place for place in gone if place not in self._free][:FREED_AT_ONCE]
+        if not gone:
+            return
+        for level, points in enumerate(self._points):
+            for place, point in enumerate(points):
+                is_gone = np.isin(point.values["series"], gone)
+                if is_gone.any():
+                    points[place] = Point(point.at, point.values[~is_gone])
+            growing = self._growing[level]
+            if growing is not None:
+                growing.sums = {number: sums for number, sums in growing.sums.items() if number not in gone}
+        self._free.update(dict.fromkeys(gone))
 
     def add(self, values: Mapping[str, float], at: int) -> list[tuple[int, Point]]:
         """Takes the numbers of the second `at`; every point that is complete now, with its level, finest first.
@@ -153,6 +194,7 @@ class History:
             if finest[-1].at - at <= MAX_STEP_BACK_S:
                 return []
             self._forget_from(at)
+        self._make_room(values, at)
         rows: list[tuple[int, float, float]] = []
         for name, value in values.items():
             number = self.number(name)
@@ -161,6 +203,7 @@ class History:
             elif math.isfinite(value):
                 rows.append((number, value, value))
         point = Point(at, pack(rows))
+        self._seen[point.values["series"]] = at
         finest.append(point)
         return [(0, point), *self._grow(point)]
 
@@ -170,6 +213,8 @@ class History:
         for point in points:
             if not kept or point.at > kept[-1].at:
                 kept.append(point)
+                numbers = point.values["series"]
+                self._seen[numbers] = np.maximum(self._seen[numbers], point.at)
 
     def resume(self) -> None:
         """After `restore`: goes on with the coarser points whose time was not over, from the seconds that are in them."""
@@ -195,6 +240,15 @@ class History:
             points.append(growing.point())
         return Excerpt(self.levels[chosen].step_s, points, self.names)
 
+    def _make_room(self, values: Mapping[str, float], at: int) -> None:
+        """Frees places where new series have none, once a minute at most while nothing is gone."""
+        places = MAX_SERIES - len(self._names) + len(self._free)
+        if len(self._names) + len(values) <= MAX_SERIES or at < self._free_again:
+            return
+        if sum(name not in self._numbers for name in values) > places:
+            self._free_again = at + 60
+            self.free(at)
+
     def _grow(self, point: Point) -> list[tuple[int, Point]]:
         complete = []
         for at, level in enumerate(self.levels[1:], 1):
@@ -211,6 +265,8 @@ class History:
         return complete
 
     def _forget_from(self, at: int) -> None:
+        self._seen = np.minimum(self._seen, at)
+        self._free_again = 0
         for level, points in enumerate(self._points):
             while points and points[-1].at >= at:
                 points.pop()

@@ -21,7 +21,7 @@ log = logging.getLogger(__name__)
 STEP_S: Final = 1.0
 # One transaction for so many seconds: a disk is woken six times a minute, and a crash costs as much of the charts.
 SAVE_EVERY_S: Final = 10.0
-# A store that takes nothing is not worth more memory than an hour of ten-second points.
+# A store that takes nothing is not worth more memory than an hour of seconds; less than `history.GONE_S`.
 MAX_UNSAVED: Final = 4000
 
 Read = Callable[[], Awaitable[Sequence[Family]]]

@@ -8,10 +8,13 @@ from pathlib import Path
 
 import pytest
 
+from cloud_gateway.labelled import LabelledAnswers
+from cloud_gateway.monitoring import Monitoring
+from cloud_gateway.telemetry import Fleet
 from edge_agent.counts import Counts
 from edge_agent.metrics import agent_metrics
 from runtime.errors import OverloadedError
-from runtime.serving.beside import Beside, at_the_edge
+from runtime.serving.beside import Beside, at_the_edge, in_the_cloud
 from runtime.serving.metrics import collect
 from runtime.serving.model_metrics import model_metrics
 from runtime.telemetry.exposition import Family, Kind
@@ -32,14 +35,20 @@ def families(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Family]:
         async def spool() -> dict[str, float]:
             return {"requests": 0, "bytes": 0}
 
+        async def nothing() -> dict[str, object]:
+            return {}
+
         async def read() -> list[Family]:
             machine = Machine(FakeNvml())
+            labelled = LabelledAnswers(list, dict)
+            monitored = Monitoring(None, Fleet(lambda *_: None, None), labelled, nothing, None)
             beside = Beside(
                 collectors=(
                     model_metrics(server.service, at_the_edge),
                     agent_metrics(Counts(), dict, spool),
                     machine.families,
                     HistoryRecorder().families,
+                    monitored.families(in_the_cloud),
                 )
             )
             beside.load.note_error(OverloadedError("full"))

@@ -20,6 +20,7 @@ from runtime.monitoring.blob import BlobError, to_blob
 from runtime.monitoring.bundled import bundled_baseline
 from runtime.monitoring.summary import Summary
 from runtime.store import open_database, sqlite_url, writing
+from tests.other_samples import with_samples
 
 
 class Clock:
@@ -205,3 +206,20 @@ def test_a_damaged_row_of_the_store_is_left_out(tmp_path: Path, digits: Bundle, 
     with writing(engine) as connection:
         connection.execute(text("update drift_windows set blob = x'00' where window = :w"), {"w": "0" * 32})
     assert make_fleet(digits, windows).load() == 1
+
+
+def test_a_bundle_that_takes_anothers_place_under_one_version_begins_anew(
+    digits: Bundle, sender: Sender, tmp_path: Path
+) -> None:
+    served = [digits]
+    fleet = Fleet(lambda *_: served[-1], None, Clock())
+    fleet.take(sender.body())
+    brightest = np.argsort(sender.images.mean(axis=(1, 2, 3)))[-150:]
+    served.append(with_samples(digits, tmp_path / "bright", brightest))
+    with pytest.raises(BlobError, match="the bundle there is another one"):
+        fleet.take(sender.body())
+    fleet.take(Sender(served[-1]).body())
+    (told,) = fleet.document()["models"]
+    base = bundled_baseline(served[-1])
+    assert base is not None
+    assert (told["rows"], told["baseline"]["key"]) == (100, base.key)

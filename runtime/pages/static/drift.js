@@ -3,7 +3,8 @@
 import { clock, el } from "./core.js";
 import { folded, pill, plain, rest, table } from "./sections.js";
 
-const KINDS = { none: "good", same: "good", stable: "good", ok: "good", drift: "bad", drifted: "bad" };
+const KINDS = { none: "good", same: "good", stable: "good", ok: "good", drift: "bad", drifted: "bad", worse: "bad" };
+const SEEN_BY = { devices: " rows of devices", labels: " by labels" };
 
 // Where one feature drifts its neighbours often do too: the first say what happened.
 const SHOWN = 5;
@@ -21,7 +22,7 @@ export function drawDrift(data) {
     const findings = Array.isArray(one.findings) ? one.findings : [];
     const verdict = String(one.verdict ?? (findings.length ? "drift" : "none"));
     return el("article", { class: "card" },
-      el("h3", {}, `${one.model ?? one.name ?? ""} ${one.version ?? ""} `, pill(verdict.replaceAll("_", " "), KINDS[verdict] ?? "warn"), one.seen_by === "devices" ? " rows of devices" : null),
+      el("h3", {}, `${one.model ?? one.name ?? ""} ${one.version ?? ""} `, pill(verdict.replaceAll("_", " "), KINDS[verdict] ?? "warn"), SEEN_BY[one.seen_by] ?? null),
       one.reason ? el("p", {}, one.reason) : null,
       findings.length ? findingsTable(findings.slice(0, SHOWN)) : null,
       findings.length > SHOWN ? folded(`drift ${one.model} ${one.version} ${one.seen_by}`, `${findings.length - SHOWN} more`, findingsTable(findings.slice(SHOWN))) : null,

@@ -44,7 +44,7 @@ def packed(raw: bytes, version: int = 1) -> bytes:
 
 def test_there_and_back() -> None:
     read, whole = from_blob(BLOB, BASE), filled()
-    assert (read.rows, identify(BLOB)) == (500, ("m", 3, BASE.key))
+    assert (read.rows, identify(BLOB)) == (500, ("m", 3))
     for name, feature in whole.features.items():
         np.testing.assert_array_equal(read.features[name].counts, feature.counts)
     again = Summary(BASE)

@@ -109,6 +109,35 @@ def test_shares_of_categories() -> None:
     assert found[0][1].suspect is Suspect.COVARIATE_SHIFT
 
 
+def test_a_tenth_of_the_rows_beyond_all_of_the_reference_is_found_soon() -> None:
+    """Ranks, KS and χ² need thousands of rows for it, and more than the reference has."""
+    rng = np.random.default_rng(12)
+    values = rng.uniform(size=3000)
+    values[1000:][rng.random(2000) < 0.1] += 1
+    _, found = watch(make(rng.uniform(size=450)), values)
+    row, verdict = found[0]
+    assert 1000 < row <= 1400
+    assert verdict.finding.measure is Measure.SHARE
+    assert verdict.bins[0].reference_share == 0
+    assert verdict.bins[0].label.endswith("and above")
+
+
+def test_the_outer_bins_raise_no_more_false_alarms_than_they_may() -> None:
+    """With half of a chance to be wrong instead of a twentieth, so that few runs tell; of normal rows, whose ends are far."""
+    alarms = 0
+    for seed in range(40):
+        rng = np.random.default_rng([13, seed])
+        base = make(rng.normal(size=300))
+        test = DriftTest(base, DriftSettings(alpha=0.5, min_shift=0.0, min_share=0.0))
+        for look in range(20):
+            summary = Summary(base, use_sketches=False)
+            summary.update_columns({"t": rng.normal(size=BLOCK)})
+            if test.look(summary, look, look + 1):
+                alarms += 1
+                break
+    assert alarms <= 20
+
+
 def test_a_real_but_trifling_difference_is_no_verdict() -> None:
     rng = np.random.default_rng(7)
     base = make(rng.normal(size=200_000))

@@ -5,15 +5,19 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from runtime.errors import WrongUseError
 from runtime.monitoring.analysis import calibration, confusion, newest_disagreements, worst_slices
-from runtime.monitoring.online import Online, OnlineDetector
-from runtime.monitoring.performance import LabelledPerformance, estimate_accuracy
+from runtime.monitoring.performance import LEARN_LABELS, Labelled, LabelledPerformance, estimate_accuracy
+
+
+def labelled(answer_id: str, label: str, at: float = 0.0) -> Labelled:
+    return Labelled(answer_id, "1", label, label == "1", at)
 
 
 def feed(test: LabelledPerformance, right: np.ndarray, first: int = 0) -> list[int]:
     return [
-        at for at, is_right in enumerate(right) if test.add(str(first + at), "1", "1" if is_right else "0", float(at))
+        at
+        for at, is_right in enumerate(right)
+        if test.add(labelled(str(first + at), "1" if is_right else "0", float(first + at)))
     ]
 
 
@@ -26,6 +30,26 @@ def test_a_loss_is_found_and_dated() -> None:
     assert found[0] < 300
     assert test.loss is not None
     assert "of the newest" in str(test.loss)
+    assert 1800 <= test.loss.since <= 2100
+
+
+def test_a_loss_is_over_when_the_newest_are_right_again_and_is_told_anew() -> None:
+    rng = np.random.default_rng(6)
+    test = LabelledPerformance(950, 1000)
+    assert len(feed(test, rng.random(600) < 0.70)) == 1
+    assert feed(test, rng.random(2000) < 0.95, 600) == []
+    assert test.loss is None
+    assert len(feed(test, rng.random(600) < 0.70, 2600)) == 1
+
+
+def test_without_labelled_samples_the_first_labels_are_the_reference() -> None:
+    rng = np.random.default_rng(7)
+    test = LabelledPerformance(0, 0)
+    assert feed(test, rng.random(LEARN_LABELS) < 0.9) == []
+    assert not test.is_learning
+    assert test.reference[1] == LEARN_LABELS
+    assert feed(test, rng.random(500) < 0.9, 1000) == []
+    assert len(feed(test, rng.random(500) < 0.4, 2000)) == 1
 
 
 def test_no_loss_is_found_where_there_is_none() -> None:
@@ -36,11 +60,11 @@ def test_no_loss_is_found_where_there_is_none() -> None:
 
 def test_labels_that_contradict_each_other_count_for_nothing() -> None:
     test = LabelledPerformance(95, 100)
-    test.add("a", "1", "1", 0.0)
-    test.add("a", "1", "1", 0.0)
+    test.add(labelled("a", "1"))
+    test.add(labelled("a", "1"))
     assert (test.labels, test.right, test.contradictions) == (1, 1, 0)
-    test.add("a", "1", "0", 0.0)
-    test.add("a", "1", "1", 0.0)
+    test.add(labelled("a", "0"))
+    test.add(labelled("a", "1"))
     assert (test.labels, test.right, test.contradictions) == (0, 0, 1)
 
 
@@ -72,18 +96,3 @@ def test_confusion_calibration_and_disagreements() -> None:
     curve = calibration(np.array([0.9, 0.9, 1.0, 0.1]), np.array([True, False, True, False]))
     assert curve["curve"][-1] == {"confidence": 0.93333, "accuracy": 0.66667, "rows": 3}
     assert [d["row"] for d in newest_disagreements(predicted, labels, np.ones(4))] == [3, 2, 1]
-
-
-@pytest.mark.parametrize("which", list(Online))
-def test_rivers_detectors_where_they_are(which: Online) -> None:
-    pytest.importorskip("river", reason="river is not installed (extra drift)")
-    rng = np.random.default_rng(5)
-    detector = OnlineDetector(which)
-    assert not any(detector.update(float(v)) for v in rng.normal(0, 0.1, 300))
-    assert any(detector.update(float(v)) for v in rng.normal(3, 0.1, 500))
-
-
-def test_without_river_the_next_step_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(__import__("sys").modules, "river", None)
-    with pytest.raises(WrongUseError, match=r"install edgeward\[drift\]"):
-        OnlineDetector(Online.ADWIN)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from runtime.monitoring.layout import Kind, columns, features_of
+from runtime.monitoring.layout import IMAGE_WORDS, Kind, columns, features_of
 from runtime.monitoring.moments import Moments
 from runtime.monitoring.reference import make_baseline
 from runtime.monitoring.summary import CategorySummary, NumberSummary, Summary
@@ -93,7 +93,7 @@ def test_the_rule_for_features() -> None:
     assert names[:4] == ["x[0]", "x[1]", "x[2]", "site"]
     assert names[4:8] == ["p.class", "p.confidence", "p.entropy", "p.class_and_confidence"]
     image = features_of([TensorSpec("i", "UINT8", (-1, 32, 32, 3))], [], is_classifier=False, ranges={})
-    assert [f.name.partition(".")[2] for f in image] == ["brightness", "contrast", "sharpness", "centre_y", "centre_x"]
+    assert [f.name.partition(".")[2] for f in image] == list(IMAGE_WORDS)
     wide = features_of([TensorSpec("w", "FP32", (-1, 4000))], [], is_classifier=False, ranges={})
     assert [f.name.partition(".")[2] for f in wide] == ["mean", "std", "min", "max"]
     flag = features_of([TensorSpec("f", "BOOL", (-1, 1))], [], is_classifier=False, ranges={})
@@ -111,3 +111,7 @@ def test_image_features_see_light_and_place() -> None:
     assert told["i.centre_x"][0] == 0.5
     assert told["i.centre_x"][1] > 0.7
     assert told["i.sharpness"][1] > told["i.sharpness"][2] == 0
+    assert (told["i.darkest"].tolist(), told["i.lightest"].tolist()) == ([0, 0, 1], [0, 1, 1])
+    assert told["i.flatness"].tolist() == [1, pytest.approx(1 - 8 / 56 / 2), 1]
+    noisy = images + np.random.default_rng(1).normal(0, 0.2, images.shape).astype(np.float32)
+    assert (columns(features, {"i": noisy}, {})["i.flatness"] < 0.2).all()

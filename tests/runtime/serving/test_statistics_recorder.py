@@ -19,6 +19,7 @@ from runtime.serving.local_service import LocalService
 from runtime.serving.observers import Observers
 from runtime.serving.statistics_recorder import QUEUE_ROWS, StatisticsRecorder, StatisticsSettings
 from runtime.wire.values import InferenceRequest
+from tests.other_samples import with_samples
 
 QUICK = SelectionSettings(budget_s=0.2, isolate=False, backends=("onnxruntime-cpu",), variants=("fp32.onnx",))
 
@@ -174,3 +175,23 @@ async def test_nan_rows_and_strange_shapes_are_counted(
     brightness = told["models"][0]["features"]["image.brightness"]
     assert (brightness["missing"], brightness["not_finite"]) == (2, 60)
     json.dumps(told, allow_nan=False)
+
+
+async def test_a_bundle_that_takes_anothers_place_under_one_version_begins_anew(
+    recorder: StatisticsRecorder, clock: Clock, digits: Bundle, tmp_path: Path
+) -> None:
+    rows = images(digits)
+    bright = with_samples(digits, tmp_path / "bright", np.argsort(rows.mean(axis=(1, 2, 3)))[-150:])
+    engine = Engine(EngineSettings(QUICK, home=tmp_path))
+    for root in (digits.root, bright.root):
+        engine.load(root)
+        service = LocalService(engine, name="test", version="1", observers=(recorder,))
+        await send(service, rows)
+        recorder.count_now()
+        clock.now += 31
+        recorder.count_now()
+        await service.drain()
+    engine.close()
+    (told,) = recorder.document()["models"]
+    assert told["rows"] == 450, "those of the bundle before are not mixed in"
+    assert "image.brightness" in {verdict["feature"] for verdict in told["verdicts"]}, "held against its own samples"

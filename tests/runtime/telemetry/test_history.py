@@ -13,7 +13,7 @@ from runtime.errors import StorageError
 from runtime.store import open_database, reading, sqlite_url
 from runtime.telemetry import history_store
 from runtime.telemetry.exposition import Family, Kind
-from runtime.telemetry.history import LEVELS, MAX_SERIES, History, Level
+from runtime.telemetry.history import GONE_S, LEVELS, MAX_SERIES, History, Level
 from runtime.telemetry.history_recorder import HistoryRecorder
 from runtime.telemetry.history_store import MAX_RESTORED, HistoryStore
 
@@ -62,6 +62,52 @@ def test_memory_is_bounded_in_time_series_and_names() -> None:
     history.add({"y" * 5000: 1.0}, START + 9000)
     assert len(history.names) == MAX_SERIES
     assert history.left_out == 12
+
+
+def test_series_that_are_gone_give_their_places_and_numbers_up() -> None:
+    history = History()
+    versions = [f'rows{{version="{number}"}}' for number in range(MAX_SERIES - 1)]
+    at = START
+    history.add({"lives": 1.0} | dict.fromkeys(versions, 7.0), at)
+    # The next version's series have no place while the others are young.
+    history.add({"lives": 1.0, "new": 2.0}, at + 10)
+    assert "new" not in history.names
+    assert history.left_out == 1
+    at += GONE_S + 100
+    history.add({"lives": 3.0, "new": 2.0, versions[5]: 9.0}, at)
+    assert history.left_out == 1
+    assert len(history.names) == MAX_SERIES
+    window = history.read(at - 20, at).window(["lives", "new", versions[5]])
+    assert [window.columns[name][0].tolist()[-1] for name in ("lives", "new", versions[5])] == [3.0, 2.0, 9.0]
+    # What had the place before is not in the new one's past, at any level, nor in the point that is not over yet.
+    for span in (600, 3 * 3600, 30 * 86_400):
+        told = history.read(at - span, at).window(["new"]).columns["new"][0]
+        assert set(told[np.isfinite(told)].tolist()) == {2.0}
+    gone = history.read(at - 3 * 3600, at).window([versions[6]]).columns
+    assert versions[6] not in gone or not np.isfinite(gone[versions[6]][0]).any()
+
+
+def test_a_process_that_changes_versions_for_weeks_stays_within_its_places_and_leaves_nothing_out() -> None:
+    history = History()
+    for version in range(60):
+        names = [f'm{number}{{version="{version}"}}' for number in range(60)]
+        for step in range(3):
+            history.add(dict.fromkeys(names, float(version)), START + version * 3600 + step)
+    assert len(history.names) == MAX_SERIES
+    assert history.left_out == 0
+    newest = history.read(START + 59 * 3600, START + 59 * 3600 + 5).window(names)
+    assert all(column[0].tolist() == [59.0] * 3 for column in newest.columns.values())
+
+
+def test_a_series_that_comes_back_before_its_place_is_taken_keeps_it() -> None:
+    history = History()
+    names = [f"s{number}" for number in range(MAX_SERIES)]
+    history.add(dict.fromkeys(names, 1.0), START)
+    history.add({"other": 1.0}, START + GONE_S)
+    place = history.number("s500")
+    history.add({"s500": 2.0}, START + GONE_S + 1)
+    assert history.number("s500") == place
+    assert history.names.count("s500") == 1
 
 
 def test_a_gap_is_a_gap_and_nonsense_is_left_out() -> None:
