@@ -157,8 +157,12 @@ class Gateway:
     async def watch(self) -> None:
         """Probes once, after every silence, and whenever the breaker's time is up until it has closed. Runs until cancelled."""
         error = await self.probe()
-        if error is not None:
-            log.warning("gateway %s does not answer, so it is not asked until it does: %s", self.address, error)
+        if isinstance(error, PeerUnreachableError | DeadlineExceededError):
+            if self._breaker.verdict(time.monotonic()).state is BreakerState.CLOSED:
+                self._breaker.trip(time.monotonic())
+                self._note_opened()
+        elif error is not None:
+            log.warning("gateway %s is not ready: %s", self.address, error)
         while True:
             await self._trouble.wait()
             verdict = self._breaker.verdict(time.monotonic())

@@ -186,6 +186,20 @@ async def test_it_opens_on_an_outage_and_watching_closes_it_without_a_request() 
         watch.cancel()
 
 
+@pytest.mark.slow
+async def test_a_gateway_that_is_not_there_at_the_start_is_not_asked_until_it_is() -> None:
+    async with AsyncExitStack() as stack:
+        async with serving(Echo()) as port:
+            pass
+        link = await stack.enter_async_context(gateway(port))
+        watch = asyncio.create_task(link.watch())
+        await until(lambda: not link.state(time.monotonic()).is_permitted)
+        async with serving(Echo(), port):
+            await until(lambda: str(link._breaker.verdict(time.monotonic()).state) == "closed")
+            await link.infer(REQUEST)
+        watch.cancel()
+
+
 async def test_a_gateway_that_is_not_ready_is_said_to_be_so() -> None:
     service = Echo()
     service.is_up = False
