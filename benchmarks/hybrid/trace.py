@@ -90,8 +90,3 @@ def link_at(phase: Phase, since_s: float) -> Link:
     if phase.other_link is None or int(since_s / phase.turn_s) % 2 == 0:
         return phase.link
     return phase.other_link
-
-
-def is_plain(phase: Phase) -> bool:
-    """Whether nothing is wrong in it."""
-    return phase.link is HOME and phase.other_link is None and phase.fault is Fault.NONE

@@ -8,7 +8,6 @@ roll back, `maxWeight: 50` by `stepWeight: 10`, so five passed checks promote. A
 from __future__ import annotations
 
 from dataclasses import dataclass
-from math import sqrt
 
 import numpy as np
 
@@ -64,8 +63,3 @@ def peeking_non_inferiority(worse: Ints, better: Ints, at: Ints, margin: float) 
     mean = (worse - better) / at
     variance = np.maximum((worse + better) / at - mean**2, 1e-12)
     return first_hits((margin - mean) / np.sqrt(variance / at) > Z_95, at)
-
-
-def share_error(share: float, count: int) -> float:
-    """Standard error of a simulated share."""
-    return sqrt(share * (1 - share) / count)

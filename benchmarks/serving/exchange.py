@@ -99,13 +99,6 @@ def rest_binary_exchange(model: str, row: Row) -> Exchange:
     return Exchange("REST binary", f"/v2/models/{model}/infer", body.joined(), headers, _decode_rest, row.probabilities)
 
 
-def rest_json_exchange(model: str, row: Row) -> Exchange:
-    """`/v2/models/NAME/infer` with JSON both ways."""
-    body = rest_codec.encode_request(InferenceRequest(model, {row.input_name: row.image}), binary=False)
-    headers = {"content-type": "application/json"}
-    return Exchange("REST JSON", f"/v2/models/{model}/infer", body.joined(), headers, _decode_rest, row.probabilities)
-
-
 def plain_json_exchange(path: str, row: Row) -> Exchange:
     """A server's own route: `{"image": [...]}` in, `{"probabilities": [...]}` out."""
     body = json.dumps({INPUT: row.image.tolist()}).encode()

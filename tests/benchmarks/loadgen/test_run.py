@@ -68,7 +68,8 @@ def test_our_early_stopping_is_loadgens(tmp_path: Path) -> None:
             assert estimate.ms == float(said[1])
             discarded = re.search(r"Would discard (\d+) highest", text)
             assert discarded is not None
-            assert share != 0.9 or estimate.discarded == int(discarded[1])
+            if share == 0.9:  # the first that the summary tells
+                assert estimate.discarded == int(discarded[1])
 
 
 @needs_loadgen
