@@ -56,22 +56,22 @@ def test_there_and_back() -> None:
     assert from_blob(slim, BASE).rows == 500
 
 
-@pytest.mark.parametrize(
-    ("blob", "reason"),
-    [
-        (b"", "not_one"),
-        (b"PK\x03\x04" + bytes(100), "not_one"),
-        (b"EWSM\x02" + BLOB[5:], "version"),
-        (BLOB[:-10], "truncated"),
-        (BLOB[:40] + b"\0\0\0" + BLOB[43:], "truncated"),
-        (bytes(MAX_BLOB_BYTES + 1), "too_large"),
-        (_HEAD.pack(b"EWSM", 1, 1 << 31, 0) + BLOB[13:], "too_large"),
-        (_HEAD.pack(b"EWSM", 1, 1000, 0) + zlib.compress(bytes(50_000_000)), "truncated"),
-        (packed(b"[" * 100_000), "schema"),
-        (packed(b'{"model": "m"}'), "schema"),
-        (packed(b"null"), "schema"),
-    ],
-)
+REFUSED = {
+    "nothing": (b"", "not_one"),
+    "a zip": (b"PK\x03\x04" + bytes(100), "not_one"),
+    "of a later version": (b"EWSM\x02" + BLOB[5:], "version"),
+    "cut off": (BLOB[:-10], "truncated"),
+    "a hole": (BLOB[:40] + b"\0\0\0" + BLOB[43:], "truncated"),
+    "too long": (bytes(MAX_BLOB_BYTES + 1), "too_large"),
+    "too long once unpacked": (_HEAD.pack(b"EWSM", 1, 1 << 31, 0) + BLOB[13:], "too_large"),
+    "longer than it says": (_HEAD.pack(b"EWSM", 1, 1000, 0) + zlib.compress(bytes(50_000_000)), "truncated"),
+    "too deep": (packed(b"[" * 100_000), "schema"),
+    "a model alone": (packed(b'{"model": "m"}'), "schema"),
+    "null": (packed(b"null"), "schema"),
+}
+
+
+@pytest.mark.parametrize(("blob", "reason"), REFUSED.values(), ids=REFUSED)
 def test_what_is_no_blob_is_refused_with_its_reason(blob: bytes, reason: str) -> None:
     with pytest.raises(BlobError) as refused:
         from_blob(blob, BASE)
