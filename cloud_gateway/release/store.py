@@ -64,7 +64,7 @@ class ReleaseStore:
             ).first()
             if alive is not None:
                 raise ConflictError(
-                    f"model {plan.model!r} has a release already: number {alive.id}, {alive.status.words}; wait for its end, or "
+                    f"model {plan.model!r} has a release already: number {alive.id}, {alive.status}; wait for its end, or "
                     f"end it with: edgeward release abort {plan.model}"
                 )
             now = self._unix_ms()
