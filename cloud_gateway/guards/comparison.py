@@ -201,9 +201,9 @@ class Comparison:
         return f"{self.guard.label} in segment {self.segment!r}" if self.segment else self.guard.label
 
     def _sentence(self, stable: float | None, candidate: float | None, mean: float, lower: float, upper: float) -> str:
-        numbers = f"{candidate:.4g} on {self._candidate.count} of the candidate"
+        numbers = f"{candidate:.4g} on {self._candidate.count:,} of the candidate"
         if stable is not None:
-            numbers += f", {stable:.4g} on {self._stable.count} of stable"
+            numbers += f", {stable:.4g} on {self._stable.count:,} of stable"
         what = "slow requests more" if self._slow is not None else "difference"
         if self.guard.metric in (Metric.DISAGREEMENT, Metric.OUTPUT_DRIFT):
             what = "mean"

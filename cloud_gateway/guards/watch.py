@@ -190,7 +190,7 @@ class GuardWatch:
                 comparison.guard.label for comparison, number in zip(waiting, requests, strict=True) if number is None
             )
             return None, f"not enough evidence for {names}; how much more cannot be said for {doubtful}{note}"
-        return max(known), f"not enough evidence for {names}: about {max(known)} requests more are needed{note}"
+        return max(known), f"not enough evidence for {names}: about {max(known):,} requests more are needed{note}"
 
     def _requests_needed(self, comparison: Comparison) -> int | None:
         comparisons = comparison.needed()

@@ -27,9 +27,57 @@ Model = Annotated[str, typer.Argument(metavar="MODEL", help="The model that is r
 Reason = Annotated[str, typer.Option("--reason", help="Why, for the audit log.")]
 
 
-@app.command(epilog="Example: edgeward release start plan.toml")
+PlanFile = Annotated[
+    Path, typer.Argument(metavar="PLAN", help="The release plan, a TOML file: edgeward release plan --example.")
+]
+
+_LEAST_PLAN = (
+    'A plan is TOML. The least of one: model = "digits", stable = 1, candidate = 2, each on a line of its own. Then come strategy '
+    "(canary, shadow, blue_green), stages, hold_s, and guards with metric and margin: edgeward release plan --example prints "
+    "one with every line explained."
+)
+
+
+@app.command(epilog="Example: edgeward release plan --example > plan.toml")
+def plan(
+    file: Annotated[
+        Path | None, typer.Argument(metavar="[PLAN]", help="A plan to check: what it does, and what it waits for.")
+    ] = None,
+    example: Annotated[
+        bool, typer.Option("--example", help="Print a plan to begin with, every line explained.")
+    ] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Prints a plan to begin with, or checks PLAN, here and without a gateway: its stages, and what the first one takes."""
+    from cloud_gateway.release.plan import parse_plan
+    from runtime.errors import WrongUseError
+
+    if (file is None) == (not example):
+        raise WrongUseError(
+            "give a plan to check or --example, one of the two: edgeward release plan --example > plan.toml"
+        )
+    if file is None:
+        from cloud_gateway.release.example import EXAMPLE_PLAN
+
+        print(EXAMPLE_PLAN, end="")
+        return
+    from cloud_gateway.release.first_stage import first_stage
+
+    checked = parse_plan(_read(file), str(file))
+    first = first_stage(checked)
+    if as_json:
+        told = checked.model_dump(mode="json") | {"first_stage": None if first is None else first.to_dict()}
+        print(json.dumps(told, indent=2))
+        return
+    from cloud_gateway.release.view import show_plan
+    from runtime.cli.console import standard
+
+    standard().print(show_plan(checked, first))
+
+
+@app.command(epilog=f"{_LEAST_PLAN}\n\nExample: edgeward release start plan.toml")
 def start(
-    plan: Annotated[Path, typer.Argument(metavar="PLAN", help="The release plan, a TOML file.")],
+    plan: PlanFile,
     admin_host: AdminHost = None,
     admin_port: AdminPort = None,
     key_file: AdminKeyFile = None,
@@ -37,12 +85,20 @@ def start(
     as_json: AsJson = False,
 ) -> None:
     """Begins the release that PLAN asks for, once both versions are loaded, warm and alike."""
+    from cloud_gateway.release.first_stage import first_stage
     from cloud_gateway.release.plan import parse_plan
 
     text = _read(plan)
-    parse_plan(text, str(plan))  # what is wrong with it shows here, with its place, gateway or not
+    checked = parse_plan(text, str(plan))  # what is wrong with it shows here, with its place, gateway or not
     with _admin(admin_host, admin_port, key_file, config) as client:
-        _show(client.post("/admin/releases", {"plan": text}), as_json=as_json)
+        told = client.post("/admin/releases", {"plan": text})
+    first = first_stage(checked)
+    if as_json:
+        print(json.dumps(told | {"first_stage": None if first is None else first.to_dict()}, indent=2))
+        return
+    _show(told, as_json=False)
+    if first is not None:
+        print(f"{first}\nwatch it with: edgeward release status {checked.model}")
 
 
 @app.command(epilog="Example: edgeward release status digits")
@@ -127,7 +183,7 @@ _command(
 
 @app.command(epilog="Example: edgeward release simulate plan.toml requests.jsonl")
 def simulate(
-    plan: Annotated[Path, typer.Argument(metavar="PLAN", help="The release plan, a TOML file.")],
+    plan: PlanFile,
     log: Annotated[Path, typer.Argument(metavar="LOG", help="A log of requests, JSON lines; see the help below.")],
     as_json: AsJson = False,
 ) -> None:

@@ -246,6 +246,7 @@ class ReleaseController:
             return
         active.release = await self._store_change(active, state, event, document)
         active.move(state)
+        active.needed = None  # of the stage before; the next tick reckons anew
         is_all = state.status in (Status.SETTLING, Status.PROMOTED)
         self._traffic.pins[model] = str(active.split.candidate if is_all else active.split.stable)
         self._tell(event, active, document)
@@ -325,8 +326,8 @@ class ReleaseController:
         active = self._traffic.active.get(model)
         if active is not None:
             raise ConflictError(
-                f"model {model!r} has a release already: number {active.release.id}, {active.state.status}; wait for its end, or "
-                f"end it with: edgeward release abort {model}"
+                f"model {model!r} has a release already: number {active.release.id}, {active.state.status.words}; wait for its "
+                f"end, or end it with: edgeward release abort {model}"
             )
         served, pinned = self._versions.served(model), self._traffic.pins.get(model)
         answering = int(pinned) if pinned is not None else max(served, default=plan.stable)

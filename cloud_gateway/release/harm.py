@@ -34,11 +34,11 @@ class Harm:
     def __str__(self) -> str:
         if not self.answers:
             return "no caller was served by the candidate"
-        said = f"of {self.answers} requests that fell to the candidate, stable answered {self.replaced} instead"
+        said = f"of {self.answers:,} requests that fell to the candidate, stable answered {self.replaced:,} instead"
         if self.estimate is None:
-            return f"{said}; no guard says how many of the others were wrong, at most {self.answers - self.replaced}"
+            return f"{said}; no guard says how many of the others were wrong, at most {self.answers - self.replaced:,}"
         most = self.answers if self.upper is None else self.upper
-        return f"{said}; about {self.estimate:.0f} bad predictions, at most {most:.0f}"
+        return f"{said}; about {self.estimate:,.0f} bad predictions, at most {most:,.0f}"
 
 
 def harm(counts: ReleaseCounts, verdict: Verdict | None) -> Harm:

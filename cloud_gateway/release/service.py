@@ -187,7 +187,7 @@ class ReleaseService(Layered):
         active = self._traffic.active.get(name)
         if active is not None:
             raise ConflictError(
-                f"model {name!r} cannot be {what}: release {active.release.id} of it is {active.state.status}; "
+                f"model {name!r} cannot be {what}: release {active.release.id} of it is {active.state.status.words}; "
                 f"end that first: edgeward release abort {name}"
             )
 

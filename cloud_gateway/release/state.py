@@ -21,6 +21,11 @@ class Status(StrEnum):
     ABORTED = "aborted"
 
     @property
+    def words(self) -> str:
+        """As a sentence says it: rolled back."""
+        return self.value.replace("_", " ")
+
+    @property
     def is_alive(self) -> bool:
         """Whether both versions are still in play."""
         return self in ALIVE

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from enum import StrEnum
+from typing import Final
 
 from cloud_gateway.guards import Action, Verdict
 from cloud_gateway.release.plan import ReleasePlan, Strategy
@@ -85,8 +86,8 @@ def next_step(
     if verdict.action is Action.HOLD:
         needed = (
             ""
-            if verdict.needed is None or str(verdict.needed) in verdict.reason
-            else f"; about {verdict.needed} requests more"
+            if verdict.needed is None or f"{verdict.needed:,}" in verdict.reason
+            else f"; about {verdict.needed:,} requests more"
         )
         return _hold(HoldCause.EVIDENCE, state, f"{verdict.reason}{needed}", verdict.needed)
     left_s = plan.hold_s - state.in_stage_s
@@ -122,6 +123,25 @@ class Command(StrEnum):
     ABORT = "abort"
     ROLLBACK = "rollback"
 
+    @property
+    def to_do(self) -> str:
+        """As a verb: roll back."""
+        return "roll back" if self is Command.ROLLBACK else self.value
+
+    @property
+    def done(self) -> str:
+        """As something that was done: rolled back."""
+        return _DONE[self]
+
+
+_DONE: Final = {
+    Command.PROMOTE: "promoted",
+    Command.PAUSE: "paused",
+    Command.RESUME: "resumed",
+    Command.ABORT: "aborted",
+    Command.ROLLBACK: "rolled back",
+}
+
 
 def obey(
     plan: ReleasePlan, state: ReleaseState, command: Command, why: str, to_percent: float | None = None
@@ -130,10 +150,10 @@ def obey(
 
     `to_percent`: with `promote`, the candidate's share from now on, up or down; None: all of the traffic.
     """
-    said = f"{command} by hand" + (f": {why}" if why else "")
+    said = f"{command.done} by hand" + (f": {why}" if why else "")
     if not state.status.is_alive:
         raise ConflictError(
-            f"release of {plan.model!r} is {state.status} ({state.reason}); there is nothing to {command}"
+            f"release of {plan.model!r} is {state.status.words} ({state.reason}); there is nothing to {command.to_do}"
         )
     if to_percent is not None and command is not Command.PROMOTE:
         raise InvalidInputError(f"{command} takes no percentage; only promote does")
@@ -144,11 +164,11 @@ def obey(
             return replace(state, status=Status.ROLLED_BACK, share=0.0, reason=said)
         case Command.PAUSE:
             if state.status is not Status.RUNNING:
-                raise ConflictError(f"release of {plan.model!r} is {state.status}; only a running one is paused")
+                raise ConflictError(f"release of {plan.model!r} is {state.status.words}; only a running one is paused")
             return replace(state, status=Status.PAUSED, reason=said)
         case Command.RESUME:
             if state.status is not Status.PAUSED:
-                raise ConflictError(f"release of {plan.model!r} is {state.status}; only a paused one is resumed")
+                raise ConflictError(f"release of {plan.model!r} is {state.status.words}; only a paused one is resumed")
             return replace(state, status=Status.RUNNING, reason=said)
         case Command.PROMOTE:
             return _promote_to(plan, state, said, 100.0 if to_percent is None else to_percent)

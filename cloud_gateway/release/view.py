@@ -9,6 +9,8 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
+from cloud_gateway.release.first_stage import FirstStage
+from cloud_gateway.release.plan import ReleasePlan
 from runtime.cli.console import facts
 
 _STYLES = {
@@ -36,7 +38,7 @@ def show_release(told: Mapping[str, Any]) -> RenderableType:
         parts.append(_stages(told))
     pairs = [("why", str(told["reason"]))]
     if told.get("needed") is not None:
-        pairs.append(("still needed", f"about {told['needed']} requests"))
+        pairs.append(("still needed", f"about {told['needed']:,} requests"))
     if told.get("trouble"):
         pairs.append(("trouble", str(told["trouble"])))
     if not told.get("is_leading", True):
@@ -49,6 +51,16 @@ def show_release(told: Mapping[str, Any]) -> RenderableType:
     if "shadow" in told:
         parts.append(_shadow(told["shadow"]))
     return Group(*parts)
+
+
+def show_plan(plan: ReleasePlan, first: FirstStage | None) -> RenderableType:
+    """What a plan does, before it begins."""
+    pairs = [("stages", ", ".join(f"{stage:g} %" for stage in plan.stages))] if plan.stages else []
+    pairs += [("guard", f"{guard.label}, margin {guard.margin:g}") for guard in plan.guards]
+    if first is not None:
+        pairs.append(("at first", str(first)))
+    title = f"{plan.model}: version {plan.stable} → {plan.candidate} ({str(plan.strategy).replace('_', '-')})"
+    return facts(pairs, title=title)
 
 
 def show_releases(listed: Sequence[Mapping[str, Any]]) -> Table:

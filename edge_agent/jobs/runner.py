@@ -215,6 +215,14 @@ class JobRunner:
                 on_progress,
                 lambda: self._stopping.is_set() or job.id in self._cancelled,
             )
+            if done.non_finite or done.out_of_range:
+                log.warning(
+                    "job %d: answered all the same: %d rows with NaN or infinity, %d outside the declared range; %s",
+                    job.id,
+                    done.non_finite,
+                    done.out_of_range,
+                    done.first_out_of_range or f"which: {done.errors_file}",
+                )
             total = done.rows + done.unreadable
             self._board.note(job.id, total, total, done.unreadable)
             self._end(job, JobState.DONE, None)

@@ -21,7 +21,7 @@ from typing import Any
 from runtime.errors import ConflictError, StorageError
 from runtime.row_files.writer import sync_folder
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 STATE_FILE = "state.json"
 WHOLE_FILE = "whole"
 
@@ -37,6 +37,9 @@ class Checkpoint:
     rows_done: int = 0
     rows_answered: int = 0
     rows_unreadable: int = 0
+    rows_non_finite: int = 0
+    rows_out_of_range: int = 0
+    first_out_of_range: str = ""
     errors_bytes: int = 0
     writer: dict[str, Any] | None = None
     is_packed: bool = False

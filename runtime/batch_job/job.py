@@ -20,6 +20,7 @@ from typing import Final
 import numpy as np
 
 from runtime.batch_job.checkpoint import Checkpoint, WorkFolder
+from runtime.batch_job.oddities import Oddities, oddities
 from runtime.batch_job.predictor import Predictor
 from runtime.errors import (
     CancelledError,
@@ -47,7 +48,7 @@ class BatchJob:
     input: Path
     output: Path
     errors: Path | None = None
-    """Where rows that cannot be read are told; None: OUTPUT.errors.jsonl."""
+    """Where rows that cannot be read or hold no finite numbers are told; None: OUTPUT.errors.jsonl."""
     is_fresh: bool = False
     """Whether to start over where an earlier run was broken off."""
     checkpoint_every_s: float = CHECKPOINT_EVERY_S
@@ -56,7 +57,7 @@ class BatchJob:
 
     @property
     def errors_file(self) -> Path:
-        """Where rows that cannot be read are told."""
+        """Where rows that cannot be read or hold no finite numbers are told."""
         return self.errors or self.output.with_name(f"{self.output.name}.errors.jsonl")
 
 
@@ -84,8 +85,16 @@ class Summary:
     """Of this run."""
     unused: tuple[str, ...]
     """Columns or arrays that no input was made from."""
+    assumed: str
+    """What was taken for an input without having its name; empty where every input was found by its name."""
+    non_finite: int
+    """Rows with a NaN or an infinity; answered all the same, and told in the errors file."""
+    out_of_range: int
+    """Other rows with values outside the range that the manifest declares; answered all the same."""
+    first_out_of_range: str
+    """The first of those and what is wrong with it; empty where there are none."""
     errors_file: Path | None
-    """None where every row was read."""
+    """None where there was nothing to tell in it."""
 
 
 OnProgress = Callable[[Progress], None]
@@ -100,7 +109,8 @@ def run_batch(
 ) -> Summary:
     """Does the job, or what is left of it; the output takes its place when all of it is on disk.
 
-    Rows that cannot be read, or that the model fails on, go to the errors file; the others are in the output in their order.
+    Rows that cannot be read, or that the model fails on, go to the errors file; the others are in the output in their order. A row
+    with a NaN or an infinity is answered, as on the wire, and told there too.
     `CancelledError` when `should_stop` said so, between two batches: what is done is kept. `InvalidInputError` when the input as
     a whole does not fit, or no row of it can be read.
     """
@@ -114,12 +124,13 @@ def run_batch(
         state = _begin(job, predictor, folder)
         first = state.rows_done
         unused: tuple[str, ...] = ()
+        assumed = ""
         if not state.is_packed:
             with open_rows(job.input, predictor.name, predictor.inputs, job.within) as reader:
                 reader.skip(first)
                 run = _Run(job, predictor, folder, reader, state, on_progress, should_stop)
                 state = run.finish()
-                unused = tuple(reader.unused)
+                unused, assumed = tuple(reader.unused), reader.assumed
         _publish(job, folder, state)
         folder.remove()
     return Summary(
@@ -128,7 +139,11 @@ def run_batch(
         resumed_at=first,
         seconds=time.perf_counter() - started,
         unused=unused,
-        errors_file=job.errors_file if state.rows_unreadable else None,
+        assumed=assumed,
+        non_finite=state.rows_non_finite,
+        out_of_range=state.rows_out_of_range,
+        first_out_of_range=state.first_out_of_range,
+        errors_file=job.errors_file if _has_errors(state) else None,
     )
 
 
@@ -186,16 +201,23 @@ class _Run:
                 raise CancelledError(
                     f"stopped after {self._state.rows_done} rows, which are kept; the same job again goes on from there"
                 )
-            unreadable = self._answer(block, writer)
+            unreadable, odd = self._answer(block, writer)
+            told = [(row.row, _told(row)) for row in unreadable]
+            told += [(number, _told_answered(number, what)) for group in odd for number, what in group.non_finite]
             with _disk(self._folder):
                 for row in unreadable:
                     self._first_reason = self._first_reason or row.reason
-                    errors.stream.write(_told(row))
+                for _, line in sorted(told):
+                    errors.stream.write(line)
             self._state = replace(
                 self._state,
                 rows_done=block.first + block.count,
                 rows_answered=self._state.rows_answered + block.count - len(unreadable),
                 rows_unreadable=self._state.rows_unreadable + len(unreadable),
+                rows_non_finite=self._state.rows_non_finite + sum(len(group.non_finite) for group in odd),
+                rows_out_of_range=self._state.rows_out_of_range + sum(len(group.out_of_range) for group in odd),
+                first_out_of_range=self._state.first_out_of_range
+                or next((group.first_out_of_range for group in odd if group.first_out_of_range), ""),
             )
             now = time.monotonic()
             if now - written_at >= self._job.checkpoint_every_s:
@@ -203,8 +225,8 @@ class _Run:
                 written_at = time.monotonic()
             self._on_progress(Progress(self._state.rows_done, self._reader.rows, self._state.rows_unreadable))
 
-    def _answer(self, block: Block, writer: RowWriter) -> list[Unreadable]:
-        """Writes the answers of a block in the order of its rows; the rows that have none."""
+    def _answer(self, block: Block, writer: RowWriter) -> tuple[list[Unreadable], list[Oddities]]:
+        """Writes the answers of a block in the order of its rows; the rows that have none, and what is odd about the others."""
         unreadable = list(block.unreadable)
         answered: list[tuple[Group, dict[str, Array]]] = []
         for group in block.groups:
@@ -215,7 +237,7 @@ class _Run:
             names = None if block.names is None else [block.names[number - block.first] for number in numbers]
             with _disk(self._folder):
                 writer.write(outputs, names)
-        return unreadable
+        return unreadable, [oddities(self._predictor.inputs, group) for group, _ in answered]
 
     def _ask(self, group: Group, unreadable: list[Unreadable]) -> list[tuple[Group, dict[str, Array]]]:
         try:
@@ -268,7 +290,7 @@ def _begin(job: BatchJob, predictor: Predictor, folder: WorkFolder) -> Checkpoin
 def _publish(job: BatchJob, folder: WorkFolder, state: Checkpoint) -> None:
     """Puts the errors file, then the output in their places."""
     with _disk(folder):
-        if state.rows_unreadable:
+        if _has_errors(state):
             fresh = folder.path / "errors.whole"
             twin(folder.path / "errors.part", fresh)
             fresh.replace(job.errors_file)
@@ -308,6 +330,14 @@ def _in_order(answered: list[tuple[Group, dict[str, Array]]]) -> tuple[list[int]
             "sort the rows into a file for each shape"
         ) from error
     return [numbers[place] for place in order], outputs
+
+
+def _has_errors(state: Checkpoint) -> bool:
+    return bool(state.rows_unreadable or state.rows_non_finite)
+
+
+def _told_answered(row: int, what: str) -> bytes:
+    return (json.dumps({"row": row, "reason": what, "is_answered": True}, ensure_ascii=False) + "\n").encode()
 
 
 def _told(row: Unreadable) -> bytes:

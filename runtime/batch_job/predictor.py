@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections import Counter
 from collections.abc import Callable, Mapping
 from typing import Any, Final, Protocol
 
@@ -91,26 +92,40 @@ class LocalPredictor:
 class RemotePredictor:
     """A model behind any server of the protocol, through a client; waits for one that is away for a while.
 
-    `route`: where an agent has the rows answered (auto, edge, cloud).
+    `route`: where an agent has the rows answered (auto, edge, cloud); `address`: the server's, for people.
     """
 
-    def __init__(self, client: Any, model: str, route: str, bundle: Any = None) -> None:
+    def __init__(self, client: Any, model: str, route: str, address: str, bundle: Any = None) -> None:
         description = client.model(model)
         self.name = model
         self.version: str = description.versions[-1] if description.versions else ""
-        self.serving = f"{client!r}, route {route}"
         self.identity = f"{model} {self.version} {route}"
         self.inputs: tuple[InputSpec, ...] = with_ranges(description.inputs, bundle)
         most = description.max_batch_size
         self.batch_rows: int = fixed_rows(description.inputs) or (min(REMOTE_ROWS, most) if most else REMOTE_ROWS)
         self._client = client
         self._route = route
+        self._address = address
+        self._rows_by: Counter[str] = Counter()
+
+    @property
+    def serving(self) -> str:
+        """The server, and who answered how many rows, as far as its replies said."""
+        who = "; ".join(
+            name if len(self._rows_by) == 1 else f"{name} ({rows:,} rows)" for name, rows in self._rows_by.most_common()
+        )
+        return f"{self._address}, route {self._route}" + (f", answered by {who}" if who else "")
 
     def predict(self, inputs: Mapping[str, Array]) -> dict[str, Array]:
         """The server's answer."""
-        return patiently(
-            lambda: dict(self._client.predict(self.name, inputs, version=self.version, route=self._route).outputs)
-        )
+        return patiently(lambda: self._ask(inputs))
+
+    def _ask(self, inputs: Mapping[str, Array]) -> dict[str, Array]:
+        reply = self._client.predict(self.name, inputs, version=self.version, route=self._route)
+        said = [str(reply.parameters[key]) for key in ("served_by", "backend") if key in reply.parameters]
+        if said:
+            self._rows_by[": ".join(said)] += len(next(iter(inputs.values())))
+        return dict(reply.outputs)
 
 
 def patiently(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from importlib.util import find_spec
 from typing import Any, Final
@@ -10,6 +10,8 @@ from typing import Any, Final
 from runtime.bundle.manifest import Format, LeftOut
 
 CONVERT_HINT: Final = "pip install 'edgeward[convert]'"
+# What reading a source of that format takes, before any recipe does.
+READER_NEEDS: Final[Mapping[Format, tuple[str, ...]]] = {Format.ONNX: ("onnx",)}
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,10 +34,15 @@ class Recipe:
 
     def missing(self) -> str | None:
         """Why it cannot be made here; None when everything is installed. Imports nothing."""
-        for module in self.needs:
-            if find_spec(module) is None:
-                return f"{module.replace('_', '-')} is not installed: {CONVERT_HINT}"
-        return None
+        return not_installed(self.needs)
+
+
+def not_installed(modules: Iterable[str]) -> str | None:
+    """The first of `modules` that is not there, and how to get it; None when all are. Imports nothing."""
+    for module in modules:
+        if find_spec(module) is None:
+            return f"{module.replace('_', '-')} is not installed: {CONVERT_HINT}"
+    return None
 
 
 _ONNX: Final = "runtime.building.onnx_recipes"

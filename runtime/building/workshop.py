@@ -10,7 +10,7 @@ from typing import Any, Final
 
 from runtime.building.description import Described, Signature, described_from, mapping_onto
 from runtime.building.isolated import Limits, WorkFailedError, run_isolated
-from runtime.building.recipes import Recipe
+from runtime.building.recipes import READER_NEEDS, Recipe, not_installed
 from runtime.bundle.bundle import sha256_of
 from runtime.bundle.manifest import Format, Manifest, ModelDescription, Variant
 from runtime.bundle.samples import Samples, samples_from_npz, samples_to_npz
@@ -44,6 +44,9 @@ class Workshop:
 
     def take_in(self, source: Path, format_: Format) -> tuple[Path, str]:
         """The source as a self-contained file in the folder, and its precision; `BundleError` when it is no such model."""
+        missing = not_installed(READER_NEEDS.get(format_, ()))
+        if missing is not None:
+            raise BundleError(f"{source} cannot be taken in: {missing}")
         target = self.folder / f"source.{format_.value}"
         try:
             precision = self._work("take_in", source=str(source.resolve()), target=str(target), format_=format_.value)

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from html import escape
 from typing import Any
 
+from runtime.cli.drift_figures import HEAD, figure_rows
 from runtime.cli.drift_text import summary_line, when
 
 _STYLE = (
@@ -36,7 +37,7 @@ def _section(report: Mapping[str, Any]) -> str:
     ]
     errors = report.get("errors")
     if errors is not None:
-        parts.append(f"<h3>Errors</h3><p>Accuracy {errors['accuracy']:.2%}, {errors['wrong_rows']} rows wrong.</p>")
+        parts.append(f"<h3>Errors</h3><p>Accuracy {errors['accuracy']:.2%}, {errors['wrong_rows']:,} rows wrong.</p>")
         parts.append(_table(["slice", "rows", "wrong", "elsewhere"], [
             [s["slice"], s["rows"], f"{s['loss']:.1%}", f"{s['rest_loss']:.1%}"] for s in errors["slices"]]))  # fmt: skip
         parts.append(_table(["label", "predicted", "rows"], [
@@ -44,11 +45,7 @@ def _section(report: Mapping[str, Any]) -> str:
         parts.append(_table(["confidence", "accuracy", "rows"], [
             [f"{c['confidence']:.1%}", f"{c['accuracy']:.1%}", c["rows"]] for c in errors["calibration"]["curve"]]))  # fmt: skip
     if report.get("figures"):
-        keys = ("figure", "target", "training", "dev", "live", "estimated")
-        parts.append(
-            "<h3>Figures</h3>"
-            + _table(keys, [["–" if f.get(k) is None else f[k] for k in keys] for f in report["figures"]])
-        )
+        parts.append("<h3>Figures</h3>" + _table(HEAD, figure_rows(report["figures"])))
     return "".join(parts) + "</section>"
 
 

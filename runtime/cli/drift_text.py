@@ -10,6 +10,7 @@ from rich.table import Table
 from rich.text import Text
 
 from runtime.cli.console import facts
+from runtime.cli.drift_figures import HEAD, figure_rows
 
 MAX_SHOWN: Final = 6
 """Verdicts in full; the first are the ones to begin with."""
@@ -78,7 +79,7 @@ def _show_verdict(console: Console, verdict: Mapping[str, Any], report: Mapping[
 
 
 def _show_errors(console: Console, errors: Mapping[str, Any]) -> None:
-    lines = [("accuracy", f"{errors['accuracy']:.2%}, {errors['wrong_rows']} rows wrong")]
+    lines = [("accuracy", f"{errors['accuracy']:.2%}, {errors['wrong_rows']:,} rows wrong")]
     if errors["loss"] is not None:
         lines.append(
             ("worse than the reference", f"{errors['loss']['text']}, since row {errors['loss']['since_row']:,}")
@@ -114,8 +115,7 @@ def _show_errors(console: Console, errors: Mapping[str, Any]) -> None:
 
 
 def _figures(figures: list[dict[str, Any]]) -> Table:
-    table = Table("figure", "target", "training", "dev", "here", "estimated", box=None, pad_edge=False)
-    for figure in figures:
-        cells = [figure.get(key) for key in ("target", "training", "dev", "live", "estimated")]
-        table.add_row(figure["figure"], *("–" if cell is None else f"{cell:g}" for cell in cells))
+    table = Table(*HEAD, box=None, pad_edge=False)
+    for row in figure_rows(figures):
+        table.add_row(*row)
     return table

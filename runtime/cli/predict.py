@@ -39,7 +39,9 @@ def predict(
     input_file: Annotated[
         Path,
         typer.Argument(
-            metavar="INPUT", help="Rows: .npz, .npy, .csv, .jsonl, .parquet, or a folder of images; inputs by name."
+            metavar="INPUT",
+            help="Rows: .npz, .npy, .csv, .jsonl, .parquet, or a folder of images; inputs by name. For a model of one input, the "
+            "only array of a .npz, or a table's columns in their order, are taken whatever their names; the summary says so.",
         ),
     ],
     output_file: Annotated[
@@ -50,7 +52,9 @@ def predict(
     ],
     errors_file: Annotated[
         Path | None,
-        typer.Option("--errors", metavar="FILE", help="Rows that cannot be read (OUTPUT.errors.jsonl)."),
+        typer.Option(
+            "--errors", metavar="FILE", help="Rows that cannot be read, or hold NaN or infinity (OUTPUT.errors.jsonl)."
+        ),
     ] = None,
     route: Annotated[
         RouteTo, typer.Option("--route", help="local: here; auto, edge, cloud: by the agent at --address.")
@@ -68,7 +72,8 @@ def predict(
 ) -> None:
     """Runs every row of INPUT through the model and writes OUTPUT, which appears only when it is whole.
 
-    Broken off and run again it goes on where it was, and writes the same bytes.
+    Broken off and run again it goes on where it was, and writes the same bytes. Rows with NaN or infinity, or with values outside
+    the range that the manifest declares, are answered, and counted in the summary.
     """
     from runtime.batch_job.job import BatchJob, run_batch
     from runtime.row_files.opening import check_input, check_output
@@ -98,22 +103,41 @@ def predict(
                     "seconds": done.seconds,
                     "output": str(output_file),
                     "unused_arrays": list(done.unused),
+                    "assumed": done.assumed or None,
+                    "non_finite_rows": done.non_finite,
+                    "out_of_range_rows": done.out_of_range,
+                    "first_out_of_range": done.first_out_of_range or None,
                 }
             )
         )
         return
     rate = (done.rows + done.unreadable - done.resumed_at) / done.seconds if done.seconds else 0.0
     notes = [
-        f"went on after row {done.resumed_at}" if done.resumed_at else "",
+        f"went on after row {done.resumed_at:,}" if done.resumed_at else "",
+        done.assumed,
         f"not used: {', '.join(done.unused)}" if done.unused else "",
     ]
     said = "; ".join(note for note in notes if note)
     print(
-        f"{done.rows} rows in {done.seconds:.2f} s ({rate:,.0f}/s) by {backend}: {output_file}"
+        f"{done.rows:,} rows in {done.seconds:.2f} s ({rate:,.0f}/s) by {backend}: {output_file}"
         + (f" ({said})" if said else "")
     )
     if done.unreadable:
-        typer.echo(f"{done.unreadable} rows could not be read; which and why: {done.errors_file}", err=True)
+        typer.echo(f"{done.unreadable:,} rows could not be read; which and why: {done.errors_file}", err=True)
+    if done.non_finite:
+        typer.echo(
+            f"{_rows(done.non_finite)} with NaN or infinity, answered all the same; which: {done.errors_file}", err=True
+        )
+    if done.out_of_range:
+        typer.echo(
+            f"{_rows(done.out_of_range)} outside the range that the manifest declares, answered all the same; the first: "
+            f"{done.first_out_of_range}; bring the values into that range first",
+            err=True,
+        )
+
+
+def _rows(count: int) -> str:
+    return "1 row" if count == 1 else f"{count:,} rows"
 
 
 @contextmanager
@@ -124,7 +148,7 @@ def _opened(source: str, route: RouteTo, address: str, objective: Objective) -> 
 
         with connect(address) as client:
             name, bundle = _named(source)
-            yield RemotePredictor(client, name, route.value, bundle)
+            yield RemotePredictor(client, name, route.value, address, bundle)
         return
     from runtime.batch_job.predictor import LocalPredictor
     from runtime.engine.engine import EngineSettings, load

@@ -66,6 +66,11 @@ class ArrayRows:
         self.rows: int | None = _count_rows(self._arrays)
         used = {array.name for array in self._arrays.values()}
         self.unused = sorted({array.name for array in arrays} - used)
+        self.assumed = "".join(
+            f"array {array.name!r} is taken as {name!r}"
+            for name, array in self._arrays.items()
+            if array.name not in ("", name)  # a .npy has no name
+        )
         _check_shapes(model, self._specs, self._arrays, file)
         self._at = 0
 

@@ -73,6 +73,10 @@ class RowReader(Protocol):
     def unused(self) -> Sequence[str]:
         """Columns or arrays that no input of the model is made from."""
 
+    @property
+    def assumed(self) -> str:
+        """What is taken for an input without having its name, in words; empty where every input was found by its name."""
+
     def skip(self, rows: int) -> None:
         """Goes past the next `rows` rows without making tensors of them."""
 

@@ -26,6 +26,8 @@ class ColumnPlan:
 
     inputs: tuple[InputColumns, ...]
     unused: tuple[str, ...]
+    assumed: str = ""
+    """What is taken for an input by its place, not by its name, in words."""
 
 
 def plan_columns(header: Sequence[str], specs: Sequence[InputSpec], where: str) -> ColumnPlan:
@@ -37,7 +39,9 @@ def plan_columns(header: Sequence[str], specs: Sequence[InputSpec], where: str) 
     if len(specs) == 1 and found[0] is None:
         shape = row_shape_for(specs[0], len(header))
         if shape is not None:
-            return ColumnPlan((InputColumns(specs[0], tuple(range(len(header))), shape),), ())
+            columns = InputColumns(specs[0], tuple(range(len(header))), shape)
+            what = f"column {header[0]!r} is" if len(header) == 1 else f"the {len(header)} columns are, in their order,"
+            return ColumnPlan((columns,), (), f"{what} taken as {specs[0].name!r}")
     missing = [spec for spec, columns in zip(specs, found, strict=True) if columns is None]
     if missing:
         raise InvalidInputError(

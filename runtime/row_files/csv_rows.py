@@ -38,6 +38,7 @@ class CsvRows:
         self._width = len(header)
         self._inputs = plan.inputs
         self.unused = list(plan.unused)
+        self.assumed = plan.assumed
 
     def skip(self, rows: int) -> None:
         """Goes past rows."""

@@ -35,6 +35,7 @@ class ImageRows:
     """A `RowReader`: a row a file. Sub-folders too; what is no image by its suffix is no row."""
 
     unused: Sequence[str] = ()
+    assumed = ""
 
     def __init__(self, folder: Path, specs: Sequence[InputSpec], within: Sequence[Path] | None = None) -> None:
         self._folder = folder

@@ -20,6 +20,7 @@ class JsonLines:
     """A `RowReader`. Empty lines are no rows."""
 
     rows: int | None = None
+    assumed = ""
 
     def __init__(self, stream: IO[bytes], specs: Sequence[InputSpec]) -> None:
         self._stream = stream

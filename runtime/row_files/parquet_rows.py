@@ -32,6 +32,7 @@ class ParquetRows:
         self._split: tuple[InputColumns, ...] = () if plan is None else plan.inputs
         self._header = header
         used = {spec.name for spec in self._direct} | {header[p] for c in self._split for p in c.places}
+        self.assumed = "" if plan is None else plan.assumed
         self.unused = [name for name in header if name not in used]
         self._columns = sorted(used)
         self._at = 0

@@ -57,7 +57,7 @@ def test_without_traffic_it_holds_and_says_how_many_requests_are_needed() -> Non
     assert verdict.action is Action.HOLD
     assert verdict.needed is not None
     assert verdict.needed > 1000
-    assert f"about {verdict.needed} requests more" in verdict.reason
+    assert f"about {verdict.needed:,} requests more" in verdict.reason
     assert "nothing was compared yet" in verdict.findings[0].reason
 
 

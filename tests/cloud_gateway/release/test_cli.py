@@ -50,6 +50,18 @@ def test_what_is_wrong_is_said_before_a_gateway_is_asked(tmp_path: Path, capsys:
     assert run("simulate", str(plan), str(tmp_path / "none.jsonl")) == 2
 
 
+def test_the_example_is_a_plan_that_the_command_reads(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run("plan", "--example") == 0
+    file = tmp_path / "plan.toml"
+    file.write_text(capsys.readouterr().out)
+    assert run("plan", str(file)) == 0
+    assert "1,100 requests" in capsys.readouterr().out
+    assert run("plan", str(file), "--json") == 0
+    assert json.loads(capsys.readouterr().out)["first_stage"]["if_harmless"] == 1100
+    assert run("plan") == 2
+    assert "--example" in capsys.readouterr().err
+
+
 def shown(renderable: Any) -> str:
     console = Console(width=200)
     with console.capture() as capture:

@@ -268,12 +268,16 @@ async def test_people_step_in(stock: Stock, file: Path) -> None:
         await one.controller.command("small", Command.RESUME)
         status = await one.controller.command("small", Command.PROMOTE, "", 30.0)
         assert status["share"] == 0.3
-        await one.controller.command("small", Command.PROMOTE)
+        told(HOLD)
+        await one.tick()
+        assert one.controller.status("small")["needed"] == 500
+        promoted = await one.controller.command("small", Command.PROMOTE)
+        assert promoted["needed"] is None, "of a stage that is over"
         assert await one.versions_told() == {"2"}
         assert (await one.controller.command("small", Command.ROLLBACK, "complaints"))["status"] == "rolled_back"
         assert await one.versions_told() == {"1"}
-        assert one.events() == ["start", "pause", "hold", "resume", "promote", "promote", "rollback"]
-        assert json.loads(one.store.audit()[1].document)["reason"] == "pause by hand: lunch"
+        assert one.events() == ["start", "pause", "hold", "resume", "promote", "hold", "promote", "rollback"]
+        assert json.loads(one.store.audit()[1].document)["reason"] == "paused by hand: lunch"
 
 
 async def test_blue_green_switches_in_one_step_and_back_with_nothing_dropped(stock: Stock, file: Path) -> None:

@@ -155,7 +155,7 @@ def test_a_bad_candidate_a_good_one_and_a_kill(tmp_path: Path, bundles: dict[int
             assert {int(np.argmax(reply.outputs["scores"])) for reply in replies} == {2}
             assert "rolled back" in run(home, "release", "rollback", "small", "--reason", "practice", *port)
             assert client.predict("small", row()).version == "1"
-        with pytest.raises(ConflictError, match="nothing to rollback"):
+        with pytest.raises(ConflictError, match="is rolled back .*nothing to roll back"):
             admin.post("/admin/releases/small/rollback")
         assert "none changed or missing" in run(home, "release", "audit", "--check", *port)
         assert "practice" in admin.get("/admin/audit")["lines"][-1]["document"]["reason"]

@@ -64,7 +64,7 @@ async def test_from_start_to_rollback(api: Api) -> None:
     assert (await api.post("/admin/releases/small/promote", {"to_percent": 70}))["share"] == 0.7
     assert (await api.post("/admin/releases/small/rollback", {"reason": "why not"}))["status"] == "rolled_back"
     (listed,) = (await api.get("/admin/releases"))["releases"]
-    assert listed["reason"] == "rollback by hand: why not"
+    assert listed["reason"] == "rolled back by hand: why not"
     lines = (await api.get("/admin/audit?after=1&limit=1"))["lines"]
     assert [line["event"] for line in lines] == ["promote"]
     assert (await api.get("/admin/audit/check"))["is_whole"]

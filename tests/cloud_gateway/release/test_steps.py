@@ -120,3 +120,21 @@ def test_commands_that_make_no_sense_now() -> None:
     for command in Command:
         with pytest.raises(ConflictError, match="nothing to"):
             obey(CANARY, ended, command, "")
+
+
+def test_commands_and_states_are_said_in_words() -> None:
+    rolled_back = obey(CANARY, begin(CANARY), Command.ROLLBACK, "complaints")
+    assert rolled_back.reason == "rolled back by hand: complaints"
+    with pytest.raises(
+        ConflictError, match=r"is rolled back \(rolled back by hand: complaints\); there is nothing to roll back"
+    ):
+        obey(CANARY, rolled_back, Command.ROLLBACK, "")
+    for command in Command:
+        assert "_" not in command.to_do + command.done
+
+
+def test_large_numbers_of_requests_are_said_once_and_can_be_read() -> None:
+    reason = next_step(CANARY, begin(CANARY), replace(HOLD, needed=800_000)).reason
+    assert reason.endswith("; about 800,000 requests more")
+    said = replace(HOLD, needed=800_000, reason="about 800,000 requests more are needed")
+    assert next_step(CANARY, begin(CANARY), said).reason == said.reason

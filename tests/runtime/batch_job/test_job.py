@@ -9,13 +9,14 @@ import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
 from runtime.batch_job.checkpoint import WorkFolder
 from runtime.batch_job.job import BatchJob, Progress, run_batch
-from runtime.batch_job.predictor import patiently
+from runtime.batch_job.predictor import RemotePredictor, patiently
 from runtime.errors import (
     CancelledError,
     ConflictError,
@@ -27,6 +28,7 @@ from runtime.errors import (
 )
 from runtime.row_files.block import InputSpec
 from runtime.tensors import Array, TensorSpec
+from runtime.wire.values import ModelDescription
 from tests.programs import ROOT, environment
 
 
@@ -84,6 +86,27 @@ def test_rows_the_model_fails_on_are_told_and_the_rest_is_done(job: BatchJob) ->
     assert left_over(job) == ["in.npy", "out.csv"]
 
 
+def test_rows_with_nan_or_out_of_range_are_answered_and_told(job: BatchJob) -> None:
+    rows = np.load(job.input)  # 0 to 43
+    rows[5, 1] = np.nan
+    rows[9] = np.inf
+    np.save(job.input, rows)
+    ranged = Doubler(inputs=(InputSpec(TensorSpec("x", "FP32", (-1, 2)), (0.0, 30.0)),))
+    # Broken off in the middle: what was counted before is not forgotten.
+    with pytest.raises(CancelledError):
+        run_batch(job, ranged, should_stop=lambda: len(ranged.calls) == 4)
+    done = run_batch(job, ranged)
+    assert (done.rows, done.unreadable, done.non_finite, done.out_of_range) == (22, 0, 2, 7)
+    assert done.first_out_of_range == "row 15: input 'x' goes from 30 to 31, the manifest says 0 to 30"
+    assert done.errors_file == job.errors_file
+    told = [json.loads(line) for line in job.errors_file.read_text().splitlines()]
+    assert told == [
+        {"row": 5, "reason": "input 'x' holds 1 value of NaN or infinity", "is_answered": True},
+        {"row": 9, "reason": "input 'x' holds 2 values of NaN or infinity", "is_answered": True},
+    ]
+    assert len(job.output.read_text().splitlines()) == 23
+
+
 def test_a_file_of_nothing_but_bad_rows_is_an_error_and_writes_nothing(job: BatchJob) -> None:
     np.save(job.input, np.full((8, 2), -1, np.float32))
     with pytest.raises(InvalidInputError, match="none of the 8 rows .* the first: a negative number"):
@@ -136,6 +159,23 @@ def test_a_job_that_was_killed_while_it_put_its_output_in_place_is_done(job: Bat
     assert run_batch(job, second).rows == 22
     assert second.calls == []
     assert job.output.read_bytes() == whole
+
+
+def test_a_server_is_named_by_its_address_and_those_who_answered() -> None:
+    class Server:
+        def model(self, name: str) -> ModelDescription:
+            return ModelDescription(name, ("3",), "x", (TensorSpec("x", "FP32", (-1, 2)),), (), 8)
+
+        def predict(self, model: str, inputs: Mapping[str, Array], **_: str) -> SimpleNamespace:
+            who = "cloud" if inputs["x"][0, 0] else "edge"
+            return SimpleNamespace(outputs={"y": inputs["x"]}, parameters={"served_by": who, "backend": "fp32 on x"})
+
+    remote = RemotePredictor(Server(), "m", "auto", "127.0.0.1:8001")
+    assert remote.serving == "127.0.0.1:8001, route auto"
+    remote.predict({"x": np.zeros((5, 2), np.float32)})
+    assert remote.serving == "127.0.0.1:8001, route auto, answered by edge: fp32 on x"
+    remote.predict({"x": np.ones((2, 2), np.float32)})
+    assert remote.serving.endswith("answered by edge: fp32 on x (5 rows); cloud: fp32 on x (2 rows)")
 
 
 def test_patience_ends_and_does_not_begin_for_what_never_comes() -> None:

@@ -68,10 +68,13 @@ def test_calm_rows_and_then_a_unit_change_with_labels_and_tags(
     text = page.read_text()
     assert "image.brightness" in text
     assert "<script" not in text
+    assert "<td>rows a second<td>200" in text
     command("drift", "report", "digits", str(home / "unit.npz"))
     shown = capsys.readouterr().out
     assert "DRIFT against the 450 rows of the bundle" in shown
     assert "worst slices" in shown
+    assert "97.50%" in shown
+    assert "latency of one row" in shown
 
 
 @pytest.mark.parametrize(

@@ -38,6 +38,27 @@ def test_npz_in_and_npz_out(
         np.testing.assert_allclose(written["probabilities"], expected, atol=1e-5)
 
 
+def test_strange_rows_and_names_are_said(
+    run, images: Array, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    strange = images * 255
+    strange[3, 0, 2, 2] = np.nan
+    strange[4] = 0  # nothing to say of this one
+    np.savez(tmp_path / "in.npz", foo=strange)
+    out = tmp_path / "out.csv"
+    assert run("predict", "digits", tmp_path / "in.npz", "-o", out) == 0
+    told = capsys.readouterr()
+    assert "array 'foo' is taken as 'image'" in told.out
+    assert f"1 row with NaN or infinity, answered all the same; which: {out}.errors.jsonl" in told.err
+    assert "98 rows outside the range that the manifest declares, answered all the same; the first: row 0" in told.err
+    assert "the manifest says 0 to 1" in told.err
+    assert len(out.read_text().splitlines()) == 101
+    assert run("predict", "digits", tmp_path / "in.npz", "-o", out, "--json") == 0
+    summary = json.loads(capsys.readouterr().out)
+    assert (summary["non_finite_rows"], summary["out_of_range_rows"]) == (1, 98)
+    assert summary["assumed"] == "array 'foo' is taken as 'image'"
+
+
 @pytest.mark.parametrize("suffix", [".npy", ".jsonl", ".csv"])
 def test_npy_in_and_every_other_format_out(run, suffix: str, images: Array, expected: Array, tmp_path: Path) -> None:
     np.save(tmp_path / "in.npy", images)

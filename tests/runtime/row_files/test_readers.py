@@ -82,6 +82,30 @@ def test_what_no_input_uses_is_named(suffix: str, image: Array, count: Array, tm
         assert list(reader.unused) == ["other"]
 
 
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [
+        ("foo.npz", "array 'foo' is taken as 'image'"),
+        ("image.npz", ""),
+        ("in.npy", ""),
+        ("foo.csv", "the 4 columns are, in their order, taken as 'image'"),
+        ("image.csv", ""),
+    ],
+)
+def test_what_is_taken_without_having_the_name_is_said(name: str, expected: str, tmp_path: Path) -> None:
+    file, stem = tmp_path / name, name.partition(".")[0]
+    spec = InputSpec(TensorSpec("image", "FP32", (-1, 2, 2)))
+    rows = np.zeros((3, 2, 2), np.float32)
+    if file.suffix == ".npz":
+        np.savez(file, allow_pickle=False, **{stem: rows})
+    elif file.suffix == ".npy":
+        np.save(file, rows)
+    else:
+        file.write_text(",".join(f"{stem}.{i}" for i in range(4)) + "\n1,2,3,4\n")
+    with open_rows(file, "m", [spec]) as reader:
+        assert reader.assumed == expected
+
+
 def test_csv_rows_that_cannot_be_read_are_told_and_the_rest_is_read(tmp_path: Path) -> None:
     file = tmp_path / "in.csv"
     file.write_bytes(b'count\n1\n\ntwo\n3\n4,5\n2.5\n99999999999\n\xff\n"6\n"\n7\n')
