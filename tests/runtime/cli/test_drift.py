@@ -51,7 +51,7 @@ def test_calm_rows_and_then_a_unit_change_with_labels_and_tags(
     changed = rows.copy()
     changed[500:] *= 255
     camera = np.where(np.arange(900) < 500, b"old", b"new")
-    labels[500:600] = (labels[500:600] + 1) % 10
+    labels[500:] = (labels[500:] + 1) % 10
     np.savez(home / "unit.npz", image=changed, labels=labels, camera=camera)
     page = home / "report.html"
     told = report(capsys, "digits", str(home / "unit.npz"), "--html", str(page))
