@@ -113,8 +113,9 @@ def run(tree: Path, home: Path) -> Samples:
             done = subprocess.run(
                 command,
                 cwd=tree,
+                # In a process of pytest-xdist's pytest-benchmark would measure nothing.
                 env={
-                    **os.environ,
+                    **{name: value for name, value in os.environ.items() if not name.startswith("PYTEST_XDIST_")},
                     "PYTHONPATH": str(tree),
                     "EDGEWARD_HOME": str(home),
                     "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1",

@@ -276,10 +276,11 @@ class ReleaseController:
 
     async def _take_over(self) -> None:
         """Another gateway led until now: what it has seen is in the database."""
-        for release in await asyncio.to_thread(lambda: self._store.releases(only_alive=True)):
-            active = self._traffic.active.get(release.plan.model)
-            if active is not None and active.release.id == release.id:
-                self._placement.take_over(release)
+        async with self._changing:  # a command since the lead was won is not undone by what was read before it
+            for release in await asyncio.to_thread(lambda: self._store.releases(only_alive=True)):
+                active = self._traffic.active.get(release.plan.model)
+                if active is not None and active.release.id == release.id:
+                    self._placement.take_over(release)
 
     async def _follow(self) -> None:
         """Brings this gateway in line with the database: what began, moved or ended elsewhere, and which versions to serve."""

@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import time
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -370,6 +371,29 @@ async def test_a_gateway_that_comes_back_goes_on_where_it_was(stock: Stock, file
     async with gateway(stock, file, me="fourth") as one:
         assert await one.versions_told() == {"2"}, "whatever the gateway was told to serve"
         assert one.engine.versions("small") == [2]
+
+
+async def test_a_command_right_after_the_lead_was_won_is_not_undone(
+    stock: Stock, file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with gateway(stock, file) as one:
+        await one.controller.start(plan(more="stages = [50, 100]\nhold_s = 0"))
+        read = one.store.releases
+        has_read = asyncio.Event()
+        loop = asyncio.get_running_loop()
+
+        def read_slowly(**given: Any) -> Any:
+            found = read(**given)
+            loop.call_soon_threadsafe(has_read.set)
+            time.sleep(0.2)
+            return found
+
+        monkeypatch.setattr(one.store, "releases", read_slowly)
+        taking_over = asyncio.create_task(one.controller._take_over())
+        await has_read.wait()
+        promoted = await one.controller.command("small", Command.PROMOTE, "at once")
+        await taking_over
+        assert promoted["status"] == one.controller.status("small")["status"] == "settling"
 
 
 async def test_a_second_gateway_follows_and_takes_over(stock: Stock, file: Path) -> None:
