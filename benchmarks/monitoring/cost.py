@@ -28,7 +28,8 @@ def measure(rounds: int, seconds: float, connections: int = 4) -> dict[str, Any]
     """
     samples: list[dict[str, Any]] = []
     with tempfile.TemporaryDirectory(prefix="edgeward-monitoring-") as folder:
-        servers = {"on": _Server(Path(folder) / "on", "true"), "off": _Server(Path(folder) / "off", "false")}
+        # One home: the second believes what the first measured, so that both answer by the same variant on the same engine.
+        servers = {"on": _Server(Path(folder), "true"), "off": _Server(Path(folder), "false")}
         try:
             for number in range(-1, rounds):
                 order = ("on", "off") if number % 2 else ("off", "on")
@@ -62,8 +63,8 @@ class _Server:
     def __init__(self, home: Path, monitor: str) -> None:
         import os
 
-        home.mkdir()
-        variables = {**os.environ, "EDGEWARD_HOME": str(home), "EDGEWARD_MONITOR": monitor, "PYTHONPATH": str(ROOT)}
+        own = {"EDGEWARD_HOME": str(home), "EDGEWARD_MONITOR": monitor, "EDGEWARD_RECALIBRATE_EVERY_S": "0"}
+        variables = {**os.environ, **own, "PYTHONPATH": str(ROOT)}
         command = [
             sys.executable,
             "-m",
