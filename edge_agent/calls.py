@@ -68,7 +68,7 @@ class Calls:
         """One local run, whose time is remembered."""
         started = time.monotonic()
         pace = self.local_paces.of(request.model)
-        call = pace.note_asked(started, predicted_s or 0.0)
+        pace.note_asked(started)
         self.counts.asked[ServedBy.EDGE] += 1
         try:
             if self._drill is not None and (stall_s := self._drill.check()):
@@ -78,8 +78,6 @@ class Calls:
             now = time.monotonic()
             pace.note_silence(now - started, now)
             raise
-        finally:
-            pace.note_over(call)
         now = time.monotonic()
         pace.note_answer(max(now - started - (predicted_s or 0.0), 0.0), 0.0, now)
         return response

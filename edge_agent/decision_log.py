@@ -124,7 +124,6 @@ def encode(opening: Opening, story: Story) -> dict[str, Any]:
             "pressure": local.pressure,
             "unasked_s": local.unasked_s,
             "floor_s": local.floor_s,
-            "overdue_s": local.overdue_s,
         },
         "cloud": {
             "is_configured": cloud.is_configured,
@@ -134,7 +133,6 @@ def encode(opening: Opening, story: Story) -> dict[str, Any]:
             "typical_s": cloud.typical_s,
             "unasked_s": cloud.unasked_s,
             "floor_s": cloud.floor_s,
-            "overdue_s": cloud.overdue_s,
         },
         "events": [_event(event) for event, _ in story if event is not None],
         "moves": [[_move(move) for move in moves] for _, moves in story],

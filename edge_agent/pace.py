@@ -21,10 +21,6 @@ HEALED_FACTOR: Final = 0.5
 HEALED_RUN: Final = 3
 # One silence may be bad luck; after two without an answer between them, what was measured before says little.
 SILENT_RUN: Final = 2
-# A call that is out for longer than this many times what 19 of 20 take, and by at least so much, is a silence before it ends:
-# who waits for its end has sent everything of half a second the same way.
-OVERDUE_FACTOR: Final = 2.0
-OVERDUE_LEAST_S: Final = 0.05
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,8 +35,6 @@ class Reading:
     """What the fastest answers of late took: what it may be again, should the trouble be over."""
     unasked_s: float
     """Since a request last went there; infinite when the last one was well served after silences: the next one may go."""
-    overdue_s: float | None = None
-    """How long a call is out there that should be back, where none that went with it or later has come back; None: none is."""
 
 
 class Pace:
@@ -54,26 +48,14 @@ class Pace:
         self._fast_in_a_row = 0
         self._silent_in_a_row = 0
         self._last_silence_s = 0.0
-        self._last_answer = -math.inf
-        self._calls = 0
-        self._under_way: dict[int, tuple[float, float]] = {}
-        """By call: when it went, and what it was expected to take besides what is measured here."""
 
-    def note_asked(self, now: float, expected_s: float = 0.0) -> int:
-        """One request goes there, answered after `expected_s` where nothing is late; what to give `note_over` when it ends."""
+    def note_asked(self, now: float) -> None:
+        """One request goes there."""
         self._last_asked = now
-        self._calls += 1
-        self._under_way[self._calls] = (now, expected_s)
-        return self._calls
-
-    def note_over(self, call: int) -> None:
-        """That call has ended, however it did."""
-        self._under_way.pop(call, None)
 
     def note_answer(self, way_s: float, work_s: float, now: float) -> None:
         """One answer: `way_s` on the network (or later than predicted), `work_s` in queue and model, as far as known."""
         self._silent_in_a_row = 0
-        self._last_answer = now
         if self._silences.count(now):
             expected_s = self.read(now).predicted_s
             is_fast = expected_s is not None and way_s + work_s < expected_s * HEALED_FACTOR
@@ -94,7 +76,6 @@ class Pace:
         """Forgets everything: the link is another than it was."""
         for window in (self._way, self._work, self._silences):
             window.clear()
-        self._under_way.clear()  # they went over the other link
         self._fast_in_a_row = self._silent_in_a_row = 0
 
     def count(self, now: float) -> int:
@@ -104,6 +85,7 @@ class Pace:
     def read(self, now: float) -> Reading:
         """What requests may expect. The way's quantile and the work's together are rather too much than too little."""
         way, work, silences = self._way.values(now), self._work.values(now), self._silences.values(now)
+        unasked_s = math.inf if self._fast_in_a_row > 0 else now - self._last_asked
         floor_s = nearest_rank(way, FLOOR_QUANTILE)
         predicted_s = typical_s = None
         if len(way) + len(silences) >= MIN_ANSWERS:
@@ -112,23 +94,10 @@ class Pace:
                 nearest_rank(work, PREDICTED_QUANTILE) or 0.0
             )
             typical_s = (nearest_rank(ways, TYPICAL_QUANTILE) or 0.0) + (nearest_rank(work, TYPICAL_QUANTILE) or 0.0)
-        overdue_s = self._overdue_s(predicted_s, now)
-        unasked_s = math.inf if self._fast_in_a_row > 0 and overdue_s is None else now - self._last_asked
         if silences and self._silent_in_a_row >= SILENT_RUN:
             predicted_s = max(predicted_s or 0.0, self._last_silence_s)
             typical_s = max(typical_s or 0.0, self._last_silence_s)
-        return Reading(predicted_s, typical_s, floor_s, unasked_s, overdue_s)
-
-    def _overdue_s(self, predicted_s: float | None, now: float) -> float | None:
-        if predicted_s is None:
-            return None
-        limit_s = max(predicted_s * OVERDUE_FACTOR, OVERDUE_LEAST_S)
-        waited = [
-            now - began
-            for began, expected_s in self._under_way.values()
-            if began >= self._last_answer and now - began - expected_s > limit_s
-        ]
-        return max(waited) if waited and len(waited) + self._silent_in_a_row >= SILENT_RUN else None
+        return Reading(predicted_s, typical_s, floor_s, unasked_s)
 
     def describe(self, now: float) -> dict[str, float | int | None]:
         """Quantiles of both parts in milliseconds, for `agent status`."""

@@ -177,7 +177,7 @@ def decide(policy: Policy, request: RequestFacts, local: LocalState, cloud: Clou
             is_trial_due = local.unasked_s >= TRIAL_EVERY_S
         else:
             obstacle = _obstacle_in_cloud(policy, request, cloud, remaining_s)
-            doubt = _doubt(ServedBy.CLOUD, cloud, remaining_s)
+            doubt = _doubt(ServedBy.CLOUD, cloud.predicted_s, remaining_s)
             is_trial_due = cloud.unasked_s >= TRIAL_EVERY_S
         slow = obstacle or doubt
         if slow is not None and slow.why is Why.TOO_SLOW and is_trial_due:
@@ -326,16 +326,11 @@ def _typical_s(state: LocalState | CloudState) -> float | None:
 def _doubt_at_edge(local: LocalState, remaining_s: float) -> LeftOut | None:
     if local.pressure:
         return LeftOut(ServedBy.EDGE, Why.MEMORY_SHORT, OverloadedError(local.pressure))
-    return _doubt(ServedBy.EDGE, local, remaining_s)
+    return _doubt(ServedBy.EDGE, local.predicted_s, remaining_s)
 
 
-def _doubt(arm: ServedBy, state: LocalState | CloudState, remaining_s: float) -> LeftOut | None:
+def _doubt(arm: ServedBy, predicted_s: float | None, remaining_s: float) -> LeftOut | None:
     """Why `arm`, which half of the time would make it, may be too late."""
-    predicted_s = state.predicted_s
-    if state.overdue_s is not None:
-        # Only a doubt: a link that has become slow is still better than none.
-        text = f"a request is out there for {_ms(state.overdue_s)}, and no later one has come back"
-        return LeftOut(arm, Why.TOO_SLOW, DeadlineExceededError(text))
     if predicted_s is None or predicted_s <= remaining_s:
         return None
     text = f"one answer in twenty takes {_ms(predicted_s)} or longer, but {_ms(remaining_s)} are left"

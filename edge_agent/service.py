@@ -231,7 +231,6 @@ class AgentService:
             # A queue that is too long needs no trial: it is known, not remembered.
             unasked_s=late.unasked_s if wait_s <= left_s else 0.0,
             floor_s=wait_s,
-            overdue_s=late.overdue_s,
         )
 
 

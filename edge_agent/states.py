@@ -25,8 +25,6 @@ class LocalState:
     """Since a request last went there; infinite when that one was well served, or there was none: worth another look, if slow."""
     floor_s: float | None = None
     """What an answer takes when all is well: queue and measured cost; None: unknown."""
-    overdue_s: float | None = None
-    """How long requests are out there that should be back by now; None: none are."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,8 +44,6 @@ class CloudState:
     """Since a request last went there; infinite when that one was well served, or there was none: worth another look, if slow."""
     floor_s: float | None = None
     """What the fastest answers of late took; None: unknown."""
-    overdue_s: float | None = None
-    """How long requests are out there that should be back by now; None: none are."""
 
 
 NO_GATEWAY = CloudState(is_configured=False)

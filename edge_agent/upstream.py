@@ -89,7 +89,6 @@ class Gateway:
             typical_s=pace.typical_s,
             unasked_s=pace.unasked_s,
             floor_s=pace.floor_s,
-            overdue_s=pace.overdue_s,
         )
 
     def is_permitted(self, now: float) -> bool:
@@ -114,7 +113,7 @@ class Gateway:
         started = time.monotonic()
         left_s = None if request.deadline is None else request.deadline - started
         pace = self._paces.of(request.model)
-        call = pace.note_asked(started)
+        pace.note_asked(started)
         try:
             response = await self._call(lambda client: client.infer(request, timeout_s=left_s))
         except (DeadlineExceededError, asyncio.CancelledError):
@@ -126,8 +125,6 @@ class Gateway:
             if not isinstance(error, CallerError | CancelledError):
                 self._outcomes.add(1.0, time.monotonic())
             raise
-        finally:
-            pace.note_over(call)
         now = time.monotonic()
         self._outcomes.add(0.0, now)
         work_s = served_in_s(response.parameters)

@@ -10,9 +10,8 @@ from edge_agent.pace import HEALED_RUN, MIN_ANSWERS, Pace, Paces
 def paced(way_s: float, work_s: float, count: int, now: float = 100.0) -> Pace:
     pace = Pace()
     for _ in range(count):
-        call = pace.note_asked(now)
+        pace.note_asked(now)
         pace.note_answer(way_s, work_s, now)
-        pace.note_over(call)
     return pace
 
 
@@ -91,46 +90,3 @@ def test_models_are_apart_and_their_number_is_bounded() -> None:
         paces.of(f"made-up-{number}")
     assert len(paces.items()) == Paces.LIMIT
     assert paces.of("a").count(0.0) == 0, "the one that was not used for longest went first"
-
-
-def test_calls_that_should_be_back_tell_of_trouble_before_they_end() -> None:
-    pace = paced(0.05, 0.0, 20)
-    first = pace.note_asked(100.0)
-    pace.note_asked(100.02)
-    assert pace.read(100.09).overdue_s is None, "nobody is late yet"
-    assert pace.read(100.11).overdue_s is None, "one late call may be bad luck"
-    assert pace.read(100.13).overdue_s == pytest.approx(0.13)
-    assert pace.read(100.13).typical_s == pytest.approx(0.05), "what was measured stays what it is"
-    pace.note_over(first)
-    pace.note_silence(0.13, 100.13)
-    assert pace.read(100.14).overdue_s == pytest.approx(0.12), "a silence and a late call are two"
-
-
-def test_an_answer_to_a_later_call_says_that_the_arm_is_well() -> None:
-    pace = paced(0.05, 0.0, 20, now=99.0)
-    for began in (100.0, 100.01):
-        pace.note_asked(began)
-    later = pace.note_asked(100.02)
-    assert pace.read(100.2).overdue_s is not None
-    pace.note_answer(0.18, 0.0, 100.2)
-    pace.note_over(later)
-    assert pace.read(100.3).overdue_s is None
-
-
-def test_a_call_is_late_by_what_was_expected_of_it() -> None:
-    pace = paced(0.001, 0.0, 20)
-    for began in (100.0, 100.01):
-        pace.note_asked(began, expected_s=2.0)
-    assert pace.read(102.04).overdue_s is None
-    assert pace.read(102.07).overdue_s == pytest.approx(2.07)
-
-
-def test_what_ended_is_not_waited_for_and_nothing_is_known_without_answers() -> None:
-    pace = Pace()
-    calls = [pace.note_asked(100.0) for _ in range(3)]
-    assert pace.read(200.0).overdue_s is None
-    pace = paced(0.05, 0.0, 20)
-    calls = [pace.note_asked(100.0) for _ in range(3)]
-    for call in calls:
-        pace.note_over(call)
-    assert pace.read(101.0).overdue_s is None

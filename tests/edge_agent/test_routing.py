@@ -1,6 +1,5 @@
 """Routing, exhaustively: every policy, override and state of both arms, and what follows every kind of failure."""
 
-from dataclasses import replace
 from itertools import product
 
 import pytest
@@ -258,18 +257,3 @@ def test_an_arm_without_the_model_lets_the_other_speak() -> None:
 def test_a_single_story_stays_as_it_is() -> None:
     told = ExecutionError("it broke")
     assert retell([(EDGE, told)], []) is told
-
-
-def test_an_arm_with_overdue_calls_comes_after_one_that_has_none_and_is_still_there() -> None:
-    stalled = replace(LOCAL["ready"], overdue_s=0.2)
-    decision = decide(Policy.EDGE_FIRST, facts(), stalled, GATEWAY["good"], NOW)
-    assert isinstance(decision, Plan)
-    assert arms(decision) == [CLOUD, EDGE]
-    assert decision.steps[0].why is Why.TOO_SLOW
-    assert "edge was not asked: a request is out there for 200 ms" in decision.steps[0].reason
-    silent = replace(GATEWAY["good"], overdue_s=0.2)
-    assert arms(decide(Policy.CLOUD_FIRST, facts(), LOCAL["ready"], silent, NOW)) == [EDGE, CLOUD]
-    # Where neither is well, the wished-for order stands, and nobody is refused for it.
-    for policy, order in ((Policy.EDGE_FIRST, [EDGE, CLOUD]), (Policy.CLOUD_FIRST, [CLOUD, EDGE])):
-        assert arms(decide(policy, facts(), stalled, silent, NOW)) == order
-    assert arms(decide(Policy.EDGE_ONLY, facts(), stalled, silent, NOW)) == [EDGE]
