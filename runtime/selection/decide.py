@@ -18,15 +18,12 @@ from runtime.selection.settings import Objective
 DEFAULT_AGREEMENT: Final = 0.9
 """Where no floor is given. A judgement, not a measurement: quantised variants differ in some answers, broken ones in most."""
 MAX_NOISE: Final = 0.02
-"""Candidates that differ by more are never taken for equal, however noisy the machine: it bounds the regret of a tie."""
-WORTH_THREADS: Final = 0.02
-"""What more threads have to gain. For less they are left to what else runs, above all the server around the model: a second
-thread that was 1 % faster alone took a fifth of the requests a second from 8 clients (own measurement, 2 cores)."""
+"""Candidates that differ by more are never taken for equal, however noisy the machine: it bounds the regret of a tie. On fewer
+threads so much always counts as equal: the others are left to what else runs, above all the server around the model."""
 MEMORY_NOISE_MB: Final = 1.0
 """Allocators round up and keep pages; growth that differs by less is the same."""
 UNSTABLE_SPREAD: Final = 0.15
 """Spread of the repeats beyond which figures are doubted aloud: seven times the largest difference called a tie."""
-WITHIN_NOISE: Final = "within the noise of"
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,7 +75,7 @@ class Origin:
 def decide(measured: Sequence[Measured], rejected: Sequence[Rejected], goal: Goal, origin: Origin) -> Choice:
     """The ranking with a sentence for everyone; `NoCandidateError`, with every reason, when nothing may run.
 
-    Among those as good as the best (within the noise, or less than `WORTH_THREADS` behind it on fewer threads), the more
+    Among those as good as the best (within the noise, or on fewer threads within `MAX_NOISE`), the more
     accurate wins, then the one with fewer threads; of equal memory, the faster.
     """
     refused = [rejected_because(m.candidate, reason) for m in measured if (reason := refusal(m, goal)) is not None]
@@ -93,8 +90,7 @@ def decide(measured: Sequence[Measured], rejected: Sequence[Rejected], goal: Goa
         )
     order, tied = rank(fit, goal)
     chosen = order[0]
-    is_nearly = any(m.candidate.key in tied and _nearness(m, chosen, goal) != WITHIN_NOISE for m in order[1:])
-    sentences = [_chosen_sentence(chosen, len(fit), goal, is_nearly=is_nearly)]
+    sentences = [_chosen_sentence(chosen, len(fit), goal)]
     sentences += [_other_sentence(m, chosen, m.candidate.key in tied, goal) for m in order[1:]]
     ranked = tuple(
         Ranked(m.candidate, m.latency, m.rows, m.cost, m.guard.accuracy, m.guard.agreement, m.memory_mb, sentence)
@@ -163,7 +159,7 @@ def _is_tied(measured: Measured, best: Measured, objective: Objective) -> bool:
         return measured.memory_mb - best.memory_mb <= MEMORY_NOISE_MB
     noise = min(MAX_NOISE, max(measured.latency.error, best.latency.error))
     if measured.candidate.options.threads < best.candidate.options.threads:
-        noise = WORTH_THREADS
+        noise = MAX_NOISE
     return abs(measured.latency.median_ms / best.latency.median_ms - 1) <= noise
 
 
@@ -193,14 +189,12 @@ def _missed_targets(measured: Measured, targets: Targets) -> list[str]:
 # Sentences
 
 
-def _chosen_sentence(chosen: Measured, count: int, goal: Goal, *, is_nearly: bool) -> str:
+def _chosen_sentence(chosen: Measured, count: int, goal: Goal) -> str:
     why = {
         Objective.LATENCY: "the fastest",
         Objective.THROUGHPUT: "the most rows a second",
         Objective.MEMORY: f"the least memory, give or take {MEMORY_NOISE_MB:g} MB,",
     }[goal.objective]
-    if is_nearly:
-        why = f"within {_percent(WORTH_THREADS)} of {why}"
     among = f"{why} of {count} that may run" if count > 1 else "the only one that may run"
     return f"{chosen.candidate}: {_figure(chosen, goal)}, chosen: {among}{_rightness_text(chosen, goal)}"
 
@@ -208,7 +202,7 @@ def _chosen_sentence(chosen: Measured, count: int, goal: Goal, *, is_nearly: boo
 def _other_sentence(measured: Measured, chosen: Measured, is_tied: bool, goal: Goal) -> str:
     text = f"{measured.candidate}: {_figure(measured, goal)}"
     if is_tied:
-        return f"{text}, {_nearness(measured, chosen, goal)} the chosen one, which is {_tie_reason(measured, chosen, goal)}"
+        return f"{text}, within the noise of the chosen one, which is {_tie_reason(measured, chosen, goal)}"
     missed = _missed_targets(measured, goal.targets)
     if len(missed) > _missed(chosen, goal):
         return f"{text}; {'; '.join(missed)}"
@@ -218,13 +212,6 @@ def _other_sentence(measured: Measured, chosen: Measured, is_tied: bool, goal: G
         return f"{text}, {measured.memory_mb - chosen.memory_mb:+.1f} MB against the chosen one"
     ratio = measured.latency.median_ms / chosen.latency.median_ms * chosen.rows / measured.rows
     return f"{text}, {ratio:.2f} × the chosen one" + ("" if measured.rounds else " (in its trial)")
-
-
-def _nearness(measured: Measured, chosen: Measured, goal: Goal) -> str:
-    value = _value_of(goal.objective)
-    if goal.objective is not Objective.MEMORY and value(measured) < value(chosen) * (1 - MAX_NOISE):
-        return f"less than {_percent(WORTH_THREADS)} faster than"
-    return WITHIN_NOISE
 
 
 def _tie_reason(measured: Measured, chosen: Measured, goal: Goal) -> str:

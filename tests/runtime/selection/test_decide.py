@@ -135,6 +135,12 @@ def test_within_the_noise_and_equally_accurate_fewer_threads_are_chosen() -> Non
     assert choice.verdicts[1].endswith("which is on fewer threads")
 
 
+@pytest.mark.parametrize(("ms", "first"), [(1.019, "few"), (1.03, "many")])
+def test_more_threads_have_to_gain_two_percent_however_steady_the_machine(ms: float, first: str) -> None:
+    choice = choice_of(measured("many", 1.0, threads=8, spread=0.0), measured("few", ms, threads=1, spread=0.0))
+    assert choice.selected.candidate.variant.name == first
+
+
 @pytest.mark.parametrize(
     ("ms", "spread"),
     [
