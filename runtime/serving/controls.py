@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -103,15 +104,19 @@ class Controls:
         if self.tracer is not None:
             traceparent.set(traceparent_in(metadata))
 
-    def describe(self, server: ServerDescription) -> ServerDescription:
+    async def describe(self, server: ServerDescription) -> ServerDescription:
         """What the service says of itself, with the extensions that are the server's own."""
-        memory = () if self.memory.off_because is not None else ("system_shared_memory",)
-        return replace(server, extensions=tuple(sorted({*server.extensions, "logging", "trace", *memory})))
+        own = {"logging", "trace"}
+        if self.memory.off_because is None:
+            own.add("system_shared_memory")
+            with suppress(UnsupportedError):
+                await self.memory.require_cuda()
+                own.add("cuda_shared_memory")
+        return replace(server, extensions=tuple(sorted({*server.extensions, *own})))
 
     def close(self) -> None:
         """Gives the regions back, and the loggers as they were."""
-        if self.memory.off_because is None:
-            self.memory.unregister()
+        self.memory.close()
         self.logs.close()
 
 

@@ -22,40 +22,53 @@ class ControlRpcs:
     def answers(self) -> Mapping[str, Answer]:
         """RPC → what makes its reply."""
         return {
-            "SystemSharedMemoryStatus": self.memory_status,
-            "SystemSharedMemoryRegister": self.memory_register,
-            "SystemSharedMemoryUnregister": self.memory_unregister,
+            "SystemSharedMemoryStatus": self.system_status,
+            "SystemSharedMemoryRegister": self.system_register,
+            "SystemSharedMemoryUnregister": self.system_unregister,
             "CudaSharedMemoryStatus": self.cuda_status,
+            "CudaSharedMemoryRegister": self.cuda_register,
             "CudaSharedMemoryUnregister": self.cuda_unregister,
             "TraceSetting": self.trace_setting,
             "LogSettings": self.log_settings,
         }
 
-    async def memory_status(self, message: inference.SystemSharedMemoryStatusRequest) -> Message:
+    async def system_status(self, message: inference.SystemSharedMemoryStatusRequest) -> Message:
         """The regions registered."""
         reply = inference.SystemSharedMemoryStatusResponse()
-        for region in self._controls.memory.status(message.name):
+        for region in self._controls.memory.system_status(message.name):
             told = reply.regions[region.name]
             told.name, told.key = region.name, region.key
             told.offset, told.byte_size = region.offset, region.size_bytes
         return reply
 
-    async def memory_register(self, message: inference.SystemSharedMemoryRegisterRequest) -> Message:
+    async def system_register(self, message: inference.SystemSharedMemoryRegisterRequest) -> Message:
         """A region for requests to point to."""
-        self._controls.memory.register(message.name, message.key, message.offset, message.byte_size)
+        self._controls.memory.register_system(message.name, message.key, message.offset, message.byte_size)
         return inference.SystemSharedMemoryRegisterResponse()
 
-    async def memory_unregister(self, message: inference.SystemSharedMemoryUnregisterRequest) -> Message:
+    async def system_unregister(self, message: inference.SystemSharedMemoryUnregisterRequest) -> Message:
         """Forgets a region, or all of them."""
-        self._controls.memory.unregister(message.name)
+        self._controls.memory.unregister_system(message.name)
         return inference.SystemSharedMemoryUnregisterResponse()
 
-    async def cuda_status(self, _: inference.CudaSharedMemoryStatusRequest) -> Message:
-        """The regions registered: none can be, see `unsupported`."""
-        return inference.CudaSharedMemoryStatusResponse()
+    async def cuda_status(self, message: inference.CudaSharedMemoryStatusRequest) -> Message:
+        """The regions registered on devices."""
+        reply = inference.CudaSharedMemoryStatusResponse()
+        for region in self._controls.memory.cuda_status(message.name):
+            told = reply.regions[region.name]
+            told.name, told.device_id, told.byte_size = region.name, region.device, region.size_bytes
+        return reply
 
-    async def cuda_unregister(self, _: inference.CudaSharedMemoryUnregisterRequest) -> Message:
-        """There is none to forget; Triton's example clients ask that before they begin."""
+    async def cuda_register(self, message: inference.CudaSharedMemoryRegisterRequest) -> Message:
+        """A region on a device for requests to point to."""
+        await self._controls.memory.register_cuda(
+            message.name, message.raw_handle, message.device_id, message.byte_size
+        )
+        return inference.CudaSharedMemoryRegisterResponse()
+
+    async def cuda_unregister(self, message: inference.CudaSharedMemoryUnregisterRequest) -> Message:
+        """Forgets a region, or all of them; without CUDA too, as Triton's example clients ask that before they begin."""
+        await self._controls.memory.unregister_cuda(message.name)
         return inference.CudaSharedMemoryUnregisterResponse()
 
     async def trace_setting(self, message: inference.TraceSettingRequest) -> Message:

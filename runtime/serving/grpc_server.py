@@ -8,7 +8,6 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Awaitable, Callable, Mapping
-from typing import Any
 
 import grpc
 from google.protobuf.message import Message
@@ -28,7 +27,6 @@ from runtime.serving.service import InferenceService
 from runtime.serving.shared_memory import write_outputs
 from runtime.serving.sockets import Endpoint, listen, port_in_use
 from runtime.serving.tls import ServerTls
-from runtime.serving.unsupported import UNSUPPORTED, unsupported
 from runtime.wire.grpc_descriptions import decode_load_parameters, encode_index, encode_model, encode_server
 from runtime.wire.grpc_repeats import ReplyEncoder, RequestDecoder
 from runtime.wire.model_config import encode_config
@@ -143,7 +141,6 @@ class InferenceRpcs:
             "RepositoryModelLoad": self.repository_model_load,
             "RepositoryModelUnload": self.repository_model_unload,
             **ControlRpcs(self._controls).answers(),
-            **{rpc: _refusal(rpc) for rpc in UNSUPPORTED},
         }
         handlers = {
             rpc: unary_handler(inference.METHODS[rpc].request, answer, None if rpc in OPEN_RPCS else self._authorize)
@@ -204,7 +201,7 @@ class InferenceRpcs:
 
     async def server_metadata(self, _: inference.ServerMetadataRequest) -> Message:
         """Name, version and extensions."""
-        return encode_server(self._controls.describe(self._service.describe_server()))
+        return encode_server(await self._controls.describe(self._service.describe_server()))
 
     async def model_ready(self, message: inference.ModelReadyRequest) -> Message:
         """Whether ModelInfer would be answered."""
@@ -248,13 +245,6 @@ class InferenceRpcs:
 def closing_error() -> ModelNotReadyError:
     """For a call that came while the server was closing."""
     return ModelNotReadyError("this server is shutting down and took no notice of the request; retry at another one")
-
-
-def _refusal(rpc: str) -> Answer:
-    async def refusal(_: Any) -> Message:
-        raise unsupported(rpc)
-
-    return refusal
 
 
 def _options(max_message_bytes: int, shares_port: bool) -> list[tuple[str, int]]:

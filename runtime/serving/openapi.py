@@ -34,7 +34,7 @@ class Operation:
 
 _MODEL = "/v2/models/{model}"
 _VERSION = f"{_MODEL}/versions/{{version}}"
-_MEMORY, _CUDA, _REGION = "/v2/systemsharedmemory", "/v2/cudasharedmemory", "region/{name}"
+_SYSTEM, _CUDA, _REGION = "/v2/systemsharedmemory", "/v2/cudasharedmemory", "region/{name}"
 
 
 def operations() -> Iterator[Operation]:
@@ -55,17 +55,17 @@ def operations() -> Iterator[Operation]:
     yield Operation("POST", "/v2/repository/index", "Models and their states", "Index", "IndexRequest")
     for verb, does in (("load", "Loads or reloads a model"), ("unload", "Takes a model out of service")):
         yield Operation("POST", f"/v2/repository/models/{{model}}/{verb}", does, "Document", f"{verb.title()}Request")
-    for kind, where in ((_MEMORY, "system"), (_CUDA, "CUDA")):
+    for kind, where, schema in ((_SYSTEM, "system", "System"), (_CUDA, "CUDA", "Cuda")):
         for at in (kind, f"{kind}/{_REGION}"):
-            yield Operation("GET", f"{at}/status", f"Registered regions of {where} shared memory", "Regions")
+            yield Operation("GET", f"{at}/status", f"Registered regions of {where} shared memory", f"{schema}Regions")
             yield Operation("POST", f"{at}/unregister", f"Forgets regions of {where} shared memory", "Document")
         yield Operation(
             "POST",
             f"{kind}/{_REGION}/register",
             f"Registers a region of {where} shared memory",
             "Document",
-            "RegisterRequest" if kind == _MEMORY else None,
-            is_body_required=kind == _MEMORY,
+            f"Register{schema}Request",
+            is_body_required=True,
         )
     for at in ("/v2", _MODEL):
         yield Operation("GET", f"{at}/trace/setting", "Trace settings in force", "Settings")
@@ -240,10 +240,17 @@ _SCHEMAS: dict[str, Schema] = {
     ),
     "LoadRequest": _object(parameters=_PARAMETER_MAP),
     "UnloadRequest": _object(parameters=_object(unload_dependents=_FLAG)),
-    "Regions": _list(
+    "SystemRegions": _list(
         _object(("name", "key", "offset", "byte_size"), name=_TEXT, key=_TEXT, offset=_COUNT, byte_size=_COUNT)
     ),
-    "RegisterRequest": _object(("key", "byte_size"), key=_TEXT, offset=_COUNT, byte_size=_COUNT),
+    "CudaRegions": _list(_object(("name", "device_id", "byte_size"), name=_TEXT, device_id=_COUNT, byte_size=_COUNT)),
+    "RegisterSystemRequest": _object(("key", "byte_size"), key=_TEXT, offset=_COUNT, byte_size=_COUNT),
+    "RegisterCudaRequest": _object(
+        ("raw_handle", "device_id", "byte_size"),
+        raw_handle=_object(("b64",), b64={"type": "string", "contentEncoding": "base64"}),
+        device_id=_COUNT,
+        byte_size=_COUNT,
+    ),
     "Settings": {"type": "object"},
     "TraceRequest": {
         "type": "object",

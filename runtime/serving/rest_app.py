@@ -31,7 +31,6 @@ from runtime.serving.openapi import openapi_document
 from runtime.serving.rest_calls import authorize_headers, send_error
 from runtime.serving.rest_infer import InferRoute, target_of
 from runtime.serving.service import InferenceService
-from runtime.serving.unsupported import unsupported
 from runtime.telemetry.exposition import CONTENT_TYPE
 from runtime.wire.model_config import config_json
 from runtime.wire.rest_descriptions import (
@@ -102,7 +101,7 @@ class _Routes:
         model = "/v2/models/{model}"
         version = f"{model}/versions/{{version}}"
         repository = "/v2/repository/models/{model}"
-        memory, cuda = "/v2/systemsharedmemory", "/v2/cudasharedmemory"
+        system, cuda = "/v2/systemsharedmemory", "/v2/cudasharedmemory"
         region = "region/{name}"
         routes = [
             self._route("GET", "/v2/health/live", self.live, is_open=True),
@@ -112,11 +111,11 @@ class _Routes:
             self._route("GET", "/v2/openapi.json", self.openapi),
             self._route("GET", "/metrics", self.metrics),
             *(self._route("GET", f"{at}/stats", self.statistics) for at in ("/v2/models", model, version)),
-            *(self._route("GET", f"{at}/status", self.memory_status) for at in (memory, f"{memory}/{region}")),
-            self._route("POST", f"{memory}/{region}/register", self.memory_register),
-            *(self._route("POST", f"{at}/unregister", self.memory_unregister) for at in (memory, f"{memory}/{region}")),
+            *(self._route("GET", f"{at}/status", self.system_status) for at in (system, f"{system}/{region}")),
+            self._route("POST", f"{system}/{region}/register", self.system_register),
+            *(self._route("POST", f"{at}/unregister", self.system_unregister) for at in (system, f"{system}/{region}")),
             *(self._route("GET", f"{at}/status", self.cuda_status) for at in (cuda, f"{cuda}/{region}")),
-            self._route("POST", f"{cuda}/{region}/register", _refusal("CudaSharedMemoryRegister")),
+            self._route("POST", f"{cuda}/{region}/register", self.cuda_register),
             *(self._route("POST", f"{at}/unregister", self.cuda_unregister) for at in (cuda, f"{cuda}/{region}")),
             *(self._route("GET POST", f"{at}/trace/setting", self.trace) for at in ("/v2", model)),
             self._route("GET POST", "/v2/logging", self.log),
@@ -146,7 +145,7 @@ class _Routes:
 
     async def server(self, _: Request) -> Response:
         """ServerMetadata."""
-        return JSONResponse(server_json(self._controls.describe(self._service.describe_server())))
+        return JSONResponse(server_json(await self._controls.describe(self._service.describe_server())))
 
     async def model_ready(self, request: Request) -> Response:
         """ModelReady."""
@@ -177,26 +176,32 @@ class _Routes:
         described = self._service.describe_server()
         return JSONResponse(openapi_document(described.name, described.version))
 
-    async def memory_status(self, request: Request) -> Response:
+    async def system_status(self, request: Request) -> Response:
         """SystemSharedMemoryStatus."""
-        return JSONResponse(rest_controls.memory_status_json(self._controls, _region(request)))
+        return JSONResponse(rest_controls.system_status_json(self._controls, _region(request)))
 
-    async def memory_register(self, request: Request) -> Response:
+    async def system_register(self, request: Request) -> Response:
         """SystemSharedMemoryRegister."""
-        rest_controls.register_memory(self._controls, _region(request), await self._body(request))
+        rest_controls.register_system(self._controls, _region(request), await self._body(request))
         return JSONResponse({})
 
-    async def memory_unregister(self, request: Request) -> Response:
+    async def system_unregister(self, request: Request) -> Response:
         """SystemSharedMemoryUnregister."""
-        self._controls.memory.unregister(_region(request))
+        self._controls.memory.unregister_system(_region(request))
         return JSONResponse({})
 
-    async def cuda_status(self, _: Request) -> Response:
-        """CudaSharedMemoryStatus: none can be registered."""
-        return JSONResponse([])
+    async def cuda_status(self, request: Request) -> Response:
+        """CudaSharedMemoryStatus."""
+        return JSONResponse(rest_controls.cuda_status_json(self._controls, _region(request)))
 
-    async def cuda_unregister(self, _: Request) -> Response:
-        """CudaSharedMemoryUnregister: there is none to forget."""
+    async def cuda_register(self, request: Request) -> Response:
+        """CudaSharedMemoryRegister."""
+        await rest_controls.register_cuda(self._controls, _region(request), await self._body(request))
+        return JSONResponse({})
+
+    async def cuda_unregister(self, request: Request) -> Response:
+        """CudaSharedMemoryUnregister."""
+        await self._controls.memory.unregister_cuda(_region(request))
         return JSONResponse({})
 
     async def trace(self, request: Request) -> Response:
@@ -273,13 +278,6 @@ def _state(document: dict[str, Any], is_good: bool, otherwise: str) -> Response:
     if is_good:
         return JSONResponse(document)
     return JSONResponse({**document, "error": otherwise}, status_code=503)
-
-
-def _refusal(rpc: str) -> Answer:
-    async def refusal(_: Request) -> Response:
-        raise unsupported(rpc)
-
-    return refusal
 
 
 def _as_json(document: Document) -> Answer:

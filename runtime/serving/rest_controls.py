@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 from collections.abc import Mapping
 from typing import Any
 
@@ -10,15 +11,15 @@ from runtime.serving.controls import Controls
 from runtime.wire.rest_body import parse_object
 
 
-def memory_status_json(controls: Controls, name: str) -> list[dict[str, Any]]:
+def system_status_json(controls: Controls, name: str) -> list[dict[str, Any]]:
     """Body of `GET /v2/systemsharedmemory[/region/NAME]/status`."""
     return [
         {"name": region.name, "key": region.key, "offset": region.offset, "byte_size": region.size_bytes}
-        for region in controls.memory.status(name)
+        for region in controls.memory.system_status(name)
     ]
 
 
-def register_memory(controls: Controls, name: str, body: bytes) -> None:
+def register_system(controls: Controls, name: str, body: bytes) -> None:
     """`POST /v2/systemsharedmemory/region/NAME/register`."""
     document = parse_object(body)
     key, offset, size = document.get("key"), document.get("offset", 0), document.get("byte_size")
@@ -28,7 +29,34 @@ def register_memory(controls: Controls, name: str, body: bytes) -> None:
         )
     if type(offset) is not int or type(size) is not int:
         raise InvalidInputError(f"`offset` is {offset!r:.80} and `byte_size` {size!r:.80}; expected numbers of bytes")
-    controls.memory.register(name, key, offset, size)
+    controls.memory.register_system(name, key, offset, size)
+
+
+def cuda_status_json(controls: Controls, name: str) -> list[dict[str, Any]]:
+    """Body of `GET /v2/cudasharedmemory[/region/NAME]/status`."""
+    return [
+        {"name": region.name, "device_id": region.device, "byte_size": region.size_bytes}
+        for region in controls.memory.cuda_status(name)
+    ]
+
+
+async def register_cuda(controls: Controls, name: str, body: bytes) -> None:
+    """`POST /v2/cudasharedmemory/region/NAME/register`."""
+    await controls.memory.require_cuda()
+    document = parse_object(body)
+    device, size = document.get("device_id"), document.get("byte_size")
+    if type(device) is not int or type(size) is not int:
+        raise InvalidInputError(f"`device_id` is {device!r:.80} and `byte_size` {size!r:.80}; expected numbers")
+    await controls.memory.register_cuda(name, _handle(document.get("raw_handle")), device, size)
+
+
+def _handle(given: object) -> bytes:
+    try:
+        if isinstance(given, dict):
+            return base64.b64decode(given["b64"], validate=True)
+    except (KeyError, TypeError, ValueError):
+        pass
+    raise InvalidInputError(f'`raw_handle` is {given!r:.80}; expected {{"b64": "a cudaIpcMemHandle_t in base64"}}')
 
 
 def change_trace(controls: Controls, model: str, body: bytes) -> None:

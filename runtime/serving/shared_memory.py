@@ -1,121 +1,82 @@
-"""System shared memory: regions that clients of this machine register, and tensors read from them and written to them.
+"""The shared memory of one server: regions that clients of this machine register, and tensors read from them and written to them.
 
-A key names a POSIX shared memory object, which on Linux is a file in /dev/shm. Tensors are read and written by `pread` and
-`pwrite`, not through a mapping: a client that shrinks its region meanwhile gets an error, where a mapping would end the server
-by SIGBUS, and one that changes it after the checks changes nothing. The price is one copy each way.
+`regions` keeps the books, `system_memory` and `cuda_memory` know what each kind of region is.
 """
 
 from __future__ import annotations
 
 import os
-import re
-import stat
-import weakref
-from dataclasses import dataclass
-from pathlib import Path
 
-from runtime.errors import InvalidInputError, PayloadTooLargeError, UnsupportedError
+from runtime.errors import InvalidInputError, UnsupportedError
+from runtime.serving.cuda_memory import CudaDevices, CudaRegion
+from runtime.serving.regions import Regions
+from runtime.serving.system_memory import FOLDER, SystemRegion, open_system
 from runtime.tensors import to_raw
 from runtime.wire.values import InferenceRequest, InferenceResponse, Placed, Slot
 
-# Where Linux keeps POSIX shared memory.
-FOLDER = Path("/dev/shm")  # noqa: S108
-# Each holds a file descriptor open; a process has 1024 by default.
-MAX_REGIONS = 256
-
-# As shm_open takes it: one name, with or without the slash in front.
-_KEY = re.compile(r"/?(?!\.+\Z)[A-Za-z0-9._-]{1,200}")
-_NAME = re.compile(r"[^\x00-\x1f\x7f/\\]{1,200}")
-# The protocol's numbers are unsigned, the operating system's are not.
-_MAX_OFFSET = 2**63 - 1
-
-
-@dataclass(frozen=True, slots=True)
-class Region:
-    """What was registered."""
-
-    name: str
-    key: str
-    offset: int
-    size_bytes: int
-
 
 class SharedMemory:
-    """The regions of one server. `off_because` says why there are none; every method then raises `UnsupportedError`."""
+    """The regions of one server. `off_because` says why there are none; every method then raises `UnsupportedError`.
+
+    Used on one event loop. What may take long on a device, opening and closing, is awaited; copies are made at once.
+    """
 
     def __init__(self, max_tensor_bytes: int, off_because: str | None = None) -> None:
         self.off_because = off_because
-        self._max_tensor_bytes = max_tensor_bytes
-        self._regions: dict[str, _Opened] = {}
+        self._regions = Regions(max_tensor_bytes)
+        self._devices = CudaDevices()
 
-    def register(self, name: str, key: str, offset: int, size_bytes: int) -> None:
+    def register_system(self, name: str, key: str, offset: int, size_bytes: int) -> None:
         """Opens the object called `key` and keeps `size_bytes` of it from `offset` on as region `name`."""
         self._require_on()
-        if not _NAME.fullmatch(name):
-            raise InvalidInputError(
-                f"{name!r:.80} cannot name a region; expected 1 to 200 characters without '/' and '\\'"
-            )
-        if not _KEY.fullmatch(key):
-            raise InvalidInputError(
-                f"{key!r:.80} is no key of shared memory; expected a name such as '/input_data': letters, digits, '.', '_', '-'"
-            )
-        if name in self._regions:
-            raise InvalidInputError(f"shared memory region {name!r} is registered already; unregister it first")
-        if len(self._regions) >= MAX_REGIONS:
-            raise InvalidInputError(f"{MAX_REGIONS} regions are registered, no more are kept; unregister some")
-        if size_bytes <= 0 or offset < 0:
-            raise InvalidInputError(
-                f"region {name!r} has offset {offset} and {size_bytes} bytes; expected 0 or more and 1 or more"
-            )
-        fd = _open(key)
-        try:
-            told = os.fstat(fd)
-            if not stat.S_ISREG(told.st_mode):
-                raise InvalidInputError(f"key {key!r} is no shared memory object; create it with shm_open")
-            if offset > _MAX_OFFSET or size_bytes > _MAX_OFFSET or offset + size_bytes > told.st_size:
-                raise InvalidInputError(
-                    f"region {name!r} ends at byte {offset + size_bytes}, but the object {key!r} has {told.st_size} bytes"
-                )
-        except BaseException:
-            os.close(fd)
-            raise
-        self._regions[name] = _Opened(Region(name, key, offset, size_bytes), fd)
+        with self._regions.claimed(name, size_bytes):
+            self._regions.add(open_system(SystemRegion(name, key, offset, size_bytes)))
 
-    def unregister(self, name: str = "") -> None:
+    def unregister_system(self, name: str = "") -> None:
         """Forgets the region, or all of them without a name; requests under way keep theirs. An unknown name is fine."""
         self._require_on()
-        if name:
-            self._regions.pop(name, None)
-        else:
-            self._regions.clear()
+        self._regions.remove(SystemRegion, name)
 
-    def status(self, name: str = "") -> list[Region]:
+    def system_status(self, name: str = "") -> list[SystemRegion]:
         """The region, or all of them without a name; `InvalidInputError` for an unknown one."""
         self._require_on()
-        return [opened.region for opened in self._regions.values()] if not name else [self._find(name).region]
+        return self._regions.listed(SystemRegion, name)
+
+    async def register_cuda(self, name: str, handle: bytes, device: int, size_bytes: int) -> None:
+        """Opens the device memory of another process, shared by its CUDA IPC handle, and keeps it as region `name`.
+
+        `UnsupportedError` where CUDA is not.
+        """
+        await self.require_cuda()
+        with self._regions.claimed(name, size_bytes):
+            self._regions.add(await self._devices.open(CudaRegion(name, device, size_bytes), handle))
+
+    async def unregister_cuda(self, name: str = "") -> None:
+        """As `unregister_system`. When it returns, the memory of regions that no request uses may be freed."""
+        self._require_on()
+        self._regions.remove(CudaRegion, name)
+        await self._devices.settled()
+
+    def cuda_status(self, name: str = "") -> list[CudaRegion]:
+        """As `system_status`."""
+        self._require_on()
+        return self._regions.listed(CudaRegion, name)
+
+    async def require_cuda(self) -> None:
+        """`UnsupportedError` with the reason where no region on a device can be registered."""
+        self._require_on()
+        await self._devices.require()
 
     def slot(self, region: str, offset: int, size_bytes: int) -> Slot:
         """A part of a registered region; it stays readable when the region is unregistered meanwhile."""
         self._require_on()
-        opened = self._find(region)
-        if offset + size_bytes > opened.region.size_bytes:
-            raise InvalidInputError(
-                f"bytes {offset} to {offset + size_bytes} are asked for in region {region!r}, which has "
-                f"{opened.region.size_bytes} bytes"
-            )
-        if size_bytes > self._max_tensor_bytes:
-            raise PayloadTooLargeError(
-                f"a tensor of {size_bytes} bytes in region {region!r}; this server takes at most {self._max_tensor_bytes}; "
-                "send smaller batches or raise max_message_bytes"
-            )
-        return _Part(opened, offset, size_bytes)
+        return self._regions.part(region, offset, size_bytes)
 
-    def _find(self, name: str) -> _Opened:
-        opened = self._regions.get(name)
-        if opened is None:
-            known = ", ".join(map(repr, sorted(self._regions))) or "none"
-            raise InvalidInputError(f"shared memory region {name!r:.80} is not registered; registered: {known}")
-        return opened
+    def close(self) -> None:
+        """Gives all regions back."""
+        self._regions.remove(SystemRegion)
+        self._regions.remove(CudaRegion)
+        self._devices.close()
 
     def _require_on(self) -> None:
         if self.off_because is not None:
@@ -148,54 +109,3 @@ def write_outputs(request: InferenceRequest, response: InferenceResponse) -> dic
         slot.write(raw)
         placed[output.name] = Placed(slot.region, slot.offset, len(raw))
     return placed
-
-
-class _Opened:
-    """A region and its open file, which is closed when the last one who uses it is gone."""
-
-    __slots__ = ("__weakref__", "fd", "region")
-
-    def __init__(self, region: Region, fd: int) -> None:
-        self.region = region
-        self.fd = fd
-        weakref.finalize(self, os.close, fd)
-
-
-class _Part:
-    __slots__ = ("_opened", "offset", "size_bytes")
-
-    def __init__(self, opened: _Opened, offset: int, size_bytes: int) -> None:
-        self._opened = opened
-        self.offset = offset
-        self.size_bytes = size_bytes
-
-    @property
-    def region(self) -> str:
-        return self._opened.region.name
-
-    def read(self) -> bytes:
-        data = os.pread(self._opened.fd, self.size_bytes, self._opened.region.offset + self.offset)
-        if len(data) != self.size_bytes:
-            raise InvalidInputError(
-                f"region {self.region!r} gave {len(data)} of {self.size_bytes} bytes: its object {self._opened.region.key!r} "
-                "has shrunk since it was registered"
-            )
-        return data
-
-    def write(self, raw: bytes | memoryview) -> None:
-        try:
-            written = os.pwrite(self._opened.fd, raw, self._opened.region.offset + self.offset)
-        except OSError as error:
-            raise InvalidInputError(f"region {self.region!r} cannot be written: {error.strerror}") from error
-        if written != len(raw):
-            raise InvalidInputError(f"region {self.region!r} took {written} of {len(raw)} bytes; is /dev/shm full?")
-
-
-def _open(key: str) -> int:
-    path = FOLDER / key.lstrip("/")
-    try:
-        return os.open(path, os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK)
-    except FileNotFoundError:
-        raise InvalidInputError(f"there is no shared memory object {key!r} on this machine; create it first") from None
-    except OSError as error:
-        raise InvalidInputError(f"the shared memory object {key!r} cannot be opened: {error.strerror}") from error

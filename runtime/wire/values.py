@@ -53,7 +53,7 @@ class Slot(Protocol):
     def size_bytes(self) -> int:
         """How long the part is."""
 
-    def read(self) -> bytes:
+    def read(self) -> bytes | memoryview:
         """All of it, as a copy: whoever shares the memory may change it meanwhile."""
 
     def write(self, raw: bytes | memoryview) -> None:

@@ -3,6 +3,7 @@
 python -m tests.runtime.serving.conformance     # writes the file anew
 """
 
+import base64
 import json
 import tempfile
 import uuid
@@ -10,22 +11,26 @@ from collections.abc import Iterator
 from multiprocessing import shared_memory
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import grpc
 
 from protos import health, inference
-from runtime.serving.openapi import operations
+from runtime.serving.openapi import Operation, operations
 from tests.runtime.serving.clients import Call, HttpClient, infer_message
+from tests.runtime.serving.fake_cuda import fake_cuda
 from tests.runtime.serving.real import INPUTS, serving_models
 from tests.runtime.serving.threaded import PATIENCE_S, Threaded
 
 FILE = Path(__file__).resolve().parents[3] / "CONFORMANCE.md"
-REGION = "conformance"
+REGION, CUDA_REGION = "conformance", "conformance on a device"
 
 HEAD = """# Conformance
 
 Every RPC of Triton's `inference.GRPCInferenceService` and of `grpc.health.v1.Health`, and every route of REST, asked of a running
-server with a good request. Written by `python -m tests.runtime.serving.conformance`; a test fails when it is out of date.
+server with a good request. CUDA shared memory was asked with a stand-in for the driver; where CUDA is not, a region is refused as
+UNIMPLEMENTED (501) with the reason: no cuda-bindings, no driver, or no GPU.
+Written by `python -m tests.runtime.serving.conformance`; a test fails when it is out of date.
 Other people's clients: benchmarks/results/example-clients.md.
 """
 
@@ -34,9 +39,10 @@ def table(root: Path) -> str:
     """The file's text, from a server that is started for it below `root`."""
     memory = shared_memory.SharedMemory(f"edgeward-test-{uuid.uuid4().hex}", create=True, size=64)
     try:
-        with serving_models(root) as server:
-            rpcs = [_row(service, rpc, told) for service, rpc, told in _ask_grpc(server, memory.name)]
-            routes = [_row(method, path, told) for method, path, told in _ask_rest(server, memory.name)]
+        with fake_cuda() as cuda, serving_models(root) as server:
+            handle = cuda.export(64).handle
+            rpcs = [_row(service, rpc, told) for service, rpc, told in _ask_grpc(server, memory.name, handle)]
+            routes = [_row(method, path, told) for method, path, told in _ask_rest(server, memory.name, handle)]
     finally:
         memory.close()
         memory.unlink()
@@ -58,8 +64,8 @@ def _row(first: str, second: str, told: str) -> str:
     return f"| {first} | `{second}` | {told} |"
 
 
-def _ask_grpc(server: Threaded, key: str) -> Iterator[tuple[str, str, str]]:
-    asked = _grpc_requests(key)
+def _ask_grpc(server: Threaded, key: str, handle: bytes) -> Iterator[tuple[str, str, str]]:
+    asked = _grpc_requests(key, handle)
     with grpc.insecure_channel(server.grpc) as channel:
         for rpc, method in inference.METHODS.items():
             yield "inference", rpc, _grpc_answer(channel, method, asked[rpc], is_stream=method.server_streaming)
@@ -85,7 +91,7 @@ def _grpc_answer(channel: grpc.Channel, method: Any, message: Any, *, is_stream:
     return "works"
 
 
-def _grpc_requests(key: str) -> dict[str, Any]:
+def _grpc_requests(key: str, handle: bytes) -> dict[str, Any]:
     settings = inference.TraceSettingRequest(model_name="simple")
     settings.settings["trace_rate"].value.append("500")
     logs = inference.LogSettingsRequest()
@@ -108,21 +114,28 @@ def _grpc_requests(key: str) -> dict[str, Any]:
         "SystemSharedMemoryRegister": inference.SystemSharedMemoryRegisterRequest(name=REGION, key=key, byte_size=64),
         "SystemSharedMemoryUnregister": inference.SystemSharedMemoryUnregisterRequest(name=REGION),
         "CudaSharedMemoryStatus": inference.CudaSharedMemoryStatusRequest(),
-        "CudaSharedMemoryRegister": inference.CudaSharedMemoryRegisterRequest(name=REGION, byte_size=64),
+        "CudaSharedMemoryRegister": inference.CudaSharedMemoryRegisterRequest(
+            name=CUDA_REGION, raw_handle=handle, byte_size=64
+        ),
         "CudaSharedMemoryUnregister": inference.CudaSharedMemoryUnregisterRequest(),
         "TraceSetting": settings,
         "LogSettings": logs,
     }
 
 
-def _ask_rest(server: Threaded, key: str) -> Iterator[tuple[str, str, str]]:
+def _ask_rest(server: Threaded, key: str, handle: bytes) -> Iterator[tuple[str, str, str]]:
     client = HttpClient(server.http, binary=False)
     bodies: dict[str | None, Any] = {
         "InferRequest": json.loads(client.encode(Call("simple", INPUTS))[0]),
         "IndexRequest": {"ready": True},
         "LoadRequest": {"parameters": {"config": "{}"}},
         "UnloadRequest": {"parameters": {"unload_dependents": False}},
-        "RegisterRequest": {"key": key, "byte_size": 64},
+        "RegisterSystemRequest": {"key": key, "byte_size": 64},
+        "RegisterCudaRequest": {
+            "raw_handle": {"b64": base64.b64encode(handle).decode()},
+            "device_id": 0,
+            "byte_size": 64,
+        },
         "TraceRequest": {"trace_rate": "500"},
         "LogRequest": {"log_verbose_level": 0},
         None: None,
@@ -131,16 +144,20 @@ def _ask_rest(server: Threaded, key: str) -> Iterator[tuple[str, str, str]]:
     answers = {}
     for operation in sorted(operations(), key=lambda one: not one.path.endswith("/register")):
         model = "spare" if operation.path.startswith("/v2/repository") else "simple"
-        path = operation.path.format(model=model, version=1, name=REGION)
+        path = operation.path.format(model=model, version=1, name=_region_of(operation))
         if path.endswith("unregister"):
             continue
         answers[operation] = _rest_answer(client, operation.method, path, bodies[operation.body])
     for operation in operations():
         if operation not in answers:
-            path = operation.path.format(name=REGION)
+            path = operation.path.format(name=_region_of(operation))
             answers[operation] = _rest_answer(client, operation.method, path, None)
         yield operation.method, operation.path, answers[operation]
     client.close()
+
+
+def _region_of(operation: Operation) -> str:
+    return quote(CUDA_REGION if "cuda" in operation.path else REGION)
 
 
 def _rest_answer(client: HttpClient, method: str, path: str, body: Any) -> str:

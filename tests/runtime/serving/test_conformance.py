@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from runtime.serving.shared_memory import FOLDER
+from runtime.serving.system_memory import FOLDER
 from tests.runtime.serving import conformance
 
 

@@ -96,7 +96,7 @@ def test_repository_routes(client: HttpClient, server: Threaded) -> None:
         ("GET", "/v2/models/echo/infer", 405, "allowed: POST"),
         ("PUT", "/v2/models/echo/infer", 405, "allowed: POST"),
         ("DELETE", "/v2/models/echo", 405, "allowed: GET"),
-        ("POST", "/v2/cudasharedmemory/region/a/register", 501, "CudaSharedMemoryRegister is not supported"),
+        ("GET", "/v2/cudasharedmemory/region/a/status", 400, "region 'a' is not registered"),
         ("POST", "/v2/systemsharedmemory/region/a/register", 400, "the body is not JSON"),
         ("GET", "/v2/models/nobody/stats", 404, "no model 'nobody'"),
         ("PUT", "/v2/logging", 405, "allowed: GET, HEAD, POST"),

@@ -11,7 +11,9 @@ import numpy as np
 import pytest
 
 from runtime.errors import InvalidInputError, PayloadTooLargeError, UnsupportedError
-from runtime.serving.shared_memory import FOLDER, MAX_REGIONS, SharedMemory, why_off
+from runtime.serving.regions import MAX_REGIONS
+from runtime.serving.shared_memory import SharedMemory, why_off
+from runtime.serving.system_memory import FOLDER
 from tests.runtime.serving.real import FIRST, SECOND, serving_models
 from tests.runtime.serving.threaded import Threaded
 
@@ -24,7 +26,7 @@ pytestmark = pytest.mark.skipif(
 def memory() -> Iterator[SharedMemory]:
     made = SharedMemory(max_tensor_bytes=1000)
     yield made
-    made.unregister()
+    made.close()
 
 
 @pytest.fixture
@@ -37,16 +39,16 @@ def key() -> Iterator[str]:
 
 
 def test_a_region_is_registered_read_written_and_forgotten(memory: SharedMemory, key: str) -> None:
-    memory.register("in", f"/{key.lstrip('/')}", 1, 100)
-    (region,) = memory.status()
+    memory.register_system("in", f"/{key.lstrip('/')}", 1, 100)
+    (region,) = memory.system_status()
     assert (region.name, region.offset, region.size_bytes) == ("in", 1, 100)
     slot = memory.slot("in", 1, 2)
     assert slot.read() == b"cd"
     slot.write(b"XY")
     assert (FOLDER / key).read_bytes()[:4] == b"abXY"
-    memory.unregister("in")
-    memory.unregister("in")
-    assert memory.status() == []
+    memory.unregister_system("in")
+    memory.unregister_system("in")
+    assert memory.system_status() == []
     assert slot.read() == b"XY", "a request under way keeps its region"
 
 
@@ -65,7 +67,8 @@ def test_a_region_is_registered_read_written_and_forgotten(memory: SharedMemory,
         ("r", "KEY", 256, 1, "ends at byte 257, but the object"),
         ("r", "KEY", 2**64 - 1, 1, "but the object"),
         ("r", "KEY", 1, 2**64 - 1, "but the object"),
-        ("r", "KEY", 0, 0, "has offset 0 and 0 bytes"),
+        ("r", "KEY", 0, 0, "has 0 bytes"),
+        ("r", "KEY", -1, 1, "has offset -1"),
         ("", "KEY", 0, 1, "cannot name a region"),
         ("a/b", "KEY", 0, 1, "cannot name a region"),
     ],
@@ -74,8 +77,8 @@ def test_a_wrong_registration_is_refused(
     memory: SharedMemory, key: str, name: str, given: str, offset: int, size: int, words: str
 ) -> None:
     with pytest.raises(InvalidInputError, match=words):
-        memory.register(name, given.replace("KEY", key), offset, size)
-    assert memory.status() == []
+        memory.register_system(name, given.replace("KEY", key), offset, size)
+    assert memory.system_status() == []
 
 
 def test_a_link_and_a_folder_are_no_regions(memory: SharedMemory, tmp_path: Path) -> None:
@@ -88,27 +91,27 @@ def test_a_link_and_a_folder_are_no_regions(memory: SharedMemory, tmp_path: Path
     try:
         for key in (link.name, folder.name):
             with pytest.raises(InvalidInputError, match="cannot be opened"):
-                memory.register("r", key, 0, 10)
+                memory.register_system("r", key, 0, 10)
     finally:
         link.unlink()
         folder.rmdir()
 
 
 def test_names_are_taken_once_and_regions_are_counted(memory: SharedMemory, key: str) -> None:
-    memory.register("r", key, 0, 10)
+    memory.register_system("r", key, 0, 10)
     with pytest.raises(InvalidInputError, match="registered already"):
-        memory.register("r", key, 0, 10)
+        memory.register_system("r", key, 0, 10)
     for count in range(1, MAX_REGIONS):
-        memory.register(str(count), key, 0, 10)
+        memory.register_system(str(count), key, 0, 10)
     with pytest.raises(InvalidInputError, match="no more are kept"):
-        memory.register("one more", key, 0, 10)
+        memory.register_system("one more", key, 0, 10)
     before = len(list(Path("/proc/self/fd").iterdir()))
-    memory.unregister()
+    memory.unregister_system()
     assert len(list(Path("/proc/self/fd").iterdir())) == before - MAX_REGIONS, "every region's file is closed"
 
 
 def test_slots_stay_inside_their_region(memory: SharedMemory, key: str) -> None:
-    memory.register("r", key, 0, 100)
+    memory.register_system("r", key, 0, 100)
     for offset, size in ((0, 101), (100, 1), (2**63, 1), (1, 2**63)):
         with pytest.raises(InvalidInputError, match="are asked for in region 'r', which has 100 bytes"):
             memory.slot("r", offset, size)
@@ -117,7 +120,7 @@ def test_slots_stay_inside_their_region(memory: SharedMemory, key: str) -> None:
 
 
 def test_a_region_that_shrank_is_an_error_and_not_the_end(memory: SharedMemory, key: str) -> None:
-    memory.register("r", key, 0, 256)
+    memory.register_system("r", key, 0, 256)
     os.truncate(FOLDER / key, 8)
     with pytest.raises(InvalidInputError, match="gave 8 of 16 bytes"):
         memory.slot("r", 0, 16).read()
@@ -125,10 +128,10 @@ def test_a_region_that_shrank_is_an_error_and_not_the_end(memory: SharedMemory, 
 
 def test_the_cap_on_requests_holds_here_too(key: str) -> None:
     memory = SharedMemory(max_tensor_bytes=16)
-    memory.register("r", key, 0, 256)
+    memory.register_system("r", key, 0, 256)
     with pytest.raises(PayloadTooLargeError, match="at most 16"):
         memory.slot("r", 0, 17)
-    memory.unregister()
+    memory.unregister_system()
 
 
 def test_it_is_for_clients_of_this_machine_alone() -> None:
@@ -138,7 +141,7 @@ def test_it_is_for_clients_of_this_machine_alone() -> None:
     assert off is not None
     assert "listens on 0.0.0.0" in off
     memory = SharedMemory(16, off)
-    for work in (memory.status, memory.unregister, lambda: memory.register("a", "b", 0, 1)):
+    for work in (memory.system_status, memory.unregister_system, lambda: memory.register_system("a", "b", 0, 1)):
         with pytest.raises(UnsupportedError, match="shared memory is off"):
             work()
 
