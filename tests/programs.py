@@ -31,7 +31,8 @@ class Program:
 
 
 def environment(home: Path) -> dict[str, str]:
-    return {**os.environ, "EDGEWARD_HOME": str(home), "PYTHONPATH": str(ROOT)}
+    paths = [str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])]
+    return {**os.environ, "EDGEWARD_HOME": str(home), "PYTHONPATH": os.pathsep.join(paths)}
 
 
 @contextmanager
