@@ -187,7 +187,7 @@ def test_tensors_come_from_the_gpu_and_go_there(cudart: Any, client: Client) -> 
         client.unregister()
     given.free()
     wanted.free()
-    assert "region 'in' is not registered" in str(client.infer(None))
+    assert "is not registered" in str(client.infer(None))
 
 
 def test_what_the_driver_refuses_is_the_clients_error_and_the_server_stays_up(cudart: Any, client: Client) -> None:
