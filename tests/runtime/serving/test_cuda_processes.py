@@ -69,6 +69,8 @@ class Client(Protocol):
 
     def infer(self, raw: bytes | None) -> bytes | str: ...
 
+    def close(self) -> None: ...
+
 
 class Grpc:
     def __init__(self, address: str) -> None:
@@ -91,6 +93,9 @@ class Grpc:
 
     def unregister(self) -> None:
         grpc_call(self.channel, "CudaSharedMemoryUnregister", inference.CudaSharedMemoryUnregisterRequest())
+
+    def close(self) -> None:
+        self.channel.close()
 
     def infer(self, raw: bytes | None) -> bytes | str:
         """The output's bytes where the input came with the message; else both lie in regions, and nothing comes back."""
@@ -126,6 +131,9 @@ class Rest:
 
     def unregister(self) -> None:
         assert self.client.request("POST", "/v2/cudasharedmemory/unregister")[0] == 200
+
+    def close(self) -> None:
+        self.client.close()
 
     def infer(self, raw: bytes | None) -> bytes | str:
         image: dict[str, Any] = {"name": "image", "datatype": "FP32", "shape": IMAGES.shape}
@@ -166,6 +174,7 @@ def client(request: pytest.FixtureRequest, program: Program) -> Iterator[Client]
     yield made
     made.unregister()
     assert made.regions() == {}
+    made.close()
 
 
 def test_tensors_come_from_the_gpu_and_go_there(cudart: Any, client: Client) -> None:
@@ -240,5 +249,7 @@ def test_a_server_from_which_the_gpu_is_hidden_says_so(
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
     assert os.environ["CUDA_VISIBLE_DEVICES"] == ""
     with started(tmp_path, "serve", "digits", "--grpc-port", "0", "--http-port", "0") as blind:
-        told = Grpc(blind.grpc).register("r", bytes(64), 0, 1)
+        client = Grpc(blind.grpc)
+        told = client.register("r", bytes(64), 0, 1)
+        client.close()
     assert told.startswith("UNIMPLEMENTED: CUDA shared memory is off: this process sees no NVIDIA GPU")
