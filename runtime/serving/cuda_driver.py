@@ -2,8 +2,8 @@
 
 Memory of another process is opened by its handle, copied from and to, and closed. Nothing here knows of regions or requests.
 
-The driver's API, not the runtime's: any driver of the binding's major version will do, and each call has its device's context
-pushed and popped again, so an engine that runs on the same thread finds the device that it had chosen.
+The driver's API, not the runtime's: each call has its device's context pushed and popped again, so an engine that runs on the same
+thread finds the device that it had chosen.
 """
 
 from __future__ import annotations
