@@ -17,6 +17,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         "--triton-examples", metavar="FOLDER", help="src/python/examples of triton-inference-server/client, to run them"
     )
     parser.addoption("--kserve-python", metavar="PYTHON", help="an interpreter that has kserve, to run its clients")
+    parser.addoption("--perf-analyzer", metavar="FILE", help="Triton's load generator, to run it against our server")
 
 
 def _shared(name: str) -> Path:

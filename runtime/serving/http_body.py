@@ -6,12 +6,20 @@ Caps hold while reading: a body that is too large, or that unfolds to too much, 
 from __future__ import annotations
 
 import asyncio
+import time
 import zlib
 from collections.abc import Mapping
 
 from starlette.types import Receive
 
-from runtime.errors import CancelledError, InvalidInputError, PayloadTooLargeError, UnsupportedError
+from runtime.errors import (
+    CancelledError,
+    DeadlineExceededError,
+    InvalidInputError,
+    OverloadedError,
+    PayloadTooLargeError,
+    UnsupportedError,
+)
 
 Headers = Mapping[bytes, bytes]
 """Names in lower case, as ASGI has them."""
@@ -26,23 +34,56 @@ MIN_PACK_BYTES = 1400
 # Level 6 takes one to ten times as long and makes float32 tensors of pixels and of noise 1-11 % smaller (same measurement).
 PACK_LEVEL = 1
 
+MAX_READING_BYTES = 1 << 28
+"""Of all bodies under way on one port, unless one alone may be larger; what is here whole is counted by the queues."""
+
 _WINDOW = {"gzip": zlib.MAX_WBITS | 16, "deflate": zlib.MAX_WBITS}
 _EITHER_WINDOW = zlib.MAX_WBITS | 32  # gzip or zlib, by its first bytes
 
 
-async def read_body(headers: Headers, receive: Receive, max_bytes: int) -> bytes:
-    """The whole body, unpacked. `PayloadTooLargeError` as soon as it is known to pass `max_bytes`."""
+class Reading:
+    """The bytes of all bodies that are under way, bounded: many slow clients together hold no more than that."""
+
+    def __init__(self, max_bytes: int = MAX_READING_BYTES) -> None:
+        self.held_bytes = 0
+        self._max_bytes = max_bytes
+
+    def take(self, size_bytes: int) -> None:
+        """Counts so many more; `OverloadedError` when that is too much."""
+        if self.held_bytes + size_bytes > self._max_bytes:
+            raise OverloadedError(
+                f"the bodies that are being received hold {self.held_bytes} bytes; this server holds at most "
+                f"{self._max_bytes} of unfinished requests; retry later"
+            )
+        self.held_bytes += size_bytes
+
+    def give_back(self, size_bytes: int) -> None:
+        """They are here whole, or never will be."""
+        self.held_bytes -= size_bytes
+
+
+async def read_body(
+    headers: Headers,
+    receive: Receive,
+    max_bytes: int,
+    reading: Reading | None = None,
+    deadline: float | None = None,
+) -> bytes:
+    """The whole body, unpacked. `PayloadTooLargeError` as soon as it is known to pass `max_bytes`.
+
+    `deadline` (of `time.monotonic`) holds while it is received: `DeadlineExceededError`.
+    """
     declared = headers.get(b"content-length", b"")
     if declared.isdigit() and int(declared[:20]) > max_bytes:
         raise _too_large(f"{declared[:20].decode()} bytes", max_bytes)
-    message = await receive()
-    if message["type"] == "http.disconnect":
-        raise CancelledError("the client went away before the request was complete")
-    body: bytes = message.get("body", b"")
-    if message.get("more_body", False):
-        body = await _read_on(body, receive, max_bytes)
-    elif len(body) > max_bytes:
-        raise _too_large(f"{len(body)} bytes", max_bytes)
+    if deadline is None:
+        body = await _receive_body(receive, max_bytes, reading)
+    else:
+        try:
+            async with asyncio.timeout(deadline - time.monotonic()):
+                body = await _receive_body(receive, max_bytes, reading)
+        except TimeoutError:
+            raise DeadlineExceededError("the deadline passed before the request was here whole") from None
     encoding = headers.get(b"content-encoding")
     return body if encoding is None else await unpack(body, encoding.decode("latin-1"), max_bytes)
 
@@ -84,21 +125,39 @@ async def pack(body: bytes, encoding: str) -> bytes:
     return b"".join(parts)
 
 
-async def _read_on(first: bytes, receive: Receive, max_bytes: int) -> bytes:
+async def _receive_body(receive: Receive, max_bytes: int, reading: Reading | None) -> bytes:
+    message = await receive()
+    if message["type"] == "http.disconnect":
+        raise CancelledError("the client went away before the request was complete")
+    body: bytes = message.get("body", b"")
+    if message.get("more_body", False):
+        return await _receive_on(body, receive, max_bytes, Reading(max_bytes) if reading is None else reading)
+    if len(body) > max_bytes:
+        raise _too_large(f"{len(body)} bytes", max_bytes)
+    return body
+
+
+async def _receive_on(first: bytes, receive: Receive, max_bytes: int, reading: Reading) -> bytes:
     parts, size, is_more = [first], len(first), True
-    while is_more:
+    counted = 0
+    try:
+        while is_more:
+            if size > max_bytes:
+                raise _too_large("more bytes than that", max_bytes)
+            reading.take(size - counted)
+            counted = size
+            message = await receive()
+            if message["type"] == "http.disconnect":
+                raise CancelledError("the client went away before the request was complete")
+            part = message.get("body", b"")
+            parts.append(part)
+            size += len(part)
+            is_more = message.get("more_body", False)
         if size > max_bytes:
-            raise _too_large("more bytes than that", max_bytes)
-        message = await receive()
-        if message["type"] == "http.disconnect":
-            raise CancelledError("the client went away before the request was complete")
-        part = message.get("body", b"")
-        parts.append(part)
-        size += len(part)
-        is_more = message.get("more_body", False)
-    if size > max_bytes:
-        raise _too_large(f"{size} bytes", max_bytes)
-    return b"".join(parts)
+            raise _too_large(f"{size} bytes", max_bytes)
+        return b"".join(parts)
+    finally:
+        reading.give_back(counted)
 
 
 async def _unpack_once(body: bytes, name: str, max_bytes: int) -> bytes:

@@ -3,22 +3,25 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import astuple
 from pathlib import Path
 
 import uvicorn
 from starlette.types import ASGIApp
-from uvicorn.protocols.http.auto import AutoHTTPProtocol
 
+from runtime.serving.http_connection import HttpConnection
+from runtime.serving.slow_clients import LOOK_EVERY_S, ClientPatience, SlowClients, cut
 from runtime.serving.sockets import BACKLOG, Endpoint, listen
 from runtime.serving.tls import ServerTls
 from runtime.serving.unix_socket import listen_unix
 
 # Clients keep connections between calls; a shorter limit makes them send on one that is just being closed.
 KEEP_ALIVE_S = 75
+
+DEFAULT_PATIENCE = ClientPatience()
 
 # How long a client may take to pick up the error that its request was cut off with.
 CUT_OFF_S = 0.5
@@ -27,11 +30,21 @@ CUT_OFF_S = 0.5
 class HttpServer:
     """One HTTP server over one ASGI application: `bind`, then `start`, then `stop`. Lives on one event loop."""
 
-    def __init__(self, app: ASGIApp, tls: ServerTls | None = None, *, shares_port: bool = False) -> None:
+    def __init__(
+        self,
+        app: ASGIApp,
+        tls: ServerTls | None = None,
+        *,
+        shares_port: bool = False,
+        patience: ClientPatience = DEFAULT_PATIENCE,
+    ) -> None:
         self._shares_port = shares_port
+        self._patience = patience
+        self._slow = SlowClients(patience)
+        self._look: asyncio.TimerHandle | None = None
         self._config = uvicorn.Config(
             app,
-            http=_Protocol,
+            http=HttpConnection,
             lifespan="off",
             ws="none",
             log_config=None,
@@ -71,6 +84,7 @@ class HttpServer:
         if self._task.done():
             up.cancel()
             self._task.result()
+        self._look_at_clients()
 
     async def stop(self, grace_s: float) -> None:
         """Takes no new connections, answers requests under way, and cuts off what `grace_s` was too short for."""
@@ -80,6 +94,8 @@ class HttpServer:
                     bound.close()
             return
         self._server.should_exit = True
+        if self._look is not None:
+            self._look.cancel()
         await asyncio.wait({self._task}, timeout=grace_s)
         if not self._task.done():
             await self.cut_off()
@@ -101,19 +117,12 @@ class HttpServer:
         for connection in list(state.connections):
             connection.transport.abort()
 
-
-class _Protocol(AutoHTTPProtocol):  # type: ignore[valid-type, misc]  # httptools' protocol where it is, else h11's
-    """Answers what is not HTTP in JSON too."""
-
-    def send_400_response(self, msg: str) -> None:
-        how = "over TLS" if self.transport.get_extra_info("ssl_object") else "without TLS"
-        body = json.dumps({"error": f"{msg.rstrip('.')}; this port speaks HTTP/1.1 {how}"}).encode()
-        head = (
-            "HTTP/1.1 400 Bad Request\r\ncontent-type: application/json\r\n"
-            f"content-length: {len(body)}\r\nconnection: close\r\n\r\n"
-        )
-        self.transport.write(head.encode() + body)
-        self.transport.close()
+    def _look_at_clients(self) -> None:
+        loop = asyncio.get_running_loop()
+        for connection, stage in self._slow.look(self._server.server_state.connections, loop.time()):
+            cut(connection, stage, self._patience)
+        pause_s = min(LOOK_EVERY_S, *(limit_s / 4 for limit_s in astuple(self._patience)))
+        self._look = loop.call_later(pause_s, self._look_at_clients)
 
 
 class _EmbeddedServer(uvicorn.Server):

@@ -16,7 +16,15 @@ from runtime.serving.bearer import Authorize
 from runtime.serving.controls import Controls
 from runtime.serving.deadlines import with_timeout
 from runtime.serving.hang_ups import HangUps
-from runtime.serving.http_body import MIN_PACK_BYTES, Headers, chosen_encoding, pack, read_body
+from runtime.serving.http_body import (
+    MAX_READING_BYTES,
+    MIN_PACK_BYTES,
+    Headers,
+    Reading,
+    chosen_encoding,
+    pack,
+    read_body,
+)
 from runtime.serving.names import check_name
 from runtime.serving.rest_calls import authorize_headers, send_error
 from runtime.serving.service import InferenceService
@@ -47,6 +55,7 @@ class InferRoute:
         self._hang_ups = HangUps()
         self._authorize = authorize
         self._max_body_bytes = max_body_bytes
+        self._reading = Reading(max(MAX_READING_BYTES, max_body_bytes))
 
     async def __call__(self, target: tuple[str, str], scope: Scope, receive: Receive, send: Send) -> None:
         """Answers one request for the model and version in `target`."""
@@ -69,7 +78,7 @@ class InferRoute:
         model, version = target
         check_name(model, version)
         deadline = _deadline(headers)
-        body = await read_body(headers, receive, self._max_body_bytes)
+        body = await read_body(headers, receive, self._max_body_bytes, self._reading, deadline)
         length = headers.get(_LENGTH_KEY)
         header_length = None if length is None else length.decode("latin-1")
         request, wanted = self._decode(model, version, body, header_length, deadline)
