@@ -156,11 +156,14 @@ def _app(command: str) -> typer.Typer:
     version_option = typer.Option(
         False, "--version", callback=show_version, is_eager=True, help="Print the version and end."
     )
-    debug_option = typer.Option(False, "--debug", help="Show the whole traceback of an error.")
+    debug_option = typer.Option(False, "--debug", help="Show the whole traceback of an error, and every setting.")
 
     @app.callback(epilog="Example: edgeward calibrate digits")
     def root(is_version: bool = version_option, is_debug: bool = debug_option) -> None:
         """Runs a model where it measures fastest and is still right: here when it can, in the cloud when it must."""
+        from runtime.cli.console import set_debugging
+
+        set_debugging(is_debug)
 
     return app
 

@@ -81,6 +81,7 @@ def run(
         "tls_key": tls_key,
     }
     loaded = load_settings(GatewaySettings, config, flags)
+    loaded.settings.require_models()
     show_settings(loaded)
     run_gateway(
         loaded.settings,

@@ -132,6 +132,7 @@ def run(
         "tls_key": tls_key,
     }
     loaded = load_settings(AgentSettings, config, flags)
+    loaded.settings.require_an_arm()
     show_settings(loaded)
     _show_routes(loaded.settings)
     run_agent(

@@ -21,6 +21,9 @@ from runtime.errors import WrongUseError
 ENVIRONMENT_PREFIX = "EDGEWARD_"
 HOME_VARIABLE = "EDGEWARD_HOME"
 
+DEFAULT = "default"
+"""The origin of a setting that nobody chose."""
+
 
 class SettingsModel(BaseModel):
     """Base of every program's settings: immutable, and an unknown key is an error."""
@@ -78,7 +81,7 @@ def load_settings(
     """
     fields = kind.model_fields
     values: dict[str, Any] = {}
-    origins = dict.fromkeys(fields, "default")
+    origins = dict.fromkeys(fields, DEFAULT)
     for name, value in (_read_toml(file) if file is not None else {}).items():
         check_known(name, fields, f"file {file}")
         values[name], origins[name] = value, f"file {file}"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterable
+from contextvars import ContextVar
 
 from rich.console import Console
 from rich.table import Table
@@ -11,6 +12,19 @@ from rich.text import Text
 
 # In a file or pipe nothing wraps sentences at the 80 columns that rich would take.
 PIPED_WIDTH = 200
+
+
+_debug = ContextVar("debug", default=False)
+
+
+def debugging() -> bool:
+    """Whether `edgeward --debug` was called: more is said."""
+    return _debug.get()
+
+
+def set_debugging(is_debug: bool) -> None:
+    """For the root of the command line."""
+    _debug.set(is_debug)
 
 
 def standard() -> Console:

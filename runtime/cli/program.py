@@ -11,11 +11,11 @@ from typing import Any
 from rich.table import Table
 from rich.text import Text
 
-from runtime.cli.console import people, standard
+from runtime.cli.console import debugging, people, standard
 from runtime.client.document import fetch_document
-from runtime.config import Loaded, S
+from runtime.config import DEFAULT, Loaded, S
 from runtime.engine.engine import Engine
-from runtime.errors import WrongUseError
+from runtime.errors import PeerUnreachableError, WrongUseError
 from runtime.selection.latency import show_ms
 from runtime.serving.program import describe_models
 from runtime.serving.server import Listening
@@ -23,20 +23,34 @@ from runtime.serving.sockets import Endpoint
 
 
 def show_settings(loaded: Loaded[S]) -> None:
-    """Every setting with its value and origin, for people."""
-    table = Table("setting", "value", "from", box=None, pad_edge=False)
-    for name, value, origin in loaded.describe():
-        style = "dim" if origin == "default" else None
-        table.add_row(Text(name), Text(value), Text(origin), style=style)
-    people().print(table)
+    """The settings that somebody chose, with their origin, for people; with `--debug` those at their defaults too."""
+    described = loaded.describe()
+    chosen = [row for row in described if row[2] != DEFAULT]
+    shown = described if debugging() else chosen
+    console = people()
+    if shown:
+        table = Table("setting", "value", "from", box=None, pad_edge=False)
+        for name, value, origin in shown:
+            table.add_row(Text(name), Text(value), Text(origin), style="dim" if origin == DEFAULT else None)
+        console.print(table)
+    if left := len(described) - len(shown):
+        console.print(Text(f"{left} settings at their defaults; edgeward --debug COMMAND... lists them", style="dim"))
 
 
 def status_of(
     program: str, host: str, http_port: int, path: str, *, api_key: str | None = None, tls_cert: Path | None = None
 ) -> dict[str, Any]:
-    """What `program` says of itself at `path`; `WrongUseError` where another program of ours listens there."""
+    """What `program` says of itself at `path`; `WrongUseError` where another program of ours listens there,
+    `PeerUnreachableError` where none does.
+    """
     at = str(Endpoint(host, http_port))
-    told = fetch_document(at, path, api_key=api_key, tls_cert=tls_cert)
+    try:
+        told = fetch_document(at, path, api_key=api_key, tls_cert=tls_cert)
+    except PeerUnreachableError as error:
+        what = str(error).partition(";")[0]
+        raise PeerUnreachableError(
+            f"{what}; start it with `{program.replace('-', ' ')} run MODEL`, or give the --http-port of the one that runs"
+        ) from error
     if told.get("program") != program:
         other = told.get("program", "another program")
         raise WrongUseError(
