@@ -26,7 +26,8 @@ class Waiting:
     """What the decision needs to know of one queued request."""
 
     key: Hashable
-    """Requests share a batch only when their keys are equal: trailing shapes, dtypes, parameters, requested outputs."""
+    """Requests share a batch only when their keys are equal: names, dtypes and trailing shapes (`rows.batch_key`). What a request
+    asks of its answer alone, outputs and parameters, is no part of it: see DECISIONS.md, 39."""
     rows: int
     arrived: float
     deadline: float | None = None
