@@ -7,9 +7,12 @@ import sys
 from pathlib import Path
 
 import numpy as np
-import onnx
 import pytest
-from onnx import TensorProto, helper, numpy_helper
+
+from runtime.backends.registry import our_backends
+from runtime.bundle.manifest import Format
+from runtime.hardware import probe
+from tests.affine import write_affine
 
 ROOT = Path(__file__).resolve().parents[3]
 WEIGHTS_BYTES = 64 << 20
@@ -24,7 +27,7 @@ from runtime.engine.engine import Engine, EngineSettings
 from runtime.selection.settings import SelectionSettings
 
 home, model = Path(sys.argv[1]), sys.argv[2]
-engine = Engine(EngineSettings(SelectionSettings(budget_s=0.1, isolate=False, backends=("onnxruntime-cpu",)), home=home))
+engine = Engine(EngineSettings(SelectionSettings(budget_s=0.1, isolate=False, backends=(sys.argv[3],)), home=home))
 me, after = psutil.Process(), []
 for _ in range(4):
     engine.load(model)
@@ -37,20 +40,25 @@ print(json.dumps({"loaded": loaded, "after": after}))
 
 
 @pytest.mark.slow
-def test_unloading_gives_memory_back(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("backend", "format_"),
+    [
+        ("onnxruntime-cpu", Format.ONNX),
+        ("openvino-cpu", Format.ONNX),
+        ("litert-cpu", Format.TFLITE),
+        ("torch-cpu", Format.TORCH),
+    ],
+)
+def test_unloading_gives_memory_back(backend: str, format_: Format, tmp_path: Path) -> None:
+    reason = next(each for each in our_backends() if each.name == backend).unavailable_reason(probe())
+    if reason is not None:
+        pytest.skip(reason)
     side = int((WEIGHTS_BYTES / 4) ** 0.5)
     weights = np.random.default_rng(0).random((side, side), dtype=np.float32)
-    graph = helper.make_graph(
-        [helper.make_node("MatMul", ["x", "w"], ["y"])],
-        "heavy",
-        [helper.make_tensor_value_info("x", TensorProto.FLOAT, ["batch", side])],
-        [helper.make_tensor_value_info("y", TensorProto.FLOAT, ["batch", side])],
-        [numpy_helper.from_array(weights, "w")],
-    )
-    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=10)
-    onnx.save(model, tmp_path / "heavy.onnx")
+    model = tmp_path / f"heavy.{format_.value}"
+    write_affine(model, format_, weights, np.zeros(side, np.float32))
     done = subprocess.run(
-        [sys.executable, "-c", PROGRAM, str(tmp_path / "home"), str(tmp_path / "heavy.onnx")],
+        [sys.executable, "-c", PROGRAM, str(tmp_path / "home"), str(model), backend],
         cwd=ROOT,
         env={**os.environ, "EDGEWARD_HOME": str(tmp_path / "home")},
         capture_output=True,
