@@ -17,11 +17,14 @@ from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
+from runtime.backends import onnxruntime_cuda as cuda
 from runtime.backends.base import RunOptions, check_extra
 from runtime.backends.failures import one_line, show_tensors
+from runtime.backends.onnxruntime_bound import BoundRunner, DeviceTensor
+from runtime.backends.onnxruntime_graphs import CudaGraphs
 from runtime.bundle.manifest import Format
 from runtime.config import set_unless_set
-from runtime.errors import BackendUnavailableError, BundleError, ExecutionError, InvalidInputError
+from runtime.errors import BackendUnavailableError, BundleError, ExecutionError, InvalidInputError, WrongUseError
 from runtime.tensors import Array, TensorSpec
 
 if TYPE_CHECKING:
@@ -31,7 +34,6 @@ if TYPE_CHECKING:
 DISTRIBUTIONS: Final = ("onnxruntime", "onnxruntime-gpu", "onnxruntime-directml", "onnxruntime-openvino")
 
 CPU_PROVIDER: Final = "CPUExecutionProvider"
-CUDA_PROVIDER: Final = "CUDAExecutionProvider"
 
 # onnx.TensorProto.DataType as ONNX Runtime spells it. BF16, FP8 and INT4 are left out: its Python binding refuses to
 # turn them into numpy arrays or back ("No corresponding Numpy type", seen in 1.32).
@@ -81,10 +83,14 @@ class _Provider:
     """Providers for the operators it does not have; the CPU's is always the last."""
     missing_device: Callable[[Hardware], str | None]
     """Why the machine has no device for it; None when it has, or needs none."""
-    options: Callable[[RunOptions], dict[str, str]]
+    options: Callable[[RunOptions, Path], dict[str, str]]
+    """Its own, from what selection varies and the model's file."""
+    extra: Mapping[str, tuple[str, ...]]
+    """Of `RunOptions.extra`, beside those that every provider takes."""
+    variations: tuple[Mapping[str, str], ...] = ({},)
 
 
-def _no_options(options: RunOptions) -> dict[str, str]:
+def _no_options(options: RunOptions, file: Path) -> dict[str, str]:
     return {}
 
 
@@ -108,7 +114,7 @@ def _needs_apple(hardware: Hardware) -> str | None:
     return None
 
 
-def _openvino_options(options: RunOptions) -> dict[str, str]:
+def _openvino_options(options: RunOptions, file: Path) -> dict[str, str]:
     return {"device_type": "CPU", "num_of_threads": str(options.threads)}
 
 
@@ -117,7 +123,7 @@ class OnnxRuntimeBackend:
 
     Option `spinning`: with "1" (the default) worker threads wait for the next operator without sleeping, which is
     faster while calls follow each other; a millisecond after the last one they sleep, so that an idle session takes
-    nothing from the others.
+    nothing from the others. Options of CUDA and TensorRT: see `onnxruntime_cuda`.
     """
 
     formats = frozenset({Format.ONNX})
@@ -130,24 +136,27 @@ class OnnxRuntimeBackend:
     @classmethod
     def cpu(cls) -> OnnxRuntimeBackend:
         """On the processor."""
-        return cls("onnxruntime-cpu", _Provider(CPU_PROVIDER, "cpu", "onnxruntime", (), _needs_nothing, _no_options))
+        return cls(
+            "onnxruntime-cpu", _Provider(CPU_PROVIDER, "cpu", "onnxruntime", (), _needs_nothing, _no_options, {})
+        )
 
     @classmethod
     def cuda(cls) -> OnnxRuntimeBackend:
-        """On an NVIDIA GPU; tensors are copied to it and back on every call."""
-        return cls(
-            "onnxruntime-cuda",
-            _Provider(CUDA_PROVIDER, "cuda", "onnxruntime-gpu", (CPU_PROVIDER,), _needs_nvidia, _no_options),
-        )
+        """On an NVIDIA GPU; `run` copies tensors to it and back, `run_bound` leaves them there."""
+        provider = _Provider(
+            cuda.CUDA_PROVIDER, "cuda", "onnxruntime-gpu", (CPU_PROVIDER,), _needs_nvidia,
+            cuda.cuda_options, cuda.CUDA_OPTIONS, cuda.CUDA_VARIATIONS,
+        )  # fmt: skip
+        return cls("onnxruntime-cuda", provider)
 
     @classmethod
     def tensorrt(cls) -> OnnxRuntimeBackend:
         """On an NVIDIA GPU through TensorRT, which builds kernels when a shape is first seen: seconds to minutes."""
-        fallbacks = (CUDA_PROVIDER, CPU_PROVIDER)
-        return cls(
-            "onnxruntime-tensorrt",
-            _Provider("TensorrtExecutionProvider", "cuda", "onnxruntime-gpu", fallbacks, _needs_nvidia, _no_options),
-        )
+        provider = _Provider(
+            cuda.TENSORRT_PROVIDER, "cuda", "onnxruntime-gpu", (cuda.CUDA_PROVIDER, CPU_PROVIDER), _needs_nvidia,
+            cuda.tensorrt_options, cuda.TENSORRT_OPTIONS, cuda.TENSORRT_VARIATIONS,
+        )  # fmt: skip
+        return cls("onnxruntime-tensorrt", provider)
 
     @classmethod
     def openvino(cls) -> OnnxRuntimeBackend:
@@ -159,6 +168,7 @@ class OnnxRuntimeBackend:
             (CPU_PROVIDER,),
             _needs_nothing,
             _openvino_options,
+            {},
         )
         return cls("onnxruntime-openvino", provider)
 
@@ -166,7 +176,7 @@ class OnnxRuntimeBackend:
     def directml(cls) -> OnnxRuntimeBackend:
         """On any GPU of a Windows machine."""
         provider = _Provider(
-            "DmlExecutionProvider", "gpu", "onnxruntime-directml", (CPU_PROVIDER,), _needs_windows_gpu, _no_options
+            "DmlExecutionProvider", "gpu", "onnxruntime-directml", (CPU_PROVIDER,), _needs_windows_gpu, _no_options, {}
         )
         return cls("onnxruntime-directml", provider)
 
@@ -174,7 +184,7 @@ class OnnxRuntimeBackend:
     def coreml(cls) -> OnnxRuntimeBackend:
         """On whatever CoreML picks of a Mac: processor, GPU or neural engine."""
         provider = _Provider(
-            "CoreMLExecutionProvider", "npu", "onnxruntime", (CPU_PROVIDER,), _needs_apple, _no_options
+            "CoreMLExecutionProvider", "npu", "onnxruntime", (CPU_PROVIDER,), _needs_apple, _no_options, {}
         )
         return cls("onnxruntime-coreml", provider)
 
@@ -192,10 +202,10 @@ class OnnxRuntimeBackend:
         return self._missing_provider(ort)
 
     def variations(self, hardware: Hardware) -> tuple[Mapping[str, str], ...]:
-        """On the processor, with several cores: spinning or not. Spinning matters to two or more threads only."""
+        """On the processor, with several cores: spinning or not (it matters to two or more threads only); else the provider's."""
         if self._provider.name == CPU_PROVIDER and hardware.cores.threads > 1:
             return {}, {"spinning": "0"}
-        return ({},)
+        return self._provider.variations
 
     def version(self) -> str:
         """Of the distribution that is installed, named where it is not plain `onnxruntime`."""
@@ -207,13 +217,15 @@ class OnnxRuntimeBackend:
 
     def open(self, file: Path, options: RunOptions) -> OnnxRuntimeSession:
         """A session on exactly this provider; `BackendUnavailableError` where ONNX Runtime would take another."""
-        check_extra(self.name, options, {"spinning": ("0", "1")})
+        check_extra(self.name, options, {"spinning": ("0", "1"), **self._provider.extra})
         ort = _import()
         missing = self._missing_provider(ort)
         if missing is not None:
             raise BackendUnavailableError(missing)
         provider = self._provider
-        providers = [(provider.name, provider.options(options)), *((name, {}) for name in provider.fallbacks)]
+        has_cuda = cuda.CUDA_PROVIDER in (provider.name, *provider.fallbacks)
+        not_loaded = cuda.load_libraries(ort) if has_cuda else ""
+        providers = [(provider.name, provider.options(options, file)), *((name, {}) for name in provider.fallbacks)]
         try:
             # enable_fallback=0: otherwise the CPU's provider replaces a failing one, at opening and in mid-run.
             session = ort.InferenceSession(
@@ -222,6 +234,8 @@ class OnnxRuntimeBackend:
         except Exception as error:
             if provider.name != CPU_PROVIDER and (_is_lost_device(error) or _is_full(error)):
                 raise BackendUnavailableError(f"{self.name} cannot use its device: {one_line(error)}") from error
+            if cuda.wants_graphs(provider.name, options) and cuda.is_no_graph(error):
+                raise BackendUnavailableError(f"{file} cannot be run as a CUDA graph: {one_line(error)}") from error
             raise BundleError(
                 f"{file} cannot be opened by ONNX Runtime: {one_line(error)}; expected an ONNX model"
             ) from error
@@ -230,8 +244,13 @@ class OnnxRuntimeBackend:
             raise BackendUnavailableError(
                 f"ONNX Runtime left out {provider.name} and offers {', '.join(used)} for {file}; "
                 f"its libraries or its device do not work here: check the installation of {provider.package}"
+                + (f" ({not_loaded})" if not_loaded else "")
             )
-        return OnnxRuntimeSession(session, file, self.name)
+        if cuda.wants_graphs(provider.name, options):
+            return OnnxRuntimeSession(session, file, self.name, graphs=CudaGraphs(ort, session))
+        return OnnxRuntimeSession(
+            session, file, self.name, bound=BoundRunner(ort, session, "cuda" if has_cuda else "cpu")
+        )
 
     def _session_options(self, ort: ModuleType, options: RunOptions) -> Any:
         chosen = ort.SessionOptions()
@@ -262,14 +281,22 @@ class OnnxRuntimeBackend:
 class OnnxRuntimeSession:
     """An `InferenceSession` (`native`), which takes calls from several threads at once."""
 
-    def __init__(self, session: Any, file: Path, backend: str) -> None:
+    def __init__(
+        self,
+        session: Any,
+        file: Path,
+        backend: str,
+        graphs: CudaGraphs | None = None,
+        bound: BoundRunner | None = None,
+    ) -> None:
         self.inputs = tuple(_spec(node, "input", file) for node in session.get_inputs())
         self.outputs = tuple(_spec(node, "output", file) for node in session.get_outputs())
         self._backend = backend
         self._names = [spec.name for spec in self.outputs]
         self._has_strings = any(spec.datatype == "BYTES" for spec in (*self.inputs, *self.outputs))
         self.native = session
-        self._run = session.run
+        self._run = session.run if graphs is None else graphs.run
+        self._bound = bound
 
     def run(self, inputs: Mapping[str, Array]) -> dict[str, Array]:
         """The outputs by name; BYTES must be UTF-8, because ONNX strings are (`InvalidInputError`)."""
@@ -280,17 +307,36 @@ class OnnxRuntimeSession:
         try:
             results: Sequence[Array] = self._run(self._names, inputs)
         except Exception as error:
-            if self._backend != "onnxruntime-cpu" and _is_lost_device(error):
-                raise BackendUnavailableError(f"{self._backend} lost its device: {one_line(error)}") from error
-            raise ExecutionError(f"ONNX Runtime failed on {show_tensors(inputs)}: {one_line(error)}") from error
+            raise self._failure(error, show_tensors(inputs)) from error
         if self._has_strings:
             results = [_encoded(value) if value.dtype.kind == "O" else value for value in results]
         return dict(zip(self._names, results, strict=True))
+
+    def run_bound(self, inputs: Mapping[str, DeviceTensor]) -> dict[str, DeviceTensor]:
+        """As `run`, for tensors in the memory of the session's device, where the outputs stay; see `BoundRunner.run`.
+
+        `WrongUseError` from a session that replays CUDA graphs, which has its own buffers.
+        """
+        if self._bound is None:
+            raise WrongUseError(
+                f"this session of {self._backend} replays CUDA graphs or is closed, and takes no tensors on the device; "
+                "open the variant without the option 'graph'"
+            )
+        try:
+            return self._bound.run(self._names, inputs)
+        except Exception as error:
+            raise self._failure(error, f"{', '.join(map(repr, inputs))} on the device") from error
 
     def close(self) -> None:
         """Lets the session go; its memory is freed with the last call that still runs."""
         self.native = None
         self._run = _closed
+        self._bound = None
+
+    def _failure(self, error: Exception, tensors: str) -> ExecutionError | BackendUnavailableError:
+        if self._backend != "onnxruntime-cpu" and _is_lost_device(error):
+            return BackendUnavailableError(f"{self._backend} lost its device: {one_line(error)}")
+        return ExecutionError(f"ONNX Runtime failed on {tensors}: {one_line(error)}")
 
 
 def _closed(*_: object) -> Sequence[Array]:

@@ -126,7 +126,9 @@ def test_spinning_is_worth_trying_with_several_cores_only() -> None:
     hardware = probe()
     tried = OnnxRuntimeBackend.cpu().variations(hardware)
     assert tried == (({}, {"spinning": "0"}) if hardware.cores.threads > 1 else ({},))
-    assert OnnxRuntimeBackend.cuda().variations(hardware) == ({},)
+    assert OnnxRuntimeBackend.directml().variations(hardware) == ({},)
+    assert OnnxRuntimeBackend.tensorrt().variations(hardware) == ({}, {"fp16": "1"})
+    assert all("spinning" not in extra for extra in OnnxRuntimeBackend.cuda().variations(hardware))
 
 
 @pytest.mark.parametrize(

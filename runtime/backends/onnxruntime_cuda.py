@@ -1,0 +1,90 @@
+"""What ONNX Runtime's providers for NVIDIA GPUs need beyond the others: libraries from wheels, and their options."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import io
+from collections.abc import Mapping
+from functools import cache
+from pathlib import Path
+from types import ModuleType
+from typing import Final
+
+from runtime import config
+from runtime.backends.base import RunOptions
+
+CUDA_PROVIDER: Final = "CUDAExecutionProvider"
+TENSORRT_PROVIDER: Final = "TensorrtExecutionProvider"
+
+NHWC: Final = "nhwc"
+"""Convolutions with channels last, the layout of tensor cores (`prefer_nhwc`)."""
+GRAPH: Final = "graph"
+"""All kernels of a call launched at once (CUDA graphs, see `onnxruntime_graphs`): small models wait for launches."""
+SEARCH: Final = "search"
+"""How cuDNN's kernels are found when a shape is first seen: exhaustive (ONNX Runtime's default) times them all."""
+FP16: Final = "fp16"
+
+CUDA_OPTIONS: Final[Mapping[str, tuple[str, ...]]] = {
+    NHWC: ("0", "1"),
+    GRAPH: ("0", "1"),
+    SEARCH: ("exhaustive", "heuristic"),
+}
+CUDA_VARIATIONS: Final[tuple[Mapping[str, str], ...]] = ({}, {GRAPH: "1"}, {NHWC: "1"}, {GRAPH: "1", NHWC: "1"})
+TENSORRT_OPTIONS: Final[Mapping[str, tuple[str, ...]]] = {FP16: ("0", "1")}
+TENSORRT_VARIATIONS: Final[tuple[Mapping[str, str], ...]] = ({}, {FP16: "1"})
+
+ENGINES: Final = "tensorrt"
+"""Below `EDGEWARD_HOME`: engines that TensorRT built, which takes it seconds to minutes each."""
+
+
+def wants_graphs(provider: str, options: RunOptions) -> bool:
+    """Whether a session with these options is run through `CudaGraphs`."""
+    return provider == CUDA_PROVIDER and options.extra.get(GRAPH) == "1"
+
+
+def is_no_graph(error: Exception) -> bool:
+    """Whether a model was refused because some of it runs off the device, or its path depends on values (`if`, `loop`)."""
+    return "graph capture" in str(error).lower()
+
+
+def cuda_options(options: RunOptions, file: Path) -> dict[str, str]:
+    """The CUDA provider's own options, by their names there."""
+    return {
+        "prefer_nhwc": options.extra.get(NHWC, "0"),
+        "enable_cuda_graph": options.extra.get(GRAPH, "0"),
+        "cudnn_conv_algo_search": options.extra.get(SEARCH, "exhaustive").upper(),
+    }
+
+
+def tensorrt_options(options: RunOptions, file: Path) -> dict[str, str]:
+    """The TensorRT provider's own options. What it builds is kept by the model's contents.
+
+    It names what it keeps by the graph and not by the weights, so two models of one architecture need two folders.
+    """
+    with file.open("rb") as stream:
+        digest = hashlib.file_digest(stream, "sha256").hexdigest()
+    folder = config.home() / ENGINES / digest[:32]
+    folder.mkdir(parents=True, exist_ok=True)
+    return {
+        "trt_fp16_enable": options.extra.get(FP16, "0"),
+        "trt_engine_cache_enable": "1",
+        "trt_engine_cache_path": str(folder),
+    }
+
+
+@cache
+def load_libraries(ort: ModuleType) -> str:
+    """Loads CUDA and cuDNN from NVIDIA's wheels (`onnxruntime-gpu[cuda,cudnn]`) or the system; what could not be loaded.
+
+    Without it the dynamic linker looks in its own paths only. Older versions (before 1.21) cannot, and say nothing.
+    """
+    load = getattr(ort, "preload_dlls", None)
+    if load is None:
+        return ""
+    with contextlib.redirect_stdout(io.StringIO()) as said:  # it prints
+        try:
+            load()
+        except Exception as error:
+            return str(error)
+    return " ".join(said.getvalue().split())

@@ -1,0 +1,82 @@
+"""CUDA graphs: the kernels of a call recorded once for each shape, and launched together ever after.
+
+A replay reads and writes the addresses of the recording, so every shape has buffers of its own on the device. What ONNX
+Runtime allocates for itself may be among those addresses too: nothing of it is ever handed out.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from types import ModuleType
+from typing import Any, Final
+
+from runtime.tensors import Array
+
+MAX_GRAPHS: Final = 8
+"""Shapes that are recorded, the first ones seen; each holds buffers on the device. Any other shape runs kernel by kernel."""
+_NO_GRAPH: Final = -1
+"""The number that tells ONNX Runtime to neither record nor replay (`gpu_graph_id`)."""
+
+_Shapes = tuple[tuple[str, tuple[int, ...]], ...]
+
+
+@dataclass(frozen=True, slots=True)
+class _Graph:
+    """One shape's recording and its buffers."""
+
+    binding: Any
+    options: Any
+    inputs: Mapping[str, Any]
+    outputs: Sequence[Any]
+
+
+class CudaGraphs:
+    """Stands in for `InferenceSession.run` of a session with `enable_cuda_graph`. Calls wait for each other.
+
+    ONNX Runtime records for each calling thread anew: a thread's first call of a shape takes as long as three.
+    """
+
+    def __init__(self, ort: ModuleType, session: Any) -> None:
+        self._ort = ort
+        self._session = session
+        self._lock = threading.Lock()
+        self._graphs: dict[_Shapes, _Graph] = {}
+        self._no_graph = self._options(_NO_GRAPH)
+
+    def run(self, names: Sequence[str], inputs: Mapping[str, Array]) -> Sequence[Array]:
+        """The outputs in the order of `names`, always all of the model's."""
+        shapes = tuple((name, inputs[name].shape) for name in sorted(inputs))
+        with self._lock:
+            graph = self._graphs.get(shapes)
+            if graph is not None:
+                for name, buffer in graph.inputs.items():
+                    buffer.update_inplace(inputs[name])
+                self._session.run_with_iobinding(graph.binding, graph.options)
+                return [buffer.numpy() for buffer in graph.outputs]
+            results: Sequence[Array] = self._session.run(names, inputs, self._no_graph)
+            is_empty = not all(value.size for value in (*inputs.values(), *results))
+            if len(self._graphs) < MAX_GRAPHS and not is_empty:
+                self._graphs[shapes] = self._record(names, inputs, results)
+            return results
+
+    def _record(self, names: Sequence[str], inputs: Mapping[str, Array], results: Sequence[Array]) -> _Graph:
+        value = self._ort.OrtValue
+        graph = _Graph(
+            binding=self._session.io_binding(),
+            options=self._options(len(self._graphs) + 1),
+            inputs={name: value.ortvalue_from_numpy(array, "cuda") for name, array in inputs.items()},
+            outputs=[value.ortvalue_from_shape_and_type(array.shape, array.dtype, "cuda") for array in results],
+        )
+        for name, buffer in graph.inputs.items():
+            graph.binding.bind_ortvalue_input(name, buffer)
+        for name, buffer in zip(names, graph.outputs, strict=True):
+            graph.binding.bind_ortvalue_output(name, buffer)
+        self._session.run_with_iobinding(graph.binding, graph.options)
+        return graph
+
+    def _options(self, number: int) -> Any:
+        options = self._ort.RunOptions()
+        options.add_run_config_entry("gpu_graph_id", str(number))
+        return options
