@@ -65,12 +65,14 @@ def ways(threads: int) -> list[Way]:
         cuda(", bound", precision, handing=Handing.HOST)
         cuda(", on device", precision, handing=Handing.DEVICE)
         cuda(", graph", precision, {GRAPH: "1"})
-        cuda(", nhwc", precision, {NHWC: "1"})
-        cuda(", nhwc, graph", precision, {NHWC: "1", GRAPH: "1"})
+    cuda(", nhwc, graph", "fp16", {NHWC: "1", GRAPH: "1"})
     found.append(Way("torch fp32", TORCH, "fp32.pt2", threads))
     found.append(Way("torch fp16", TORCH, "fp32.pt2", threads, {FP16: "1"}))
-    cuda(", heuristic", "fp32", {SEARCH: "heuristic"})
+    cuda(", nhwc, graph", "fp32", {NHWC: "1", GRAPH: "1"})
+    cuda(", nhwc", "fp16", {NHWC: "1"})
     cuda(", nhwc, on device", "fp16", {NHWC: "1"}, Handing.DEVICE)
+    cuda(", nhwc", "fp32", {NHWC: "1"})
+    cuda(", heuristic", "fp32", {SEARCH: "heuristic"})
     return found
 
 
