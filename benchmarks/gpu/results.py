@@ -96,7 +96,7 @@ def markdown(sheets: Mapping[str, Sheet], environment: Mapping[str, Any], starte
     ]
     for name, sheet in sheets.items():
         page += ["", f"## {name}", "", *_table(sheet)]
-        page += ["", *[f"- {', '.join(ways)}: skipped: {reason}" for reason, ways in _by_reason(sheet.skipped).items()]]
+        page += ["", *[f"- {'; '.join(ways)}: skipped: {reason}" for reason, ways in _by_reason(sheet.skipped).items()]]
         for way, line in sheet.lines.items():
             page += [f"- {way}, {rows} rows: skipped: {reason}" for rows, reason in line.skipped.items()]
     return "\n".join(page) + "\n"
