@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
+from functools import partial
 from importlib.metadata import PackageNotFoundError, version
 from importlib.util import find_spec
 from pathlib import Path
@@ -19,6 +21,7 @@ import numpy as np
 
 from runtime.backends import onnxruntime_cuda as cuda
 from runtime.backends.base import RunOptions, check_extra
+from runtime.backends.cuda_recording import GATE
 from runtime.backends.failures import one_line, show_tensors
 from runtime.backends.onnxruntime_bound import BoundRunner, DeviceTensor
 from runtime.backends.onnxruntime_graphs import CudaGraphs
@@ -68,6 +71,10 @@ _CUDA_FAILURE: Final = re.compile(
 )
 _CUDA_OUT_OF_MEMORY: Final = "2"
 _NO_ROOM: Final = re.compile(r"out of memory|failed to allocate memory", re.IGNORECASE)
+
+
+_Run = Callable[[Sequence[str], Mapping[str, Array]], Sequence[Array]]
+"""`InferenceSession.run`, or what stands in for it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -227,10 +234,11 @@ class OnnxRuntimeBackend:
         not_loaded = cuda.load_libraries(ort) if has_cuda else ""
         providers = [(provider.name, provider.options(options, file)), *((name, {}) for name in provider.fallbacks)]
         try:
-            # enable_fallback=0: otherwise the CPU's provider replaces a failing one, at opening and in mid-run.
-            session = ort.InferenceSession(
-                str(file), self._session_options(ort, options), providers=providers, enable_fallback=0
-            )
+            with GATE.computing() if has_cuda else nullcontext():
+                # enable_fallback=0: otherwise the CPU's provider replaces a failing one, at opening and in mid-run.
+                session = ort.InferenceSession(
+                    str(file), self._session_options(ort, options), providers=providers, enable_fallback=0
+                )
         except Exception as error:
             if provider.name != CPU_PROVIDER and (_is_lost_device(error) or _is_full(error)):
                 raise BackendUnavailableError(f"{self.name} cannot use its device: {one_line(error)}") from error
@@ -247,9 +255,10 @@ class OnnxRuntimeBackend:
                 + (f" ({not_loaded})" if not_loaded else "")
             )
         if cuda.wants_graphs(provider.name, options):
-            return OnnxRuntimeSession(session, file, self.name, graphs=CudaGraphs(ort, session))
+            return OnnxRuntimeSession(session, file, self.name, CudaGraphs(ort, session).run)
+        run = partial(_run_on_gpu, session.run) if has_cuda else session.run
         return OnnxRuntimeSession(
-            session, file, self.name, bound=BoundRunner(ort, session, "cuda" if has_cuda else "cpu")
+            session, file, self.name, run, BoundRunner(ort, session, "cuda" if has_cuda else "cpu")
         )
 
     def _session_options(self, ort: ModuleType, options: RunOptions) -> Any:
@@ -286,7 +295,7 @@ class OnnxRuntimeSession:
         session: Any,
         file: Path,
         backend: str,
-        graphs: CudaGraphs | None = None,
+        run: _Run,
         bound: BoundRunner | None = None,
     ) -> None:
         self.inputs = tuple(_spec(node, "input", file) for node in session.get_inputs())
@@ -295,7 +304,7 @@ class OnnxRuntimeSession:
         self._names = [spec.name for spec in self.outputs]
         self._has_strings = any(spec.datatype == "BYTES" for spec in (*self.inputs, *self.outputs))
         self.native = session
-        self._run = session.run if graphs is None else graphs.run
+        self._run = run
         self._bound = bound
 
     def run(self, inputs: Mapping[str, Array]) -> dict[str, Array]:
@@ -337,6 +346,11 @@ class OnnxRuntimeSession:
         if self._backend != "onnxruntime-cpu" and _is_lost_device(error):
             return BackendUnavailableError(f"{self._backend} lost its device: {one_line(error)}")
         return ExecutionError(f"ONNX Runtime failed on {tensors}: {one_line(error)}")
+
+
+def _run_on_gpu(run: _Run, names: Sequence[str], inputs: Mapping[str, Array]) -> Sequence[Array]:
+    with GATE.computing():
+        return run(names, inputs)
 
 
 def _closed(*_: object) -> Sequence[Array]:

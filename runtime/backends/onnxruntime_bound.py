@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
 from types import ModuleType
 from typing import Any, Protocol
+
+from runtime.backends.cuda_recording import GATE
 
 
 class DeviceTensor(Protocol):
@@ -33,6 +36,10 @@ class BoundRunner:
 
         What fills the inputs must have ended before: ONNX Runtime computes on a stream of its own.
         """
+        with GATE.computing() if self._device == "cuda" else nullcontext():
+            return self._run(names, inputs)
+
+    def _run(self, names: Sequence[str], inputs: Mapping[str, DeviceTensor]) -> dict[str, DeviceTensor]:
         binding = self._session.io_binding()
         for name, value in inputs.items():
             is_own = isinstance(value, self._value)

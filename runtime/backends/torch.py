@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping
+from contextlib import AbstractContextManager, nullcontext
 from importlib.metadata import PackageNotFoundError, version
 from importlib.util import find_spec
 from pathlib import Path
@@ -11,6 +12,7 @@ from types import ModuleType
 from typing import TYPE_CHECKING, Any, Final
 
 from runtime.backends.base import RunOptions, check_extra
+from runtime.backends.cuda_recording import GATE
 from runtime.backends.failures import one_line, show_tensors
 from runtime.backends.torch_archive import check_archive
 from runtime.bundle.manifest import Format
@@ -101,7 +103,8 @@ class TorchBackend:
         check_archive(file)
         try:
             program = _load(torch, file)
-            session = TorchSession(torch, program, self.device, options, file)
+            with _beside_no_recording(self.device):
+                session = TorchSession(torch, program, self.device, options, file)
         except BundleError:
             raise
         except Exception as error:
@@ -168,7 +171,7 @@ class TorchSession:
         if torch.get_num_threads() != self._threads:
             torch.set_num_threads(self._threads)
         try:
-            with torch.inference_mode():
+            with torch.inference_mode(), _beside_no_recording(self._device):
                 tensors = {name: self._to_tensor(value) for name, value in inputs.items()}
                 flat = [tensors[given] if is_tensor else given for is_tensor, given in self._arguments]
                 args, kwargs = self._unflatten(flat, self._in_spec)
@@ -209,6 +212,10 @@ class TorchSession:
             # An output may be a view of an input or of a weight; what is handed out is the caller's alone.
             result = result.copy()
         return result.view(dtype_of("BF16")) if spec.datatype == "BF16" else result
+
+
+def _beside_no_recording(device: str) -> AbstractContextManager[None]:
+    return GATE.computing() if device == "cuda" else nullcontext()
 
 
 def _closed(*_: object, **__: object) -> Any:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import subprocess
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +21,7 @@ from runtime.backends.base import RunOptions
 from runtime.backends.torch import TorchBackend
 from runtime.hardware import probe
 
-NETWORKS = {
+NETWORKS: dict[str, Callable[[], onnx.ModelProto]] = {
     "resnet-8": networks.resnet_8,
     "resnet-18": lambda: networks.resnet(18, image=32),
     "resnet-50": lambda: networks.resnet(50, image=32),

@@ -153,7 +153,7 @@ def test_a_lost_gpu_is_told_from_a_failed_run(
         def run(self, names: list[str], inputs: dict[str, object]) -> list[object]:
             raise RuntimeError(message)
 
-    session = OnnxRuntimeSession(Failing(), Path("m.onnx"), "onnxruntime-cuda")
+    session = OnnxRuntimeSession(Failing(), Path("m.onnx"), "onnxruntime-cuda", Failing().run)
     with pytest.raises(kind, match=message.split(":")[0]):
         session.run({})
 

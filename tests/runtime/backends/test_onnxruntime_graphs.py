@@ -111,6 +111,18 @@ def test_a_view_that_is_not_contiguous_is_read_right(graphs: CudaGraphs, affine:
         )
 
 
+def test_every_thread_records_for_itself_into_the_same_buffers(
+    graphs: CudaGraphs, session: _Counting, affine: Oracle
+) -> None:
+    graphs.run(["y"], {"x": rows(2)})
+    with ThreadPoolExecutor(1) as pool:
+        for seed in (1, 2):
+            found = pool.submit(graphs.run, ["y"], {"x": rows(2, seed)}).result()[0]
+            np.testing.assert_allclose(found, affine(rows(2, seed)), rtol=1e-5, atol=1e-6)
+    assert session.plain == ["-1", "-1"]
+    assert session.bound == ["1", "1", "1"], "recorded twice, replayed once"
+
+
 def test_callers_at_once_get_their_own_answers(graphs: CudaGraphs, affine: Oracle) -> None:
     def answer(seed: int) -> np.ndarray:
         return graphs.run(["y"], {"x": rows(1 + seed % 3, seed)})[0]
