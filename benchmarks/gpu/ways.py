@@ -9,8 +9,9 @@ from typing import Any, Final
 
 from benchmarks.gpu.models import Files
 from runtime.backends.base import Backend, RunOptions, Session
-from runtime.backends.onnxruntime import OnnxRuntimeBackend, OnnxRuntimeSession
+from runtime.backends.onnxruntime import OnnxRuntimeBackend
 from runtime.backends.onnxruntime_cuda import FP16, GRAPH, NHWC, SEARCH
+from runtime.backends.onnxruntime_session import OnnxRuntimeSession
 from runtime.backends.torch import TorchBackend
 from runtime.selection.candidates import thread_counts
 from runtime.tensors import Array

@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 
 from runtime.backends.base import RunOptions
-from runtime.backends.onnxruntime import OnnxRuntimeBackend, OnnxRuntimeSession
+from runtime.backends.onnxruntime import OnnxRuntimeBackend
+from runtime.backends.onnxruntime_session import OnnxRuntimeSession
 from runtime.bundle.manifest import Format
 from runtime.errors import ExecutionError, WrongUseError
 

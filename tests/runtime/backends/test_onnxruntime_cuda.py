@@ -11,8 +11,9 @@ from typing import Any
 import pytest
 
 from runtime.backends.base import RunOptions
-from runtime.backends.onnxruntime import OnnxRuntimeBackend, OnnxRuntimeSession
+from runtime.backends.onnxruntime import OnnxRuntimeBackend
 from runtime.backends.onnxruntime_cuda import cuda_options, load_libraries, tensorrt_options
+from runtime.backends.onnxruntime_session import OnnxRuntimeSession
 from runtime.bundle.manifest import Format
 from runtime.errors import BackendUnavailableError, BundleError, WrongUseError
 
