@@ -65,6 +65,11 @@ class _Provider:
     """Of `RunOptions.extra`, beside those that every provider takes."""
     variations: tuple[Mapping[str, str], ...] = ({},)
 
+    @property
+    def install(self) -> str:
+        """The command that brings the wheel, and what it needs."""
+        return cuda.INSTALL if self.package == cuda.PACKAGE else f"pip install {self.package}"
+
 
 def _no_options(options: RunOptions, file: Path) -> dict[str, str]:
     return {}
@@ -120,7 +125,7 @@ class OnnxRuntimeBackend:
     def cuda(cls) -> OnnxRuntimeBackend:
         """On an NVIDIA GPU; `run` copies tensors to it and back, `run_bound` leaves them there."""
         provider = _Provider(
-            cuda.CUDA_PROVIDER, "cuda", "onnxruntime-gpu", (CPU_PROVIDER,), _needs_nvidia,
+            cuda.CUDA_PROVIDER, "cuda", cuda.PACKAGE, (CPU_PROVIDER,), _needs_nvidia,
             cuda.cuda_options, cuda.CUDA_OPTIONS, cuda.CUDA_VARIATIONS,
         )  # fmt: skip
         return cls("onnxruntime-cuda", provider)
@@ -129,7 +134,7 @@ class OnnxRuntimeBackend:
     def tensorrt(cls) -> OnnxRuntimeBackend:
         """On an NVIDIA GPU through TensorRT, which builds kernels when a shape is first seen: seconds to minutes."""
         provider = _Provider(
-            cuda.TENSORRT_PROVIDER, "cuda", "onnxruntime-gpu", (cuda.CUDA_PROVIDER, CPU_PROVIDER), _needs_nvidia,
+            cuda.TENSORRT_PROVIDER, "cuda", cuda.PACKAGE, (cuda.CUDA_PROVIDER, CPU_PROVIDER), _needs_nvidia,
             cuda.tensorrt_options, cuda.TENSORRT_OPTIONS, cuda.TENSORRT_VARIATIONS,
         )  # fmt: skip
         return cls("onnxruntime-tensorrt", provider)
@@ -167,7 +172,7 @@ class OnnxRuntimeBackend:
     def unavailable_reason(self, hardware: Hardware) -> str | None:
         """None when device, wheel and provider are here; `onnxruntime` is imported only to answer the last."""
         if find_spec("onnxruntime") is None:
-            return f"{self._provider.package} is not installed: pip install {self._provider.package}"
+            return f"{self._provider.package} is not installed: {self._provider.install}"
         no_device = self._provider.missing_device(hardware)
         if no_device is not None or self._provider.name == CPU_PROVIDER:
             return no_device
@@ -220,7 +225,7 @@ class OnnxRuntimeBackend:
         if used[0] != provider.name:
             raise BackendUnavailableError(
                 f"ONNX Runtime left out {provider.name} and offers {', '.join(used)} for {file}; "
-                f"its libraries or its device do not work here: check the installation of {provider.package}"
+                f"its libraries or its device do not work here: {provider.install}"
                 + (f" ({not_loaded})" if not_loaded else "")
             )
         if cuda.wants_graphs(provider.name, options):

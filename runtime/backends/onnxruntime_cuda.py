@@ -17,6 +17,10 @@ from runtime.backends.base import RunOptions
 CUDA_PROVIDER: Final = "CUDAExecutionProvider"
 TENSORRT_PROVIDER: Final = "TensorrtExecutionProvider"
 
+PACKAGE: Final = "onnxruntime-gpu"
+INSTALL: Final = "pip install 'onnxruntime-gpu[cuda,cudnn]'"
+"""With CUDA's and cuDNN's libraries as wheels."""
+
 NHWC: Final = "nhwc"
 """Convolutions with channels last, the layout of tensor cores (`prefer_nhwc`)."""
 GRAPH: Final = "graph"

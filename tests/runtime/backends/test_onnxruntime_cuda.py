@@ -112,7 +112,9 @@ def test_the_processor_loads_none(opened: Callable[..., OnnxRuntimeSession]) -> 
 
 def test_a_library_that_is_missing_is_named(opened: Callable[..., OnnxRuntimeSession]) -> None:
     ort = FakeOrt(says="Failed to load libcudnn.so.9: cannot open shared object file", left_out=True)
-    with pytest.raises(BackendUnavailableError, match=r"left out CUDAExecutionProvider.*libcudnn\.so\.9"):
+    with pytest.raises(
+        BackendUnavailableError, match=r"left out CUDAExecutionProvider.*\[cuda,cudnn\].*libcudnn\.so\.9"
+    ):
         opened(ort, OnnxRuntimeBackend.cuda())
 
 
