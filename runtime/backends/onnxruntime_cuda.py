@@ -5,8 +5,9 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import io
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from functools import cache
+from importlib.util import find_spec
 from pathlib import Path
 from types import ModuleType
 from typing import Final
@@ -86,9 +87,26 @@ def load_libraries(ort: ModuleType) -> str:
     load = getattr(ort, "preload_dlls", None)
     if load is None:
         return ""
-    with contextlib.redirect_stdout(io.StringIO()) as said:  # it prints
+    missing = _said_by(load, None)
+    for folder in _wheel_folders() if missing else ():
+        # It looks beside `onnxruntime` alone; in an environment above another the wheels may lie in the lower one. All of
+        # them, since it says nothing of a cuDNN that is missing.
+        missing = _said_by(load, str(folder))
+    return missing
+
+
+def _wheel_folders() -> list[Path]:
+    """Where the wheels `nvidia-*` keep libraries: cu13/lib, cudnn/lib, ..."""
+    spec = find_spec("nvidia")
+    roots = [] if spec is None else spec.submodule_search_locations or []
+    return [folder for root in roots for folder in sorted(Path(root).glob("*/lib"))]
+
+
+def _said_by(load: Callable[..., None], folder: str | None) -> str:
+    """What it prints: the libraries that it could not load."""
+    with contextlib.redirect_stdout(io.StringIO()) as said:
         try:
-            load()
+            load(directory=folder)
         except Exception as error:
             return str(error)
     return " ".join(said.getvalue().split())

@@ -6,6 +6,7 @@ Runtime allocates for itself may be among those addresses too: nothing of it is 
 
 from __future__ import annotations
 
+import logging
 import threading
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -13,7 +14,10 @@ from types import ModuleType
 from typing import Any, Final
 
 from runtime.backends.cuda_recording import GATE
+from runtime.backends.failures import one_line
 from runtime.tensors import Array
+
+log = logging.getLogger(__name__)
 
 MAX_GRAPHS: Final = 8
 """Shapes that are recorded, the first ones seen; each holds buffers on the device. Any other shape runs kernel by kernel."""
@@ -46,6 +50,7 @@ class CudaGraphs:
         self._session = session
         self._lock = threading.Lock()
         self._graphs: dict[_Shapes, _Graph] = {}
+        self._has_failed = False
         self._no_graph = self._options(_NO_GRAPH)
 
     def run(self, names: Sequence[str], inputs: Mapping[str, Array]) -> Sequence[Array]:
@@ -58,12 +63,32 @@ class CudaGraphs:
                     return self._replay(graph, inputs)
                 results: Sequence[Array] = self._session.run(names, inputs, self._no_graph)
             is_empty = not all(value.size for value in (*inputs.values(), *results))
-            if not is_empty and (graph is not None or len(self._graphs) < MAX_GRAPHS):
-                with GATE.recording():
-                    graph = self._graphs[shapes] = graph or self._allocate(names, inputs, results)
-                    self._session.run_with_iobinding(graph.binding, graph.options)
-                graph.threads.add(threading.get_ident())
+            may_record = graph is not None or len(self._graphs) < MAX_GRAPHS
+            if may_record and not is_empty and not self._has_failed:
+                self._record(shapes, graph, names, inputs, results)
             return results
+
+    def _record(
+        self,
+        shapes: _Shapes,
+        graph: _Graph | None,
+        names: Sequence[str],
+        inputs: Mapping[str, Array],
+        results: Sequence[Array],
+    ) -> None:
+        """Raises when not even the first recording succeeds: then this is not the way to run the model."""
+        try:
+            with GATE.recording():
+                graph = graph or self._allocate(names, inputs, results)
+                self._session.run_with_iobinding(graph.binding, graph.options)
+        except Exception as error:
+            if not self._graphs:
+                raise
+            self._has_failed = True
+            log.warning("no further CUDA graph is recorded, other shapes run kernel by kernel: %s", one_line(error))
+            return
+        graph.threads.add(threading.get_ident())
+        self._graphs[shapes] = graph
 
     def _replay(self, graph: _Graph, inputs: Mapping[str, Array]) -> Sequence[Array]:
         for name, buffer in graph.inputs.items():

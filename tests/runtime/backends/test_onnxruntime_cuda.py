@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from runtime.backends import onnxruntime_cuda
 from runtime.backends.base import RunOptions
 from runtime.backends.onnxruntime import OnnxRuntimeBackend
 from runtime.backends.onnxruntime_cuda import cuda_options, load_libraries, tensorrt_options
@@ -53,7 +54,7 @@ class FakeOrt(ModuleType):
     def get_available_providers(self) -> list[str]:
         return PROVIDERS
 
-    def preload_dlls(self) -> None:
+    def preload_dlls(self, directory: str | None) -> None:
         self.events.append("libraries")
         print(self._says)
 
@@ -95,8 +96,12 @@ def opened(
 
 @pytest.mark.parametrize("backend", [OnnxRuntimeBackend.cuda(), OnnxRuntimeBackend.tensorrt()], ids=lambda b: b.name)
 def test_libraries_are_loaded_before_the_session_once_and_say_nothing(
-    backend: OnnxRuntimeBackend, opened: Callable[..., OnnxRuntimeSession], capsys: pytest.CaptureFixture[str]
+    backend: OnnxRuntimeBackend,
+    opened: Callable[..., OnnxRuntimeSession],
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    monkeypatch.setattr(onnxruntime_cuda, "_wheel_folders", list)
     ort = FakeOrt(says="Failed to load libnvrtc.so.13")
     opened(ort, backend)
     opened(ort, backend)
@@ -120,11 +125,27 @@ def test_a_library_that_is_missing_is_named(opened: Callable[..., OnnxRuntimeSes
 
 def test_a_loader_that_fails_is_told_and_costs_nothing_else() -> None:
     class Broken(FakeOrt):
-        def preload_dlls(self) -> None:
+        def preload_dlls(self, directory: str | None) -> None:
             raise RuntimeError("no directory nvidia")
 
     assert load_libraries(Broken()) == "no directory nvidia"
     assert load_libraries(ModuleType("onnxruntime")) == ""
+
+
+def test_wheels_of_an_environment_below_are_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("cu13", "cudnn", "nccl"):
+        (tmp_path / "nvidia" / name / "lib").mkdir(parents=True)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    asked: list[str | None] = []
+
+    class Beside(FakeOrt):
+        def preload_dlls(self, directory: str | None) -> None:
+            asked.append(directory)
+            if not any("cu13" in (folder or "") for folder in asked):
+                print("Failed to load libcublas.so.13")  # of cuDNN it says nothing
+
+    assert load_libraries(Beside()) == ""
+    assert asked == [None, *(str(tmp_path / "nvidia" / name / "lib") for name in ("cu13", "cudnn", "nccl"))]
 
 
 def test_cuda_options_by_their_names(opened: Callable[..., OnnxRuntimeSession]) -> None:

@@ -50,12 +50,15 @@ class _Counting:
         self.io_binding = self._session.io_binding
         self.plain: list[str] = []
         self.bound: list[str] = []
+        self.recordings = 1000
 
     def run(self, names: Sequence[str], inputs: Any, options: Any) -> Any:
         self.plain.append(options.get_run_config_entry("gpu_graph_id"))
         return self._session.run(names, inputs, options)
 
     def run_with_iobinding(self, binding: Any, options: Any) -> None:
+        if len(self.bound) >= self.recordings:
+            raise RuntimeError("CUDA failure 2: out of memory ; GPU=0")
         self.bound.append(options.get_run_config_entry("gpu_graph_id"))
         self._session.run_with_iobinding(binding, options)
 
@@ -109,6 +112,26 @@ def test_a_view_that_is_not_contiguous_is_read_right(graphs: CudaGraphs, affine:
         np.testing.assert_allclose(
             graphs.run(["y"], {"x": wide[:, ::2]})[0], affine(wide[:, ::2]), rtol=1e-5, atol=1e-6
         )
+
+
+def test_a_model_that_cannot_be_recorded_at_all_is_refused(graphs: CudaGraphs, session: _Counting) -> None:
+    session.recordings = 0
+    with pytest.raises(RuntimeError, match="out of memory"):
+        graphs.run(["y"], {"x": rows(2)})
+
+
+def test_a_later_shape_without_room_is_answered_all_the_same(
+    graphs: CudaGraphs, session: _Counting, affine: Oracle, caplog: pytest.LogCaptureFixture
+) -> None:
+    session.recordings = 1
+    for count in (2, 3, 3):
+        np.testing.assert_allclose(graphs.run(["y"], {"x": rows(count)})[0], affine(rows(count)), rtol=1e-5, atol=1e-6)
+    assert [record.message for record in caplog.records] == [
+        "no further CUDA graph is recorded, other shapes run kernel by kernel: CUDA failure 2: out of memory ; GPU=0"
+    ], "said once"
+    session.recordings = 1000
+    graphs.run(["y"], {"x": rows(2)})
+    assert session.bound == ["1", "1"], "what was recorded is replayed still"
 
 
 def test_every_thread_records_for_itself_into_the_same_buffers(
