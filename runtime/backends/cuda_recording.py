@@ -11,28 +11,29 @@ from contextlib import contextmanager
 
 
 class RecordingGate:
-    """Any number of threads compute, or one records; who wants to record goes before those who come later."""
+    """Any number of threads compute (`with gate:`), or one records; who wants to record goes before those who come later.
+
+    A thread must not enter twice.
+    """
 
     def __init__(self) -> None:
-        self._changed = threading.Condition()
+        self._changed = threading.Condition(threading.Lock())
         self._recorder = threading.Lock()
         self._computing = 0
         self._is_recording = False
 
-    @contextmanager
-    def computing(self) -> Iterator[None]:
-        """Waits while somebody records. Not to be entered twice by one thread."""
+    def __enter__(self) -> None:
+        """Waits while somebody records."""
         with self._changed:
             while self._is_recording:
                 self._changed.wait()
             self._computing += 1
-        try:
-            yield
-        finally:
-            with self._changed:
-                self._computing -= 1
-                if self._computing == 0:
-                    self._changed.notify_all()
+
+    def __exit__(self, *_: object) -> None:
+        with self._changed:
+            self._computing -= 1
+            if self._is_recording and self._computing == 0:
+                self._changed.notify_all()
 
     @contextmanager
     def recording(self) -> Iterator[None]:

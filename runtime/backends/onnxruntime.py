@@ -180,7 +180,10 @@ class OnnxRuntimeBackend:
             ort = _import()
         except BackendUnavailableError as error:
             return str(error)
-        return self._missing_provider(ort)
+        missing = self._missing_provider(ort)
+        if missing is None and self._provider.name == cuda.TENSORRT_PROVIDER:
+            return cuda.why_no_tensorrt()
+        return missing
 
     def variations(self, hardware: Hardware) -> tuple[Mapping[str, str], ...]:
         """On the processor, with several cores: spinning or not (it matters to two or more threads only); else the provider's."""
@@ -206,15 +209,19 @@ class OnnxRuntimeBackend:
         provider = self._provider
         has_cuda = cuda.CUDA_PROVIDER in (provider.name, *provider.fallbacks)
         not_loaded = cuda.load_libraries(ort) if has_cuda else ""
+        if provider.name == cuda.TENSORRT_PROVIDER:
+            cuda.load_tensorrt()
         providers = [(provider.name, provider.options(options, file)), *((name, {}) for name in provider.fallbacks)]
         try:
-            with GATE.computing() if has_cuda else nullcontext():
+            with GATE if has_cuda else nullcontext():
                 # enable_fallback=0: otherwise the CPU's provider replaces a failing one, at opening and in mid-run.
                 session = ort.InferenceSession(
                     str(file), self._session_options(ort, options), providers=providers, enable_fallback=0
                 )
         except Exception as error:
-            if provider.name != CPU_PROVIDER and (is_lost_device(error) or is_full(error)):
+            if provider.name != CPU_PROVIDER and any(
+                is_so(error) for is_so in (is_lost_device, is_full, cuda.is_missing_library)
+            ):
                 raise BackendUnavailableError(f"{self.name} cannot use its device: {one_line(error)}") from error
             if cuda.wants_graphs(provider.name, options) and cuda.is_no_graph(error):
                 raise BackendUnavailableError(f"{file} cannot be run as a CUDA graph: {one_line(error)}") from error
@@ -262,7 +269,7 @@ class OnnxRuntimeBackend:
 
 
 def _run_on_gpu(run: Run, names: Sequence[str], inputs: Mapping[str, Array]) -> Sequence[Array]:
-    with GATE.computing():
+    with GATE:
         return run(names, inputs)
 
 

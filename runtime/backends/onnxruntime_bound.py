@@ -36,7 +36,7 @@ class BoundRunner:
 
         What fills the inputs must have ended before: ONNX Runtime computes on a stream of its own.
         """
-        with GATE.computing() if self._device == "cuda" else nullcontext():
+        with GATE if self._device == "cuda" else nullcontext():
             return self._run(names, inputs)
 
     def _run(self, names: Sequence[str], inputs: Mapping[str, DeviceTensor]) -> dict[str, DeviceTensor]:

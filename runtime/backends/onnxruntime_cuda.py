@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import hashlib
+import importlib
 import io
 from collections.abc import Callable, Mapping
+from ctypes.util import find_library
 from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
@@ -39,6 +42,9 @@ CUDA_VARIATIONS: Final[tuple[Mapping[str, str], ...]] = ({}, {GRAPH: "1"}, {NHWC
 TENSORRT_OPTIONS: Final[Mapping[str, tuple[str, ...]]] = {FP16: ("0", "1")}
 TENSORRT_VARIATIONS: Final[tuple[Mapping[str, str], ...]] = ({}, {FP16: "1"})
 
+TENSORRT_NAMES: Final = ("nvinfer", "nvinfer_10")
+"""On Linux, and on Windows since TensorRT 10."""
+TENSORRT_LIBRARY: Final = "libnvinfer.so.10"
 ENGINES: Final = "tensorrt"
 """Below `EDGEWARD_HOME`: engines that TensorRT built, which takes it seconds to minutes each."""
 
@@ -51,6 +57,12 @@ def wants_graphs(provider: str, options: RunOptions) -> bool:
 def is_no_graph(error: Exception) -> bool:
     """Whether a model was refused because some of it runs off the device, or its path depends on values (`if`, `loop`)."""
     return "graph capture" in str(error).lower()
+
+
+def is_missing_library(error: Exception) -> bool:
+    """Whether the provider itself could not be loaded, which says nothing of the model."""
+    text = str(error)
+    return "cannot open shared object file" in text or "Failed to load library" in text
 
 
 def cuda_options(options: RunOptions, file: Path) -> dict[str, str]:
@@ -93,6 +105,22 @@ def load_libraries(ort: ModuleType) -> str:
         # them, since it says nothing of a cuDNN that is missing.
         missing = _said_by(load, str(folder))
     return missing
+
+
+def why_no_tensorrt() -> str | None:
+    """Why TensorRT's own libraries cannot be loaded; None when they are here. `onnxruntime-gpu` has the provider without them."""
+    if find_spec("tensorrt_libs") is not None or any(map(find_library, TENSORRT_NAMES)):
+        return None
+    with contextlib.suppress(OSError):
+        ctypes.CDLL(TENSORRT_LIBRARY)  # LD_LIBRARY_PATH counts here, and not above
+        return None
+    return "TensorRT is not installed: its libraries (nvinfer) are neither on the linker's path nor a wheel: pip install tensorrt"
+
+
+def load_tensorrt() -> None:
+    """Loads TensorRT from its wheel, where that is what there is."""
+    with contextlib.suppress(ImportError, OSError):
+        importlib.import_module("tensorrt_libs")  # loads all that it holds
 
 
 def _wheel_folders() -> list[Path]:

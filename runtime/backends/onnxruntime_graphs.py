@@ -58,7 +58,7 @@ class CudaGraphs:
         shapes = tuple((name, inputs[name].shape) for name in sorted(inputs))
         with self._lock:
             graph = self._graphs.get(shapes)
-            with GATE.computing():
+            with GATE:
                 if graph is not None and threading.get_ident() in graph.threads:
                     return self._replay(graph, inputs)
                 results: Sequence[Array] = self._session.run(names, inputs, self._no_graph)

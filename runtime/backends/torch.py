@@ -215,7 +215,7 @@ class TorchSession:
 
 
 def _beside_no_recording(device: str) -> AbstractContextManager[None]:
-    return GATE.computing() if device == "cuda" else nullcontext()
+    return GATE if device == "cuda" else nullcontext()
 
 
 def _closed(*_: object, **__: object) -> Any:

@@ -15,7 +15,7 @@ def test_callers_compute_side_by_side() -> None:
     gate, meeting = RecordingGate(), threading.Barrier(3)
 
     def compute() -> None:
-        with gate.computing():
+        with gate:
             meeting.wait(WAIT_S)
 
     with ThreadPoolExecutor(3) as pool:
@@ -29,7 +29,7 @@ def test_a_recording_has_the_gpu_to_itself() -> None:
     seen: list[tuple[int, int]] = []
 
     def enter(what: str) -> None:
-        with gate.recording() if what == "recording" else gate.computing():
+        with gate.recording() if what == "recording" else gate:
             with lock:
                 inside[what] += 1
                 seen.append((inside["computing"], inside["recording"]))
@@ -48,7 +48,7 @@ def test_who_wants_to_record_goes_before_those_who_come_later() -> None:
     first_is_in, first_may_go = threading.Event(), threading.Event()
 
     def first() -> None:
-        with gate.computing():
+        with gate:
             first_is_in.set()
             assert first_may_go.wait(WAIT_S)
 
@@ -57,7 +57,7 @@ def test_who_wants_to_record_goes_before_those_who_come_later() -> None:
             order.append("recorded")
 
     def later() -> None:
-        with gate.computing():
+        with gate:
             order.append("computed")
 
     with ThreadPoolExecutor(3) as pool:
@@ -75,8 +75,8 @@ def test_who_wants_to_record_goes_before_those_who_come_later() -> None:
 
 def test_a_recording_or_a_call_that_fails_lets_the_others_go_on() -> None:
     gate = RecordingGate()
-    for entered in (gate.recording, gate.computing, gate.recording):
-        with suppress(RuntimeError), entered():
+    for entered in (gate.recording(), gate, gate.recording()):
+        with suppress(RuntimeError), entered:
             raise RuntimeError("CUDA failure 900")
-    with gate.computing():
+    with gate:
         pass

@@ -13,7 +13,7 @@ import pytest
 from runtime.backends import onnxruntime_cuda
 from runtime.backends.base import RunOptions
 from runtime.backends.onnxruntime import OnnxRuntimeBackend
-from runtime.backends.onnxruntime_cuda import cuda_options, load_libraries, tensorrt_options
+from runtime.backends.onnxruntime_cuda import cuda_options, load_libraries, tensorrt_options, why_no_tensorrt
 from runtime.backends.onnxruntime_session import OnnxRuntimeSession
 from runtime.bundle.manifest import Format
 from runtime.errors import BackendUnavailableError, BundleError, WrongUseError
@@ -123,6 +123,12 @@ def test_a_library_that_is_missing_is_named(opened: Callable[..., OnnxRuntimeSes
         opened(ort, OnnxRuntimeBackend.cuda())
 
 
+def test_a_provider_that_cannot_be_loaded_is_not_the_models_fault(opened: Callable[..., OnnxRuntimeSession]) -> None:
+    failure = "Failed to load library libonnxruntime_providers_cuda.so with error: libcublasLt.so.13: cannot open it"
+    with pytest.raises(BackendUnavailableError, match=r"cannot use its device: .*libcublasLt\.so\.13"):
+        opened(FakeOrt(failure=failure), OnnxRuntimeBackend.cuda())
+
+
 def test_a_loader_that_fails_is_told_and_costs_nothing_else() -> None:
     class Broken(FakeOrt):
         def preload_dlls(self, directory: str | None) -> None:
@@ -204,3 +210,21 @@ def test_a_session_of_graphs_takes_no_tensors_on_the_device(opened: Callable[...
     session = opened(FakeOrt(), OnnxRuntimeBackend.cuda(), graph="1")
     with pytest.raises(WrongUseError, match="graph"):
         session.run_bound({})
+
+
+def test_tensorrt_is_here_where_its_libraries_are(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, opened: Callable[..., OnnxRuntimeSession]
+) -> None:
+    monkeypatch.setattr(onnxruntime_cuda, "find_library", lambda name: None)
+    monkeypatch.setattr(onnxruntime_cuda, "TENSORRT_LIBRARY", "libnvinfer-that-is-nowhere.so.10")
+    reason = why_no_tensorrt()
+    assert reason is not None
+    assert "pip install tensorrt" in reason
+    with monkeypatch.context() as found:
+        found.setattr(onnxruntime_cuda, "find_library", lambda name: f"lib{name}.so.10")
+        assert why_no_tensorrt() is None
+    (tmp_path / "tensorrt_libs.py").write_text("raise OSError('libnvinfer.so.10: cannot open shared object file')")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    assert why_no_tensorrt() is None
+    # A wheel that does not load leaves it to ONNX Runtime to say what is missing.
+    assert opened(FakeOrt(), OnnxRuntimeBackend.tensorrt()).native is not None
