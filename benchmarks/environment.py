@@ -18,6 +18,7 @@ from runtime.hardware import Hardware, describe, probe
 LIBRARIES = (
     "edgeward", "mlcommons-loadgen", "nvidia-ml-py",
     "numpy", "onnxruntime", "onnxruntime-gpu", "ai-edge-litert", "tflite-runtime", "openvino", "torch",
+    "onnx", "nvidia-cuda-runtime", "nvidia-cublas", "nvidia-cudnn-cu13", "nvidia-cufft",
     "grpcio", "protobuf", "uvicorn", "uvloop", "httptools", "starlette", "pygrpc-native",
 )  # fmt: skip
 ROOT = Path(__file__).resolve().parent.parent

@@ -23,7 +23,7 @@ import numpy as np
 from benchmarks.environment import now_utc, read_environment
 from benchmarks.significance import Interval, bootstrap_difference, stretches
 from benchmarks.statistics import Values
-from runtime.backends.onnxruntime import OnnxRuntimeSession
+from runtime.backends.onnxruntime_session import OnnxRuntimeSession
 from runtime.engine.engine import EngineSettings, load
 from runtime.engine.model import Model
 from runtime.errors import WrongUseError

@@ -106,6 +106,19 @@ def resnet(layers: int, image: int = 224) -> onnx.ModelProto:
     return g.finish((3, image, image), g.dense(x, channels, 1000), (1000,))
 
 
+def resnet_8(image: int = 32) -> onnx.ModelProto:
+    """The ResNet of MLPerf Tiny's image classification: three stages of one block each, 10 classes."""
+    g = Graph(seed=8)
+    x, channels = g.add("Relu", g.conv("x", 3, 16, 3)), 16
+    for wide in (16, 32, 64):
+        stride = wide // channels
+        y = g.conv(g.add("Relu", g.conv(x, channels, wide, 3, stride)), wide, wide, 3)
+        skip = x if stride == 1 else g.conv(x, channels, wide, 1, stride)
+        x, channels = g.add("Relu", g.add("Add", y, skip)), wide
+    x = g.add("Flatten", g.add("GlobalAveragePool", x))
+    return g.finish((3, image, image), g.add("Softmax", g.dense(x, channels, 10), axis=-1), (10,))
+
+
 def mobilenet_v2(image: int = 224) -> onnx.ModelProto:
     """MobileNetV2 of width 1.0 for 1,000 classes."""
     g = Graph(seed=2)

@@ -6,23 +6,27 @@ The providers differ in the wheel they come with, the device they need and a few
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
+from functools import partial
 from importlib.metadata import PackageNotFoundError, version
 from importlib.util import find_spec
 from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, Any, Final
 
-import numpy as np
-
+from runtime.backends import onnxruntime_cuda as cuda
 from runtime.backends.base import RunOptions, check_extra
-from runtime.backends.failures import one_line, show_tensors
+from runtime.backends.cuda_recording import GATE
+from runtime.backends.failures import one_line
+from runtime.backends.onnxruntime_bound import BoundRunner
+from runtime.backends.onnxruntime_graphs import CudaGraphs
+from runtime.backends.onnxruntime_session import OnnxRuntimeSession, Run, is_full, is_lost_device
 from runtime.bundle.manifest import Format
 from runtime.config import set_unless_set
-from runtime.errors import BackendUnavailableError, BundleError, ExecutionError, InvalidInputError
-from runtime.tensors import Array, TensorSpec
+from runtime.errors import BackendUnavailableError, BundleError
+from runtime.tensors import Array
 
 if TYPE_CHECKING:
     from runtime.hardware import Hardware
@@ -31,25 +35,6 @@ if TYPE_CHECKING:
 DISTRIBUTIONS: Final = ("onnxruntime", "onnxruntime-gpu", "onnxruntime-directml", "onnxruntime-openvino")
 
 CPU_PROVIDER: Final = "CPUExecutionProvider"
-CUDA_PROVIDER: Final = "CUDAExecutionProvider"
-
-# onnx.TensorProto.DataType as ONNX Runtime spells it. BF16, FP8 and INT4 are left out: its Python binding refuses to
-# turn them into numpy arrays or back ("No corresponding Numpy type", seen in 1.32).
-DATATYPE_OF: Final[Mapping[str, str]] = {
-    "tensor(bool)": "BOOL",
-    "tensor(uint8)": "UINT8",
-    "tensor(uint16)": "UINT16",
-    "tensor(uint32)": "UINT32",
-    "tensor(uint64)": "UINT64",
-    "tensor(int8)": "INT8",
-    "tensor(int16)": "INT16",
-    "tensor(int32)": "INT32",
-    "tensor(int64)": "INT64",
-    "tensor(float16)": "FP16",
-    "tensor(float)": "FP32",
-    "tensor(double)": "FP64",
-    "tensor(string)": "BYTES",
-}
 
 LOG_ERRORS: Final = 3
 
@@ -59,13 +44,6 @@ every call, from whatever else runs; this takes 2 ms, and calls back to back are
 once (`session.force_spinning_stop`) made those 1.2 to 1.5 times slower. ONNX Runtime 1.32, 2 quiet cores, November 2026."""
 
 NO_TELEMETRY: Final = "ORT_DISABLE_TELEMETRY"
-
-# cudaError_t is printed as a number; 2 is "out of memory", after which the device still works.
-_CUDA_FAILURE: Final = re.compile(
-    r"CUDA (?:failure|error)[ :]*(\d+)|no CUDA-capable device|CUDA driver version is insufficient", re.IGNORECASE
-)
-_CUDA_OUT_OF_MEMORY: Final = "2"
-_NO_ROOM: Final = re.compile(r"out of memory|failed to allocate memory", re.IGNORECASE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,10 +59,19 @@ class _Provider:
     """Providers for the operators it does not have; the CPU's is always the last."""
     missing_device: Callable[[Hardware], str | None]
     """Why the machine has no device for it; None when it has, or needs none."""
-    options: Callable[[RunOptions], dict[str, str]]
+    options: Callable[[RunOptions, Path], dict[str, str]]
+    """Its own, from what selection varies and the model's file."""
+    extra: Mapping[str, tuple[str, ...]]
+    """Of `RunOptions.extra`, beside those that every provider takes."""
+    variations: tuple[Mapping[str, str], ...] = ({},)
+
+    @property
+    def install(self) -> str:
+        """The command that brings the wheel, and what it needs."""
+        return cuda.INSTALL if self.package == cuda.PACKAGE else f"pip install {self.package}"
 
 
-def _no_options(options: RunOptions) -> dict[str, str]:
+def _no_options(options: RunOptions, file: Path) -> dict[str, str]:
     return {}
 
 
@@ -108,7 +95,7 @@ def _needs_apple(hardware: Hardware) -> str | None:
     return None
 
 
-def _openvino_options(options: RunOptions) -> dict[str, str]:
+def _openvino_options(options: RunOptions, file: Path) -> dict[str, str]:
     return {"device_type": "CPU", "num_of_threads": str(options.threads)}
 
 
@@ -117,7 +104,7 @@ class OnnxRuntimeBackend:
 
     Option `spinning`: with "1" (the default) worker threads wait for the next operator without sleeping, which is
     faster while calls follow each other; a millisecond after the last one they sleep, so that an idle session takes
-    nothing from the others.
+    nothing from the others. Options of CUDA and TensorRT: see `onnxruntime_cuda`.
     """
 
     formats = frozenset({Format.ONNX})
@@ -130,24 +117,27 @@ class OnnxRuntimeBackend:
     @classmethod
     def cpu(cls) -> OnnxRuntimeBackend:
         """On the processor."""
-        return cls("onnxruntime-cpu", _Provider(CPU_PROVIDER, "cpu", "onnxruntime", (), _needs_nothing, _no_options))
+        return cls(
+            "onnxruntime-cpu", _Provider(CPU_PROVIDER, "cpu", "onnxruntime", (), _needs_nothing, _no_options, {})
+        )
 
     @classmethod
     def cuda(cls) -> OnnxRuntimeBackend:
-        """On an NVIDIA GPU; tensors are copied to it and back on every call."""
-        return cls(
-            "onnxruntime-cuda",
-            _Provider(CUDA_PROVIDER, "cuda", "onnxruntime-gpu", (CPU_PROVIDER,), _needs_nvidia, _no_options),
-        )
+        """On an NVIDIA GPU; `run` copies tensors to it and back, `run_bound` leaves them there."""
+        provider = _Provider(
+            cuda.CUDA_PROVIDER, "cuda", cuda.PACKAGE, (CPU_PROVIDER,), _needs_nvidia,
+            cuda.cuda_options, cuda.CUDA_OPTIONS, cuda.CUDA_VARIATIONS,
+        )  # fmt: skip
+        return cls("onnxruntime-cuda", provider)
 
     @classmethod
     def tensorrt(cls) -> OnnxRuntimeBackend:
         """On an NVIDIA GPU through TensorRT, which builds kernels when a shape is first seen: seconds to minutes."""
-        fallbacks = (CUDA_PROVIDER, CPU_PROVIDER)
-        return cls(
-            "onnxruntime-tensorrt",
-            _Provider("TensorrtExecutionProvider", "cuda", "onnxruntime-gpu", fallbacks, _needs_nvidia, _no_options),
-        )
+        provider = _Provider(
+            cuda.TENSORRT_PROVIDER, "cuda", cuda.PACKAGE, (cuda.CUDA_PROVIDER, CPU_PROVIDER), _needs_nvidia,
+            cuda.tensorrt_options, cuda.TENSORRT_OPTIONS, cuda.TENSORRT_VARIATIONS,
+        )  # fmt: skip
+        return cls("onnxruntime-tensorrt", provider)
 
     @classmethod
     def openvino(cls) -> OnnxRuntimeBackend:
@@ -159,6 +149,7 @@ class OnnxRuntimeBackend:
             (CPU_PROVIDER,),
             _needs_nothing,
             _openvino_options,
+            {},
         )
         return cls("onnxruntime-openvino", provider)
 
@@ -166,7 +157,7 @@ class OnnxRuntimeBackend:
     def directml(cls) -> OnnxRuntimeBackend:
         """On any GPU of a Windows machine."""
         provider = _Provider(
-            "DmlExecutionProvider", "gpu", "onnxruntime-directml", (CPU_PROVIDER,), _needs_windows_gpu, _no_options
+            "DmlExecutionProvider", "gpu", "onnxruntime-directml", (CPU_PROVIDER,), _needs_windows_gpu, _no_options, {}
         )
         return cls("onnxruntime-directml", provider)
 
@@ -174,14 +165,14 @@ class OnnxRuntimeBackend:
     def coreml(cls) -> OnnxRuntimeBackend:
         """On whatever CoreML picks of a Mac: processor, GPU or neural engine."""
         provider = _Provider(
-            "CoreMLExecutionProvider", "npu", "onnxruntime", (CPU_PROVIDER,), _needs_apple, _no_options
+            "CoreMLExecutionProvider", "npu", "onnxruntime", (CPU_PROVIDER,), _needs_apple, _no_options, {}
         )
         return cls("onnxruntime-coreml", provider)
 
     def unavailable_reason(self, hardware: Hardware) -> str | None:
         """None when device, wheel and provider are here; `onnxruntime` is imported only to answer the last."""
         if find_spec("onnxruntime") is None:
-            return f"{self._provider.package} is not installed: pip install {self._provider.package}"
+            return f"{self._provider.package} is not installed: {self._provider.install}"
         no_device = self._provider.missing_device(hardware)
         if no_device is not None or self._provider.name == CPU_PROVIDER:
             return no_device
@@ -189,13 +180,16 @@ class OnnxRuntimeBackend:
             ort = _import()
         except BackendUnavailableError as error:
             return str(error)
-        return self._missing_provider(ort)
+        missing = self._missing_provider(ort)
+        if missing is None and self._provider.name == cuda.TENSORRT_PROVIDER:
+            return cuda.why_no_tensorrt()
+        return missing
 
     def variations(self, hardware: Hardware) -> tuple[Mapping[str, str], ...]:
-        """On the processor, with several cores: spinning or not. Spinning matters to two or more threads only."""
+        """On the processor, with several cores: spinning or not (it matters to two or more threads only); else the provider's."""
         if self._provider.name == CPU_PROVIDER and hardware.cores.threads > 1:
             return {}, {"spinning": "0"}
-        return ({},)
+        return self._provider.variations
 
     def version(self) -> str:
         """Of the distribution that is installed, named where it is not plain `onnxruntime`."""
@@ -207,21 +201,30 @@ class OnnxRuntimeBackend:
 
     def open(self, file: Path, options: RunOptions) -> OnnxRuntimeSession:
         """A session on exactly this provider; `BackendUnavailableError` where ONNX Runtime would take another."""
-        check_extra(self.name, options, {"spinning": ("0", "1")})
+        check_extra(self.name, options, {"spinning": ("0", "1"), **self._provider.extra})
         ort = _import()
         missing = self._missing_provider(ort)
         if missing is not None:
             raise BackendUnavailableError(missing)
         provider = self._provider
-        providers = [(provider.name, provider.options(options)), *((name, {}) for name in provider.fallbacks)]
+        has_cuda = cuda.CUDA_PROVIDER in (provider.name, *provider.fallbacks)
+        not_loaded = cuda.load_libraries(ort) if has_cuda else ""
+        if provider.name == cuda.TENSORRT_PROVIDER:
+            cuda.load_tensorrt()
+        providers = [(provider.name, provider.options(options, file)), *((name, {}) for name in provider.fallbacks)]
         try:
-            # enable_fallback=0: otherwise the CPU's provider replaces a failing one, at opening and in mid-run.
-            session = ort.InferenceSession(
-                str(file), self._session_options(ort, options), providers=providers, enable_fallback=0
-            )
+            with GATE if has_cuda else nullcontext():
+                # enable_fallback=0: otherwise the CPU's provider replaces a failing one, at opening and in mid-run.
+                session = ort.InferenceSession(
+                    str(file), self._session_options(ort, options), providers=providers, enable_fallback=0
+                )
         except Exception as error:
-            if provider.name != CPU_PROVIDER and (_is_lost_device(error) or _is_full(error)):
+            if provider.name != CPU_PROVIDER and any(
+                is_so(error) for is_so in (is_lost_device, is_full, cuda.is_missing_library)
+            ):
                 raise BackendUnavailableError(f"{self.name} cannot use its device: {one_line(error)}") from error
+            if cuda.wants_graphs(provider.name, options) and cuda.is_no_graph(error):
+                raise BackendUnavailableError(f"{file} cannot be run as a CUDA graph: {one_line(error)}") from error
             raise BundleError(
                 f"{file} cannot be opened by ONNX Runtime: {one_line(error)}; expected an ONNX model"
             ) from error
@@ -229,9 +232,15 @@ class OnnxRuntimeBackend:
         if used[0] != provider.name:
             raise BackendUnavailableError(
                 f"ONNX Runtime left out {provider.name} and offers {', '.join(used)} for {file}; "
-                f"its libraries or its device do not work here: check the installation of {provider.package}"
+                f"its libraries or its device do not work here: {provider.install}"
+                + (f" ({not_loaded})" if not_loaded else "")
             )
-        return OnnxRuntimeSession(session, file, self.name)
+        if cuda.wants_graphs(provider.name, options):
+            return OnnxRuntimeSession(session, file, self.name, CudaGraphs(ort, session).run)
+        run = partial(_run_on_gpu, session.run) if has_cuda else session.run
+        return OnnxRuntimeSession(
+            session, file, self.name, run, BoundRunner(ort, session, "cuda" if has_cuda else "cpu")
+        )
 
     def _session_options(self, ort: ModuleType, options: RunOptions) -> Any:
         chosen = ort.SessionOptions()
@@ -259,42 +268,9 @@ class OnnxRuntimeBackend:
         )
 
 
-class OnnxRuntimeSession:
-    """An `InferenceSession` (`native`), which takes calls from several threads at once."""
-
-    def __init__(self, session: Any, file: Path, backend: str) -> None:
-        self.inputs = tuple(_spec(node, "input", file) for node in session.get_inputs())
-        self.outputs = tuple(_spec(node, "output", file) for node in session.get_outputs())
-        self._backend = backend
-        self._names = [spec.name for spec in self.outputs]
-        self._has_strings = any(spec.datatype == "BYTES" for spec in (*self.inputs, *self.outputs))
-        self.native = session
-        self._run = session.run
-
-    def run(self, inputs: Mapping[str, Array]) -> dict[str, Array]:
-        """The outputs by name; BYTES must be UTF-8, because ONNX strings are (`InvalidInputError`)."""
-        if self._has_strings:
-            inputs = {
-                name: _decoded(name, value) if value.dtype.kind == "O" else value for name, value in inputs.items()
-            }
-        try:
-            results: Sequence[Array] = self._run(self._names, inputs)
-        except Exception as error:
-            if self._backend != "onnxruntime-cpu" and _is_lost_device(error):
-                raise BackendUnavailableError(f"{self._backend} lost its device: {one_line(error)}") from error
-            raise ExecutionError(f"ONNX Runtime failed on {show_tensors(inputs)}: {one_line(error)}") from error
-        if self._has_strings:
-            results = [_encoded(value) if value.dtype.kind == "O" else value for value in results]
-        return dict(zip(self._names, results, strict=True))
-
-    def close(self) -> None:
-        """Lets the session go; its memory is freed with the last call that still runs."""
-        self.native = None
-        self._run = _closed
-
-
-def _closed(*_: object) -> Sequence[Array]:
-    raise RuntimeError("the session is closed")
+def _run_on_gpu(run: Run, names: Sequence[str], inputs: Mapping[str, Array]) -> Sequence[Array]:
+    with GATE:
+        return run(names, inputs)
 
 
 def _import() -> ModuleType:
@@ -319,43 +295,3 @@ def _installed() -> tuple[str, str] | None:
         except PackageNotFoundError:
             continue
     return None
-
-
-def _spec(node: Any, what: str, file: Path) -> TensorSpec:
-    datatype = DATATYPE_OF.get(node.type)
-    if datatype is None:
-        raise BundleError(
-            f"{what} {node.name!r} of {file} is {node.type}; "
-            f"what ONNX Runtime gives to Python is {', '.join(DATATYPE_OF)}: export the model with one of those"
-        )
-    return TensorSpec(node.name, datatype, tuple(n if isinstance(n, int) and n >= 0 else -1 for n in node.shape))
-
-
-def _decoded(name: str, value: Array) -> Array:
-    """Strings for ONNX Runtime, which would take `bytes` by their repr."""
-    result = np.empty(value.size, dtype=np.object_)
-    try:
-        result[:] = [item.decode() for item in value.reshape(-1).tolist()]
-    except UnicodeDecodeError as error:
-        raise InvalidInputError(
-            f"input {name!r} holds {bytes(error.object[:32])!r}, which is not UTF-8 (byte {error.start}); "
-            "strings of an ONNX model are UTF-8"
-        ) from error
-    return result.reshape(value.shape)
-
-
-def _encoded(value: Array) -> Array:
-    result = np.empty(value.size, dtype=np.object_)
-    result[:] = [item.encode() for item in value.reshape(-1).tolist()]
-    return result.reshape(value.shape)
-
-
-def _is_lost_device(error: Exception) -> bool:
-    """Whether the GPU is gone for this process: after a CUDA failure other than "out of memory" every call fails."""
-    found = _CUDA_FAILURE.search(str(error))
-    return found is not None and found.group(1) != _CUDA_OUT_OF_MEMORY
-
-
-def _is_full(error: Exception) -> bool:
-    """Whether the device has no room: when a model is opened, another candidate is the answer, not another file."""
-    return _NO_ROOM.search(str(error)) is not None

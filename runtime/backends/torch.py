@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping
+from contextlib import AbstractContextManager, nullcontext
 from importlib.metadata import PackageNotFoundError, version
 from importlib.util import find_spec
 from pathlib import Path
@@ -11,6 +12,7 @@ from types import ModuleType
 from typing import TYPE_CHECKING, Any, Final
 
 from runtime.backends.base import RunOptions, check_extra
+from runtime.backends.cuda_recording import GATE
 from runtime.backends.failures import one_line, show_tensors
 from runtime.backends.torch_archive import check_archive
 from runtime.bundle.manifest import Format
@@ -37,11 +39,15 @@ DATATYPE_OF: Final[Mapping[str, str]] = {
     "float64": "FP64",
 }
 
+FP16: Final = "fp16"
+
 
 class TorchBackend:
     """`.pt2` files run op by op, uncompiled: `TorchBackend.cpu()`, `TorchBackend.cuda()`.
 
     To compile one takes a C++ compiler, which devices have not, and minutes, which a trial has not (DECISIONS.md, 33).
+
+    Option `fp16` of CUDA: weights and floating inputs in half precision, outputs as the program declares them.
 
     The archive is checked before PyTorch sees it (`torch_archive`), because PyTorch would unpickle parts of it.
     """
@@ -77,8 +83,8 @@ class TorchBackend:
             return str(error)
 
     def variations(self, hardware: Hardware) -> tuple[Mapping[str, str], ...]:
-        """Only one way."""
-        return ({},)
+        """On a GPU half precision too, which its tensor cores are made for; whether it is right enough, the guard tells."""
+        return ({}, {FP16: "1"}) if self.device == "cuda" else ({},)
 
     def version(self) -> str:
         """Of the distribution, with its build (`+cpu`, `+cu130`) where the wheel tells."""
@@ -89,7 +95,7 @@ class TorchBackend:
 
     def open(self, file: Path, options: RunOptions) -> TorchSession:
         """The program on this device, its weights with it."""
-        check_extra(self.name, options, {})
+        check_extra(self.name, options, {FP16: ("0", "1")} if self.device == "cuda" else {})
         missing = self._missing_cuda() if self.device == "cuda" else None
         if missing is not None:
             raise BackendUnavailableError(missing)
@@ -97,7 +103,8 @@ class TorchBackend:
         check_archive(file)
         try:
             program = _load(torch, file)
-            session = TorchSession(torch, program, self.device, options.threads, file)
+            with _beside_no_recording(self.device):
+                session = TorchSession(torch, program, self.device, options, file)
         except BundleError:
             raise
         except Exception as error:
@@ -134,7 +141,7 @@ class TorchSession:
     OpenMP): it is set before every call, so sessions that differ in threads and run at once may get each other's.
     """
 
-    def __init__(self, torch: ModuleType, program: Any, device: str, threads: int, file: Path) -> None:
+    def __init__(self, torch: ModuleType, program: Any, device: str, options: RunOptions, file: Path) -> None:
         from torch.utils import _pytree
 
         if device != "cpu":
@@ -143,14 +150,20 @@ class TorchSession:
             program = move_to_device_pass(program, device)
         self.inputs, self._arguments = _inputs(torch, program, file)
         self.outputs = _outputs(torch, program, file)
+        names = {datatype: name for name, datatype in DATATYPE_OF.items()}
+        self._dtypes = {spec.name: getattr(torch, names[spec.datatype]) for spec in self.outputs}
         self._torch = torch
         self._device = device
-        self._threads = threads
+        self._threads = options.threads
+        self._is_half = options.extra.get(FP16) == "1"
         self._flatten = _pytree.tree_leaves
         self._unflatten = _pytree.tree_unflatten
         self._in_spec = program.call_spec.in_spec
         # Guards would repeat in Python, on every call, what the engine has checked (89 against 25 µs, tiny model).
-        self._forward: Any = program.module(check_guards=False).forward
+        module = program.module(check_guards=False)
+        if self._is_half:
+            module = module.half()
+        self._forward: Any = module.forward
 
     def run(self, inputs: Mapping[str, Array]) -> dict[str, Array]:
         """The outputs by name, in memory of their own."""
@@ -158,7 +171,7 @@ class TorchSession:
         if torch.get_num_threads() != self._threads:
             torch.set_num_threads(self._threads)
         try:
-            with torch.inference_mode():
+            with torch.inference_mode(), _beside_no_recording(self._device):
                 tensors = {name: self._to_tensor(value) for name, value in inputs.items()}
                 flat = [tensors[given] if is_tensor else given for is_tensor, given in self._arguments]
                 args, kwargs = self._unflatten(flat, self._in_spec)
@@ -182,15 +195,27 @@ class TorchSession:
             tensor = self._torch.from_numpy(value.view("u2")).view(self._torch.bfloat16)
         else:
             tensor = self._torch.from_numpy(value)
-        return tensor if self._device == "cpu" else tensor.to(self._device)
+        if self._device != "cpu":
+            tensor = tensor.to(self._device)
+        return tensor.half() if self._is_half and tensor.is_floating_point() else tensor
 
     def _to_array(self, tensor: Any, spec: TensorSpec) -> Array:
-        tensor = tensor.detach().cpu().contiguous()
+        tensor = tensor.detach()
+        if self._is_half and tensor.is_floating_point():
+            tensor = tensor.to(self._dtypes[spec.name])
+        is_new = tensor.device.type != "cpu"
+        tensor = tensor.cpu().contiguous()
         if spec.datatype == "BF16":
             tensor = tensor.view(self._torch.uint16)
-        # Copied, because an output may be a view of an input or of a weight; what is handed out is the caller's alone.
-        result: Array = tensor.numpy().copy()
+        result: Array = tensor.numpy()
+        if not is_new:
+            # An output may be a view of an input or of a weight; what is handed out is the caller's alone.
+            result = result.copy()
         return result.view(dtype_of("BF16")) if spec.datatype == "BF16" else result
+
+
+def _beside_no_recording(device: str) -> AbstractContextManager[None]:
+    return GATE if device == "cuda" else nullcontext()
 
 
 def _closed(*_: object, **__: object) -> Any:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from collections import OrderedDict
 from collections.abc import Callable, Mapping
 from typing import Final
 
@@ -17,6 +16,7 @@ from runtime.hardware.nvidia import read_used_gpu_bytes
 from runtime.selection.bench import CandidateFailedError, Trial
 from runtime.selection.candidates import CUDA, Candidate
 from runtime.selection.guard import GuardResult, check_answers
+from runtime.selection.open_sessions import OpenSessions
 from runtime.selection.rows import Rows, rows_for
 from runtime.selection.rss import GpuMemoryGrowth, MemoryGrowth
 from runtime.tensors import Array
@@ -30,8 +30,6 @@ ROUGH_TIME_S: Final = 0.02
 WARM_UP_CALLS: Final = 3
 WARM_UP_TIME_S: Final = 0.01
 """Worker threads sleep and caches are cold at the start of a turn: the first calls are not counted."""
-KEEP_OPEN_MB: Final = 512.0
-"""Sessions are kept open between turns up to this much memory; beyond it the one idle longest is closed."""
 
 # A session that spins between calls burns a core for about 30 ms after its last one and slows its neighbour (ONNX
 # Runtime 1.32, 2 cores, 2026-11: 1.2 to 1.4 times). Waiting until the process takes no time works for every engine.
@@ -56,31 +54,40 @@ class LocalBench:
         self._guards: dict[tuple[str, str, tuple[tuple[str, str], ...]], GuardResult] = {}
         self._reference: dict[str, Array] = {}
         self._warm_backends: set[str] = set()
-        self._open: OrderedDict[str, OpenedVariant] = OrderedDict()
+        self._open = OpenSessions()
         self._memory_mb: dict[str, float] = {}
         self._last: str | None = None
         self._used_gpu_bytes = used_gpu_bytes
 
     def try_out(self, candidate: Candidate, reference: Candidate | None, rows: int) -> Trial:
-        """See `Bench.try_out`. The session is closed afterwards: nothing idles beside the next one."""
-        self.close()
+        """See `Bench.try_out`. The session is closed afterwards: nothing idles beside the next one, but on a GPU, where the first
+        turn of a candidate would be spent on opening it again.
+        """
+        self._open.close_off_gpu()
         try:
             if candidate.backend.name not in self._warm_backends:
                 # The first session of an engine also loads its library, which is not this candidate's memory.
                 open_variant(self._bundle, candidate.variant, candidate.backend, candidate.options).close()
                 self._warm_backends.add(candidate.backend.name)
             self._learn_reference(reference)
-            gpu = GpuMemoryGrowth(self._used_gpu_bytes) if candidate.backend.device == CUDA else None
+            is_on_gpu = candidate.backend.device == CUDA
+            gpu = GpuMemoryGrowth(self._used_gpu_bytes) if is_on_gpu else None
             growth = MemoryGrowth()
             opened = open_variant(self._bundle, candidate.variant, candidate.backend, candidate.options)
             try:
                 inputs = self._rows_of(opened)
                 sizes = tuple(sorted({1, rows} & set(inputs.batch_sizes)))
                 latencies = tuple((size, tuple(_time_some(opened, inputs.take(size)))) for size in sizes)
-                memory_mb = self._memory_mb[candidate.key] = growth.peak_mb()
+                memory_mb = growth.peak_mb()
                 gpu_memory_mb = None if gpu is None else gpu.now_mb()
+                self._memory_mb[candidate.key] = memory_mb if gpu_memory_mb is None else gpu_memory_mb
                 guard = self._check(candidate, opened, inputs)
-            finally:
+            except BaseException:
+                opened.close()
+                raise
+            if is_on_gpu:
+                self._keep(candidate, opened)
+            else:
                 opened.close()
         except CandidateFailedError:
             raise
@@ -99,28 +106,24 @@ class LocalBench:
             _call_for(opened, inputs, WARM_UP_TIME_S, WARM_UP_CALLS)
             return _call_for(opened, inputs, duration_s)
         except Exception as error:
-            self._forget(candidate.key)
+            self._open.close(candidate.key)
             raise CandidateFailedError(reason_of(error)) from error
 
     def close(self) -> None:
         """Closes every session."""
-        for key in list(self._open):
-            self._forget(key)
+        self._open.close_all()
 
     def _session(self, candidate: Candidate) -> OpenedVariant:
-        opened = self._open.pop(candidate.key, None)
+        opened = self._open.get(candidate.key)
         if opened is None:
-            needed_mb = self._memory_mb.get(candidate.key, 0.0)
-            while self._open and needed_mb + sum(self._memory_mb.get(key, 0.0) for key in self._open) > KEEP_OPEN_MB:
-                self._forget(next(iter(self._open)))
+            self._open.make_room(self._memory_mb.get(candidate.key, 0.0), candidate.backend.device == CUDA)
             opened = open_variant(self._bundle, candidate.variant, candidate.backend, candidate.options)
-        self._open[candidate.key] = opened
+            self._keep(candidate, opened)
         return opened
 
-    def _forget(self, key: str) -> None:
-        opened = self._open.pop(key, None)
-        if opened is not None:
-            opened.close()
+    def _keep(self, candidate: Candidate, opened: OpenedVariant) -> None:
+        memory_mb = self._memory_mb.get(candidate.key, 0.0)
+        self._open.keep(candidate.key, opened, memory_mb, candidate.backend.device == CUDA)
 
     def _rows_of(self, opened: OpenedVariant) -> Rows:
         if self._rows is None:

@@ -14,7 +14,8 @@ import pytest
 from onnx import TensorProto, helper
 
 from runtime.backends.base import RunOptions
-from runtime.backends.onnxruntime import OnnxRuntimeBackend, OnnxRuntimeSession, _is_full
+from runtime.backends.onnxruntime import OnnxRuntimeBackend
+from runtime.backends.onnxruntime_session import OnnxRuntimeSession, is_full
 from runtime.bundle.bundle import Bundle
 from runtime.bundle.manifest import Format
 from runtime.errors import BackendUnavailableError, BundleError, ExecutionError, InvalidInputError
@@ -126,7 +127,9 @@ def test_spinning_is_worth_trying_with_several_cores_only() -> None:
     hardware = probe()
     tried = OnnxRuntimeBackend.cpu().variations(hardware)
     assert tried == (({}, {"spinning": "0"}) if hardware.cores.threads > 1 else ({},))
-    assert OnnxRuntimeBackend.cuda().variations(hardware) == ({},)
+    assert OnnxRuntimeBackend.directml().variations(hardware) == ({},)
+    assert OnnxRuntimeBackend.tensorrt().variations(hardware) == ({}, {"fp16": "1"})
+    assert all("spinning" not in extra for extra in OnnxRuntimeBackend.cuda().variations(hardware))
 
 
 @pytest.mark.parametrize(
@@ -151,21 +154,21 @@ def test_a_lost_gpu_is_told_from_a_failed_run(
         def run(self, names: list[str], inputs: dict[str, object]) -> list[object]:
             raise RuntimeError(message)
 
-    session = OnnxRuntimeSession(Failing(), Path("m.onnx"), "onnxruntime-cuda")
+    session = OnnxRuntimeSession(Failing(), Path("m.onnx"), "onnxruntime-cuda", Failing().run)
     with pytest.raises(kind, match=message.split(":")[0]):
         session.run({})
 
 
 @pytest.mark.parametrize(
-    ("message", "is_full"),
+    ("message", "expected"),
     [
         ("CUDA failure 2: out of memory ; GPU=0", True),
         ("BFCArena::AllocateRawInternal Failed to allocate memory for requested buffer of size 8589934592", True),
         ("Load model from m.onnx failed: Protobuf parsing failed.", False),
     ],
 )
-def test_a_device_without_room_is_told_from_a_bad_file(message: str, is_full: bool) -> None:
-    assert _is_full(RuntimeError(message)) is is_full
+def test_a_device_without_room_is_told_from_a_bad_file(message: str, expected: bool) -> None:
+    assert is_full(RuntimeError(message)) is expected
 
 
 @pytest.mark.slow

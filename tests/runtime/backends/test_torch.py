@@ -9,8 +9,9 @@ import numpy as np
 import pytest
 
 from runtime.backends.base import RunOptions
-from runtime.backends.torch import TorchBackend, TorchSession
-from runtime.errors import BundleError
+from runtime.backends.torch import TorchBackend, TorchSession, _load
+from runtime.errors import BundleError, WrongUseError
+from runtime.hardware import probe
 from runtime.tensors import TensorSpec, dtype_of
 
 torch = pytest.importorskip("torch")
@@ -83,3 +84,33 @@ def test_threads_are_set_for_the_call(tmp_path: Path) -> None:
         assert torch.get_num_threads() == 2
     finally:
         torch.set_num_threads(before)
+
+
+def test_half_precision_computes_in_half_and_answers_as_declared(tmp_path: Path) -> None:
+    # 2049 is no number of half precision; the weight is one, and integers are left alone.
+    def forward(self: Any, x: Any, count: Any) -> Any:
+        return {"sum": x + self.weight, "same": x, "count": count + 1}
+
+    path = tmp_path / "m.pt2"
+
+    class Model(torch.nn.Module):  # type: ignore[misc, name-defined]
+        def __init__(self) -> None:
+            super().__init__()
+            self.weight = torch.nn.Parameter(torch.ones(2))
+
+    Model.forward = forward
+    torch.export.save(torch.export.export(Model(), (torch.ones(2), torch.ones(2, dtype=torch.int64))), path)
+    inputs: dict[str, Any] = {"x": np.full(2, 2049, np.float32), "count": np.full(2, 2049, np.int64)}
+    half = TorchSession(torch, _load(torch, path), "cpu", RunOptions(1, {"fp16": "1"}), path).run(inputs)
+    whole = opened(path).run(inputs)
+    assert [half[name].dtype.name for name in ("sum", "same", "count")] == ["float32", "float32", "int64"]
+    assert whole["sum"].tolist() == [2050, 2050]
+    assert half["same"].tolist() == [2048, 2048]
+    assert half["count"].tolist() == [2050, 2050]
+
+
+def test_half_precision_is_for_gpus() -> None:
+    assert TorchBackend.cuda().variations(probe()) == ({}, {"fp16": "1"})
+    assert TorchBackend.cpu().variations(probe()) == ({},)
+    with pytest.raises(WrongUseError, match="fp16"):
+        TorchBackend.cpu().open(Path("m.pt2"), RunOptions(1, {"fp16": "1"}))

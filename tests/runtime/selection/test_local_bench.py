@@ -33,3 +33,20 @@ def test_memory_of_the_gpu_is_what_its_use_grew_by(
     (candidate,), _ = enumerate_candidates(bundle, machine(), [backend])
     bench = LocalBench(bundle, used_gpu_bytes=lambda: next(used) if told else None)
     assert bench.try_out(candidate, candidate, 1).gpu_memory_mb == grown_mb
+
+
+@pytest.mark.parametrize(
+    ("device", "opened"), [("cuda", ["ref", "ref", "a"]), ("cpu", ["ref", "ref", "a", "ref", "a"])]
+)
+def test_on_a_gpu_the_session_of_the_trial_has_the_turns_too(tmp_path: Path, device: str, opened: list[str]) -> None:
+    backend = FakeBackend("fake", device)
+    bundle = make_bundle(tmp_path, {"ref": {}, "a": {}}, samples=True, labels=True)
+    candidates, _ = enumerate_candidates(bundle, machine(1), [backend])
+    bench = LocalBench(bundle, used_gpu_bytes=lambda: 0)
+    for candidate in candidates:
+        bench.try_out(candidate, None, 1)
+    for candidate in [*candidates, *candidates]:
+        assert bench.time(candidate, 1, 0.0)
+    # One more at first, for the engine's library.
+    assert backend.opened == opened
+    bench.close()
