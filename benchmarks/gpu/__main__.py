@@ -14,7 +14,7 @@ from typing import Final
 
 from benchmarks.environment import ROOT, now_utc, read_environment
 from benchmarks.gpu.models import BUILDERS, QUICK, Files, MissingError
-from benchmarks.gpu.results import Sheet, markdown, summary
+from benchmarks.gpu.results import BATCHES, Sheet, markdown, summary
 from runtime import config
 
 MINUTES: Final = 4.0
@@ -108,7 +108,7 @@ def measure(name: str, folder: Path, seconds: float) -> Sheet:
             return sheet
         blamed = sheet.doing or "all"
         sheet.skipped[blamed] = " ".join(ending.split())
-        if blamed in ("all", "the rounds"):
+        if blamed in ("all", "switching", *(f"{rows} rows" for rows in BATCHES)):
             return sheet
         target.write_text(json.dumps(sheet.to_dict()), encoding="utf-8")
     if not sheet.lines:

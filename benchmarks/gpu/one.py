@@ -1,7 +1,10 @@
 """One model in a process of its own: `python -m benchmarks.gpu.one FOLDER SHEET.json SECONDS`.
 
-Every way is opened, checked and called once; then all have their turns, round after round, until the time is up. The sheet is
-written again and again, so that a process that dies leaves what it had; ways that are skipped in it already are left alone.
+Every way is opened; then, for one number of rows after the other, called for the first time and given its turns, round after
+round. ONNX Runtime's convolutions choose their kernels anew whenever the shape differs from that of the call before, so
+numbers of rows never take turns with each other, but in a figure of their own: what a call takes right after one of another
+shape. The sheet is written again and again, so that a process that dies leaves what it had; ways that are skipped in it
+already are left alone.
 """
 
 from __future__ import annotations
@@ -19,7 +22,7 @@ import numpy as np
 
 from benchmarks.gpu.models import Files, MissingError
 from benchmarks.gpu.results import BATCHES, Cell, Line, Sheet
-from benchmarks.gpu.ways import Way, call_of, ways
+from benchmarks.gpu.ways import Handing, Way, call_of, ways
 from runtime.backends.base import RunOptions, Session
 from runtime.backends.failures import one_line
 from runtime.backends.onnxruntime import OnnxRuntimeBackend
@@ -29,7 +32,7 @@ from runtime.selection.rss import GpuMemoryGrowth
 from runtime.tensors import Array
 
 CHECKED_ROWS: Final = 8
-OPEN_SHARE: Final = 0.75
+OPEN_SHARE: Final = 0.3
 """Of the time, for opening; what is not opened by then is skipped."""
 MOST_CALL_S: Final = 1.0
 """A call that is expected to take longer is skipped: one turn of it would cost the others their time."""
@@ -39,8 +42,11 @@ LEAST_CALLS: Final = 3
 SLOW_CALL_S: Final = 0.1
 """From here on a turn is one call, with no other to warm up."""
 MOST_ROUNDS: Final = 5
+SWITCHED_ROWS: Final = (1, 8)
+MOST_SWITCHES: Final = 5
 
-Turns = dict[tuple[str, int], Callable[[], Any]]
+Opened = dict[str, tuple[Way, Session]]
+Turns = dict[str, Callable[[], Any]]
 
 
 def main(arguments: list[str]) -> None:
@@ -48,7 +54,7 @@ def main(arguments: list[str]) -> None:
     files, target, seconds = Files(Path(arguments[0])), Path(arguments[1]), float(arguments[2])
     start = time.monotonic()
     sheet = Sheet.from_dict(json.loads(target.read_text(encoding="utf-8"))) if target.is_file() else Sheet()
-    sheet.lines, sheet.rounds = {}, 0
+    sheet.lines, sheet.rounds = {}, {}
 
     def write() -> None:
         partial = target.with_suffix(".partial")
@@ -58,12 +64,16 @@ def main(arguments: list[str]) -> None:
     hardware = probe()
     rows = files.rows(max(BATCHES))
     expected = _answers(files, rows[:CHECKED_ROWS])
-    calls = _open_all(sheet, files, hardware, rows, expected, start + OPEN_SHARE * seconds, write)
-    sheet.doing = "the rounds"
+    opened = _open_all(sheet, files, hardware, start + OPEN_SHARE * seconds, write)
     generator = random.Random(1)
-    while calls and sheet.rounds < MOST_ROUNDS and (sheet.rounds == 0 or time.monotonic() < start + seconds):
-        _round(sheet, calls, generator, start + seconds)
+    for at, count in enumerate(BATCHES):
+        sheet.doing = f"{count} rows"
+        now = time.monotonic()
+        deadline = now + (start + seconds - now) / (len(BATCHES) - at + 1)
+        _measure(sheet, opened, rows[:count], expected, generator, deadline)
         write()
+    sheet.doing = "switching"
+    _switch(sheet, opened, rows, start + seconds)
     sheet.doing = ""
     write()
 
@@ -76,18 +86,10 @@ def _answers(files: Files, rows: Array) -> Array:
     return answers
 
 
-def _open_all(
-    sheet: Sheet,
-    files: Files,
-    hardware: Hardware,
-    rows: Array,
-    expected: Array,
-    deadline: float,
-    write: Callable[[], None],
-) -> Turns:
-    """What can be called, by way and number of rows; the sheet says what cannot."""
+def _open_all(sheet: Sheet, files: Files, hardware: Hardware, deadline: float, write: Callable[[], None]) -> Opened:
+    """What can be opened, by way; the sheet says what cannot."""
     sessions: dict[object, Session] = {}
-    calls: Turns = {}
+    opened: Opened = {}
     warm: set[str] = set()
     for way in ways(hardware.cores.threads):
         if way.name in sheet.skipped:
@@ -111,37 +113,77 @@ def _open_all(
                 before = time.monotonic()
                 sessions[way.session_key] = way.open(files)
                 line.open_s = time.monotonic() - before
-            calls |= _first_calls(way, sessions[way.session_key], line, rows, expected)
+            opened[way.name] = way, sessions[way.session_key]
             line.gpu_mb = None if growth is None else growth.now_mb()
             sheet.lines[way.name] = line
         except Exception as error:  # this way's alone
             sheet.skipped[way.name] = one_line(error)
-    return calls
+    return opened
 
 
-def _first_calls(way: Way, session: Session, line: Line, rows: Array, expected: Array) -> Turns:
-    calls: Turns = {}
-    per_row_s = 0.0
-    for count in BATCHES:
-        if per_row_s * count > MOST_CALL_S:
-            line.skipped[count] = f"a call would take about {per_row_s * count:.1f} s"
+def _measure(
+    sheet: Sheet, opened: Opened, rows: Array, expected: Array, generator: random.Random, deadline: float
+) -> None:
+    """The first calls with so many rows, then rounds of turns; a round at least, however late it is."""
+    calls = {}
+    for name, (way, session) in opened.items():
+        if time.monotonic() > deadline:
+            sheet.lines[name].skipped[len(rows)] = "no time was left"
+        elif (call := _first_call(way, session, sheet.lines[name], rows, expected)) is not None:
+            calls[name] = call
+    rounds = 0
+    while calls and rounds < MOST_ROUNDS and (not rounds or time.monotonic() < deadline):
+        _round(sheet, calls, len(rows), generator)
+        rounds += 1
+    sheet.rounds[len(rows)] = rounds
+
+
+def _first_call(way: Way, session: Session, line: Line, rows: Array, expected: Array) -> Callable[[], Any] | None:
+    count, growth = len(rows), None
+    expected_s = line.row_s * count
+    if expected_s > MOST_CALL_S:
+        line.skipped[count] = f"a call would take about {expected_s:.1f} s"
+        return None
+    try:
+        growth = GpuMemoryGrowth(_used_gpu_bytes) if way.backend.device == "cuda" else None
+        call, fetch = call_of(way, session, rows)
+        before = time.perf_counter()
+        answers = fetch()
+        cell = Cell(1000 * (time.perf_counter() - before))
+        if count == CHECKED_ROWS:
+            line.error = _error(answers, expected)
+        call()  # the first time without fetching
+        before = time.perf_counter()
+        call()
+        line.row_s = (time.perf_counter() - before) / count
+    except Exception as error:  # with so many rows; fewer went well
+        line.skipped[count] = one_line(error)
+        return None
+    if growth is not None:
+        line.gpu_mb = (line.gpu_mb or 0.0) + (growth.now_mb() or 0.0)
+    line.cells[count] = cell
+    return call
+
+
+def _switch(sheet: Sheet, opened: Opened, rows: Array, deadline: float) -> None:
+    """What a call takes right after one with another number of rows."""
+    for name, (way, session) in opened.items():
+        line = sheet.lines[name]
+        if way.handing is not Handing.RUN or not all(count in line.cells for count in SWITCHED_ROWS):
             continue
-        try:
-            call, fetch = call_of(way, session, rows[:count])
-            before = time.perf_counter()
-            answers = fetch()
-            cell = Cell(1000 * (time.perf_counter() - before))
-            if count == CHECKED_ROWS:
-                line.error = _error(answers, expected)
-            before = time.perf_counter()
-            call()
-            per_row_s = (time.perf_counter() - before) / count
-        except Exception as error:  # with so many rows; fewer went well
-            line.skipped[count] = one_line(error)
-            continue
-        line.cells[count] = cell
-        calls[way.name, count] = call
-    return calls
+        if time.monotonic() > deadline:
+            return
+        few, many = (call_of(way, session, rows[:count])[0] for count in SWITCHED_ROWS)
+        times = []
+        few()
+        for _ in range(MOST_SWITCHES):
+            for call in (many, few):
+                before = time.perf_counter()
+                call()
+                times.append(time.perf_counter() - before)
+            if time.monotonic() > deadline:
+                break
+        line.switch_ms = 1000 * median(times)
 
 
 def _error(answers: Array, expected: Array) -> float:
@@ -149,20 +191,17 @@ def _error(answers: Array, expected: Array) -> float:
     return float(difference.max() / np.abs(expected).max())
 
 
-def _round(sheet: Sheet, calls: Turns, generator: random.Random, deadline: float) -> None:
-    """A turn for everyone, in an order of its own; after the deadline those of the first round who had none are left without."""
+def _round(sheet: Sheet, calls: Turns, count: int, generator: random.Random) -> None:
+    """A turn for everyone, in an order of its own."""
     order = list(calls)
     generator.shuffle(order)
-    for key in order:
-        if time.monotonic() > deadline:
-            return
-        way, count = key
+    for name in order:
+        line = sheet.lines[name]
         try:
-            sheet.lines[way].cells[count].turns_ms.append(_turn(calls[key]))
+            line.cells[count].turns_ms.append(_turn(calls[name]))
         except Exception as error:
-            del calls[key], sheet.lines[way].cells[count]
-            sheet.lines[way].skipped[count] = one_line(error)
-    sheet.rounds += 1
+            del calls[name], line.cells[count]
+            line.skipped[count] = one_line(error)
 
 
 def _turn(call: Callable[[], Any]) -> float:

@@ -40,6 +40,10 @@ class Line:
     cells: dict[int, Cell] = field(default_factory=dict)
     skipped: dict[int, str] = field(default_factory=dict)
     """Reasons by number of rows."""
+    switch_ms: float | None = None
+    """A call right after one with another number of rows, of 1 and 8 in turn."""
+    row_s: float = 0.0
+    """Of the last call, for each row: what the next number of rows may take."""
 
 
 @dataclass(slots=True)
@@ -48,7 +52,8 @@ class Sheet:
 
     lines: dict[str, Line] = field(default_factory=dict)
     skipped: dict[str, str] = field(default_factory=dict)
-    rounds: int = 0
+    rounds: dict[int, int] = field(default_factory=dict)
+    """By number of rows."""
     doing: str = ""
     """The way that is being opened: the one to blame when the process dies."""
 
@@ -63,8 +68,9 @@ class Sheet:
         for name, line in raw["lines"].items():
             cells = {int(rows): Cell(**cell) for rows, cell in line["cells"].items()}
             skipped = {int(rows): reason for rows, reason in line["skipped"].items()}
-            lines[name] = Line(line["open_s"], line["gpu_mb"], line["error"], cells, skipped)
-        return cls(lines, dict(raw["skipped"]), raw["rounds"], raw["doing"])
+            lines[name] = Line(**{**line, "cells": cells, "skipped": skipped})
+        rounds = {int(rows): count for rows, count in raw["rounds"].items()}
+        return cls(lines, dict(raw["skipped"]), rounds, raw["doing"])
 
     def ms(self, way: str, rows: int) -> float | None:
         """Of a call; None when it was not measured."""
@@ -91,7 +97,8 @@ def markdown(sheets: Mapping[str, Sheet], environment: Mapping[str, Any], starte
         "",
         "Milliseconds of a call, the median of the turns' medians; in brackets rows a second. Every way had its turns between "
         "those of the others. *Copies* (no word) start and end in the host's memory; *bound*: the same through a binding that "
-        "is kept; *on device*: the tensors stay on the GPU. *First*: the first call with 8 rows. *Error*: the largest "
+        "is kept; *on device*: the tensors stay on the GPU. *First*: the first call with 8 rows. *Switching*: a call right "
+        "after one with another number of rows, 1 and 8 in turn, as dynamic batching makes them. *Error*: the largest "
         "difference from the processor's fp32 answers, over the largest of these.",
     ]
     for name, sheet in sheets.items():
@@ -105,7 +112,7 @@ def markdown(sheets: Mapping[str, Sheet], environment: Mapping[str, Any], starte
 def _table(sheet: Sheet) -> list[str]:
     if not sheet.lines:
         return ["Nothing was measured."]
-    heads = ["way", *(f"{rows} rows" for rows in BATCHES), "error", "GPU MB", "open s", "first ms"]
+    heads = ["way", *(f"{rows} rows" for rows in BATCHES), "error", "GPU MB", "open s", "first ms", "switching ms"]
     rows = [f"| {' | '.join(heads)} |", f"|{' --- |' * len(heads)}"]
     for way, line in sheet.lines.items():
         first = line.cells.get(8)
@@ -116,6 +123,7 @@ def _table(sheet: Sheet) -> list[str]:
             "" if line.gpu_mb is None else f"{line.gpu_mb:.0f}",
             "" if line.open_s is None else f"{line.open_s:.2f}",
             "" if first is None else f"{first.first_ms:.0f}",
+            "" if line.switch_ms is None else f"{line.switch_ms:.2f}",
         ]
         rows.append(f"| {' | '.join(fields)} |")
     return rows
@@ -143,7 +151,8 @@ _RATIOS: Final[Sequence[tuple[str, str, str]]] = (
 
 def summary(name: str, sheet: Sheet) -> str:
     """A few lines: milliseconds of the processor's best and of the GPU's plain way, and times as fast the others are."""
-    lines = [f"{name}: {sheet.rounds} rounds; times as fast as CUDA fp32 (16…: as CUDA fp16; t16: as torch fp32)"]
+    rounds = "/".join(str(sheet.rounds.get(rows, 0)) for rows in BATCHES)
+    lines = [f"{name}: {rounds} rounds; times as fast as CUDA fp32 (16…: as CUDA fp16; t16: as torch fp32)"]
     for rows in BATCHES:
         cpu, base = sheet.best_cpu_ms(rows), sheet.ms(BASE, rows)
         words = [f"  {rows:>3} rows: CPU {_ms(cpu)}, CUDA {_ms(base)}"]
@@ -152,6 +161,8 @@ def summary(name: str, sheet: Sheet) -> str:
             if ms is not None and other is not None:
                 words.append(f"{label} {other / ms:.2f}")
         lines.append("  ".join(words))
+    switching = [f"{way} {line.switch_ms:.2f}" for way, line in sheet.lines.items() if line.switch_ms is not None]
+    lines.append(f"  switching ms: {', '.join(switching)}")
     for reason, ways in _by_reason(sheet.skipped).items():
         lines.append(f"  skipped ({len(ways)}: {ways[0]}{', …' * (len(ways) > 1)}): {reason[:250]}")
     return "\n".join(lines)

@@ -61,19 +61,21 @@ def ways(threads: int) -> list[Way]:
     def cuda(text: str, precision: str, extra: Mapping[str, str] | None = None, handing: Handing = Handing.RUN) -> None:
         found.append(Way(f"CUDA {precision}{text}", CUDA, f"{precision}.onnx", threads, extra or {}, handing))
 
-    for precision in ("fp32", "fp16"):
-        cuda("", precision)
-        cuda(", bound", precision, handing=Handing.HOST)
-        cuda(", on device", precision, handing=Handing.DEVICE)
-        cuda(", graph", precision, {GRAPH: "1"})
+    cuda("", "fp32")
+    cuda(", on device", "fp32", handing=Handing.DEVICE)
+    cuda(", graph", "fp32", {GRAPH: "1"})
+    cuda(", heuristic", "fp32", {SEARCH: "heuristic"})
+    cuda("", "fp16")
     cuda(", nhwc, graph", "fp16", {NHWC: "1", GRAPH: "1"})
+    cuda(", graph", "fp16", {GRAPH: "1"})
+    cuda(", nhwc", "fp16", {NHWC: "1"})
     found.append(Way("torch fp32", TORCH, "fp32.pt2", threads))
     found.append(Way("torch fp16", TORCH, "fp32.pt2", threads, {FP16: "1"}))
+    cuda(", bound", "fp32", handing=Handing.HOST)
     cuda(", nhwc, graph", "fp32", {NHWC: "1", GRAPH: "1"})
-    cuda(", nhwc", "fp16", {NHWC: "1"})
-    cuda(", nhwc, on device", "fp16", {NHWC: "1"}, Handing.DEVICE)
     cuda(", nhwc", "fp32", {NHWC: "1"})
-    cuda(", heuristic", "fp32", {SEARCH: "heuristic"})
+    cuda(", on device", "fp16", handing=Handing.DEVICE)
+    cuda(", nhwc, on device", "fp16", {NHWC: "1"}, Handing.DEVICE)
     return found
 
 

@@ -14,7 +14,7 @@ from runtime.bundle.manifest import Task
 from runtime.hardware import Host
 from runtime.hardware.nvidia import read_used_gpu_bytes
 from runtime.selection.bench import CandidateFailedError, Trial
-from runtime.selection.candidates import CUDA, Candidate
+from runtime.selection.candidates import CPU, CUDA, Candidate
 from runtime.selection.guard import GuardResult, check_answers
 from runtime.selection.open_sessions import OpenSessions
 from runtime.selection.rows import Rows, rows_for
@@ -27,6 +27,8 @@ GUARD_TIME_S: Final = 2.0
 MIN_GUARD_ROWS: Final = 64
 ROUGH_CALLS: Final = 20
 ROUGH_TIME_S: Final = 0.02
+FIRST_CALL_S: Final = 1.0
+"""A first call that takes longer is not followed by a second, to see whether it was only the first."""
 WARM_UP_CALLS: Final = 3
 WARM_UP_TIME_S: Final = 0.01
 """Worker threads sleep and caches are cold at the start of a turn: the first calls are not counted."""
@@ -66,8 +68,14 @@ class LocalBench:
         self._open.close_off_gpu()
         try:
             if candidate.backend.name not in self._warm_backends:
-                # The first session of an engine also loads its library, which is not this candidate's memory.
-                open_variant(self._bundle, candidate.variant, candidate.backend, candidate.options).close()
+                # The first session of an engine also loads its library, which is not this candidate's memory; on a device
+                # the first call does (cuDNN: 375 MB of the host's memory, on an H100).
+                first = open_variant(self._bundle, candidate.variant, candidate.backend, candidate.options)
+                try:
+                    if candidate.backend.device != CPU:
+                        first.predict(self._rows_of(first).take(1))
+                finally:
+                    first.close()
                 self._warm_backends.add(candidate.backend.name)
             self._learn_reference(reference)
             is_on_gpu = candidate.backend.device == CUDA
@@ -185,10 +193,14 @@ def _first(value: Array, rows: int) -> Array:
 
 
 def _time_some(opened: OpenedVariant, inputs: Mapping[str, Array]) -> list[float]:
-    """A few call times. The first call is not among them unless it alone takes longer than all are given."""
+    """A few call times. The first call is not among them, nor the second of an engine that spent the first on choosing kernels
+    (100 ms for 0.3 ms, cuDNN on an H100), unless it takes longer than all are given, or far longer.
+    """
     first = _call_for(opened, inputs, 0.0)
     if first[0] > 1000 * ROUGH_TIME_S:
-        return first
+        again = first if first[0] > 1000 * FIRST_CALL_S else _call_for(opened, inputs, 0.0)
+        if again[0] > 1000 * ROUGH_TIME_S:
+            return again
     return _call_for(opened, inputs, ROUGH_TIME_S, ROUGH_CALLS)
 
 

@@ -40,6 +40,7 @@ class FakeSession:
     def __init__(self, does: Mapping[str, Any]) -> None:
         self._does = does
         self._held: list[bytearray] = []
+        self._calls = 0
 
     def run(self, inputs: Mapping[str, Array]) -> dict[str, Array]:
         does = self._does.get("run", "copy")
@@ -63,7 +64,9 @@ class FakeSession:
                 os.abort()
         if does == "print":
             os.write(1, b"an engine that prints\n")
-        time.sleep(self._does.get("ms", 0.1) * len(x) / 1000)
+        self._calls += 1
+        first_ms = self._does.get("first_ms", 0.0) if self._calls == 1 else 0.0
+        time.sleep((first_ms + self._does.get("ms", 0.1) * len(x)) / 1000)
         y = x.copy()
         y[: int(len(y) * self._does.get("wrong", 0.0))] *= -1
         if does == "nan":

@@ -50,3 +50,13 @@ def test_on_a_gpu_the_session_of_the_trial_has_the_turns_too(tmp_path: Path, dev
     # One more at first, for the engine's library.
     assert backend.opened == opened
     bench.close()
+
+
+@pytest.mark.parametrize("first_ms", [0.0, 100.0])
+def test_a_first_call_in_which_kernels_are_chosen_is_no_measure(tmp_path: Path, first_ms: float) -> None:
+    bundle = make_bundle(tmp_path, {"ref": {"first_ms": first_ms}})
+    (candidate,), _ = enumerate_candidates(bundle, machine(1), [FakeBackend("fake", "cuda")])
+    trial = LocalBench(bundle, used_gpu_bytes=lambda: None).try_out(candidate, None, 1)
+    ((_, latencies),) = trial.latencies
+    assert min(latencies) < 100.0
+    assert len(latencies) > 1
