@@ -139,7 +139,7 @@ _RATIOS: Final[Sequence[tuple[str, str, str]]] = (
     ("both", "CUDA fp32, nhwc, graph", BASE),
     ("bound", "CUDA fp32, bound", BASE),
     ("device", "CUDA fp32, on device", BASE),
-    ("heur", "CUDA fp32, heuristic", BASE),
+    ("exh", "CUDA fp32, exhaustive", BASE),
     ("fp16", "CUDA fp16", BASE),
     ("16graph", "CUDA fp16, graph", "CUDA fp16"),
     ("16nhwc", "CUDA fp16, nhwc", "CUDA fp16"),

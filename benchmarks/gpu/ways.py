@@ -64,7 +64,7 @@ def ways(threads: int) -> list[Way]:
     cuda("", "fp32")
     cuda(", on device", "fp32", handing=Handing.DEVICE)
     cuda(", graph", "fp32", {GRAPH: "1"})
-    cuda(", heuristic", "fp32", {SEARCH: "heuristic"})
+    cuda(", exhaustive", "fp32", {SEARCH: "exhaustive"})
     cuda("", "fp16")
     cuda(", nhwc, graph", "fp16", {NHWC: "1", GRAPH: "1"})
     cuda(", graph", "fp16", {GRAPH: "1"})

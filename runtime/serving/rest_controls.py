@@ -53,8 +53,9 @@ async def register_cuda(controls: Controls, name: str, body: bytes) -> None:
 def _handle(given: object) -> bytes:
     try:
         if isinstance(given, dict):
-            return base64.b64decode(given["b64"], validate=True)
-    except (KeyError, TypeError, ValueError):
+            # Triton's C++ client breaks it into lines of 72 characters.
+            return base64.b64decode("".join(given["b64"].split()), validate=True)
+    except (AttributeError, KeyError, ValueError):
         pass
     raise InvalidInputError(f'`raw_handle` is {given!r:.80}; expected {{"b64": "a cudaIpcMemHandle_t in base64"}}')
 

@@ -16,7 +16,7 @@ from typing import Any
 from runtime.errors import InvalidInputError, PeerFailedError
 from runtime.tensors import Array, datatype_of, from_raw, to_raw
 from runtime.wire.json_tensor import from_json, to_json
-from runtime.wire.memory import OFFSET, REGION, SIZE, TensorMemory, refuse_memory, take_slot
+from runtime.wire.memory import TensorMemory, refuse_memory, take_slot
 from runtime.wire.rest_body import BinaryPart, Body, Chunk, json_kind, split
 from runtime.wire.values import InferenceRequest, InferenceResponse, Parameter, Placed, RequestedOutput
 
@@ -83,7 +83,8 @@ def encode_response(
 ) -> Body:
     """The reply's body. `InvalidInputError` when an output wanted as JSON holds what JSON does not carry.
 
-    Outputs in `placed` were written to shared memory; the body says where, and has no data in their place.
+    Outputs in `placed` were written to shared memory. The caller said where, and the body does not say it again: Triton's
+    C++ client takes any parameters of an output for those of binary data.
     """
     document: dict[str, Any] = {"model_name": response.model, "model_version": response.version}
     if response.id:
@@ -92,7 +93,7 @@ def encode_response(
         document["parameters"] = dict(response.parameters)
     chunks: list[Chunk] = []
     document["outputs"] = [
-        _encode_placed(name, value, placed[name])
+        {"name": name, "datatype": datatype_of(value.dtype), "shape": value.shape}
         if name in placed
         else _encode_tensor(name, value, wanted.of(name), chunks)
         for name, value in response.outputs.items()
@@ -147,11 +148,6 @@ def _encode_tensor(name: str, value: Array, binary: bool, chunks: list[Chunk]) -
     else:
         tensor["data"] = to_json(name, value)
     return tensor
-
-
-def _encode_placed(name: str, value: Array, slot: Placed) -> dict[str, Any]:
-    where = {REGION: slot.region, OFFSET: slot.offset, SIZE: slot.size_bytes}
-    return {"name": name, "datatype": datatype_of(value.dtype), "shape": value.shape, "parameters": where}
 
 
 def _decode_tensors(

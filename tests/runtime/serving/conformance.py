@@ -132,7 +132,7 @@ def _ask_rest(server: Threaded, key: str, handle: bytes) -> Iterator[tuple[str, 
         "UnloadRequest": {"parameters": {"unload_dependents": False}},
         "RegisterSystemRequest": {"key": key, "byte_size": 64},
         "RegisterCudaRequest": {
-            "raw_handle": {"b64": base64.b64encode(handle).decode()},
+            "raw_handle": {"b64": base64.encodebytes(handle).decode()},
             "device_id": 0,
             "byte_size": 64,
         },

@@ -33,8 +33,14 @@ def real(tmp_path_factory: pytest.TempPathFactory, analyzer: str) -> Iterator[Th
 @pytest.mark.timeout(120)
 @pytest.mark.parametrize(
     "options",
-    [["-i", "grpc"], ["-i", "http"], ["-i", "grpc", "--streaming"], ["-i", "grpc", "--shared-memory", "system"]],
-    ids=["grpc", "http", "stream", "shared memory"],
+    [
+        ["-i", "grpc"],
+        ["-i", "http"],
+        ["-i", "grpc", "--streaming"],
+        ["-i", "grpc", "--shared-memory", "system"],
+        ["-i", "http", "--shared-memory", "system"],
+    ],
+    ids=["grpc", "http", "stream", "memory over grpc", "memory over http"],
 )
 def test_perf_analyzer_measures_us(real: Threaded, analyzer: str, options: list[str], tmp_path: Path) -> None:
     table = tmp_path / "table.csv"

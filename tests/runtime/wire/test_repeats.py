@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from protos import inference
@@ -194,6 +194,7 @@ WIRE = grpc_codec.encode_request(REQUESTS["two inputs"]).SerializeToString()
 
 
 @given(st.data())
+@settings(deadline=None)
 def test_bytes_that_were_changed_anywhere_mean_what_the_codec_says(data: st.DataObject) -> None:
     decode = grpc_repeats.RequestDecoder()
     decode(WIRE)
