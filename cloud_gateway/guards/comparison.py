@@ -51,6 +51,8 @@ class Comparison:
         self._margin = guard.margin / self._span
         self._stable, self._candidate = Tally(), Tally()
         self._pairing = Pairing(planned_share)
+        self._is_paired = planned_share in (0.0, 1.0)
+        self._before_stage = 0
         self._slow: tuple[LogHistogram, LogHistogram] | None = None
         self._evidence = self._fresh_evidence(guard.tolerated / self._span)
 
@@ -88,6 +90,12 @@ class Comparison:
         """Another share of traffic: fresh evidence for advancing."""
         self._pairing.resize(planned_share)
         self._evidence.start_stage()
+        self._before_stage = self.count
+        is_paired = planned_share in (0.0, 1.0)
+        if self._slow is not None and is_paired is not self._is_paired:
+            # Latencies of callers, with queue and wire, say nothing of what is slow for a run alone, nor the other way.
+            self._slow = (LogHistogram(), LogHistogram())
+        self._is_paired = is_paired
 
     @property
     def e_worse(self) -> float:
@@ -103,6 +111,11 @@ class Comparison:
     def count(self) -> int:
         """Comparisons made."""
         return self._evidence.beyond.count
+
+    @property
+    def count_in_stage(self) -> int:
+        """Those of this stage."""
+        return self.count - self._before_stage
 
     def needed(self) -> int | None:
         """Comparisons still needed to prove that it is within the margin; None when it does not look as if it were."""
@@ -224,6 +237,8 @@ class Comparison:
             "pairing": self._pairing.to_state(),
             "slow": None if self._slow is None else [side.to_state() for side in self._slow],
             "evidence": self._evidence.to_state(),
+            "is_paired": self._is_paired,
+            "before_stage": self._before_stage,
         }
 
     @classmethod
@@ -236,6 +251,8 @@ class Comparison:
             stable, candidate = (LogHistogram.from_state(side) for side in state["slow"])
             made._slow = (stable, candidate)
         made._evidence = type(made._evidence).from_state(state["evidence"])  # type: ignore[attr-defined]
+        # Standings of automation were kept before stages counted for themselves; theirs have none.
+        made._is_paired, made._before_stage = state.get("is_paired", False), state.get("before_stage", 0)
         return made
 
 

@@ -28,15 +28,18 @@ class Observation:
 
 @dataclass(frozen=True, slots=True)
 class PairedObservation:
-    """A shadowed request: stable answered it, and the candidate answered, or failed to, beside it."""
+    """A request that both versions were given: one for its caller, the other beside it."""
 
     agrees: bool
     distance: float
     """Between the two outputs, 0 (the same) to 1; larger ones count as 1."""
-    stable_latency_s: float
-    candidate_latency_s: float
+    stable_latency_s: float | None
+    """None, as the candidate's then: they were not measured alike."""
+    candidate_latency_s: float | None
     is_candidate_error: bool = False
     segment: str = ""
+    is_stable_error: bool = False
+    """Then there are no two answers to compare; only the errors count."""
 
 
 @dataclass(frozen=True, slots=True)

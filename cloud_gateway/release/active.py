@@ -73,6 +73,9 @@ class ActiveRelease:
         self.waits_for_labels = any(guard.metric is Metric.LOSS for guard in plan.guards)
         """Whether answers are kept until labels come."""
         self.mirrored_share = 0.0 if plan.shadow is None else plan.shadow.share / 100
+        """Of stable's requests, those that the candidate is given too."""
+        self.control_share = plan.control_share / 100
+        """Of the candidate's, those that stable is given too while the candidate has all of them."""
         self._pending: deque[AnyObservation | tuple[Arm, bool, float, Place, str]] = deque(maxlen=MAX_PENDING)
         self._monotonic = monotonic
         self._failing = 0
@@ -136,7 +139,7 @@ class ActiveRelease:
         if state.share != self.split.share:
             self.split = replace(self.split, share=state.share)
         if (state.stage, state.share) != (self.state.stage, self.state.share) and state.status.is_alive:
-            self.watch.start_stage(state.share)
+            self.watch.start_stage(state.share, self.release.plan.paired_share(state.share))
         self.state = state
 
     def evidence(self) -> dict[str, Any]:
@@ -156,7 +159,7 @@ class ActiveRelease:
             # A gateway that does not lead, or has just come back, judges nothing yet, and knows what it has seen all the same.
             "verdict": (self.verdict or self.watch.judge()).to_dict(),
         }
-        if plan.shadow is not None:
+        if plan.shadow is not None or counts.shadow.seen:
             told["shadow"] = counts.shadow.describe()
             if self.mirror is not None:
                 told["shadow"] |= {
@@ -177,11 +180,12 @@ class ActiveRelease:
         if mirrored.timed is not None:
             report.stable_latency.observe(mirrored.timed[0])
             report.candidate_latency.observe(mirrored.timed[1])
-        if mirrored.error is None and mirrored.comparison is None:
+        if mirrored.error is None and mirrored.stable_error is None and mirrored.comparison is None:
             return  # nothing that could be compared, such as an answer in words: no observation
         compared = mirrored.comparison
-        # Latency guards see only requests that both ran alone; a plan that has one has all of them run so.
-        stable_s, candidate_s = mirrored.timed or (0.0, 0.0)
+        # Latencies are compared like with like: of callers while both versions have some, else of requests that both ran alone.
+        is_timed = mirrored.timed is not None and self.split.share in (0.0, 1.0)
+        stable_s, candidate_s = mirrored.timed if is_timed and mirrored.timed else (None, None)
         self.watch.observe(
             PairedObservation(
                 agrees=compared is not None and compared.agrees,
@@ -190,6 +194,7 @@ class ActiveRelease:
                 candidate_latency_s=candidate_s,
                 is_candidate_error=mirrored.error is not None,
                 segment=mirrored.segment,
+                is_stable_error=mirrored.stable_error is not None,
             )
         )
 
@@ -204,4 +209,5 @@ def _restored(release: Release, watch_type: type[GuardWatch]) -> tuple[ReleaseCo
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         log.error("the evidence of release %d of %s cannot be read and begins anew: %r", release.id, plan.model, error)
         counts = ReleaseCounts()
-    return counts, watch_type(plan.guards, plan.alpha, release.state.share)
+    share = release.state.share
+    return counts, watch_type(plan.guards, plan.alpha, share, plan.paired_share(share))

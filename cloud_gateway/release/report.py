@@ -148,6 +148,11 @@ class ShadowReport:
                 pair = OTHER_PAIRS
             self.confusion[pair] = self.confusion.get(pair, 0) + 1
 
+    @property
+    def seen(self) -> int:
+        """Requests that both versions were given."""
+        return self.overall.compared + self.candidate_errors
+
     def describe(self) -> dict[str, Any]:
         """For people and programs."""
         return {

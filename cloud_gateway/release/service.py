@@ -13,7 +13,7 @@ from typing import Final
 from cloud_gateway.guards import Arm
 from cloud_gateway.release.active import ActiveRelease
 from cloud_gateway.release.mirror import Mirrored
-from cloud_gateway.release.split import Place, place, random_place
+from cloud_gateway.release.split import Place, Split, place, random_place
 from runtime.errors import (
     CallerError,
     CancelledError,
@@ -21,6 +21,7 @@ from runtime.errors import (
     DeadlineExceededError,
     EdgewardError,
     ModelNotFoundError,
+    OverloadedError,
 )
 from runtime.serving.layered import Layered
 from runtime.serving.service import InferenceService
@@ -71,18 +72,21 @@ class Traffic:
         return self.pins.get(model) if active is None else str(active.split.stable)
 
     def tell(self, mirrored: Mirrored, active: ActiveRelease) -> None:
-        """Tells `on_answer` of a mirrored request's answer."""
-        if self.on_answer is not None and active.waits_for_labels and mirrored.candidate_outputs is not None:
+        """Tells `on_answer` what the version said to a mirrored request that did not have its caller."""
+        asked, outputs = Arm.CANDIDATE, mirrored.candidate_outputs
+        if mirrored.answered is Arm.CANDIDATE:
+            asked, outputs = Arm.STABLE, mirrored.stable_outputs
+        if self.on_answer is not None and active.waits_for_labels and outputs is not None:
             split = active.split
             self.on_answer(
                 Answered(
                     split.model,
-                    str(split.candidate),
+                    split.version(asked),
                     split.release,
-                    Arm.CANDIDATE,
+                    asked,
                     mirrored.request_id,
                     mirrored.segment,
-                    mirrored.candidate_outputs,
+                    outputs,
                     is_shadow=True,
                 )
             )
@@ -123,16 +127,39 @@ class ReleaseService(Layered):
             if arm is not Arm.CANDIDATE:
                 raise
             active.note_candidate(str(error))
+            # How loaded the gateway is, is neither version's doing, and stable is asked here without a queue.
+            if not isinstance(error, DeadlineExceededError | OverloadedError):
+                self._have_checked(active, split, request, None, segment, str(error))
             if isinstance(error, DeadlineExceededError):
                 raise
             return await self._answer_instead(active, request, error, segment)
         active.note_request(arm, False, time.perf_counter() - began, where, segment)
         if arm is Arm.CANDIDATE:
             active.note_candidate(None)
+            self._have_checked(active, split, request, response.outputs, segment)
         elif active.mirror is not None and _is_mirrored(active.mirrored_share) and not _is_in_words(request):
             active.mirror.offer(request.inputs, response.outputs, segment, request.id)
         self._tell(active, arm, response, segment)
         return _saying(response, {**response.parameters, RELEASE: arm.value})
+
+    def _have_checked(
+        self,
+        active: ActiveRelease,
+        split: Split,
+        request: InferenceRequest,
+        outputs: Mapping[str, Array] | None,
+        segment: str,
+        failure: str = "",
+    ) -> None:
+        """While stable has no callers it is given a share of the candidate's requests, drawn whatever became of them."""
+        if (
+            split.share < 1.0
+            or active.mirror is None
+            or not _is_mirrored(active.control_share)
+            or _is_in_words(request)
+        ):
+            return
+        active.mirror.offer(request.inputs, outputs, segment, request.id, Arm.CANDIDATE, failure)
 
     async def _answer_instead(
         self, active: ActiveRelease, request: InferenceRequest, error: EdgewardError, segment: str

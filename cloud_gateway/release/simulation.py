@@ -12,6 +12,7 @@ Each line is a JSON object. What a line leaves out is taken as said:
 from __future__ import annotations
 
 import json
+import random
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, Final
@@ -112,7 +113,7 @@ def simulate(
 ) -> Simulation:
     """What the plan would have done. Ends with the log, or with the release."""
     state = begin(plan)
-    watch = watch_type(plan.guards, plan.alpha, state.share)
+    watch = watch_type(plan.guards, plan.alpha, state.share, plan.paired_share(state.share))
     run = _Run(plan, watch)
     steps = [SimulatedStep(0.0, 0, Move.HOLD, state)]
     decided_at = 0.0
@@ -125,7 +126,7 @@ def simulate(
             if decision.move is not Move.HOLD:
                 steps.append(SimulatedStep(decided_at, run.requests, decision.move, decision.state))
                 if decision.state.share != state.share and decision.state.status.is_alive:
-                    watch.start_stage(decision.state.share)
+                    watch.start_stage(decision.state.share, plan.paired_share(decision.state.share))
             state = decision.state
         if not state.status.is_alive:
             break
@@ -144,6 +145,7 @@ class _Run:
         self._watch = watch
         self._segments = Segments()
         self._salt = f"{plan.model}/simulated".encode()[:64]
+        self._drawn = random.Random(plan.model)  # noqa: S311  (a sample, the same for the same log)
 
     def take(self, request: LoggedRequest, state: ReleaseState) -> None:
         """One request of the log."""
@@ -156,24 +158,32 @@ class _Run:
         self.counts.arms[arm].observe(observed)
         if state.share > 0:
             self._watch.observe(observed)
-        has_both = arm is Arm.STABLE and self._plan.shadow is not None and not request.stable.is_error
+        has_both = self._has_both(request, arm, state.share)
         if has_both:
+            is_measured = state.share in (0.0, 1.0)
             self._watch.observe(
                 PairedObservation(
                     request.agrees,
                     request.distance,
-                    request.stable.latency_s,
-                    request.candidate.latency_s,
+                    request.stable.latency_s if is_measured else None,
+                    request.candidate.latency_s if is_measured else None,
                     request.candidate.is_error,
                     segment,
+                    request.stable.is_error,
                 )
             )
-        stable_loss = request.stable.loss if arm is Arm.STABLE else None
+        stable_loss = request.stable.loss if arm is Arm.STABLE or has_both else None
         candidate_loss = request.candidate.loss if arm is Arm.CANDIDATE or has_both else None
         if stable_loss is not None or candidate_loss is not None:
             self._watch.observe(LabelledObservation(stable_loss, candidate_loss, segment))
         for name, value in request.metrics.items():
             self._watch.observe(MetricObservation(arm, name, value, segment))
+
+    def _has_both(self, request: LoggedRequest, arm: Arm, share: float) -> bool:
+        """Whether a gateway would have given it to the other version too."""
+        if arm is Arm.CANDIDATE:
+            return share == 1.0 and self._drawn.random() < self._plan.paired_share(share)
+        return self._plan.shadow is not None and not request.stable.is_error
 
 
 def read_log(lines: Iterable[str]) -> Iterator[LoggedRequest]:

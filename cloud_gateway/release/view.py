@@ -149,7 +149,7 @@ def _findings(findings: Sequence[Mapping[str, Any]]) -> Table:
 def _shadow(shadow: Mapping[str, Any]) -> RenderableType:
     pairs = [
         (
-            "shadow",
+            "side by side",
             f"{shadow['compared']:,} compared, {shadow.get('dropped', 0):,} dropped, {shadow['candidate_errors']:,} failed",
         )
     ]

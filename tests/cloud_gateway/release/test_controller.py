@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from cloud_gateway.bundles import served_bundles
-from cloud_gateway.guards import Arm, LabelledObservation, MetricObservation, Verdict
+from cloud_gateway.guards import Arm, GuardWatch, LabelledObservation, MetricObservation, Verdict
 from cloud_gateway.registry import Registry, open_registry
 from cloud_gateway.release.controller import ReleaseController
 from cloud_gateway.release.events import Webhook
@@ -63,7 +63,10 @@ class Stock:
 
 @pytest.fixture(scope="module")
 def stock(tmp_path_factory: pytest.TempPathFactory) -> Stock:
-    root = tmp_path_factory.mktemp("stock")
+    return make_stock(tmp_path_factory.mktemp("stock"))
+
+
+def make_stock(root: Path) -> Stock:
     bundles = {
         1: make_bundle(root / "1", 1),
         2: make_bundle(root / "2", 2, is_other=True),
@@ -111,7 +114,13 @@ class Gateway:
 
 @asynccontextmanager
 async def gateway(
-    stock: Stock, file: Path, *, me: str = "me", is_clean: bool = True, clock: Clock | None = None
+    stock: Stock,
+    file: Path,
+    *,
+    me: str = "me",
+    is_clean: bool = True,
+    clock: Clock | None = None,
+    watch_type: type[GuardWatch] = FakeWatch,
 ) -> AsyncIterator[Gateway]:
     """A gateway that was told to serve version 1. Unless `is_clean`, it ends as a killed one does."""
     engine = Engine(EngineSettings(SELECTION, home=stock.home))
@@ -120,7 +129,7 @@ async def gateway(
     store = ReleaseStore(open_database(sqlite_url(file)), me)
     traffic, clock = Traffic(), clock or Clock()
     versions = Versions(local, stock.registry)
-    placement = Placement(versions, traffic, Trials(file.with_name("trials.json"), clock), FakeWatch, clock)
+    placement = Placement(versions, traffic, Trials(file.with_name("trials.json"), clock), watch_type, clock)
     controller = ReleaseController(store, versions, placement, traffic, Webhook(), clock)
     await controller.open()
     try:
@@ -171,13 +180,18 @@ async def test_a_good_candidate_takes_over_and_stable_goes_when_its_time_is_up(s
         assert one.controller.status("small")["status"] == "settling"
         assert await one.versions_told() == {"2"}
         assert one.engine.versions("small") == [1, 2], "stable is still warm"
+        told(HOLD)
         for _ in range(5):
             await one.tick(5)
+        held = one.controller.status("small")
+        assert (held["status"], held["needed"]) == ("settling", 500), "no proof, no end"
+        told(ADVANCE)
+        await one.tick()
         assert (await one.controller.describe("small"))["status"] == "promoted"
         assert one.engine.versions("small") == [2]
         assert await one.versions_told() == {"2"}
         assert "release" not in (await one.ask())[0].parameters
-        assert one.events() == ["start", "hold", "hold", "promote", "hold", "finish"]
+        assert one.events() == ["start", "hold", "hold", "promote", "hold", "hold", "finish"]
         assert one.store.check_audit()[2] is None
 
 

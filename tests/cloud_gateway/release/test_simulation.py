@@ -1,6 +1,7 @@
 """A plan over a log: the same steps as a gateway would take, on the log's clock."""
 
 import json
+from dataclasses import replace
 
 import pytest
 
@@ -43,6 +44,21 @@ def test_harm_ends_it_and_is_counted() -> None:
     assert done.state.status == "rolled_back"
     assert done.requests < 100
     assert done.harm.estimate == 12.0
+
+
+BLUE_GREEN = parse_plan(LEAST + 'strategy = "blue_green"\nkeep_warm_s = 5')
+
+
+def test_all_at_once_is_compared_with_what_stable_would_have_answered() -> None:
+    good = simulate(BLUE_GREEN, requests(3000))
+    assert good.state.status == "promoted"
+    assert good.requests >= good.verdict.findings[0].stable_count > 0
+    few = simulate(BLUE_GREEN, requests(600))
+    assert (few.state.status, few.state.share) == ("settling", 1.0)
+    assert few.needed is not None
+    assert 0 < few.needed < 1120
+    bad = [replace(one, candidate=Outcome(at % 10 < 3)) for at, one in enumerate(requests(3000))]
+    assert simulate(BLUE_GREEN, bad).state.status == "rolled_back"
 
 
 def test_a_long_gap_takes_no_long_time() -> None:
