@@ -5,16 +5,16 @@ from __future__ import annotations
 import logging
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any, Final
 
 from cloud_gateway.guards import (
-    AnyObservation,
     Arm,
     GuardWatch,
     LabelledObservation,
     Metric,
+    MetricObservation,
     Observation,
     PairedObservation,
     Verdict,
@@ -58,6 +58,8 @@ class ActiveRelease:
         self.lost = 0
         """Observations that the guards could not take in time."""
         self.counts, self.watch = _restored(release, watch_type)
+        self.late_read: dict[str, int] = dict(release.evidence.get("late_read", {}))
+        """Of each source of `late`, the number up to which its rows are in `watch`."""
         self.split = Split(
             release.id,
             plan.model,
@@ -76,20 +78,14 @@ class ActiveRelease:
         """Of stable's requests, those that the candidate is given too."""
         self.control_share = plan.control_share / 100
         """Of the candidate's, those that stable is given too while the candidate has all of them."""
-        self._pending: deque[AnyObservation | tuple[Arm, bool, float, Place, str]] = deque(maxlen=MAX_PENDING)
+        self._pending: deque[tuple[Arm, bool, float, Place, str]] = deque(maxlen=MAX_PENDING)
         self._monotonic = monotonic
         self._failing = 0
         self._failing_since = 0.0
         self._last_failure = ""
 
-    def note(self, observation: AnyObservation) -> None:
-        """Keeps an observation until `absorb`; costs a request next to nothing."""
-        if len(self._pending) == MAX_PENDING:
-            self.lost += 1
-        self._pending.append(observation)
-
     def note_request(self, arm: Arm, is_error: bool, latency_s: float, where: Place, segment: str) -> None:
-        """The same of a request; its `Observation` is made when it is absorbed, off the request's way."""
+        """Keeps what was seen of a request until `absorb`; its `Observation` is made then, off the request's way."""
         if len(self._pending) == MAX_PENDING:
             self.lost += 1
         self._pending.append((arm, is_error, latency_s, where, segment))
@@ -121,18 +117,20 @@ class ActiveRelease:
                 if self.on_mirrored is not None:
                     self.on_mirrored(mirrored)
         for _ in range(min(at_most, len(self._pending))):
-            observation = self._pending.popleft()
-            if isinstance(observation, tuple):
-                arm, is_error, latency_s, where, segment = observation
-                observation = Observation(arm, is_error, latency_s, name_of(where), segment)
-            if isinstance(observation, Observation):
-                self.counts.arms[observation.arm].observe(observation)
-                if self.split.share == 0.0:
-                    continue  # a shadow's guards compare pairs; of two arms only one has callers
-            elif isinstance(observation, LabelledObservation):
+            arm, is_error, latency_s, where, segment = self._pending.popleft()
+            observation = Observation(arm, is_error, latency_s, name_of(where), segment)
+            self.counts.arms[arm].observe(observation)
+            if self.split.share > 0.0:  # a shadow's guards compare pairs; of two arms only one has callers
+                self.watch.observe(observation)
+        return is_more or bool(self._pending)
+
+    def take_late(self, source: str, number: int, seen: Sequence[LabelledObservation | MetricObservation]) -> None:
+        """Hands the guards what a source said, up to and with its row `number`; with no `evidence` in between."""
+        for observation in seen:
+            if isinstance(observation, LabelledObservation):
                 self.counts.losses.observe(observation)
             self.watch.observe(observation)
-        return is_more or bool(self._pending)
+        self.late_read[source] = number
 
     def move(self, state: ReleaseState) -> None:
         """Takes a new state on: from the next request on its split holds."""
@@ -144,7 +142,11 @@ class ActiveRelease:
 
     def evidence(self) -> dict[str, Any]:
         """What is to survive this process."""
-        return {"watch": self.watch.to_state(), "counts": self.counts.to_state()}
+        return {
+            "watch": self.watch.to_state(),
+            "counts": self.counts.to_state(),
+            "late_read": dict(self.late_read),
+        }
 
     def describe(self) -> dict[str, Any]:
         """For people and programs."""

@@ -335,10 +335,8 @@ async def test_a_shadow_compares_every_answer_and_ends_without_moving_traffic(st
         assert report["confusion"] == {"0>2": 60}
         assert report["noise_floor"] == {"compared": 12, "agreement": 1.0, "mean_distance": 0.0}
         assert sum(answer.is_shadow for answer in answers) == 60
-        one.controller.observe("small", LabelledObservation(0.0, 1.0))
-        one.controller.observe("small", LabelledObservation(0.0, None))
-        one.controller.observe("small", MetricObservation(Arm.STABLE, "revenue", 2.0))
-        one.controller.observe("other", LabelledObservation(0.0, 1.0))
+        said = [LabelledObservation(0.0, 1.0), LabelledObservation(0.0, None)]
+        one.traffic.active["small"].take_late("labels", 2, [*said, MetricObservation(Arm.STABLE, "revenue", 2.0)])
         told(ADVANCE)
         for _ in range(3):
             await one.tick(4)
