@@ -16,6 +16,8 @@ from runtime.sequential import LogHistogram, Pair, Pairing, observations_needed
 FEW = 30
 # Of a difference of two shares of 5 %.
 ASSUMED_VARIANCE = 0.1
+# What these count are bad predictions, whatever the evidence; of the others, such as answers that differ, only proven harm is.
+_OF_BAD = (Metric.ERROR_RATE, Metric.LOSS)
 # The tests are exact; the estimate of how many more is not worth more than this part of the margin.
 LEAST_GAP = 0.25
 
@@ -171,7 +173,7 @@ class Comparison:
             lower=lower if is_finite else None,
             upper=upper if is_finite else None,
             reason=self._sentence(stable, candidate, mean, lower, upper),
-            bad_predictions=bad if self._evidence.e_worse > 1.0 else None,
+            bad_predictions=bad if self._evidence.e_worse > 1.0 or self.guard.metric in _OF_BAD else None,
         )
 
     def _compare(self, pair: Pair) -> None:

@@ -57,7 +57,7 @@ class ActiveRelease:
         """Why the last decision could not be carried out."""
         self.lost = 0
         """Observations that the guards could not take in time."""
-        self.counts, self.watch = _restored(release, watch_type)
+        self.counts, self.watch = restored(release, watch_type)
         self.late_read: dict[str, int] = dict(release.evidence.get("late_read", {}))
         """Of each source of `late`, the number up to which its rows are in `watch`."""
         self.split = Split(
@@ -201,7 +201,7 @@ class ActiveRelease:
         )
 
 
-def _restored(release: Release, watch_type: type[GuardWatch]) -> tuple[ReleaseCounts, GuardWatch]:
+def restored(release: Release, watch_type: type[GuardWatch]) -> tuple[ReleaseCounts, GuardWatch]:
     """What was saved of a release; what cannot be read, as after an upgrade, begins anew: its guards hold until they know more."""
     plan, saved = release.plan, release.evidence
     try:

@@ -15,7 +15,7 @@ from dataclasses import replace
 from typing import Any, Final
 
 from cloud_gateway.release.active import ActiveRelease
-from cloud_gateway.release.description import describe_release, describe_running, numbers
+from cloud_gateway.release.description import describe_release, describe_running, numbers, numbers_of
 from cloud_gateway.release.events import Webhook, event_of, say
 from cloud_gateway.release.harm import harm
 from cloud_gateway.release.late import LateEvidence
@@ -132,7 +132,7 @@ class ReleaseController:
                 raise
             active = await self._placement.activate(release, pair)
             active.late_read = marks
-            self._tell("start", active, {"plan": plan.model_dump(mode="json")})
+            self._tell("start", release, {"plan": plan.model_dump(mode="json")})
             return self.status(plan.model)
 
     async def command(
@@ -246,7 +246,7 @@ class ReleaseController:
         document = {"waits_for": str(decision.cause), "needed": decision.needed, **numbers(active)}
         active.release = await self._store_change(active, active.state, str(Move.HOLD), document)
         self._held[active.release.id] = (decision.cause, decision.state.stage)
-        self._tell(str(Move.HOLD), active, document)
+        self._tell(str(Move.HOLD), active.release, document)
 
     async def _carry_out(
         self, active: ActiveRelease, state: ReleaseState, event: str, document: dict[str, Any]
@@ -254,7 +254,7 @@ class ReleaseController:
         self._held.pop(active.release.id, None)
         model = active.split.model
         if state.status in (Status.ROLLED_BACK, Status.ABORTED):
-            done = harm(active.counts, active.verdict)
+            done = harm(active.counts, active.verdict or active.watch.judge())
             active.move(state)  # first of all
             self._traffic.pins[model] = str(active.split.stable)
             self._unstored[model] = (active, {"event": event, **document, **done.to_dict(), "harm": str(done)})
@@ -265,7 +265,7 @@ class ReleaseController:
         active.needed = None  # of the stage before; the next tick reckons anew
         is_all = state.status in (Status.SETTLING, Status.PROMOTED)
         self._traffic.pins[model] = str(active.split.candidate if is_all else active.split.stable)
-        self._tell(event, active, document)
+        self._tell(event, active.release, document)
         if not state.status.is_alive:
             self.late.forget(active.release.id)
             await self._placement.end(active)
@@ -282,7 +282,7 @@ class ReleaseController:
             except ConflictError as error:
                 log.error("release of %s: %s is done here, but not stored: %s", model, event, error)
             del self._unstored[model]
-            self._tell(event, active, document)
+            self._tell(event, active.release, document)
             self.late.forget(active.release.id)
             await self._placement.end(active)
 
@@ -336,9 +336,13 @@ class ReleaseController:
         reason = f"the candidate cannot go on: {error}"
         state = replace(release.state, status=Status.ROLLED_BACK, share=0.0, reason=reason)
         event = str(Move.ROLLBACK)
-        await asyncio.to_thread(self._store.change, release, state, event, {}, release.evidence)
+        counts, watch = self._placement.restored(release)
+        verdict = watch.judge()
+        done = harm(counts, verdict)
+        document = {**numbers_of(counts, verdict), **done.to_dict(), "harm": str(done)}
+        ended = await asyncio.to_thread(self._store.change, release, state, event, document, release.evidence)
         await self._placement.forget(release)
-        say(event, plan.model, reason, is_alarm=True)
+        self._tell(event, ended, document)
 
     def _check_startable(self, plan: ReleasePlan) -> None:
         model = plan.model
@@ -356,12 +360,12 @@ class ReleaseController:
                 f"write stable = {answering}"
             )
 
-    def _tell(self, event: str, active: ActiveRelease, document: dict[str, Any]) -> None:
-        plan, state = active.release.plan, active.state
+    def _tell(self, event: str, release: Release, document: dict[str, Any]) -> None:
+        plan, state = release.plan, release.state
         reason = f"{state.reason}; {document['harm']}" if "harm" in document else state.reason
         say(event, plan.model, reason, is_alarm=event == str(Move.ROLLBACK))
         if plan.webhook:
-            told = {**describe_release(active.release), **document}
+            told = {**describe_release(release), **document}
             self._webhook.post(plan.webhook, event_of(event, plan.model, told))
 
 

@@ -8,9 +8,10 @@ import time
 from collections.abc import Callable, Mapping
 
 from cloud_gateway.guards import GuardWatch, Metric
-from cloud_gateway.release.active import ActiveRelease
+from cloud_gateway.release.active import ActiveRelease, restored
 from cloud_gateway.release.mirror import Mirror
 from cloud_gateway.release.plan import ShadowSettings, Strategy
+from cloud_gateway.release.report import ReleaseCounts
 from cloud_gateway.release.service import Traffic
 from cloud_gateway.release.state import Status
 from cloud_gateway.release.store import Release
@@ -49,6 +50,10 @@ class Placement:
         has_latency = any(guard.metric is Metric.LATENCY for guard in plan.guards)
         twice_every = 1 if has_latency and plan.strategy is Strategy.SHADOW else shadow.noise_floor_every
         return self._put(release, Mirror(*pair, shadow.queue, twice_every, times_candidate=has_latency))
+
+    def restored(self, release: Release) -> tuple[ReleaseCounts, GuardWatch]:
+        """What was saved of a release that cannot be put in place."""
+        return restored(release, self._watch_type)
 
     def take_over(self, release: Release) -> None:
         """The same release with the evidence that the database has: it was led by another gateway until now."""

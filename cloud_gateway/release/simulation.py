@@ -103,7 +103,7 @@ class Simulation:
             "reason": self.state.reason,
             "requests": self.requests,
             "needed": self.needed,
-            "harm": self.harm.to_dict(),
+            "harm": {**self.harm.to_dict(), "said": str(self.harm)},
             "verdict": self.verdict.to_dict(),
         }
 

@@ -106,7 +106,10 @@ def show_simulation(told: Mapping[str, Any]) -> RenderableType:
             f"{step['share']:.0%}",
             Text(str(step["reason"])),
         )
-    pairs = [("ends", f"{told['status']} after {told['requests']:,} requests: {told['reason']}")]
+    pairs = [
+        ("ends", f"{told['status']} after {told['requests']:,} requests: {told['reason']}"),
+        ("harm", str(told["harm"]["said"])),
+    ]
     if told["needed"] is not None:
         pairs.append(("still needed", f"about {told['needed']:,} requests"))
     return Group(table, facts(pairs), _findings(told["verdict"]["findings"]))

@@ -3,7 +3,7 @@
 import asyncio
 import json
 import time
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -121,6 +121,7 @@ async def gateway(
     is_clean: bool = True,
     clock: Clock | None = None,
     watch_type: type[GuardWatch] = FakeWatch,
+    webhook: Webhook | None = None,
 ) -> AsyncIterator[Gateway]:
     """A gateway that was told to serve version 1. Unless `is_clean`, it ends as a killed one does."""
     engine = Engine(EngineSettings(SELECTION, home=stock.home))
@@ -130,7 +131,7 @@ async def gateway(
     traffic, clock = Traffic(), clock or Clock()
     versions = Versions(local, stock.registry)
     placement = Placement(versions, traffic, Trials(file.with_name("trials.json"), clock), watch_type, clock)
-    controller = ReleaseController(store, versions, placement, traffic, Webhook(), clock)
+    controller = ReleaseController(store, versions, placement, traffic, webhook or Webhook(), clock)
     await controller.open()
     try:
         yield Gateway(engine, local, store, traffic, controller, ReleaseService(local, traffic), clock, versions)
@@ -481,16 +482,56 @@ async def test_a_full_disk_holds_what_goes_forward_and_never_the_way_back(stock:
         assert one.engine.versions("small") == [1]
 
 
+class Posted(Webhook):
+    """Keeps what it is to post."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.events: list[Mapping[str, Any]] = []
+
+    def post(self, url: str, event: Mapping[str, Any]) -> None:
+        self.events.append(event)
+
+
+HOOKED = 'stages = [50, 100]\nhold_s = 10\nwebhook = "http://127.0.0.1:9/hook"'
+
+
 async def test_a_candidate_that_is_gone_when_the_gateway_comes_back(stock: Stock, file: Path, tmp_path: Path) -> None:
-    async with gateway(stock, file) as one:
-        await one.controller.start(plan())
+    async with gateway(stock, file, watch_type=GuardWatch) as one:
+        await one.controller.start(plan(5, HOOKED))
+        for at in range(3):
+            await one.ask(20, index=PICK_FAILS_ON_SMALL_TABLES if at == 1 else 0)
+        await one.tick()
+        served = one.controller.status("small")["arms"]["candidate"]
     poorer = open_registry(str(tmp_path / "registry"), tmp_path / "cache")
     poorer.push(stock.bundles[1].root)
-    async with gateway(Stock(stock.bundles, poorer, stock.home), file, me="again") as one:
+    posted, before = Posted(), Stock(stock.bundles, poorer, stock.home)
+    async with gateway(before, file, me="again", watch_type=GuardWatch, webhook=posted) as one:
         assert await one.versions_told() == {"1"}
         ended = await one.controller.describe("small")
         assert ended["status"] == "rolled_back"
         assert "the candidate cannot go on: " in ended["reason"]
+        document = json.loads(one.store.audit()[-1].document)
+    assert document["candidate_answers"] == served["requests"] > 0
+    assert document["replaced_by_stable"] == served["errors"] > 0
+    assert document["bad_predictions"] > 0, "though no proof of harm"
+    assert "bad predictions, at most" in document["harm"]
+    (event,) = posted.events
+    assert (event["event"], event["status"], event["harm"]) == ("release.rollback", "rolled_back", document["harm"])
+
+
+async def test_a_rollback_by_hand_says_how_many_without_any_proof(stock: Stock, file: Path) -> None:
+    posted = Posted()
+    async with gateway(stock, file, watch_type=GuardWatch, webhook=posted) as one:
+        await one.controller.start(plan(2, HOOKED))
+        await one.ask(60)
+        await one.tick()
+        await one.controller.command("small", Command.ROLLBACK)
+        document = json.loads(one.store.audit()[-1].document)
+        assert document["verdict"]["findings"][0]["e_worse"] <= 1.0
+        assert document["bad_predictions"] == 0.0
+        assert "about 0 bad predictions, at most " in document["harm"]
+        assert posted.events[-1]["harm"] == document["harm"]
 
 
 async def test_a_candidate_that_takes_the_gateway_down_twice_is_taken_back(stock: Stock, file: Path) -> None:
