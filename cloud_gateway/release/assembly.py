@@ -19,6 +19,7 @@ from cloud_gateway.release.controller import ReleaseController
 from cloud_gateway.release.events import Webhook
 from cloud_gateway.release.placement import Placement
 from cloud_gateway.release.reported import ReportedMetrics
+from cloud_gateway.release.request_log import RequestLog
 from cloud_gateway.release.routes import ReleaseRoutes
 from cloud_gateway.release.service import ReleaseService, Traffic
 from cloud_gateway.release.store import ReleaseStore
@@ -48,7 +49,8 @@ async def releases(
 ) -> AsyncIterator[Releases]:
     """Goes on where `database` says, and decides until the block ends; before `local` is closed."""
     store = await asyncio.to_thread(as_a_gateway, database)
-    traffic, versions = Traffic(), Versions(local, registry)
+    requests = None if settings.request_log is None else RequestLog(settings.request_log, settings.request_log_bytes)
+    traffic, versions = Traffic(log=requests), Versions(local, registry)
     placement = Placement(versions, traffic, Trials(home / "gateway" / "trials.json"))
     controller = ReleaseController(store, versions, placement, traffic, Webhook())
     reported = await asyncio.to_thread(ReportedMetrics, database)
@@ -66,6 +68,8 @@ async def releases(
             with suppress(asyncio.CancelledError):
                 await running
         await controller.close()
+        if requests is not None:
+            await asyncio.to_thread(requests.close)
 
 
 def as_a_gateway(database: Engine) -> ReleaseStore:

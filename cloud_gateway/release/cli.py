@@ -189,7 +189,8 @@ def simulate(
 ) -> None:
     """Replays LOG through PLAN, here and without a gateway: which steps it would have taken, when and why.
 
-    A line may say: at_s, key, segment, stable and candidate (each error, latency_ms, loss), agrees, distance, metrics.
+    A line may say: at_s, model, key, segment, stable and candidate (each error, latency_ms, loss; null: nobody knows), agrees,
+    distance, metrics. `edgeward gateway run --request-log FILE` writes one.
     """
     from cloud_gateway.release.plan import parse_plan
     from cloud_gateway.release.simulation import read_log
@@ -202,6 +203,8 @@ def simulate(
             told = run_through(checked, read_log(lines)).to_dict()
     except (OSError, UnicodeDecodeError) as error:
         raise WrongUseError(f"log {log} cannot be read: {error}") from error
+    if told["doubt"]:
+        print(f"warning: {told['doubt']}", file=sys.stderr)
     if as_json:
         print(json.dumps(told, indent=2))
         return

@@ -59,6 +59,8 @@ class Mirrored:
     """Seconds of stable and of the candidate, each alone; None: it ran in a batch."""
     noise: Comparison | None = None
     """Stable against a second run of stable."""
+    about: object = None
+    """What whoever offered the request wants to know it by."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,6 +75,7 @@ class _Item:
     segment: str
     request_id: str
     is_twice: bool
+    about: object
 
 
 class Mirror:
@@ -110,8 +113,9 @@ class Mirror:
         request_id: str,
         answered: Arm = Arm.STABLE,
         failure: str = "",
-    ) -> None:
-        """Takes a request that `answered` has answered, if there is room; or that the candidate failed: then `outputs` is None."""
+        about: object = None,
+    ) -> bool:
+        """Takes a request that `answered` has answered, or that the candidate failed: then `outputs` is None. False: no room."""
         if self._thread.ident is None:
             self._thread.start()
         self.offered += 1
@@ -120,7 +124,7 @@ class Mirror:
         waiting = self._queued_bytes - self._released_bytes
         if len(self._queue) >= self._max_queued or waiting + size_bytes > MAX_QUEUED_BYTES:
             self.dropped += 1
-            return
+            return False
         self._queued_bytes += size_bytes
         if answered is Arm.STABLE:
             is_twice = self._twice_every > 0 and self.offered % self._twice_every == 0
@@ -129,8 +133,9 @@ class Mirror:
         rows = next((len(value) for value in inputs.values() if value.ndim), 1)
         key = (answered, batch_key(inputs)) if self._is_batchable else None
         self._queue.append(
-            _Item(inputs, outputs, answered, failure, rows, size_bytes, key, segment, request_id, is_twice)
+            _Item(inputs, outputs, answered, failure, rows, size_bytes, key, segment, request_id, is_twice, about)
         )
+        return True
 
     def take(self, at_most: int) -> list[Mirrored]:
         """What was run since the last call, oldest first."""
@@ -241,15 +246,33 @@ class Mirror:
         if stable is not None and candidate is not None:
             comparison = compare(self._task, self._names, stable, candidate)
         error = item.failure or None
-        return Mirrored(item.request_id, item.segment, comparison, stable, candidate, error, answered=item.answered)
+        return Mirrored(
+            item.request_id,
+            item.segment,
+            comparison,
+            stable,
+            candidate,
+            error,
+            answered=item.answered,
+            about=item.about,
+        )
 
 
 def _failed(item: _Item, error: str) -> Mirrored:
     """Whoever was asked here failed."""
     if item.answered is Arm.STABLE:
-        return Mirrored(item.request_id, item.segment, None, item.outputs, None, error)
+        return Mirrored(item.request_id, item.segment, None, item.outputs, None, error, about=item.about)
+    failure = item.failure or None
     return Mirrored(
-        item.request_id, item.segment, None, None, item.outputs, item.failure or None, error, answered=item.answered
+        item.request_id,
+        item.segment,
+        None,
+        None,
+        item.outputs,
+        failure,
+        error,
+        answered=item.answered,
+        about=item.about,
     )
 
 

@@ -110,6 +110,8 @@ def show_simulation(told: Mapping[str, Any]) -> RenderableType:
         ("ends", f"{told['status']} after {told['requests']:,} requests: {told['reason']}"),
         ("harm", str(told["harm"]["said"])),
     ]
+    if told["left_out"]:
+        pairs.append(("left out", f"{told['left_out']:,} lines that say nothing of one version"))
     if told["needed"] is not None:
         pairs.append(("still needed", f"about {told['needed']:,} requests"))
     return Group(table, facts(pairs), _findings(told["verdict"]["findings"]))

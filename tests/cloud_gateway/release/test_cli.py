@@ -39,6 +39,16 @@ def test_a_plan_is_replayed_over_a_log(
         assert told["harm"]["bad_predictions"] > 0
 
 
+def test_a_log_without_a_candidate_is_doubted_aloud(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    plan, log = tmp_path / "plan.toml", tmp_path / "log.jsonl"
+    plan.write_text(LEAST)
+    log.write_text('{"key": "u1"}\n{"key": "u2"}\n')
+    assert run("simulate", str(plan), str(log), "--json") == 0
+    said = capsys.readouterr()
+    assert "warning: no line of the log says anything of the candidate" in said.err
+    assert json.loads(said.out)["doubt"]
+
+
 def test_what_is_wrong_is_said_before_a_gateway_is_asked(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     plan = tmp_path / "plan.toml"
     assert run("start", str(plan)) == 2

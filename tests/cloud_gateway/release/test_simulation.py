@@ -81,6 +81,29 @@ def test_what_a_line_leaves_out_is_taken_as_said() -> None:
     assert third.key is None
 
 
+def test_lines_of_other_models_and_of_one_version_alone_are_left_out() -> None:
+    lines = [
+        {"at_s": 100.0, "model": "digits", "stable": {}, "candidate": {"error": True}},
+        {"at_s": 100.1, "model": "other", "candidate": {}},
+        {"at_s": 100.2, "model": "digits", "stable": {}, "candidate": None},
+        {"at_s": 100.3, "model": "digits", "stable": None, "candidate": {"error": True}},
+        {"at_s": 101.0, "model": "digits", "candidate": {}},
+    ]
+    done = simulate(PLAN, read_log(map(json.dumps, lines)), watch(HOLD))
+    assert (done.requests, done.left_out, done.doubt) == (2, 2, "")
+    assert done.state.in_stage_s == pytest.approx(1.0, abs=0.2), "the log's clock begins with its first line"
+    with pytest.raises(
+        InvalidInputError, match="says what both versions of 'digits' did with a request; 2 say it of one"
+    ):
+        simulate(PLAN, read_log(map(json.dumps, lines[1:4])))
+
+
+def test_a_log_that_says_nothing_of_the_candidate_proves_nothing_and_says_so() -> None:
+    lines = [json.dumps({"stable": {"error": at % 9 == 0}}) for at in range(50)]
+    assert "no line of the log says anything of the candidate" in simulate(PLAN, read_log(lines)).doubt
+    assert simulate(PLAN, read_log([*lines, json.dumps({"agrees": True})])).doubt == ""
+
+
 @pytest.mark.parametrize(
     ("line", "expected"),
     [
