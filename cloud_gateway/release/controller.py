@@ -26,7 +26,7 @@ from cloud_gateway.release.plan import ReleasePlan
 from cloud_gateway.release.service import Traffic
 from cloud_gateway.release.state import ReleaseState, Status
 from cloud_gateway.release.steps import Command, Decision, Move, begin, next_step, obey
-from cloud_gateway.release.store import Release, ReleaseStore
+from cloud_gateway.release.store import DECIDED, Release, ReleaseStore
 from cloud_gateway.release.versions import Versions
 from runtime.errors import ConflictError, EdgewardError, InvalidInputError, ModelNotFoundError, StorageError
 
@@ -89,6 +89,8 @@ class ReleaseController:
                         await self._take_over()
                     await asyncio.to_thread(self._placement.note_steady)
                     await self._follow()
+                elif self._traffic.active and not self.leadership.is_held:
+                    await self._follow()  # sooner: callers here are on the old split until then
                 await self.tick()
             except StorageError as error:
                 log.error("releases stay as they are: %s", error)
@@ -257,7 +259,8 @@ class ReleaseController:
             done = harm(active.counts, active.verdict or active.watch.judge())
             active.move(state)  # first of all
             self._traffic.pins[model] = str(active.split.stable)
-            self._unstored[model] = (active, {"event": event, **document, **done.to_dict(), "harm": str(done)})
+            told = {DECIDED: self._store.unix_us(), **document, **done.to_dict(), "harm": str(done)}
+            self._unstored[model] = (active, {"event": event, **told})
             await self._store_ends()
             return
         active.release = await self._store_change(active, state, event, document)

@@ -62,12 +62,12 @@ class Placement:
     async def resume(self, release: Release) -> EdgewardError | None:
         """Puts a release of the database in place; what is wrong where that cannot be: then stable answers."""
         plan, state = release.plan, release.state
-        self._traffic.pins[plan.model] = str(plan.candidate if state.status is Status.SETTLING else plan.stable)
+        # Until both are loaded, whatever share the candidate has elsewhere: where another gateway leads, callers are here already.
+        self._traffic.pins[plan.model] = str(plan.stable)
         try:
             pair = await self._load_again(release)
         except EdgewardError as error:
             self._note_trouble(plan.model, f"release {release.id} cannot go on here: {error}")
-            self._traffic.pins[plan.model] = str(plan.stable)
             return error
         self.troubles.pop(plan.model, None)
         await self.activate(release, pair)

@@ -211,6 +211,7 @@ async def test_harm_rolls_back_and_says_how_many_bad_predictions_were_served(
         document = json.loads(one.store.audit()[-1].document)
         assert (document["bad_predictions"], document["bad_predictions_at_most"]) == (12.0, 31.0)
         assert 20 < document["candidate_answers"] < 80
+        assert document["decided_unix_us"] > 1e15
         assert document["verdict"]["findings"][0]["test"] == "fake"
         assert "about 12 bad predictions, at most 31" in caplog.text
 
@@ -433,6 +434,23 @@ async def test_a_second_gateway_follows_and_takes_over(stock: Stock, file: Path)
         assert await a.versions_told() == {"1"}
         assert a.engine.versions("small") == [1]
         assert a.store.check_audit()[2] is None
+
+
+async def test_a_second_gateway_answers_with_stable_until_it_has_the_candidate(
+    stock: Stock, file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with gateway(stock, file, me="a") as a, gateway(stock, file, me="b") as b:
+        await a.controller.start(plan(more='strategy = "blue_green"'))
+        load, told_meanwhile = b.versions.load_pair, []
+
+        async def load_slowly(plan: ReleasePlan) -> Any:
+            told_meanwhile.append(await b.versions_told(5))
+            return await load(plan)
+
+        monkeypatch.setattr(b.versions, "load_pair", load_slowly)
+        await b.controller._follow()
+        assert told_meanwhile == [{"1"}]
+        assert await b.versions_told() == {"2"}
 
 
 class FullDisk:
