@@ -21,8 +21,6 @@ app = typer.Typer(
     help="Moves a model's traffic from one version to the next, as far as the evidence goes.", no_args_is_help=True
 )
 
-WATCH_EVERY_S = 1.0
-
 Model = Annotated[str, typer.Argument(metavar="MODEL", help="The model that is released.")]
 Reason = Annotated[str, typer.Option("--reason", help="Why, for the audit log.")]
 
@@ -259,13 +257,12 @@ def _watch(client: AdminClient, model: str, told: dict[str, Any]) -> None:
     from rich.live import Live
 
     from cloud_gateway.release.view import show_release
+    from cloud_gateway.release.watching import watched
     from runtime.cli.console import standard
 
     with Live(show_release(told), console=standard(), auto_refresh=False) as live:
-        while told["is_alive"]:
-            time.sleep(WATCH_EVERY_S)
-            told = client.get(f"/admin/releases/{model}")
-            live.update(show_release(told), refresh=True)
+        for latest in watched(told, lambda: client.get(f"/admin/releases/{model}"), time.sleep):
+            live.update(show_release(latest), refresh=True)
 
 
 def _show(told: dict[str, Any], *, as_json: bool) -> None:
