@@ -20,7 +20,7 @@ from cloud_gateway.guards import (
     Verdict,
 )
 from cloud_gateway.release.mirror import Mirror, Mirrored
-from cloud_gateway.release.report import ReleaseCounts
+from cloud_gateway.release.report import PersonBeside, ReleaseCounts
 from cloud_gateway.release.split import Place, Segments, Split, name_of
 from cloud_gateway.release.state import ReleaseState
 from cloud_gateway.release.store import Release
@@ -124,12 +124,20 @@ class ActiveRelease:
                 self.watch.observe(observation)
         return is_more or bool(self._pending)
 
-    def take_late(self, source: str, number: int, seen: Sequence[LabelledObservation | MetricObservation]) -> None:
+    def take_late(
+        self,
+        source: str,
+        number: int,
+        seen: Sequence[LabelledObservation | MetricObservation],
+        people: Sequence[PersonBeside] = (),
+    ) -> None:
         """Hands the guards what a source said, up to and with its row `number`; with no `evidence` in between."""
         for observation in seen:
             if isinstance(observation, LabelledObservation):
-                self.counts.losses.observe(observation)
+                self.counts.observe_label(observation)
             self.watch.observe(observation)
+        for person in people:
+            self.counts.people.observe(person)
         self.late_read[source] = number
 
     def move(self, state: ReleaseState) -> None:
@@ -154,7 +162,7 @@ class ActiveRelease:
         told: dict[str, Any] = {
             "arms": {str(arm): counts.arms[arm].describe() for arm in Arm},
             "replaced_by_stable": counts.replaced,
-            "losses": counts.losses.describe(),
+            "losses": counts.describe_losses(),
             "lost_observations": self.lost,
             "needed": self.needed,
             "trouble": self.trouble,

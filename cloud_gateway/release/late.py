@@ -12,6 +12,7 @@ from typing import Final, Protocol
 
 from cloud_gateway.guards import LabelledObservation, MetricObservation
 from cloud_gateway.release.active import ActiveRelease
+from cloud_gateway.release.report import PersonBeside
 from cloud_gateway.release.store import Release
 
 # Rows that are read at once, and handed over before requests get their turn.
@@ -27,6 +28,8 @@ class LateRow:
     """In the order of saying; any two differ."""
     observation: LabelledObservation | MetricObservation | None
     """None: it says nothing of the release in question."""
+    person: PersonBeside | None = None
+    """What a person had said to the same request; for the report alone."""
 
 
 class LateSource(Protocol):
@@ -64,7 +67,8 @@ class LateEvidence:
                 for first in range(0, len(rows), SLICE):
                     part = rows[first : first + SLICE]
                     seen = [row.observation for row in part if row.observation is not None]
-                    active.take_late(source.name, part[-1].number, seen)
+                    people = [row.person for row in part if row.person is not None]
+                    active.take_late(source.name, part[-1].number, seen, people)
                     await asyncio.sleep(0)
                 after = rows[-1].number if rows else until
             active.late_read[source.name] = max(after, until)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass, field, replace
 
 import numpy as np
@@ -10,9 +11,11 @@ import pytest
 from cloud_gateway.automation.arms import MOST_WAITING, ArmAnswers
 from cloud_gateway.automation.labels import Taken
 from cloud_gateway.automation.late_labels import LateLabels
+from cloud_gateway.automation.queue import Why
 from cloud_gateway.automation.store import AutomationStore
 from cloud_gateway.guards import Arm, LabelledObservation
 from cloud_gateway.release.plan import parse_plan
+from cloud_gateway.release.report import PersonBeside, ReleaseCounts
 from cloud_gateway.release.service import Answered, Traffic
 from cloud_gateway.release.state import ReleaseState, Status
 from cloud_gateway.release.store import Release
@@ -99,6 +102,44 @@ async def test_labels_are_read_in_parts_and_behind_what_was_read(released: Relea
     first = late.read(release, 0, newest, 2)
     assert [row.number for row in [*first, *late.read(release, first[-1].number, newest - 1, 10)]] == [1, 2, 3, 4]
     assert late.read(replace(release, plan=parse_plan(LEAST)), 0, newest, 10) == [], "another model"
+
+
+async def test_people_stand_beside_both_arms_where_they_answered_blind(released: Released, house: House) -> None:
+    assert released.traffic.on_answer is not None
+    for at, (person, why, is_blind) in enumerate(
+        [(4, Why.LEVEL, True), (3, Why.LEVEL, True), (4, Why.LEVEL, False), (4, Why.LOW_CONFIDENCE, True)]
+    ):
+        for arm, answer in ((Arm.STABLE, 3), (Arm.CANDIDATE, 5)):
+            scores = {"p": np.eye(10)[[answer]]}
+            told = Answered("digits", "2", 1, arm, f"r{at}", "night", scores, is_shadow=arm is Arm.CANDIDATE)
+            released.traffic.on_answer(told)
+        item = house.put(f"r{at}", why=why, is_blind=is_blind)
+        house.queue.answer(item, person, "ann")
+    await released.arms.flush()
+    for at in range(4):
+        assert house.labels.take("digits", f"r{at}", 3).taken is Taken.ACCEPTED
+    late = LateLabels(house.store)
+    release = replace(released.release(1), plan=parse_plan(LEAST))
+    rows = late.read(release, 0, late.newest(), 100)
+    assert [row.observation for row in rows] == [LabelledObservation(0.0, 1.0, "night")] * 4
+    assert [row.person for row in rows] == [
+        PersonBeside(1.0, 0.0, 1.0, (("4", "5"),)),
+        PersonBeside(0.0, 0.0, 1.0, (("3", "5"),)),
+        None,
+        None,
+    ]
+    counts = ReleaseCounts()
+    for row in rows:
+        assert isinstance(row.observation, LabelledObservation)
+        counts.observe_label(row.observation)
+        if row.person is not None:
+            counts.people.observe(row.person)
+    told_losses = counts.describe_losses()
+    assert told_losses["segments"]["night"]["difference"] == 1.0
+    assert told_losses["people"]["stable"] == {"compared": 2, "people_loss": 0.5, "loss": 0.0}
+    assert told_losses["people"]["candidate"] == {"compared": 2, "people_loss": 0.5, "loss": 1.0}
+    assert told_losses["people"]["confusion"] == {"4>5": 1, "3>5": 1}
+    assert ReleaseCounts.from_state(json.loads(json.dumps(counts.to_state()))).describe_losses() == told_losses
 
 
 async def test_without_an_id_nothing_is_kept(released: Released) -> None:
