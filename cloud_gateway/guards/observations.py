@@ -40,6 +40,9 @@ class PairedObservation:
     segment: str = ""
     is_stable_error: bool = False
     """Then there are no two answers to compare; only the errors count."""
+    noise_agrees: bool | None = None
+    """Whether stable, asked twice, agreed with itself; None, as the distance then: it was asked once."""
+    noise_distance: float | None = None
 
 
 @dataclass(frozen=True, slots=True)

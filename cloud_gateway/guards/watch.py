@@ -142,10 +142,14 @@ class GuardWatch:
             return
         for comparison in self._watching(Metric.DISAGREEMENT, seen.segment):
             comparison.observe_between(float(not seen.agrees))
+            if seen.noise_agrees is not None:
+                comparison.observe_noise(float(not seen.noise_agrees))
         # An output that has no distance, such as NaN, is as far off as can be.
         distance = 1.0 if isnan(seen.distance) else min(max(seen.distance, 0.0), 1.0)
         for comparison in self._watching(Metric.OUTPUT_DRIFT, seen.segment):
             comparison.observe_between(distance)
+            if seen.noise_distance is not None:
+                comparison.observe_noise(seen.noise_distance)
         if seen.stable_latency_s is not None and seen.candidate_latency_s is not None and not seen.is_candidate_error:
             stable_s = _finite("stable_latency_s", seen.stable_latency_s)
             candidate_s = _finite("candidate_latency_s", seen.candidate_latency_s)

@@ -205,6 +205,8 @@ class ActiveRelease:
                 is_candidate_error=mirrored.error is not None,
                 segment=mirrored.segment,
                 is_stable_error=mirrored.stable_error is not None,
+                noise_agrees=None if mirrored.noise is None else mirrored.noise.agrees,
+                noise_distance=None if mirrored.noise is None else mirrored.noise.distance,
             )
         )
 

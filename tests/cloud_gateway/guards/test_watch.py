@@ -339,3 +339,36 @@ def test_latencies_of_callers_and_of_runs_alone_are_never_compared() -> None:
     for at in range(300):
         watch.observe(PairedObservation(True, 0.0, 0.001 + 0.0005 * (at % 7), 0.004 + 0.0005 * (at % 5)))
     assert watch.judge().action is Action.ROLLBACK, "slower by runs alone, though both are fast beside what callers saw"
+
+
+def disagreeing(of_candidate: int, of_stable: int, metric: Metric = Metric.DISAGREEMENT) -> GuardWatch:
+    """2,000 requests, so many of a hundred of which the two answer differently, and of twenty of which stable was asked twice."""
+    watch = GuardWatch([GuardSettings(metric=metric, margin=0.05)], 0.05, 0.0)
+    for at in range(2000):
+        noise = None if at % 2 else (at // 2 * 37) % 100 >= of_stable
+        distance = None if noise is None else float(not noise)
+        differs = (at * 61) % 100 < of_candidate
+        seen = PairedObservation(not differs, float(differs), None, None, noise_agrees=noise, noise_distance=distance)
+        watch.observe(seen)
+    return watch
+
+
+@pytest.mark.parametrize("metric", [Metric.DISAGREEMENT, Metric.OUTPUT_DRIFT])
+def test_what_stable_differs_from_itself_is_no_harm_of_the_candidates(metric: Metric) -> None:
+    assert disagreeing(12, 0, metric).judge().action is Action.ROLLBACK, "of a stable that is steady"
+    excused = disagreeing(12, 10, metric)
+    assert excused.judge().action is Action.HOLD, "and nothing advances on it"
+    assert "stable with itself 0.1 (" in excused.judge().findings[0].reason
+    assert disagreeing(40, 10, metric).judge().action is Action.ROLLBACK, "far beyond its own"
+    again = GuardWatch.from_state(json.loads(json.dumps(excused.to_state())))
+    assert again.judge() == excused.judge()
+
+
+def test_a_steady_stable_keeps_no_rollback_waiting() -> None:
+    plain, measured = (
+        GuardWatch([GuardSettings(metric=Metric.DISAGREEMENT, margin=0.05)], 0.05, 0.0) for _ in range(2)
+    )
+    for _ in range(15):
+        plain.observe(PairedObservation(False, 1.0, None, None))
+        measured.observe(PairedObservation(False, 1.0, None, None, noise_agrees=True, noise_distance=0.0))
+    assert plain.judge().action is measured.judge().action is Action.ROLLBACK
