@@ -147,7 +147,10 @@ def promote(
     config: Config = None,
     as_json: AsJson = False,
 ) -> None:
-    """Gives the candidate all of the traffic, or PERCENT of it, in one step; stable stays warm."""
+    """Gives the candidate all of the traffic, or PERCENT of it, in one step; stable stays warm.
+
+    Once more, when stable need not stay warm any longer: ends the release without waiting for the guards' proof.
+    """
     body = {} if to_percent is None else {"to_percent": to_percent}
     with _admin(admin_host, admin_port, key_file, config) as client:
         _show(client.post(f"/admin/releases/{model}/promote", {"reason": reason, **body}), as_json=as_json)
