@@ -30,7 +30,8 @@ class Observation:
 class PairedObservation:
     """A request that both versions were given: one for its caller, the other beside it."""
 
-    agrees: bool
+    agrees: bool | None
+    """None: there are no two answers that could be compared, such as one in words; only errors and latencies count."""
     distance: float
     """Between the two outputs, 0 (the same) to 1; larger ones count as 1."""
     stable_latency_s: float | None

@@ -140,8 +140,17 @@ class GuardWatch:
             comparison.observe_both(float(seen.is_stable_error), float(seen.is_candidate_error))
         if seen.is_stable_error:
             return
+        if seen.agrees is not None:
+            self._observe_answers(seen, seen.agrees)
+        if seen.stable_latency_s is not None and seen.candidate_latency_s is not None and not seen.is_candidate_error:
+            stable_s = _finite("stable_latency_s", seen.stable_latency_s)
+            candidate_s = _finite("candidate_latency_s", seen.candidate_latency_s)
+            for comparison in self._watching(Metric.LATENCY, seen.segment):
+                comparison.observe_both(stable_s, candidate_s)
+
+    def _observe_answers(self, seen: PairedObservation, agrees: bool) -> None:
         for comparison in self._watching(Metric.DISAGREEMENT, seen.segment):
-            comparison.observe_between(float(not seen.agrees))
+            comparison.observe_between(float(not agrees))
             if seen.noise_agrees is not None:
                 comparison.observe_noise(float(not seen.noise_agrees))
         # An output that has no distance, such as NaN, is as far off as can be.
@@ -150,11 +159,6 @@ class GuardWatch:
             comparison.observe_between(distance)
             if seen.noise_distance is not None:
                 comparison.observe_noise(seen.noise_distance)
-        if seen.stable_latency_s is not None and seen.candidate_latency_s is not None and not seen.is_candidate_error:
-            stable_s = _finite("stable_latency_s", seen.stable_latency_s)
-            candidate_s = _finite("candidate_latency_s", seen.candidate_latency_s)
-            for comparison in self._watching(Metric.LATENCY, seen.segment):
-                comparison.observe_both(stable_s, candidate_s)
 
     def _observe_label(self, seen: LabelledObservation) -> None:
         stable = None if seen.stable_loss is None else _finite("stable_loss", seen.stable_loss)

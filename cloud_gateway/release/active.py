@@ -190,15 +190,14 @@ class ActiveRelease:
         if mirrored.timed is not None:
             report.stable_latency.observe(mirrored.timed[0])
             report.candidate_latency.observe(mirrored.timed[1])
-        if mirrored.error is None and mirrored.stable_error is None and mirrored.comparison is None:
-            return  # nothing that could be compared, such as an answer in words: no observation
         compared = mirrored.comparison
+        agrees = None if compared is None else compared.agrees
         # Latencies are compared like with like: of callers while both versions have some, else of requests that both ran alone.
         is_timed = mirrored.timed is not None and self.split.share in (0.0, 1.0)
         stable_s, candidate_s = mirrored.timed if is_timed and mirrored.timed else (None, None)
         self.watch.observe(
             PairedObservation(
-                agrees=compared is not None and compared.agrees,
+                agrees=False if mirrored.error is not None else agrees,
                 distance=1.0 if compared is None else compared.distance,
                 stable_latency_s=stable_s,
                 candidate_latency_s=candidate_s,

@@ -115,7 +115,10 @@ class Mirror:
         failure: str = "",
         about: object = None,
     ) -> bool:
-        """Takes a request that `answered` has answered, or that the candidate failed: then `outputs` is None. False: no room."""
+        """Takes a request that `answered` has answered, or, with `failure`, that the candidate failed. False: no room.
+
+        `outputs`: None where there is nothing to compare.
+        """
         if self._thread.ident is None:
             self._thread.start()
         self.offered += 1
@@ -129,7 +132,7 @@ class Mirror:
         if answered is Arm.STABLE:
             is_twice = self._twice_every > 0 and self.offered % self._twice_every == 0
         else:
-            is_twice = self._times_candidate and outputs is not None
+            is_twice = self._times_candidate and not failure
         rows = next((len(value) for value in inputs.values() if value.ndim), 1)
         key = (answered, batch_key(inputs)) if self._is_batchable else None
         self._queue.append(

@@ -187,10 +187,11 @@ class ReleaseService(Layered):
             is_mirrored = self._is_checked(active, split, request)
         else:
             is_mirrored = active.mirror is not None and _is_mirrored(active.mirrored_share)
-        is_mirrored = is_mirrored and not _is_in_words(request)
+            is_mirrored = is_mirrored and not _is_in_words(request)
         asked = self._log(request, split.routing_key, segment, arm, began, is_error=False, is_later=is_mirrored)
         if is_mirrored:
-            self._offer(active, request, response.outputs, segment, arm, asked)
+            outputs = None if _is_in_words(request) else response.outputs
+            self._offer(active, request, outputs, segment, arm, asked)
         self._tell(active, arm, response, segment)
         return _saying(response, {**response.parameters, RELEASE: arm.value})
 
@@ -198,7 +199,7 @@ class ReleaseService(Layered):
     def _is_checked(active: ActiveRelease, split: Split, request: InferenceRequest) -> bool:
         """While stable has no callers it is given a share of the candidate's requests, drawn whatever became of them."""
         has_all = split.share == 1.0 and active.mirror is not None
-        return has_all and _is_mirrored(active.control_share) and not _is_in_words(request)
+        return has_all and _is_mirrored(active.control_share)
 
     def _offer(
         self,

@@ -12,7 +12,8 @@ import pytest
 from cloud_gateway.guards import GuardWatch
 from cloud_gateway.release.steps import Command
 from runtime.engine.model import Model
-from tests.cloud_gateway.bundles import PICK_FAILS_ON_SMALL_TABLES
+from runtime.wire.values import InferenceRequest, RequestedOutput
+from tests.cloud_gateway.bundles import PICK_FAILS_ON_SMALL_TABLES, row
 from tests.cloud_gateway.release.test_controller import PATIENCE_S, Gateway, Stock, gateway, make_stock, plan
 
 BLUE_GREEN = 'strategy = "blue_green"\nkeep_warm_s = 20\n'
@@ -141,6 +142,23 @@ async def test_one_that_is_three_times_slower_is_rolled_back(stock: Stock, file:
         ended = await asked_until(one, lambda told: not told["is_alive"])
         assert ended["status"] == "rolled_back"
         assert "latency p50" in ended["reason"]
+
+
+async def test_answers_in_words_are_compared_for_errors_alone(stock: Stock, file: Path) -> None:
+    async with gateway(stock, file, watch_type=GuardWatch) as one:
+        guards = "".join(f'[[guards]]\nmetric = "{name}"\nmargin = 0.1\n' for name in ("error_rate", "disagreement"))
+        await one.controller.start(plan(more=BLUE_GREEN + "control_share = 100\n" + guards))
+        wanted = (RequestedOutput("scores", {"classification": 1}),)
+        for _ in range(30):
+            await one.service.infer(InferenceRequest("small", row(), outputs=wanted))
+        await have_compared(one)
+        for _ in range(int(PATIENCE_S / 0.05)):
+            await one.tick(0.01)
+            errors, answers = one.controller.status("small")["verdict"]["findings"]
+            if errors["stable_count"] == 30:
+                break
+            await asyncio.sleep(0.05)
+        assert (errors["stable_count"], errors["candidate_count"], answers["candidate_count"]) == (30, 30, 0)
 
 
 async def test_labels_are_held_against_both_versions(stock: Stock, file: Path) -> None:
