@@ -55,6 +55,12 @@ def run(
     ] = None,
     tls_cert: TlsCert = None,
     tls_key: TlsKey = None,
+    request_log: Annotated[
+        Path | None,
+        typer.Option(
+            "--request-log", metavar="FILE", help="Write a line for every request: what `release simulate` reads."
+        ),
+    ] = None,
     config: Config = None,
     log_format: LogFormatOption = None,
     otlp_endpoint: OtlpEndpoint = None,
@@ -79,6 +85,7 @@ def run(
         "admin_port": admin_port,
         "tls_cert": tls_cert,
         "tls_key": tls_key,
+        "request_log": request_log,
     }
     loaded = load_settings(GatewaySettings, config, flags)
     loaded.settings.require_models()

@@ -55,7 +55,7 @@ async def deciding(
             database,
             local.class_names,
             released.traffic,
-            released.controller.observe,
+            released.controller.late,
             released.store.note_in,
             findings,
             on_labelled,

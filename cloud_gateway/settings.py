@@ -31,6 +31,10 @@ class GatewaySettings(ModelServerSettings):
 
     registry: str | None = None
     """A folder, or a URL for fsspec (s3://bucket/models), of versions for releases; None: EDGEWARD_HOME/gateway/registry."""
+    request_log: Path | None = None
+    """A file that gets a line for every request, for `edgeward release simulate`; None: nothing is written."""
+    request_log_bytes: int = Field(default=64 << 20, ge=1 << 12)
+    """Of that file; when it is full it is begun anew, and the one before is kept."""
     max_push_bytes: int = Field(default=4 << 30, gt=0)
     """Of one bundle that is pushed to the registry."""
     database: SecretStr | None = None

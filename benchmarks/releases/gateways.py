@@ -62,8 +62,11 @@ def one_row() -> Array:
 
 
 @contextmanager
-def gateways(folder: Path, names: list[str]) -> Iterator[dict[str, RunningGateway]]:
-    """A gateway for each name, each with a home of its own; what was measured of the model is measured once."""
+def gateways(folder: Path, names: list[str], database: str | None = None) -> Iterator[dict[str, RunningGateway]]:
+    """A gateway for each name, each with a home of its own; what was measured of the model is measured once.
+
+    `database`: the URL of one for all of them; the first one leads.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     twin, image = make_twin(folder), one_row()
     first: Path | None = None
@@ -77,7 +80,8 @@ def gateways(folder: Path, names: list[str]) -> Iterator[dict[str, RunningGatewa
             ports = ["--http-port", str(http), "--grpc-port", str(grpc), "--admin-port", str(admin)]
             command = [sys.executable, "-m", "edgeward", "gateway", "run", MODEL, *ports, "--json"]
             home.mkdir(exist_ok=True)
-            launch = Launch(command, {**os.environ, "EDGEWARD_HOME": str(home)}, ROOT)
+            shared = {} if database is None else {"EDGEWARD_DATABASE": database}
+            launch = Launch(command, {**os.environ, "EDGEWARD_HOME": str(home), **shared}, ROOT)
             process = stack.enter_context(ServerProcess(launch, folder / f"{name}.log"))
             address = f"127.0.0.1:{grpc}"
             process.wait_until(partial(_ask, address, image), START_TIMEOUT_S)

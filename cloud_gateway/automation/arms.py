@@ -7,11 +7,11 @@ import logging
 from typing import Any, Final
 
 from cloud_gateway.automation.answers import suggestion_of
-from cloud_gateway.automation.store import AutomationStore, DecidedBy, Served, insert_new
+from cloud_gateway.automation.store import AutomationStore, DecidedBy, Served
 from cloud_gateway.automation.tables import ARM_ANSWERS, SERVED
 from cloud_gateway.release.service import Answered, Traffic
 from runtime.errors import EdgewardError, StorageError
-from runtime.store import writing
+from runtime.store import insert_new, writing
 
 log = logging.getLogger(__name__)
 

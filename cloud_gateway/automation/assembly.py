@@ -16,10 +16,12 @@ from cloud_gateway.admin import AdminRoute
 from cloud_gateway.automation.arms import ArmAnswers
 from cloud_gateway.automation.drift import DriftWatch, Findings
 from cloud_gateway.automation.labels import Labels
-from cloud_gateway.automation.routes import AutomationRoutes, OnLabel, OnLabelled
+from cloud_gateway.automation.late_labels import LateLabels
+from cloud_gateway.automation.routes import AutomationRoutes, OnLabelled
 from cloud_gateway.automation.service import AutomationService, ClassNames
 from cloud_gateway.automation.settings import AutomationSettings
 from cloud_gateway.automation.store import Append, AutomationStore, append_log
+from cloud_gateway.release.late import LateEvidence
 from cloud_gateway.release.service import Traffic
 from runtime.serving.layered import Layered
 from runtime.serving.service import InferenceService
@@ -65,7 +67,7 @@ async def automation(
     database: Engine,
     class_names: ClassNames,
     traffic: Traffic | None = None,
-    on_label: OnLabel | None = None,
+    late: LateEvidence | None = None,
     audit: Audit | None = None,
     findings: Findings | None = None,
     on_labelled: OnLabelled | None = None,
@@ -73,7 +75,7 @@ async def automation(
     """`inner` behind the levels of automation, or `inner` itself where no model has settings; labels are taken either way.
 
     `class_names`: for callers who want classes instead of scores.
-    `traffic`: of releases, whose answers are kept for labels; `on_label` is told what a label says of their arms. `audit`: the
+    `traffic`: of releases, whose answers are kept for labels; `late` reads from here what labels say of their arms. `audit`: the
     hash-chained log in the same database, which gets every change of a level too, in the same transaction.
     `findings`: of drift in the rows that models answer here. `on_labelled` is told of the labels kept so far, then of each as it
     comes.
@@ -85,7 +87,10 @@ async def automation(
     running = [asyncio.create_task(go_on(part.run)) for part in (service, arms, drift) if part is not None]
     if on_labelled is not None:
         await asyncio.to_thread(_tell_known, store, on_labelled)
-    routes = AutomationRoutes(store, service, on_label, on_labelled).routes()
+    if late is not None:
+        late.sources.append(LateLabels(store))
+    flushes = [part.flush for part in (service, arms) if part is not None]
+    routes = AutomationRoutes(store, service, flushes, on_labelled).routes()
     try:
         yield Automated(inner if service is None else Layered(inner, service.infer), routes)
     finally:

@@ -6,14 +6,13 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
 
-from sqlalchemy import Connection, select, update
+from sqlalchemy import Connection, insert, select, update
 
 from cloud_gateway.automation.answers import Answer, check_answer, compared, completed, loss
 from cloud_gateway.automation.queue import Why
 from cloud_gateway.automation.standing import Standing
 from cloud_gateway.automation.store import KEEP_S, MOST_NAME_CHARACTERS, AutomationStore, DecidedBy
-from cloud_gateway.automation.tables import ARM_ANSWERS, ITEMS, OPINIONS, SERVED
-from cloud_gateway.guards import Arm, LabelledObservation
+from cloud_gateway.automation.tables import ITEMS, OPINIONS, SERVED, WHOLE_LABELS
 from runtime.errors import InvalidInputError
 from runtime.monitoring.performance import Labelled
 from runtime.store import reading, writing
@@ -48,8 +47,6 @@ class LabelOutcome:
     request_id: str
     taken: Taken
     reason: str = ""
-    observation: LabelledObservation | None = None
-    """What it says of the two arms of a release, once all rows of the request are labelled."""
     answer: LabelledAnswer | None = None
     """What it says of the version that answered; also of a label that contradicts the one before. None: no model answered."""
 
@@ -96,16 +93,16 @@ class Labels:
         now = self._store.clock()
         values = {"label": whole, "label_source": source, "labelled_at": now}
         connection.execute(update(SERVED).where(place).values(**values))
-        # A request's loss counts once, when all of its rows are labelled.
-        observation = None
-        if not isinstance(whole, list) or None not in whole:
-            observation = self._losses_of_arms(connection, model, request_id, whole)
-        if model in self._store.settings and (not isinstance(whole, list) or None not in whole):
+        is_whole = not isinstance(whole, list) or None not in whole
+        if is_whole:
+            # Of the arms of a release a request's loss counts once, when all of its rows are labelled.
+            connection.execute(insert(WHOLE_LABELS).values(model=model, request_id=request_id, at=now))
+        if is_whole and model in self._store.settings:
             standing = self._store.standing_in(connection, model, served.segment)
             self._learn_truth(connection, standing, served, whole)
             self._store.settle(connection, model, served.segment, standing, now)
         taken = Taken.ACCEPTED if served.label is None else Taken.COMPLETED
-        return LabelOutcome(model, request_id, taken, observation=observation, answer=self._answer(served, whole))
+        return LabelOutcome(model, request_id, taken, answer=self._answer(served, whole))
 
     def known(self, most: int) -> list[LabelledAnswer]:
         """The newest `most` requests that are labelled, in the order in which their labels came."""
@@ -124,21 +121,6 @@ class Labels:
             Labelled(f"{served.request_id}\0{one.row}", one.said, one.truth, one.is_right, served.at) for one in rows
         )
         return LabelledAnswer(served.model, served.version, tuple(named))
-
-    def _losses_of_arms(
-        self, connection: Connection, model: str, request_id: str, truth: Answer
-    ) -> LabelledObservation | None:
-        """The losses of the arms of the newest release that had the request; None where no release had it."""
-        place = (ARM_ANSWERS.c.model == model) & (ARM_ANSWERS.c.request_id == request_id)
-        rows = connection.execute(select(ARM_ANSWERS).where(place).order_by(ARM_ANSWERS.c.release.desc())).all()
-        newest = {row.arm: row for row in rows if row.release == rows[0].release}
-        if not newest:
-            return None
-        settings = self._store.settings.get(model)
-        tolerance = 0.0 if settings is None else settings.tolerance
-        losses = {arm: loss(row.answer, truth, tolerance) for arm, row in newest.items()}
-        segment = next(iter(newest.values())).segment
-        return LabelledObservation(losses.get(Arm.STABLE), losses.get(Arm.CANDIDATE), segment)
 
     def _learn_truth(self, connection: Connection, standing: Standing, served: Any, truth: Answer) -> None:
         tolerance = standing.settings.tolerance

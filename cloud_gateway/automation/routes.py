@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any, Final
 
 from starlette.responses import Response
@@ -15,11 +15,10 @@ from cloud_gateway.automation.levels import Level
 from cloud_gateway.automation.queue import ReviewQueue
 from cloud_gateway.automation.service import AutomationService
 from cloud_gateway.automation.store import AutomationStore
-from cloud_gateway.guards import LabelledObservation
 from runtime.errors import EdgewardError, InvalidInputError
 
-OnLabel = Callable[[str, LabelledObservation], None]
-"""Told, on the event loop, what a label says of the two arms of a model's release."""
+Flush = Callable[[], Awaitable[None]]
+"""Writes down the answers that wait to be: a label may be about one of them."""
 OnLabelled = Callable[[LabelledAnswer], None]
 """Told, on a thread, what a label says of the version that answered."""
 
@@ -34,12 +33,12 @@ class AutomationRoutes:
         self,
         store: AutomationStore,
         service: AutomationService | None,
-        on_label: OnLabel | None = None,
+        flushes: Sequence[Flush] = (),
         on_labelled: OnLabelled | None = None,
     ) -> None:
         """`service`: None where no model has automation, and only labels are taken."""
         self._store = store
-        self._on_label = on_label
+        self._flushes = flushes
         self._on_labelled = on_labelled
         self._queue = ReviewQueue(store)
         self._labels = Labels(store)
@@ -128,13 +127,13 @@ class AutomationRoutes:
                 raise InvalidInputError(
                     f"label {at} is {one!r:.80}; expected model, request_id, label, and perhaps source"
                 )
+        for flush in self._flushes:
+            await flush()
         outcomes = []
         for one in labels:
             outcome = await asyncio.to_thread(
                 self._labels.take, one["model"], one["request_id"], one["label"], one.get("source", "")
             )
-            if outcome.observation is not None and self._on_label is not None:
-                self._on_label(one["model"], outcome.observation)
             if outcome.answer is not None and self._on_labelled is not None:
                 await asyncio.to_thread(self._on_labelled, outcome.answer)
             outcomes.append(outcome.to_dict())

@@ -129,7 +129,7 @@ class AutomationService:
         reviewed = forgot = time.monotonic()
         while True:
             await asyncio.sleep(FLUSH_EVERY_S)
-            await self._flush()
+            await self.flush()
             now = time.monotonic()
             try:
                 if now - reviewed >= REVIEW_EVERY_S:
@@ -144,7 +144,7 @@ class AutomationService:
 
     async def close(self) -> None:
         """Writes down what still waits."""
-        await self._flush()
+        await self.flush()
 
     def asked_for(self) -> set[tuple[str, str]]:
         """Model and segment of the requests of late."""
@@ -204,9 +204,10 @@ class AutomationService:
     async def _note(self, served: Served) -> None:
         self._waiting.append(served)
         if len(self._waiting) >= FLUSH_ROWS:
-            await self._flush()
+            await self.flush()
 
-    async def _flush(self) -> None:
+    async def flush(self) -> None:
+        """Writes down what was answered and waits for that."""
         async with self._is_writing:
             batch, self._waiting = self._waiting, []
             if not batch:

@@ -12,16 +12,15 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any, Final
 
-from sqlalchemy import Connection, Engine, Insert, Table, delete, insert, select, update
-from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy import Connection, Engine, delete, insert, select, update
 
 from cloud_gateway.automation.answers import Suggestion
 from cloud_gateway.automation.levels import Level, Step
 from cloud_gateway.automation.settings import AutomationSettings
 from cloud_gateway.automation.standing import Standing
-from cloud_gateway.automation.tables import ARM_ANSWERS, ITEMS, LOG, SERVED, STANDINGS, TABLES
+from cloud_gateway.automation.tables import ARM_ANSWERS, ITEMS, LOG, SERVED, STANDINGS, TABLES, WHOLE_LABELS
 from runtime.errors import ConflictError, ModelNotFoundError, StorageError
-from runtime.store import reading, writing
+from runtime.store import insert_new, reading, writing
 
 log = logging.getLogger(__name__)
 
@@ -155,7 +154,8 @@ class AutomationStore:
                 ITEMS.c.model == SERVED.c.model, ITEMS.c.request_id == SERVED.c.request_id
             )
             before = self.clock() - KEEP_S
-            connection.execute(delete(ARM_ANSWERS).where(ARM_ANSWERS.c.at < before))
+            for table in (ARM_ANSWERS, WHOLE_LABELS):
+                connection.execute(delete(table).where(table.c.at < before))
             return int(connection.execute(delete(SERVED).where(SERVED.c.at < before, ~asked.exists())).rowcount)
 
     def history(self, limit: int = 100) -> list[dict[str, Any]]:
@@ -217,10 +217,3 @@ class AutomationStore:
             "confidence": None if one.suggestion is None else one.suggestion.confidence,
             "decided_by": str(one.decided_by),
         }
-
-
-def insert_new(connection: Connection, table: Table) -> Insert:
-    """An insert that leaves rows alone whose key is there already; many rows in one statement."""
-    if connection.dialect.name == "postgresql":
-        return postgresql.insert(table).on_conflict_do_nothing()
-    return sqlite.insert(table).on_conflict_do_nothing()

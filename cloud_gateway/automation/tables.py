@@ -42,6 +42,17 @@ ARM_ANSWERS = Table(
     Column("answer", JSON, nullable=False),
     Column("at", Float, nullable=False, index=True),
 )
+# Labels that came whole, in the order in which they did: what guards of releases read, wherever they were told.
+WHOLE_LABELS = Table(
+    "release_labels",
+    TABLES,
+    # Never given twice, also after the newest rows are gone: whoever has read up to one goes on behind it.
+    Column("number", Integer, primary_key=True, autoincrement=True),
+    Column("model", String(256), nullable=False),
+    Column("request_id", String(256), nullable=False),
+    Column("at", Float, nullable=False, index=True),
+    sqlite_autoincrement=True,
+)
 ITEMS = Table(
     "review_items",
     TABLES,

@@ -10,14 +10,19 @@ from typing import Any, Self
 from cloud_gateway.guards.evidence import AsymptoticEvidence, BoundedEvidence, Evidence
 from cloud_gateway.guards.settings import Direction, GuardSettings, Metric
 from cloud_gateway.guards.verdict import BadPredictions, Finding
-from runtime.sequential import LogHistogram, Pair, Pairing, observations_needed
+from runtime.sequential import EmpiricalBernstein, LogHistogram, Pair, Pairing, observations_needed
 
 # Until so many comparisons were made, how many more are needed is reckoned from a variance that is assumed.
 FEW = 30
 # Of a difference of two shares of 5 %.
 ASSUMED_VARIANCE = 0.1
+# What these count are bad predictions, whatever the evidence; of the others, such as answers that differ, only proven harm is.
+_OF_BAD = (Metric.ERROR_RATE, Metric.LOSS)
 # The tests are exact; the estimate of how many more is not worth more than this part of the margin.
 LEAST_GAP = 0.25
+# Stable differs from itself in no more than this part of what is tolerated: it counts as steady, and its bounds, which are wide at
+# first, keep nobody waiting.
+NOTABLE = 0.1
 
 
 @dataclass(slots=True)
@@ -51,6 +56,9 @@ class Comparison:
         self._margin = guard.margin / self._span
         self._stable, self._candidate = Tally(), Tally()
         self._pairing = Pairing(planned_share)
+        self._is_paired = planned_share in (0.0, 1.0)
+        self._before_stage = 0
+        self._noise: EmpiricalBernstein | None = None
         self._slow: tuple[LogHistogram, LogHistogram] | None = None
         self._evidence = self._fresh_evidence(guard.tolerated / self._span)
 
@@ -84,15 +92,33 @@ class Comparison:
         self._candidate.add(value)
         self._evidence.observe(value, value - self._margin)
 
+    def observe_noise(self, value: float) -> None:
+        """The same of two answers of stable."""
+        if self._noise is None:
+            self._noise = EmpiricalBernstein(0.0, 1.0, self._alpha)
+        self._noise.observe(value)
+
     def start_stage(self, planned_share: float) -> None:
         """Another share of traffic: fresh evidence for advancing."""
         self._pairing.resize(planned_share)
         self._evidence.start_stage()
+        self._before_stage = self.count
+        is_paired = planned_share in (0.0, 1.0)
+        if self._slow is not None and is_paired is not self._is_paired:
+            # Latencies of callers, with queue and wire, say nothing of what is slow for a run alone, nor the other way.
+            self._slow = (LogHistogram(), LogHistogram())
+        self._is_paired = is_paired
 
     @property
     def e_worse(self) -> float:
-        """Evidence that the candidate is worse than tolerated."""
-        return self._evidence.e_worse
+        """Evidence that the candidate is worse than tolerated; none, while stable differs from itself by as much."""
+        return min(self._evidence.e_worse, 1.0) if self._may_be_noise() else self._evidence.e_worse
+
+    def _may_be_noise(self) -> bool:
+        """Whether stable's own unsteadiness may be all of it, by the bounds of both; it lowers evidence, and never adds to it."""
+        if self._noise is None or not self.count or self._noise.mean <= NOTABLE * self.guard.tolerated:
+            return False
+        return self._evidence.interval()[1] <= self.guard.tolerated + self._noise.interval()[1]
 
     @property
     def is_fine(self) -> bool:
@@ -103,6 +129,11 @@ class Comparison:
     def count(self) -> int:
         """Comparisons made."""
         return self._evidence.beyond.count
+
+    @property
+    def count_in_stage(self) -> int:
+        """Those of this stage."""
+        return self.count - self._before_stage
 
     def needed(self) -> int | None:
         """Comparisons still needed to prove that it is within the margin; None when it does not look as if it were."""
@@ -134,7 +165,7 @@ class Comparison:
             "test": self._evidence.test,
             "stable_count": self._stable.count,
             "candidate_count": self._candidate.count,
-            "e_worse": self._evidence.e_worse,
+            "e_worse": self.e_worse,
             "e_fine": self._evidence.e_fine,
             "alpha_share": share,
         }
@@ -158,7 +189,7 @@ class Comparison:
             lower=lower if is_finite else None,
             upper=upper if is_finite else None,
             reason=self._sentence(stable, candidate, mean, lower, upper),
-            bad_predictions=bad if self._evidence.e_worse > 1.0 else None,
+            bad_predictions=bad if self.e_worse > 1.0 or self.guard.metric in _OF_BAD else None,
         )
 
     def _compare(self, pair: Pair) -> None:
@@ -207,9 +238,13 @@ class Comparison:
         what = "slow requests more" if self._slow is not None else "difference"
         if self.guard.metric in (Metric.DISAGREEMENT, Metric.OUTPUT_DRIFT):
             what = "mean"
+        noise = ""
+        if self._noise is not None and self._noise.mean > 0.0:
+            own, (least, most) = self._noise.mean, self._noise.interval()
+            noise = f"; stable with itself {own:.4g} ({least:.4g} to {most:.4g}) on {self._noise.count:,}"
         return (
-            f"{self._where()}: {numbers}; {what} {mean:+.4g} ({lower:+.4g} to {upper:+.4g}), margin {self.guard.margin:g}; "
-            f"evidence of harm {self._evidence.e_worse:.3g} of {1 / (self._alpha * self.weight):.3g}, "
+            f"{self._where()}: {numbers}; {what} {mean:+.4g} ({lower:+.4g} to {upper:+.4g}), margin {self.guard.margin:g}{noise}; "
+            f"evidence of harm {self.e_worse:.3g} of {1 / (self._alpha * self.weight):.3g}, "
             f"of no harm {self._evidence.e_fine:.3g} of {1 / self._alpha:.3g}"
         )
 
@@ -224,6 +259,9 @@ class Comparison:
             "pairing": self._pairing.to_state(),
             "slow": None if self._slow is None else [side.to_state() for side in self._slow],
             "evidence": self._evidence.to_state(),
+            "is_paired": self._is_paired,
+            "before_stage": self._before_stage,
+            "noise": None if self._noise is None else self._noise.to_state(),
         }
 
     @classmethod
@@ -236,6 +274,10 @@ class Comparison:
             stable, candidate = (LogHistogram.from_state(side) for side in state["slow"])
             made._slow = (stable, candidate)
         made._evidence = type(made._evidence).from_state(state["evidence"])  # type: ignore[attr-defined]
+        # Standings of automation were kept before stages counted for themselves; theirs have none.
+        made._is_paired, made._before_stage = state.get("is_paired", False), state.get("before_stage", 0)
+        if state.get("noise") is not None:
+            made._noise = EmpiricalBernstein.from_state(state["noise"])
         return made
 
 

@@ -28,15 +28,22 @@ class Observation:
 
 @dataclass(frozen=True, slots=True)
 class PairedObservation:
-    """A shadowed request: stable answered it, and the candidate answered, or failed to, beside it."""
+    """A request that both versions were given: one for its caller, the other beside it."""
 
-    agrees: bool
+    agrees: bool | None
+    """None: there are no two answers that could be compared, such as one in words; only errors and latencies count."""
     distance: float
     """Between the two outputs, 0 (the same) to 1; larger ones count as 1."""
-    stable_latency_s: float
-    candidate_latency_s: float
+    stable_latency_s: float | None
+    """None, as the candidate's then: they were not measured alike."""
+    candidate_latency_s: float | None
     is_candidate_error: bool = False
     segment: str = ""
+    is_stable_error: bool = False
+    """Then there are no two answers to compare; only the errors count."""
+    noise_agrees: bool | None = None
+    """Whether stable, asked twice, agreed with itself; None, as the distance then: it was asked once."""
+    noise_distance: float | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -42,8 +42,8 @@ class GuardSettings(SettingsModel):
     """How much worse the candidate may be: a difference of rates, losses or means; for latency a share of stable's quantile (0.1:
     ten percent slower); for disagreement and output drift the rate or mean itself."""
     tolerance: float | None = Field(default=None, ge=0, allow_inf_nan=False)
-    """Harm up to here is no reason to roll back, such as the noise floor of a second copy of stable. None: zero, or the margin for
-    disagreement and output drift, which two versions always have some of."""
+    """Harm up to here is no reason to roll back. None: zero, or the margin for disagreement and output drift, which two versions
+    always have some of. By how much stable was measured to differ from itself is tolerated on top of it."""
     name: str = ""
     """Of the business metric; empty for the others."""
     direction: Direction = Direction.LOWER_IS_BETTER

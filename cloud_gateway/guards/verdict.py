@@ -50,7 +50,7 @@ class Finding:
     """What of the release's alpha this finding may spend: alone it suffices when `e_worse` reaches 1 / alpha_share."""
     reason: str
     bad_predictions: BadPredictions | None = None
-    """Where it is a reason to roll back, and the metric counts predictions."""
+    """Of errors and losses, and of what else counts predictions where it is a reason to roll back."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,7 +15,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from math import ceil, isfinite, isnan
 from typing import Any, Final, Self
 
-from cloud_gateway.guards.comparison import Comparison
+from cloud_gateway.guards.comparison import FEW, Comparison
 from cloud_gateway.guards.observations import (
     Arm,
     LabelledObservation,
@@ -39,15 +39,19 @@ class GuardWatch:
     """All guards of a release: O(1) memory and time for each observation, no clock, no I/O; state survives as JSON.
 
     `alpha`: the most probability of ever rolling a candidate back that is no worse, and of the last stage advancing with one
-    that is worse by the margin. `planned_share`: of the traffic that the candidate gets, 0 for a shadow.
+    that is worse by the margin. `planned_share`: of the traffic that the candidate gets, 0 for a shadow. Where one version has
+    all of it, only requests that the other was given too are compared: `paired_share` of them are to be, 0 to 1.
     """
 
-    def __init__(self, guards: Sequence[GuardSettings], alpha: float, planned_share: float) -> None:
+    def __init__(
+        self, guards: Sequence[GuardSettings], alpha: float, planned_share: float, paired_share: float = 1.0
+    ) -> None:
         if not 0.0 < alpha < 1.0:
             raise ValueError(f"alpha is {alpha}; expected a probability such as 0.05")
         self._guards = tuple(guards)
         self._alpha = alpha
         self._share = planned_share
+        self._paired_share = paired_share
         total = sum(guard.weight for guard in guards)
         self._weights = [guard.weight / total for guard in guards]
         self._overall = [
@@ -85,21 +89,28 @@ class GuardWatch:
             return Verdict(Action.ROLLBACK, self._why_back(findings, evidence), findings, None)
         if self._split.complaint:
             return Verdict(Action.HOLD, self._split.complaint, findings, None)
-        waiting = [
-            comparison for comparison in self._overall if comparison.guard.is_required and not comparison.is_fine
-        ]
+        required = [comparison for comparison in self._overall if comparison.guard.is_required]
+        if not required:
+            return Verdict(Action.HOLD, "no guard is required, so nothing can prove the candidate fit", findings, None)
+        comparable = [one for one in required if self._share < 1.0 or one.guard.metric is not Metric.BUSINESS]
+        if not comparable:
+            labels = ", ".join(one.guard.label for one in required)
+            reason = (
+                f"nothing that {labels} could be compared with is reported while the candidate has all of the traffic"
+            )
+            return Verdict(Action.HOLD, reason, findings, None)
+        waiting = [comparison for comparison in comparable if not comparison.is_fine]
         if waiting:
             needed, reason = self._why_wait(waiting)
             return Verdict(Action.HOLD, reason, findings, needed)
-        required = [guard.label for guard in self._guards if guard.is_required]
-        if not required:
-            return Verdict(Action.HOLD, "no guard is required, so nothing can prove the candidate fit", findings, None)
-        reason = f"within the margin of every required guard, at alpha {self._alpha:g}: {', '.join(required)}"
+        labels = ", ".join(one.guard.label for one in comparable)
+        reason = f"within the margin of every required guard, at alpha {self._alpha:g}: {labels}"
         return Verdict(Action.ADVANCE, reason, findings, None)
 
-    def start_stage(self, planned_share: float) -> None:
+    def start_stage(self, planned_share: float, paired_share: float = 1.0) -> None:
         """From here on the candidate is to get `planned_share` of the traffic, and advancing needs fresh evidence."""
-        self._share = planned_share
+        self._share, self._paired_share = planned_share, paired_share
+        self._requests = 0
         self._split = SplitCheck(planned_share)
         for comparison in self._comparisons():
             comparison.start_stage(planned_share)
@@ -112,6 +123,8 @@ class GuardWatch:
             self._served[""] += 1
             if seen.segment and (seen.segment in self._served or len(self._served) <= MOST_SEGMENTS):
                 self._served[seen.segment] = self._served.get(seen.segment, 0) + 1
+        if self._share == 1.0:
+            return  # stable answers no callers: pairs are what is compared
         for comparison in self._watching(Metric.ERROR_RATE, seen.segment):
             comparison.observe_arm(is_candidate, float(seen.is_error))
         # How fast a request failed says nothing about how fast it is answered.
@@ -121,20 +134,31 @@ class GuardWatch:
                 comparison.observe_arm(is_candidate, latency_s)
 
     def _observe_shadow(self, seen: PairedObservation) -> None:
-        self._requests += 1
+        if self._share == 0.0:
+            self._requests += 1  # else it was counted as its caller's
         for comparison in self._watching(Metric.ERROR_RATE, seen.segment):
-            comparison.observe_both(0.0, float(seen.is_candidate_error))
-        for comparison in self._watching(Metric.DISAGREEMENT, seen.segment):
-            comparison.observe_between(float(not seen.agrees))
-        # An output that has no distance, such as NaN, is as far off as can be.
-        distance = 1.0 if isnan(seen.distance) else min(max(seen.distance, 0.0), 1.0)
-        for comparison in self._watching(Metric.OUTPUT_DRIFT, seen.segment):
-            comparison.observe_between(distance)
-        if not seen.is_candidate_error:
+            comparison.observe_both(float(seen.is_stable_error), float(seen.is_candidate_error))
+        if seen.is_stable_error:
+            return
+        if seen.agrees is not None:
+            self._observe_answers(seen, seen.agrees)
+        if seen.stable_latency_s is not None and seen.candidate_latency_s is not None and not seen.is_candidate_error:
             stable_s = _finite("stable_latency_s", seen.stable_latency_s)
             candidate_s = _finite("candidate_latency_s", seen.candidate_latency_s)
             for comparison in self._watching(Metric.LATENCY, seen.segment):
                 comparison.observe_both(stable_s, candidate_s)
+
+    def _observe_answers(self, seen: PairedObservation, agrees: bool) -> None:
+        for comparison in self._watching(Metric.DISAGREEMENT, seen.segment):
+            comparison.observe_between(float(not agrees))
+            if seen.noise_agrees is not None:
+                comparison.observe_noise(float(not seen.noise_agrees))
+        # An output that has no distance, such as NaN, is as far off as can be.
+        distance = 1.0 if isnan(seen.distance) else min(max(seen.distance, 0.0), 1.0)
+        for comparison in self._watching(Metric.OUTPUT_DRIFT, seen.segment):
+            comparison.observe_between(distance)
+            if seen.noise_distance is not None:
+                comparison.observe_noise(seen.noise_distance)
 
     def _observe_label(self, seen: LabelledObservation) -> None:
         stable = None if seen.stable_loss is None else _finite("stable_loss", seen.stable_loss)
@@ -142,6 +166,8 @@ class GuardWatch:
         for comparison in self._watching(Metric.LOSS, seen.segment):
             if stable is not None and candidate is not None:
                 comparison.observe_both(stable, candidate)
+            elif self._share == 1.0:
+                continue  # what stable alone answered is what the candidate failed: no sample of its requests
             elif candidate is not None:
                 comparison.observe_arm(True, candidate)
             elif stable is not None:
@@ -196,11 +222,10 @@ class GuardWatch:
         comparisons = comparison.needed()
         if comparisons is None:
             return None
-        if comparison.count and self._requests:
-            return ceil(comparisons * max(self._requests / comparison.count, 1.0))
-        # A comparison takes a request of the arm that gets fewer; a shadow's request is one by itself.
-        rarer = min(self._share, 1.0 - self._share)
-        return ceil(comparisons / rarer) if rarer > 0 else comparisons
+        if comparison.count_in_stage >= FEW and self._share > 0.0:
+            return ceil(comparisons * max(self._requests / comparison.count_in_stage, 1.0))
+        # A comparison takes a request of the arm that gets fewer; where one arm gets none, one that both were given.
+        return ceil(comparisons / (min(self._share, 1.0 - self._share) or self._paired_share))
 
     def to_state(self) -> dict[str, Any]:
         """Everything it knows, in types that JSON has."""
@@ -208,6 +233,7 @@ class GuardWatch:
             "guards": [guard.model_dump(mode="json") for guard in self._guards],
             "alpha": self._alpha,
             "planned_share": self._share,
+            "paired_share": self._paired_share,
             "overall": [comparison.to_state() for comparison in self._overall],
             "segments": [[comparison.to_state() for comparison in own.values()] for own in self._segments],
             "split": self._split.to_state(),
@@ -220,7 +246,7 @@ class GuardWatch:
     def from_state(cls, state: Mapping[str, Any]) -> Self:
         """The watch that `to_state` was asked of."""
         guards = [GuardSettings.model_validate(guard) for guard in state["guards"]]
-        made = cls(guards, state["alpha"], state["planned_share"])
+        made = cls(guards, state["alpha"], state["planned_share"], state["paired_share"])
         made._overall = [
             Comparison.from_state(guard, told) for guard, told in zip(guards, state["overall"], strict=True)
         ]

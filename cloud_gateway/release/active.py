@@ -5,22 +5,22 @@ from __future__ import annotations
 import logging
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any, Final
 
 from cloud_gateway.guards import (
-    AnyObservation,
     Arm,
     GuardWatch,
     LabelledObservation,
     Metric,
+    MetricObservation,
     Observation,
     PairedObservation,
     Verdict,
 )
 from cloud_gateway.release.mirror import Mirror, Mirrored
-from cloud_gateway.release.report import ReleaseCounts
+from cloud_gateway.release.report import PersonBeside, ReleaseCounts
 from cloud_gateway.release.split import Place, Segments, Split, name_of
 from cloud_gateway.release.state import ReleaseState
 from cloud_gateway.release.store import Release
@@ -57,7 +57,9 @@ class ActiveRelease:
         """Why the last decision could not be carried out."""
         self.lost = 0
         """Observations that the guards could not take in time."""
-        self.counts, self.watch = _restored(release, watch_type)
+        self.counts, self.watch = restored(release, watch_type)
+        self.late_read: dict[str, int] = dict(release.evidence.get("late_read", {}))
+        """Of each source of `late`, the number up to which its rows are in `watch`."""
         self.split = Split(
             release.id,
             plan.model,
@@ -73,20 +75,17 @@ class ActiveRelease:
         self.waits_for_labels = any(guard.metric is Metric.LOSS for guard in plan.guards)
         """Whether answers are kept until labels come."""
         self.mirrored_share = 0.0 if plan.shadow is None else plan.shadow.share / 100
-        self._pending: deque[AnyObservation | tuple[Arm, bool, float, Place, str]] = deque(maxlen=MAX_PENDING)
+        """Of stable's requests, those that the candidate is given too."""
+        self.control_share = plan.control_share / 100
+        """Of the candidate's, those that stable is given too while the candidate has all of them."""
+        self._pending: deque[tuple[Arm, bool, float, Place, str]] = deque(maxlen=MAX_PENDING)
         self._monotonic = monotonic
         self._failing = 0
         self._failing_since = 0.0
         self._last_failure = ""
 
-    def note(self, observation: AnyObservation) -> None:
-        """Keeps an observation until `absorb`; costs a request next to nothing."""
-        if len(self._pending) == MAX_PENDING:
-            self.lost += 1
-        self._pending.append(observation)
-
     def note_request(self, arm: Arm, is_error: bool, latency_s: float, where: Place, segment: str) -> None:
-        """The same of a request; its `Observation` is made when it is absorbed, off the request's way."""
+        """Keeps what was seen of a request until `absorb`; its `Observation` is made then, off the request's way."""
         if len(self._pending) == MAX_PENDING:
             self.lost += 1
         self._pending.append((arm, is_error, latency_s, where, segment))
@@ -118,30 +117,44 @@ class ActiveRelease:
                 if self.on_mirrored is not None:
                     self.on_mirrored(mirrored)
         for _ in range(min(at_most, len(self._pending))):
-            observation = self._pending.popleft()
-            if isinstance(observation, tuple):
-                arm, is_error, latency_s, where, segment = observation
-                observation = Observation(arm, is_error, latency_s, name_of(where), segment)
-            if isinstance(observation, Observation):
-                self.counts.arms[observation.arm].observe(observation)
-                if self.split.share == 0.0:
-                    continue  # a shadow's guards compare pairs; of two arms only one has callers
-            elif isinstance(observation, LabelledObservation):
-                self.counts.losses.observe(observation)
-            self.watch.observe(observation)
+            arm, is_error, latency_s, where, segment = self._pending.popleft()
+            observation = Observation(arm, is_error, latency_s, name_of(where), segment)
+            self.counts.arms[arm].observe(observation)
+            if self.split.share > 0.0:  # a shadow's guards compare pairs; of two arms only one has callers
+                self.watch.observe(observation)
         return is_more or bool(self._pending)
+
+    def take_late(
+        self,
+        source: str,
+        number: int,
+        seen: Sequence[LabelledObservation | MetricObservation],
+        people: Sequence[PersonBeside] = (),
+    ) -> None:
+        """Hands the guards what a source said, up to and with its row `number`; with no `evidence` in between."""
+        for observation in seen:
+            if isinstance(observation, LabelledObservation):
+                self.counts.observe_label(observation)
+            self.watch.observe(observation)
+        for person in people:
+            self.counts.people.observe(person)
+        self.late_read[source] = number
 
     def move(self, state: ReleaseState) -> None:
         """Takes a new state on: from the next request on its split holds."""
         if state.share != self.split.share:
             self.split = replace(self.split, share=state.share)
         if (state.stage, state.share) != (self.state.stage, self.state.share) and state.status.is_alive:
-            self.watch.start_stage(state.share)
+            self.watch.start_stage(state.share, self.release.plan.paired_share(state.share))
         self.state = state
 
     def evidence(self) -> dict[str, Any]:
         """What is to survive this process."""
-        return {"watch": self.watch.to_state(), "counts": self.counts.to_state()}
+        return {
+            "watch": self.watch.to_state(),
+            "counts": self.counts.to_state(),
+            "late_read": dict(self.late_read),
+        }
 
     def describe(self) -> dict[str, Any]:
         """For people and programs."""
@@ -149,14 +162,14 @@ class ActiveRelease:
         told: dict[str, Any] = {
             "arms": {str(arm): counts.arms[arm].describe() for arm in Arm},
             "replaced_by_stable": counts.replaced,
-            "losses": counts.losses.describe(),
+            "losses": counts.describe_losses(),
             "lost_observations": self.lost,
             "needed": self.needed,
             "trouble": self.trouble,
             # A gateway that does not lead, or has just come back, judges nothing yet, and knows what it has seen all the same.
             "verdict": (self.verdict or self.watch.judge()).to_dict(),
         }
-        if plan.shadow is not None:
+        if plan.shadow is not None or counts.shadow.seen:
             told["shadow"] = counts.shadow.describe()
             if self.mirror is not None:
                 told["shadow"] |= {
@@ -177,24 +190,27 @@ class ActiveRelease:
         if mirrored.timed is not None:
             report.stable_latency.observe(mirrored.timed[0])
             report.candidate_latency.observe(mirrored.timed[1])
-        if mirrored.error is None and mirrored.comparison is None:
-            return  # nothing that could be compared, such as an answer in words: no observation
         compared = mirrored.comparison
-        # Latency guards see only requests that both ran alone; a plan that has one has all of them run so.
-        stable_s, candidate_s = mirrored.timed or (0.0, 0.0)
+        agrees = None if compared is None else compared.agrees
+        # Latencies are compared like with like: of callers while both versions have some, else of requests that both ran alone.
+        is_timed = mirrored.timed is not None and self.split.share in (0.0, 1.0)
+        stable_s, candidate_s = mirrored.timed if is_timed and mirrored.timed else (None, None)
         self.watch.observe(
             PairedObservation(
-                agrees=compared is not None and compared.agrees,
+                agrees=False if mirrored.error is not None else agrees,
                 distance=1.0 if compared is None else compared.distance,
                 stable_latency_s=stable_s,
                 candidate_latency_s=candidate_s,
                 is_candidate_error=mirrored.error is not None,
                 segment=mirrored.segment,
+                is_stable_error=mirrored.stable_error is not None,
+                noise_agrees=None if mirrored.noise is None else mirrored.noise.agrees,
+                noise_distance=None if mirrored.noise is None else mirrored.noise.distance,
             )
         )
 
 
-def _restored(release: Release, watch_type: type[GuardWatch]) -> tuple[ReleaseCounts, GuardWatch]:
+def restored(release: Release, watch_type: type[GuardWatch]) -> tuple[ReleaseCounts, GuardWatch]:
     """What was saved of a release; what cannot be read, as after an upgrade, begins anew: its guards hold until they know more."""
     plan, saved = release.plan, release.evidence
     try:
@@ -204,4 +220,5 @@ def _restored(release: Release, watch_type: type[GuardWatch]) -> tuple[ReleaseCo
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         log.error("the evidence of release %d of %s cannot be read and begins anew: %r", release.id, plan.model, error)
         counts = ReleaseCounts()
-    return counts, watch_type(plan.guards, plan.alpha, release.state.share)
+    share = release.state.share
+    return counts, watch_type(plan.guards, plan.alpha, share, plan.paired_share(share))

@@ -18,6 +18,8 @@ from cloud_gateway.registry import Registry, open_registry
 from cloud_gateway.release.controller import ReleaseController
 from cloud_gateway.release.events import Webhook
 from cloud_gateway.release.placement import Placement
+from cloud_gateway.release.reported import ReportedMetrics
+from cloud_gateway.release.request_log import RequestLog
 from cloud_gateway.release.routes import ReleaseRoutes
 from cloud_gateway.release.service import ReleaseService, Traffic
 from cloud_gateway.release.store import ReleaseStore
@@ -34,7 +36,7 @@ class Releases:
     service: ReleaseService
     """What transports are given."""
     controller: ReleaseController
-    """`observe` takes labels and metrics."""
+    """`late` reads labels, once it has a source of them."""
     traffic: Traffic
     """`on_answer` is told of every answer within a release."""
     store: ReleaseStore
@@ -47,11 +49,14 @@ async def releases(
 ) -> AsyncIterator[Releases]:
     """Goes on where `database` says, and decides until the block ends; before `local` is closed."""
     store = await asyncio.to_thread(as_a_gateway, database)
-    traffic, versions = Traffic(), Versions(local, registry)
+    requests = None if settings.request_log is None else RequestLog(settings.request_log, settings.request_log_bytes)
+    traffic, versions = Traffic(log=requests), Versions(local, registry)
     placement = Placement(versions, traffic, Trials(home / "gateway" / "trials.json"))
     controller = ReleaseController(store, versions, placement, traffic, Webhook())
+    reported = await asyncio.to_thread(ReportedMetrics, database)
+    controller.late.sources.append(reported)
     incoming = home / "gateway" / "incoming"
-    routes = ReleaseRoutes(controller, store, registry, incoming, settings.max_push_bytes)
+    routes = ReleaseRoutes(controller, store, reported, registry, incoming, settings.max_push_bytes)
     running: asyncio.Task[None] | None = None
     try:
         await controller.open()
@@ -63,6 +68,8 @@ async def releases(
             with suppress(asyncio.CancelledError):
                 await running
         await controller.close()
+        if requests is not None:
+            await asyncio.to_thread(requests.close)
 
 
 def as_a_gateway(database: Engine) -> ReleaseStore:

@@ -21,8 +21,6 @@ app = typer.Typer(
     help="Moves a model's traffic from one version to the next, as far as the evidence goes.", no_args_is_help=True
 )
 
-WATCH_EVERY_S = 1.0
-
 Model = Annotated[str, typer.Argument(metavar="MODEL", help="The model that is released.")]
 Reason = Annotated[str, typer.Option("--reason", help="Why, for the audit log.")]
 
@@ -149,7 +147,10 @@ def promote(
     config: Config = None,
     as_json: AsJson = False,
 ) -> None:
-    """Gives the candidate all of the traffic, or PERCENT of it, in one step; stable stays warm."""
+    """Gives the candidate all of the traffic, or PERCENT of it, in one step; stable stays warm.
+
+    Once more, when stable need not stay warm any longer: ends the release without waiting for the guards' proof.
+    """
     body = {} if to_percent is None else {"to_percent": to_percent}
     with _admin(admin_host, admin_port, key_file, config) as client:
         _show(client.post(f"/admin/releases/{model}/promote", {"reason": reason, **body}), as_json=as_json)
@@ -189,7 +190,8 @@ def simulate(
 ) -> None:
     """Replays LOG through PLAN, here and without a gateway: which steps it would have taken, when and why.
 
-    A line may say: at_s, key, segment, stable and candidate (each error, latency_ms, loss), agrees, distance, metrics.
+    A line may say: at_s, model, key, segment, stable and candidate (each error, latency_ms, loss; null: nobody knows), agrees,
+    distance, metrics. `edgeward gateway run --request-log FILE` writes one.
     """
     from cloud_gateway.release.plan import parse_plan
     from cloud_gateway.release.simulation import read_log
@@ -202,6 +204,8 @@ def simulate(
             told = run_through(checked, read_log(lines)).to_dict()
     except (OSError, UnicodeDecodeError) as error:
         raise WrongUseError(f"log {log} cannot be read: {error}") from error
+    if told["doubt"]:
+        print(f"warning: {told['doubt']}", file=sys.stderr)
     if as_json:
         print(json.dumps(told, indent=2))
         return
@@ -256,13 +260,12 @@ def _watch(client: AdminClient, model: str, told: dict[str, Any]) -> None:
     from rich.live import Live
 
     from cloud_gateway.release.view import show_release
+    from cloud_gateway.release.watching import watched
     from runtime.cli.console import standard
 
     with Live(show_release(told), console=standard(), auto_refresh=False) as live:
-        while told["is_alive"]:
-            time.sleep(WATCH_EVERY_S)
-            told = client.get(f"/admin/releases/{model}")
-            live.update(show_release(told), refresh=True)
+        for latest in watched(told, lambda: client.get(f"/admin/releases/{model}"), time.sleep):
+            live.update(show_release(latest), refresh=True)
 
 
 def _show(told: dict[str, Any], *, as_json: bool) -> None:

@@ -14,11 +14,11 @@ from contextlib import suppress
 from dataclasses import replace
 from typing import Any, Final
 
-from cloud_gateway.guards import AnyObservation
 from cloud_gateway.release.active import ActiveRelease
-from cloud_gateway.release.description import describe_release, describe_running, numbers
+from cloud_gateway.release.description import describe_release, describe_running, numbers, numbers_of
 from cloud_gateway.release.events import Webhook, event_of, say
 from cloud_gateway.release.harm import harm
+from cloud_gateway.release.late import LateEvidence
 from cloud_gateway.release.leadership import Leadership
 from cloud_gateway.release.lease import BEAT_S
 from cloud_gateway.release.placement import Placement
@@ -26,7 +26,7 @@ from cloud_gateway.release.plan import ReleasePlan
 from cloud_gateway.release.service import Traffic
 from cloud_gateway.release.state import ReleaseState, Status
 from cloud_gateway.release.steps import Command, Decision, Move, begin, next_step, obey
-from cloud_gateway.release.store import Release, ReleaseStore
+from cloud_gateway.release.store import DECIDED, Release, ReleaseStore
 from cloud_gateway.release.versions import Versions
 from runtime.errors import ConflictError, EdgewardError, InvalidInputError, ModelNotFoundError, StorageError
 
@@ -54,6 +54,8 @@ class ReleaseController:
         monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
         self.leadership = Leadership(store, monotonic)
+        self.late = LateEvidence()
+        """Has no source before it is given some."""
         self._store = store
         self._versions = versions
         self._placement = placement
@@ -61,6 +63,7 @@ class ReleaseController:
         self._webhook = webhook
         self._monotonic = monotonic
         self._ticked_at = monotonic()
+        self._late_at = monotonic()
         self._saved_at: dict[int, float] = {}
         self._held: dict[int, object] = {}
         """Release → what it was last said to wait for."""
@@ -86,6 +89,8 @@ class ReleaseController:
                         await self._take_over()
                     await asyncio.to_thread(self._placement.note_steady)
                     await self._follow()
+                elif self._traffic.active and not self.leadership.is_held:
+                    await self._follow()  # sooner: callers here are on the old split until then
                 await self.tick()
             except StorageError as error:
                 log.error("releases stay as they are: %s", error)
@@ -122,12 +127,14 @@ class ReleaseController:
                 self._traffic.pins[plan.model] = str(plan.stable)
             try:
                 pair = await self._versions.load_pair(plan)
+                marks = await self.late.marks()
                 release = await asyncio.to_thread(self._store.start, plan, begin(plan))
             except BaseException:
                 await self._placement.unpin(plan.model, plan.candidate, before)
                 raise
             active = await self._placement.activate(release, pair)
-            self._tell("start", active, {"plan": plan.model_dump(mode="json")})
+            active.late_read = marks
+            self._tell("start", release, {"plan": plan.model_dump(mode="json")})
             return self.status(plan.model)
 
     async def command(
@@ -146,18 +153,17 @@ class ReleaseController:
             await self._carry_out(active, state, str(command), {"by_hand": True, **numbers(active)})
             return await self.describe(model)
 
-    def observe(self, model: str, observation: AnyObservation) -> None:
-        """Hands what did not come with a request (a label, a business metric) to the release of `model`, if one runs."""
-        active = self._traffic.active.get(model)
-        if active is not None:
-            active.note(observation)
-
-    def status(self, model: str) -> dict[str, Any]:
-        """A release that runs here, for people and programs; `ModelNotFoundError` where there is none."""
+    def running(self, model: str) -> Release:
+        """The release that runs here; `ModelNotFoundError` where there is none."""
         active = self._traffic.active.get(model)
         if active is None:
             raise ModelNotFoundError(f"model {model!r} has no release that runs here")
-        return describe_running(active) | self.leadership.describe()
+        return active.release
+
+    def status(self, model: str) -> dict[str, Any]:
+        """A release that runs here, for people and programs; `ModelNotFoundError` where there is none."""
+        self.running(model)
+        return describe_running(self._traffic.active[model]) | self.leadership.describe()
 
     async def describe(self, model: str) -> dict[str, Any]:
         """The newest release of a model, whether it runs or has ended."""
@@ -183,7 +189,12 @@ class ReleaseController:
         now = self._monotonic()
         passed_s = min(now - self._ticked_at, MAX_STEP_S)
         self._ticked_at = now
+        is_to_look = now - self._late_at >= SAVE_S
+        if is_to_look:
+            self._late_at = now
         for active in list(self._traffic.active.values()):
+            if is_to_look and self.leadership.is_held:
+                await self._hand_over_late(active)
             await _absorb(active)
             # A command under way goes first; the next tick comes soon.
             if self.leadership.is_held and not self._changing.locked():
@@ -193,6 +204,13 @@ class ReleaseController:
         if self._unstored and not self._changing.locked():
             async with self._changing:
                 await self._store_ends()
+
+    async def _hand_over_late(self, active: ActiveRelease) -> None:
+        """A disk that cannot be read keeps no release from being judged by what was seen."""
+        try:
+            await self.late.hand_over(active)
+        except StorageError as error:
+            log.error("what came late for the release of %s cannot be read: %s", active.split.model, error)
 
     async def _decide_or_say(self, active: ActiveRelease, now: float) -> None:
         """One release that cannot be stored keeps no other from its way back."""
@@ -230,7 +248,7 @@ class ReleaseController:
         document = {"waits_for": str(decision.cause), "needed": decision.needed, **numbers(active)}
         active.release = await self._store_change(active, active.state, str(Move.HOLD), document)
         self._held[active.release.id] = (decision.cause, decision.state.stage)
-        self._tell(str(Move.HOLD), active, document)
+        self._tell(str(Move.HOLD), active.release, document)
 
     async def _carry_out(
         self, active: ActiveRelease, state: ReleaseState, event: str, document: dict[str, Any]
@@ -238,10 +256,11 @@ class ReleaseController:
         self._held.pop(active.release.id, None)
         model = active.split.model
         if state.status in (Status.ROLLED_BACK, Status.ABORTED):
-            done = harm(active.counts, active.verdict)
+            done = harm(active.counts, active.verdict or active.watch.judge())
             active.move(state)  # first of all
             self._traffic.pins[model] = str(active.split.stable)
-            self._unstored[model] = (active, {"event": event, **document, **done.to_dict(), "harm": str(done)})
+            told = {DECIDED: self._store.unix_us(), **document, **done.to_dict(), "harm": str(done)}
+            self._unstored[model] = (active, {"event": event, **told})
             await self._store_ends()
             return
         active.release = await self._store_change(active, state, event, document)
@@ -249,8 +268,9 @@ class ReleaseController:
         active.needed = None  # of the stage before; the next tick reckons anew
         is_all = state.status in (Status.SETTLING, Status.PROMOTED)
         self._traffic.pins[model] = str(active.split.candidate if is_all else active.split.stable)
-        self._tell(event, active, document)
+        self._tell(event, active.release, document)
         if not state.status.is_alive:
+            self.late.forget(active.release.id)
             await self._placement.end(active)
 
     async def _store_ends(self) -> None:
@@ -265,7 +285,8 @@ class ReleaseController:
             except ConflictError as error:
                 log.error("release of %s: %s is done here, but not stored: %s", model, event, error)
             del self._unstored[model]
-            self._tell(event, active, document)
+            self._tell(event, active.release, document)
+            self.late.forget(active.release.id)
             await self._placement.end(active)
 
     async def _store_change(
@@ -318,9 +339,13 @@ class ReleaseController:
         reason = f"the candidate cannot go on: {error}"
         state = replace(release.state, status=Status.ROLLED_BACK, share=0.0, reason=reason)
         event = str(Move.ROLLBACK)
-        await asyncio.to_thread(self._store.change, release, state, event, {}, release.evidence)
+        counts, watch = self._placement.restored(release)
+        verdict = watch.judge()
+        done = harm(counts, verdict)
+        document = {**numbers_of(counts, verdict), **done.to_dict(), "harm": str(done)}
+        ended = await asyncio.to_thread(self._store.change, release, state, event, document, release.evidence)
         await self._placement.forget(release)
-        say(event, plan.model, reason, is_alarm=True)
+        self._tell(event, ended, document)
 
     def _check_startable(self, plan: ReleasePlan) -> None:
         model = plan.model
@@ -338,12 +363,12 @@ class ReleaseController:
                 f"write stable = {answering}"
             )
 
-    def _tell(self, event: str, active: ActiveRelease, document: dict[str, Any]) -> None:
-        plan, state = active.release.plan, active.state
+    def _tell(self, event: str, release: Release, document: dict[str, Any]) -> None:
+        plan, state = release.plan, release.state
         reason = f"{state.reason}; {document['harm']}" if "harm" in document else state.reason
         say(event, plan.model, reason, is_alarm=event == str(Move.ROLLBACK))
         if plan.webhook:
-            told = {**describe_release(active.release), **document}
+            told = {**describe_release(release), **document}
             self._webhook.post(plan.webhook, event_of(event, plan.model, told))
 
 

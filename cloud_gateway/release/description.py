@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
+from cloud_gateway.guards import Verdict
 from cloud_gateway.release.active import ActiveRelease
+from cloud_gateway.release.report import ReleaseCounts
 from cloud_gateway.release.state import ReleaseState
 from cloud_gateway.release.store import Release
 
@@ -38,8 +40,13 @@ def describe_running(active: ActiveRelease) -> dict[str, Any]:
 
 def numbers(active: ActiveRelease) -> dict[str, Any]:
     """What a decision rested on."""
+    return numbers_of(active.counts, active.verdict)
+
+
+def numbers_of(counts: ReleaseCounts, verdict: Verdict | None) -> dict[str, Any]:
+    """The same of a release that does not run here."""
     return {
-        "verdict": None if active.verdict is None else active.verdict.to_dict(),
-        "arms": {str(arm): counts.describe() for arm, counts in active.counts.arms.items()},
-        "replaced_by_stable": active.counts.replaced,
+        "verdict": None if verdict is None else verdict.to_dict(),
+        "arms": {str(arm): one.describe() for arm, one in counts.arms.items()},
+        "replaced_by_stable": counts.replaced,
     }

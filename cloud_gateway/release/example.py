@@ -9,6 +9,7 @@ strategy = "canary"          # canary: a growing share; shadow: answers beside s
 stages = [10, 50, 100]       # percent of the traffic, stage by stage; left out: 1, 5, 10, 25, 50, 100
 hold_s = 10                  # the least seconds in each stage (60)
 keep_warm_s = 60             # stable stays loaded so long once the candidate has everything: the way back is one step (600)
+# control_share = 50         # percent of the requests that stable answers beside it then, for the guards to compare
 # promote_by_hand = true     # the last stage waits for: edgeward release promote digits
 # alpha = 0.05               # the chance, over the whole release, of rolling back a candidate that is no worse
 # routing_key = "user_id"    # a request parameter: who has the same value keeps meeting the same version

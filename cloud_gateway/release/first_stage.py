@@ -8,7 +8,7 @@ from typing import Any, Final
 
 from cloud_gateway.guards import GuardSettings, GuardWatch, Metric
 from cloud_gateway.guards.comparison import Comparison
-from cloud_gateway.release.plan import ReleasePlan, Strategy
+from cloud_gateway.release.plan import ReleasePlan
 
 # Half a second of reckoning, measured; a margin that takes more comparisons than this has no figure for the best case.
 MOST_COMPARISONS: Final = 5000
@@ -48,15 +48,16 @@ class FirstStage:
 
 
 def first_stage(plan: ReleasePlan) -> FirstStage | None:
-    """None where no proof is waited for: all traffic at once, or no guard that is required."""
+    """None where no proof is waited for: no guard that is required."""
     share = plan.share(0)
+    paired = plan.paired_share(share)
     required = [guard for guard in plan.guards if guard.is_required]
-    if share == 1.0 or not required:
+    if not required:
         return None
-    watch = {guard.label: GuardWatch([guard], plan.alpha, share).judge().needed for guard in required}
+    watch = {guard.label: GuardWatch([guard], plan.alpha, share, paired).judge().needed for guard in required}
     slowest = max(required, key=lambda guard: watch[guard.label] or 0)
     harmless = [_harmless(guard, plan.alpha) for guard in required]
-    per_comparison = 1.0 if plan.strategy is Strategy.SHADOW else 1.0 / min(share, 1.0 - share)
+    per_comparison = 1.0 / (min(share, 1.0 - share) or paired)
     known = [count for count in harmless if count is not None]
     return FirstStage(
         share=share,

@@ -1,5 +1,6 @@
-"""The candidate beside stable: the same requests on a thread of its own, off the way of every request.
+"""The other version beside the one that has the callers: the same requests on a thread of its own, off the way of every request.
 
+Beside stable the candidate is asked too, or stable beside a candidate that has all of the traffic.
 `offer` costs a request a look at a queue's length; what does not fit is dropped and counted. The thread is less important than
 others (`nice`, where threads have that), gathers what came within 20 ms, and runs it as one batch, so that it takes the event
 loop's place seldom. One request of so many is run alone, on the candidate and once more on stable, in turns: that gives both
@@ -16,9 +17,10 @@ import time
 from collections import deque
 from collections.abc import Hashable, Mapping
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
+from cloud_gateway.guards import Arm
 from cloud_gateway.release.comparison import Comparison, compare
 from runtime.batching.rows import batch_key, is_batchable, join, split
 from runtime.bundle.manifest import Task
@@ -40,38 +42,52 @@ MAX_UNTAKEN: Final = 4096
 
 @dataclass(frozen=True, slots=True)
 class Mirrored:
-    """A request that was run on the candidate too."""
+    """A request that both versions were given."""
 
     request_id: str
     segment: str
     comparison: Comparison | None
-    """None: the candidate failed, or there was nothing to compare."""
-    stable_outputs: Mapping[str, Array]
+    """None: one of them failed, or there was nothing to compare."""
+    stable_outputs: Mapping[str, Array] | None
     candidate_outputs: Mapping[str, Array] | None
     error: str | None = None
+    """How the candidate failed."""
+    stable_error: str | None = None
+    answered: Arm = Arm.STABLE
+    """Which had the caller; the other one was asked here."""
     timed: tuple[float, float] | None = None
     """Seconds of stable and of the candidate, each alone; None: it ran in a batch."""
     noise: Comparison | None = None
     """Stable against a second run of stable."""
+    about: object = None
+    """What whoever offered the request wants to know it by."""
 
 
 @dataclass(frozen=True, slots=True)
 class _Item:
     inputs: Mapping[str, Array]
-    outputs: Mapping[str, Array]
+    outputs: Mapping[str, Array] | None
+    answered: Arm
+    failure: str
     rows: int
     size_bytes: int
     key: Hashable
     segment: str
     request_id: str
     is_twice: bool
+    about: object
 
 
 class Mirror:
-    """One candidate's queue and thread. `offer` and `take` are called on the event loop."""
+    """One release's queue and thread, which begins with the first request. `offer` and `take` are called on the event loop."""
 
-    def __init__(self, stable: Model, candidate: Model, max_queued: int, twice_every: int) -> None:
-        """`twice_every`: one request of so many is run on stable again; 0: none, 1: all."""
+    def __init__(
+        self, stable: Model, candidate: Model, max_queued: int, twice_every: int, *, times_candidate: bool = False
+    ) -> None:
+        """`twice_every`: one request that stable answered of so many is run on stable again; 0: none, 1: all.
+
+        `times_candidate`: those that the candidate answered are all run on both, one after the other, for their latencies.
+        """
         self.offered = 0
         self.dropped = 0
         self._stable = stable
@@ -81,27 +97,48 @@ class Mirror:
         self._is_batchable = is_batchable(candidate.inputs, candidate.outputs)
         self._max_queued = max_queued
         self._twice_every = twice_every
+        self._times_candidate = times_candidate
         self._queue: deque[_Item] = deque()
         self._queued_bytes = 0
         self._released_bytes = 0
         self._done: deque[Mirrored] = deque()
         self._closing = threading.Event()
         self._thread = threading.Thread(target=self._work, name=f"edgeward-mirror-{candidate.name}", daemon=True)
-        self._thread.start()
 
-    def offer(self, inputs: Mapping[str, Array], outputs: Mapping[str, Array], segment: str, request_id: str) -> None:
-        """Takes a request that stable has answered, if there is room."""
+    def offer(
+        self,
+        inputs: Mapping[str, Array],
+        outputs: Mapping[str, Array] | None,
+        segment: str,
+        request_id: str,
+        answered: Arm = Arm.STABLE,
+        failure: str = "",
+        about: object = None,
+    ) -> bool:
+        """Takes a request that `answered` has answered, or, with `failure`, that the candidate failed. False: no room.
+
+        `outputs`: None where there is nothing to compare.
+        """
+        if self._thread.ident is None:
+            self._thread.start()
         self.offered += 1
-        size_bytes = sum(value.nbytes for value in inputs.values()) + sum(value.nbytes for value in outputs.values())
+        size_bytes = sum(value.nbytes for value in inputs.values())
+        size_bytes += sum(value.nbytes for value in (outputs or {}).values())
         waiting = self._queued_bytes - self._released_bytes
         if len(self._queue) >= self._max_queued or waiting + size_bytes > MAX_QUEUED_BYTES:
             self.dropped += 1
-            return
+            return False
         self._queued_bytes += size_bytes
-        is_twice = self._twice_every > 0 and self.offered % self._twice_every == 0
+        if answered is Arm.STABLE:
+            is_twice = self._twice_every > 0 and self.offered % self._twice_every == 0
+        else:
+            is_twice = self._times_candidate and not failure
         rows = next((len(value) for value in inputs.values() if value.ndim), 1)
-        key = batch_key(inputs) if self._is_batchable else None
-        self._queue.append(_Item(inputs, outputs, rows, size_bytes, key, segment, request_id, is_twice))
+        key = (answered, batch_key(inputs)) if self._is_batchable else None
+        self._queue.append(
+            _Item(inputs, outputs, answered, failure, rows, size_bytes, key, segment, request_id, is_twice, about)
+        )
+        return True
 
     def take(self, at_most: int) -> list[Mirrored]:
         """What was run since the last call, oldest first."""
@@ -121,7 +158,8 @@ class Mirror:
     def close(self) -> None:
         """Ends the thread; what waits is forgotten. Blocks for as long as one run takes."""
         self._closing.set()
-        self._thread.join(CLOSE_S)
+        if self._thread.ident is not None:
+            self._thread.join(CLOSE_S)
 
     def _work(self) -> None:
         _be_nice()
@@ -163,7 +201,7 @@ class Mirror:
     def _run(self, batch: list[_Item]) -> list[Mirrored]:
         if len(batch) > 1:
             try:
-                joined = self._candidate.predict(join([item.inputs for item in batch]))
+                joined = self._asked(batch[0]).predict(join([item.inputs for item in batch]))
                 answers = split(joined, [item.rows for item in batch])
             except ModelNotReadyError:
                 raise
@@ -173,9 +211,13 @@ class Mirror:
                 return [self._compared(item, answer) for item, answer in zip(batch, answers, strict=True)]
         return [self._run_alone(item) for item in batch]
 
+    def _asked(self, item: _Item) -> Model:
+        """The version that did not have the caller."""
+        return self._candidate if item.answered is Arm.STABLE else self._stable
+
     def _run_alone(self, item: _Item) -> Mirrored:
         try:
-            return self._compared(item, self._candidate.predict(item.inputs))
+            return self._compared(item, self._asked(item).predict(item.inputs))
         except ModelNotReadyError:
             raise
         except EdgewardError as error:
@@ -191,30 +233,50 @@ class Mirror:
             except ModelNotReadyError:
                 raise
             except EdgewardError as error:
-                if is_candidate:
+                if is_candidate is (item.answered is Arm.STABLE):
                     return _failed(item, str(error))
-                return self._run_alone(item)  # stable itself failed this time: there is no second answer
+                return self._run_alone(item)  # who had the caller failed this time: there is no second answer
             took[is_candidate] = time.perf_counter() - began
-        compared = self._compared(item, answers[True])
-        noise = compare(self._task, self._names, item.outputs, answers[False])
+        compared = self._compared(item, answers[item.answered is Arm.STABLE])
+        noise = None
+        if item.answered is Arm.STABLE and item.outputs is not None:
+            noise = compare(self._task, self._names, item.outputs, answers[False])
+        return replace(compared, timed=(took[False], took[True]), noise=noise)
+
+    def _compared(self, item: _Item, outputs: Mapping[str, Array]) -> Mirrored:
+        stable, candidate = (item.outputs, outputs) if item.answered is Arm.STABLE else (outputs, item.outputs)
+        comparison = None
+        if stable is not None and candidate is not None:
+            comparison = compare(self._task, self._names, stable, candidate)
+        error = item.failure or None
         return Mirrored(
             item.request_id,
             item.segment,
-            compared.comparison,
-            item.outputs,
-            answers[True],
-            None,
-            (took[False], took[True]),
-            noise,
+            comparison,
+            stable,
+            candidate,
+            error,
+            answered=item.answered,
+            about=item.about,
         )
-
-    def _compared(self, item: _Item, outputs: Mapping[str, Array]) -> Mirrored:
-        comparison = compare(self._task, self._names, item.outputs, outputs)
-        return Mirrored(item.request_id, item.segment, comparison, item.outputs, outputs)
 
 
 def _failed(item: _Item, error: str) -> Mirrored:
-    return Mirrored(item.request_id, item.segment, None, item.outputs, None, error)
+    """Whoever was asked here failed."""
+    if item.answered is Arm.STABLE:
+        return Mirrored(item.request_id, item.segment, None, item.outputs, None, error, about=item.about)
+    failure = item.failure or None
+    return Mirrored(
+        item.request_id,
+        item.segment,
+        None,
+        None,
+        item.outputs,
+        failure,
+        error,
+        answered=item.answered,
+        about=item.about,
+    )
 
 
 def _be_nice() -> None:

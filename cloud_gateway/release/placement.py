@@ -8,9 +8,10 @@ import time
 from collections.abc import Callable, Mapping
 
 from cloud_gateway.guards import GuardWatch, Metric
-from cloud_gateway.release.active import ActiveRelease
+from cloud_gateway.release.active import ActiveRelease, restored
 from cloud_gateway.release.mirror import Mirror
-from cloud_gateway.release.plan import Strategy
+from cloud_gateway.release.plan import ShadowSettings, Strategy
+from cloud_gateway.release.report import ReleaseCounts
 from cloud_gateway.release.service import Traffic
 from cloud_gateway.release.state import Status
 from cloud_gateway.release.store import Release
@@ -45,11 +46,14 @@ class Placement:
         """From the next request on the release's split holds; marked before, so that a candidate's crash of it all counts."""
         await asyncio.to_thread(self._trials.begin, release.id)
         plan = release.plan
-        mirror = None
-        if plan.shadow is not None:
-            compares_latency = plan.strategy is Strategy.SHADOW and any(g.metric is Metric.LATENCY for g in plan.guards)
-            mirror = Mirror(*pair, plan.shadow.queue, 1 if compares_latency else plan.shadow.noise_floor_every)
-        return self._put(release, mirror)
+        shadow = plan.shadow or ShadowSettings()
+        has_latency = any(guard.metric is Metric.LATENCY for guard in plan.guards)
+        twice_every = 1 if has_latency and plan.strategy is Strategy.SHADOW else shadow.noise_floor_every
+        return self._put(release, Mirror(*pair, shadow.queue, twice_every, times_candidate=has_latency))
+
+    def restored(self, release: Release) -> tuple[ReleaseCounts, GuardWatch]:
+        """What was saved of a release that cannot be put in place."""
+        return restored(release, self._watch_type)
 
     def take_over(self, release: Release) -> None:
         """The same release with the evidence that the database has: it was led by another gateway until now."""
@@ -58,12 +62,12 @@ class Placement:
     async def resume(self, release: Release) -> EdgewardError | None:
         """Puts a release of the database in place; what is wrong where that cannot be: then stable answers."""
         plan, state = release.plan, release.state
-        self._traffic.pins[plan.model] = str(plan.candidate if state.status is Status.SETTLING else plan.stable)
+        # Until both are loaded, whatever share the candidate has elsewhere: where another gateway leads, callers are here already.
+        self._traffic.pins[plan.model] = str(plan.stable)
         try:
             pair = await self._load_again(release)
         except EdgewardError as error:
             self._note_trouble(plan.model, f"release {release.id} cannot go on here: {error}")
-            self._traffic.pins[plan.model] = str(plan.stable)
             return error
         self.troubles.pop(plan.model, None)
         await self.activate(release, pair)

@@ -68,7 +68,10 @@ class ReleasePlan(SettingsModel):
     hold_s: float = Field(default=60.0, ge=0, le=30 * 86400, allow_inf_nan=False)
     """The least time in each stage, counted while a gateway runs it."""
     keep_warm_s: float = Field(default=600.0, ge=0, le=30 * 86400, allow_inf_nan=False)
-    """How long stable stays loaded after the candidate has all of the traffic, so that the way back is one step."""
+    """How long at least stable stays loaded after the candidate has all of the traffic, so that the way back is one step."""
+    control_share: float = Field(default=50.0, gt=0, le=100, allow_inf_nan=False)
+    """While the candidate has all of the traffic: percent of its requests that stable answers too, off the way of every request,
+    so that there is something to compare it with. As many as `shadow.queue` wait; more are left out, and counted."""
     promote_by_hand: bool = False
     """Whether the last stage waits for `edgeward release promote`."""
     routing_key: str = Field(default="routing_key", min_length=1, max_length=128)
@@ -112,7 +115,8 @@ class ReleasePlan(SettingsModel):
                 raise ValueError(f"a shadow gets no traffic, so it has no stages; got {list(self.stages)}")
         else:
             self._check_stages()
-        if self.strategy is not Strategy.SHADOW and self.shadow is None:
+        is_always_compared = self.strategy is Strategy.SHADOW or self.stages == (100.0,)
+        if not is_always_compared and self.shadow is None:
             wanting = [g.label for g in self.guards if g.metric in (Metric.DISAGREEMENT, Metric.OUTPUT_DRIFT)]
             if wanting:
                 raise ValueError(
@@ -144,6 +148,12 @@ class ReleasePlan(SettingsModel):
     def share(self, stage: int) -> float:
         """The share of traffic, 0 to 1, that the candidate gets in a stage, counted from 0; none for a shadow."""
         return self.stages[stage] / 100 if self.stages else 0.0
+
+    def paired_share(self, share: float) -> float:
+        """Of the requests that one version alone has callers for, how many both are given, 0 to 1; `share`: the candidate's."""
+        if share == 1.0:
+            return self.control_share / 100
+        return 1.0 if self.shadow is None else self.shadow.share / 100 or 1.0
 
 
 def parse_plan(text: str, where: str = "the plan") -> ReleasePlan:

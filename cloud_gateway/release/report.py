@@ -9,6 +9,7 @@ from typing import Any, Final
 from cloud_gateway.guards import Arm, LabelledObservation, Observation
 from cloud_gateway.release.comparison import Comparison
 from cloud_gateway.release.latency import LatencyHistogram
+from cloud_gateway.release.split import MAX_SEGMENTS, OTHER_SEGMENT
 
 # Pairs of classes that are told apart; a model of a thousand classes has a million pairs.
 MAX_CONFUSIONS: Final = 400
@@ -88,6 +89,63 @@ class Losses:
         return cls(int(labelled), int(paired), *sums)
 
 
+@dataclass(frozen=True, slots=True)
+class PersonBeside:
+    """A request whose truth is known and that a person had answered, blind to what any model said."""
+
+    person_loss: float
+    stable_loss: float | None
+    """None, as the candidate's then: it had not answered."""
+    candidate_loss: float | None
+    differing: tuple[tuple[str, str], ...] = ()
+    """The person's and the candidate's answer to each row where they differ."""
+
+
+@dataclass(slots=True)
+class PeopleReport:
+    """People as the control arm: their losses beside those of both versions, on the same requests."""
+
+    stable: Losses = field(default_factory=Losses)
+    """With people in the place of stable, and stable in that of the candidate."""
+    candidate: Losses = field(default_factory=Losses)
+    """With people in the place of stable."""
+    confusion: dict[str, int] = field(default_factory=dict)
+    """Rows by "a person's answer>the candidate's", where they differ."""
+
+    def observe(self, seen: PersonBeside) -> None:
+        """Takes one request in."""
+        self.stable.observe(LabelledObservation(seen.person_loss, seen.stable_loss))
+        self.candidate.observe(LabelledObservation(seen.person_loss, seen.candidate_loss))
+        for said, answer in seen.differing:
+            _count(self.confusion, f"{said}>{answer}")
+
+    def describe(self) -> dict[str, Any]:
+        """For people and programs."""
+        told = {
+            name: {"compared": one.paired}
+            | (
+                {"people_loss": one.stable_sum / one.paired, "loss": one.candidate_sum / one.paired}
+                if one.paired
+                else {}
+            )
+            for name, one in (("stable", self.stable), ("candidate", self.candidate))
+        }
+        return {**told, "confusion": dict(sorted(self.confusion.items(), key=lambda pair: -pair[1]))}
+
+    def to_state(self) -> dict[str, Any]:
+        """Everything, in types that JSON has."""
+        return {
+            "stable": self.stable.to_state(),
+            "candidate": self.candidate.to_state(),
+            "confusion": self.confusion,
+        }
+
+    @classmethod
+    def from_state(cls, state: Mapping[str, Any]) -> PeopleReport:
+        """The one that `to_state` was asked of."""
+        return cls(Losses.from_state(state["stable"]), Losses.from_state(state["candidate"]), dict(state["confusion"]))
+
+
 @dataclass(slots=True)
 class Agreement:
     """How often two answers to one request agreed, and how far they were apart."""
@@ -143,10 +201,12 @@ class ShadowReport:
         if segment:
             self.segments.setdefault(segment, Agreement()).observe(comparison)
         for before, after in comparison.classes:
-            pair = f"{before}>{after}"
-            if pair not in self.confusion and len(self.confusion) >= MAX_CONFUSIONS:
-                pair = OTHER_PAIRS
-            self.confusion[pair] = self.confusion.get(pair, 0) + 1
+            _count(self.confusion, f"{before}>{after}")
+
+    @property
+    def seen(self) -> int:
+        """Requests that both versions were given."""
+        return self.overall.compared + self.candidate_errors
 
     def describe(self) -> dict[str, Any]:
         """For people and programs."""
@@ -195,6 +255,22 @@ class ReleaseCounts:
     """Requests whose candidate failed and that stable answered instead: no caller saw that error."""
     shadow: ShadowReport = field(default_factory=ShadowReport)
     losses: Losses = field(default_factory=Losses)
+    segment_losses: dict[str, Losses] = field(default_factory=dict)
+    people: PeopleReport = field(default_factory=PeopleReport)
+
+    def observe_label(self, label: LabelledObservation) -> None:
+        """Takes one label in, for all requests and for its segment."""
+        self.losses.observe(label)
+        if label.segment:
+            at = label.segment
+            if at not in self.segment_losses and len(self.segment_losses) >= MAX_SEGMENTS:
+                at = OTHER_SEGMENT
+            self.segment_losses.setdefault(at, Losses()).observe(label)
+
+    def describe_losses(self) -> dict[str, Any]:
+        """For people and programs."""
+        segments = {name: one.describe() for name, one in sorted(self.segment_losses.items())}
+        return {**self.losses.describe(), "segments": segments, "people": self.people.describe()}
 
     def to_state(self) -> dict[str, Any]:
         """Everything, in types that JSON has."""
@@ -203,6 +279,8 @@ class ReleaseCounts:
             "replaced": self.replaced,
             "shadow": self.shadow.to_state(),
             "losses": self.losses.to_state(),
+            "segment_losses": {name: one.to_state() for name, one in self.segment_losses.items()},
+            "people": self.people.to_state(),
         }
 
     @classmethod
@@ -213,4 +291,12 @@ class ReleaseCounts:
             state["replaced"],
             ShadowReport.from_state(state["shadow"]),
             Losses.from_state(state["losses"]),
+            {name: Losses.from_state(one) for name, one in state["segment_losses"].items()},
+            PeopleReport.from_state(state["people"]),
         )
+
+
+def _count(confusion: dict[str, int], pair: str) -> None:
+    if pair not in confusion and len(confusion) >= MAX_CONFUSIONS:
+        pair = OTHER_PAIRS
+    confusion[pair] = confusion.get(pair, 0) + 1

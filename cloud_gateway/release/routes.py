@@ -15,6 +15,7 @@ from cloud_gateway.guards import Arm, MetricObservation
 from cloud_gateway.registry import RegisteredVersion, Registry
 from cloud_gateway.release.controller import ReleaseController
 from cloud_gateway.release.plan import check_plan, parse_plan
+from cloud_gateway.release.reported import Report, ReportedMetrics
 from cloud_gateway.release.steps import Command
 from cloud_gateway.release.store import ReleaseStore
 from runtime.errors import InvalidInputError, ModelNotFoundError, StorageError
@@ -22,6 +23,7 @@ from runtime.serving.names import check_name
 
 MAX_AUDIT_LINES: Final = 1000
 MAX_METRICS: Final = 1000
+MAX_ID_CHARACTERS: Final = 128
 
 
 class ReleaseRoutes:
@@ -31,6 +33,7 @@ class ReleaseRoutes:
         self,
         controller: ReleaseController,
         store: ReleaseStore,
+        reported: ReportedMetrics,
         registry: Registry,
         incoming: Path,
         max_push_bytes: int,
@@ -38,6 +41,7 @@ class ReleaseRoutes:
         """`incoming`: a folder for bundles that are being pushed."""
         self._controller = controller
         self._store = store
+        self._reported = reported
         self._registry = registry
         self._incoming = incoming
         self._max_push_bytes = max_push_bytes
@@ -94,19 +98,18 @@ class ReleaseRoutes:
         return await self._controller.command(_model(request), command, why, percent)
 
     async def metrics(self, request: AdminRequest) -> Mapping[str, Any]:
-        """Business metrics that the app reports: `{"metrics": [{"name": ..., "value": ..., "release": "candidate"}]}`.
+        """Business metrics that the app reports: `{"metrics": [{"name": ..., "value": ..., "release": "candidate", "id": ...}]}`.
 
-        `release` is what the reply's parameter of that name said.
+        `release` is what the reply's parameter of that name said. `id`, such as the request's, makes a metric count once however
+        often it is told; without one it counts each time. `taken`: on disk, for the guards; `known`: told before.
         """
-        model = _model(request)
-        self._controller.status(model)  # `ModelNotFoundError` where no release would take them
+        release = self._controller.running(_model(request))  # `ModelNotFoundError` where none would take them
         reported = (await request.json()).get("metrics")
         if not isinstance(reported, list) or not reported or len(reported) > MAX_METRICS:
             raise InvalidInputError(f"'metrics' is no list of 1 to {MAX_METRICS} objects")
-        observations = [_metric(one) for one in reported]
-        for observation in observations:
-            self._controller.observe(model, observation)
-        return {"taken": len(observations)}
+        reports = [_report(one) for one in reported]
+        taken = await asyncio.to_thread(self._reported.take, release, reports)
+        return {"taken": taken, "known": len(reports) - taken}
 
     async def audit(self, request: AdminRequest) -> Mapping[str, Any]:
         """Lines of the audit log behind number `after`."""
@@ -189,10 +192,10 @@ def _number(request: AdminRequest, name: str, default: int, most: int) -> int:
     return int(text)
 
 
-def _metric(said: object) -> MetricObservation:
+def _report(said: object) -> Report:
     if not isinstance(said, dict):
         raise InvalidInputError(f"a metric is {said!r:.80}; expected an object with name, value and release")
-    name, value, arm, segment = (said.get(key) for key in ("name", "value", "release", "segment"))
+    name, value, arm, segment, id_ = (said.get(key) for key in ("name", "value", "release", "segment", "id"))
     if not isinstance(name, str) or not 0 < len(name) <= 128:
         raise InvalidInputError(f"a metric's name is {name!r:.80}; expected a text of up to 128 characters")
     if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
@@ -203,4 +206,8 @@ def _metric(said: object) -> MetricObservation:
         )
     if segment is not None and not isinstance(segment, str):
         raise InvalidInputError(f"metric {name!r} has segment {segment!r:.80}; expected a text")
-    return MetricObservation(Arm(str(arm)), name, float(value), (segment or "")[:64])
+    if id_ is not None and not (isinstance(id_, str) and 0 < len(id_) < MAX_ID_CHARACTERS):
+        raise InvalidInputError(
+            f"metric {name!r} has id {id_!r:.80}; expected a text of fewer than {MAX_ID_CHARACTERS} characters"
+        )
+    return Report(MetricObservation(Arm(str(arm)), name, float(value), (segment or "")[:64]), id_ or "")

@@ -13,7 +13,8 @@ from typing import Final
 from cloud_gateway.guards import Arm
 from cloud_gateway.release.active import ActiveRelease
 from cloud_gateway.release.mirror import Mirrored
-from cloud_gateway.release.split import Place, place, random_place
+from cloud_gateway.release.request_log import Asked, RequestLog
+from cloud_gateway.release.split import Place, Split, place, random_place
 from runtime.errors import (
     CallerError,
     CancelledError,
@@ -21,6 +22,7 @@ from runtime.errors import (
     DeadlineExceededError,
     EdgewardError,
     ModelNotFoundError,
+    OverloadedError,
 )
 from runtime.serving.layered import Layered
 from runtime.serving.service import InferenceService
@@ -37,6 +39,9 @@ log = logging.getLogger(__name__)
 RELEASE: Final = "release"
 """The reply parameter that says which arm answered."""
 MAX_REASON_CHARACTERS: Final = 500
+# As plans have them where they say nothing else: what the log of requests goes by while no release runs.
+DEFAULT_KEY: Final = "routing_key"
+DEFAULT_SEGMENT: Final = "segment"
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,6 +67,8 @@ class Traffic:
     """By model."""
     pins: dict[str, str] = field(default_factory=dict)
     """Model → the version that answers requests which name none; without it the engine's newest does."""
+    log: RequestLog | None = None
+    """Told of every request that names no version."""
     on_answer: Callable[[Answered], None] | None = None
     """Told of every answer within a release that waits for labels; must be quick and must not raise."""
 
@@ -71,18 +78,23 @@ class Traffic:
         return self.pins.get(model) if active is None else str(active.split.stable)
 
     def tell(self, mirrored: Mirrored, active: ActiveRelease) -> None:
-        """Tells `on_answer` of a mirrored request's answer."""
-        if self.on_answer is not None and active.waits_for_labels and mirrored.candidate_outputs is not None:
+        """Tells the log of a mirrored request, and `on_answer` what the version said to it that did not have its caller."""
+        if self.log is not None and isinstance(mirrored.about, Asked):
+            self.log.write(mirrored.about, mirrored)
+        asked, outputs = Arm.CANDIDATE, mirrored.candidate_outputs
+        if mirrored.answered is Arm.CANDIDATE:
+            asked, outputs = Arm.STABLE, mirrored.stable_outputs
+        if self.on_answer is not None and active.waits_for_labels and outputs is not None:
             split = active.split
             self.on_answer(
                 Answered(
                     split.model,
-                    str(split.candidate),
+                    split.version(asked),
                     split.release,
-                    Arm.CANDIDATE,
+                    asked,
                     mirrored.request_id,
                     mirrored.segment,
-                    mirrored.candidate_outputs,
+                    outputs,
                     is_shadow=True,
                 )
             )
@@ -105,8 +117,42 @@ class ReleaseService(Layered):
         active = self._traffic.active.get(request.model)
         if active is None:
             version = self._traffic.pins.get(request.model)
-            return await self._inner.infer(request if version is None else _versioned(request, version))
+            chosen = request if version is None else _versioned(request, version)
+            return await (self._inner.infer(chosen) if self._traffic.log is None else self._infer_logged(chosen))
         return await self._infer_released(active, request)
+
+    async def _infer_logged(self, request: InferenceRequest) -> InferenceResponse:
+        """Outside of a release."""
+        segment = str(request.parameters.get(DEFAULT_SEGMENT) or "")[:64]
+        began = time.perf_counter()
+        try:
+            response = await self._inner.infer(request)
+        except EdgewardError as error:
+            if self._is_the_arms_fault(error):
+                self._log(request, DEFAULT_KEY, segment, Arm.STABLE, began, is_error=True)
+            raise
+        self._log(request, DEFAULT_KEY, segment, Arm.STABLE, began, is_error=False)
+        return response
+
+    def _log(
+        self,
+        request: InferenceRequest,
+        key: str,
+        segment: str,
+        arm: Arm,
+        began: float,
+        *,
+        is_error: bool,
+        is_later: bool = False,
+    ) -> Asked | None:
+        """What the log is to know of a request; `is_later`: it is told once the other version was given it too."""
+        if self._traffic.log is None:
+            return None
+        name = str(request.parameters.get(key) or request.id or "")
+        asked = Asked(request.model, name, segment, arm, is_error, time.perf_counter() - began)
+        if not is_later:
+            self._traffic.log.write(asked)
+        return asked
 
     async def _infer_released(self, active: ActiveRelease, request: InferenceRequest) -> InferenceResponse:
         split = active.split
@@ -120,19 +166,56 @@ class ReleaseService(Layered):
             if not isinstance(error, EdgewardError) or not self._is_the_arms_fault(error):
                 raise
             active.note_request(arm, True, time.perf_counter() - began, where, segment)
+            # How loaded the gateway is, is neither version's doing, and stable is asked here without a queue.
+            is_checked = (
+                arm is Arm.CANDIDATE
+                and not isinstance(error, DeadlineExceededError | OverloadedError)
+                and self._is_checked(active, split, request)
+            )
+            asked = self._log(request, split.routing_key, segment, arm, began, is_error=True, is_later=is_checked)
             if arm is not Arm.CANDIDATE:
                 raise
             active.note_candidate(str(error))
+            if is_checked:
+                self._offer(active, request, None, segment, Arm.CANDIDATE, asked, str(error))
             if isinstance(error, DeadlineExceededError):
                 raise
             return await self._answer_instead(active, request, error, segment)
         active.note_request(arm, False, time.perf_counter() - began, where, segment)
         if arm is Arm.CANDIDATE:
             active.note_candidate(None)
-        elif active.mirror is not None and _is_mirrored(active.mirrored_share) and not _is_in_words(request):
-            active.mirror.offer(request.inputs, response.outputs, segment, request.id)
+            is_mirrored = self._is_checked(active, split, request)
+        else:
+            is_mirrored = active.mirror is not None and _is_mirrored(active.mirrored_share)
+            is_mirrored = is_mirrored and not _is_in_words(request)
+        asked = self._log(request, split.routing_key, segment, arm, began, is_error=False, is_later=is_mirrored)
+        if is_mirrored:
+            outputs = None if _is_in_words(request) else response.outputs
+            self._offer(active, request, outputs, segment, arm, asked)
         self._tell(active, arm, response, segment)
         return _saying(response, {**response.parameters, RELEASE: arm.value})
+
+    @staticmethod
+    def _is_checked(active: ActiveRelease, split: Split, request: InferenceRequest) -> bool:
+        """While stable has no callers it is given a share of the candidate's requests, drawn whatever became of them."""
+        has_all = split.share == 1.0 and active.mirror is not None
+        return has_all and _is_mirrored(active.control_share)
+
+    def _offer(
+        self,
+        active: ActiveRelease,
+        request: InferenceRequest,
+        outputs: Mapping[str, Array] | None,
+        segment: str,
+        arm: Arm,
+        asked: Asked | None,
+        failure: str = "",
+    ) -> None:
+        """Gives a request that `arm` had the caller of to the other version too, where there is room."""
+        assert active.mirror is not None, "who is mirrored was asked before"
+        is_taken = active.mirror.offer(request.inputs, outputs, segment, request.id, arm, failure, asked)
+        if not is_taken and asked is not None and self._traffic.log is not None:
+            self._traffic.log.write(asked)
 
     async def _answer_instead(
         self, active: ActiveRelease, request: InferenceRequest, error: EdgewardError, segment: str

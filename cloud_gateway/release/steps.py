@@ -67,7 +67,8 @@ def next_step(
 ) -> Decision:
     """What follows from the guards' verdict and the time in the stage.
 
-    `candidate_failure`: why the candidate cannot answer at all; that alone rolls back. Nothing ever advances for want of traffic.
+    `candidate_failure`: why the candidate cannot answer at all; that alone rolls back. Nothing ever advances, and no release
+    ends well, for want of traffic.
     """
     if candidate_failure is not None:
         return _roll_back(state, f"the candidate failed: {candidate_failure}")
@@ -76,20 +77,9 @@ def next_step(
     if state.status is Status.PAUSED:
         return _hold(HoldCause.PERSON, state, "paused; resume, promote, abort or roll back by hand", verdict.needed)
     if state.status is Status.SETTLING:
-        left_s = plan.keep_warm_s - state.in_stage_s
-        if left_s > 0:
-            return _hold(
-                HoldCause.TIME, state, f"all traffic is on the candidate; stable stays warm for {left_s:.0f} s more"
-            )
-        why = f"no harm was found for {plan.keep_warm_s:g} s with all traffic on the candidate"
-        return Decision(Move.FINISH, replace(state, status=Status.PROMOTED, reason=why))
+        return _settle(plan, state, verdict)
     if verdict.action is Action.HOLD:
-        needed = (
-            ""
-            if verdict.needed is None or f"{verdict.needed:,}" in verdict.reason
-            else f"; about {verdict.needed:,} requests more"
-        )
-        return _hold(HoldCause.EVIDENCE, state, f"{verdict.reason}{needed}", verdict.needed)
+        return _hold(HoldCause.EVIDENCE, state, _wanting(verdict), verdict.needed)
     left_s = plan.hold_s - state.in_stage_s
     if left_s > 0:
         return _hold(
@@ -107,6 +97,29 @@ def next_step(
             )
         return Decision(Move.PROMOTE, promoted(plan, verdict.reason))
     return Decision(Move.ADVANCE, ReleaseState(Status.RUNNING, plan.share(following), following, 0.0, verdict.reason))
+
+
+def _settle(plan: ReleasePlan, state: ReleaseState, verdict: Verdict) -> Decision:
+    """All traffic is on the candidate: it is over when stable has been warm for long enough, and the guards have their proof."""
+    left_s = plan.keep_warm_s - state.in_stage_s
+    if verdict.action is Action.HOLD:
+        cause, until = HoldCause.EVIDENCE, "stable stays warm"
+        if left_s > 0:
+            cause, until = HoldCause.TIME, f"stable stays warm for {left_s:.0f} s more"
+        why = f"all traffic is on the candidate; {until}; {_wanting(verdict)}"
+        return _hold(cause, state, why, verdict.needed)
+    if left_s > 0:
+        why = f"all traffic is on the candidate; stable stays warm for {left_s:.0f} s more ({verdict.reason})"
+        return _hold(HoldCause.TIME, state, why)
+    why = f"{verdict.reason}, with all traffic on the candidate for {state.in_stage_s:.0f} s"
+    return Decision(Move.FINISH, replace(state, status=Status.PROMOTED, reason=why))
+
+
+def _wanting(verdict: Verdict) -> str:
+    """Why the guards hold, with the number of requests that they need, said once."""
+    if verdict.needed is None or f"{verdict.needed:,}" in verdict.reason:
+        return verdict.reason
+    return f"{verdict.reason}; about {verdict.needed:,} requests more"
 
 
 def promoted(plan: ReleasePlan, reason: str) -> ReleaseState:
@@ -182,9 +195,14 @@ def _promote_to(plan: ReleasePlan, state: ReleaseState, said: str, percent: floa
     if not 0 < percent <= 100:
         raise InvalidInputError(f"percentage {percent:g} is none; expected one over 0 and up to 100")
     if percent == 100.0:
-        if state.status is Status.SETTLING:
-            raise ConflictError(f"the candidate of {plan.model!r} has all of the traffic already")
-        return promoted(plan, said)
+        if state.status is not Status.SETTLING:
+            return promoted(plan, said)
+        if state.in_stage_s < plan.keep_warm_s:
+            raise ConflictError(
+                f"the candidate of {plan.model!r} has all of the traffic already; in {plan.keep_warm_s - state.in_stage_s:.0f} s, "
+                "when stable need not stay warm any longer, promote ends the release without waiting for the guards"
+            )
+        return replace(state, status=Status.PROMOTED, reason=f"{said}, without waiting for the guards: {state.reason}")
     stage = max((at for at in range(len(plan.stages)) if plan.stages[at] <= percent), default=0)
     status = Status.RUNNING if state.status is Status.SETTLING else state.status
     return ReleaseState(status, percent / 100, stage, 0.0, f"{said}, to {percent:g} %")

@@ -10,7 +10,7 @@ import json
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Final
 
 from sqlalchemy import Connection, Engine, insert, select, update
 
@@ -21,6 +21,9 @@ from cloud_gateway.release.state import ALIVE, ReleaseState, Status
 from cloud_gateway.release.tables import AUDIT, AUDIT_HEAD, CURRENT, LEASE, LEASES, RELEASES, TABLES
 from runtime.errors import ConflictError, ModelNotFoundError, StorageError
 from runtime.store import reading, writing
+
+DECIDED: Final = "decided_unix_us"
+"""In the log: when a change was written, just before its commit; of a step back, which comes first, when traffic moved."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,7 +85,7 @@ class ReleaseStore:
             assert key is not None, "one row was inserted"
             number = int(key[0])
             self._pin(connection, plan, state)
-            told = {"release": number, "plan": plan.model_dump(mode="json"), **_columns(state)}
+            told = {"release": number, DECIDED: self.unix_us(), "plan": plan.model_dump(mode="json"), **_columns(state)}
             self._append(connection, head, "start", plan.model, told)
         return Release(number, plan, state, {}, now, now)
 
@@ -108,7 +111,7 @@ class ReleaseStore:
                     f"release {release.id} of {release.plan.model!r} has ended meanwhile; look at its status"
                 )
             self._pin(connection, release.plan, state)
-            told = {"release": release.id, **_columns(state), **document}
+            told = {"release": release.id, DECIDED: self.unix_us(), **_columns(state), **document}
             self._append(connection, head, event, release.plan.model, told)
         return Release(release.id, release.plan, state, evidence, release.began_unix_ms, now)
 
@@ -242,6 +245,10 @@ class ReleaseStore:
         changed = connection.execute(update(CURRENT).where(CURRENT.c.model == plan.model).values(version=version))
         if changed.rowcount == 0:
             connection.execute(insert(CURRENT).values(model=plan.model, version=version))
+
+    def unix_us(self) -> int:
+        """Now, as lines of the log have it."""
+        return int(self._unix_s() * 1_000_000)
 
     def _unix_ms(self) -> int:
         return int(self._unix_s() * 1000)

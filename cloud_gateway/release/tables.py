@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from sqlalchemy import DDL, BigInteger, Column, Float, Integer, MetaData, String, Table, Text, event
+from sqlalchemy import DDL, BigInteger, Column, Float, Integer, MetaData, String, Table, Text, UniqueConstraint, event
 
 TABLES: Final = MetaData()
 _ID: Final = BigInteger().with_variant(Integer, "sqlite")
@@ -54,6 +54,21 @@ LEASES: Final = Table(
     Column("name", String(32), primary_key=True),
     Column("holder", String(256), nullable=False),
     Column("beat", BigInteger, nullable=False),
+)
+REPORTED: Final = Table(
+    "release_metrics",
+    TABLES,
+    # Never given twice, also after the newest rows are gone: whoever has read up to one goes on behind it.
+    Column("number", _ID, primary_key=True, autoincrement=True),
+    Column("model", String(128), nullable=False, index=True),
+    Column("release", BigInteger, nullable=False),
+    Column("name", String(128), nullable=False),
+    Column("report", String(128), nullable=False),
+    Column("arm", String(16), nullable=False),
+    Column("value", Float, nullable=False),
+    Column("segment", String(128), nullable=False),
+    UniqueConstraint("release", "name", "report"),
+    sqlite_autoincrement=True,
 )
 LEASE: Final = "releases"
 """The name of the one lease."""

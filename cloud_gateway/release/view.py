@@ -50,6 +50,8 @@ def show_release(told: Mapping[str, Any]) -> RenderableType:
         parts.append(_findings(told["verdict"]["findings"]))
     if "shadow" in told:
         parts.append(_shadow(told["shadow"]))
+    if told.get("losses", {}).get("labelled"):
+        parts.append(_losses(told["losses"]))
     return Group(*parts)
 
 
@@ -106,7 +108,12 @@ def show_simulation(told: Mapping[str, Any]) -> RenderableType:
             f"{step['share']:.0%}",
             Text(str(step["reason"])),
         )
-    pairs = [("ends", f"{told['status']} after {told['requests']:,} requests: {told['reason']}")]
+    pairs = [
+        ("ends", f"{told['status']} after {told['requests']:,} requests: {told['reason']}"),
+        ("harm", str(told["harm"]["said"])),
+    ]
+    if told["left_out"]:
+        pairs.append(("left out", f"{told['left_out']:,} lines that say nothing of one version"))
     if told["needed"] is not None:
         pairs.append(("still needed", f"about {told['needed']:,} requests"))
     return Group(table, facts(pairs), _findings(told["verdict"]["findings"]))
@@ -149,7 +156,7 @@ def _findings(findings: Sequence[Mapping[str, Any]]) -> Table:
 def _shadow(shadow: Mapping[str, Any]) -> RenderableType:
     pairs = [
         (
-            "shadow",
+            "side by side",
             f"{shadow['compared']:,} compared, {shadow.get('dropped', 0):,} dropped, {shadow['candidate_errors']:,} failed",
         )
     ]
@@ -171,6 +178,32 @@ def _shadow(shadow: Mapping[str, Any]) -> RenderableType:
     if most:
         pairs.append(("differ", ", ".join(f"{pair.replace('>', '→')} {count}×" for pair, count in most)))
     return facts(pairs)
+
+
+def _losses(losses: Mapping[str, Any]) -> RenderableType:
+    pairs = [("labels", f"{losses['labelled']:,}, of {losses['paired']:,} both versions had the request")]
+    pairs += [
+        (
+            "losses" if not name else f"segment {name}",
+            f"stable {_loss(one['stable_loss'])}, candidate {_loss(one['candidate_loss'])}",
+        )
+        for name, one in [("", losses), *losses["segments"].items()]
+        if one["paired"]
+    ]
+    people = losses["people"]
+    for arm in ("stable", "candidate"):
+        one = people[arm]
+        if one["compared"]:
+            said = f"people {_loss(one['people_loss'])}, {arm} {_loss(one['loss'])} on {one['compared']:,} that people answered"
+            pairs.append((f"people and {arm}", said))
+    most = list(people["confusion"].items())[:MAX_CONFUSIONS_SHOWN]
+    if most:
+        pairs.append(("they differ", ", ".join(f"{pair.replace('>', '→')} {count}×" for pair, count in most)))
+    return facts(pairs)
+
+
+def _loss(value: float) -> str:
+    return f"{value:.4g}"
 
 
 def _ms(value: float | None) -> str:

@@ -285,3 +285,90 @@ def test_a_watch_goes_on_where_its_state_was_written() -> None:
             assert revived.to_state() == kept.to_state()
             kept = revived
     assert json.loads(json.dumps(kept.judge().to_dict()))["action"] in set(Action)
+
+
+def test_without_callers_of_stable_only_pairs_are_compared() -> None:
+    guards = [GuardSettings(metric=Metric.ERROR_RATE, margin=0.05), GuardSettings(metric=Metric.LOSS, margin=0.1)]
+    watch = GuardWatch(guards, 0.05, 0.5)
+    watch.start_stage(1.0, 0.25)
+    for at in range(400):
+        watch.observe(Observation(Arm.CANDIDATE, True, 0.01, f"u{at}"))
+        watch.observe(LabelledObservation(0.0, None))
+    untouched = watch.judge()
+    assert [finding.stable_count for finding in untouched.findings] == [0, 0], "stable alone is no sample"
+    for _ in range(100):
+        watch.observe(PairedObservation(False, 1.0, None, None, is_candidate_error=True, is_stable_error=True))
+    assert watch.judge().action is Action.HOLD, "both failed alike"
+    for _ in range(100):
+        watch.observe(PairedObservation(False, 1.0, None, None, is_candidate_error=True))
+    assert watch.judge().action is Action.ROLLBACK
+
+
+def test_what_is_needed_counts_requests_that_only_one_version_gets() -> None:
+    guard = GuardSettings(metric=Metric.ERROR_RATE, margin=0.05)
+    every, fourth = (GuardWatch([guard], 0.05, 1.0, share).judge().needed for share in (1.0, 0.25))
+    assert every is not None
+    assert fourth == 4 * every
+    watch = GuardWatch([guard], 0.05, 0.5)
+    for at in range(1000):
+        watch.observe(Observation(Arm.CANDIDATE if at % 2 else Arm.STABLE, False, 0.01, f"u{at}"))
+    watch.start_stage(1.0, 0.25)
+    assert 0 < (watch.judge().needed or 0) <= fourth, "what the stage before took says nothing of this one"
+    again = GuardWatch.from_state(json.loads(json.dumps(watch.to_state())))
+    assert again.judge() == watch.judge()
+
+
+def test_a_business_metric_is_not_waited_for_where_stable_earns_nothing() -> None:
+    error_rate = GuardSettings(metric=Metric.ERROR_RATE, margin=0.2)
+    clicks = GuardSettings(metric=Metric.BUSINESS, name="clicks", margin=0.1)
+    watch = GuardWatch([error_rate, clicks], 0.05, 1.0)
+    for _ in range(200):
+        watch.observe(PairedObservation(True, 0.0, None, None))
+    assert watch.judge().action is Action.ADVANCE
+    alone = GuardWatch([clicks], 0.05, 1.0).judge()
+    assert (alone.action, alone.needed) == (Action.HOLD, None)
+    assert "nothing that clicks could be compared with is reported" in alone.reason
+
+
+def test_latencies_of_callers_and_of_runs_alone_are_never_compared() -> None:
+    guard = GuardSettings(metric=Metric.LATENCY, margin=0.2, quantile=0.5)
+    watch = GuardWatch([guard], 0.05, 0.5)
+    for at in range(400):
+        watch.observe(Observation(Arm.CANDIDATE if at % 2 else Arm.STABLE, False, 0.1 + 0.01 * (at % 7), f"u{at}"))
+    watch.start_stage(1.0)
+    for at in range(300):
+        watch.observe(PairedObservation(True, 0.0, 0.001 + 0.0005 * (at % 7), 0.004 + 0.0005 * (at % 5)))
+    assert watch.judge().action is Action.ROLLBACK, "slower by runs alone, though both are fast beside what callers saw"
+
+
+def disagreeing(of_candidate: int, of_stable: int, metric: Metric = Metric.DISAGREEMENT) -> GuardWatch:
+    """2,000 requests, so many of a hundred of which the two answer differently, and of twenty of which stable was asked twice."""
+    watch = GuardWatch([GuardSettings(metric=metric, margin=0.05)], 0.05, 0.0)
+    for at in range(2000):
+        noise = None if at % 2 else (at // 2 * 37) % 100 >= of_stable
+        distance = None if noise is None else float(not noise)
+        differs = (at * 61) % 100 < of_candidate
+        seen = PairedObservation(not differs, float(differs), None, None, noise_agrees=noise, noise_distance=distance)
+        watch.observe(seen)
+    return watch
+
+
+@pytest.mark.parametrize("metric", [Metric.DISAGREEMENT, Metric.OUTPUT_DRIFT])
+def test_what_stable_differs_from_itself_is_no_harm_of_the_candidates(metric: Metric) -> None:
+    assert disagreeing(12, 0, metric).judge().action is Action.ROLLBACK, "of a stable that is steady"
+    excused = disagreeing(12, 10, metric)
+    assert excused.judge().action is Action.HOLD, "and nothing advances on it"
+    assert "stable with itself 0.1 (" in excused.judge().findings[0].reason
+    assert disagreeing(40, 10, metric).judge().action is Action.ROLLBACK, "far beyond its own"
+    again = GuardWatch.from_state(json.loads(json.dumps(excused.to_state())))
+    assert again.judge() == excused.judge()
+
+
+def test_a_steady_stable_keeps_no_rollback_waiting() -> None:
+    plain, measured = (
+        GuardWatch([GuardSettings(metric=Metric.DISAGREEMENT, margin=0.05)], 0.05, 0.0) for _ in range(2)
+    )
+    for _ in range(15):
+        plain.observe(PairedObservation(False, 1.0, None, None))
+        measured.observe(PairedObservation(False, 1.0, None, None, noise_agrees=True, noise_distance=0.0))
+    assert plain.judge().action is measured.judge().action is Action.ROLLBACK

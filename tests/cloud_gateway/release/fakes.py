@@ -33,7 +33,9 @@ class FakeWatch(GuardWatch):
 
     says: ClassVar[Verdict] = HOLD
 
-    def __init__(self, guards: Sequence[GuardSettings], alpha: float, planned_share: float) -> None:
+    def __init__(
+        self, guards: Sequence[GuardSettings], alpha: float, planned_share: float, paired_share: float = 1.0
+    ) -> None:
         self.seen: list[AnyObservation] = []
         self.shares = [planned_share]
         self.counts = {str(arm): 0 for arm in Arm}
@@ -46,7 +48,7 @@ class FakeWatch(GuardWatch):
     def judge(self) -> Verdict:
         return type(self).says
 
-    def start_stage(self, planned_share: float) -> None:
+    def start_stage(self, planned_share: float, paired_share: float = 1.0) -> None:
         self.shares.append(planned_share)
 
     def to_state(self) -> dict[str, Any]:

@@ -39,6 +39,16 @@ def test_a_plan_is_replayed_over_a_log(
         assert told["harm"]["bad_predictions"] > 0
 
 
+def test_a_log_without_a_candidate_is_doubted_aloud(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    plan, log = tmp_path / "plan.toml", tmp_path / "log.jsonl"
+    plan.write_text(LEAST)
+    log.write_text('{"key": "u1"}\n{"key": "u2"}\n')
+    assert run("simulate", str(plan), str(log), "--json") == 0
+    said = capsys.readouterr()
+    assert "warning: no line of the log says anything of the candidate" in said.err
+    assert json.loads(said.out)["doubt"]
+
+
 def test_what_is_wrong_is_said_before_a_gateway_is_asked(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     plan = tmp_path / "plan.toml"
     assert run("start", str(plan)) == 2
@@ -102,6 +112,21 @@ RELEASE: dict[str, Any] = {
     "leader": "other:1",
     "replaced_by_stable": 2,
     "arms": {arm: {"requests": 1000, "errors": 1, **LATENCY} for arm in ("stable", "candidate")},
+    "losses": {
+        "labelled": 40,
+        "paired": 30,
+        "stable_loss": 0.1,
+        "candidate_loss": 0.2,
+        "segments": {
+            "de": {"labelled": 9, "paired": 9, "stable_loss": 0.3, "candidate_loss": 0.4},
+            "fr": {"labelled": 1, "paired": 0},
+        },
+        "people": {
+            "stable": {"compared": 0},
+            "candidate": {"compared": 12, "people_loss": 0.05, "loss": 0.06},
+            "confusion": {"3>8": 2},
+        },
+    },
     "verdict": {"findings": [FINDING]},
     "shadow": SHADOW,
 }
@@ -117,6 +142,9 @@ def test_a_status_shows_everything() -> None:
         "other:1",
         "error_rate",
         "3→8 1×",
+        "3→8 2×",
+        "stable 0.3, candidate 0.4",
+        "people 0.05, candidate 0.06 on 12 that people answered",
         "4 dropped",
     ):
         assert word in text

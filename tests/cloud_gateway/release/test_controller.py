@@ -3,7 +3,7 @@
 import asyncio
 import json
 import time
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from cloud_gateway.bundles import served_bundles
-from cloud_gateway.guards import Arm, LabelledObservation, MetricObservation, Verdict
+from cloud_gateway.guards import Arm, GuardWatch, LabelledObservation, MetricObservation, Verdict
 from cloud_gateway.registry import Registry, open_registry
 from cloud_gateway.release.controller import ReleaseController
 from cloud_gateway.release.events import Webhook
@@ -63,7 +63,10 @@ class Stock:
 
 @pytest.fixture(scope="module")
 def stock(tmp_path_factory: pytest.TempPathFactory) -> Stock:
-    root = tmp_path_factory.mktemp("stock")
+    return make_stock(tmp_path_factory.mktemp("stock"))
+
+
+def make_stock(root: Path) -> Stock:
     bundles = {
         1: make_bundle(root / "1", 1),
         2: make_bundle(root / "2", 2, is_other=True),
@@ -111,7 +114,14 @@ class Gateway:
 
 @asynccontextmanager
 async def gateway(
-    stock: Stock, file: Path, *, me: str = "me", is_clean: bool = True, clock: Clock | None = None
+    stock: Stock,
+    file: Path,
+    *,
+    me: str = "me",
+    is_clean: bool = True,
+    clock: Clock | None = None,
+    watch_type: type[GuardWatch] = FakeWatch,
+    webhook: Webhook | None = None,
 ) -> AsyncIterator[Gateway]:
     """A gateway that was told to serve version 1. Unless `is_clean`, it ends as a killed one does."""
     engine = Engine(EngineSettings(SELECTION, home=stock.home))
@@ -120,8 +130,8 @@ async def gateway(
     store = ReleaseStore(open_database(sqlite_url(file)), me)
     traffic, clock = Traffic(), clock or Clock()
     versions = Versions(local, stock.registry)
-    placement = Placement(versions, traffic, Trials(file.with_name("trials.json"), clock), FakeWatch, clock)
-    controller = ReleaseController(store, versions, placement, traffic, Webhook(), clock)
+    placement = Placement(versions, traffic, Trials(file.with_name("trials.json"), clock), watch_type, clock)
+    controller = ReleaseController(store, versions, placement, traffic, webhook or Webhook(), clock)
     await controller.open()
     try:
         yield Gateway(engine, local, store, traffic, controller, ReleaseService(local, traffic), clock, versions)
@@ -171,13 +181,18 @@ async def test_a_good_candidate_takes_over_and_stable_goes_when_its_time_is_up(s
         assert one.controller.status("small")["status"] == "settling"
         assert await one.versions_told() == {"2"}
         assert one.engine.versions("small") == [1, 2], "stable is still warm"
+        told(HOLD)
         for _ in range(5):
             await one.tick(5)
+        held = one.controller.status("small")
+        assert (held["status"], held["needed"]) == ("settling", 500), "no proof, no end"
+        told(ADVANCE)
+        await one.tick()
         assert (await one.controller.describe("small"))["status"] == "promoted"
         assert one.engine.versions("small") == [2]
         assert await one.versions_told() == {"2"}
         assert "release" not in (await one.ask())[0].parameters
-        assert one.events() == ["start", "hold", "hold", "promote", "hold", "finish"]
+        assert one.events() == ["start", "hold", "hold", "promote", "hold", "hold", "finish"]
         assert one.store.check_audit()[2] is None
 
 
@@ -196,6 +211,7 @@ async def test_harm_rolls_back_and_says_how_many_bad_predictions_were_served(
         document = json.loads(one.store.audit()[-1].document)
         assert (document["bad_predictions"], document["bad_predictions_at_most"]) == (12.0, 31.0)
         assert 20 < document["candidate_answers"] < 80
+        assert document["decided_unix_us"] > 1e15
         assert document["verdict"]["findings"][0]["test"] == "fake"
         assert "about 12 bad predictions, at most 31" in caplog.text
 
@@ -321,10 +337,10 @@ async def test_a_shadow_compares_every_answer_and_ends_without_moving_traffic(st
         assert report["confusion"] == {"0>2": 60}
         assert report["noise_floor"] == {"compared": 12, "agreement": 1.0, "mean_distance": 0.0}
         assert sum(answer.is_shadow for answer in answers) == 60
-        one.controller.observe("small", LabelledObservation(0.0, 1.0))
-        one.controller.observe("small", LabelledObservation(0.0, None))
-        one.controller.observe("small", MetricObservation(Arm.STABLE, "revenue", 2.0))
-        one.controller.observe("other", LabelledObservation(0.0, 1.0))
+        seen: Any = one.traffic.active["small"].watch
+        assert sum(pair.noise_agrees is True for pair in seen.seen) == 12, "the guards are told of it"
+        said = [LabelledObservation(0.0, 1.0), LabelledObservation(0.0, None)]
+        one.traffic.active["small"].take_late("labels", 2, [*said, MetricObservation(Arm.STABLE, "revenue", 2.0)])
         told(ADVANCE)
         for _ in range(3):
             await one.tick(4)
@@ -422,6 +438,23 @@ async def test_a_second_gateway_follows_and_takes_over(stock: Stock, file: Path)
         assert a.store.check_audit()[2] is None
 
 
+async def test_a_second_gateway_answers_with_stable_until_it_has_the_candidate(
+    stock: Stock, file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with gateway(stock, file, me="a") as a, gateway(stock, file, me="b") as b:
+        await a.controller.start(plan(more='strategy = "blue_green"'))
+        load, told_meanwhile = b.versions.load_pair, []
+
+        async def load_slowly(plan: ReleasePlan) -> Any:
+            told_meanwhile.append(await b.versions_told(5))
+            return await load(plan)
+
+        monkeypatch.setattr(b.versions, "load_pair", load_slowly)
+        await b.controller._follow()
+        assert told_meanwhile == [{"1"}]
+        assert await b.versions_told() == {"2"}
+
+
 class FullDisk:
     """A store whose disk is full while the test says so."""
 
@@ -469,16 +502,56 @@ async def test_a_full_disk_holds_what_goes_forward_and_never_the_way_back(stock:
         assert one.engine.versions("small") == [1]
 
 
+class Posted(Webhook):
+    """Keeps what it is to post."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.events: list[Mapping[str, Any]] = []
+
+    def post(self, url: str, event: Mapping[str, Any]) -> None:
+        self.events.append(event)
+
+
+HOOKED = 'stages = [50, 100]\nhold_s = 10\nwebhook = "http://127.0.0.1:9/hook"'
+
+
 async def test_a_candidate_that_is_gone_when_the_gateway_comes_back(stock: Stock, file: Path, tmp_path: Path) -> None:
-    async with gateway(stock, file) as one:
-        await one.controller.start(plan())
+    async with gateway(stock, file, watch_type=GuardWatch) as one:
+        await one.controller.start(plan(5, HOOKED))
+        for at in range(3):
+            await one.ask(20, index=PICK_FAILS_ON_SMALL_TABLES if at == 1 else 0)
+        await one.tick()
+        served = one.controller.status("small")["arms"]["candidate"]
     poorer = open_registry(str(tmp_path / "registry"), tmp_path / "cache")
     poorer.push(stock.bundles[1].root)
-    async with gateway(Stock(stock.bundles, poorer, stock.home), file, me="again") as one:
+    posted, before = Posted(), Stock(stock.bundles, poorer, stock.home)
+    async with gateway(before, file, me="again", watch_type=GuardWatch, webhook=posted) as one:
         assert await one.versions_told() == {"1"}
         ended = await one.controller.describe("small")
         assert ended["status"] == "rolled_back"
         assert "the candidate cannot go on: " in ended["reason"]
+        document = json.loads(one.store.audit()[-1].document)
+    assert document["candidate_answers"] == served["requests"] > 0
+    assert document["replaced_by_stable"] == served["errors"] > 0
+    assert document["bad_predictions"] > 0, "though no proof of harm"
+    assert "bad predictions, at most" in document["harm"]
+    (event,) = posted.events
+    assert (event["event"], event["status"], event["harm"]) == ("release.rollback", "rolled_back", document["harm"])
+
+
+async def test_a_rollback_by_hand_says_how_many_without_any_proof(stock: Stock, file: Path) -> None:
+    posted = Posted()
+    async with gateway(stock, file, watch_type=GuardWatch, webhook=posted) as one:
+        await one.controller.start(plan(2, HOOKED))
+        await one.ask(60)
+        await one.tick()
+        await one.controller.command("small", Command.ROLLBACK)
+        document = json.loads(one.store.audit()[-1].document)
+        assert document["verdict"]["findings"][0]["e_worse"] <= 1.0
+        assert document["bad_predictions"] == 0.0
+        assert "about 0 bad predictions, at most " in document["harm"]
+        assert posted.events[-1]["harm"] == document["harm"]
 
 
 async def test_a_candidate_that_takes_the_gateway_down_twice_is_taken_back(stock: Stock, file: Path) -> None:

@@ -39,15 +39,15 @@ def test_a_shadow_compares_every_request() -> None:
     assert "beside stable" in str(first)
 
 
-@pytest.mark.parametrize(
-    "more",
-    [
-        'strategy = "blue_green"',
-        'stages = [10, 100]\n[[guards]]\nmetric = "error_rate"\nmargin = 0.01\nis_required = false',
-    ],
-    ids=["all at once", "nothing to prove"],
-)
-def test_there_is_none_where_no_proof_is_waited_for(more: str) -> None:
+def test_all_at_once_compares_the_share_that_stable_is_given_too() -> None:
+    first = first_stage(parse_plan(LEAST + 'strategy = "blue_green"\ncontrol_share = 25'))
+    assert first is not None
+    assert first.if_harmless == 4 * 560
+    assert "at 100 % of the traffic" in str(first)
+
+
+def test_there_is_none_where_no_proof_is_waited_for() -> None:
+    more = 'stages = [10, 100]\n[[guards]]\nmetric = "error_rate"\nmargin = 0.01\nis_required = false'
     assert first_stage(parse_plan(LEAST + more)) is None
 
 

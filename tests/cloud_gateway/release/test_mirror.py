@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from cloud_gateway.guards import Arm
 from cloud_gateway.release.mirror import Mirror, Mirrored
 from cloud_gateway.release.report import ShadowReport
 from runtime.engine.engine import Engine, EngineSettings
@@ -85,6 +86,32 @@ def test_a_second_run_of_stable_is_the_noise_floor(models: dict[str, Model]) -> 
     assert told["confusion"] == {"0>2": 40}
     assert {name: one["compared"] for name, one in told["segments"].items()} == {"even": 20, "odd": 20}
     assert ShadowReport.from_state(report.to_state()).describe() == told
+
+
+def test_beside_a_candidate_that_has_the_callers_stable_is_asked(models: dict[str, Model]) -> None:
+    stable, fragile = models["stable"], models["fragile"]
+    mirror = Mirror(stable, fragile, 1000, 1, times_candidate=True)
+    found: list[Mirrored] = []
+    try:
+        good, bad = row(), row(PICK_FAILS_ON_SMALL_TABLES)
+        mirror.offer(good, fragile.predict(good), "", "answered", Arm.CANDIDATE)
+        mirror.offer(bad, None, "", "failed", Arm.CANDIDATE, "no such entry")
+        mirror.offer({"features": good["features"]}, fragile.predict(good), "", "both wrong", Arm.CANDIDATE)
+        end = time.monotonic() + PATIENCE_S
+        while len(found) < 3 and time.monotonic() < end:
+            found += mirror.take(10)
+            threading.Event().wait(0.01)
+    finally:
+        mirror.close()
+    answered, failed, stables_own = found
+    assert answered.comparison is not None
+    assert answered.comparison.agrees
+    assert answered.timed is not None
+    assert (failed.error, failed.stable_error, failed.comparison, failed.timed) == ("no such entry", None, None, None)
+    assert failed.stable_outputs is not None
+    assert stables_own.error is None
+    assert stables_own.stable_error
+    assert {one.answered for one in found} == {Arm.CANDIDATE}
 
 
 class Stuck:

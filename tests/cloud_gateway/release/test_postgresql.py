@@ -17,17 +17,22 @@ from cloud_gateway.admin.client import AdminClient
 from cloud_gateway.admin.key import admin_key_file, read_admin_key
 from cloud_gateway.automation.answers import Suggestion
 from cloud_gateway.automation.labels import Labels, Taken
+from cloud_gateway.automation.late_labels import LateLabels
 from cloud_gateway.automation.levels import Level
 from cloud_gateway.automation.queue import NewItem, ReviewQueue, Why
 from cloud_gateway.automation.settings import AutomationSettings
 from cloud_gateway.automation.store import AutomationStore, DecidedBy, Served
+from cloud_gateway.automation.tables import ARM_ANSWERS
+from cloud_gateway.guards import Arm, LabelledObservation, MetricObservation
 from cloud_gateway.idempotency import Idempotent, ResultLimits
+from cloud_gateway.release.late import LateRow
 from cloud_gateway.release.plan import parse_plan
+from cloud_gateway.release.reported import Report, ReportedMetrics
 from cloud_gateway.release.state import ReleaseState, Status
 from cloud_gateway.release.steps import begin
 from cloud_gateway.release.store import ReleaseStore
 from runtime.errors import ConflictError, StorageError
-from runtime.store import open_database, reading, writing
+from runtime.store import insert_new, open_database, reading, writing
 from runtime.wire.values import InferenceRequest, InferenceResponse
 from tests import postgresql
 from tests.cloud_gateway.release.test_plan import LEAST
@@ -72,6 +77,29 @@ def test_a_release_is_found_as_it_was_left(url: str) -> None:
     assert [line.event for line in again.audit()] == ["start", "advance"]
     assert again.current() == {"digits": 1}
     again.close()
+
+
+def test_metrics_and_whole_labels_are_numbered_and_count_once(url: str) -> None:
+    store = make_store(url)
+    release = store.start(PLAN, begin(PLAN))
+    engine = open_database(url)
+    metrics = ReportedMetrics(engine)
+    reports = [Report(MetricObservation(arm, "clicks", 1.0), f"order {arm}") for arm in Arm]
+    assert (metrics.take(release, reports), metrics.take(release, reports)) == (2, 0)
+    assert [row.observation for row in metrics.read(release, 0, metrics.newest(), 10)] == [
+        report.observation for report in reports
+    ]
+    answers = AutomationStore(engine, [], time.time)
+    served = Served("digits", "r1", "1", "", 1, Suggestion(7, 0.9), DecidedBy.MODEL)
+    answers.record([served])
+    with writing(answers.engine) as connection:
+        row = {"model": "digits", "request_id": "r1", "release": release.id, "arm": "stable", "segment": "", "at": 0.0}
+        connection.execute(insert_new(connection, ARM_ANSWERS), [{**row, "answer": 7}])
+    assert Labels(answers).take("digits", "r1", 3).taken is Taken.ACCEPTED
+    late = LateLabels(answers)
+    assert late.read(release, 0, late.newest(), 10) == [LateRow(1, LabelledObservation(1.0, None))]
+    engine.dispose()
+    store.close()
 
 
 def test_the_audit_log_is_only_ever_added_to(url: str) -> None:

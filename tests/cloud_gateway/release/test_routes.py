@@ -11,6 +11,7 @@ import pytest
 from cloud_gateway.admin.app import admin_app
 from cloud_gateway.admin.key import AdminKey
 from cloud_gateway.guards import Arm, MetricObservation
+from cloud_gateway.release.reported import ReportedMetrics
 from cloud_gateway.release.routes import ReleaseRoutes
 from runtime.bundle.writing import pack
 from tests.cloud_gateway.admin.serving import KEY
@@ -48,7 +49,8 @@ class Api:
 async def api(stock: Stock, tmp_path: Path) -> AsyncIterator[Api]:
     async with gateway(stock, tmp_path / "gateway.db") as one:
         incoming = tmp_path / "incoming"
-        routes = ReleaseRoutes(one.controller, one.store, stock.registry, incoming, 1 << 20).routes()
+        one.controller.late.sources.append(reported := ReportedMetrics(one.store._engine))
+        routes = ReleaseRoutes(one.controller, one.store, reported, stock.registry, incoming, 1 << 20).routes()
         app = admin_app(routes, AdminKey(KEY), is_loopback=True)
         transport = httpx.ASGITransport(app=app)
         async with httpx.AsyncClient(transport=transport, base_url="http://127.0.0.1") as client:
@@ -93,13 +95,19 @@ async def test_what_is_refused(api: Api, path: str, body: object, status: int, e
 async def test_metrics_reach_the_guards(api: Api) -> None:
     guards = [{"metric": "business", "name": "revenue", "margin": 0.5}]
     await api.post("/admin/releases", {"plan": {**PLAN, "guards": guards}})
-    metric = {"name": "revenue", "value": 1.5, "release": "candidate", "segment": "de"}
-    assert await api.post("/admin/releases/small/metrics", {"metrics": [metric]}) == {"taken": 1}
-    for wrong in ({**metric, "release": "both"}, {**metric, "value": "much"}, {**metric, "name": ""}, "x"):
-        await api.post("/admin/releases/small/metrics", {"metrics": [metric, wrong]}, status=400)
+    metric = {"name": "revenue", "value": 1.5, "release": "candidate", "segment": "de", "id": "order 7"}
+    path = "/admin/releases/small/metrics"
+    assert await api.post(path, {"metrics": [metric]}) == {"taken": 1, "known": 0}
+    for wrong in ({"release": "both"}, {"value": "much"}, {"name": ""}, {"id": ""}, {"id": 7}, {"id": "x" * 128}):
+        await api.post(path, {"metrics": [metric, {**metric, **wrong}]}, status=400)
+    assert await api.post(path, {"metrics": [metric, metric]}) == {"taken": 0, "known": 2}, "told again"
+    nameless = {key: value for key, value in metric.items() if key != "id"}
+    assert await api.post(path, {"metrics": [nameless, {**nameless, "value": 2}]}) == {"taken": 2, "known": 0}
+    for _ in range(3):
+        await api.gateway.tick(1)
     active = api.gateway.traffic.active["small"]
-    active.absorb(100)
-    assert active.watch.seen == [MetricObservation(Arm.CANDIDATE, "revenue", 1.5, "de")]  # type: ignore[attr-defined]
+    told = [MetricObservation(Arm.CANDIDATE, "revenue", value, "de") for value in (1.5, 1.5, 2.0)]
+    assert active.watch.seen == told  # type: ignore[attr-defined]
 
 
 async def test_bundles_are_pushed_whole_or_not_at_all(api: Api, tmp_path: Path) -> None:

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from cloud_gateway.guards import Arm, Observation
+from cloud_gateway.guards import Arm
 from cloud_gateway.release.active import BROKEN_AFTER, BROKEN_AFTER_S, ActiveRelease
 from cloud_gateway.release.plan import ReleasePlan, parse_plan
 from cloud_gateway.release.service import Answered, ReleaseService, Traffic
@@ -237,7 +237,7 @@ def test_what_was_seen_survives_a_restart() -> None:
     traffic = Traffic()
     active = activate(traffic, 0.5)
     for arm in (Arm.STABLE, Arm.CANDIDATE, Arm.CANDIDATE):
-        active.note(Observation(arm, arm is Arm.CANDIDATE, 0.01, "k"))
+        active.note_request(arm, arm is Arm.CANDIDATE, 0.01, 7, "")
     active.absorb(10)
     saved: dict[str, Any] = active.evidence()
     again = ActiveRelease(Release(7, PLAN, active.state, saved, 0, 0), FakeWatch)

@@ -1,6 +1,7 @@
 """A plan over a log: the same steps as a gateway would take, on the log's clock."""
 
 import json
+from dataclasses import replace
 
 import pytest
 
@@ -45,6 +46,21 @@ def test_harm_ends_it_and_is_counted() -> None:
     assert done.harm.estimate == 12.0
 
 
+BLUE_GREEN = parse_plan(LEAST + 'strategy = "blue_green"\nkeep_warm_s = 5')
+
+
+def test_all_at_once_is_compared_with_what_stable_would_have_answered() -> None:
+    good = simulate(BLUE_GREEN, requests(3000))
+    assert good.state.status == "promoted"
+    assert good.requests >= good.verdict.findings[0].stable_count > 0
+    few = simulate(BLUE_GREEN, requests(600))
+    assert (few.state.status, few.state.share) == ("settling", 1.0)
+    assert few.needed is not None
+    assert 0 < few.needed < 1120
+    bad = [replace(one, candidate=Outcome(at % 10 < 3)) for at, one in enumerate(requests(3000))]
+    assert simulate(BLUE_GREEN, bad).state.status == "rolled_back"
+
+
 def test_a_long_gap_takes_no_long_time() -> None:
     log = [*requests(10), LoggedRequest(1e7, "late", "", Outcome(), Outcome())]
     assert simulate(PLAN, log, watch(HOLD)).requests == 11
@@ -63,6 +79,29 @@ def test_what_a_line_leaves_out_is_taken_as_said() -> None:
     assert not second.agrees
     assert third.at_s == pytest.approx(2.0)
     assert third.key is None
+
+
+def test_lines_of_other_models_and_of_one_version_alone_are_left_out() -> None:
+    lines = [
+        {"at_s": 100.0, "model": "digits", "stable": {}, "candidate": {"error": True}},
+        {"at_s": 100.1, "model": "other", "candidate": {}},
+        {"at_s": 100.2, "model": "digits", "stable": {}, "candidate": None},
+        {"at_s": 100.3, "model": "digits", "stable": None, "candidate": {"error": True}},
+        {"at_s": 101.0, "model": "digits", "candidate": {}},
+    ]
+    done = simulate(PLAN, read_log(map(json.dumps, lines)), watch(HOLD))
+    assert (done.requests, done.left_out, done.doubt) == (2, 2, "")
+    assert done.state.in_stage_s == pytest.approx(1.0, abs=0.2), "the log's clock begins with its first line"
+    with pytest.raises(
+        InvalidInputError, match="says what both versions of 'digits' did with a request; 2 say it of one"
+    ):
+        simulate(PLAN, read_log(map(json.dumps, lines[1:4])))
+
+
+def test_a_log_that_says_nothing_of_the_candidate_proves_nothing_and_says_so() -> None:
+    lines = [json.dumps({"stable": {"error": at % 9 == 0}}) for at in range(50)]
+    assert "no line of the log says anything of the candidate" in simulate(PLAN, read_log(lines)).doubt
+    assert simulate(PLAN, read_log([*lines, json.dumps({"agrees": True})])).doubt == ""
 
 
 @pytest.mark.parametrize(

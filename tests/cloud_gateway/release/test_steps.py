@@ -40,8 +40,27 @@ def test_a_canary_goes_stage_by_stage_and_keeps_stable_warm() -> None:
         (Move.HOLD, 1.0),
     ]
     settling = ReleaseState(Status.SETTLING, 1.0, 5, 100.0)
-    done = next_step(CANARY, settling, HOLD)
+    done = next_step(CANARY, settling, ADVANCE)
     assert (done.move, done.state.status) == (Move.FINISH, Status.PROMOTED)
+
+
+@pytest.mark.parametrize(
+    ("in_stage_s", "verdict", "cause"),
+    [(99.0, ADVANCE, HoldCause.TIME), (99.0, HOLD, HoldCause.TIME), (1e9, HOLD, HoldCause.EVIDENCE)],
+)
+def test_all_traffic_on_the_candidate_is_no_proof(in_stage_s: float, verdict: Verdict, cause: HoldCause) -> None:
+    decision = next_step(CANARY, ReleaseState(Status.SETTLING, 1.0, 5, in_stage_s), verdict)
+    assert (decision.move, decision.cause, decision.needed) == (Move.HOLD, cause, verdict.needed)
+    assert ("about 500 requests more" in decision.reason) is (verdict is HOLD)
+
+
+def test_a_person_ends_a_release_that_waits_for_traffic_once_stable_need_not_stay() -> None:
+    early, late = (ReleaseState(Status.SETTLING, 1.0, 5, at, "not enough evidence") for at in (99.0, 100.0))
+    with pytest.raises(ConflictError, match="has all of the traffic already; in 1 s, when stable need not stay warm"):
+        obey(CANARY, early, Command.PROMOTE, "")
+    ended = obey(CANARY, late, Command.PROMOTE, "nobody asks")
+    assert (ended.status, ended.share) == (Status.PROMOTED, 1.0)
+    assert ended.reason == "promoted by hand: nobody asks, without waiting for the guards: not enough evidence"
 
 
 def test_it_holds_for_time_and_says_how_long() -> None:

@@ -1,0 +1,78 @@
+"""What comes for a release after its requests were answered: labels and the app's metrics, to any gateway on the database.
+
+Whichever gateway is told writes it down before it says so. The one that leads reads it from there and hands it to the guards, in
+order, and how far it has read is kept in the same row as what the guards know: nothing counts twice, and nothing is passed over.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass
+from typing import Final, Protocol
+
+from cloud_gateway.guards import LabelledObservation, MetricObservation
+from cloud_gateway.release.active import ActiveRelease
+from cloud_gateway.release.report import PersonBeside
+from cloud_gateway.release.store import Release
+
+# Rows that are read at once, and handed over before requests get their turn.
+BATCH: Final = 500
+SLICE: Final = 25
+
+
+@dataclass(frozen=True, slots=True)
+class LateRow:
+    """One thing that was said."""
+
+    number: int
+    """In the order of saying; any two differ."""
+    observation: LabelledObservation | MetricObservation | None
+    """None: it says nothing of the release in question."""
+    person: PersonBeside | None = None
+    """What a person had said to the same request; for the report alone."""
+
+
+class LateSource(Protocol):
+    """A table of what was said. Blocking."""
+
+    name: str
+
+    def newest(self) -> int:
+        """The number of the newest row; 0: there is none."""
+
+    def read(self, release: Release, after: int, until: int, at_most: int) -> list[LateRow]:
+        """Rows of the release's model behind `after` up to and with `until`, in order."""
+
+
+class LateEvidence:
+    """Reads the sources for the gateway that leads. Used on one event loop."""
+
+    def __init__(self) -> None:
+        self.sources: list[LateSource] = []
+        self._seen: dict[tuple[int, str], int] = {}
+        """The newest row of each release and source at the last look."""
+
+    async def marks(self) -> dict[str, int]:
+        """Where a release that begins now starts to read: nothing that is there can be about it."""
+        return {source.name: await asyncio.to_thread(source.newest) for source in self.sources}
+
+    async def hand_over(self, active: ActiveRelease) -> None:
+        """Hands the guards what was there at the last look: by now the answers that it is about are written down as well."""
+        for source in self.sources:
+            key = (active.release.id, source.name)
+            until, self._seen[key] = self._seen.get(key, 0), await asyncio.to_thread(source.newest)
+            after = active.late_read.get(source.name, 0)
+            while after < until:
+                rows = await asyncio.to_thread(source.read, active.release, after, until, BATCH)
+                for first in range(0, len(rows), SLICE):
+                    part = rows[first : first + SLICE]
+                    seen = [row.observation for row in part if row.observation is not None]
+                    people = [row.person for row in part if row.person is not None]
+                    active.take_late(source.name, part[-1].number, seen, people)
+                    await asyncio.sleep(0)
+                after = rows[-1].number if rows else until
+            active.late_read[source.name] = max(after, until)
+
+    def forget(self, release: int) -> None:
+        """The release has ended."""
+        self._seen = {key: seen for key, seen in self._seen.items() if key[0] != release}

@@ -1,0 +1,247 @@
+"""Labels and metrics, told to any gateway: the one that leads hands them to its guards, each once, also after a kill."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from cloud_gateway.admin.client import AdminClient
+from cloud_gateway.automation.arms import ArmAnswers
+from cloud_gateway.automation.labels import Labels, Taken
+from cloud_gateway.automation.late_labels import LateLabels
+from cloud_gateway.automation.store import AutomationStore
+from cloud_gateway.guards import Arm, GuardWatch, MetricObservation
+from cloud_gateway.release.late import SLICE
+from cloud_gateway.release.lease import LEASE_S
+from cloud_gateway.release.reported import Report, ReportedMetrics
+from cloud_gateway.release.steps import Command
+from runtime.bundle.bundle import read_bundle
+from runtime.bundle.writing import pack
+from runtime.client import connect
+from runtime.errors import StorageError
+from runtime.store import open_database, sqlite_url
+from runtime.wire.values import InferenceRequest
+from tests.cloud_gateway.bundles import make_bundle, row
+from tests.cloud_gateway.release.fakes import Clock
+from tests.cloud_gateway.release.test_controller import Gateway, Stock, gateway, make_stock, plan
+from tests.cloud_gateway.release.test_processes import admin_of, wait_for
+from tests.programs import started
+
+GUARDS = """
+stages = [50, 100]
+hold_s = 3600
+[[guards]]
+metric = "loss"
+margin = 0.1
+[[guards]]
+metric = "business"
+name = "revenue"
+margin = 0.5
+"""
+
+# A class that neither version answers: the candidate is no worse, and its release goes on.
+NEITHER = 1
+
+
+@pytest.fixture(scope="module")
+def stock(tmp_path_factory: pytest.TempPathFactory) -> Stock:
+    return make_stock(tmp_path_factory.mktemp("late"))
+
+
+@pytest.fixture
+def file(tmp_path: Path) -> Path:
+    return tmp_path / "gateway.db"
+
+
+class Beside:
+    """What a gateway's wiring puts beside its releases: answers written down, labels and metrics taken in."""
+
+    def __init__(self, one: Gateway, file: Path) -> None:
+        self.engine = open_database(sqlite_url(file))
+        store = AutomationStore(self.engine, [], lambda: 0.0)
+        self.arms, self.labels = ArmAnswers(store, one.traffic), Labels(store)
+        self.metrics = ReportedMetrics(self.engine)
+        one.controller.late.sources += [LateLabels(store), self.metrics]
+
+
+@contextmanager
+def beside(one: Gateway, file: Path) -> Iterator[Beside]:
+    made = Beside(one, file)
+    try:
+        yield made
+    finally:
+        made.engine.dispose()
+
+
+async def answered(one: Gateway, names: list[str]) -> None:
+    for name in names:
+        await one.service.infer(InferenceRequest("small", row(), id=name))
+
+
+def losses(one: Gateway) -> dict[str, Any]:
+    told: dict[str, Any] = one.controller.status("small")["losses"]
+    return told
+
+
+async def test_what_a_follower_is_told_moves_the_leaders_guards(stock: Stock, file: Path) -> None:
+    clock = Clock()
+    async with (
+        gateway(stock, file, me="a", clock=clock, watch_type=GuardWatch) as a,
+        gateway(stock, file, me="b", clock=clock, watch_type=GuardWatch) as b,
+    ):
+        with beside(a, file) as at_a, beside(b, file) as at_b:
+            await a.controller.start(plan(more=GUARDS))
+            await b.controller._follow()
+            names = [f"r{number}" for number in range(2 * SLICE + 10)]
+            await answered(a, names)
+            await at_a.arms.flush()
+            for name in names:
+                assert at_b.labels.take("small", name, NEITHER).taken is Taken.ACCEPTED
+                assert at_b.labels.take("small", name, NEITHER).taken is Taken.KNOWN
+            reports = [Report(MetricObservation(arm, "revenue", 1.0), f"order {arm}") for arm in Arm]
+            release = b.controller.running("small")
+            assert (at_b.metrics.take(release, reports), at_b.metrics.take(release, reports)) == (2, 0)
+            for _ in range(3):
+                clock.now += 1
+                await b.controller.tick()
+                await a.tick(0)
+            assert losses(a)["labelled"] == len(names)
+            assert losses(b)["labelled"] == 0, "only the leader's are kept"
+            loss, revenue = a.controller.status("small")["verdict"]["findings"]
+            assert loss["stable_count"] + loss["candidate_count"] == len(names)
+            assert (loss["stable_estimate"], loss["candidate_estimate"]) == (1.0, 1.0)
+            assert (revenue["stable_count"], revenue["candidate_count"]) == (1, 1)
+
+            # The other one leads from now on: it knows as much, and goes on behind it.
+            await a.controller.leadership.give_back()
+            assert await b.controller.leadership.beat()
+            await b.controller._take_over()
+            await answered(b, ["more"])
+            await at_b.arms.flush()
+            at_a.labels.take("small", "more", NEITHER)
+            for _ in range(3):
+                await b.tick(1)
+            assert losses(b)["labelled"] == len(names) + 1
+
+
+async def test_a_label_waits_until_the_answers_that_it_is_about_are_written_down(stock: Stock, file: Path) -> None:
+    async with gateway(stock, file, watch_type=GuardWatch) as one:
+        with beside(one, file) as at_one:
+            await one.controller.start(plan(more=GUARDS))
+            await answered(one, ["r1"])
+            await at_one.arms.flush()
+            at_one.labels.take("small", "r1", NEITHER)
+            await one.tick(1)
+            assert losses(one)["labelled"] == 0, "seen, and left for the next look"
+            await one.tick(1)
+            assert losses(one)["labelled"] == 1
+
+
+@pytest.mark.parametrize("is_saved", [True, False], ids=["saved", "not saved"])
+async def test_a_kill_counts_nothing_twice_and_forgets_nothing(stock: Stock, file: Path, is_saved: bool) -> None:
+    names = [f"r{number}" for number in range(40)]
+    async with gateway(stock, file, is_clean=False, watch_type=GuardWatch) as one:
+        with beside(one, file) as at_one:
+            await one.controller.start(plan(more=GUARDS))
+            await one.tick(1)
+            await answered(one, names)
+            await at_one.arms.flush()
+            for name in names:
+                at_one.labels.take("small", name, NEITHER)
+            if is_saved:
+                for _ in range(4):
+                    await one.tick(1)
+                assert losses(one)["labelled"] == 40
+    async with gateway(stock, file, me="again", watch_type=GuardWatch) as one:
+        assert losses(one)["labelled"] == (40 if is_saved else 0)
+        with beside(one, file):
+            one.clock.now += LEASE_S
+            for _ in range(4):
+                await one.tick(1)
+            assert losses(one)["labelled"] == 40
+
+
+async def test_what_was_told_before_a_release_is_nothing_to_it(stock: Stock, file: Path) -> None:
+    async with gateway(stock, file, watch_type=GuardWatch) as one:
+        with beside(one, file) as at_one:
+            await one.controller.start(plan(more=GUARDS))
+            earlier = one.controller.running("small")
+            await answered(one, ["old"])
+            await at_one.arms.flush()
+            at_one.labels.take("small", "old", NEITHER)
+            at_one.metrics.take(earlier, [Report(MetricObservation(Arm.STABLE, "revenue", 1.0), "order")])
+            await one.controller.command("small", Command.ABORT)
+            await one.controller.start(plan(more=GUARDS))
+            newest = {source.name: source.newest() for source in one.controller.late.sources}
+            assert one.traffic.active["small"].late_read == newest == {"labels": 1, "metrics": 1}
+            again = [Report(MetricObservation(Arm.STABLE, "revenue", 1.0), "order")]
+            assert at_one.metrics.take(one.controller.running("small"), again) == 1, "an id is one of its release"
+            for _ in range(3):
+                await one.tick(1)
+            _, revenue = one.controller.status("small")["verdict"]["findings"]
+            assert (losses(one)["labelled"], revenue["stable_count"]) == (0, 1)
+            assert at_one.metrics.newest() == 2, "numbers are never given twice"
+
+
+async def test_a_table_that_cannot_be_read_keeps_no_release_from_its_decisions(
+    stock: Stock, file: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def broken(_: object) -> int:
+        raise StorageError("the disk is gone")
+
+    async with gateway(stock, file, watch_type=GuardWatch) as one:
+        with beside(one, file):
+            await one.controller.start(plan(more=GUARDS))
+            monkeypatch.setattr(LateLabels, "newest", broken)
+            before = one.controller.status("small")["in_stage_s"]
+            await one.tick(2)
+            assert one.controller.status("small")["in_stage_s"] > before
+            assert "what came late for the release of small cannot be read: the disk is gone" in caplog.text
+
+
+LABELS = 30
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(240)
+def test_a_gateway_that_is_killed_right_after_its_reply_has_lost_nothing(tmp_path: Path) -> None:
+    home = tmp_path / "home"
+    home.mkdir()
+    bundles = {1: make_bundle(tmp_path / "1", 1), 2: make_bundle(tmp_path / "2", 2, is_other=True)}
+    words = ("gateway", "run", str(bundles[1].root), "--grpc-port", "0", "--http-port", "0")
+    metrics = [
+        {"name": "revenue", "value": 1.0, "release": str(arm), "id": f"{arm} {number}"}
+        for arm in Arm
+        for number in range(LABELS)
+    ]
+    path = "/admin/releases/small/metrics"
+    with started(home, *words) as gateway, admin_of(home, gateway) as admin:
+        push(admin, bundles[2].root, tmp_path)
+        admin.post("/admin/releases", {"plan": f'model = "small"\nstable = 1\ncandidate = 2\n{GUARDS}'})
+        with connect(gateway.grpc) as client:
+            for number in range(LABELS):
+                client.infer(InferenceRequest("small", row(), id=f"r{number}"))
+        labels = [{"model": "small", "request_id": f"r{number}", "label": NEITHER} for number in range(LABELS)]
+        assert admin.post(path, {"metrics": metrics}) == {"taken": 2 * LABELS, "known": 0}
+        told = admin.post("/admin/feedback", {"labels": labels})["labels"]
+        gateway.process.kill()
+        gateway.process.wait()
+        assert {one["taken"] for one in told} == {"accepted"}, "also of requests that were answered just before"
+    with started(home, *words) as gateway, admin_of(home, gateway) as admin:
+        assert {one["taken"] for one in admin.post("/admin/feedback", {"labels": labels})["labels"]} == {"known"}
+        assert admin.post(path, {"metrics": metrics}) == {"taken": 0, "known": 2 * LABELS}
+        ended = wait_for(admin, lambda told: revenue_of(told)["candidate_count"] == LABELS)
+        assert ended["losses"]["labelled"] == LABELS
+        assert revenue_of(ended)["stable_count"] == LABELS
+
+
+def push(admin: AdminClient, bundle: Path, scratch: Path) -> None:
+    admin.upload("/admin/registry", pack(read_bundle(bundle), scratch / "packed.tar"))
+
+
+def revenue_of(told: dict[str, Any]) -> dict[str, Any]:
+    found: dict[str, Any]
+    (found,) = (one for one in told["verdict"]["findings"] if one["metric"] == "revenue")
+    return found
