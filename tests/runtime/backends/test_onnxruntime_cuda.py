@@ -159,7 +159,7 @@ def test_cuda_options_by_their_names(opened: Callable[..., OnnxRuntimeSession]) 
     opened(ort, OnnxRuntimeBackend.cuda(), nhwc="1", graph="1", search="exhaustive")
     assert ort.asked[0] == (
         "CUDAExecutionProvider",
-        {"prefer_nhwc": "1", "enable_cuda_graph": "1", "cudnn_conv_algo_search": "HEURISTIC"},
+        {"prefer_nhwc": "1", "enable_cuda_graph": "1", "cudnn_conv_algo_search": "EXHAUSTIVE"},
     )
     assert cuda_options(RunOptions(), Path("m.onnx")) == {
         "prefer_nhwc": "0",
