@@ -14,7 +14,7 @@ import typer
 from benchmarks.arrivals import Arrivals
 from benchmarks.finding import Slo
 from benchmarks.scenarios import DEFAULT_DURATION_S, DEFAULT_TIMEOUT_S, DEFAULT_WARM_UP_S, Wishes, plan
-from benchmarks.settings import AUTO, Setting
+from benchmarks.settings import AUTO, Access, Setting, check_targets
 from runtime.errors import WrongUseError
 
 if TYPE_CHECKING:
@@ -48,6 +48,10 @@ WarmUp = Annotated[float, typer.Option("--warm-up", metavar="SECONDS", help="Ask
 Timeout = Annotated[float, typer.Option("--timeout", metavar="SECONDS", help="Deadline of one request.")]
 Seed = Annotated[int, typer.Option("--seed", help="Of arrivals, order of rows, and random inputs.")]
 KeyFile = Annotated[Path | None, typer.Option("--api-key-file", metavar="FILE", help="File with the server's API key.")]
+CaFile = Annotated[
+    Path | None,
+    typer.Option("--ca-file", metavar="FILE", help="PEM: who signed the certificates of grpcs:// and https://."),
+]
 SloText = Annotated[
     str | None,
     typer.Option(
@@ -65,7 +69,8 @@ def run(
     target: Annotated[
         str,
         typer.Option(
-            "--target", help="inproc, agent, gateway, grpc://host:port, http://host:port or LABEL=..., commas between."
+            "--target",
+            help="inproc, agent, gateway, grpc://host:port, http://..., grpcs://..., https://... or LABEL=...; commas between.",
         ),
     ] = "inproc",
     scenario: Annotated[
@@ -90,6 +95,7 @@ def run(
         ),
     ] = False,
     api_key_file: KeyFile = None,
+    ca_file: CaFile = None,
     output: Output = None,
     as_json: AsJson = False,
 ) -> None:
@@ -104,20 +110,22 @@ def run(
 
     wishes = Wishes(duration, requests, rows, in_flight, _arrivals(arrivals), warm_up, timeout, seed)
     promise = None if slo is None else Slo.parse(slo)
+    targets = _words(target)
+    access = _access(targets, api_key_file, ca_file)
     if find_max:
         if promise is None:
             raise WrongUseError("--find-max needs a promise to keep; add --slo 'p99<=50ms'")
-        every = [s for name in _words(model) for where in _words(target) for s in settings(name, where, backend)]
-        _find_max(every, promise, wishes, output or default_folder(), _key(api_key_file), as_json)
+        every = [s for name in _words(model) for where in targets for s in settings(name, where, backend)]
+        _find_max(every, promise, wishes, output or default_folder(), access, as_json)
         return
     slo_ms = None if promise is None else promise.bound_ms
-    cells = matrix(_words(model), _words(target), _words(scenario), backend, wishes)
+    cells = matrix(_words(model), targets, _words(scenario), backend, wishes)
     with _bar(sum(cell.scenario.duration_s + cell.scenario.warm_up_s for cell in cells)) as tell:
 
         def progress(cell: Cell, number: int, count: int, share: float) -> None:
             tell(str(cell), (number + share) / count)
 
-        result = run_cells(cells, output or default_folder(), progress, _key(api_key_file))
+        result = run_cells(cells, output or default_folder(), progress, access)
     if as_json:
         print(json.dumps(to_dict(result, slo_ms), indent=2, ensure_ascii=False))
     else:
@@ -160,6 +168,7 @@ def compare(
     seed: Seed = 1,
     threshold: Threshold = 0.05,
     api_key_file: KeyFile = None,
+    ca_file: CaFile = None,
     output: Output = None,
     as_json: AsJson = False,
 ) -> None:
@@ -179,11 +188,10 @@ def compare(
         people().print("measured at different times; compare two targets for an interleaved verdict", markup=False)
     else:
         wishes = Wishes(duration, requests, rows, in_flight, _arrivals(arrivals), warm_up, timeout, seed)
-        chosen = plan(scenario, wishes)
+        chosen, first, second = plan(scenario, wishes), _setting(model, a), _setting(model, b)
+        access = _access([first.target, second.target], api_key_file, ca_file)
         with _bar(4 * rounds * (chosen.duration_s + chosen.warm_up_s)) as tell:
-            compared = compare_settings(
-                _setting(model, a), _setting(model, b), chosen, rounds, threshold, tell, output, _key(api_key_file)
-            )
+            compared = compare_settings(first, second, chosen, rounds, threshold, tell, output, access)
         comparisons, rounds_done, was_stopped = compared.comparisons, compared.rounds, compared.was_stopped
     _show(comparisons, as_json)
     _end_if_stopped(rounds_done, rounds, was_stopped)
@@ -197,6 +205,7 @@ def calibrate(
     rounds: Annotated[int, typer.Option("--rounds", min=2, help="Rounds of A/A/A/A.")] = 5,
     duration: Duration = 1.0,
     api_key_file: KeyFile = None,
+    ca_file: CaFile = None,
     as_json: AsJson = False,
 ) -> None:
     """Compares a target with itself: the smallest change that this machine can show."""
@@ -205,8 +214,9 @@ def calibrate(
     from runtime.cli.console import standard
 
     setting, chosen = _setting(model, target), plan(scenario, Wishes(duration_s=duration))
+    access = _access([setting.target], api_key_file, ca_file)
     with _bar(4 * rounds * (chosen.duration_s + chosen.warm_up_s)) as tell:
-        compared = compare_settings(setting, setting, chosen, rounds, progress=tell, api_key=_key(api_key_file))
+        compared = compare_settings(setting, setting, chosen, rounds, progress=tell, access=access)
     _show(compared.comparisons, as_json)
     if not as_json:
         for comparison in compared.comparisons:
@@ -232,6 +242,7 @@ def loadgen(
     accuracy: Annotated[bool, typer.Option(help="Also LoadGen's accuracy mode, where samples have labels.")] = True,
     timeout: Timeout = DEFAULT_TIMEOUT_S,
     api_key_file: KeyFile = None,
+    ca_file: CaFile = None,
     output: Output = None,
     as_json: AsJson = False,
 ) -> None:
@@ -249,9 +260,11 @@ def loadgen(
             f"LoadGen's server scenario judges p99; got {promise}: give --slo p99<={promise.bound_ms:g}ms"
         )
     rules = Rules(duration, min_queries, qps, promise.bound_ms, timeout_s=timeout)
-    every = [s for name in _words(model) for where in _words(target) for s in settings(name, where, backend)]
+    targets = _words(target)
+    access = _access(targets, api_key_file, ca_file)
+    every = [s for name in _words(model) for where in targets for s in settings(name, where, backend)]
     with _bar(len(every) * len(kinds) * duration) as tell:
-        run = measure(every, kinds, rules, output or default_folder(), accuracy, tell, _key(api_key_file))
+        run = measure(every, kinds, rules, output or default_folder(), accuracy, tell, access)
     show(run, as_json)
     if run.was_stopped:
         raise typer.Exit(EXIT_INTERRUPTED)
@@ -301,16 +314,14 @@ def peers(
     typer.echo(text.with_suffix(".json").read_text() if as_json else text.read_text(), nl=False)
 
 
-def _find_max(
-    settings: list[Setting], slo: Slo, wishes: Wishes, folder: Path, api_key: str | None, as_json: bool
-) -> None:
+def _find_max(settings: list[Setting], slo: Slo, wishes: Wishes, folder: Path, access: Access, as_json: bool) -> None:
     """Searches, prints and ends like `run`: 1 where nothing was found or a search failed, 130 after Ctrl-C."""
     from benchmarks.find_max import find_all
     from benchmarks.table import found_table
     from runtime.cli.console import people, standard
 
     with _bar(len(settings) * wishes.duration_s) as tell:
-        searches, failed = find_all(settings, slo, wishes, folder, tell, api_key)
+        searches, failed = find_all(settings, slo, wishes, folder, tell, access)
     if as_json:
         print(json.dumps([search.to_dict() for search in searches], indent=2, ensure_ascii=False))
     else:
@@ -370,13 +381,14 @@ def _arrivals(text: str | None) -> Arrivals | None:
     return None if text is None else Arrivals.parse(text)
 
 
-def _key(file: Path | None) -> str | None:
-    if file is None:
-        return None
+def _access(targets: list[str], key_file: Path | None, ca_file: Path | None) -> Access:
     try:
-        return file.read_text(encoding="utf-8").strip()
+        key = None if key_file is None else key_file.read_text(encoding="utf-8").strip()
     except OSError as error:
-        raise WrongUseError(f"API key file {file} cannot be read: {error.strerror}; check the path") from error
+        raise WrongUseError(f"API key file {key_file} cannot be read: {error.strerror}; check the path") from error
+    access = Access(key, ca_file)
+    check_targets(targets, access)
+    return access
 
 
 class _Teller:

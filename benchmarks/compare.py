@@ -18,7 +18,7 @@ from benchmarks.measure import measure
 from benchmarks.run import prepare
 from benchmarks.samples import Recording
 from benchmarks.scenarios import Scenario
-from benchmarks.settings import Setting
+from benchmarks.settings import ANYONE, Access, Setting
 from benchmarks.significance import (
     DEFAULT_THRESHOLD,
     Interval,
@@ -122,7 +122,7 @@ def compare_settings(
     threshold: float = DEFAULT_THRESHOLD,
     progress: Progress | None = None,
     folder: Path | None = None,
-    api_key: str | None = None,
+    access: Access = ANYONE,
 ) -> Compared:
     """A and B measured A/B/B/A in fresh processes, `rounds` times, and compared round by round.
 
@@ -137,7 +137,7 @@ def compare_settings(
             if progress is not None:
                 done = number * len(ORDER) + place
                 progress(f"round {number + 1} of {rounds}, {side}", done / (rounds * len(ORDER)))
-            recording = measure(a if side == "A" else b, scenario, environment, None, api_key)
+            recording = measure(a if side == "A" else b, scenario, environment, None, access)
             if folder is not None:
                 recording.save(folder / f"{number:02d}-{place}-{side}.npz")
             if recording.header["was_stopped"]:

@@ -16,7 +16,7 @@ from benchmarks.measure import measure
 from benchmarks.run import file_name, prepare
 from benchmarks.samples import SCHEMA_VERSION, Recording
 from benchmarks.scenarios import Wishes, plan
-from benchmarks.settings import Setting
+from benchmarks.settings import ANYONE, Access, Setting
 from benchmarks.table import backend_used
 from runtime.errors import EdgewardError, WrongUseError
 
@@ -65,7 +65,7 @@ def find_max(
     wishes: Wishes,
     environment: Mapping[str, Any],
     progress: Progress | None = None,
-    api_key: str | None = None,
+    access: Access = ANYONE,
     keep: Keep | None = None,
 ) -> Search:
     """Searches on one setting. Arrivals are Poisson, or constant where `wishes` says so; its rate is where to start.
@@ -96,7 +96,7 @@ def find_max(
             ),
         )
         scenario = replace(scenario, give_up_s=max(LEAST_GIVE_UP_S, GIVE_UP_BOUNDS * slo.bound_ms / 1000))
-        recording = measure(setting, scenario, environment, tell, api_key)
+        recording = measure(setting, scenario, environment, tell, access)
         if keep is not None:
             keep(recording)
         if recording.header["was_stopped"]:
@@ -113,7 +113,7 @@ def find_all(
     wishes: Wishes,
     folder: Path,
     progress: Progress | None = None,
-    api_key: str | None = None,
+    access: Access = ANYONE,
 ) -> tuple[list[Search], list[str]]:
     """A search on every setting, and a sentence for each that could not be made; every probe saved in `folder` as it ends.
 
@@ -137,7 +137,7 @@ def find_all(
                 progress(f"{setting}: {what}", (number + share) / len(settings))
 
         try:
-            searches.append(find_max(setting, slo, wishes, environment, tell, api_key, keep))
+            searches.append(find_max(setting, slo, wishes, environment, tell, access, keep))
         except EdgewardError as error:
             failed.append(f"{setting}: {type(error).__name__}: {error}")
             continue

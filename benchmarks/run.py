@@ -14,7 +14,7 @@ from benchmarks.environment import read_environment
 from benchmarks.measure import measure
 from benchmarks.samples import SCHEMA_VERSION, Recording
 from benchmarks.scenarios import Scenario, Wishes, plan
-from benchmarks.settings import ALL, AUTO, Setting, TargetName
+from benchmarks.settings import ALL, ANYONE, AUTO, Access, Setting, TargetName
 from benchmarks.table import Row, row_of
 from benchmarks.targets import backends_of
 from runtime import config
@@ -97,7 +97,7 @@ def run(
     cells: Sequence[Cell],
     folder: Path | None,
     progress: Progress | None = None,
-    api_key: str | None = None,
+    access: Access = ANYONE,
 ) -> RunResult:
     """Measures `cells` in order. With `folder` each recording is saved when it ends, and an index of all at the end.
 
@@ -117,7 +117,7 @@ def run(
 
             tell(0.0)
             try:
-                recording = measure(cell.setting, cell.scenario, environment, tell, api_key)
+                recording = measure(cell.setting, cell.scenario, environment, tell, access)
             except EdgewardError as error:
                 failed.append(Failed(cell, f"{type(error).__name__}: {error}"))
                 continue
@@ -180,7 +180,7 @@ def run_quick(
     model: str = "digits",
     *,
     requests: int = QUICK_REQUESTS,
-    api_key: str | None = None,
+    access: Access = ANYONE,
     progress: Callable[[str], None] | None = None,
 ) -> list[QuickRow]:
     """p50, p95, p99 of one request at a time, and QPS with eight in flight, in a few seconds a target.
@@ -196,8 +196,8 @@ def run_quick(
         setting = Setting(model, target)
         single = plan("single", Wishes(requests=requests, duration_s=30.0, warm_up_s=0.3))
         loaded = plan("offline", Wishes(rows=1, in_flight=QUICK_IN_FLIGHT, duration_s=QUICK_LOAD_S, warm_up_s=0.1))
-        one = row_of(measure(setting, single, environment, None, api_key))
-        many = row_of(measure(setting, loaded, environment, None, api_key))
+        one = row_of(measure(setting, single, environment, None, access))
+        many = row_of(measure(setting, loaded, environment, None, access))
         rows.append(_quick_row(name.label, one, many))
     return rows
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
 
-from benchmarks.settings import ADDRESS_OF, BackendName, Setting, TargetName
+from benchmarks.settings import ADDRESS_OF, ANYONE, Access, BackendName, Setting, TargetName
 from runtime import config
 from runtime.backends.base import RunOptions
 from runtime.backends.opened import OpenedVariant, open_variant
@@ -204,7 +204,7 @@ class RemoteTarget:
         self._client.close()
 
 
-def make_target(setting: Setting, timeout_s: float, api_key: str | None = None) -> Target:
+def make_target(setting: Setting, timeout_s: float, access: Access = ANYONE) -> Target:
     """The target of a setting, not yet opened; `WrongUseError` where the setting does not hold together."""
     name = TargetName.parse(setting.target)
     wanted = BackendName.parse(setting.backend)
@@ -217,11 +217,9 @@ def make_target(setting: Setting, timeout_s: float, api_key: str | None = None) 
         raise WrongUseError(
             f"target {name.label!r} is a server, which chooses its backend itself; leave out --backend {setting.backend}"
         )
-    client: Client
-    if name.address.startswith("grpc://"):
-        client = connect(name.address, api_key=api_key, timeout_s=timeout_s)
-    else:
-        client = RestClient(name.address, api_key=api_key, timeout_s=timeout_s)
+    make = connect if name.is_grpc else RestClient
+    ca_file = access.ca_file if name.is_secure else None
+    client: Client = make(name.address, api_key=access.api_key, timeout_s=timeout_s, ca_file=ca_file)
     bundle_here = _bundle_here(setting.model)
     return RemoteTarget(client, name, setting.model if bundle_here is None else bundle_here.name, timeout_s)
 
@@ -262,7 +260,8 @@ def _check_program(name: TargetName, server: ServerDescription) -> None:
     """`WrongUseError` when the default address of agents and gateways, which is one and the same, has the other one."""
     if name.label in ADDRESS_OF and server.name.startswith(_OURS) and server.name != _OURS + name.label:
         raise WrongUseError(
-            f"target {name.label!r}: {server.name} answers at {name.address}; say where it is: {name.label}=grpc://HOST:PORT"
+            f"target {name.label!r}: {server.name} answers at {name.address}, not {_OURS}{name.label}; start it on ports of its "
+            f"own ({name.label} run --grpc-port 8011 --http-port 8010) and say where: {name.label}=grpc://127.0.0.1:8011"
         )
 
 

@@ -31,7 +31,7 @@ SUMMARY_FILE = "summary.txt"
 
 def run_ours(order: Order, environment: Mapping[str, Any], progress: Progress | None = None) -> Result:
     """Measures the order, keeps the raw samples in its folder, and judges them."""
-    recording = measure(order.setting, scenario_of(order), environment, progress, order.api_key)
+    recording = measure(order.setting, scenario_of(order), environment, progress, order.access)
     recording.save(order.folder / SAMPLES_FILE)
     summary = judge(recording, order)
     (order.folder / SUMMARY_FILE).write_text(f"{OUR_WORDING}\n{summary.text}\n", encoding="utf-8")

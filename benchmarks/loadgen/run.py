@@ -20,7 +20,7 @@ from benchmarks.loadgen.plan import WORDING, Mode, Order, Rules
 from benchmarks.loadgen.result import Result, accuracy_in, read_summary
 from benchmarks.run import file_name
 from benchmarks.scenarios import Kind
-from benchmarks.settings import Setting
+from benchmarks.settings import ANYONE, Access, Setting
 from benchmarks.table import UNKNOWN
 from benchmarks.targets import rows_of
 from runtime import errors
@@ -71,7 +71,7 @@ def run_loadgen(
     *,
     accuracy: bool = True,
     progress: Progress | None = None,
-    api_key: str | None = None,
+    access: Access = ANYONE,
 ) -> LoadgenRun:
     """Every setting in every scenario; logs and `loadgen.json` in `folder`.
 
@@ -94,7 +94,7 @@ def run_loadgen(
 
             own = folder / f"{number:03d}-{file_name(setting, kind.value)}"
             own.mkdir()
-            order = Order(setting, kind, Mode.PERFORMANCE, rules, own, api_key)
+            order = Order(setting, kind, Mode.PERFORMANCE, rules, own, access)
             try:
                 if is_installed():
                     results.append(_run_one(order, accuracy=accuracy, tell=tell))

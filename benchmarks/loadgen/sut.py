@@ -118,7 +118,7 @@ def classes_of(outputs: Mapping[str, Array]) -> list[int]:
 
 def run(order: Order, loadgen: Any) -> dict[str, Any]:
     """Has LoadGen run the order; what is known beside its logs."""
-    target = make_target(order.setting, order.rules.timeout_s, order.api_key)
+    target = make_target(order.setting, order.rules.timeout_s, order.access)
     try:
         target.open()
         description = target.describe()

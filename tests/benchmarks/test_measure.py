@@ -20,7 +20,7 @@ from benchmarks.generator import Plan, drive
 from benchmarks.measure import measure
 from benchmarks.samples import Recording, load
 from benchmarks.scenarios import Scenario, Wishes, plan
-from benchmarks.settings import Setting
+from benchmarks.settings import Access, Setting
 from benchmarks.significance import Verdict
 from benchmarks.table import row_of
 from benchmarks.targets import Answer, Origin
@@ -158,5 +158,5 @@ def test_the_end_of_stdin_stops_the_generator_and_keeps_its_samples(fake_server:
 
 
 def test_a_plan_survives_its_json(tmp_path: Path) -> None:
-    order = Plan(Setting("m", "inproc", "a@b/2"), plan("server", QUICK), tmp_path, "secret")
+    order = Plan(Setting("m", "inproc", "a@b/2"), plan("server", QUICK), tmp_path, Access("secret", tmp_path))
     assert Plan.from_json(io.StringIO(order.to_json() + "\n").readline()) == order

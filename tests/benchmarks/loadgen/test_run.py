@@ -17,7 +17,7 @@ from benchmarks.loadgen.result import accuracy_in, read_summary
 from benchmarks.loadgen.rules import early_stopping_estimate, is_server_run_kept, schedule
 from benchmarks.loadgen.run import is_installed, run_loadgen, start
 from benchmarks.scenarios import Kind
-from benchmarks.settings import Setting
+from benchmarks.settings import Access, Setting
 from runtime.errors import ExecutionError, WrongUseError
 
 needs_loadgen = pytest.mark.skipif(
@@ -147,7 +147,7 @@ def test_a_log_is_read_by_sample_and_a_short_one_refused(tmp_path: Path) -> None
 
 
 def test_an_order_survives_its_json(tmp_path: Path) -> None:
-    order = Order(SETTING, Kind.MULTI, Mode.ACCURACY, QUICK, tmp_path, "secret", is_traced=True)
+    order = Order(SETTING, Kind.MULTI, Mode.ACCURACY, QUICK, tmp_path, Access("secret"), is_traced=True)
     assert Order.from_dict(json.loads(json.dumps(order.to_dict()))) == order
 
 
