@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import json
-import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from benchmarks.arrivals import Arrivals
+from benchmarks.bar import bar
 from benchmarks.finding import Slo
 from benchmarks.scenarios import DEFAULT_DURATION_S, DEFAULT_TIMEOUT_S, DEFAULT_WARM_UP_S, Wishes, plan
 from benchmarks.settings import AUTO, Access, Setting, check_targets
@@ -27,8 +25,6 @@ app = typer.Typer(
 
 # 128 + SIGINT, as shells count.
 EXIT_INTERRUPTED = 130
-# Shorter work needs no bar (a person waits two seconds without wondering).
-BAR_AFTER_S = 2.0
 
 Models = Annotated[str, typer.Option("--model", help="Names that ship, bundles or model files, with commas between.")]
 Duration = Annotated[float, typer.Option("--duration", metavar="SECONDS", help="How long each measurement lasts.")]
@@ -120,7 +116,7 @@ def run(
         return
     slo_ms = None if promise is None else promise.bound_ms
     cells = matrix(_words(model), targets, _words(scenario), backend, wishes)
-    with _bar(sum(cell.scenario.duration_s + cell.scenario.warm_up_s for cell in cells)) as tell:
+    with bar(sum(cell.scenario.duration_s + cell.scenario.warm_up_s for cell in cells)) as tell:
 
         def progress(cell: Cell, number: int, count: int, share: float) -> None:
             tell(str(cell), (number + share) / count)
@@ -190,7 +186,7 @@ def compare(
         wishes = Wishes(duration, requests, rows, in_flight, _arrivals(arrivals), warm_up, timeout, seed)
         chosen, first, second = plan(scenario, wishes), _setting(model, a), _setting(model, b)
         access = _access([first.target, second.target], api_key_file, ca_file)
-        with _bar(4 * rounds * (chosen.duration_s + chosen.warm_up_s)) as tell:
+        with bar(4 * rounds * (chosen.duration_s + chosen.warm_up_s)) as tell:
             compared = compare_settings(first, second, chosen, rounds, threshold, tell, output, access)
         comparisons, rounds_done, was_stopped = compared.comparisons, compared.rounds, compared.was_stopped
     _show(comparisons, as_json)
@@ -215,7 +211,7 @@ def calibrate(
 
     setting, chosen = _setting(model, target), plan(scenario, Wishes(duration_s=duration))
     access = _access([setting.target], api_key_file, ca_file)
-    with _bar(4 * rounds * (chosen.duration_s + chosen.warm_up_s)) as tell:
+    with bar(4 * rounds * (chosen.duration_s + chosen.warm_up_s)) as tell:
         compared = compare_settings(setting, setting, chosen, rounds, progress=tell, access=access)
     _show(compared.comparisons, as_json)
     if not as_json:
@@ -263,7 +259,7 @@ def loadgen(
     targets = _words(target)
     access = _access(targets, api_key_file, ca_file)
     every = [s for name in _words(model) for where in targets for s in settings(name, where, backend)]
-    with _bar(len(every) * len(kinds) * duration) as tell:
+    with bar(len(every) * len(kinds) * duration) as tell:
         run = measure(every, kinds, rules, output or default_folder(), accuracy, tell, access)
     show(run, as_json)
     if run.was_stopped:
@@ -297,7 +293,10 @@ def peers(
     output: Annotated[Path, typer.Option("--output", metavar="DIR", help="Where the results go.")] = Path(),
     as_json: Annotated[bool, typer.Option("--json", help="Print the results as JSON.")] = False,
 ) -> None:
-    """Other people's servers beside ours: each in an environment of its own, one model, one load, one table of ratios."""
+    """Other people's servers beside ours: each in an environment of its own, one model, one load, one table of ratios.
+
+    Ctrl-C keeps what was measured.
+    """
     from benchmarks.peers.catalogue import PEERS
     from benchmarks.serving.rounds import Plan
     from benchmarks.serving.run import compare as compare_servers
@@ -307,11 +306,12 @@ def peers(
         raise WrongUseError(f"no peer {unknown[0]!r}; known: {', '.join(peer.name for peer in PEERS)}")
     chosen = [peer for peer in PEERS if peer.name in wanted]
 
-    def tell(what: str, share: float) -> None:
-        typer.echo(f"{share:4.0%} {what}", err=True)
-
-    _, text = compare_servers(Plan(rounds, seconds), tell, peers=chosen, folder=output, name="peers")
+    with bar(rounds * seconds * len(chosen)) as tell:
+        results, text = compare_servers(Plan(rounds, seconds), tell, peers=chosen, folder=output, name="peers")
     typer.echo(text.with_suffix(".json").read_text() if as_json else text.read_text(), nl=False)
+    if results.outcome.was_stopped:
+        typer.echo("stopped; what was measured is kept", err=True)
+        raise typer.Exit(EXIT_INTERRUPTED)
 
 
 def _find_max(settings: list[Setting], slo: Slo, wishes: Wishes, folder: Path, access: Access, as_json: bool) -> None:
@@ -320,7 +320,7 @@ def _find_max(settings: list[Setting], slo: Slo, wishes: Wishes, folder: Path, a
     from benchmarks.table import found_table
     from runtime.cli.console import people, standard
 
-    with _bar(len(settings) * wishes.duration_s) as tell:
+    with bar(len(settings) * wishes.duration_s) as tell:
         searches, failed = find_all(settings, slo, wishes, folder, tell, access)
     if as_json:
         print(json.dumps([search.to_dict() for search in searches], indent=2, ensure_ascii=False))
@@ -389,45 +389,3 @@ def _access(targets: list[str], key_file: Path | None, ca_file: Path | None) -> 
     access = Access(key, ca_file)
     check_targets(targets, access)
     return access
-
-
-class _Teller:
-    """Moves a bar, once work has gone on for two seconds and a person watches."""
-
-    def __init__(self, expected_s: float) -> None:
-        from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
-
-        from runtime.cli.console import people
-
-        console = people()
-        self._progress = Progress(
-            TextColumn("{task.description}", markup=False),
-            BarColumn(),
-            TextColumn("{task.percentage:3.0f} %"),
-            TimeRemainingColumn(),
-            console=console,
-            transient=True,
-            disable=not console.is_terminal,
-        )
-        self._task = self._progress.add_task("measuring", total=1.0)
-        self._after = time.monotonic() + (0.0 if expected_s > BAR_AFTER_S else BAR_AFTER_S)
-        self._is_shown = False
-
-    def __call__(self, what: str, share: float) -> None:
-        if not self._is_shown and time.monotonic() >= self._after:
-            self._progress.start()
-            self._is_shown = True
-        self._progress.update(self._task, description=what, completed=share)
-
-    def close(self) -> None:
-        if self._is_shown:
-            self._progress.stop()
-
-
-@contextmanager
-def _bar(expected_s: float) -> Iterator[_Teller]:
-    teller = _Teller(expected_s)
-    try:
-        yield teller
-    finally:
-        teller.close()
