@@ -99,9 +99,10 @@ def run(
 
     Raw samples are saved below EDGEWARD_HOME/benchmarks unless --output says where. Ctrl-C keeps what was measured.
     """
+    from benchmarks.row import row_of
     from benchmarks.run import default_folder, matrix, settings, to_dict
     from benchmarks.run import run as run_cells
-    from benchmarks.table import breakdown_table, notes_of, row_of, table_of
+    from benchmarks.table import notes_of, tables_of
     from runtime.cli.console import people, standard
 
     wishes = Wishes(duration, requests, rows, in_flight, _arrivals(arrivals), warm_up, timeout, seed)
@@ -121,16 +122,16 @@ def run(
         def progress(cell: Cell, number: int, count: int, share: float) -> None:
             tell(str(cell), (number + share) / count)
 
-        result = run_cells(cells, output or default_folder(), progress, access)
+        result = run_cells(cells, output or default_folder(), progress, access, slo_ms)
     if as_json:
-        print(json.dumps(to_dict(result, slo_ms), indent=2, ensure_ascii=False))
+        print(json.dumps(to_dict(result), indent=2, ensure_ascii=False))
     else:
         measured = [row_of(recording, slo_ms) for recording in result.recordings]
         if measured:
             environment = result.recordings[0].header["environment"]
-            standard().print(table_of(measured))
-            standard().print(breakdown_table(measured))
-            standard().print(
+            console = standard()
+            console.print(*tables_of(measured, console.width), sep="\n")
+            console.print(
                 f"{environment['cpu'] or 'processor unknown'}, kernel {environment['kernel']}, "
                 f"Python {environment['python']}; latency from the planned send time",
                 markup=False,
@@ -275,11 +276,12 @@ def report(
 ) -> None:
     """Writes report.html (one file, charts and raw data inside) and report.md (for a README) into DIR."""
     from benchmarks.report import to_html, to_markdown
+    from benchmarks.run import slo_of
     from benchmarks.samples import load_folder
     from runtime.cli.console import standard
 
     recordings = load_folder(folder)
-    slo_ms = None if slo is None else Slo.parse(slo).bound_ms
+    slo_ms = slo_of(folder) if slo is None else Slo.parse(slo).bound_ms
     for name, text in (("report.html", to_html(recordings, slo_ms)), ("report.md", to_markdown(recordings, slo_ms))):
         (folder / name).write_text(text, encoding="utf-8")
         standard().print(str(folder / name), markup=False, soft_wrap=True)

@@ -13,11 +13,11 @@ from benchmarks.arrivals import Arrivals, Pattern
 from benchmarks.environment import read_environment
 from benchmarks.finding import DEFAULT_START_QPS, Found, Probe, Slo, Try, duration_s, next_step
 from benchmarks.measure import measure
+from benchmarks.row import backend_used
 from benchmarks.run import file_name, prepare
 from benchmarks.samples import SCHEMA_VERSION, Recording
 from benchmarks.scenarios import Wishes, plan
 from benchmarks.settings import ANYONE, Access, Setting
-from benchmarks.table import backend_used
 from runtime.errors import EdgewardError, WrongUseError
 
 FOUND_FILE = "find-max.json"

@@ -21,6 +21,7 @@ from benchmarks.scenarios import Scenario
 from benchmarks.targets import Answer, Origin
 from runtime.errors import EdgewardError
 from runtime.tensors import Array
+from runtime.wire.status import status_of
 
 Infer = Callable[[Mapping[str, Array]], Answer]
 Call = tuple[Mapping[str, Array], int]
@@ -154,7 +155,7 @@ class LoadGenerator:
             origin, spent = answer.origin, (answer.queue_ns, answer.batch_ns, answer.execute_ns)
             status = OK
         except EdgewardError as error:
-            status = type(error).__name__
+            status = code_of(error)
         done_ns = self._now_ns()
         planned_ns = sent_ns if due_ns is None else due_ns
         record.extend((planned_ns, sent_ns, done_ns, rows, self._status(status), self._origin(origin), *spent))
@@ -182,3 +183,9 @@ class LoadGenerator:
             with self._names:
                 index = self._origins.setdefault(origin, len(self._origins))
         return index
+
+
+def code_of(error: EdgewardError) -> str:
+    """How both protocols name a failure, HTTP's code first: "503 UNAVAILABLE"; the same on every target."""
+    status = status_of(error)
+    return f"{status.http} {status.grpc}"

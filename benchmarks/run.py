@@ -12,10 +12,10 @@ from typing import Any
 
 from benchmarks.environment import read_environment
 from benchmarks.measure import measure
+from benchmarks.row import Row, row_of
 from benchmarks.samples import SCHEMA_VERSION, Recording
 from benchmarks.scenarios import Scenario, Wishes, plan
 from benchmarks.settings import ALL, ANYONE, AUTO, Access, Setting, TargetName
-from benchmarks.table import Row, row_of
 from benchmarks.targets import backends_of
 from runtime import config
 from runtime.errors import EdgewardError, MachineError, WrongUseError
@@ -57,6 +57,8 @@ class RunResult:
     failed: tuple[Failed, ...]
     folder: Path | None
     was_stopped: bool
+    slo_ms: float | None = None
+    """What was promised, for the goodput."""
 
     @property
     def is_valid(self) -> bool:
@@ -98,6 +100,7 @@ def run(
     folder: Path | None,
     progress: Progress | None = None,
     access: Access = ANYONE,
+    slo_ms: float | None = None,
 ) -> RunResult:
     """Measures `cells` in order. With `folder` each recording is saved when it ends, and an index of all at the end.
 
@@ -129,7 +132,7 @@ def run(
                 break
     except KeyboardInterrupt:
         was_stopped = True
-    result = RunResult(tuple(recordings), tuple(failed), folder, was_stopped)
+    result = RunResult(tuple(recordings), tuple(failed), folder, was_stopped, slo_ms)
     if folder is not None:
         (folder / INDEX_FILE).write_text(json.dumps(to_dict(result), indent=2, ensure_ascii=False), encoding="utf-8")
     return result
@@ -148,17 +151,27 @@ def prepare(folder: Path | None) -> None:
             ) from error
 
 
-def to_dict(result: RunResult, slo_ms: float | None = None) -> dict[str, Any]:
+def to_dict(result: RunResult) -> dict[str, Any]:
     """The run in types that `json` writes: figures of every cell, failures, environment."""
     return {
         "schema_version": SCHEMA_VERSION,
         "folder": None if result.folder is None else str(result.folder),
         "is_valid": result.is_valid,
         "was_stopped": result.was_stopped,
-        "rows": [row_of(recording, slo_ms).to_dict() for recording in result.recordings],
+        "slo_ms": result.slo_ms,
+        "rows": [row_of(recording, result.slo_ms).to_dict() for recording in result.recordings],
         "failed": [str(failed) for failed in result.failed],
         "environment": result.recordings[0].header["environment"] if result.recordings else None,
     }
+
+
+def slo_of(folder: Path) -> float | None:
+    """What the run in `folder` promised; None where it promised nothing, or has no index that says it."""
+    try:
+        slo_ms: float | None = json.loads((folder / INDEX_FILE).read_text(encoding="utf-8")).get("slo_ms")
+    except (OSError, ValueError):
+        return None
+    return slo_ms
 
 
 @dataclass(frozen=True, slots=True)

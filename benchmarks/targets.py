@@ -64,7 +64,7 @@ class Description:
     """Name and version of the server; empty in process."""
     platform: str
     digests: Mapping[str, str]
-    """sha256 of the bundle and of the variant in use, where this process opened them itself."""
+    """sha256 of the `bundle` and of the `variant` in use; empty where the server does not tell them."""
 
 
 class Target(Protocol):
@@ -183,7 +183,9 @@ class RemoteTarget:
         model = self._client.model(self._model)
         version = model.versions[-1] if model.versions else ""
         name = f"{server.name} {server.version}".strip()
-        self._description = Description(model.name, version, model.inputs, name, model.platform, {})
+        said = {part: str(model.parameters.get(f"{part}_sha256", "")) for part in ("bundle", "variant")}
+        digests = {part: digest for part, digest in said.items() if digest}
+        self._description = Description(model.name, version, model.inputs, name, model.platform, digests)
 
     def infer(self, inputs: Mapping[str, Array]) -> Answer:
         """One request."""

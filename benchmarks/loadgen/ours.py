@@ -17,10 +17,10 @@ from benchmarks.loadgen.rules import (
     schedule,
 )
 from benchmarks.measure import Progress, measure
+from benchmarks.row import backend_used
 from benchmarks.samples import Recording
 from benchmarks.scenarios import Kind, Scenario, Wishes, plan
 from benchmarks.statistics import order_index
-from benchmarks.table import backend_used
 
 # The schedule in seconds, a line a query; to the nanosecond.
 SCHEDULE_FILE = "schedule.txt"

@@ -18,10 +18,10 @@ from benchmarks.environment import ROOT, read_environment
 from benchmarks.loadgen.ours import run_ours
 from benchmarks.loadgen.plan import WORDING, Mode, Order, Rules
 from benchmarks.loadgen.result import Result, accuracy_in, read_summary
+from benchmarks.row import UNKNOWN
 from benchmarks.run import file_name
 from benchmarks.scenarios import Kind
 from benchmarks.settings import ANYONE, Access, Setting
-from benchmarks.table import UNKNOWN
 from benchmarks.targets import rows_of
 from runtime import errors
 from runtime.errors import EdgewardError, ExecutionError, WrongUseError

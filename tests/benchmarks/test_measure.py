@@ -18,11 +18,11 @@ from benchmarks.arrivals import Arrivals
 from benchmarks.compare import compare_settings
 from benchmarks.generator import Plan, drive
 from benchmarks.measure import measure
+from benchmarks.row import row_of
 from benchmarks.samples import Recording, load
 from benchmarks.scenarios import Scenario, Wishes, plan
 from benchmarks.settings import Access, Setting
 from benchmarks.significance import Verdict
-from benchmarks.table import row_of
 from benchmarks.targets import Answer, Origin
 from benchmarks.validity import Effort, invalid_reason
 from runtime.errors import ModelNotFoundError, PeerUnreachableError
@@ -87,7 +87,7 @@ def test_a_saturated_generator_is_invalid() -> None:
 def test_errors_of_the_server_are_counted_and_its_failures_raised(fake_server: Any) -> None:
     fake_server.behave = lambda number: 503 if number % 2 else 200
     recording = measure(Setting("fake", fake_server.target), plan("single", QUICK), {})
-    assert dict(recording.summary().errors) == {"OverloadedError": 20}
+    assert dict(recording.summary().errors) == {"503 UNAVAILABLE": 20}
     with pytest.raises(ModelNotFoundError):
         measure(Setting("other", fake_server.target), plan("single", QUICK), {})
     target = fake_server.target
