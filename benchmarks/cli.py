@@ -16,7 +16,7 @@ from benchmarks.settings import AUTO, Access, Setting, check_targets
 from runtime.errors import WrongUseError
 
 if TYPE_CHECKING:
-    from benchmarks.compare import Comparison
+    from benchmarks.compare import Compared
     from benchmarks.run import Cell
 
 app = typer.Typer(
@@ -173,25 +173,23 @@ def compare(
 
     Two folders of earlier runs are compared cell by cell. Two targets are measured now, A/B/B/A in fresh processes.
     """
-    from benchmarks.compare import compare_recordings, compare_settings
+    from benchmarks.compare import Compared, compare_recordings, compare_settings
     from benchmarks.samples import load_folder
     from runtime.cli.console import people
 
-    rounds_done, was_stopped = rounds, False
     if Path(a).is_dir() and Path(b).is_dir():
-        comparisons, notes = compare_recordings(load_folder(Path(a)), load_folder(Path(b)), threshold)
+        found, notes = compare_recordings(load_folder(Path(a)), load_folder(Path(b)), threshold)
         for note in notes:
             people().print(note, style="yellow", markup=False)
         people().print("measured at different times; compare two targets for an interleaved verdict", markup=False)
+        compared = Compared(found, rounds, was_stopped=False)
     else:
         wishes = Wishes(duration, requests, rows, in_flight, _arrivals(arrivals), warm_up, timeout, seed)
         chosen, first, second = plan(scenario, wishes), _setting(model, a), _setting(model, b)
         access = _access([first.target, second.target], api_key_file, ca_file)
         with bar(4 * rounds * (chosen.duration_s + chosen.warm_up_s)) as tell:
             compared = compare_settings(first, second, chosen, rounds, threshold, tell, output, access)
-        comparisons, rounds_done, was_stopped = compared.comparisons, compared.rounds, compared.was_stopped
-    _show(comparisons, as_json)
-    _end_if_stopped(rounds_done, rounds, was_stopped)
+    _show(compared, rounds, as_json)
 
 
 @app.command(epilog="Example: edgeward bench calibrate inproc")
@@ -201,6 +199,7 @@ def calibrate(
     scenario: Annotated[str, typer.Option("--scenario", help="Which scenario.")] = "single",
     rounds: Annotated[int, typer.Option("--rounds", min=2, help="Rounds of A/A/A/A.")] = 5,
     duration: Duration = 1.0,
+    threshold: Threshold = 0.05,
     api_key_file: KeyFile = None,
     ca_file: CaFile = None,
     as_json: AsJson = False,
@@ -213,15 +212,14 @@ def calibrate(
     setting, chosen = _setting(model, target), plan(scenario, Wishes(duration_s=duration))
     access = _access([setting.target], api_key_file, ca_file)
     with bar(4 * rounds * (chosen.duration_s + chosen.warm_up_s)) as tell:
-        compared = compare_settings(setting, setting, chosen, rounds, progress=tell, access=access)
-    _show(compared.comparisons, as_json)
+        compared = compare_settings(setting, setting, chosen, rounds, threshold, tell, access=access)
     if not as_json:
         for comparison in compared.comparisons:
-            quantile = percentile_name(comparison.share)
             standard().print(
-                f"{quantile}: changes below {comparison.smallest_visible:.1%} do not show here", markup=False
+                f"{percentile_name(comparison.share)}: changes below {comparison.smallest_visible:.1%} do not show here",
+                markup=False,
             )
-    _end_if_stopped(compared.rounds, rounds, compared.was_stopped)
+    _show(compared, rounds, as_json)
 
 
 @app.command(epilog="Example: edgeward bench loadgen --target grpc://127.0.0.1:8001 --scenario server --qps 200")
@@ -340,30 +338,27 @@ def _find_max(settings: list[Setting], slo: Slo, wishes: Wishes, folder: Path, a
         raise typer.Exit(1)
 
 
-def _show(comparisons: list[Comparison], as_json: bool) -> None:
-    if not comparisons:
+def _show(compared: Compared, wanted: int, as_json: bool) -> None:
+    """Verdicts and their reasons; ends with 130 where a person stopped it, and says of how many rounds they are."""
+    from benchmarks.statistics import percentile_name
+    from benchmarks.table import comparison_table
+    from runtime.cli.console import people, standard
+
+    comparisons = compared.comparisons
+    if not comparisons and compared.rounds:
         raise WrongUseError("too few samples for any quantile; measure longer (--duration) or more (--requests)")
     if as_json:
         print(json.dumps([comparison.to_dict() for comparison in comparisons], indent=2, ensure_ascii=False))
-        return
-    from benchmarks.statistics import percentile_name
-    from benchmarks.table import comparison_table
-    from runtime.cli.console import standard
-
-    standard().print(comparison_table(comparisons))
-    for c in comparisons:
-        standard().print(
-            f"{c.judgement.verdict}: {c.what}, {percentile_name(c.share)}: {c.judgement.reason}", markup=False
-        )
-
-
-def _end_if_stopped(rounds: int, wanted: int, was_stopped: bool) -> None:
-    if was_stopped:
-        from runtime.cli.console import people
-
-        people().print(
-            f"stopped after {rounds} of {wanted} rounds; the verdict is of these", style="yellow", markup=False
-        )
+    elif comparisons:
+        standard().print(comparison_table(comparisons))
+        for c in comparisons:
+            standard().print(
+                f"{c.judgement.verdict}: {c.what}, {percentile_name(c.share)}: {c.judgement.reason}", markup=False
+            )
+    if compared.was_stopped:
+        of = f"after {compared.rounds} of {wanted} rounds; the verdict is of these"
+        none = f"in round 1 of {wanted}; there is no verdict yet, which takes a whole round (A/B/B/A)"
+        people().print(f"stopped {of if compared.rounds else none}", style="yellow", markup=False)
         raise typer.Exit(EXIT_INTERRUPTED)
 
 

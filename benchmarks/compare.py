@@ -53,13 +53,15 @@ class Comparison:
     b_ms: float
     n: tuple[int, int]
     ratio: Interval
-    p_value: float
+    p_value: float | None
+    """Mann-Whitney's; None for quantiles above the median, which their interval decides."""
+    threshold: float
     judgement: Judgement
 
     @property
     def smallest_visible(self) -> float:
-        """The smallest change that this measurement could tell from none, as a share: half the interval's width."""
-        return (self.ratio.high - self.ratio.low) / 2
+        """The smallest change, as a share, that this measurement would call one: beyond its interval, and beyond the threshold."""
+        return max(self.threshold, self.ratio.reach)
 
     def to_dict(self) -> dict[str, Any]:
         """The figures in types that `json` writes."""
@@ -126,7 +128,7 @@ def compare_settings(
 ) -> Compared:
     """A and B measured A/B/B/A in fresh processes, `rounds` times, and compared round by round.
 
-    `WrongUseError` when a measurement is not valid. On Ctrl-C the whole rounds so far are compared.
+    `WrongUseError` when a measurement is not valid. On Ctrl-C the whole rounds so far are compared, if any.
     """
     prepare(folder)
     environment = read_environment()
@@ -151,7 +153,7 @@ def compare_settings(
             continue
         break
     if not blocks["A"]:
-        raise WrongUseError("stopped before a round was complete; there is nothing to compare")
+        return Compared([], 0, was_stopped=True)
     names = (str(a), str(b))
     comparisons = compare_blocks(str(scenario), names, blocks["A"], blocks["B"], is_paired=True, threshold=threshold)
     return Compared(comparisons, len(blocks["A"]), was_stopped=len(blocks["A"]) < rounds)
@@ -174,10 +176,11 @@ def compare_blocks(
         if min(len(all_a), len(all_b)) < needed_samples(share):
             continue
         ratio = bootstrap_ratio(a, b, share, is_paired=is_paired)
-        judgement = judge(ratio, p_value, threshold)
+        tested = p_value if share <= 0.5 else None
+        judgement = judge(ratio, tested, threshold)
         a_ms, b_ms = (float(np.quantile(side, share, method="inverted_cdf")) for side in (all_a, all_b))
         sizes = (len(all_a), len(all_b))
-        comparisons.append(Comparison(what, *names, share, a_ms, b_ms, sizes, ratio, p_value, judgement))
+        comparisons.append(Comparison(what, *names, share, a_ms, b_ms, sizes, ratio, tested, threshold, judgement))
     return comparisons
 
 

@@ -16,7 +16,6 @@ from benchmarks.row import Row, row_of
 from benchmarks.samples import SCHEMA_VERSION, Recording
 from benchmarks.scenarios import Scenario, Wishes, plan
 from benchmarks.settings import ALL, ANYONE, AUTO, Access, Setting, TargetName
-from benchmarks.targets import backends_of
 from runtime import config
 from runtime.errors import EdgewardError, MachineError, WrongUseError
 
@@ -86,7 +85,11 @@ def settings(model: str, target: str, backend: str) -> list[Setting]:
     """One setting for each backend that `backend` means on this target."""
     if backend != ALL:
         return [Setting(model, target, backend)]
-    names = [AUTO, *backends_of(model)] if TargetName.parse(target).is_inproc else [AUTO]
+    if not TargetName.parse(target).is_inproc:
+        return [Setting(model, target)]
+    from benchmarks.inproc import backends_of
+
+    names = [AUTO, *backends_of(model)]
     return [Setting(model, target, name) for name in names]
 
 

@@ -115,6 +115,6 @@ def comparison_table(comparisons: Sequence[Comparison], unit: Literal["ms", "µs
         times = (f"{ms * scale:.{digits}f}" for ms in (c.a_ms, c.b_ms))
         ratio = str(c.ratio).replace("[", r"\[")
         table.add_row(
-            escape(c.what), percentile_name(c.share), *times, ratio, f"{c.p_value:.2g}", c.judgement.verdict.value
+            escape(c.what), percentile_name(c.share), *times, ratio, number(c.p_value, ".2g"), c.judgement.verdict.value
         )
     return table

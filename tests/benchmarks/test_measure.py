@@ -5,7 +5,6 @@ import json
 import subprocess
 import sys
 import threading
-import time
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -13,9 +12,12 @@ from typing import Any
 
 import numpy as np
 import pytest
+from typer.testing import CliRunner
 
 from benchmarks.arrivals import Arrivals
+from benchmarks.cli import EXIT_INTERRUPTED, app
 from benchmarks.compare import compare_settings
+from benchmarks.fake_server import sleep_first
 from benchmarks.generator import Plan, drive
 from benchmarks.measure import measure
 from benchmarks.row import row_of
@@ -98,11 +100,7 @@ def test_errors_of_the_server_are_counted_and_its_failures_raised(fake_server: A
 
 @pytest.mark.slow
 def test_two_servers_are_measured_in_turn_and_compared(fake_server: Any, serve: Any) -> None:
-    def sleep_first(number: int) -> int:
-        time.sleep(0.02)
-        return 200
-
-    a, b = Setting("fake", fake_server.target), Setting("fake", serve(sleep_first).target)
+    a, b = Setting("fake", fake_server.target), Setting("fake", serve(sleep_first(0.02)).target)
     compared = compare_settings(a, b, plan("single", QUICK), rounds=1)
     (p50,) = compared.comparisons
     assert (compared.rounds, compared.was_stopped) == (1, False)
@@ -131,6 +129,13 @@ def test_a_comparison_that_is_stopped_says_how_many_rounds_it_is_of(
     setting = Setting("fake", fake_server.target)
     compared = compare_settings(setting, setting, plan("single", QUICK), rounds=3)
     assert (compared.rounds, compared.was_stopped) == (1, True)
+    count = 5
+    again = compare_settings(setting, setting, plan("single", QUICK), rounds=3)
+    assert (again.comparisons, again.rounds, again.was_stopped) == ([], 0, True)
+    count = 5
+    done = CliRunner().invoke(app, ["compare", fake_server.target, fake_server.target, "--model", "fake"])
+    assert done.exit_code == EXIT_INTERRUPTED
+    assert "stopped in round 1 of 5; there is no verdict yet" in done.stderr
 
 
 @pytest.mark.slow
