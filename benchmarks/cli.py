@@ -130,7 +130,8 @@ def run(
         if measured:
             environment = result.recordings[0].header["environment"]
             console = standard()
-            console.print(*tables_of(measured, console.width), sep="\n")
+            for table in tables_of(measured, console.width):
+                console.print(table, "")
             console.print(
                 f"{environment['cpu'] or 'processor unknown'}, kernel {environment['kernel']}, "
                 f"Python {environment['python']}; latency from the planned send time",
@@ -173,16 +174,15 @@ def compare(
 
     Two folders of earlier runs are compared cell by cell. Two targets are measured now, A/B/B/A in fresh processes.
     """
-    from benchmarks.compare import Compared, compare_recordings, compare_settings
+    from benchmarks.compare import compare_folders, compare_settings
     from benchmarks.samples import load_folder
     from runtime.cli.console import people
 
     if Path(a).is_dir() and Path(b).is_dir():
-        found, notes = compare_recordings(load_folder(Path(a)), load_folder(Path(b)), threshold)
+        compared, notes = compare_folders(load_folder(Path(a)), load_folder(Path(b)), threshold)
         for note in notes:
             people().print(note, style="yellow", markup=False)
         people().print("measured at different times; compare two targets for an interleaved verdict", markup=False)
-        compared = Compared(found, rounds, was_stopped=False)
     else:
         wishes = Wishes(duration, requests, rows, in_flight, _arrivals(arrivals), warm_up, timeout, seed)
         chosen, first, second = plan(scenario, wishes), _setting(model, a), _setting(model, b)
@@ -348,7 +348,7 @@ def _show(compared: Compared, wanted: int, as_json: bool) -> None:
     if not comparisons and compared.rounds:
         raise WrongUseError("too few samples for any quantile; measure longer (--duration) or more (--requests)")
     if as_json:
-        print(json.dumps([comparison.to_dict() for comparison in comparisons], indent=2, ensure_ascii=False))
+        print(json.dumps(compared.to_dict(), indent=2, ensure_ascii=False))
     elif comparisons:
         standard().print(comparison_table(comparisons))
         for c in comparisons:

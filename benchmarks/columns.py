@@ -50,14 +50,13 @@ def rate(value: float | None) -> str:
 
 _GOODPUT = Column("goodput/s", lambda row: rate(row.summary.goodput_qps))
 _JOULES = Column("J / 1,000", lambda row: number(row.joules_per_1000, ".2f"))
-SPEED = (
-    Column("n", lambda row: f"{row.summary.n:,}"),
-    *map(_latency, (0.5, 0.9, 0.99, 0.999)),
+LATENCY = (Column("n", lambda row: f"{row.summary.n:,}"), *map(_latency, (0.5, 0.9, 0.99, 0.999)))
+RATES = (
     Column("offered/s", lambda row: rate(row.summary.offered_qps)),
     Column("achieved/s", lambda row: rate(row.summary.achieved_qps)),
     Column("rows/s", lambda row: rate(row.summary.rows_per_s)),
     _GOODPUT,
-    Column("errors", lambda row: ", ".join(f"{name} {count:,}" for name, count in row.summary.errors) or "0"),
+    Column("errors", lambda row: ", ".join(f"{name} {n:,}" for name, n in row.summary.errors) or "0", is_words=True),
 )
 COST = (
     Column("CPU s / 1,000", lambda row: number(row.cpu_s_per_1000, ".3f")),

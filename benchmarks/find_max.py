@@ -13,7 +13,7 @@ from benchmarks.arrivals import Arrivals, Pattern
 from benchmarks.environment import read_environment
 from benchmarks.finding import DEFAULT_START_QPS, Found, Probe, Slo, Try, duration_s, next_step
 from benchmarks.measure import measure
-from benchmarks.row import backend_used
+from benchmarks.row import backend_used, model_sha256
 from benchmarks.run import file_name, prepare
 from benchmarks.samples import SCHEMA_VERSION, Recording
 from benchmarks.scenarios import Wishes, plan
@@ -50,6 +50,7 @@ class Search:
         return {
             **self.setting.to_dict(),
             "backend_used": None if self.at_best is None else backend_used(self.at_best.header),
+            "model_sha256": None if self.at_best is None else model_sha256(self.at_best.header),
             "slo": str(self.slo),
             "max_qps": None if self.found is None else self.found.qps,
             "is_lower_bound": None if self.found is None else self.found.is_lower_bound,

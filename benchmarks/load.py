@@ -110,8 +110,9 @@ class LoadGenerator:
         samples = Samples(*columns) if (columns[-1] >= 0).any() else Samples(*columns[:-3])
         offered = None
         if self._due is not None and len(samples):
-            # Of the part that was reached: the whole plan, unless it was stopped.
-            reached_s = self._scenario.duration_s if self._next >= len(self._due) else samples.planned_ns[-1] / 1e9
+            # Of the part that was reached: the whole plan, unless it was stopped or `requests` ended it.
+            is_whole = self._next >= len(self._due) and len(self._due) != self._scenario.requests
+            reached_s = self._scenario.duration_s if is_whole else samples.planned_ns[-1] / 1e9
             offered = len(samples) / reached_s if reached_s > 0 else None
         return Load(samples, tuple(self._statuses), tuple(self._origins), offered, self._has_fallen_behind)
 

@@ -9,7 +9,7 @@ from typing import Any
 
 from benchmarks.breakdown import PARTS
 from benchmarks.charts import KNEE_FACTOR, Curve, Series, rates, spectrum, timeline
-from benchmarks.columns import COST, DIGEST, NOT_TOLD, SPEED, Column, known, who
+from benchmarks.columns import COST, DIGEST, LATENCY, NOT_TOLD, RATES, Column, known, who
 from benchmarks.row import UNKNOWN, Row, row_of
 from benchmarks.samples import Recording
 from benchmarks.scenarios import Kind, Scenario
@@ -29,7 +29,8 @@ body { color: #111; background: #fff; overflow-wrap: anywhere; } h1 { font-size:
 th, td { border-bottom: 1px solid #ccc; padding: 0.25rem 0.6rem; text-align: right; white-space: nowrap; }
 .facts td, .facts th { text-align: left; white-space: normal; vertical-align: top; overflow-wrap: anywhere; }
 .facts th { min-width: 7rem; overflow-wrap: normal; } td.words, th.words { text-align: left; vertical-align: top; }
-td.words, th.words { white-space: normal; min-width: 8rem; max-width: 16rem; position: sticky; left: 0; background: #fff; }
+td.words, th.words { white-space: normal; min-width: 8rem; max-width: 16rem; }
+tr > .words:first-child { position: sticky; left: 0; background: #fff; }
 .scroll { margin: 1rem 0; }
 .legend { list-style: none; padding: 0; font-size: 0.9rem; } .legend svg { vertical-align: middle; }
 .invalid { font-weight: bold; text-decoration: underline; }
@@ -88,7 +89,7 @@ def facts_of(recordings: Sequence[Recording]) -> list[tuple[str, str]]:
 
 def _tables(rows: Sequence[Row]) -> list[list[Column]]:
     """The columns of each table: how fast, and what it took."""
-    return [[who(rows), *known(SPEED, rows)], [who(rows), *known(COST, rows), DIGEST]]
+    return [[who(rows), *known([*LATENCY, *RATES], rows)], [who(rows), *known(COST, rows), DIGEST]]
 
 
 def _promise(slo_ms: float | None) -> str:

@@ -70,10 +70,16 @@ def row_of(recording: Recording, slo_ms: float | None = None) -> Row:
         joules_per_1000=energy.get("joules_per_1000"),
         no_energy_reason=energy.get("reason"),
         breakdown=breakdown_of(recording),
-        model_sha256=header["target"]["digests"].get("variant"),
+        model_sha256=model_sha256(header),
         invalid_reason=header["invalid_reason"],
         doubts=tuple(header["doubts"]),
     )
+
+
+def model_sha256(header: Mapping[str, Any]) -> str | None:
+    """Of the variant in use; None where the server does not tell it."""
+    digest: str | None = header["target"]["digests"].get("variant")
+    return digest
 
 
 def backend_used(header: Mapping[str, Any]) -> str:

@@ -10,7 +10,7 @@ from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
 
-from benchmarks.columns import COST, SPEED, TIME_WENT, Column, known, number, rate, who
+from benchmarks.columns import COST, LATENCY, RATES, TIME_WENT, Column, known, number, rate, who
 from benchmarks.row import UNKNOWN, Row
 from benchmarks.settings import TargetName
 from benchmarks.statistics import percentile_name
@@ -28,26 +28,38 @@ def tables_of(rows: Sequence[Row], width: int) -> list[Table]:
 
     Names fold at the left; figures are whole. Latencies are in milliseconds from the planned send time.
     """
-    speed = _stacked(rows, known([*SPEED, *COST], rows), width)
+    figures = _stacked(rows, [known(part, rows) for part in (LATENCY, RATES, COST)], width)
     told = [row for row in rows if row.breakdown is not None]
-    where = _stacked(told, TIME_WENT, width) if told else []
+    where = _stacked(told, [TIME_WENT], width) if told else []
     if where:
         where[0].title = "where the time went (mean of a request)"
-    return speed + where
+    return figures + where
 
 
-def _stacked(rows: Sequence[Row], columns: Sequence[Column], width: int) -> list[Table]:
-    """As many columns to a table as fit beside the names."""
-    groups: list[list[Column]] = [[]]
-    used = 0
-    for column in columns:
-        wanted = max(cell_len(text) for text in (column.name, *map(column.cell, rows))) + _GAP
-        if groups[-1] and used + wanted > width - LEAST_NAMES:
-            groups.append([])
-            used = 0
-        groups[-1].append(column)
-        used += wanted
-    return [_table(rows, group) for group in groups]
+def _stacked(rows: Sequence[Row], parts: Sequence[Sequence[Column]], width: int) -> list[Table]:
+    """As many parts to a table as fit beside the names; a part that alone is too wide is cut."""
+    room = width - LEAST_NAMES
+    pieces = [piece for part in parts for piece in _packed([[column] for column in part], rows, room)]
+    return [_table(rows, group) for group in _packed(pieces, rows, room)]
+
+
+def _packed(pieces: Sequence[Sequence[Column]], rows: Sequence[Row], room: int) -> list[list[Column]]:
+    """Pieces joined, in their order, while they fit."""
+    groups: list[list[Column]] = []
+    for piece in pieces:
+        joined = [*(groups[-1] if groups else []), *piece]
+        if groups and sum(_width(column, rows) for column in joined) <= room:
+            groups[-1] = joined
+        else:
+            groups.append(list(piece))
+    return groups
+
+
+def _width(column: Column, rows: Sequence[Row]) -> int:
+    """What its texts need; words may fold."""
+    texts = [column.name, *map(column.cell, rows)]
+    pieces = [piece for text in texts for piece in (text.split() if column.is_words else [text])]
+    return max(map(cell_len, pieces)) + _GAP
 
 
 def _table(rows: Sequence[Row], columns: Sequence[Column]) -> Table:
@@ -55,7 +67,7 @@ def _table(rows: Sequence[Row], columns: Sequence[Column]) -> Table:
     names = who(rows)
     table.add_column(names.name, overflow="fold")
     for column in columns:
-        table.add_column(column.name, justify="right", no_wrap=True)
+        table.add_column(column.name, justify="left" if column.is_words else "right", no_wrap=not column.is_words)
     for row in rows:
         style = None if row.invalid_reason is None else "red"
         texts = (column.cell(row) for column in (names, *columns))

@@ -17,7 +17,7 @@ from benchmarks.loadgen.rules import (
     schedule,
 )
 from benchmarks.measure import Progress, measure
-from benchmarks.row import backend_used
+from benchmarks.row import backend_used, model_sha256
 from benchmarks.samples import Recording
 from benchmarks.scenarios import Kind, Scenario, Wishes, plan
 from benchmarks.statistics import order_index
@@ -40,6 +40,7 @@ def run_ours(order: Order, environment: Mapping[str, Any], progress: Progress | 
         order.kind,
         summary,
         backend_used(recording.header),
+        model_sha256(recording.header),
         dict(recording.summary().errors),
         None,
         "the accuracy mode is LoadGen's; install it: pip install 'edgeward[loadgen]'",

@@ -120,6 +120,7 @@ def _run_one(order: Order, *, accuracy: bool, tell: Callable[[float], None]) -> 
         order.kind,
         read_summary(order.folder),
         done["backend"] or done["description"]["platform"] or UNKNOWN,
+        done["description"]["digests"].get("variant"),
         done["errors"],
         score,
         reason,

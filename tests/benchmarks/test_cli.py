@@ -46,7 +46,10 @@ def test_run_measures_the_matrix_saves_and_prints(fake_server: Any, tmp_path: Pa
     assert "another run" in str(again.exception)
     # The same two folders: nothing differs.
     compared = bench("compare", str(tmp_path / "out"), str(tmp_path / "out"), "--json")
-    assert {c["ratio"] for c in json.loads(compared.stdout)} == {1.0}
+    told = json.loads(compared.stdout)
+    assert {c["ratio"] for c in told["comparisons"]} == {1.0}
+    assert [m["side"] for m in told["measured"]] == ["A", "A", "B", "B"]
+    assert all(m["environment"]["kernel"] and m["seed"] == 1 for m in told["measured"])
     reported = bench("report", str(tmp_path / "out"))
     assert reported.exit_code == 0
     page = (tmp_path / "out" / "report.html").read_text(encoding="utf-8")

@@ -72,6 +72,13 @@ def test_an_open_loop_keeps_its_plan_while_answers_are_awaited() -> None:
     assert seen.offered_qps == pytest.approx(200)
 
 
+def test_requests_that_end_a_plan_early_end_the_time_over_which_they_were_offered() -> None:
+    wishes = Wishes(requests=20, arrivals=Arrivals.parse("constant:200"), duration_s=5.0, in_flight=4)
+    seen = load(lambda inputs: HERE, plan("server", wishes))
+    assert len(seen.samples) == 20
+    assert seen.offered_qps == pytest.approx(20 / 0.095), "and not over the five seconds that were never planned"
+
+
 def test_overdue_requests_are_sent_and_their_wait_counts() -> None:
     # One connection, held until long after the last request was due.
     held = threading.Event()

@@ -104,6 +104,10 @@ def test_two_servers_are_measured_in_turn_and_compared(fake_server: Any, serve: 
     compared = compare_settings(a, b, plan("single", QUICK), rounds=1)
     (p50,) = compared.comparisons
     assert (compared.rounds, compared.was_stopped) == (1, False)
+    assert [(m["side"], m["target"], m["server"]) for m in compared.measured] == [
+        ("A", a.target, "fake-server 9"),
+        ("B", b.target, "fake-server 9"),
+    ]
     assert p50.share == 0.5
     assert p50.n == (80, 80)
     # One round has no interval, and so no verdict; those are judged in test_significance.
