@@ -12,9 +12,8 @@ from benchmarks.cli import app
 from benchmarks.samples import Recording, load_folder
 from benchmarks.settings import Access, TargetName, check_targets
 from runtime.errors import WrongUseError
+from tests.certificates import issue
 from tests.programs import Program, started
-
-trustme = pytest.importorskip("trustme", reason="trustme, which makes the certificates, is not installed")
 
 ANY_PORTS = ("--host", "127.0.0.1", "--grpc-port", "0", "--http-port", "0")
 QUICK = ("--scenario", "single", "--requests", "30", "--duration", "20", "--warm-up", "0.05")
@@ -33,15 +32,8 @@ def run(targets: str, output: Path, *words: str) -> tuple[list[Recording], Any]:
 
 @pytest.fixture(scope="module")
 def certificates(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """cert.pem and key.pem for 127.0.0.1, ca.pem who signed them, other.pem who did not."""
-    folder = tmp_path_factory.mktemp("tls")
-    ca = trustme.CA()
-    ca.cert_pem.write_to_path(folder / "ca.pem")
-    trustme.CA().cert_pem.write_to_path(folder / "other.pem")
-    issued = ca.issue_cert("127.0.0.1")
-    issued.private_key_pem.write_to_path(folder / "key.pem")
-    issued.cert_chain_pems[0].write_to_path(folder / "cert.pem")
-    return folder
+    """See `issue`."""
+    return issue(tmp_path_factory.mktemp("tls"))
 
 
 @pytest.fixture(scope="module")
