@@ -3,22 +3,20 @@
 from __future__ import annotations
 
 import json
-import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from benchmarks.arrivals import Arrivals
+from benchmarks.bar import bar
 from benchmarks.finding import Slo
 from benchmarks.scenarios import DEFAULT_DURATION_S, DEFAULT_TIMEOUT_S, DEFAULT_WARM_UP_S, Wishes, plan
-from benchmarks.settings import AUTO, Setting
+from benchmarks.settings import AUTO, Access, Setting, check_targets
 from runtime.errors import WrongUseError
 
 if TYPE_CHECKING:
-    from benchmarks.compare import Comparison
+    from benchmarks.compare import Compared
     from benchmarks.run import Cell
 
 app = typer.Typer(
@@ -27,8 +25,6 @@ app = typer.Typer(
 
 # 128 + SIGINT, as shells count.
 EXIT_INTERRUPTED = 130
-# Shorter work needs no bar (a person waits two seconds without wondering).
-BAR_AFTER_S = 2.0
 
 Models = Annotated[str, typer.Option("--model", help="Names that ship, bundles or model files, with commas between.")]
 Duration = Annotated[float, typer.Option("--duration", metavar="SECONDS", help="How long each measurement lasts.")]
@@ -48,6 +44,10 @@ WarmUp = Annotated[float, typer.Option("--warm-up", metavar="SECONDS", help="Ask
 Timeout = Annotated[float, typer.Option("--timeout", metavar="SECONDS", help="Deadline of one request.")]
 Seed = Annotated[int, typer.Option("--seed", help="Of arrivals, order of rows, and random inputs.")]
 KeyFile = Annotated[Path | None, typer.Option("--api-key-file", metavar="FILE", help="File with the server's API key.")]
+CaFile = Annotated[
+    Path | None,
+    typer.Option("--ca-file", metavar="FILE", help="PEM: who signed the certificates of grpcs:// and https://."),
+]
 SloText = Annotated[
     str | None,
     typer.Option(
@@ -65,7 +65,8 @@ def run(
     target: Annotated[
         str,
         typer.Option(
-            "--target", help="inproc, agent, gateway, grpc://host:port, http://host:port or LABEL=..., commas between."
+            "--target",
+            help="inproc, agent, gateway, grpc://host:port, http://..., grpcs://..., https://... or LABEL=...; commas between.",
         ),
     ] = "inproc",
     scenario: Annotated[
@@ -90,6 +91,7 @@ def run(
         ),
     ] = False,
     api_key_file: KeyFile = None,
+    ca_file: CaFile = None,
     output: Output = None,
     as_json: AsJson = False,
 ) -> None:
@@ -97,36 +99,40 @@ def run(
 
     Raw samples are saved below EDGEWARD_HOME/benchmarks unless --output says where. Ctrl-C keeps what was measured.
     """
+    from benchmarks.row import row_of
     from benchmarks.run import default_folder, matrix, settings, to_dict
     from benchmarks.run import run as run_cells
-    from benchmarks.table import breakdown_table, notes_of, row_of, table_of
+    from benchmarks.table import notes_of, tables_of
     from runtime.cli.console import people, standard
 
     wishes = Wishes(duration, requests, rows, in_flight, _arrivals(arrivals), warm_up, timeout, seed)
     promise = None if slo is None else Slo.parse(slo)
+    targets = _words(target)
+    access = _access(targets, api_key_file, ca_file)
     if find_max:
         if promise is None:
             raise WrongUseError("--find-max needs a promise to keep; add --slo 'p99<=50ms'")
-        every = [s for name in _words(model) for where in _words(target) for s in settings(name, where, backend)]
-        _find_max(every, promise, wishes, output or default_folder(), _key(api_key_file), as_json)
+        every = [s for name in _words(model) for where in targets for s in settings(name, where, backend)]
+        _find_max(every, promise, wishes, output or default_folder(), access, as_json)
         return
     slo_ms = None if promise is None else promise.bound_ms
-    cells = matrix(_words(model), _words(target), _words(scenario), backend, wishes)
-    with _bar(sum(cell.scenario.duration_s + cell.scenario.warm_up_s for cell in cells)) as tell:
+    cells = matrix(_words(model), targets, _words(scenario), backend, wishes)
+    with bar(sum(cell.scenario.duration_s + cell.scenario.warm_up_s for cell in cells)) as tell:
 
         def progress(cell: Cell, number: int, count: int, share: float) -> None:
             tell(str(cell), (number + share) / count)
 
-        result = run_cells(cells, output or default_folder(), progress, _key(api_key_file))
+        result = run_cells(cells, output or default_folder(), progress, access, slo_ms)
     if as_json:
-        print(json.dumps(to_dict(result, slo_ms), indent=2, ensure_ascii=False))
+        print(json.dumps(to_dict(result), indent=2, ensure_ascii=False))
     else:
         measured = [row_of(recording, slo_ms) for recording in result.recordings]
         if measured:
             environment = result.recordings[0].header["environment"]
-            standard().print(table_of(measured))
-            standard().print(breakdown_table(measured))
-            standard().print(
+            console = standard()
+            for table in tables_of(measured, console.width):
+                console.print(table, "")
+            console.print(
                 f"{environment['cpu'] or 'processor unknown'}, kernel {environment['kernel']}, "
                 f"Python {environment['python']}; latency from the planned send time",
                 markup=False,
@@ -160,6 +166,7 @@ def compare(
     seed: Seed = 1,
     threshold: Threshold = 0.05,
     api_key_file: KeyFile = None,
+    ca_file: CaFile = None,
     output: Output = None,
     as_json: AsJson = False,
 ) -> None:
@@ -167,26 +174,22 @@ def compare(
 
     Two folders of earlier runs are compared cell by cell. Two targets are measured now, A/B/B/A in fresh processes.
     """
-    from benchmarks.compare import compare_recordings, compare_settings
+    from benchmarks.compare import compare_folders, compare_settings
     from benchmarks.samples import load_folder
     from runtime.cli.console import people
 
-    rounds_done, was_stopped = rounds, False
     if Path(a).is_dir() and Path(b).is_dir():
-        comparisons, notes = compare_recordings(load_folder(Path(a)), load_folder(Path(b)), threshold)
+        compared, notes = compare_folders(load_folder(Path(a)), load_folder(Path(b)), threshold)
         for note in notes:
             people().print(note, style="yellow", markup=False)
         people().print("measured at different times; compare two targets for an interleaved verdict", markup=False)
     else:
         wishes = Wishes(duration, requests, rows, in_flight, _arrivals(arrivals), warm_up, timeout, seed)
-        chosen = plan(scenario, wishes)
-        with _bar(4 * rounds * (chosen.duration_s + chosen.warm_up_s)) as tell:
-            compared = compare_settings(
-                _setting(model, a), _setting(model, b), chosen, rounds, threshold, tell, output, _key(api_key_file)
-            )
-        comparisons, rounds_done, was_stopped = compared.comparisons, compared.rounds, compared.was_stopped
-    _show(comparisons, as_json)
-    _end_if_stopped(rounds_done, rounds, was_stopped)
+        chosen, first, second = plan(scenario, wishes), _setting(model, a), _setting(model, b)
+        access = _access([first.target, second.target], api_key_file, ca_file)
+        with bar(4 * rounds * (chosen.duration_s + chosen.warm_up_s)) as tell:
+            compared = compare_settings(first, second, chosen, rounds, threshold, tell, output, access)
+    _show(compared, rounds, as_json)
 
 
 @app.command(epilog="Example: edgeward bench calibrate inproc")
@@ -196,7 +199,9 @@ def calibrate(
     scenario: Annotated[str, typer.Option("--scenario", help="Which scenario.")] = "single",
     rounds: Annotated[int, typer.Option("--rounds", min=2, help="Rounds of A/A/A/A.")] = 5,
     duration: Duration = 1.0,
+    threshold: Threshold = 0.05,
     api_key_file: KeyFile = None,
+    ca_file: CaFile = None,
     as_json: AsJson = False,
 ) -> None:
     """Compares a target with itself: the smallest change that this machine can show."""
@@ -205,16 +210,16 @@ def calibrate(
     from runtime.cli.console import standard
 
     setting, chosen = _setting(model, target), plan(scenario, Wishes(duration_s=duration))
-    with _bar(4 * rounds * (chosen.duration_s + chosen.warm_up_s)) as tell:
-        compared = compare_settings(setting, setting, chosen, rounds, progress=tell, api_key=_key(api_key_file))
-    _show(compared.comparisons, as_json)
+    access = _access([setting.target], api_key_file, ca_file)
+    with bar(4 * rounds * (chosen.duration_s + chosen.warm_up_s)) as tell:
+        compared = compare_settings(setting, setting, chosen, rounds, threshold, tell, access=access)
     if not as_json:
         for comparison in compared.comparisons:
-            quantile = percentile_name(comparison.share)
             standard().print(
-                f"{quantile}: changes below {comparison.smallest_visible:.1%} do not show here", markup=False
+                f"{percentile_name(comparison.share)}: changes below {comparison.smallest_visible:.1%} do not show here",
+                markup=False,
             )
-    _end_if_stopped(compared.rounds, rounds, compared.was_stopped)
+    _show(compared, rounds, as_json)
 
 
 @app.command(epilog="Example: edgeward bench loadgen --target grpc://127.0.0.1:8001 --scenario server --qps 200")
@@ -232,6 +237,7 @@ def loadgen(
     accuracy: Annotated[bool, typer.Option(help="Also LoadGen's accuracy mode, where samples have labels.")] = True,
     timeout: Timeout = DEFAULT_TIMEOUT_S,
     api_key_file: KeyFile = None,
+    ca_file: CaFile = None,
     output: Output = None,
     as_json: AsJson = False,
 ) -> None:
@@ -249,9 +255,11 @@ def loadgen(
             f"LoadGen's server scenario judges p99; got {promise}: give --slo p99<={promise.bound_ms:g}ms"
         )
     rules = Rules(duration, min_queries, qps, promise.bound_ms, timeout_s=timeout)
-    every = [s for name in _words(model) for where in _words(target) for s in settings(name, where, backend)]
-    with _bar(len(every) * len(kinds) * duration) as tell:
-        run = measure(every, kinds, rules, output or default_folder(), accuracy, tell, _key(api_key_file))
+    targets = _words(target)
+    access = _access(targets, api_key_file, ca_file)
+    every = [s for name in _words(model) for where in targets for s in settings(name, where, backend)]
+    with bar(len(every) * len(kinds) * duration) as tell:
+        run = measure(every, kinds, rules, output or default_folder(), accuracy, tell, access)
     show(run, as_json)
     if run.was_stopped:
         raise typer.Exit(EXIT_INTERRUPTED)
@@ -266,11 +274,12 @@ def report(
 ) -> None:
     """Writes report.html (one file, charts and raw data inside) and report.md (for a README) into DIR."""
     from benchmarks.report import to_html, to_markdown
+    from benchmarks.run import slo_of
     from benchmarks.samples import load_folder
     from runtime.cli.console import standard
 
     recordings = load_folder(folder)
-    slo_ms = None if slo is None else Slo.parse(slo).bound_ms
+    slo_ms = slo_of(folder) if slo is None else Slo.parse(slo).bound_ms
     for name, text in (("report.html", to_html(recordings, slo_ms)), ("report.md", to_markdown(recordings, slo_ms))):
         (folder / name).write_text(text, encoding="utf-8")
         standard().print(str(folder / name), markup=False, soft_wrap=True)
@@ -284,7 +293,10 @@ def peers(
     output: Annotated[Path, typer.Option("--output", metavar="DIR", help="Where the results go.")] = Path(),
     as_json: Annotated[bool, typer.Option("--json", help="Print the results as JSON.")] = False,
 ) -> None:
-    """Other people's servers beside ours: each in an environment of its own, one model, one load, one table of ratios."""
+    """Other people's servers beside ours: each in an environment of its own, one model, one load, one table of ratios.
+
+    Ctrl-C keeps what was measured.
+    """
     from benchmarks.peers.catalogue import PEERS
     from benchmarks.serving.rounds import Plan
     from benchmarks.serving.run import compare as compare_servers
@@ -294,23 +306,22 @@ def peers(
         raise WrongUseError(f"no peer {unknown[0]!r}; known: {', '.join(peer.name for peer in PEERS)}")
     chosen = [peer for peer in PEERS if peer.name in wanted]
 
-    def tell(what: str, share: float) -> None:
-        typer.echo(f"{share:4.0%} {what}", err=True)
-
-    _, text = compare_servers(Plan(rounds, seconds), tell, peers=chosen, folder=output, name="peers")
+    with bar(rounds * seconds * len(chosen)) as tell:
+        results, text = compare_servers(Plan(rounds, seconds), tell, peers=chosen, folder=output, name="peers")
     typer.echo(text.with_suffix(".json").read_text() if as_json else text.read_text(), nl=False)
+    if results.outcome.was_stopped:
+        typer.echo("stopped; what was measured is kept", err=True)
+        raise typer.Exit(EXIT_INTERRUPTED)
 
 
-def _find_max(
-    settings: list[Setting], slo: Slo, wishes: Wishes, folder: Path, api_key: str | None, as_json: bool
-) -> None:
+def _find_max(settings: list[Setting], slo: Slo, wishes: Wishes, folder: Path, access: Access, as_json: bool) -> None:
     """Searches, prints and ends like `run`: 1 where nothing was found or a search failed, 130 after Ctrl-C."""
     from benchmarks.find_max import find_all
     from benchmarks.table import found_table
     from runtime.cli.console import people, standard
 
-    with _bar(len(settings) * wishes.duration_s) as tell:
-        searches, failed = find_all(settings, slo, wishes, folder, tell, api_key)
+    with bar(len(settings) * wishes.duration_s) as tell:
+        searches, failed = find_all(settings, slo, wishes, folder, tell, access)
     if as_json:
         print(json.dumps([search.to_dict() for search in searches], indent=2, ensure_ascii=False))
     else:
@@ -327,30 +338,27 @@ def _find_max(
         raise typer.Exit(1)
 
 
-def _show(comparisons: list[Comparison], as_json: bool) -> None:
-    if not comparisons:
-        raise WrongUseError("too few samples for any quantile; measure longer (--duration) or more (--requests)")
-    if as_json:
-        print(json.dumps([comparison.to_dict() for comparison in comparisons], indent=2, ensure_ascii=False))
-        return
+def _show(compared: Compared, wanted: int, as_json: bool) -> None:
+    """Verdicts and their reasons; ends with 130 where a person stopped it, and says of how many rounds they are."""
     from benchmarks.statistics import percentile_name
     from benchmarks.table import comparison_table
-    from runtime.cli.console import standard
+    from runtime.cli.console import people, standard
 
-    standard().print(comparison_table(comparisons))
-    for c in comparisons:
-        standard().print(
-            f"{c.judgement.verdict}: {c.what}, {percentile_name(c.share)}: {c.judgement.reason}", markup=False
-        )
-
-
-def _end_if_stopped(rounds: int, wanted: int, was_stopped: bool) -> None:
-    if was_stopped:
-        from runtime.cli.console import people
-
-        people().print(
-            f"stopped after {rounds} of {wanted} rounds; the verdict is of these", style="yellow", markup=False
-        )
+    comparisons = compared.comparisons
+    if not comparisons and compared.rounds:
+        raise WrongUseError("too few samples for any quantile; measure longer (--duration) or more (--requests)")
+    if as_json:
+        print(json.dumps(compared.to_dict(), indent=2, ensure_ascii=False))
+    elif comparisons:
+        standard().print(comparison_table(comparisons))
+        for c in comparisons:
+            standard().print(
+                f"{c.judgement.verdict}: {c.what}, {percentile_name(c.share)}: {c.judgement.reason}", markup=False
+            )
+    if compared.was_stopped:
+        of = f"after {compared.rounds} of {wanted} rounds; the verdict is of these"
+        none = f"in round 1 of {wanted}; there is no verdict yet, which takes a whole round (A/B/B/A)"
+        people().print(f"stopped {of if compared.rounds else none}", style="yellow", markup=False)
         raise typer.Exit(EXIT_INTERRUPTED)
 
 
@@ -370,52 +378,11 @@ def _arrivals(text: str | None) -> Arrivals | None:
     return None if text is None else Arrivals.parse(text)
 
 
-def _key(file: Path | None) -> str | None:
-    if file is None:
-        return None
+def _access(targets: list[str], key_file: Path | None, ca_file: Path | None) -> Access:
     try:
-        return file.read_text(encoding="utf-8").strip()
+        key = None if key_file is None else key_file.read_text(encoding="utf-8").strip()
     except OSError as error:
-        raise WrongUseError(f"API key file {file} cannot be read: {error.strerror}; check the path") from error
-
-
-class _Teller:
-    """Moves a bar, once work has gone on for two seconds and a person watches."""
-
-    def __init__(self, expected_s: float) -> None:
-        from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
-
-        from runtime.cli.console import people
-
-        console = people()
-        self._progress = Progress(
-            TextColumn("{task.description}", markup=False),
-            BarColumn(),
-            TextColumn("{task.percentage:3.0f} %"),
-            TimeRemainingColumn(),
-            console=console,
-            transient=True,
-            disable=not console.is_terminal,
-        )
-        self._task = self._progress.add_task("measuring", total=1.0)
-        self._after = time.monotonic() + (0.0 if expected_s > BAR_AFTER_S else BAR_AFTER_S)
-        self._is_shown = False
-
-    def __call__(self, what: str, share: float) -> None:
-        if not self._is_shown and time.monotonic() >= self._after:
-            self._progress.start()
-            self._is_shown = True
-        self._progress.update(self._task, description=what, completed=share)
-
-    def close(self) -> None:
-        if self._is_shown:
-            self._progress.stop()
-
-
-@contextmanager
-def _bar(expected_s: float) -> Iterator[_Teller]:
-    teller = _Teller(expected_s)
-    try:
-        yield teller
-    finally:
-        teller.close()
+        raise WrongUseError(f"API key file {key_file} cannot be read: {error.strerror}; check the path") from error
+    access = Access(key, ca_file)
+    check_targets(targets, access)
+    return access

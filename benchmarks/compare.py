@@ -6,7 +6,7 @@ both alike. Two folders were measured at different times, and a difference betwe
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,10 +15,11 @@ import numpy as np
 
 from benchmarks.environment import read_environment
 from benchmarks.measure import measure
+from benchmarks.row import backend_used, model_sha256
 from benchmarks.run import prepare
-from benchmarks.samples import Recording
+from benchmarks.samples import SCHEMA_VERSION, Recording
 from benchmarks.scenarios import Scenario
-from benchmarks.settings import Setting
+from benchmarks.settings import ANYONE, Access, Setting
 from benchmarks.significance import (
     DEFAULT_THRESHOLD,
     Interval,
@@ -53,13 +54,15 @@ class Comparison:
     b_ms: float
     n: tuple[int, int]
     ratio: Interval
-    p_value: float
+    p_value: float | None
+    """Mann-Whitney's; None for quantiles above the median, which their interval decides."""
+    threshold: float
     judgement: Judgement
 
     @property
     def smallest_visible(self) -> float:
-        """The smallest change that this measurement could tell from none, as a share: half the interval's width."""
-        return (self.ratio.high - self.ratio.low) / 2
+        """The smallest change, as a share, that this measurement would call one: beyond its interval, and beyond the threshold."""
+        return max(self.threshold, self.ratio.reach)
 
     def to_dict(self) -> dict[str, Any]:
         """The figures in types that `json` writes."""
@@ -87,6 +90,27 @@ class Compared:
     comparisons: list[Comparison]
     rounds: int
     was_stopped: bool
+    measured: Sequence[Mapping[str, Any]] = ()
+    """Of each side and measurement that is compared: where and on what; see `_origin`."""
+
+    def to_dict(self) -> dict[str, Any]:
+        """All of it in types that `json` writes."""
+        return {
+            "schema_version": SCHEMA_VERSION,
+            "rounds": self.rounds,
+            "was_stopped": self.was_stopped,
+            "comparisons": [comparison.to_dict() for comparison in self.comparisons],
+            "measured": list(self.measured),
+        }
+
+
+def compare_folders(
+    a: Sequence[Recording], b: Sequence[Recording], threshold: float = DEFAULT_THRESHOLD
+) -> tuple[Compared, list[str]]:
+    """`compare_recordings`, with where the two came from."""
+    comparisons, notes = compare_recordings(a, b, threshold)
+    measured = [_origin(side, recording.header) for side, every in (("A", a), ("B", b)) for recording in every]
+    return Compared(comparisons, 1, was_stopped=False, measured=measured), notes
 
 
 def compare_recordings(
@@ -122,26 +146,28 @@ def compare_settings(
     threshold: float = DEFAULT_THRESHOLD,
     progress: Progress | None = None,
     folder: Path | None = None,
-    api_key: str | None = None,
+    access: Access = ANYONE,
 ) -> Compared:
     """A and B measured A/B/B/A in fresh processes, `rounds` times, and compared round by round.
 
-    `WrongUseError` when a measurement is not valid. On Ctrl-C the whole rounds so far are compared.
+    `WrongUseError` when a measurement is not valid. On Ctrl-C the whole rounds so far are compared, if any.
     """
     prepare(folder)
     environment = read_environment()
     blocks: dict[str, list[Values]] = {"A": [], "B": []}
+    measured: dict[str, Mapping[str, Any]] = {}
     for number in range(rounds):
         this_round: dict[str, list[Values]] = {"A": [], "B": []}
         for place, side in enumerate(ORDER):
             if progress is not None:
                 done = number * len(ORDER) + place
                 progress(f"round {number + 1} of {rounds}, {side}", done / (rounds * len(ORDER)))
-            recording = measure(a if side == "A" else b, scenario, environment, None, api_key)
+            recording = measure(a if side == "A" else b, scenario, environment, None, access)
             if folder is not None:
                 recording.save(folder / f"{number:02d}-{place}-{side}.npz")
             if recording.header["was_stopped"]:
                 break
+            measured.setdefault(side, _origin(side, recording.header))
             if not recording.is_valid:
                 raise WrongUseError(f"{side} ({recording.key}) is INVALID: {recording.header['invalid_reason']}")
             this_round[side].append(_answered(recording))
@@ -151,10 +177,10 @@ def compare_settings(
             continue
         break
     if not blocks["A"]:
-        raise WrongUseError("stopped before a round was complete; there is nothing to compare")
+        return Compared([], 0, was_stopped=True)
     names = (str(a), str(b))
     comparisons = compare_blocks(str(scenario), names, blocks["A"], blocks["B"], is_paired=True, threshold=threshold)
-    return Compared(comparisons, len(blocks["A"]), was_stopped=len(blocks["A"]) < rounds)
+    return Compared(comparisons, len(blocks["A"]), len(blocks["A"]) < rounds, list(measured.values()))
 
 
 def compare_blocks(
@@ -174,11 +200,25 @@ def compare_blocks(
         if min(len(all_a), len(all_b)) < needed_samples(share):
             continue
         ratio = bootstrap_ratio(a, b, share, is_paired=is_paired)
-        judgement = judge(ratio, p_value, threshold)
+        tested = p_value if share <= 0.5 else None
+        judgement = judge(ratio, tested, threshold)
         a_ms, b_ms = (float(np.quantile(side, share, method="inverted_cdf")) for side in (all_a, all_b))
         sizes = (len(all_a), len(all_b))
-        comparisons.append(Comparison(what, *names, share, a_ms, b_ms, sizes, ratio, p_value, judgement))
+        comparisons.append(Comparison(what, *names, share, a_ms, b_ms, sizes, ratio, tested, threshold, judgement))
     return comparisons
+
+
+def _origin(side: str, header: Mapping[str, Any]) -> dict[str, Any]:
+    """What a reader of the verdict needs to know of a measurement."""
+    kept = ("scenario_text", "started", "seed", "environment")
+    return {
+        "side": side,
+        **header["setting"],
+        "backend_used": backend_used(header),
+        "server": header["target"]["server"],
+        "model_sha256": model_sha256(header),
+        **{name: header[name] for name in kept},
+    }
 
 
 def _answered(recording: Recording) -> Values:

@@ -13,11 +13,11 @@ from benchmarks.arrivals import Arrivals, Pattern
 from benchmarks.environment import read_environment
 from benchmarks.finding import DEFAULT_START_QPS, Found, Probe, Slo, Try, duration_s, next_step
 from benchmarks.measure import measure
+from benchmarks.row import backend_used, model_sha256
 from benchmarks.run import file_name, prepare
 from benchmarks.samples import SCHEMA_VERSION, Recording
 from benchmarks.scenarios import Wishes, plan
-from benchmarks.settings import Setting
-from benchmarks.table import backend_used
+from benchmarks.settings import ANYONE, Access, Setting
 from runtime.errors import EdgewardError, WrongUseError
 
 FOUND_FILE = "find-max.json"
@@ -50,6 +50,7 @@ class Search:
         return {
             **self.setting.to_dict(),
             "backend_used": None if self.at_best is None else backend_used(self.at_best.header),
+            "model_sha256": None if self.at_best is None else model_sha256(self.at_best.header),
             "slo": str(self.slo),
             "max_qps": None if self.found is None else self.found.qps,
             "is_lower_bound": None if self.found is None else self.found.is_lower_bound,
@@ -65,7 +66,7 @@ def find_max(
     wishes: Wishes,
     environment: Mapping[str, Any],
     progress: Progress | None = None,
-    api_key: str | None = None,
+    access: Access = ANYONE,
     keep: Keep | None = None,
 ) -> Search:
     """Searches on one setting. Arrivals are Poisson, or constant where `wishes` says so; its rate is where to start.
@@ -96,7 +97,7 @@ def find_max(
             ),
         )
         scenario = replace(scenario, give_up_s=max(LEAST_GIVE_UP_S, GIVE_UP_BOUNDS * slo.bound_ms / 1000))
-        recording = measure(setting, scenario, environment, tell, api_key)
+        recording = measure(setting, scenario, environment, tell, access)
         if keep is not None:
             keep(recording)
         if recording.header["was_stopped"]:
@@ -113,7 +114,7 @@ def find_all(
     wishes: Wishes,
     folder: Path,
     progress: Progress | None = None,
-    api_key: str | None = None,
+    access: Access = ANYONE,
 ) -> tuple[list[Search], list[str]]:
     """A search on every setting, and a sentence for each that could not be made; every probe saved in `folder` as it ends.
 
@@ -137,7 +138,7 @@ def find_all(
                 progress(f"{setting}: {what}", (number + share) / len(settings))
 
         try:
-            searches.append(find_max(setting, slo, wishes, environment, tell, api_key, keep))
+            searches.append(find_max(setting, slo, wishes, environment, tell, access, keep))
         except EdgewardError as error:
             failed.append(f"{setting}: {type(error).__name__}: {error}")
             continue

@@ -27,7 +27,7 @@ from benchmarks.load import Call, Infer, Load, LoadGenerator
 from benchmarks.process import own_peak_bytes
 from benchmarks.samples import columns_of
 from benchmarks.scenarios import Kind, Scenario
-from benchmarks.settings import Setting
+from benchmarks.settings import ANYONE, Access, Setting
 from benchmarks.targets import Target, make_target, rows_of
 from runtime.errors import CallerError, EdgewardError
 from runtime.selection.rows import Rows
@@ -47,7 +47,7 @@ class Plan:
     scenario: Scenario
     output: Path
     """Where the samples go."""
-    api_key: str | None = None
+    access: Access = ANYONE
 
     def to_json(self) -> str:
         """One line."""
@@ -56,7 +56,7 @@ class Plan:
                 "setting": self.setting.to_dict(),
                 "scenario": self.scenario.to_dict(),
                 "output": str(self.output),
-                "api_key": self.api_key,
+                "access": self.access.to_dict(),
             }
         )
 
@@ -65,7 +65,7 @@ class Plan:
         """What `to_json` gave."""
         fields = json.loads(text)
         setting, scenario = Setting.from_dict(fields["setting"]), Scenario.from_dict(fields["scenario"])
-        return cls(setting, scenario, Path(fields["output"]), fields["api_key"])
+        return cls(setting, scenario, Path(fields["output"]), Access.from_dict(fields["access"]))
 
 
 def main() -> int:
@@ -83,7 +83,7 @@ def main() -> int:
 def _run(plan: Plan) -> None:
     should_stop = threading.Event()
     threading.Thread(target=_watch_stdin, args=(should_stop,), daemon=True).start()
-    target = make_target(plan.setting, plan.scenario.timeout_s, plan.api_key)
+    target = make_target(plan.setting, plan.scenario.timeout_s, plan.access)
     try:
         target.open()
         description = target.describe()

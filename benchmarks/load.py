@@ -21,6 +21,7 @@ from benchmarks.scenarios import Scenario
 from benchmarks.targets import Answer, Origin
 from runtime.errors import EdgewardError
 from runtime.tensors import Array
+from runtime.wire.status import status_of
 
 Infer = Callable[[Mapping[str, Array]], Answer]
 Call = tuple[Mapping[str, Array], int]
@@ -109,8 +110,9 @@ class LoadGenerator:
         samples = Samples(*columns) if (columns[-1] >= 0).any() else Samples(*columns[:-3])
         offered = None
         if self._due is not None and len(samples):
-            # Of the part that was reached: the whole plan, unless it was stopped.
-            reached_s = self._scenario.duration_s if self._next >= len(self._due) else samples.planned_ns[-1] / 1e9
+            # Of the part that was reached: the whole plan, unless it was stopped or `requests` ended it.
+            is_whole = self._next >= len(self._due) and len(self._due) != self._scenario.requests
+            reached_s = self._scenario.duration_s if is_whole else samples.planned_ns[-1] / 1e9
             offered = len(samples) / reached_s if reached_s > 0 else None
         return Load(samples, tuple(self._statuses), tuple(self._origins), offered, self._has_fallen_behind)
 
@@ -154,7 +156,7 @@ class LoadGenerator:
             origin, spent = answer.origin, (answer.queue_ns, answer.batch_ns, answer.execute_ns)
             status = OK
         except EdgewardError as error:
-            status = type(error).__name__
+            status = code_of(error)
         done_ns = self._now_ns()
         planned_ns = sent_ns if due_ns is None else due_ns
         record.extend((planned_ns, sent_ns, done_ns, rows, self._status(status), self._origin(origin), *spent))
@@ -182,3 +184,9 @@ class LoadGenerator:
             with self._names:
                 index = self._origins.setdefault(origin, len(self._origins))
         return index
+
+
+def code_of(error: EdgewardError) -> str:
+    """How both protocols name a failure, HTTP's code first: "503 UNAVAILABLE"; the same on every target."""
+    status = status_of(error)
+    return f"{status.http} {status.grpc}"

@@ -20,7 +20,7 @@ from benchmarks.generator import Plan
 from benchmarks.process import ServerProcesses, Usage
 from benchmarks.samples import OK, Recording, Samples
 from benchmarks.scenarios import Scenario
-from benchmarks.settings import Setting, TargetName
+from benchmarks.settings import ANYONE, Access, Setting, TargetName
 from benchmarks.validity import Effort, doubts, invalid_reason
 from runtime import errors
 from runtime.errors import EdgewardError, ExecutionError
@@ -59,7 +59,7 @@ def measure(
     scenario: Scenario,
     environment: Mapping[str, Any],
     progress: Progress | None = None,
-    api_key: str | None = None,
+    access: Access = ANYONE,
 ) -> Recording:
     """The recording of `scenario` on `setting`, made in a fresh process.
 
@@ -70,7 +70,7 @@ def measure(
     processes = ServerProcesses.of(TargetName.parse(setting.target))
     with tempfile.TemporaryDirectory(prefix="edgeward-bench-") as folder:
         output = Path(folder) / "samples.npz"
-        report, watched = _run_generator(Plan(setting, scenario, output, api_key), processes, progress or _ignore)
+        report, watched = _run_generator(Plan(setting, scenario, output, access), processes, progress or _ignore)
         with np.load(output, allow_pickle=False) as arrays:
             samples = Samples(**{name: np.asarray(arrays[name]) for name in arrays.files})
     return Recording(header_of(setting, scenario, environment, report, watched, samples, started), samples)

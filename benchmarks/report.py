@@ -9,70 +9,58 @@ from typing import Any
 
 from benchmarks.breakdown import PARTS
 from benchmarks.charts import KNEE_FACTOR, Curve, Series, rates, spectrum, timeline
+from benchmarks.columns import COST, DIGEST, LATENCY, NOT_TOLD, RATES, Column, known, who
+from benchmarks.row import UNKNOWN, Row, row_of
 from benchmarks.samples import Recording
 from benchmarks.scenarios import Kind, Scenario
-from benchmarks.statistics import Percentile, percentile_name
+from benchmarks.settings import TargetName
+from benchmarks.statistics import percentile_name
 from benchmarks.svg import STYLE, bars, stacks
-from benchmarks.table import UNKNOWN, Row, notes_of, row_of
+from benchmarks.table import notes_of
 
 # Browsers draw a page with so many numbers in it without a pause.
 MAX_EMBEDDED = 200_000
 MAX_SERVER_SECTIONS = 3
-HEADINGS = (
-    "target",
-    "scenario",
-    "backend",
-    "n",
-    "p50 ms",
-    "p90 ms",
-    "p99 ms",
-    "p99.9 ms",
-    "achieved/s",
-    "rows/s",
-    "errors",
-)
-WORDS = frozenset({"target", "scenario", "backend", "errors"})
-"""Columns of text, to the left; figures stand to the right."""
-
 _STYLE = """
 * { box-sizing: border-box; }
-body { font-family: sans-serif; line-height: 1.45; max-width: 60rem; margin: 0 auto; padding: 0 1rem 3rem; }
+body { font-family: sans-serif; line-height: 1.45; max-width: 72rem; margin: 0 auto; padding: 0 1rem 3rem; }
 body { color: #111; background: #fff; overflow-wrap: anywhere; } h1 { font-size: 1.5rem; }
 .scroll { overflow-x: auto; } table { border-collapse: collapse; font-size: 0.9rem; }
 th, td { border-bottom: 1px solid #ccc; padding: 0.25rem 0.6rem; text-align: right; white-space: nowrap; }
 .facts td, .facts th { text-align: left; white-space: normal; vertical-align: top; overflow-wrap: anywhere; }
-.facts th { min-width: 7rem; overflow-wrap: normal; } td.words, th.words { text-align: left; }
-td.words { white-space: normal; min-width: 7rem; overflow-wrap: normal; }
+.facts th { min-width: 7rem; overflow-wrap: normal; } td.words, th.words { text-align: left; vertical-align: top; }
+td.words, th.words { white-space: normal; min-width: 8rem; max-width: 16rem; }
+tr > .words:first-child { position: sticky; left: 0; background: #fff; }
+.scroll { margin: 1rem 0; }
 .legend { list-style: none; padding: 0; font-size: 0.9rem; } .legend svg { vertical-align: middle; }
 .invalid { font-weight: bold; text-decoration: underline; }
 """
 
 
 def to_markdown(recordings: Sequence[Recording], slo_ms: float | None = None) -> str:
-    """One table, its notes, and where it was measured."""
+    """The tables, their notes, and where it was measured."""
     rows = [row_of(recording, slo_ms) for recording in recordings]
-    lines = [f"| {' | '.join(HEADINGS)} |", "|---|---|---|" + "---:|" * (len(HEADINGS) - 3)]
-    lines += [f"| {' | '.join(cell.replace('|', chr(92) + '|') for cell in _cells(row))} |" for row in rows]
-    lines += ["", *(f"- {note}" for note in notes_of(rows)), ""]
-    facts = "; ".join(f"{name}: {value}" for name, value in _facts(recordings[0].header))
-    return "\n".join([*lines, f"Latency counts from the planned send time. {facts}.", ""])
+    lines = [line for columns in _tables(rows) for line in (*_markdown_table(columns, rows), "")]
+    lines += [*(f"- {note}" for note in notes_of(rows)), ""]
+    told = "; ".join(f"{name}: {value}" for name, value in facts_of(recordings))
+    return "\n".join([*lines, f"{_promise(slo_ms)}Latency counts from the planned send time. {told}.", ""])
 
 
 def to_html(recordings: Sequence[Recording], slo_ms: float | None = None) -> str:
-    """One page without a reference to any other file: table, charts, environment, and the samples as JSON."""
+    """One page without a reference to any other file: tables, charts, environment, and the samples as JSON."""
     rows = [row_of(recording, slo_ms) for recording in recordings]
     measured = list(zip(recordings, rows, strict=True))
     title = f"Benchmark: {', '.join(sorted({row.model for row in rows}))}"
     parts = [
         f"<h1>{escape(title)}</h1>",
-        f"<p>{escape(recordings[0].header['started'])}. Latency counts from the planned send time.</p>",
-        f'<div class="scroll" tabindex="0">{_html_table(rows)}</div>',
+        f"<p>{escape(_promise(slo_ms))}Latency counts from the planned send time.</p>",
+        *(f'<div class="scroll" tabindex="0">{_html_table(columns, rows)}</div>' for columns in _tables(rows)),
         *(f"<p>{escape(note)}</p>" for note in notes_of(rows)),
         _html_breakdown(rows),
         _html_rates(measured, slo_ms),
         *(_html_charts(name, measured) for name in _sections(measured)),
         "<h2>Measured on</h2>",
-        _html_facts(recordings[0].header),
+        _html_facts(facts_of(recordings)),
         f'<script type="application/json" id="recordings">{_embedded(recordings)}</script>',
     ]
     head = (
@@ -81,6 +69,40 @@ def to_html(recordings: Sequence[Recording], slo_ms: float | None = None) -> str
     )
     body = "\n".join(parts)
     return f'<!doctype html>\n<html lang="en"><head>{head}</head>\n<body>\n{body}\n</body></html>\n'
+
+
+def facts_of(recordings: Sequence[Recording]) -> list[tuple[str, str]]:
+    """What is to be known of every recording: once where all agree, with the measurements that differ where not."""
+    said: dict[str, dict[str, list[str]]] = {}
+    for recording in recordings:
+        for name, value in _facts(recording.header):
+            where = (
+                f"{TargetName.parse(recording.header['setting']['target']).label} {recording.header['scenario_text']}"
+            )
+            said.setdefault(name, {}).setdefault(value, []).append(where)
+    found = []
+    for name, values in said.items():
+        texts = [value if len(values) == 1 else f"{value} ({', '.join(places)})" for value, places in values.items()]
+        found.append((name, "; ".join(texts)))
+    return found
+
+
+def _tables(rows: Sequence[Row]) -> list[list[Column]]:
+    """The columns of each table: how fast, and what it took."""
+    return [[who(rows), *known([*LATENCY, *RATES], rows)], [who(rows), *known(COST, rows), DIGEST]]
+
+
+def _promise(slo_ms: float | None) -> str:
+    return "" if slo_ms is None else f"Goodput counts what was answered within {slo_ms:g} ms. "
+
+
+def _markdown_table(columns: Sequence[Column], rows: Sequence[Row]) -> list[str]:
+    def line(texts: Sequence[str]) -> str:
+        return f"| {' | '.join(text.replace('|', chr(92) + '|') for text in texts)} |"
+
+    rule = "".join("---|" if column.is_words else "---:|" for column in columns)
+    head = line([column.name for column in columns])
+    return [head, f"|{rule}", *(line([column.cell(row) for column in columns]) for row in rows)]
 
 
 def _html_breakdown(rows: Sequence[Row]) -> str:
@@ -160,52 +182,46 @@ def _series(recording: Recording, row: Row) -> Series:
     return Series(name, recording.samples.latency_ms[ok], recording.samples.planned_ns[ok] / 1e9)
 
 
-def _cells(row: Row) -> list[str]:
-    summary = row.summary
-    scenario = row.scenario if row.invalid_reason is None else f"INVALID {row.scenario}"
-    latencies = [_latency(summary.of(share)) for share in (0.5, 0.9, 0.99, 0.999)]
-    errors = ", ".join(f"{name} {count}" for name, count in summary.errors) or "0"
-    rates = [f"{summary.achieved_qps:,.0f}", f"{summary.rows_per_s:,.0f}"]
-    return [row.target, scenario, row.backend, f"{summary.n:,}", *latencies, *rates, errors]
-
-
-def _latency(percentile: Percentile) -> str:
-    return f"n < {percentile.needed:,}" if percentile.ms is None else f"{percentile.ms:.3f}"
-
-
-def _html_table(rows: Sequence[Row]) -> str:
+def _html_table(columns: Sequence[Column], rows: Sequence[Row]) -> str:
     def cells(tag: str, texts: Sequence[str]) -> str:
-        kinds = [' class="words"' if name in WORDS else "" for name in HEADINGS]
+        kinds = [' class="words"' if column.is_words else "" for column in columns]
         return "".join(f"<{tag}{kind}>{escape(text)}</{tag}>" for kind, text in zip(kinds, texts, strict=True))
 
-    head = cells("th", HEADINGS)
     body = []
     for row in rows:
         style = "" if row.invalid_reason is None else ' class="invalid"'
-        body.append(f"<tr{style}>{cells('td', _cells(row))}</tr>")
-    return f"<table><tr>{head}</tr>{''.join(body)}</table>"
+        body.append(f"<tr{style}>{cells('td', [column.cell(row) for column in columns])}</tr>")
+    return f"<table><tr>{cells('th', [column.name for column in columns])}</tr>{''.join(body)}</table>"
 
 
 def _facts(header: Mapping[str, Any]) -> list[tuple[str, str]]:
-    environment = header["environment"]
-    texts = environment["hardware_text"]
+    """Of one recording."""
+    environment, target = header["environment"], header["target"]
+    texts, digests = environment["hardware_text"], target["digests"]
     libraries = ", ".join(f"{name} {version}" for name, version in environment["libraries"].items())
     return [
         ("processor", environment["cpu"] or "unknown"),
+        ("instruction sets", texts["instruction sets"]),
         ("cores allowed", texts["cores allowed"]),
         ("memory allowed", texts["memory allowed"]),
         ("clock governor", texts["clock governor"]),
         ("kernel", environment["kernel"]),
+        ("load average before", f"{environment['load_before'][0]:g}"),
         ("Python", environment["python"]),
         ("libraries", libraries),
         ("commit", environment["commit"] or UNKNOWN),
+        ("started", header["started"]),
+        ("server", target["server"] or "in process"),
+        ("bundle sha256", digests.get("bundle", NOT_TOLD)),
+        ("model sha256", digests.get("variant", NOT_TOLD)),
+        ("inputs", header["inputs"]),
         ("seed", str(header["seed"])),
         ("warm-up", f"{header['warm_up_s']:g} s"),
     ]
 
 
-def _html_facts(header: Mapping[str, Any]) -> str:
-    rows = "".join(f"<tr><th>{escape(name)}</th><td>{escape(value)}</td></tr>" for name, value in _facts(header))
+def _html_facts(facts: Sequence[tuple[str, str]]) -> str:
+    rows = "".join(f"<tr><th>{escape(name)}</th><td>{escape(value)}</td></tr>" for name, value in facts)
     return f'<table class="facts">{rows}</table>'
 
 

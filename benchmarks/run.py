@@ -12,11 +12,10 @@ from typing import Any
 
 from benchmarks.environment import read_environment
 from benchmarks.measure import measure
+from benchmarks.row import Row, row_of
 from benchmarks.samples import SCHEMA_VERSION, Recording
 from benchmarks.scenarios import Scenario, Wishes, plan
-from benchmarks.settings import ALL, AUTO, Setting, TargetName
-from benchmarks.table import Row, row_of
-from benchmarks.targets import backends_of
+from benchmarks.settings import ALL, ANYONE, AUTO, Access, Setting, TargetName
 from runtime import config
 from runtime.errors import EdgewardError, MachineError, WrongUseError
 
@@ -57,6 +56,8 @@ class RunResult:
     failed: tuple[Failed, ...]
     folder: Path | None
     was_stopped: bool
+    slo_ms: float | None = None
+    """What was promised, for the goodput."""
 
     @property
     def is_valid(self) -> bool:
@@ -84,7 +85,11 @@ def settings(model: str, target: str, backend: str) -> list[Setting]:
     """One setting for each backend that `backend` means on this target."""
     if backend != ALL:
         return [Setting(model, target, backend)]
-    names = [AUTO, *backends_of(model)] if TargetName.parse(target).is_inproc else [AUTO]
+    if not TargetName.parse(target).is_inproc:
+        return [Setting(model, target)]
+    from benchmarks.inproc import backends_of
+
+    names = [AUTO, *backends_of(model)]
     return [Setting(model, target, name) for name in names]
 
 
@@ -97,7 +102,8 @@ def run(
     cells: Sequence[Cell],
     folder: Path | None,
     progress: Progress | None = None,
-    api_key: str | None = None,
+    access: Access = ANYONE,
+    slo_ms: float | None = None,
 ) -> RunResult:
     """Measures `cells` in order. With `folder` each recording is saved when it ends, and an index of all at the end.
 
@@ -117,7 +123,7 @@ def run(
 
             tell(0.0)
             try:
-                recording = measure(cell.setting, cell.scenario, environment, tell, api_key)
+                recording = measure(cell.setting, cell.scenario, environment, tell, access)
             except EdgewardError as error:
                 failed.append(Failed(cell, f"{type(error).__name__}: {error}"))
                 continue
@@ -129,7 +135,7 @@ def run(
                 break
     except KeyboardInterrupt:
         was_stopped = True
-    result = RunResult(tuple(recordings), tuple(failed), folder, was_stopped)
+    result = RunResult(tuple(recordings), tuple(failed), folder, was_stopped, slo_ms)
     if folder is not None:
         (folder / INDEX_FILE).write_text(json.dumps(to_dict(result), indent=2, ensure_ascii=False), encoding="utf-8")
     return result
@@ -148,17 +154,27 @@ def prepare(folder: Path | None) -> None:
             ) from error
 
 
-def to_dict(result: RunResult, slo_ms: float | None = None) -> dict[str, Any]:
+def to_dict(result: RunResult) -> dict[str, Any]:
     """The run in types that `json` writes: figures of every cell, failures, environment."""
     return {
         "schema_version": SCHEMA_VERSION,
         "folder": None if result.folder is None else str(result.folder),
         "is_valid": result.is_valid,
         "was_stopped": result.was_stopped,
-        "rows": [row_of(recording, slo_ms).to_dict() for recording in result.recordings],
+        "slo_ms": result.slo_ms,
+        "rows": [row_of(recording, result.slo_ms).to_dict() for recording in result.recordings],
         "failed": [str(failed) for failed in result.failed],
         "environment": result.recordings[0].header["environment"] if result.recordings else None,
     }
+
+
+def slo_of(folder: Path) -> float | None:
+    """What the run in `folder` promised; None where it promised nothing, or has no index that says it."""
+    try:
+        slo_ms: float | None = json.loads((folder / INDEX_FILE).read_text(encoding="utf-8")).get("slo_ms")
+    except (OSError, ValueError):
+        return None
+    return slo_ms
 
 
 @dataclass(frozen=True, slots=True)
@@ -180,7 +196,7 @@ def run_quick(
     model: str = "digits",
     *,
     requests: int = QUICK_REQUESTS,
-    api_key: str | None = None,
+    access: Access = ANYONE,
     progress: Callable[[str], None] | None = None,
 ) -> list[QuickRow]:
     """p50, p95, p99 of one request at a time, and QPS with eight in flight, in a few seconds a target.
@@ -196,8 +212,8 @@ def run_quick(
         setting = Setting(model, target)
         single = plan("single", Wishes(requests=requests, duration_s=30.0, warm_up_s=0.3))
         loaded = plan("offline", Wishes(rows=1, in_flight=QUICK_IN_FLIGHT, duration_s=QUICK_LOAD_S, warm_up_s=0.1))
-        one = row_of(measure(setting, single, environment, None, api_key))
-        many = row_of(measure(setting, loaded, environment, None, api_key))
+        one = row_of(measure(setting, single, environment, None, access))
+        many = row_of(measure(setting, loaded, environment, None, access))
         rows.append(_quick_row(name.label, one, many))
     return rows
 

@@ -38,7 +38,7 @@ class Samples:
     """When its answer was there, or it was known to have failed."""
     rows: Nanoseconds
     status: npt.NDArray[np.int64]
-    """Index into the header's `statuses`: "ok" or the class of the error."""
+    """Index into the header's `statuses`: "ok" or the error's code, such as "503 UNAVAILABLE"."""
     origin: npt.NDArray[np.int64]
     """Index into the header's `origins`: who served it and on which backend; -1 where nobody answered."""
     queue_ns: Nanoseconds | None = None

@@ -56,6 +56,11 @@ class Interval:
         ends = f"[{self.low:.3f}, {self.high:.3f}]" if self.has_ends else "[no interval]"
         return f"{self.value:.3f} {ends}"
 
+    @property
+    def reach(self) -> float:
+        """How far its ends are from the estimate, at most: a true value further away shows."""
+        return max(self.high - self.value, self.value - self.low)
+
 
 @dataclass(frozen=True, slots=True)
 class Judgement:
@@ -153,19 +158,25 @@ def mann_whitney(a: Values, b: Values) -> float:
     return min(2 * NormalDist().cdf(-z), 1.0)
 
 
-def judge(ratio: Interval, p_value: float, threshold: float = DEFAULT_THRESHOLD) -> Judgement:
-    """The verdict on a ratio of B to A: different only when the interval, the test and the threshold all say so."""
+def judge(ratio: Interval, p_value: float | None, threshold: float = DEFAULT_THRESHOLD) -> Judgement:
+    """The verdict on a ratio of B to A: different only when the interval, the test and the threshold all say so.
+
+    `p_value` is Mann-Whitney's, which asks whether most of B is above most of A. That is no question of a tail: a p99 that
+    doubled leaves it where it was. So it is None for quantiles above the median, which their interval decides.
+    """
     widest = 1 + threshold
-    figures = f"ratio {ratio}, p = {p_value:.2g}, threshold {threshold:.0%}"
+    test = "" if p_value is None else f"p = {p_value:.2g}, "
+    figures = f"ratio {ratio}, {test}threshold {threshold:.0%}"
+    is_significant = p_value is None or p_value < SIGNIFICANT
     if not ratio.has_ends:
         return Judgement(
             Verdict.INCONCLUSIVE, f"one round says nothing of how sure it is: {figures}; measure at least two"
         )
     if ratio.low >= 1 / widest and ratio.high <= widest:
         return Judgement(Verdict.EQUIVALENT, f"the whole interval lies within the threshold: {figures}")
-    if p_value < SIGNIFICANT and ratio.low > 1 and ratio.value >= widest:
+    if is_significant and ratio.low > 1 and ratio.value >= widest:
         return Judgement(Verdict.SLOWER, f"{ratio.value - 1:.1%} more: {figures}")
-    if p_value < SIGNIFICANT and ratio.high < 1 and ratio.value <= 1 / widest:
+    if is_significant and ratio.high < 1 and ratio.value <= 1 / widest:
         return Judgement(Verdict.FASTER, f"{1 - ratio.value:.1%} less: {figures}")
     return Judgement(
         Verdict.INCONCLUSIVE,

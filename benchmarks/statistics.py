@@ -98,7 +98,7 @@ class Summary:
     """Requests answered, by second."""
     rows_per_s: float
     errors: tuple[tuple[str, int], ...]
-    """How many of each error class, most first."""
+    """How many of each error code, most first."""
     goodput_qps: float | None = None
     """Requests answered within the SLO, by second; None without an SLO."""
 

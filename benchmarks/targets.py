@@ -11,20 +11,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
 
-from benchmarks.settings import ADDRESS_OF, BackendName, Setting, TargetName
+from benchmarks.settings import ADDRESS_OF, ANYONE, Access, BackendName, Setting, TargetName
 from runtime import config
-from runtime.backends.base import RunOptions
-from runtime.backends.opened import OpenedVariant, open_variant
-from runtime.backends.registry import all_backends
 from runtime.bundle.bundle import Bundle
 from runtime.bundle.locate import open_bundles
 from runtime.client import connect
 from runtime.client.rest import RestClient
-from runtime.engine.engine import load
-from runtime.engine.model import Model
 from runtime.errors import BundleError, WrongUseError
-from runtime.hardware import Hardware, probe
-from runtime.selection.candidates import Candidate, enumerate_candidates
 from runtime.selection.rows import Rows, random_rows, rows_for
 from runtime.serving.timing import TIMING
 from runtime.tensors import Array, TensorSpec
@@ -64,7 +57,7 @@ class Description:
     """Name and version of the server; empty in process."""
     platform: str
     digests: Mapping[str, str]
-    """sha256 of the bundle and of the variant in use, where this process opened them itself."""
+    """sha256 of the `bundle` and of the `variant` in use; empty where the server does not tell them."""
 
 
 class Target(Protocol):
@@ -95,74 +88,6 @@ class Client(Protocol):
     def close(self) -> None: ...  # noqa: D102
 
 
-class ChosenTarget:
-    """In process, the variant and backend that Edgeward chooses for this machine: `edgeward.load(...).predict`."""
-
-    def __init__(self, source: str) -> None:
-        self._source = source
-        self._model: Model | None = None
-        self._seen: Candidate | None = None
-        self._origin = Origin("edge", "")
-
-    def open(self) -> None:
-        """Loads the model; the first time on a machine that measures for a few seconds."""
-        self._model = load(self._source)
-
-    def infer(self, inputs: Mapping[str, Array]) -> Answer:
-        """One `predict`."""
-        assert self._model is not None
-        outputs = self._model.predict(inputs)
-        if self._model.candidate is not self._seen:  # the first time, or another one took over
-            self._seen = self._model.candidate
-            self._origin = Origin("edge", self._model.serving)
-        return Answer(self._origin, outputs)
-
-    def describe(self) -> Description:
-        """The model and what was chosen."""
-        assert self._model is not None
-        model = self._model
-        digests = {"bundle": model.bundle.digest, "variant": model.candidate.variant.sha256}
-        return Description(model.name, str(model.version), model.inputs, "", model.serving, digests)
-
-    def close(self) -> None:
-        """Unloads the model."""
-        if self._model is not None:
-            self._model.close()
-
-
-class ForcedTarget:
-    """In process, one variant on one backend, opened as the engine opens it; nothing is chosen, no floor is held."""
-
-    def __init__(self, bundle: Bundle, candidate: Candidate) -> None:
-        self._bundle = bundle
-        self._candidate = candidate
-        self._origin = Origin("edge", str(candidate))
-        self._opened: OpenedVariant | None = None
-
-    def open(self) -> None:
-        """Opens the variant."""
-        candidate = self._candidate
-        self._opened = open_variant(self._bundle, candidate.variant, candidate.backend, candidate.options)
-
-    def infer(self, inputs: Mapping[str, Array]) -> Answer:
-        """One call of the opened variant."""
-        assert self._opened is not None
-        return Answer(self._origin, self._opened.predict(inputs))
-
-    def describe(self) -> Description:
-        """The bundle and the variant."""
-        assert self._opened is not None
-        digests = {"bundle": self._bundle.digest, "variant": self._candidate.variant.sha256}
-        return Description(
-            self._bundle.name, str(self._bundle.version), self._opened.inputs, "", str(self._candidate), digests
-        )
-
-    def close(self) -> None:
-        """Gives the engine's memory back."""
-        if self._opened is not None:
-            self._opened.close()
-
-
 class RemoteTarget:
     """A model on a server; every request has a deadline."""
 
@@ -183,7 +108,9 @@ class RemoteTarget:
         model = self._client.model(self._model)
         version = model.versions[-1] if model.versions else ""
         name = f"{server.name} {server.version}".strip()
-        self._description = Description(model.name, version, model.inputs, name, model.platform, {})
+        said = {part: str(model.parameters.get(f"{part}_sha256", "")) for part in ("bundle", "variant")}
+        digests = {part: digest for part, digest in said.items() if digest}
+        self._description = Description(model.name, version, model.inputs, name, model.platform, digests)
 
     def infer(self, inputs: Mapping[str, Array]) -> Answer:
         """One request."""
@@ -204,24 +131,21 @@ class RemoteTarget:
         self._client.close()
 
 
-def make_target(setting: Setting, timeout_s: float, api_key: str | None = None) -> Target:
+def make_target(setting: Setting, timeout_s: float, access: Access = ANYONE) -> Target:
     """The target of a setting, not yet opened; `WrongUseError` where the setting does not hold together."""
     name = TargetName.parse(setting.target)
     wanted = BackendName.parse(setting.backend)
     if name.is_inproc:
-        if wanted == BackendName():
-            return ChosenTarget(setting.model)
-        bundle = _newest(setting.model)
-        return ForcedTarget(bundle, _candidate(bundle, wanted))
+        from benchmarks.inproc import inproc_target  # asking a server starts sooner without the engine
+
+        return inproc_target(setting.model, wanted)
     if wanted != BackendName():
         raise WrongUseError(
             f"target {name.label!r} is a server, which chooses its backend itself; leave out --backend {setting.backend}"
         )
-    client: Client
-    if name.address.startswith("grpc://"):
-        client = connect(name.address, api_key=api_key, timeout_s=timeout_s)
-    else:
-        client = RestClient(name.address, api_key=api_key, timeout_s=timeout_s)
+    make = connect if name.is_grpc else RestClient
+    ca_file = access.ca_file if name.is_secure else None
+    client: Client = make(name.address, api_key=access.api_key, timeout_s=timeout_s, ca_file=ca_file)
     bundle_here = _bundle_here(setting.model)
     return RemoteTarget(client, name, setting.model if bundle_here is None else bundle_here.name, timeout_s)
 
@@ -232,48 +156,24 @@ def rows_of(setting: Setting, inputs: Sequence[TensorSpec], seed: int) -> Rows:
     return random_rows(inputs, {}, seed) if bundle is None else rows_for(bundle, inputs, seed)
 
 
-def backends_of(model: str, hardware: Hardware | None = None) -> list[str]:
-    """Every variant × backend × threads that can run `model` here, as `BackendName.parse` reads them."""
-    candidates, _ = enumerate_candidates(_newest(model), hardware or probe(), all_backends())
-    return list(
-        dict.fromkeys(
-            f"{c.variant.name}@{c.backend.name}/{c.options.threads}" for c in candidates if not c.options.extra
-        )
-    )
-
-
-def _candidate(bundle: Bundle, wanted: BackendName) -> Candidate:
-    """The first candidate that fits, with all allowed threads unless `wanted` says how many."""
-    hardware = probe()
-    backends = (wanted.backend,) if wanted.backend else ()
-    variants = (wanted.variant,) if wanted.variant else ()
-    candidates, rejected = enumerate_candidates(bundle, hardware, all_backends(), backends, variants)
-    threads = wanted.threads or hardware.cores.threads
-    for candidate in candidates:
-        if not candidate.options.extra:
-            return Candidate(candidate.variant, candidate.backend, RunOptions(threads))
-    asked = [r for r in rejected if r.backend == wanted.backend and wanted.variant in (None, r.variant)]
-    raise WrongUseError(
-        f"{bundle.name!r} cannot run on {wanted.backend!r} here: {'; '.join(map(str, asked)) or 'no variant fits it'}"
-    )
-
-
 def _check_program(name: TargetName, server: ServerDescription) -> None:
     """`WrongUseError` when the default address of agents and gateways, which is one and the same, has the other one."""
     if name.label in ADDRESS_OF and server.name.startswith(_OURS) and server.name != _OURS + name.label:
         raise WrongUseError(
-            f"target {name.label!r}: {server.name} answers at {name.address}; say where it is: {name.label}=grpc://HOST:PORT"
+            f"target {name.label!r}: {server.name} answers at {name.address}, not {_OURS}{name.label}; start it on ports of its "
+            f"own ({name.label} run --grpc-port 8011 --http-port 8010) and say where: {name.label}=grpc://127.0.0.1:8011"
         )
 
 
-def _newest(source: str) -> Bundle:
+def newest(source: str) -> Bundle:
+    """The newest version of a bundle by its path or the name that ships."""
     return open_bundles(source, config.home() / "bundles")[-1]
 
 
 def _bundle_here(source: str) -> Bundle | None:
     """The bundle, when `source` is a path or ships with Edgeward; None when it is only a name that a server knows."""
     try:
-        return _newest(source)
+        return newest(source)
     except BundleError:
         if Path(source).exists():
             raise

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from benchmarks.loadgen.plan import LOADGEN_NAME, Rules
 from benchmarks.scenarios import Kind
-from benchmarks.settings import Setting
+from benchmarks.settings import Access, Setting
 from runtime.errors import WrongUseError
 
 if TYPE_CHECKING:
@@ -33,7 +33,7 @@ def measure(
     folder: Path,
     accuracy: bool,
     tell: Progress,
-    key: str | None,
+    access: Access,
 ) -> LoadgenRun:
     """Runs LoadGen; says on standard error when our own generator has to stand in."""
     from benchmarks.loadgen.run import is_installed, run_loadgen
@@ -43,7 +43,7 @@ def measure(
         people().print(
             f"mlcommons-loadgen is not installed, our own generator follows its rules; {INSTALL}", markup=False
         )
-    return run_loadgen(settings, kinds, rules, folder, accuracy=accuracy, progress=tell, api_key=key)
+    return run_loadgen(settings, kinds, rules, folder, accuracy=accuracy, progress=tell, access=access)
 
 
 def show(run: LoadgenRun, as_json: bool) -> None:

@@ -17,10 +17,10 @@ from benchmarks.loadgen.rules import (
     schedule,
 )
 from benchmarks.measure import Progress, measure
+from benchmarks.row import backend_used, model_sha256
 from benchmarks.samples import Recording
 from benchmarks.scenarios import Kind, Scenario, Wishes, plan
 from benchmarks.statistics import order_index
-from benchmarks.table import backend_used
 
 # The schedule in seconds, a line a query; to the nanosecond.
 SCHEDULE_FILE = "schedule.txt"
@@ -31,7 +31,7 @@ SUMMARY_FILE = "summary.txt"
 
 def run_ours(order: Order, environment: Mapping[str, Any], progress: Progress | None = None) -> Result:
     """Measures the order, keeps the raw samples in its folder, and judges them."""
-    recording = measure(order.setting, scenario_of(order), environment, progress, order.api_key)
+    recording = measure(order.setting, scenario_of(order), environment, progress, order.access)
     recording.save(order.folder / SAMPLES_FILE)
     summary = judge(recording, order)
     (order.folder / SUMMARY_FILE).write_text(f"{OUR_WORDING}\n{summary.text}\n", encoding="utf-8")
@@ -40,6 +40,7 @@ def run_ours(order: Order, environment: Mapping[str, Any], progress: Progress | 
         order.kind,
         summary,
         backend_used(recording.header),
+        model_sha256(recording.header),
         dict(recording.summary().errors),
         None,
         "the accuracy mode is LoadGen's; install it: pip install 'edgeward[loadgen]'",

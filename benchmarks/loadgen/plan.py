@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.scenarios import DEFAULT_MULTI_ROWS, DEFAULT_OFFLINE_IN_FLIGHT, DEFAULT_OFFLINE_ROWS, Kind
-from benchmarks.settings import Setting
+from benchmarks.settings import ANYONE, Access, Setting
 from runtime.errors import WrongUseError
 
 # TestSettings' own default; MLPerf asks submitters for 600 s.
@@ -77,7 +77,7 @@ class Order:
     rules: Rules
     folder: Path
     """Where LoadGen writes its logs."""
-    api_key: str | None = None
+    access: Access = ANYONE
     is_traced: bool = False
     """Whether LoadGen writes its trace too: every step of every query, 300 bytes each."""
 
@@ -89,7 +89,7 @@ class Order:
             "mode": self.mode.value,
             "rules": asdict(self.rules),
             "folder": str(self.folder),
-            "api_key": self.api_key,
+            "access": self.access.to_dict(),
             "is_traced": self.is_traced,
         }
 
@@ -102,6 +102,6 @@ class Order:
             Mode(fields["mode"]),
             Rules(**fields["rules"]),
             Path(fields["folder"]),
-            fields["api_key"],
+            Access.from_dict(fields["access"]),
             fields["is_traced"],
         )

@@ -44,8 +44,10 @@ class Result:
     kind: Kind
     summary: Summary
     backend: str
+    model_sha256: str | None
+    """Of the variant in use; None where the server does not tell it."""
     errors: Mapping[str, int]
-    """Requests that failed, by class. LoadGen knows no failures: it counts them as answers."""
+    """Requests that failed, by code. LoadGen knows no failures: it counts them as answers."""
     accuracy: float | None
     """Share of the bundle's labelled samples that were answered right; None where it was not asked, or see `no_accuracy`."""
     no_accuracy: str | None
@@ -65,6 +67,7 @@ class Result:
             "verdict": self.summary.verdict,
             self.summary.name: self.summary.value,
             "backend": self.backend,
+            "model_sha256": self.model_sha256,
             "errors": dict(self.errors),
             "accuracy": self.accuracy,
             "no_accuracy": self.no_accuracy,

@@ -18,10 +18,10 @@ from benchmarks.environment import ROOT, read_environment
 from benchmarks.loadgen.ours import run_ours
 from benchmarks.loadgen.plan import WORDING, Mode, Order, Rules
 from benchmarks.loadgen.result import Result, accuracy_in, read_summary
+from benchmarks.row import UNKNOWN
 from benchmarks.run import file_name
 from benchmarks.scenarios import Kind
-from benchmarks.settings import Setting
-from benchmarks.table import UNKNOWN
+from benchmarks.settings import ANYONE, Access, Setting
 from benchmarks.targets import rows_of
 from runtime import errors
 from runtime.errors import EdgewardError, ExecutionError, WrongUseError
@@ -71,7 +71,7 @@ def run_loadgen(
     *,
     accuracy: bool = True,
     progress: Progress | None = None,
-    api_key: str | None = None,
+    access: Access = ANYONE,
 ) -> LoadgenRun:
     """Every setting in every scenario; logs and `loadgen.json` in `folder`.
 
@@ -94,7 +94,7 @@ def run_loadgen(
 
             own = folder / f"{number:03d}-{file_name(setting, kind.value)}"
             own.mkdir()
-            order = Order(setting, kind, Mode.PERFORMANCE, rules, own, api_key)
+            order = Order(setting, kind, Mode.PERFORMANCE, rules, own, access)
             try:
                 if is_installed():
                     results.append(_run_one(order, accuracy=accuracy, tell=tell))
@@ -120,6 +120,7 @@ def _run_one(order: Order, *, accuracy: bool, tell: Callable[[float], None]) -> 
         order.kind,
         read_summary(order.folder),
         done["backend"] or done["description"]["platform"] or UNKNOWN,
+        done["description"]["digests"].get("variant"),
         done["errors"],
         score,
         reason,

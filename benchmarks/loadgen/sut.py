@@ -20,6 +20,7 @@ from typing import Any
 
 import numpy as np
 
+from benchmarks.load import code_of
 from benchmarks.loadgen.plan import LOADGEN_NAME, Mode, Order
 from benchmarks.scenarios import Kind
 from benchmarks.targets import Origin, Target, make_target, rows_of
@@ -77,7 +78,7 @@ class Pool:
                 answers = classes_of(answer.outputs) if self._wants_answers else []
             except EdgewardError as error:
                 with self._names:
-                    name = type(error).__name__
+                    name = code_of(error)
                     self.errors[name] = self.errors.get(name, 0) + 1
             except BaseException as error:  # the outermost loop of a thread: `close` raises it
                 self._failure = error
@@ -118,7 +119,7 @@ def classes_of(outputs: Mapping[str, Array]) -> list[int]:
 
 def run(order: Order, loadgen: Any) -> dict[str, Any]:
     """Has LoadGen run the order; what is known beside its logs."""
-    target = make_target(order.setting, order.rules.timeout_s, order.api_key)
+    target = make_target(order.setting, order.rules.timeout_s, order.access)
     try:
         target.open()
         description = target.describe()

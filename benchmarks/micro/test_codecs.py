@@ -1,4 +1,4 @@
-"""The codecs of both protocols, both ways, on one row of digits and on one image of 602 KB."""
+"""The codecs of both protocols, both ways on both sides, on one row of digits and on one image of 602 KB."""
 
 from __future__ import annotations
 
@@ -56,3 +56,28 @@ def test_rest_encodes_a_binary_reply(benchmark: BenchmarkFixture, answered: Infe
     """To the parts of the body that leave the server."""
     wanted = rest_codec.WantedBinary(every=True)
     assert benchmark(rest_codec.encode_response, answered, wanted).header_length is not None
+
+
+def test_grpc_encodes_a_request(benchmark: BenchmarkFixture, asked: InferenceRequest) -> None:
+    """To the bytes that leave the client."""
+    assert benchmark(lambda: grpc_codec.encode_request(asked).SerializeToString())
+
+
+def test_grpc_decodes_a_reply(benchmark: BenchmarkFixture, answered: InferenceResponse) -> None:
+    """From the bytes of the message, as the client gets them."""
+    wire = grpc_codec.encode_response(answered).SerializeToString()
+    decoded = benchmark(lambda: grpc_codec.decode_response(inference.ModelInferResponse.FromString(wire)))
+    assert decoded.outputs["image"].shape == answered.outputs["image"].shape
+
+
+def test_rest_encodes_a_binary_request(benchmark: BenchmarkFixture, asked: InferenceRequest) -> None:
+    """To the body that leaves the client."""
+    assert benchmark(lambda: rest_codec.encode_request(asked, binary=True).joined())
+
+
+def test_rest_decodes_a_binary_reply(benchmark: BenchmarkFixture, answered: InferenceResponse) -> None:
+    """From the body, as the client gets it."""
+    body = rest_codec.encode_response(answered, rest_codec.WantedBinary(every=True))
+    whole, length = body.joined(), body.header_length
+    decoded = benchmark(rest_codec.decode_response, whole, length)
+    assert decoded.outputs["image"].shape == answered.outputs["image"].shape

@@ -25,11 +25,12 @@ class Peer:
     """The same for the identity model, where the peer's program serves it too."""
     is_restless: bool = False
     """Cannot be suspended while others are measured: started anew for each round."""
+    folder: Path = Path(__file__).parent
 
     @property
     def script(self) -> Path:
         """The program that serves, for the peer's own environment."""
-        return Path(__file__).with_name(f"{self.name}_server.py")
+        return self.folder / f"{self.name}_server.py"
 
 
 def _grpc(row: Row) -> Exchange:

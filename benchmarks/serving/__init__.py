@@ -7,7 +7,9 @@
     rounds       interleaved measurements
     identity     the model for large tensors
     endurance    memory over very many requests
-    results      medians, ratios, the bars, as JSON and Markdown
+    ratios       ours against each other server, and the bars
+    reasons      why a server is missing, in one line that may be published
+    results      medians, ratios and bars as JSON and Markdown
 
 The other servers are in `benchmarks.peers`. Everybody serves the same file on ONNX Runtime with one thread.
 """

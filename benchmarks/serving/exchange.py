@@ -136,7 +136,10 @@ def _ask_grpc(exchange: Exchange, port: int, timeout_s: float) -> tuple[bytes, M
 
     with grpc.insecure_channel(f"127.0.0.1:{port}") as channel:
         call: Any = channel.unary_unary(exchange.path)
-        return call(exchange.body[_FRAME_BYTES:], timeout=timeout_s, wait_for_ready=False), {}
+        try:
+            return call(exchange.body[_FRAME_BYTES:], timeout=timeout_s, wait_for_ready=False), {}
+        except grpc.RpcError as error:
+            raise ConnectionError(f"{exchange.protocol}: {error.code()}: {error.details()}") from error
 
 
 def _ask_http(exchange: Exchange, port: int, timeout_s: float) -> tuple[bytes, Mapping[str, str]]:

@@ -12,12 +12,14 @@ from pathlib import Path
 
 import psutil
 
+from benchmarks.serving.reasons import reason_in
+
 POLL_S = 0.2
 END_S = 15.0
 
 
 class StartError(Exception):
-    """A server did not come up; the text has the end of what it printed."""
+    """A server did not come up; the text has what it printed of the reason."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,9 +38,14 @@ class ServerProcess:
         self._log = log
         with log.open("wb") as out:
             self._process = psutil.Popen(
-                list(launch.command), cwd=launch.folder, env=dict(launch.environ), stdout=out, stderr=subprocess.STDOUT
+                list(launch.command),
+                cwd=launch.folder,
+                env=dict(launch.environ),
+                stdout=out,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,  # Ctrl-C is for the one who measures: it ends its servers itself
             )
-        self._known: dict[int, psutil.Process] = {self._process.pid: psutil.Process(self._process.pid)}
+        self._known: dict[int, psutil.Process] = {self._process.pid: self._process}
 
     def wait_until(self, is_ready: Callable[[], object], timeout_s: float) -> None:
         """Returns once `is_ready` does without raising; `StartError` when the process ends or the time is over."""
@@ -49,14 +56,14 @@ class ServerProcess:
                 return
             except Exception as error:
                 if self._process.poll() is not None:
-                    raise StartError(f"ended with code {self._process.returncode}: {self.last_words()}") from error
+                    raise StartError(f"ended with code {self._process.returncode}: {self._reason()}") from error
                 if time.monotonic() > end:
-                    raise StartError(f"no right answer after {timeout_s:g} s ({error}); {self.last_words()}") from error
+                    raise StartError(f"no right answer after {timeout_s:g} s ({error}); {self._reason()}") from error
             time.sleep(POLL_S)
 
-    def last_words(self) -> str:
-        """The end of what it printed."""
-        return self._log.read_text(encoding="utf-8", errors="replace")[-600:].strip()
+    def _reason(self) -> str:
+        """What it printed of its failure."""
+        return reason_in(self._log.read_text(encoding="utf-8", errors="replace"))
 
     def cpu_s(self) -> float:
         """CPU seconds of the whole tree until now."""

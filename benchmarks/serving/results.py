@@ -4,130 +4,121 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
 from typing import Any
 
-from benchmarks.serving.contestants import GRPC_ECHO, GRPCIO, NATIVE, REST
 from benchmarks.serving.endurance import MOST_GROWTH, Endurance
-from benchmarks.serving.rounds import OPEN_SHARE, RAW, Outcome, Plan, Sample
+from benchmarks.serving.ratios import (
+    BARS,
+    IDENTITY_BARS,
+    Ratio,
+    Verdict,
+    bars_table,
+    ratios_of,
+    ratios_table,
+    samples_of,
+    verdicts_of,
+)
+from benchmarks.serving.rounds import OPEN_SHARE, OpenSample, Outcome, Plan, Sample
+from runtime.errors import WrongUseError
 
-SCHEMA_VERSION = 2
+SCHEMA_VERSION = 3
 
 
 @dataclass(frozen=True, slots=True)
-class Bar:
-    """`ours` answers at least `factor` times as many requests a second as `other`, on each of `connections`."""
+class Results:
+    """Figures of one outcome, and where they come from."""
 
-    ours: str
-    other: str
-    factor: float
-    connections: tuple[int, ...] = (1, 8, 32)
-
-
-BARS: Sequence[Bar] = (
-    Bar(GRPCIO, "mlserver", 2.0),
-    Bar(GRPCIO, "kserve", 1.2),
-    Bar(GRPCIO, GRPC_ECHO, 0.75),
-    Bar(REST, "mlserver", 4.0),
-    Bar(REST, RAW, 0.35),
-    Bar(NATIVE, "mlserver", 6.0, (8, 32)),
-)
-
-
-IDENTITY_BARS: Sequence[Bar] = (
-    Bar(GRPCIO, "mlserver", 1.5, (1, 8)),
-    Bar(NATIVE, "mlserver", 1.5, (1, 8)),
-    Bar(REST, "mlserver", 1.5, (1, 8)),
-)
-
-
-@dataclass(frozen=True, slots=True)
-class Verdict:
-    """A bar on one number of connections: the ratio of medians, and of each round the lowest and highest."""
-
-    bar: Bar
-    connections: int
-    ratio: float
-    lowest: float
-    highest: float
-    cpu_ratio: float | None
-    """How many times the other's CPU time a request is ours: on a machine that others use too it says more than rates."""
+    outcome: Outcome
+    plan: Plan
+    environment: Mapping[str, Any]
+    when: str
+    model_sha256: str
+    protocols: Mapping[str, str]
+    """How each contestant is asked."""
+    identity: Outcome | None = None
+    endurance: Endurance | None = None
 
     @property
-    def is_cleared(self) -> bool:
-        """Whether the ratio of medians is at or above the bar."""
-        return self.ratio >= self.bar.factor
-
-
-class Results:
-    """Figures of one outcome."""
-
-    def __init__(
-        self, outcome: Outcome, plan: Plan, identity: Outcome | None = None, endurance: Endurance | None = None
-    ) -> None:
-        self.outcome = outcome
-        self.plan = plan
-        self.identity = identity
-        self.endurance = endurance
-        self.names = list(dict.fromkeys(sample.contestant for sample in outcome.samples))
-
-    def of(self, name: str, connections: int) -> list[Sample]:
-        """The samples of one contestant; raw rows a second are the same for any number of connections."""
-        return _of(self.outcome, name, connections)
+    def names(self) -> list[str]:
+        """Everybody who was measured."""
+        return list(dict.fromkeys(sample.contestant for sample in self.outcome.samples))
 
     def per_s(self, name: str, connections: int) -> float | None:
         """The median over rounds; None without samples."""
-        rates = [sample.per_s for sample in self.of(name, connections)]
+        rates = [sample.per_s for sample in samples_of(self.outcome, name, connections)]
         return median(rates) if rates else None
 
     def cpu_s_per_1000(self, name: str, connections: int) -> float | None:
         """The median over rounds of the server's CPU seconds for 1,000 requests."""
-        found = [s.cpu_s_per_1000 for s in self.of(name, connections) if s.cpu_s_per_1000 is not None]
+        samples = samples_of(self.outcome, name, connections)
+        found = [s.cpu_s_per_1000 for s in samples if s.cpu_s_per_1000 is not None]
         return median(found) if found else None
+
+    def ratios(self) -> list[Ratio]:
+        """Each of ours against every other server."""
+        return ratios_of(self.outcome)
 
     def verdicts(self) -> list[Verdict]:
         """Every bar on every number of connections that both sides were measured on."""
-        return _verdicts(self.outcome, BARS)
+        return verdicts_of(self.outcome, BARS)
 
     def identity_verdicts(self) -> list[Verdict]:
         """The same for the large tensor."""
-        return [] if self.identity is None else _verdicts(self.identity, IDENTITY_BARS)
+        return [] if self.identity is None else verdicts_of(self.identity, IDENTITY_BARS)
 
-    def to_dict(self, environment: Mapping[str, Any], when: str) -> dict[str, Any]:
+    def to_dict(self) -> dict[str, Any]:
         """Everything in types that `json` writes, raw samples first."""
         return {
             "schema_version": SCHEMA_VERSION,
-            "when": when,
+            "when": self.when,
             "plan": dataclasses.asdict(self.plan),
-            "environment": dict(environment),
-            "missing": self.outcome.missing,
-            "samples": [dataclasses.asdict(sample) for sample in self.outcome.samples],
-            "at_fixed_rate": [dataclasses.asdict(sample) for sample in self.outcome.at_fixed_rate],
-            "identity": None
-            if self.identity is None
-            else {
-                "missing": self.identity.missing,
-                "samples": [dataclasses.asdict(sample) for sample in self.identity.samples],
-                "bars": [_verdict_dict(v) for v in self.identity_verdicts()],
-            },
+            "environment": dict(self.environment),
+            "model_sha256": self.model_sha256,
+            "protocols": dict(self.protocols),
+            **dataclasses.asdict(self.outcome),
+            "identity": None if self.identity is None else dataclasses.asdict(self.identity),
             "endurance": None if self.endurance is None else dataclasses.asdict(self.endurance),
-            "bars": [_verdict_dict(v) for v in self.verdicts()],
+            "ratios": [ratio.to_dict() for ratio in self.ratios()],
+            "bars": [verdict.to_dict() for verdict in self.verdicts()],
+            "identity_bars": [verdict.to_dict() for verdict in self.identity_verdicts()],
         }
 
-    def to_markdown(self, environment: Mapping[str, Any], when: str, protocols: Mapping[str, str]) -> str:
+    @classmethod
+    def from_dict(cls, fields: Mapping[str, Any]) -> Results:
+        """What `to_dict` gave: ratios and bars are computed again from the samples."""
+        if fields.get("schema_version") != SCHEMA_VERSION:
+            raise WrongUseError(
+                f"results of schema version {fields.get('schema_version')!r}; this release reads {SCHEMA_VERSION}: measure again"
+            )
+        plan, identity, lasting = dict(fields["plan"]), fields["identity"], fields["endurance"]
+        return cls(
+            _outcome(fields),
+            Plan(**{**plan, "connections": tuple(plan["connections"])}),
+            fields["environment"],
+            fields["when"],
+            fields["model_sha256"],
+            fields["protocols"],
+            None if identity is None else _outcome(identity),
+            None if lasting is None else Endurance(**lasting),
+        )
+
+    def to_markdown(self) -> str:
         """The tables, for people."""
-        plan = self.plan
+        plan, environment = self.plan, self.environment
         lines = [
             "# One digits row a request",
             "",
             f"{environment['cpu']}, {environment['hardware']['cores']['threads']} threads allowed; {environment['platform']}; "
-            f"Python {environment['python']}; commit {environment['commit']}; {when}.",
+            f"Python {environment['python']}; commit {environment['commit']}; {self.when}.",
             f"Load: h2load on the same cores, one request at a time on each connection; medians of {plan.rounds} interleaved "
             f"rounds of {plan.seconds:g} s. Load average before: {environment['load_before'][0]}. "
-            "Everybody runs `fp32.onnx` of the bundle that ships on ONNX Runtime with one thread; every answer was checked first.",
+            f"Everybody runs `fp32.onnx` of the bundle that ships (sha256 {self.model_sha256}) on ONNX Runtime with one thread; "
+            "every answer was checked first.",
+            *self._stopped_lines(),
             *_doubts(environment),
             "",
             "| server | asked over | " + " | ".join(f"requests/s, {c} conn." for c in plan.connections) + " | "
@@ -137,12 +128,22 @@ class Results:
         for name in sorted(self.names, key=lambda n: -(self.per_s(n, plan.connections[-1]) or 0)):
             rates = [_show(self.per_s(name, c), "{:,.0f}") for c in plan.connections]
             cpus = [_show(self.cpu_s_per_1000(name, c), "{:.3f}") for c in plan.connections]
-            lines.append(f"| {name} | {protocols.get(name, 'in process')} | {' | '.join([*rates, *cpus])} |")
+            lines.append(f"| {name} | {self.protocols.get(name, 'in process')} | {' | '.join([*rates, *cpus])} |")
         for name, reason in self.outcome.missing.items():
-            lines.append(f"| {name} | missing | {' '.join(reason.split())[:300].replace('|', '/')} |")
-        lines += ["", *_bars_table(self.verdicts())]
+            lines.append(f"| {name} | missing | {_cell(reason)} |")
+        lines += ["", *ratios_table(self.ratios()), *bars_table(self.verdicts())]
         lines += self._open_lines() + self._identity_lines() + self._endurance_lines()
-        return "\n".join(lines) + "\n"
+        return "\n".join(lines).rstrip() + "\n"
+
+    def _stopped_lines(self) -> list[str]:
+        """That somebody ended it early."""
+        if not self.outcome.was_stopped:
+            return []
+        rounds = 1 + max((sample.round for sample in self.outcome.samples), default=-1)
+        return [
+            "",
+            f"**Stopped in round {rounds} of {self.plan.rounds}: medians are of what was measured until then.**",
+        ]
 
     def _open_lines(self) -> list[str]:
         """Latency at a fixed rate."""
@@ -184,14 +185,14 @@ class Results:
             "|---|---:|---:|---:|",
         ]
         for name in dict.fromkeys(sample.contestant for sample in self.identity.samples):
-            one, eight = _of(self.identity, name, 1), _of(self.identity, name, 8)
+            one, eight = samples_of(self.identity, name, 1), samples_of(self.identity, name, 8)
             cpu = median(s.cpu_s_per_1000 or 0.0 for s in eight)
             lines.append(
                 f"| {name} | {median(s.per_s for s in one):,.0f} | {median(s.per_s for s in eight):,.0f} | {cpu:.3f} |"
             )
         for name, reason in self.identity.missing.items():
-            lines.append(f"| {name} | missing: {' '.join(reason.split())[:300].replace('|', '/')} | | |")
-        return [*lines, "", *_bars_table(self.identity_verdicts())]
+            lines.append(f"| {name} | missing: {_cell(reason)} | | |")
+        return [*lines, "", *bars_table(self.identity_verdicts())]
 
     def _endurance_lines(self) -> list[str]:
         """Memory over very many requests."""
@@ -208,15 +209,26 @@ class Results:
             f"{'cleared' if told.growth <= MOST_GROWTH else 'missed'}).",
         ]
 
-    def write(
-        self, folder: Path, name: str, environment: Mapping[str, Any], when: str, protocols: Mapping[str, str]
-    ) -> tuple[Path, Path]:
+    def write(self, folder: Path, name: str) -> tuple[Path, Path]:
         """Writes `name`.json and `name`.md and returns both paths."""
         folder.mkdir(parents=True, exist_ok=True)
         data, text = folder / f"{name}.json", folder / f"{name}.md"
-        data.write_text(json.dumps(self.to_dict(environment, when), indent=1) + "\n")
-        text.write_text(self.to_markdown(environment, when, protocols))
+        data.write_text(json.dumps(self.to_dict(), indent=1) + "\n")
+        text.write_text(self.to_markdown())
         return data, text
+
+
+def _outcome(fields: Mapping[str, Any]) -> Outcome:
+    return Outcome(
+        tuple(Sample(**sample) for sample in fields["samples"]),
+        fields["missing"],
+        tuple(OpenSample(**sample) for sample in fields["at_fixed_rate"]),
+        fields["was_stopped"],
+    )
+
+
+def _cell(text: str) -> str:
+    return " ".join(text.split()).replace("|", "/")
 
 
 def _doubts(environment: Mapping[str, Any]) -> list[str]:
@@ -228,63 +240,6 @@ def _doubts(environment: Mapping[str, Any]) -> list[str]:
         f"**The machine was not free: load average {load:.1f} on {threads} threads before the run. Rates then say mostly who was "
         "given the processor; CPU time a request says more. Measure again on a quiet machine before anything is concluded.**",
     ]
-
-
-def _of(outcome: Outcome, name: str, connections: int) -> list[Sample]:
-    return [
-        sample
-        for sample in outcome.samples
-        if sample.contestant == name and (sample.connections == connections or name == RAW)
-    ]
-
-
-def _verdicts(outcome: Outcome, bars: Sequence[Bar]) -> list[Verdict]:
-    found: list[Verdict] = []
-    for bar in bars:
-        for connections in bar.connections:
-            ours, other = _of(outcome, bar.ours, connections), _of(outcome, bar.other, connections)
-            if not ours or not other:
-                continue
-            by_round = {sample.round: sample.per_s for sample in other}
-            each = [sample.per_s / by_round[sample.round] for sample in ours if sample.round in by_round]
-            ratio = median(s.per_s for s in ours) / median(s.per_s for s in other)
-            spread = min(each, default=ratio), max(each, default=ratio)
-            found.append(Verdict(bar, connections, ratio, *spread, _cpu_ratio(ours, other)))
-    return found
-
-
-def _cpu_ratio(ours: Sequence[Sample], other: Sequence[Sample]) -> float | None:
-    mine = [s.cpu_s_per_1000 for s in ours if s.cpu_s_per_1000]
-    theirs = [s.cpu_s_per_1000 for s in other if s.cpu_s_per_1000]
-    return median(theirs) / median(mine) if mine and theirs else None
-
-
-def _verdict_dict(verdict: Verdict) -> dict[str, Any]:
-    return {
-        "ours": verdict.bar.ours,
-        "other": verdict.bar.other,
-        "factor": verdict.bar.factor,
-        "connections": verdict.connections,
-        "ratio": round(verdict.ratio, 4),
-        "lowest": round(verdict.lowest, 4),
-        "highest": round(verdict.highest, 4),
-        "cpu_ratio": None if verdict.cpu_ratio is None else round(verdict.cpu_ratio, 4),
-        "is_cleared": verdict.is_cleared,
-    }
-
-
-def _bars_table(verdicts: Sequence[Verdict]) -> list[str]:
-    lines = [
-        "| ours | against | bar | connections | ratio of medians | rounds | its CPU a request / ours | |",
-        "|---|---|---:|---:|---:|---|---:|---|",
-    ]
-    for v in verdicts:
-        lines.append(
-            f"| {v.bar.ours} | {v.bar.other} | {v.bar.factor:g} | {v.connections} | {v.ratio:.2f} | "
-            f"{v.lowest:.2f} to {v.highest:.2f} | {_show(v.cpu_ratio, '{:.2f}')} | "
-            f"{'cleared' if v.is_cleared else 'missed'} |"
-        )
-    return lines
 
 
 def _show(value: float | None, form: str) -> str:

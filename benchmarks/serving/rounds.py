@@ -11,8 +11,8 @@ import random
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Sequence
-from contextlib import ExitStack
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
@@ -22,6 +22,7 @@ from benchmarks.serving.contestants import Contestant, port_of
 from benchmarks.serving.exchange import WrongAnswerError
 from benchmarks.serving.h2load import LoadError, drive, drive_open
 from benchmarks.serving.process import ServerProcess, StartError, free_ports
+from benchmarks.serving.reasons import publishable
 
 CONNECTIONS = (1, 8, 32)
 # Until a server's speed is flat: caches, the JIT of allocators, threads that start with the first requests.
@@ -76,69 +77,97 @@ class Outcome:
     samples: tuple[Sample, ...]
     missing: dict[str, str]
     at_fixed_rate: tuple[OpenSample, ...] = ()
+    was_stopped: bool = False
+    """Somebody ended it early (Ctrl-C); what was measured is here."""
 
 
 Progress = Callable[[str, float], None]
 
 
-def measure(
-    contestants: Sequence[Contestant],
-    model: Path,
-    plan: Plan,
-    logs: Path,
-    progress: Progress,
-    stop: Callable[[], bool] = lambda: False,
-) -> Outcome:
+def measure(contestants: Sequence[Contestant], model: Path, plan: Plan, logs: Path, progress: Progress) -> Outcome:
     """Measures everybody; who does not start, answers wrongly or loses requests is named in `missing` and left out from there on.
 
-    Ends every process it started, whatever happens. `stop` is asked between measurements: what was measured is kept.
+    Ends every process it started, whatever happens. On Ctrl-C what was measured is returned; when that is nothing, it goes on up.
     """
-    samples: list[Sample] = []
-    missing: dict[str, str] = {}
-    order, chance = list(contestants), random.Random(plan.seed)
-    batch: int | None = None
-    steps, done = plan.rounds * (len(order) + 1), 0
-    with ExitStack() as stack:
-        standing: dict[str, _Standing] = {}
+    with _Rounds(plan, model, logs, progress) as rounds:
+        was_stopped = False
+        try:
+            rounds.closed(contestants)
+            rounds.at_fixed_rate()
+        except KeyboardInterrupt:
+            if not rounds.samples:
+                raise
+            was_stopped = True
+    return Outcome(tuple(rounds.samples), rounds.missing, tuple(rounds.open_samples), was_stopped)
+
+
+class _Rounds:
+    """What was measured so far, and the servers that stand."""
+
+    def __init__(self, plan: Plan, model: Path, logs: Path, progress: Progress) -> None:
+        self.samples: list[Sample] = []
+        self.open_samples: list[OpenSample] = []
+        self.missing: dict[str, str] = {}
+        self._plan, self._model, self._logs, self._progress = plan, model, logs, progress
+        self._chance = random.Random(plan.seed)
+        self._order: list[Contestant] = []
+        self._standing: dict[str, _Standing] = {}
+        self._stack = ExitStack()
+
+    def closed(self, contestants: Sequence[Contestant]) -> None:
+        """Every round, each contestant as often as it can answer."""
+        self._order, plan = list(contestants), self._plan
+        batch: int | None = None
+        steps, done = plan.rounds * (len(self._order) + 1), 0
         for number in range(plan.rounds):
-            if stop():
-                break
-            progress(f"round {number + 1}: {RAW}", done / steps)
+            self._progress(f"round {number + 1}: {RAW}", done / steps)
             if plan.has_raw:
-                batch, rows_per_s = _raw(model, plan.seconds, batch)
-                samples.append(Sample(RAW, number, 1, rows_per_s, 1000 / rows_per_s, None))
+                batch, rows_per_s = _raw(self._model, plan.seconds, batch)
+                self.samples.append(Sample(RAW, number, 1, rows_per_s, 1000 / rows_per_s, None))
             done += 1
-            chance.shuffle(order)
-            for contestant in order:
-                progress(f"round {number + 1}: {contestant.name}", done / steps)
+            self._chance.shuffle(self._order)
+            for contestant in self._order:
+                self._progress(f"round {number + 1}: {contestant.name}", done / steps)
                 done += 1
-                if contestant.name in missing or stop():
-                    continue
-                try:
-                    with ExitStack() as once:
-                        if contestant.is_restless:
-                            here = once.enter_context(_Standing(contestant, logs))
-                        elif contestant.name in standing:
-                            here = standing[contestant.name]
-                        else:
-                            here = standing[contestant.name] = stack.enter_context(_Standing(contestant, logs))
-                        samples += here.measure(number, plan)
-                except (StartError, WrongAnswerError, LoadError, subprocess.TimeoutExpired) as error:
-                    missing[contestant.name] = str(error)
-        at_fixed_rate: list[OpenSample] = []
+                if contestant.name not in self.missing:
+                    with self._naming(contestant.name):
+                        self._one(contestant, number)
+
+    def at_fixed_rate(self) -> None:
+        """Then, of those who stand, latency at a share of their own rate."""
+        plan = self._plan
         for number in range(plan.open_rounds):
-            chance.shuffle(order)
-            for name in (each.name for each in order if each.name in standing and each.name not in missing):
-                if stop():
-                    break
-                progress(f"fixed rate {number + 1}: {name}", 1.0)
-                try:
-                    at_fixed_rate.append(
-                        standing[name].measure_open(number, plan, _saturated_per_s(samples, name, plan))
-                    )
-                except (WrongAnswerError, LoadError, subprocess.TimeoutExpired, OSError) as error:
-                    missing[f"{name} at a fixed rate"] = str(error)
-    return Outcome(tuple(samples), missing, tuple(at_fixed_rate))
+            self._chance.shuffle(self._order)
+            for name in (each.name for each in self._order if each.name in self._standing):
+                if name in self.missing:
+                    continue
+                self._progress(f"fixed rate {number + 1}: {name}", 1.0)
+                with self._naming(f"{name} at a fixed rate"):
+                    rate = _saturated_per_s(self.samples, name, plan)
+                    self.open_samples.append(self._standing[name].measure_open(number, plan, rate))
+
+    def _one(self, contestant: Contestant, number: int) -> None:
+        if contestant.is_restless:
+            with _Standing(contestant, self._logs) as here:
+                self.samples += here.measure(number, self._plan)
+            return
+        if contestant.name not in self._standing:
+            self._standing[contestant.name] = self._stack.enter_context(_Standing(contestant, self._logs))
+        self.samples += self._standing[contestant.name].measure(number, self._plan)
+
+    @contextmanager
+    def _naming(self, name: str) -> Iterator[None]:
+        """Whoever fails is missing from there on, with the reason."""
+        try:
+            yield
+        except (StartError, WrongAnswerError, LoadError, subprocess.TimeoutExpired, OSError) as error:
+            self.missing[name] = publishable(str(error))
+
+    def __enter__(self) -> _Rounds:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self._stack.close()
 
 
 def _saturated_per_s(samples: Sequence[Sample], name: str, plan: Plan) -> float:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import shutil
 import tempfile
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from benchmarks.environment import ROOT, now_utc, read_environment
@@ -16,9 +16,11 @@ from benchmarks.serving.contestants import GRPC_ECHO, Contestant, baselines, for
 from benchmarks.serving.endurance import endure
 from benchmarks.serving.exchange import Row
 from benchmarks.serving.identity import write_identity
+from benchmarks.serving.reasons import publishable
 from benchmarks.serving.results import Results
 from benchmarks.serving.rounds import RAW, Outcome, Plan, Progress, measure
 from runtime import config
+from runtime.bundle.bundle import sha256_of
 from runtime.bundle.locate import shipped_bundles
 from runtime.errors import MachineError
 
@@ -48,7 +50,8 @@ def compare(
 ) -> tuple[Results, Path]:
     """Installs what is not installed yet, measures, writes `name`.json and `name`.md under `folder`; the path is the Markdown's.
 
-    `MachineError` without h2load. A peer that cannot be had or does not answer rightly is in the table with the reason.
+    On Ctrl-C what was measured is written, and says so. `MachineError` without h2load.
+    A peer that cannot be had or does not answer rightly is in the table with the reason.
     """
     if (absent := h2load.why_absent()) is not None:
         raise MachineError(absent)
@@ -64,16 +67,20 @@ def compare(
         for peer, python in pythons:
             exchange = peer.exchange(row)
             contestants.append(foreign(peer.name, python, peer.script, model, exchange, is_restless=peer.is_restless))
+        digest = sha256_of(model)
         outcome = measure(contestants, model, plan, scratch, progress)
-        if extras.identity_rounds:
-            identity = _identity(plan, extras, pythons, scratch, progress)
+        outcome = replace(outcome, missing={**missing, **outcome.missing})
         lasting = None
-        if extras.endurance_requests:
-            lasting = endure(mine[0], extras.endurance_requests, extras.endurance_limit_s, scratch, progress)
-    outcome = Outcome(outcome.samples, {**missing, **outcome.missing}, outcome.at_fixed_rate)
-    results = Results(outcome, plan, identity, lasting)
+        try:
+            if extras.identity_rounds and not outcome.was_stopped:
+                identity = _identity(plan, extras, pythons, scratch, progress)
+            if extras.endurance_requests and not (outcome.was_stopped or (identity and identity.was_stopped)):
+                lasting = endure(mine[0], extras.endurance_requests, extras.endurance_limit_s, scratch, progress)
+        except KeyboardInterrupt:
+            outcome = replace(outcome, was_stopped=True)
     protocols = {RAW: "in process", **{each.name: each.exchange.protocol for each in contestants}}
-    _, text = results.write(folder, name, environment, now_utc(), protocols)
+    results = Results(outcome, plan, environment, now_utc(), digest, protocols, identity, lasting)
+    _, text = results.write(folder, name)
     return results, text
 
 
@@ -86,7 +93,7 @@ def _environments(peers: Sequence[Peer], progress: Progress) -> tuple[list[tuple
         try:
             found.append((peer, python_of(peer, config.home() / "peers")))
         except InstallError as error:
-            missing[peer.name] = str(error)
+            missing[peer.name] = publishable(str(error))
     return found, missing
 
 

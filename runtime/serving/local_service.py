@@ -124,7 +124,12 @@ class LocalService:
             inputs=model.inputs,
             outputs=model.outputs,
             max_batch_size=lane.max_batch_size,
-            parameters={**lane.parameters(), **({} if model.watch is None else model.watch.totals.to_dict())},
+            parameters={
+                **lane.parameters(),
+                "bundle_sha256": model.bundle.digest,
+                "variant_sha256": chosen.variant.sha256,
+                **({} if model.watch is None else model.watch.totals.to_dict()),
+            },
             plan=lane.plan(self.engine.policy(name)),
         )
 

@@ -15,7 +15,7 @@ def recording(target: str, parts: tuple[int, int, int] | None, ok: list[int]) ->
     zeros = np.zeros(n, dtype=np.int64)
     told = () if parts is None else tuple(zeros + part for part in parts)
     samples = Samples(planned, planned + 2 * MS, planned + 9 * MS, zeros + 1, np.array(ok), zeros, *told)
-    header: dict[str, Any] = {"setting": {"target": target}, "statuses": ["ok", "OverloadedError"]}
+    header: dict[str, Any] = {"setting": {"target": target}, "statuses": ["ok", "503 UNAVAILABLE"]}
     return Recording(header, samples)
 
 

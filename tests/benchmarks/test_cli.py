@@ -39,15 +39,22 @@ def test_run_measures_the_matrix_saves_and_prints(fake_server: Any, tmp_path: Pa
     recordings = load_folder(tmp_path / "out")
     assert [len(recording.samples) for recording in recordings] == [30, 30]
     assert recordings[0].header["environment"]["kernel"]
-    assert json.loads((tmp_path / "out" / "run.json").read_text())["schema_version"] == 1
+    index = json.loads((tmp_path / "out" / "run.json").read_text())
+    assert index == printed
+    assert index["slo_ms"] == 1000.0
     again = bench(*words, *QUICK, "--output", str(tmp_path / "out"))
     assert "another run" in str(again.exception)
     # The same two folders: nothing differs.
     compared = bench("compare", str(tmp_path / "out"), str(tmp_path / "out"), "--json")
-    assert {c["ratio"] for c in json.loads(compared.stdout)} == {1.0}
+    told = json.loads(compared.stdout)
+    assert {c["ratio"] for c in told["comparisons"]} == {1.0}
+    assert [m["side"] for m in told["measured"]] == ["A", "A", "B", "B"]
+    assert all(m["environment"]["kernel"] and m["seed"] == 1 for m in told["measured"])
     reported = bench("report", str(tmp_path / "out"))
     assert reported.exit_code == 0
-    assert "<svg" in (tmp_path / "out" / "report.html").read_text(encoding="utf-8")
+    page = (tmp_path / "out" / "report.html").read_text(encoding="utf-8")
+    assert "<svg" in page
+    assert "Goodput counts what was answered within 1000 ms" in page, "the run said so"
 
 
 @pytest.mark.slow
@@ -59,7 +66,7 @@ def test_what_is_invalid_or_failed_ends_with_1_and_says_why(fake_server: Any, tm
     assert done.exit_code == 1
     assert "INVALID" in done.stdout
     assert "no request was answered" in done.stderr
-    assert "OverloadedError 30" in done.stdout
+    assert "503 UNAVAILABLE 30" in done.stdout
     assert "PeerUnreachableError" in done.stderr
     assert str(tmp_path) in done.stdout.replace("\n", "")
 

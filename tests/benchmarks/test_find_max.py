@@ -49,6 +49,7 @@ def test_the_search_ends_below_what_a_server_can_do(serve: Any) -> None:
     assert search.probes[-1].is_confirmation
     assert search.at_best is kept[-1]
     document = search.to_dict()
+    assert document["model_sha256"] is None, "the fake server does not tell it"
     assert document["max_qps"] == search.found.qps
     assert document["at_max"]["goodput_qps"] > 0
     # Seeds differ from probe to probe, so that a confirmation is no repetition.

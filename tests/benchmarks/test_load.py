@@ -41,7 +41,7 @@ def test_a_closed_loop_sends_exactly_so_many_one_at_a_time() -> None:
     assert np.all(seen.samples.sent_ns[1:] >= seen.samples.done_ns[:-1])
 
 
-def test_errors_are_counted_by_class_and_origins_kept() -> None:
+def test_errors_are_counted_by_code_and_origins_kept() -> None:
     count = iter(range(1000))
 
     def infer(inputs: Mapping[str, Array]) -> Answer:
@@ -50,7 +50,7 @@ def test_errors_are_counted_by_class_and_origins_kept() -> None:
         return HERE
 
     seen = load(infer, plan("single", Wishes(requests=100, duration_s=30)))
-    assert seen.statuses == ("ok", "OverloadedError")
+    assert seen.statuses == ("ok", "503 UNAVAILABLE")
     assert int((seen.samples.status == 1).sum()) == 25
     assert seen.origins == (HERE.origin,)
     assert np.array_equal(seen.samples.origin == -1, seen.samples.status == 1)
@@ -70,6 +70,13 @@ def test_an_open_loop_keeps_its_plan_while_answers_are_awaited() -> None:
     assert np.all(seen.samples.sent_ns >= seen.samples.planned_ns)
     assert seen.samples.done_ns.min() >= seen.samples.sent_ns.max()
     assert seen.offered_qps == pytest.approx(200)
+
+
+def test_requests_that_end_a_plan_early_end_the_time_over_which_they_were_offered() -> None:
+    wishes = Wishes(requests=20, arrivals=Arrivals.parse("constant:200"), duration_s=5.0, in_flight=4)
+    seen = load(lambda inputs: HERE, plan("server", wishes))
+    assert len(seen.samples) == 20
+    assert seen.offered_qps == pytest.approx(20 / 0.095), "and not over the five seconds that were never planned"
 
 
 def test_overdue_requests_are_sent_and_their_wait_counts() -> None:

@@ -5,7 +5,6 @@ import json
 import subprocess
 import sys
 import threading
-import time
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -13,16 +12,19 @@ from typing import Any
 
 import numpy as np
 import pytest
+from typer.testing import CliRunner
 
 from benchmarks.arrivals import Arrivals
+from benchmarks.cli import EXIT_INTERRUPTED, app
 from benchmarks.compare import compare_settings
+from benchmarks.fake_server import sleep_first
 from benchmarks.generator import Plan, drive
 from benchmarks.measure import measure
+from benchmarks.row import row_of
 from benchmarks.samples import Recording, load
 from benchmarks.scenarios import Scenario, Wishes, plan
-from benchmarks.settings import Setting
+from benchmarks.settings import Access, Setting
 from benchmarks.significance import Verdict
-from benchmarks.table import row_of
 from benchmarks.targets import Answer, Origin
 from benchmarks.validity import Effort, invalid_reason
 from runtime.errors import ModelNotFoundError, PeerUnreachableError
@@ -87,7 +89,7 @@ def test_a_saturated_generator_is_invalid() -> None:
 def test_errors_of_the_server_are_counted_and_its_failures_raised(fake_server: Any) -> None:
     fake_server.behave = lambda number: 503 if number % 2 else 200
     recording = measure(Setting("fake", fake_server.target), plan("single", QUICK), {})
-    assert dict(recording.summary().errors) == {"OverloadedError": 20}
+    assert dict(recording.summary().errors) == {"503 UNAVAILABLE": 20}
     with pytest.raises(ModelNotFoundError):
         measure(Setting("other", fake_server.target), plan("single", QUICK), {})
     target = fake_server.target
@@ -98,14 +100,14 @@ def test_errors_of_the_server_are_counted_and_its_failures_raised(fake_server: A
 
 @pytest.mark.slow
 def test_two_servers_are_measured_in_turn_and_compared(fake_server: Any, serve: Any) -> None:
-    def sleep_first(number: int) -> int:
-        time.sleep(0.02)
-        return 200
-
-    a, b = Setting("fake", fake_server.target), Setting("fake", serve(sleep_first).target)
+    a, b = Setting("fake", fake_server.target), Setting("fake", serve(sleep_first(0.02)).target)
     compared = compare_settings(a, b, plan("single", QUICK), rounds=1)
     (p50,) = compared.comparisons
     assert (compared.rounds, compared.was_stopped) == (1, False)
+    assert [(m["side"], m["target"], m["server"]) for m in compared.measured] == [
+        ("A", a.target, "fake-server 9"),
+        ("B", b.target, "fake-server 9"),
+    ]
     assert p50.share == 0.5
     assert p50.n == (80, 80)
     # One round has no interval, and so no verdict; those are judged in test_significance.
@@ -131,6 +133,13 @@ def test_a_comparison_that_is_stopped_says_how_many_rounds_it_is_of(
     setting = Setting("fake", fake_server.target)
     compared = compare_settings(setting, setting, plan("single", QUICK), rounds=3)
     assert (compared.rounds, compared.was_stopped) == (1, True)
+    count = 5
+    again = compare_settings(setting, setting, plan("single", QUICK), rounds=3)
+    assert (again.comparisons, again.rounds, again.was_stopped) == ([], 0, True)
+    count = 5
+    done = CliRunner().invoke(app, ["compare", fake_server.target, fake_server.target, "--model", "fake"])
+    assert done.exit_code == EXIT_INTERRUPTED
+    assert "stopped in round 1 of 5; there is no verdict yet" in done.stderr
 
 
 @pytest.mark.slow
@@ -158,5 +167,5 @@ def test_the_end_of_stdin_stops_the_generator_and_keeps_its_samples(fake_server:
 
 
 def test_a_plan_survives_its_json(tmp_path: Path) -> None:
-    order = Plan(Setting("m", "inproc", "a@b/2"), plan("server", QUICK), tmp_path, "secret")
+    order = Plan(Setting("m", "inproc", "a@b/2"), plan("server", QUICK), tmp_path, Access("secret", tmp_path))
     assert Plan.from_json(io.StringIO(order.to_json() + "\n").readline()) == order

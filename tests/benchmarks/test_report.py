@@ -1,49 +1,15 @@
 import json
 import re
 import xml.etree.ElementTree as ElementTree
-from typing import Any
 
 import numpy as np
 
 from benchmarks.charts import Series, spectrum, timeline
-from benchmarks.report import to_html, to_markdown
-from benchmarks.samples import Recording, Samples
-from benchmarks.scenarios import Kind, Scenario
+from benchmarks.report import facts_of, to_html, to_markdown
 from benchmarks.svg import bars
+from tests.benchmarks.made import ENVIRONMENT, SHA, recording
 
-
-def recording(target: str, n: int, invalid: str | None = None) -> Recording:
-    planned = np.arange(n, dtype=np.int64) * 1_000_000
-    done = planned + np.random.default_rng(1).integers(500_000, 9_000_000, n)
-    zeros = np.zeros(n, dtype=np.int64)
-    header: dict[str, Any] = {
-        "setting": {"model": "m", "target": target, "backend": "auto"},
-        "scenario": Scenario(Kind.SINGLE).to_dict(),
-        "scenario_text": "single",
-        "target": {"model": "m</script>", "platform": "p"},
-        "started": "2026-01-01T00:00:00+00:00",
-        "statuses": ["ok"],
-        "origins": [{"served_by": "edge", "backend": "a|b"}],
-        "offered_qps": None,
-        "invalid_reason": invalid,
-        "doubts": [],
-        "cpu_s_per_1000": None,
-        "peak_memory_bytes": None,
-        "seed": 1,
-        "warm_up_s": 0.5,
-        "environment": {
-            "cpu": "some processor",
-            "hardware_text": {"cores allowed": "2", "memory allowed": "1 GiB", "clock governor": "unknown"},
-            "kernel": "6",
-            "python": "3.11",
-            "libraries": {"numpy": "2"},
-            "commit": None,
-        },
-    }
-    return Recording(header, Samples(planned, planned, done, zeros + 1, zeros, zeros))
-
-
-RECORDINGS = [recording("inproc", 700), recording("grpc://h:1", 50, invalid="saturated")]
+RECORDINGS = [recording("inproc", 700), recording("grpc://h:1", 50, invalid_reason="saturated")]
 
 
 def test_the_page_is_whole_and_refers_to_nothing_outside() -> None:
@@ -71,9 +37,38 @@ def test_nothing_answered_is_said() -> None:
     assert "No request was answered" in spectrum([Series("a", np.array([]), np.array([]))])
 
 
-def test_markdown_has_one_row_a_recording_and_names_the_machine() -> None:
+def test_markdown_has_one_row_a_recording_in_each_table_and_names_the_machine() -> None:
     text = to_markdown(RECORDINGS)
-    assert text.count("\n| ") == 2
+    assert text.count("\n| inproc, single, a") == 2
     assert "a\\|b" in text
     assert "some processor" in text
+    assert "instruction sets: SSE4.1, AVX2" in text
     assert "INVALID" in text
+
+
+def test_both_forms_tell_what_it_took_and_which_model_it_was() -> None:
+    server = recording("https://h:1", 700, offered_qps=1000.0, target={**RECORDINGS[0].header["target"], "digests": {}})
+    for text in (to_markdown([RECORDINGS[0], server], 5.0), to_html([RECORDINGS[0], server], 5.0)):
+        for heading in ("offered/s", "goodput/s", "CPU s / 1,000", "peak MiB", "J / 1,000", "model sha256"):
+            assert heading in text
+        for cell in (
+            "| 1,000 |" if text.startswith("|") else "<td>1,000</td>",
+            "0.125",
+            "77",
+            "3.50",
+            SHA[:12],
+            SHA,
+            "not told",
+        ):
+            assert cell in text, cell
+        assert "within 5 ms" in text
+    assert "goodput/s" not in to_markdown(RECORDINGS)
+
+
+def test_facts_are_of_every_recording_and_say_where_they_differ() -> None:
+    other = recording("grpc://h:1", 50, seed=7, environment={**ENVIRONMENT, "kernel": "7"})
+    facts = dict(facts_of([RECORDINGS[0], other]))
+    assert facts["processor"] == "some processor"
+    assert facts["kernel"] == "6 (inproc single); 7 (grpc://h:1 single)"
+    assert facts["seed"] == "1 (inproc single); 7 (grpc://h:1 single)"
+    assert facts["model sha256"] == SHA

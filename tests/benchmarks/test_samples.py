@@ -23,7 +23,7 @@ def header(**changes: Any) -> dict[str, Any]:
     return {
         "setting": {"model": "m", "target": "inproc", "backend": "auto"},
         "scenario_text": "single",
-        "statuses": ["ok", "OverloadedError"],
+        "statuses": ["ok", "503 UNAVAILABLE"],
         "offered_qps": 10.0,
         "invalid_reason": None,
         **changes,
@@ -54,7 +54,7 @@ def test_a_recording_survives_its_file(tmp_path: Path) -> None:
     assert again.header == {"schema_version": 1, **recording.header}
     assert again.samples.done_ns.tolist() == [5 * MS, 9 * MS]
     assert again.key == ("m", "inproc", "auto", "single")
-    assert again.summary().errors == (("OverloadedError", 1),)
+    assert again.summary().errors == (("503 UNAVAILABLE", 1),)
     assert [file.name for file in tmp_path.iterdir()] == ["one.npz"]
 
 

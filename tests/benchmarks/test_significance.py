@@ -3,6 +3,7 @@ import math
 import numpy as np
 import pytest
 
+from benchmarks.compare import compare_blocks
 from benchmarks.significance import (
     Interval,
     Verdict,
@@ -26,15 +27,46 @@ def noisy_rounds(rng: np.random.Generator, slowdown: float = 1.0, rounds: int = 
     return a, b
 
 
-def verdict(a: list, b: list) -> Verdict:
-    ratio = bootstrap_ratio(a, b, 0.5, is_paired=True)
-    return judge(ratio, mann_whitney(np.concatenate(a), np.concatenate(b))).verdict
+def verdict(a: list, b: list, share: float = 0.5) -> Verdict:
+    """As the command comes to it."""
+    found = compare_blocks("x", ("A", "B"), a, b, is_paired=True, threshold=0.05)
+    return next(comparison for comparison in found if comparison.share == share).judgement.verdict
+
+
+def slower_tail(parts: list, factor: float) -> list:
+    """The same, but for the slowest two of a hundred."""
+    return [np.where(part > np.quantile(part, 0.98), part * factor, part) for part in parts]
 
 
 @pytest.mark.slow
-def test_the_same_thing_twice_is_no_difference_19_times_in_20() -> None:
-    found = [verdict(*noisy_rounds(np.random.default_rng(seed))) for seed in range(20)]
+@pytest.mark.parametrize("share", [0.5, 0.99])
+def test_the_same_thing_twice_is_no_difference_19_times_in_20(share: float) -> None:
+    found = [verdict(*noisy_rounds(np.random.default_rng(seed)), share) for seed in range(20)]
     assert sum(v in (Verdict.EQUIVALENT, Verdict.INCONCLUSIVE) for v in found) >= 19
+
+
+@pytest.mark.slow
+def test_a_tail_that_doubled_is_slower_at_p99_and_nothing_at_p50() -> None:
+    for seed in range(5):
+        a, b = noisy_rounds(np.random.default_rng(seed))
+        slow = slower_tail(b, 2.0)
+        assert verdict(a, slow, 0.99) is Verdict.SLOWER
+        assert verdict(slow, a, 0.99) is Verdict.FASTER
+        assert verdict(a, slow) in (Verdict.EQUIVALENT, Verdict.INCONCLUSIVE)
+        # What kept it inconclusive for ever: the test that suits the median sees nothing of a tail.
+        assert mann_whitney(np.concatenate(a), np.concatenate(slow)) > 0.05
+
+
+def test_the_smallest_change_that_shows_is_beyond_the_interval_and_the_threshold() -> None:
+    a, b = noisy_rounds(np.random.default_rng(1))
+    for threshold in (0.05, 0.5):
+        (p50, _) = compare_blocks("x", ("A", "B"), a, b, is_paired=True, threshold=threshold)
+        reach = max(p50.ratio.high - p50.ratio.value, p50.ratio.value - p50.ratio.low)
+        assert 0 < reach < 0.5
+        assert p50.smallest_visible == max(reach, threshold)
+    tight = [np.full(400, 2.0)] * 5
+    (quiet, _) = compare_blocks("x", ("A", "B"), tight, tight, is_paired=True, threshold=0.05)
+    assert quiet.smallest_visible == 0.05, "the verdict asks for the threshold however quiet the machine is"
 
 
 @pytest.mark.slow
@@ -91,9 +123,14 @@ def test_mann_whitney_of_equal_constants_is_one() -> None:
         (Interval(1.10, 0.98, 1.30), 0.001, Verdict.INCONCLUSIVE),
         (Interval(0.80, 0.75, 0.85), 0.001, Verdict.FASTER),
         (Interval(1.03, 1.01, 1.06), 0.001, Verdict.INCONCLUSIVE),
+        (Interval(2.00, 1.60, 2.40), None, Verdict.SLOWER),
+        (Interval(2.00, 0.90, 2.40), None, Verdict.INCONCLUSIVE),
+        (Interval(0.50, 0.40, 0.60), None, Verdict.FASTER),
     ],
 )
-def test_a_verdict_needs_interval_test_and_threshold(ratio: Interval, p: float, expected: Verdict) -> None:
+def test_a_verdict_needs_interval_and_threshold_and_for_a_median_the_test(
+    ratio: Interval, p: float | None, expected: Verdict
+) -> None:
     assert judge(ratio, p).verdict is expected
 
 

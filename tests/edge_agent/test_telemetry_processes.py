@@ -22,6 +22,7 @@ from runtime.monitoring.bundled import bundled_baseline
 from runtime.monitoring.monitor import Window
 from runtime.monitoring.summary import Summary
 from runtime.wire.values import InferenceRequest
+from tests.certificates import issue
 from tests.programs import started
 
 PATIENCE_S = 20.0
@@ -88,15 +89,10 @@ def test_an_agent_counts_and_can_be_told_not_to(tmp_path: Path, monkeypatch: pyt
 
 @pytest.mark.slow
 def test_calls_statistics_and_models_all_go_over_tls(tmp_path: Path, digits: Bundle) -> None:
-    trustme = pytest.importorskip("trustme", reason="trustme, which makes the certificates, is not installed")
     samples = digits.samples()
     assert samples is not None
-    authority = trustme.CA()
-    issued = authority.issue_cert("localhost", "127.0.0.1")
+    issue(tmp_path)
     ca, cert, key = (tmp_path / f"{name}.pem" for name in ("ca", "cert", "key"))
-    authority.cert_pem.write_to_path(ca)
-    issued.cert_chain_pems[0].write_to_path(cert)
-    issued.private_key_pem.write_to_path(key)
     homes = [tmp_path / "cloud", tmp_path / "edge"]
     for home in homes:
         home.mkdir()

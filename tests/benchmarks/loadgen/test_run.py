@@ -17,7 +17,7 @@ from benchmarks.loadgen.result import accuracy_in, read_summary
 from benchmarks.loadgen.rules import early_stopping_estimate, is_server_run_kept, schedule
 from benchmarks.loadgen.run import is_installed, run_loadgen, start
 from benchmarks.scenarios import Kind
-from benchmarks.settings import Setting
+from benchmarks.settings import Access, Setting
 from runtime.errors import ExecutionError, WrongUseError
 
 needs_loadgen = pytest.mark.skipif(
@@ -104,7 +104,7 @@ def test_failures_that_loadgen_does_not_see_are_said(fake_server: Any, tmp_path:
     assert done.exit_code == 1
     assert "Result is : VALID" in done.stdout
     assert WORDING in done.stdout
-    assert "not to be believed: LoadGen counts failed requests as answers (OverloadedError" in done.stderr
+    assert "not to be believed: LoadGen counts failed requests as answers (503 UNAVAILABLE" in done.stderr
     assert "accuracy not known: the accuracy of 'fake' cannot be checked" in done.stdout
 
 
@@ -147,7 +147,7 @@ def test_a_log_is_read_by_sample_and_a_short_one_refused(tmp_path: Path) -> None
 
 
 def test_an_order_survives_its_json(tmp_path: Path) -> None:
-    order = Order(SETTING, Kind.MULTI, Mode.ACCURACY, QUICK, tmp_path, "secret", is_traced=True)
+    order = Order(SETTING, Kind.MULTI, Mode.ACCURACY, QUICK, tmp_path, Access("secret"), is_traced=True)
     assert Order.from_dict(json.loads(json.dumps(order.to_dict()))) == order
 
 

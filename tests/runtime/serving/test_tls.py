@@ -24,9 +24,8 @@ from runtime.errors import PeerUnreachableError, WrongUseError
 from runtime.serving.grpc_front import why_not_native
 from runtime.serving.server import ServerSettings
 from runtime.serving.tls import ServerTls
+from tests.certificates import issue
 from tests.runtime.serving.threaded import PATIENCE_S, Threaded, serving
-
-trustme = pytest.importorskip("trustme", reason="trustme, which makes the certificates, is not installed")
 
 ROOT = Path(__file__).resolve().parents[3]
 X = {"x": np.ones((1, 2), np.float32)}
@@ -34,17 +33,8 @@ X = {"x": np.ones((1, 2), np.float32)}
 
 @pytest.fixture(scope="module")
 def files(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """cert.pem and key.pem for localhost, ca.pem who signed them, other.pem who did not."""
-    folder = tmp_path_factory.mktemp("tls")
-    ca = trustme.CA()
-    ca.cert_pem.write_to_path(folder / "ca.pem")
-    trustme.CA().cert_pem.write_to_path(folder / "other.pem")
-    issued = ca.issue_cert("localhost", "127.0.0.1")
-    issued.private_key_pem.write_to_path(folder / "key.pem")
-    for at, blob in enumerate(issued.cert_chain_pems):
-        blob.write_to_path(folder / "cert.pem", append=at > 0)
-    ca.issue_cert("localhost").private_key_pem.write_to_path(folder / "stranger.pem")
-    return folder
+    """See `issue`."""
+    return issue(tmp_path_factory.mktemp("tls"))
 
 
 @pytest.fixture(scope="module")

@@ -1,0 +1,88 @@
+"""The figures of a measurement as texts: one column each, the same on a terminal, in Markdown and in HTML. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from benchmarks.breakdown import PARTS
+from benchmarks.row import UNKNOWN, Row
+from benchmarks.statistics import percentile_name
+
+NOT_TOLD = "not told"
+_MIB = 1024 * 1024
+
+
+@dataclass(frozen=True, slots=True)
+class Column:
+    """A heading and the text below it."""
+
+    name: str
+    cell: Callable[[Row], str]
+    is_words: bool = False
+    """Text, to the left and may be wrapped; figures stand to the right and are whole."""
+
+
+def _latency(share: float) -> Column:
+    def cell(row: Row) -> str:
+        percentile = row.summary.of(share)
+        return f"n < {percentile.needed:,}" if percentile.ms is None else f"{percentile.ms:.3f}"
+
+    return Column(f"{percentile_name(share)} ms", cell)
+
+
+def _part(name: str) -> Column:
+    def cell(row: Row) -> str:
+        return number(None if row.breakdown is None else row.breakdown.to_dict()[name], ".3f")
+
+    return Column(f"{name} ms", cell)
+
+
+def number(value: float | None, form: str) -> str:
+    """The value in this form, or a dash."""
+    return UNKNOWN if value is None else format(value, form)
+
+
+def rate(value: float | None) -> str:
+    """Requests or rows a second."""
+    return number(value, ",.0f" if value is not None and value >= 100 else ".1f")
+
+
+_GOODPUT = Column("goodput/s", lambda row: rate(row.summary.goodput_qps))
+_JOULES = Column("J / 1,000", lambda row: number(row.joules_per_1000, ".2f"))
+LATENCY = (Column("n", lambda row: f"{row.summary.n:,}"), *map(_latency, (0.5, 0.9, 0.99, 0.999)))
+RATES = (
+    Column("offered/s", lambda row: rate(row.summary.offered_qps)),
+    Column("achieved/s", lambda row: rate(row.summary.achieved_qps)),
+    Column("rows/s", lambda row: rate(row.summary.rows_per_s)),
+    _GOODPUT,
+    Column("errors", lambda row: ", ".join(f"{name} {n:,}" for name, n in row.summary.errors) or "0", is_words=True),
+)
+COST = (
+    Column("CPU s / 1,000", lambda row: number(row.cpu_s_per_1000, ".3f")),
+    Column("peak MiB", lambda row: number(None if (b := row.peak_memory_bytes) is None else b / _MIB, ",.0f")),
+    _JOULES,
+)
+# Enough to tell models apart; the facts below a table have all 64.
+DIGEST = Column("model sha256", lambda row: (row.model_sha256 or NOT_TOLD)[:12])
+TIME_WENT = tuple(map(_part, PARTS))
+
+
+def known(columns: Sequence[Column], rows: Sequence[Row]) -> list[Column]:
+    """Without goodput and energy where no row has them: a person knows whether an SLO was given, and notes say why no energy."""
+    without = {
+        _GOODPUT.name: all(row.summary.goodput_qps is None for row in rows),
+        _JOULES.name: all(row.joules_per_1000 is None for row in rows),
+    }
+    return [column for column in columns if not without.get(column.name, False)]
+
+
+def who(rows: Sequence[Row]) -> Column:
+    """What tells rows apart: target, scenario and backend, before them the model where there are several."""
+    has_models = len({row.model for row in rows}) > 1
+
+    def cell(row: Row) -> str:
+        scenario = row.scenario if row.invalid_reason is None else f"INVALID {row.scenario}"
+        return ", ".join([*([row.model] if has_models else []), row.target, scenario, row.backend])
+
+    return Column(f"{'model, ' if has_models else ''}target, scenario, backend", cell, is_words=True)
