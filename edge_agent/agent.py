@@ -19,6 +19,7 @@ from edge_agent.metrics import agent_metrics
 from edge_agent.network_time import TimedUpstream
 from edge_agent.offline import Offline, make_syncer
 from edge_agent.page import agent_page, page_routes
+from edge_agent.request_options import is_private
 from edge_agent.service import AgentService
 from edge_agent.settings import AgentSettings
 from edge_agent.sync.syncer import Syncer
@@ -107,6 +108,8 @@ async def serve_agent(
         memory=MemoryGauge(floor_bytes, available_bytes) if floor_bytes and gateway is not None else None,
         decision_log=decision_log,
     )
+    if recorder is not None:
+        recorder.is_private = lambda request: is_private(request, service.rule_of(request.model))
     offline = Offline(settings, service, engine, syncer or make_syncer(settings, engine))
     started = time.monotonic()
 
