@@ -128,6 +128,6 @@ class Flight:
         return replace(self._request, outputs=(*self._request.outputs, RequestedOutput(self._cascade.output)))
 
     def _confidence(self, arm: ServedBy, answer: InferenceResponse) -> float | None:
-        if self._cascade is None or arm is ServedBy.CLOUD:
+        if self._cascade is None or arm is ServedBy.CLOUD or not self._cascade.is_fitted_on(answer):
             return None
         return self._cascade.confidence(answer.outputs)
