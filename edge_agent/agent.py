@@ -129,7 +129,6 @@ async def serve_agent(
             "routes": {
                 name: describe_rule(service, name) for name in sorted({*routed_models(engine), *settings.routes})
             },
-            "gateway": gateways[0] if gateways else None,
             "gateways": gateways,
             "requests": service.counts.describe(),
             "effort": service.counts.describe_effort()
