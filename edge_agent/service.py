@@ -94,12 +94,16 @@ class AgentService:
         self._in_flight += 1
         self.counts.requests += 1
         self._hedge_budget.note_request()
+        flight = None
         try:
             wished = self.cascade_of(request.model, request.version)
             cascade = None if isinstance(wished, str) else wished
             opening = self._opening(request, cascade)
-            step, response = await Flight(self._calls, request, opening, cascade, self._decision_log).run()
+            flight = Flight(self._calls, request, opening, cascade, self._decision_log)
+            step, response = await flight.run()
         except EdgewardError as error:
+            if flight is None or not flight.has_asked:
+                self.counts.refused_at_once += 1
             self.counts.note_failure(error)
             raise
         finally:
