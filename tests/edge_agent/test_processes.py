@@ -164,7 +164,7 @@ def test_status_for_people_and_programs(home: Path) -> None:
             assert shown.returncode == 0, shown.stderr
             assert program.models[0]["backend"] in shown.stdout
             if kind == "agent":
-                assert f"{cloud.grpc} reachable, breaker closed" in shown.stdout
+                assert f"{cloud.grpc} reachable; requests go there" in shown.stdout
     gone = run("agent", "status", "--http-port", port)
     assert gone.returncode == 1
     assert "is unreachable" in gone.stderr
