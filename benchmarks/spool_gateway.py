@@ -13,7 +13,7 @@ from pathlib import Path
 
 import numpy as np
 
-from cloud_gateway.idempotency import Idempotent
+from cloud_gateway.idempotency import DEDUPLICATED, Idempotent
 from runtime.errors import ModelNotFoundError
 from runtime.serving.layered import Layered
 from runtime.serving.server import Listening, ServerSettings, serve
@@ -95,7 +95,15 @@ def run(folder: Path, port: int, on_started: Callable[[Listening], None]) -> Non
         nonces = Nonces(folder / "executions")
         once = Idempotent(nonces.infer, sqlite_url(folder / "results.db"))
         settings = ServerSettings(grpc_port=port, http_port=0, shared_memory=False)
-        await serve(Layered(nonces, once.infer), settings, on_started=on_started)
+        told = os.open(folder / "deduplicated", os.O_WRONLY | os.O_APPEND | os.O_CREAT)
+
+        async def infer(request: InferenceRequest) -> InferenceResponse:
+            response = await once.infer(request)
+            if response.parameters.get(DEDUPLICATED):
+                os.write(told, f"{request.parameters.get('idempotency_key')}\n".encode())
+            return response
+
+        await serve(Layered(nonces, infer), settings, on_started=on_started)
         await once.close()
 
     run_loop(body())

@@ -1,26 +1,34 @@
 """Kills the agent, and now and then the gateway, at random moments while requests are submitted and replayed; counts what is lost.
 
+Some lives end where it hurts most: at the gateway's answer, which a proxy cuts after the gateway has kept it, and in the replay of
+what was submitted while the gateway was away.
+
 An acknowledged request must be answered in the end, and every answer that anybody sees for a key must be the same, although each
 execution at the gateway gives another number. The agent is the agent's own `run` in a process of its own, killed with SIGKILL.
 """
 
 from __future__ import annotations
 
+import asyncio
 import json
 import multiprocessing
 import os
 import random
+import signal
 import socket
 import subprocess
+import threading
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
+from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from benchmarks.hybrid.proxy import ChaosProxy
 from benchmarks.spool_gateway import MODEL
 from benchmarks.spool_gateway import run as run_gateway
 from edge_agent.agent import run as run_agent
@@ -47,6 +55,11 @@ EARLY_LIFE_S = 1.0
 NO_ANSWER_S = 20.0
 # A batch of submissions between two looks at the clock.
 PAUSE_S = 0.002
+# One life in so many ends as the gateway begins to answer; half of these are spared, and only the answer is cut.
+CUT_EVERY = 3
+# One in so many begins without a gateway, for so long; the kill comes once it is back.
+OUTAGE_EVERY = 4
+OUTAGE_S = 0.5
 
 
 @dataclass
@@ -55,6 +68,10 @@ class Tally:
 
     kills: int = 0
     gateway_kills: int = 0
+    cut_answers: int = 0
+    """That the gateway had kept when they were cut; with or without the agent."""
+    kills_in_replay: int = 0
+    """With requests acknowledged that the gateway had not run, after it had run others of this life."""
     submitted: int = 0
     """Requests, each under a key of its own; sent again with the same key where no acknowledgement came."""
     acknowledged: int = 0
@@ -62,6 +79,8 @@ class Tally:
     lost: int = 0
     """Acknowledged, and neither answered nor waiting at the end."""
     executions: int = 0
+    deduplicated: int = 0
+    """Answers of the gateway from what it had kept: without it, as many more executions with other results."""
     executed_again: int = 0
     """Keys that the gateway ran more than once: it was killed before it could keep the first result."""
     different_results: int = 0
@@ -129,6 +148,7 @@ class Trial:
         self._home = home
         self._chance = random.Random(seed)
         self._port = _free_port()
+        self._link = _Link(self._port)
         self._gateway: _Process | None = None
         self._acknowledged: dict[str, int] = {}
         self._unsure: dict[str, int] = {}
@@ -145,15 +165,25 @@ class Trial:
                 self._live_and_die(number)
             self._settle()
         finally:
+            self._link.close()
             if self._gateway is not None:
                 self._gateway.kill()
         self._count_executions()
         return self.tally
 
     def _live_and_die(self, number: int) -> None:
+        is_outage = number % OUTAGE_EVERY == OUTAGE_EVERY - 1
+        if is_outage:
+            self._stop_gateway()
         agent = self._start_agent()
         try:
             with connect(agent.told["grpc"], timeout_s=5.0) as client:
+                if is_outage:
+                    self._submit_for(client, OUTAGE_S)
+                    self._start_gateway()
+                before = self._executed()
+                if number % CUT_EVERY == CUT_EVERY - 1:
+                    self._link.cut_next(agent.pid if self._chance.random() < 0.5 else None)
                 is_early = number % EARLY_EVERY == EARLY_EVERY - 1
                 if not is_early:
                     patience = time.monotonic() + NO_ANSWER_S
@@ -165,7 +195,7 @@ class Trial:
                 # The kill comes from a process that sleeps until then: in the middle of a call, not between two.
                 killer = _kill_at(agent.pid, end)
                 try:
-                    while time.monotonic() < end:
+                    while time.monotonic() < end and self._link.killed != agent.pid:
                         self._submit_one(client)
                         if self._unfetched and self._chance.random() < 0.2:
                             self._fetch(client, self._chance.choice(sorted(self._unfetched)))
@@ -180,6 +210,18 @@ class Trial:
         finally:
             agent.kill()
         self.tally.kills += 1
+        after = self._executed()
+        self.tally.kills_in_replay += len(after) > len(before) and not after.issuperset(self._acknowledged)
+
+    def _submit_for(self, client: Client, seconds: float) -> None:
+        end = time.monotonic() + seconds
+        while time.monotonic() < end:
+            self._submit_one(client)
+            time.sleep(PAUSE_S)
+
+    def _executed(self) -> set[str]:
+        file = self._home / "executions"
+        return {json.loads(line)["key"] for line in file.read_text().splitlines()} if file.exists() else set()
 
     def _submit_one(self, client: Client) -> bool:
         """Sends a new request, or one that was not acknowledged; whether it is now."""
@@ -236,24 +278,68 @@ class Trial:
         lines = (self._home / "executions").read_text().splitlines()
         by_key = Counter(json.loads(line)["key"] for line in lines)
         self.tally.executions = len(lines)
+        self.tally.deduplicated = len((self._home / "deduplicated").read_text().splitlines())
+        self.tally.cut_answers = self._link.cut_answers
         self.tally.executed_again = sum(count > 1 for count in by_key.values())
 
     def _start_agent(self) -> _Process:
-        return _Process(_run_agent, str(self._home), f"127.0.0.1:{self._port}")
+        return _Process(_run_agent, str(self._home), f"127.0.0.1:{self._link.port}")
 
     def _start_gateway(self) -> None:
         self._gateway = _Process(_run_gateway, str(self._home), self._port)
 
-    def _restart_gateway(self) -> None:
+    def _stop_gateway(self) -> None:
         assert self._gateway is not None
         self._gateway.kill()
         self.tally.gateway_kills += 1
+
+    def _restart_gateway(self) -> None:
+        self._stop_gateway()
         self._start_gateway()
 
     @staticmethod
     def _depth(agent: _Process) -> int:
         told = fetch_document(agent.told["http"], "/edgeward/spool", timeout_s=30.0)
         return int(told["depth"])
+
+
+class _Link:
+    """The proxy between agent and gateway, on a thread of its own."""
+
+    def __init__(self, port: int) -> None:
+        self.cut_answers = 0
+        self.killed: int | None = None
+        """The last process that was, at an answer."""
+        self._victim: int | None = None
+        self._loop = asyncio.new_event_loop()
+        self._thread = threading.Thread(target=self._loop.run_forever, daemon=True)
+        self._thread.start()
+        self._proxy = ChaosProxy("127.0.0.1", port)
+        self._proxy.on_cut = self._on_cut
+        self._do(self._proxy.__aenter__())
+        self.port = self._proxy.port
+
+    def cut_next(self, victim: int | None) -> None:
+        """Has the next answer cut, and the process `victim` killed at that moment; None: nobody."""
+        self._victim = victim
+        self._proxy.cuts = 1
+
+    def close(self) -> None:
+        """Ends it."""
+        self._do(self._proxy.__aexit__(None, None, None))
+        self._loop.call_soon_threadsafe(self._loop.stop)
+        self._thread.join()
+        self._loop.close()
+
+    def _on_cut(self) -> None:
+        self.cut_answers += 1
+        if self._victim is not None:
+            with suppress(ProcessLookupError):
+                os.kill(self._victim, signal.SIGKILL)
+            self.killed = self._victim
+
+    def _do(self, job: Coroutine[Any, Any, object]) -> None:
+        asyncio.run_coroutine_threadsafe(job, self._loop).result(10)
 
 
 def _kill_at(pid: int, at: float) -> subprocess.Popen[bytes]:

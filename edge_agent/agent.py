@@ -11,7 +11,8 @@ from importlib.metadata import version
 
 from edge_agent.bare_key import say_if_bare
 from edge_agent.breaker import BreakerState
-from edge_agent.cascade import Cascade, fit
+from edge_agent.cascade import Cascade
+from edge_agent.cascades import Cascades
 from edge_agent.decision_log import DecisionLog
 from edge_agent.drill import Drill
 from edge_agent.memory import MemoryGauge, available_bytes
@@ -19,6 +20,8 @@ from edge_agent.metrics import agent_metrics
 from edge_agent.network_time import TimedUpstream
 from edge_agent.offline import Offline, make_syncer
 from edge_agent.page import agent_page, page_routes
+from edge_agent.renamed import RenamedUpstream
+from edge_agent.request_options import is_private
 from edge_agent.service import AgentService
 from edge_agent.settings import AgentSettings
 from edge_agent.sync.syncer import Syncer
@@ -93,20 +96,24 @@ async def serve_agent(
         observers=() if recorder is None else (recorder,),
     )
     upstream = None if gateway is None else TimedUpstream(gateway)
+    cascades = Cascades(engine, settings.cascade_risks())
+    cascades.fit_now()
     floor_bytes = settings.min_available_memory_mb << 20
     service = AgentService(
         local,
-        upstream,
+        None if upstream is None else RenamedUpstream(upstream, settings.cloud_names()),
         settings.policy,
         settings.default_deadline_s,
         drill,
         default_rule=settings.rule_of(""),
         rules={name: settings.rule_of(name) for name in settings.routes},
         hedge_share=settings.hedge_share,
-        cascades=fit_cascades(settings, engine),
+        cascades=cascades.of,
         memory=MemoryGauge(floor_bytes, available_bytes) if floor_bytes and gateway is not None else None,
         decision_log=decision_log,
     )
+    if recorder is not None:
+        recorder.is_private = lambda request: is_private(request, service.rule_of(request.model))
     offline = Offline(settings, service, engine, syncer or make_syncer(settings, engine))
     started = time.monotonic()
 
@@ -122,7 +129,6 @@ async def serve_agent(
             "routes": {
                 name: describe_rule(service, name) for name in sorted({*routed_models(engine), *settings.routes})
             },
-            "gateway": gateways[0] if gateways else None,
             "gateways": gateways,
             "requests": service.counts.describe(),
             "effort": service.counts.describe_effort()
@@ -182,6 +188,7 @@ async def serve_agent(
         if decision_log is not None:
             decision_log.close()
         machine.close()
+        await asyncio.to_thread(cascades.close)
         local.close()
 
 
@@ -210,16 +217,6 @@ def connect(settings: AgentSettings) -> Gateways | None:
     return Gateways(gateways, settings.retry_share)
 
 
-def fit_cascades(settings: AgentSettings, engine: Engine) -> dict[str, Cascade]:
-    """The cascades that the settings ask for, fitted on what each model answers here to its labelled samples."""
-    cascades = {}
-    for name, route in settings.routes.items():
-        if route.cascade:
-            cascades[name] = fit(engine.model(name), route.cascade_risk)
-            log.info("cascade of model %s: %s", name, cascades[name].why)
-    return cascades
-
-
 def routed_models(engine: Engine) -> list[str]:
     """The names of the models in service here."""
     return [model.name for model in engine.models()]
@@ -233,5 +230,5 @@ def describe_rule(service: AgentService, model: str) -> dict[str, object]:
         "policy": rule.policy,
         "privacy": rule.privacy,
         "hedge": rule.hedge,
-        "cascade": None if cascade is None else cascade.why,
+        "cascade": cascade.why if isinstance(cascade, Cascade) else cascade,
     }

@@ -25,6 +25,12 @@ class Cascade:
     threshold: float
     """Infinite where no confidence is enough."""
     why: str
+    serving: str = ""
+    """What it was fitted on, in the words of replies; empty: whatever answers."""
+
+    def is_fitted_on(self, answer: InferenceResponse) -> bool:
+        """Whether the threshold is that of what answered: between the opening and the run another may have taken over."""
+        return not self.serving or answer.parameters.get("backend", self.serving) == self.serving
 
     def is_told_by(self, outputs: Sequence[RequestedOutput]) -> bool:
         """Whether the local answer will hold the scores themselves; the classification extension gives texts instead."""
@@ -54,10 +60,11 @@ def fit(model: Model, risk: float) -> Cascade:
     from runtime.confidence.scores import labelled_scores
     from runtime.confidence.selective import fit_cascade
 
+    serving = model.serving
     told = labelled_scores(model.bundle, model.predict)
     if isinstance(told, str):
         raise WrongUseError(f"model {model.name!r} has no cascade: {told}")
     output, scores, labels = told
     found = fit_cascade(scores, labels, risk)
     threshold = math.inf if found.threshold is None else found.threshold
-    return Cascade(output, found.temperature, threshold, found.why)
+    return Cascade(output, found.temperature, threshold, found.why, serving)

@@ -207,19 +207,20 @@ def _show_routes(settings: AgentSettings) -> None:
 
 
 def _facts(told: Mapping[str, Any]) -> list[tuple[str, str]]:
-    lines = [("policy", told["policy"]), ("up for", f"{told['uptime_s']:.0f} s")]
+    from edge_agent import words
+
+    lines = [("who answers", words.POLICY.get(told["policy"], told["policy"])), ("up for", f"{told['uptime_s']:.0f} s")]
     if told["drill_file"] is not None:
         lines.append(("drill", f"every local run fails while {told['drill_file']} exists"))
     for name, rule in told["routes"].items():
-        said = [rule["policy"], rule["privacy"], "hedged" if rule["hedge"] else "not hedged"]
-        lines.append(
-            (f"route of {name}", ", ".join(said) + (f"; cascade: {rule['cascade']}" if rule["cascade"] else ""))
-        )
+        said = [words.POLICY.get(rule["policy"], rule["policy"]), words.PRIVACY.get(rule["privacy"], rule["privacy"])]
+        said.append("the other side is asked too when the first is slow" if rule["hedge"] else "one side at a time")
+        lines.append((f"requests for {name}", "; ".join([*said, *filter(None, [rule["cascade"]])])))
     if not told["gateways"]:
         lines.append(("gateway", "none: this device answers alone"))
     for gateway in told["gateways"]:
         reachable = "reachable" if gateway["is_reachable"] else f"not reachable ({gateway['probe_error']})"
-        lines.append(("gateway", f"{gateway['address']} {reachable}, breaker {gateway['breaker']}"))
+        lines.append(("gateway", f"{gateway['address']} {reachable}; {words.BREAKER[gateway['breaker']]}"))
         if gateway["p50_ms"] is not None:
             times = f"p50 {gateway['p50_ms']:g} ms, p95 {gateway['p95_ms']:g} ms"
             lines.append(("its answers lately", f"{gateway['recent_answers']}: {times}"))
@@ -229,11 +230,10 @@ def _facts(told: Mapping[str, Any]) -> list[tuple[str, str]]:
             lines.append(("it is left out", gateway["left_out"]))
     lines += _offline_facts(told)
     for who, counts in told["requests"].items():
-        words = ", ".join(f"{why} {count}" for why, count in counts.items())
-        lines.append((f"requests: {who}", words or "none"))
+        lines.append((words.ANSWERED.get(who, who), words.counted(counts, words.WHY)))
     effort = told["effort"]
-    lines.append(("asked", ", ".join(f"{arm} {count}" for arm, count in effort["asked"].items())))
-    lines.append(("hedges", ", ".join(f"{what} {count}" for what, count in effort["hedges"].items())))
+    lines.append(("calls", words.counted(effort["asked"], words.ASKED)))
+    lines.append(("second calls", words.counted(effort["hedges"], words.SECOND_CALL)))
     return lines
 
 

@@ -57,9 +57,10 @@ def install(
     )
     plan = plan_install(manager, service)
     if not is_dry:
-        earlier = carry_out.look(plan_look(manager, service))
+        at = plan_look(manager, service)
+        earlier = carry_out.look(at)
         undo = plan_uninstall(manager, service) if earlier is None else plan_restore(manager, service, earlier)
-        carry_out.install(plan, undo)
+        carry_out.install(plan, undo, at.is_running)
     said: dict[str, Any] = {
         "manager": manager,
         "is_dry_run": is_dry,

@@ -27,6 +27,8 @@ class Counts:
 
     def __init__(self) -> None:
         self.requests = 0
+        self.refused_at_once = 0
+        """Requests that ended before any arm was asked."""
         self.asked: Counter[ServedBy] = Counter()
         """Calls by arm: together more than the requests by what fallbacks, hedges and trials cost."""
         self.fallbacks: Counter[Why] = Counter()
@@ -57,9 +59,10 @@ class Counts:
         return {**table, "failed": dict(sorted(self._failed.items()))}
 
     def describe_effort(self) -> dict[str, object]:
-        """What answering cost: requests, calls by arm, fallbacks by reason, hedges."""
+        """What answering cost: requests, those that no arm was asked for, calls by arm, fallbacks by reason, hedges."""
         return {
             "requests": self.requests,
+            "refused_at_once": self.refused_at_once,
             "asked": {str(arm): self.asked[arm] for arm in ServedBy},
             "fallbacks": {str(why): count for why, count in sorted(self.fallbacks.items())},
             "hedges": {str(what): self.hedges[what] for what in Hedge},

@@ -39,7 +39,8 @@ class Flight:
         self._answers: dict[ServedBy, InferenceResponse] = {}
         self._alone: tuple[ServedBy, Awaitable[InferenceResponse]] | None = None
         """The first arm, where nothing can overtake it: awaited as it is, for a task of its own and its waking cost 40 µs."""
-        self._has_asked = False
+        self.has_asked = False
+        """Whether any arm was."""
         self._hedged: ServedBy | None = None
         self._story: list[tuple[Event | None, list[Move]]] = []
 
@@ -80,11 +81,11 @@ class Flight:
             asking = self._calls.ask_edge(self._for_the_edge(), self._opening.local.predicted_s)
         else:
             asking = self._calls.ask_cloud(self._request, is_idempotent=self._opening.facts.is_idempotent)
-        if self._course.wake_at is None and not self._has_asked:
+        if self._course.wake_at is None and not self.has_asked:
             self._alone = (arm, asking)
         else:
             self._tasks[arm] = asyncio.create_task(asking)
-        self._has_asked = True
+        self.has_asked = True
 
     async def _next_event(self) -> Event:
         if self._alone is not None:
@@ -128,6 +129,6 @@ class Flight:
         return replace(self._request, outputs=(*self._request.outputs, RequestedOutput(self._cascade.output)))
 
     def _confidence(self, arm: ServedBy, answer: InferenceResponse) -> float | None:
-        if self._cascade is None or arm is ServedBy.CLOUD:
+        if self._cascade is None or arm is ServedBy.CLOUD or not self._cascade.is_fitted_on(answer):
             return None
         return self._cascade.confidence(answer.outputs)

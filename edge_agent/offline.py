@@ -42,7 +42,7 @@ def make_syncer(settings: AgentSettings, engine: Engine | None) -> Syncer:
         say_if_bare(source.api_key, source.parsed, "sync_from as https://HOST:PORT")
         wishes = Wishes(source, settings.sync_models, settings.sync_max_bytes, settings.objective.value)
     served = None if engine is None else EngineModels(engine, settings.models)
-    return Syncer(SyncFolder(agent_home() / "sync"), wishes, served)
+    return Syncer(SyncFolder(agent_home() / "sync", config.home() / "bundles"), wishes, served)
 
 
 class Offline:

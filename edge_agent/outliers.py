@@ -51,10 +51,18 @@ class Outliers:
         self._until = [0.0] * count
         self._times = [0] * count
         self._reasons = [""] * count
+        self._is_out = [False] * count
 
     def reason(self, index: int, now: float) -> str:
         """Why this one is left out at `now`; empty when it is not."""
         return self._reasons[index] if now < self._until[index] else ""
+
+    def back(self, now: float) -> list[int]:
+        """Who is in service again since the last call: to be judged by what it does from now on."""
+        found = [index for index, is_out in enumerate(self._is_out) if is_out and now >= self._until[index]]
+        for index in found:
+            self._is_out[index] = False
+        return found
 
     def review(self, standings: Sequence[Standing], now: float) -> list[tuple[int, str]]:
         """Leaves out who has earned it, and says whom and why; never more than `max_share` at once."""
@@ -101,6 +109,7 @@ class Outliers:
         self._times[index] = min(self._times[index] + 1, 16)
         self._until[index] = now + for_s * (1 - settings.jitter * self._random())
         self._reasons[index] = why
+        self._is_out[index] = True
 
     def _why(self, one: Standing, others: Sequence[Standing]) -> str:
         settings = self._settings

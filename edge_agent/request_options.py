@@ -6,7 +6,7 @@ from dataclasses import replace
 from typing import Final, TypeVar
 
 from edge_agent.routing import RequestFacts
-from edge_agent.rules import Policy
+from edge_agent.rules import Policy, Rule
 from runtime.errors import InvalidInputError
 from runtime.wire.values import InferenceRequest, Parameter, Privacy, Route
 
@@ -23,10 +23,10 @@ def facts_of(request: InferenceRequest, default_deadline: float) -> RequestFacts
     if not request.parameters:
         deadline = default_deadline if request.deadline is None else request.deadline
         return RequestFacts(Route.AUTO, Privacy.ANY, deadline)
-    route, privacy = (request.parameters.get(name) for name in ("route", "privacy"))
+    route = request.parameters.get("route")
     return RequestFacts(
         route=Route.AUTO if route is None else _one_of(Route, "route", route),
-        privacy=Privacy.ANY if privacy is None else _one_of(Privacy, "privacy", privacy),
+        privacy=_privacy_of(request),
         deadline=default_deadline if request.deadline is None else request.deadline,
         is_idempotent=_is_idempotent(request),
     )
@@ -38,10 +38,20 @@ def policy_of(request: InferenceRequest) -> Policy | None:
     return None if policy is None else _one_of(Policy, "policy", policy)
 
 
+def is_private(request: InferenceRequest, rule: Rule) -> bool:
+    """Whether nothing of the request may leave the device: by its model's rule, or because it says so."""
+    return rule.asked_for(None, _privacy_of(request)).privacy is Privacy.LOCAL_ONLY
+
+
 def for_the_cloud(request: InferenceRequest) -> InferenceRequest:
     """The request as it travels: what was said to the agent stays here."""
     theirs = {name: value for name, value in request.parameters.items() if name not in _OURS}
     return replace(request, parameters=theirs)
+
+
+def _privacy_of(request: InferenceRequest) -> Privacy:
+    privacy = request.parameters.get("privacy") if request.parameters else None
+    return Privacy.ANY if privacy is None else _one_of(Privacy, "privacy", privacy)
 
 
 def _is_idempotent(request: InferenceRequest) -> bool:

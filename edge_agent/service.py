@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from types import MappingProxyType
 from typing import Final
@@ -13,6 +13,7 @@ from typing import Final
 from edge_agent.budget import TokenBucket
 from edge_agent.calls import Calls, Local, Upstream
 from edge_agent.cascade import Cascade
+from edge_agent.cascades import no_cascade
 from edge_agent.course import Opening
 from edge_agent.decision_log import DecisionLog
 from edge_agent.drill import Drill
@@ -63,7 +64,7 @@ class AgentService:
         default_rule: Rule | None = None,
         rules: Mapping[str, Rule] = MappingProxyType({}),
         hedge_share: float = HEDGE_SHARE,
-        cascades: Mapping[str, Cascade] = MappingProxyType({}),
+        cascades: Callable[[str, str], Cascade | str | None] = no_cascade,
         memory: MemoryGauge | None = None,
         decision_log: DecisionLog | None = None,
     ) -> None:
@@ -93,11 +94,16 @@ class AgentService:
         self._in_flight += 1
         self.counts.requests += 1
         self._hedge_budget.note_request()
+        flight = None
         try:
-            cascade = self._cascades.get(request.model)
+            wished = self.cascade_of(request.model, request.version)
+            cascade = None if isinstance(wished, str) else wished
             opening = self._opening(request, cascade)
-            step, response = await Flight(self._calls, request, opening, cascade, self._decision_log).run()
+            flight = Flight(self._calls, request, opening, cascade, self._decision_log)
+            step, response = await flight.run()
         except EdgewardError as error:
+            if flight is None or not flight.has_asked:
+                self.counts.refused_at_once += 1
             self.counts.note_failure(error)
             raise
         finally:
@@ -108,9 +114,12 @@ class AgentService:
         if step.why is not self._last_why.get(request.model, Why.FIRST_CHOICE):
             self._say_change(request.model, step)
         said = {**response.parameters, "served_by": str(step.arm)}
-        if step.is_worth_telling:
+        told = [step.reason] if step.is_worth_telling else []
+        if isinstance(wished, str) and step.arm is ServedBy.EDGE and policy_of(request) is None:
+            told.append(wished)
+        if told:
             # What the arm itself has to tell, such as a device that vanished, stands beside why it was taken.
-            told = [step.reason, *([str(said["reason"])] if "reason" in said else [])]
+            told += [str(said["reason"])] if "reason" in said else []
             said["reason"] = "; ".join(told)[:MAX_REASON_CHARACTERS]
         return replace(response, parameters=said)
 
@@ -118,9 +127,9 @@ class AgentService:
         """The rule for requests to `model` that ask for nothing else."""
         return self._rules.get(model, self._default_rule)
 
-    def cascade_of(self, model: str) -> Cascade | None:
-        """How sure a local answer of `model` must be to stand; None: it always stands."""
-        return self._cascades.get(model)
+    def cascade_of(self, model: str, version: str = "") -> Cascade | str | None:
+        """How sure a local answer of `model` must be to stand; a text: why that is not known now; None: it always stands."""
+        return self._cascades(model, version)
 
     def describe_paces(self) -> dict[str, object]:
         """How much later than predicted this device answered lately, by model, for `agent status`."""

@@ -51,6 +51,8 @@ class RouteSettings(SettingsModel):
     """Whether the cloud is asked where the local answer is not sure enough, by the bundle's labelled samples."""
     cascade_risk: float = Field(default=DEFAULT_RISK, gt=0, lt=1)
     """How many of the answers that stand may be wrong."""
+    cloud_model: str | None = Field(default=None, min_length=1)
+    """What the gateway is asked for instead, such as a larger model with the same inputs and outputs; None: the same name."""
 
 
 class AgentSettings(OfflineSettings):
@@ -142,6 +144,14 @@ class AgentSettings(OfflineSettings):
             self.privacy if route.privacy is None else route.privacy,
             self.hedge if route.hedge is None else route.hedge,
         )
+
+    def cloud_names(self) -> dict[str, str]:
+        """By model, the name that the gateway has for it, where that is another."""
+        return {name: route.cloud_model for name, route in self.routes.items() if route.cloud_model is not None}
+
+    def cascade_risks(self) -> dict[str, float]:
+        """By model with a cascade, how many of the answers that stand may be wrong."""
+        return {name: route.cascade_risk for name, route in self.routes.items() if route.cascade}
 
     def require_an_arm(self) -> None:
         """`WrongUseError` when neither this device nor a gateway could answer anything."""

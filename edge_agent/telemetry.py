@@ -1,4 +1,6 @@
-"""Sends windows of statistics to the gateway, never rows: within a budget of bytes, and later when it cannot be reached.
+"""Sends windows of statistics to the gateway, within a budget of bytes, and later when it cannot be reached.
+
+Never rows, nor anything of private requests (`StatisticsRecorder.is_private`), nor a window of few rows (`discretion`).
 
 A window that cannot go yet joins the one before it (statistics are mergeable), so a long time offline costs resolution in
 time and not memory. Only durations are told, never this device's clock, which may be a day off. They wait in memory alone: an
@@ -24,6 +26,7 @@ from runtime.client.failures import said_by
 from runtime.client.trust import tls_context
 from runtime.errors import CallerError, EdgewardError, OverloadedError, UnauthenticatedError
 from runtime.monitoring.blob import to_blob
+from runtime.monitoring.discretion import LEAST_ROWS
 from runtime.monitoring.monitor import Window
 from runtime.monitoring.summary import Summary
 from runtime.wire.rest_body import Body
@@ -53,6 +56,11 @@ class _Waiting:
     ended: float
     is_tried: bool = False
     """It may have arrived: it is sent again as it is, under the same id, so that it is not counted twice."""
+
+    def join(self, later: Summary, ended: float) -> None:
+        """Takes the window after it."""
+        self.summary.merge(later)
+        self.ended = ended
 
 
 class Telemetry:
@@ -90,9 +98,14 @@ class Telemetry:
         self._thread: threading.Thread | None = None
 
     def offer(self, window: Window) -> None:
-        """Takes a finished window; never blocks on the network."""
+        """Takes a finished window; never blocks on the network. One of few rows waits until others have joined it."""
         with self._lock:
             self._counts["windows"] += 1
+            for waiting in self._waiting:
+                if _is_too_small(waiting) and waiting.summary.baseline.key == window.summary.baseline.key:
+                    waiting.join(window.summary, window.ended)
+                    self._counts["joined"] += 1
+                    return
             self._waiting.append(_Waiting(uuid.uuid4().hex, window.summary, window.began, window.ended))
             if len(self._waiting) > MAX_WAITING:
                 self._make_room()
@@ -101,7 +114,7 @@ class Telemetry:
         """Sends what may go now: one after the other until the budget, the gateway or the list ends it."""
         while self._monotonic() >= self._not_before:
             with self._lock:
-                entry = self._waiting[0] if self._waiting else None
+                entry = next((waiting for waiting in self._waiting if not _is_too_small(waiting)), None)
                 blob = None if entry is None else self._affordable(entry)
                 if entry is None or blob is None:
                     return
@@ -131,7 +144,8 @@ class Telemetry:
                 "statistics of %d rows (%d windows) were not sent and are lost as this agent stops: %s",
                 rows,
                 windows,
-                self._last_error or "the budget of bytes is spent",
+                self._last_error
+                or f"fewer than {LEAST_ROWS} rows of a model do not travel, or the budget of bytes is spent",
             )
 
     def _run(self) -> None:
@@ -207,13 +221,16 @@ class Telemetry:
         for at, older in enumerate(self._waiting):
             for newer in self._waiting[at + 1 :]:
                 if newer.summary.baseline.key == older.summary.baseline.key and not (older.is_tried or newer.is_tried):
-                    older.summary.merge(newer.summary)
-                    older.ended = newer.ended
+                    older.join(newer.summary, newer.ended)
                     self._waiting = [waiting for waiting in self._waiting if waiting is not newer]
                     self._counts["joined"] += 1
                     return
         self._waiting.pop(1 if len(self._waiting) > 1 else 0)
         self._counts["dropped"] += 1
+
+
+def _is_too_small(waiting: _Waiting) -> bool:
+    return waiting.summary.rows < LEAST_ROWS
 
 
 def poster(address: str, api_key: str | None, ca_file: Path | None = None, timeout_s: float = TIMEOUT_S) -> Post:

@@ -100,6 +100,11 @@ class Gateway:
         count = self._outcomes.count(now)
         return count, (self._outcomes.total(now) / count if count else 0.0)
 
+    def forget(self) -> None:
+        """Drops what was measured: the link, or the gateway, may be another than it was."""
+        self._paces.clear()
+        self._outcomes.clear()
+
     @property
     def breaker_state(self) -> BreakerState:
         """Where the breaker stands now."""
@@ -278,8 +283,7 @@ class Gateway:
                 self._note_opened()
         elif before is not BreakerState.CLOSED:
             # What was measured before the outage says nothing about the link after it.
-            self._paces.clear()
-            self._outcomes.clear()
+            self.forget()
             self._suspects.clear()
             log.warning("gateway %s answers again: the breaker closes", self.address)
 

@@ -123,6 +123,8 @@ class Gateways:
     def _order(self, now: float, model: str) -> list[Gateway]:
         if len(self.members) == 1:
             return [member for member in self.members if member.is_permitted(now)]
+        for index in self._outliers.back(now):
+            self.members[index].forget()
         standings = [_standing(member, now, model) for member in self.members]
         if now - self._reviewed_at >= REVIEW_EVERY_S:
             self._reviewed_at = now

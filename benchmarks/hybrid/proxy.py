@@ -17,6 +17,8 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import Final, Self
 
+from benchmarks.hybrid.frames import CallCounter
+
 CHUNK_BYTES: Final = 16 << 10
 JITTER_SLOT_S: Final = 0.05
 
@@ -54,6 +56,11 @@ class ChaosProxy:
         """Made so far."""
         self.bytes_up = 0
         """Towards the server."""
+        self.calls = 0
+        """gRPC calls that clients began on it, whatever became of them."""
+        self.cuts = 0
+        """Replies still to be cut: where one begins, its connection is reset instead, and `on_cut` is called."""
+        self.on_cut: Callable[[], None] = lambda: None
         self._target = (host, port)
         self._link = link
         self._seed = seed
@@ -74,6 +81,15 @@ class ChaosProxy:
         self._link = link
         self._changed.set()
         self._changed = asyncio.Event()
+
+    @property
+    def target(self) -> tuple[str, int]:
+        """Where new connections go; to be changed, then `reset` for those that are."""
+        return self._target
+
+    @target.setter
+    def target(self, target: tuple[str, int]) -> None:
+        self._target = target
 
     def reset(self) -> None:
         """Breaks every connection with RST."""
@@ -134,6 +150,8 @@ class ChaosProxy:
                 await asyncio.sleep(max(due - time.monotonic(), 0.0))
                 while self._link.is_blackhole:
                     await self._changed.wait()
+                if writer.is_closing():  # reset while this was on its way
+                    raise ConnectionResetError("the connection was reset")
                 if not chunk:
                     if writer.can_write_eof():
                         writer.write_eof()
@@ -141,14 +159,20 @@ class ChaosProxy:
                 await self._write(writer, chunk)
 
         delivering = asyncio.create_task(deliver())
+        counter = CallCounter(is_client=is_up)
         try:
             last_due = 0.0
             while True:
                 chunk = await reader.read(CHUNK_BYTES)
                 if chunk and is_up:
                     self.bytes_up += len(chunk)
+                    self.calls += counter.feed(chunk)
                     if self._look is not None:
                         self._look(chunk)
+                if not is_up and counter.feed(chunk) and self.cuts:
+                    self.cuts -= 1
+                    self.on_cut()
+                    raise ConnectionResetError("this reply is cut")
                 last_due = max(last_due, self._due(len(chunk), is_up=is_up))
                 on_the_way.append((last_due, chunk))
                 has_more.set()

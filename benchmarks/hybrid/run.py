@@ -18,10 +18,11 @@ from typing import Any, Final
 
 import numpy as np
 
+from benchmarks.hybrid.flaky import FlakyGateway
 from benchmarks.hybrid.programs import Program, start
 from benchmarks.hybrid.proxy import ChaosProxy
 from benchmarks.hybrid.results import Contestant, Outcome
-from benchmarks.hybrid.trace import STALL, Fault, Phase, Planned, link_at
+from benchmarks.hybrid.trace import STALL, Fault, Phase, Planned
 from runtime.client.aio import AsyncClient
 from runtime.errors import EdgewardError
 from runtime.tensors import Array
@@ -53,6 +54,7 @@ class _Side:
     outcomes: list[Outcome | None]
     leaks: list[int] = field(default_factory=list)
     before: dict[str, Any] = field(default_factory=dict)
+    calls_before: int = 0
 
 
 async def run(
@@ -68,11 +70,12 @@ async def run(
     async with AsyncExitStack() as stack:
         gateway = await asyncio.to_thread(start, folder, "gateway", ["gateway", "run", "digits"])
         stack.callback(gateway.stop)
+        flaky = await stack.enter_async_context(FlakyGateway(gateway.grpc))
         sides = [await _side(stack, name, gateway, folder, len(trace)) for name in names]
         for side in sides:
             await _warm_up(side, rows)
         began = time.monotonic() + 0.5
-        conditions = asyncio.create_task(_conditions(sides, gateway, phases, phase_s, began))
+        conditions = asyncio.create_task(_conditions(sides, gateway, flaky.port, phases, phase_s, began))
         sending: list[asyncio.Task[None]] = []
         try:
             for index, planned in enumerate(trace):
@@ -93,8 +96,7 @@ async def _side(stack: AsyncExitStack, name: str, gateway: Program, folder: Path
         if MARK in chunk:
             leaks.append(len(chunk))
 
-    host, _, port = gateway.grpc.rpartition(":")
-    proxy = await stack.enter_async_context(ChaosProxy(host, int(port), look=look, seed=1))
+    proxy = await stack.enter_async_context(ChaosProxy(*_target(gateway), look=look, seed=1))
     drill = folder / f"drill-{name}"
     arguments = ["agent", "run", "digits", "--policy", name, "--gateway", f"127.0.0.1:{proxy.port}"]
     agent = await asyncio.to_thread(start, folder, f"agent-{name}", [*arguments, "--drill-file", str(drill)])
@@ -107,36 +109,40 @@ async def _warm_up(side: _Side, rows: Array) -> None:
     for number in range(WARM_UP):
         await side.client.infer(InferenceRequest("digits", {"image": rows[number : number + 1]}), timeout_s=20.0)
     side.before = await asyncio.to_thread(side.agent.status)
+    side.calls_before = side.proxy.calls
 
 
 async def _conditions(
-    sides: Sequence[_Side], gateway: Program, phases: Sequence[Phase], phase_s: float, began: float
+    sides: Sequence[_Side], gateway: Program, flaky_port: int, phases: Sequence[Phase], phase_s: float, began: float
 ) -> None:
     """Keeps links, drills and the gateway as the trace says, until it ends."""
     fault = Fault.NONE
     while True:
         since_s = time.monotonic() - began
         number = int(max(since_s, 0.0) / phase_s)
-        phase = phases[min(number, len(phases) - 1)]
-        wanted = phase.fault if number < len(phases) else Fault.NONE
+        now = phases[min(number, len(phases) - 1)].at(max(since_s, 0.0) - number * phase_s)
+        wanted = now.fault if number < len(phases) else Fault.NONE
         for side in sides:
-            link = link_at(phase, since_s - number * phase_s)
-            if side.proxy.link != link:
-                side.proxy.link = link
+            if side.proxy.link != now.link:
+                side.proxy.link = now.link
         if wanted is not fault:
-            _change(sides, gateway, fault, wanted)
+            _change(sides, gateway, flaky_port, fault, wanted)
             fault = wanted
         if number >= len(phases):
             return
         await asyncio.sleep(TICK_S)
 
 
-def _change(sides: Sequence[_Side], gateway: Program, before: Fault, after: Fault) -> None:
+def _change(sides: Sequence[_Side], gateway: Program, flaky_port: int, before: Fault, after: Fault) -> None:
     if before is Fault.FROZEN_GATEWAY:
         os.kill(gateway.process.pid, signal.SIGCONT)
     if after is Fault.FROZEN_GATEWAY:
         os.kill(gateway.process.pid, signal.SIGSTOP)
     for side in sides:
+        if Fault.FLAKY_GATEWAY in (before, after):
+            # As if it were rolled out anew: connections end, the next ones reach the other.
+            side.proxy.target = ("127.0.0.1", flaky_port) if after is Fault.FLAKY_GATEWAY else _target(gateway)
+            side.proxy.reset()
         if after is Fault.STALLED_LOCAL:
             side.drill.write_text(STALL)
         else:
@@ -163,7 +169,13 @@ async def _send(side: _Side, index: int, planned: Planned, began: float, deadlin
     side.outcomes[index] = Outcome(time.monotonic() - due, served_by, str(response.parameters.get("reason", "")))
 
 
+def _target(gateway: Program) -> tuple[str, int]:
+    host, _, port = gateway.grpc.rpartition(":")
+    return host, int(port)
+
+
 def _contestant(side: _Side) -> Contestant:
+    calls = side.proxy.calls - side.calls_before
     effort, before = side.agent.status()["effort"], side.before["effort"]
     return Contestant(
         name=side.name,
@@ -172,5 +184,8 @@ def _contestant(side: _Side) -> Contestant:
         asked={arm: count - before["asked"][arm] for arm, count in effort["asked"].items()},
         hedges={what: count - before["hedges"][what] for what, count in effort["hedges"].items()},
         retries=effort["retries"] - before["retries"],
+        retries_held_back=effort["retries_held_back"] - before["retries_held_back"],
+        calls_on_link=calls,
+        refused_at_once=effort["refused_at_once"] - before["refused_at_once"],
         leaks=len(side.leaks),
     )

@@ -16,6 +16,8 @@ HOME: Final = Link(latency_s=0.02, jitter_s=0.005, bytes_per_s=2_500_000)
 """A good connection: what a house has."""
 BLACKOUT: Final = Link(is_blackhole=True)
 STALL: Final = "stall 4.0"
+TURN_S: Final = 1.75
+"""Several deadlines long, and four turns in a phase of 7 s."""
 
 
 class Fault(StrEnum):
@@ -24,40 +26,56 @@ class Fault(StrEnum):
     NONE = "none"
     STALLED_LOCAL = "stalled local"
     FROZEN_GATEWAY = "frozen gateway"
+    FLAKY_GATEWAY = "flaky gateway"
+    """It answers UNAVAILABLE to every second inference."""
+
+
+@dataclass(frozen=True, slots=True)
+class Condition:
+    """How link and arms are at one moment."""
+
+    link: Link
+    fault: Fault = Fault.NONE
 
 
 @dataclass(frozen=True, slots=True)
 class Phase:
-    """One condition that lasts; a flapping link has two that take turns."""
+    """A condition that lasts, or several that take turns."""
 
     name: str
-    link: Link
-    fault: Fault = Fault.NONE
-    other_link: Link | None = None
-    """Of a flapping link, taken in turns of `turn_s`."""
+    turns: tuple[Condition, ...]
     turn_s: float = 0.0
-    heals: bool = False
-    """Whether the phase after it is a recovery from an outage of the cloud."""
+
+    def at(self, since_s: float) -> Condition:
+        """The condition so long after its beginning."""
+        return self.turns[int(since_s / self.turn_s) % len(self.turns) if self.turn_s else 0]
 
 
 def phases() -> list[Phase]:
     """In this order; between bad ones the link is good, so that what follows is a recovery."""
+    good, stalled = (Condition(HOME),), (Condition(HOME, Fault.STALLED_LOCAL),)
     return [
-        Phase("good link", HOME),
-        Phase("3G", THIRD_GENERATION),
-        Phase("good again (3G)", HOME),
-        Phase("flapping", HOME, other_link=BLACKOUT, turn_s=1.2),
-        Phase("good again (flapping)", HOME),
-        Phase("blackout", BLACKOUT, heals=True),
-        Phase("good again (blackout)", HOME),
-        Phase("slow cloud", SLOW_CLOUD),
-        Phase("good again (slow)", HOME),
-        Phase("stalled local", HOME, Fault.STALLED_LOCAL),
-        Phase("good again (stalled)", HOME),
-        Phase("frozen gateway", HOME, Fault.FROZEN_GATEWAY, heals=True),
-        Phase("good again (frozen)", HOME),
-        Phase("both degraded", THIRD_GENERATION, Fault.STALLED_LOCAL),
-        Phase("good at last", HOME),
+        Phase("good link", good),
+        Phase("3G", (Condition(THIRD_GENERATION),)),
+        Phase("good again (3G)", good),
+        Phase("flapping", (Condition(HOME), Condition(BLACKOUT)), turn_s=1.2),
+        Phase("good again (flapping)", good),
+        Phase("blackout", (Condition(BLACKOUT),)),
+        Phase("good again (blackout)", good),
+        Phase("slow cloud", (Condition(SLOW_CLOUD),)),
+        Phase("good again (slow)", good),
+        Phase("stalled local", stalled),
+        Phase("good again (stalled)", good),
+        Phase("frozen gateway", (Condition(HOME, Fault.FROZEN_GATEWAY),)),
+        Phase("good again (frozen)", good),
+        Phase("flaky gateway", (Condition(HOME, Fault.FLAKY_GATEWAY),)),
+        Phase("good again (flaky)", good),
+        # One of the two arms is well at every moment.
+        Phase("both degraded in turn", (Condition(SLOW_CLOUD), *stalled), turn_s=TURN_S),
+        Phase("good again (in turn)", good),
+        # Of what is left then, the oracle says what could be made.
+        Phase("both degraded at once", (Condition(THIRD_GENERATION, Fault.STALLED_LOCAL),)),
+        Phase("good at last", good),
     ]
 
 
@@ -83,10 +101,3 @@ def plan(count: int, phase_s: float, rate_per_s: float, rows: int, private_share
         if phase >= count:
             return planned
         planned.append(Planned(at_s, phase, chance.randrange(rows), chance.random() < private_share))
-
-
-def link_at(phase: Phase, since_s: float) -> Link:
-    """The link of `phase` so long after its beginning."""
-    if phase.other_link is None or int(since_s / phase.turn_s) % 2 == 0:
-        return phase.link
-    return phase.other_link

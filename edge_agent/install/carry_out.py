@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import shutil
 import subprocess
+import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
@@ -16,6 +17,11 @@ from runtime.errors import MachineError, WrongUseError
 log = logging.getLogger(__name__)
 
 COMMAND_TIMEOUT_S: Final = 60.0
+# An agent that cannot start has ended by then: a missing module after one second, a port that is taken after three.
+SETTLE_S: Final = 5.0
+LOOK_EVERY_S: Final = 0.25
+# One look may fall on a manager that is busy.
+NOT_THERE: Final = 2
 
 
 def look(at: Look) -> Earlier | None:
@@ -33,10 +39,11 @@ def look(at: Look) -> Earlier | None:
     return Earlier(file, _says_yes(at.is_running), _says_yes(at.is_enabled))
 
 
-def install(plan: InstallPlan, undo: UninstallPlan | InstallPlan) -> None:
+def install(plan: InstallPlan, undo: UninstallPlan | InstallPlan, is_running: Command | None = None) -> None:
     """Writes the files and runs the commands; after a failure `undo` is done, and `MachineError` says what failed.
 
-    `undo`: what removes all of it, or puts back what was there before.
+    `undo`: what removes all of it, or puts back what was there before. `is_running`: asked for some seconds whether what was
+    started stays; managers that cannot tell (launchd, Task Scheduler) say yes.
     """
     _require(plan.commands)
     is_disturbed = False
@@ -46,6 +53,8 @@ def install(plan: InstallPlan, undo: UninstallPlan | InstallPlan) -> None:
         for command in plan.commands:
             is_disturbed |= command.disturbs
             _run(command)
+        if is_running is not None:
+            _require_staying(is_running)
     except BaseException:
         if isinstance(undo, UninstallPlan):
             uninstall(undo)
@@ -72,6 +81,19 @@ def uninstall(plan: UninstallPlan) -> list[Path]:
     for command in plan.after:
         _try(command)
     return removed
+
+
+def _require_staying(is_running: Command) -> None:
+    missed = 0
+    end = time.monotonic() + SETTLE_S
+    while time.monotonic() < end:
+        missed = 0 if _says_yes(is_running) else missed + 1
+        if missed == NOT_THERE:
+            raise MachineError(
+                f"the service was started and did not stay ({' '.join(is_running.words)} says no); its log says why, and so does "
+                "running the agent by hand: edgeward agent run"
+            )
+        time.sleep(LOOK_EVERY_S)
 
 
 def _restore(plan: InstallPlan, *, is_disturbed: bool) -> None:

@@ -26,6 +26,10 @@ class EngineModels:
         except ModelNotFoundError:
             return None
 
+    def in_use(self) -> list[Path]:
+        """The folders of all bundles in service."""
+        return [model.bundle.root for model in self._engine.models()]
+
     def switch(self, model: str, source: Path | None) -> None:
         """Serves `source`, or what the settings name; where they name nothing, nothing."""
         if source is not None:

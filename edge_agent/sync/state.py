@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 from collections.abc import Collection, Mapping
+from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -28,10 +30,11 @@ class SyncState:
 
 
 class SyncFolder:
-    """`state.json`, `bundles/SHA256.tar` and `downloads/SHA256.part`."""
+    """`state.json`, `bundles/SHA256.tar` and `downloads/SHA256.part`; `unpacked`: where tars are unpacked, as SHA256."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, unpacked: Path | None = None) -> None:
         self.path = path
+        self._unpacked = unpacked
         self._file = path / "state.json"
 
     def tar(self, offer: Offer) -> Path:
@@ -75,10 +78,11 @@ class SyncFolder:
         except OSError as error:
             raise StorageError(f"{self._file} cannot be written: {error}") from error
 
-    def tidy(self, state: SyncState, offered: Collection[str] | None) -> None:
-        """Removes tars that no record speaks of, and beginnings of those whose sha256 is not `offered` (None: not known now).
+    def tidy(self, state: SyncState, offered: Collection[str] | None, in_use: Collection[Path] = ()) -> None:
+        """Removes tars that no record speaks of, with what was unpacked of them, and beginnings of those whose sha256 is not
+        `offered` (None: not known now).
 
-        A beginning of what is offered stays: the next pass goes on with it.
+        A beginning of what is offered stays: the next pass goes on with it. So does a bundle whose folder is `in_use`.
         """
         kept = {
             offer.sha256
@@ -86,11 +90,28 @@ class SyncFolder:
             for offer in (record.current, record.previous)
             if offer is not None
         }
-        gone = [path for path in (self.path / "bundles").glob("*.tar") if path.stem not in kept]
+        gone = [
+            path
+            for path in (self.path / "bundles").glob("*.tar")
+            if path.stem not in kept and not self._is_in_use(path.stem, in_use)
+        ]
+        for path in gone:
+            self._remove_unpacked(path.stem)
         if offered is not None:
             gone += [path for path in (self.path / "downloads").glob("*.part") if path.stem not in offered]
         for path in gone:
             path.unlink(missing_ok=True)
+
+    def _is_in_use(self, sha256: str, in_use: Collection[Path]) -> bool:
+        return self._unpacked is not None and any(root.is_relative_to(self._unpacked / sha256) for root in in_use)
+
+    def _remove_unpacked(self, sha256: str) -> None:
+        if self._unpacked is None:
+            return
+        aside = self._unpacked / f".{sha256}.gone"
+        with suppress(FileNotFoundError):
+            (self._unpacked / sha256).rename(aside)  # a folder under its name is whole
+        shutil.rmtree(aside, ignore_errors=True)
 
 
 def _record(said: dict[str, Any]) -> ModelRecord:

@@ -30,6 +30,9 @@ class Served(Protocol):
     def digest(self, model: str) -> str | None:
         """Of the bundle in service; None where the model is not served."""
 
+    def in_use(self) -> list[Path]:
+        """The folders of all bundles in service."""
+
     def switch(self, model: str, source: Path | None) -> None:
         """Serves `source` from now on, in one step; None: what the settings name. An error leaves everything as it was."""
 
@@ -107,7 +110,7 @@ class Syncer:
             now = datetime.now(UTC).isoformat(timespec="seconds")
             state = replace(state, last_at=now, last_error="; ".join(errors) or None)
             self._write(state)
-            self._folder.tidy(state, offered)
+            self._folder.tidy(state, offered, [] if self._served is None else self._served.in_use())
             return describe(state)
 
     def confirm(self) -> None:

@@ -16,13 +16,15 @@ from typing import Annotated, Any, Final, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from runtime.bundle.profile import FeatureReference
 from runtime.errors import InvalidInputError
+from runtime.monitoring.discretion import coarse_range, middle_of, told_names
 from runtime.monitoring.items import MAX_NAME, MAX_TOLD, Item, told_items
 from runtime.monitoring.layout import MAX_FEATURES
 from runtime.monitoring.moments import LARGEST, Moments
 from runtime.monitoring.quantiles import has_sketches, quantiles_from_bytes
 from runtime.monitoring.reference import Baseline
-from runtime.monitoring.summary import CategorySummary, NumberSummary, Summary
+from runtime.monitoring.summary import CategorySummary, FeatureSummary, NumberSummary, Summary
 
 MAGIC: Final = b"EWSM"
 VERSION: Final = 1
@@ -86,7 +88,7 @@ class _Document(_Part):
 
 
 def to_blob(summary: Summary, *, with_quantiles: bool = True) -> bytes:
-    """The bytes; without quantiles they are about a fourth."""
+    """The bytes, as coarse as `discretion` says; without quantiles they are about a fourth."""
     baseline = summary.baseline
     document = {
         "model": baseline.model,
@@ -94,8 +96,8 @@ def to_blob(summary: Summary, *, with_quantiles: bool = True) -> bytes:
         "baseline": baseline.key,
         "rows": summary.rows,
         "features": {
-            name: _number(feature, with_quantiles) if isinstance(feature, NumberSummary) else _category(feature)
-            for name, feature in summary.features.items()
+            described.name: _told(summary.features[described.name], reference, with_quantiles)
+            for described, reference in zip(baseline.features, baseline.references, strict=True)
         },
     }
     raw = json.dumps(document, separators=(",", ":"), allow_nan=False).encode()
@@ -160,9 +162,16 @@ def _read(blob: bytes) -> _Document:
         raise BlobError("schema", f"the statistics do not fit their schema: {first}") from error
 
 
-def _number(feature: NumberSummary, with_quantiles: bool) -> dict[str, Any]:
+def _told(feature: FeatureSummary, reference: FeatureReference, with_quantiles: bool) -> dict[str, Any]:
+    if isinstance(feature, NumberSummary):
+        return _number(feature, middle_of(reference), with_quantiles)
+    return _category(feature, reference)
+
+
+def _number(feature: NumberSummary, middle: float, with_quantiles: bool) -> dict[str, Any]:
     moments, kept = feature.moments, feature.quantiles
     is_told = with_quantiles and kept is not None
+    low, high = coarse_range(moments.low, moments.high, middle) if moments.count else (None, None)
     return {
         "kind": "number",
         "rows": feature.rows,
@@ -172,22 +181,25 @@ def _number(feature: NumberSummary, with_quantiles: bool) -> dict[str, Any]:
         "count": moments.count,
         "mean": moments.mean,
         "squares": moments.squares,
-        "low": moments.low if moments.count else None,
-        "high": moments.high if moments.count else None,
+        "low": low,
+        "high": high,
         "bins": feature.counts.tolist(),
-        "quantiles": [kept.kind, base64.b64encode(kept.to_bytes()).decode()] if is_told and kept is not None else None,
+        "quantiles": [kept.kind, base64.b64encode(kept.to_bytes(middle)).decode()]
+        if is_told and kept is not None
+        else None,
     }
 
 
-def _category(feature: CategorySummary) -> dict[str, Any]:
+def _category(feature: CategorySummary, reference: FeatureReference) -> dict[str, Any]:
+    items, blind = told_names(feature.items, reference, MAX_TOLD)
     return {
         "kind": "category",
         "rows": feature.rows,
         "missing": feature.missing,
         "out_of_schema": feature.out_of_schema,
         "bins": feature.counts.tolist(),
-        "items": [(item.name, item.low, item.high) for item in feature.items.top(MAX_TOLD)],
-        "blind": feature.items.blind,
+        "items": [(item.name, item.low, item.high) for item in items],
+        "blind": blind,
     }
 
 

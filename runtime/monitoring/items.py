@@ -15,8 +15,8 @@ MAX_TOLD: Final = 64
 MAX_NAME: Final = 64
 """Characters of one: enough to recognise it."""
 _LG_SIZE: Final = 8
-"""192 distinct items are held, whatever comes: 4 to 12 KB."""
-_TABLE: Final = 192
+MAX_HELD: Final = 192
+"""Distinct items that are held, whatever comes: 4 to 12 KB."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,7 +95,7 @@ class TabledItems:
         for name, count in counts.items():
             if name in known:
                 known[name] += count
-            elif len(known) < _TABLE:
+            elif len(known) < MAX_HELD:
                 known[name] = count
             else:
                 self._others += count

@@ -14,6 +14,7 @@ from typing import Any, Final, Literal, Protocol
 
 import numpy as np
 
+from runtime.monitoring.discretion import coarse, coarse_range
 from runtime.monitoring.moments import LARGEST, Numbers
 
 KLL_K: Final = 200
@@ -45,8 +46,8 @@ class Quantiles(Protocol):
     def at(self, ranks: Numbers) -> Numbers:
         """The values at `ranks` (0..1); only where something was seen."""
 
-    def to_bytes(self) -> bytes:
-        """A form that `quantiles_from_bytes` reads."""
+    def to_bytes(self, middle: float | None = None) -> bytes:
+        """A form that `quantiles_from_bytes` reads; with `middle` single values in it are as coarse as `discretion` says."""
 
 
 class KllQuantiles:
@@ -86,9 +87,10 @@ class KllQuantiles:
         """The values at `ranks`."""
         return np.asarray(self._sketch.get_quantiles(np.asarray(ranks, np.float64)), np.float64)
 
-    def to_bytes(self) -> bytes:
+    def to_bytes(self, middle: float | None = None) -> bytes:
         """Datasketches' own serial form."""
-        return bytes(self._sketch.serialize())
+        raw = bytes(self._sketch.serialize())
+        return raw if middle is None else _coarse_kll(raw, middle)
 
     @classmethod
     def from_bytes(cls, raw: bytes) -> KllQuantiles:
@@ -153,10 +155,13 @@ class FixedQuantiles:
         found = edges[places - 1] + np.clip(share, 0.0, 1.0) * (edges[places] - edges[places - 1])
         return np.clip(found, self._least, self._greatest)
 
-    def to_bytes(self) -> bytes:
+    def to_bytes(self, middle: float | None = None) -> bytes:
         """Bounds, range, then the counts of the bins that are not empty."""
         places = np.flatnonzero(self._counts)
-        head = struct.pack("<4dI", self._low, self._high, self._least, self._greatest, len(places))
+        least, greatest = self._least, self._greatest
+        if middle is not None and len(places):
+            least, greatest = coarse_range(least, greatest, middle)
+        head = struct.pack("<4dI", self._low, self._high, least, greatest, len(places))
         return head + places.astype("<u2").tobytes() + self._counts[places].astype("<u8").tobytes()
 
     @classmethod
@@ -253,6 +258,19 @@ def kll_problem(raw: bytes) -> str | None:
     if values[2:].min() < values[0] or values[2:].max() > values[1]:
         return "items lie outside its range"
     return _values_problem(values)
+
+
+def _coarse_kll(raw: bytes, middle: float) -> bytes:
+    """The same sketch with coarser values; the order that the library relies on stays."""
+    flags = raw[3]
+    if flags & _EMPTY:
+        return raw
+    at = 8 if flags & _SINGLE else 20 + 4 * raw[18]
+    values = np.frombuffer(raw, "<f8", -1, at).tolist()
+    told = coarse(values, middle)
+    if not flags & _SINGLE:
+        told[:2] = coarse_range(values[0], values[1], middle)
+    return raw[:at] + np.array(told, "<f8").tobytes()
 
 
 def _values_problem(values: Numbers) -> str | None:

@@ -29,6 +29,8 @@ _TEMPERATURES: Final[Sequence[tuple[float, float, str]]] = (
     (1.0, -273.15, "K became °C"),
 )
 _FACTOR_TOLERANCE: Final = 0.06
+_STUCK: Final = 1e-6
+"""Of the reference's spread: a mean of equal numbers is off by rounding, and so is the spread about it."""
 _UNITS: Final[Sequence[tuple[float, str]]] = (
     (1000.0, "1,000 (kilo to base, s to ms, m to mm)"),
     (1e6, "1,000,000 (mega to base, s to µs)"),
@@ -177,8 +179,8 @@ def _suspect(
         return _suspect_category(feature, reference, live)
     if isinstance(live, NumberSummary) and live.moments.count:
         moments = live.moments
-        if moments.low == moments.high and reference.std:
-            return Suspect.STUCK, f"always {moments.low:g}; the reference has a spread of {reference.std:g}"
+        if reference.std and moments.std <= _STUCK * reference.std:
+            return Suspect.STUCK, f"always {moments.mean:g}; the reference has a spread of {reference.std:g}"
         if feature.role is Role.INPUT and tenths is not None and len(reference.deciles) == 11:
             line = _line(np.asarray(reference.deciles), tenths)
             if line is not None:
@@ -206,7 +208,10 @@ def _suspect_category(feature: Feature, reference: FeatureReference, live: Categ
     if live.out_of_schema / named > 0.002 and feature.role is Role.INPUT:
         known = {*reference.categories, *reference.known}
         new = [item.name for item in live.items.top(64) if item.name not in known][:3]
-        names = ", ".join(repr(name) for name in new) or "many different ones"
+        names = (
+            ", ".join(repr(name) for name in new)
+            or "many different ones, or such as only the device that saw them names"
+        )
         return Suspect.NEW_CATEGORY, f"{live.out_of_schema / named:.2%} of rows hold values never seen before: {names}"
     suspect = Suspect.OUTPUT_SHIFT if feature.role is Role.OUTPUT else Suspect.COVARIATE_SHIFT
     return suspect, "the shares of the categories changed"

@@ -62,6 +62,7 @@ class _Taken:
     outputs: Mapping[str, Array]
     rows: int
     size_bytes: int
+    is_private: bool
 
 
 OnWindow = Callable[[Window], None]
@@ -76,7 +77,9 @@ class StatisticsRecorder:
         self, settings: StatisticsSettings = StatisticsSettings(), monotonic: Callable[[], float] = time.monotonic
     ) -> None:
         self.on_window: OnWindow | None = None
-        """Told of every window, on the recorder's thread."""
+        """Told of every window, on the recorder's thread, without the rows of private requests."""
+        self.is_private: Callable[[InferenceRequest], bool] = lambda _: False
+        """Whether the rows of a request are counted for this machine alone; asked on the loop."""
         self._settings = settings
         self._monotonic = monotonic
         self._queue: deque[_Taken] = deque()
@@ -121,7 +124,7 @@ class StatisticsRecorder:
         counts["sampled_rows"] += rows
         put[0] += rows
         put[1] += size_bytes
-        self._queue.append(_Taken(model, request.inputs, outputs, rows, size_bytes))
+        self._queue.append(_Taken(model, request.inputs, outputs, rows, size_bytes, self.is_private(request)))
 
     def document(self) -> dict[str, Any]:
         """What is known of every model, and what the recorder itself did, as JSON."""
@@ -193,24 +196,25 @@ class StatisticsRecorder:
                 self._watched = {k: w for k, w in self._watched.items() if k[:2] != key[:2]} | {key: watched}
                 while len(self._watched) > MAX_MODELS:
                     del self._watched[next(iter(self._watched))]
-        for inputs, outputs in _blocks(several):
+        for block in _blocks(several):
+            inputs, outputs = _join([taken.inputs for taken in block]), _join([taken.outputs for taken in block])
             with self._lock:
-                watched.update(inputs, outputs)
+                watched.update(inputs, outputs, is_private=block[0].is_private)
 
     def _close_window(self, watched: _Watched, *, at_once: bool = False) -> None:
-        window = watched.window
-        if window is None or not window.rows:
+        rows = watched.open_rows
+        if not rows:
             return
         now = self._monotonic()
         age_s = now - watched.began
         settings = self._settings
-        is_due = age_s >= settings.window_s and (window.rows >= settings.window_rows or age_s >= 10 * settings.window_s)
-        if not (is_due or at_once or window.rows >= MAX_WINDOW_ROWS):
+        is_due = age_s >= settings.window_s and (rows >= settings.window_rows or age_s >= 10 * settings.window_s)
+        if not (is_due or at_once or rows >= MAX_WINDOW_ROWS):
             return
         with self._lock:
-            closed = watched.close(now)
-        if self.on_window is not None and watched.is_shared:
-            self.on_window(closed)
+            shared = watched.close(now)
+        if self.on_window is not None and shared is not None:
+            self.on_window(shared)
 
 
 class _Watched:
@@ -218,7 +222,10 @@ class _Watched:
 
     def __init__(self, model: Model, now: float) -> None:
         self.began = now
-        self.window: Summary | None = None
+        self._window: Summary | None = None
+        """Of the rows that others may count too; None while there is no baseline."""
+        self._private: Summary | None = None
+        """Of those that they may not; None: there were none."""
         self._name, self._version, self._serving = model.name, model.version, model.serving
         self._learner: Learner | None = None
         self._monitor: Monitor | None = None
@@ -232,29 +239,40 @@ class _Watched:
             self._begin(baseline)
 
     @property
-    def is_shared(self) -> bool:
-        """Whether others count by the same baseline: the bundle's, not one of the first rows seen here."""
-        return self._monitor is not None and self._monitor.baseline.source == "bundle"
+    def open_rows(self) -> int:
+        """Rows in the open window."""
+        return sum(part.rows for part in (self._window, self._private) if part is not None)
 
-    def update(self, inputs: Mapping[str, Array], outputs: Mapping[str, Array]) -> None:
+    def update(self, inputs: Mapping[str, Array], outputs: Mapping[str, Array], *, is_private: bool) -> None:
         """Takes a block of rows."""
-        if self.window is not None:
-            self.window.update(inputs, outputs)
+        if self._window is not None:
+            if is_private and self._private is None:
+                self._private = Summary(self._window.baseline)
+            window = self._private if is_private and self._private is not None else self._window
+            window.update(inputs, outputs)
         elif self._learner is not None:
             learnt = self._learner.update(inputs, outputs)
             if learnt is not None:
                 self._learner = None
                 self._begin(learnt)
 
-    def close(self, now: float) -> Window:
-        """Ends the open window and begins the next."""
-        assert self.window is not None, "only an open window is closed"
+    def close(self, now: float) -> Window | None:
+        """Ends the open window and begins the next; what of it others may count, None where that is nothing.
+
+        They count by the bundle's baseline, never by one of the first rows seen here.
+        """
+        assert self._window is not None, "only an open window is closed"
         assert self._monitor is not None, "a window has a monitor"
-        closed = Window(self.window, self.began, now)
-        for verdict in self._monitor.add(closed):
+        baseline, shared = self._monitor.baseline, Window(self._window, self.began, now)
+        whole = shared
+        if self._private is not None:
+            whole = Window(Summary(baseline), self.began, now)
+            whole.summary.merge(self._window)
+            whole.summary.merge(self._private)
+        for verdict in self._monitor.add(whole):
             log.warning("model %s version %d drifts: %s", self._name, self._version, verdict)
-        self.window, self.began = Summary(self._monitor.baseline), now
-        return closed
+        self._window, self._private, self.began = Summary(baseline), None, now
+        return shared if shared.summary.rows and baseline.source == "bundle" else None
 
     @property
     def model_version(self) -> tuple[str, int]:
@@ -270,24 +288,24 @@ class _Watched:
         """As JSON."""
         told = {"model": self._name, "version": self._version, "backend": self._serving}
         if self._monitor is not None:
-            open_rows = 0 if self.window is None else self.window.rows
             estimate = None if self._accuracy is None else self._accuracy.estimate(self._monitor.newest(ESTIMATE_ROWS))
-            known = {"open_rows": open_rows, "learning": None, "estimate": estimate}
+            known = {"open_rows": self.open_rows, "learning": None, "estimate": estimate}
             return {**told, **self._monitor.document(), **known}
         learnt = 0 if self._learner is None else self._learner.rows
         return {**told, "rows": 0, "verdicts": [], "is_drifting": False, "learning": {"rows": learnt}}
 
     def _begin(self, baseline: Baseline) -> None:
-        self._monitor, self.window = Monitor(baseline), Summary(baseline)
+        self._monitor, self._window = Monitor(baseline), Summary(baseline)
 
 
-def _blocks(several: list[_Taken]) -> list[tuple[dict[str, Array], dict[str, Array]]]:
-    """Requests joined to blocks of some hundred rows; those whose shapes differ stand alone."""
+def _blocks(several: list[_Taken]) -> list[list[_Taken]]:
+    """Requests in blocks of some hundred rows; those whose shapes or privacy differ stand apart."""
     blocks: list[list[_Taken]] = []
     rows, last = 0, None
     for taken in several:
-        shape = tuple(
-            (name, v.shape[1:], v.dtype.str) for part in (taken.inputs, taken.outputs) for name, v in part.items()
+        shape = (
+            taken.is_private,
+            *((name, v.shape[1:], v.dtype.str) for part in (taken.inputs, taken.outputs) for name, v in part.items()),
         )
         if blocks and shape == last and rows + taken.rows <= BLOCK_ROWS:
             blocks[-1].append(taken)
@@ -295,7 +313,7 @@ def _blocks(several: list[_Taken]) -> list[tuple[dict[str, Array], dict[str, Arr
         else:
             blocks.append([taken])
             rows, last = taken.rows, shape
-    return [(_join([t.inputs for t in block]), _join([t.outputs for t in block])) for block in blocks]
+    return blocks
 
 
 def _join(parts: list[Mapping[str, Array]]) -> dict[str, Array]:

@@ -30,7 +30,7 @@ class Scoring(FakeLocal):
 
 
 def service(local: FakeLocal, gateway: FakeGateway, cascade: Cascade = CASCADE) -> AgentService:
-    return AgentService(local, gateway, cascades={"m": cascade})
+    return AgentService(local, gateway, cascades=lambda name, _: cascade if name == "m" else None)
 
 
 async def test_a_sure_answer_is_local_and_says_how_sure() -> None:
@@ -69,7 +69,7 @@ async def test_classified_outputs_tell_no_confidence_so_there_is_no_cascade() ->
 async def test_a_request_with_a_policy_of_its_own_has_no_cascade() -> None:
     unsure = Scoring()
     unsure.scores = (0.6, 0.4)
-    subject = AgentService(unsure, FakeGateway(), Policy.EDGE_FIRST, cascades={"m": CASCADE})
+    subject = AgentService(unsure, FakeGateway(), Policy.EDGE_FIRST, cascades=lambda *_: CASCADE)
     response = await subject.infer(request(policy="edge_only"))
     assert response.parameters["served_by"] == "edge"
     assert "reason" not in response.parameters

@@ -128,9 +128,12 @@ def plain(edge: Program, images: np.ndarray) -> None:
 
 
 def test_nothing_acknowledged_is_lost_when_agent_and_gateway_are_killed(tmp_path: Path) -> None:
-    tally = Trial(tmp_path, seed=1).run(5)
-    assert (tally.kills, tally.gateway_kills) == (5, 1)
+    tally = Trial(tmp_path, seed=1).run(6)
+    assert tally.kills == 6
+    assert tally.gateway_kills >= 2, "one of them an outage"
     assert tally.acknowledged >= 4
+    assert tally.cut_answers >= 1
+    assert tally.deduplicated >= 1, "what was cut was kept, and is answered from there"
     assert (tally.lost, tally.different_results, tally.wrong_answers) == (0, 0, 0)
     assert tally.answered == tally.acknowledged
 

@@ -48,6 +48,15 @@ def test_each_time_is_longer_and_doing_well_forgives() -> None:
     assert not subject.reason(1, 21.0 + 5.1)
 
 
+def test_who_is_back_is_told_once() -> None:
+    subject = outliers(2)
+    assert subject.back(0.0) == []
+    subject.review([GOOD, SLOW], 0.0)
+    assert subject.back(4.9) == []
+    assert subject.back(5.1) == [1]
+    assert subject.back(5.2) == []
+
+
 def test_the_order_weighs_time_and_what_is_under_way_and_asks_the_unknown() -> None:
     subject = outliers(3)
     assert subject.order([GOOD, replace(GOOD, typical_s=0.015), DOWN], 0.0) == [0, 1]

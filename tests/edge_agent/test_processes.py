@@ -54,10 +54,10 @@ def who(response: InferenceResponse) -> object:
 def eventually(agent: Program, name: str, value: object) -> None:
     """Waits until the agent's status says so of its gateway."""
     for _ in range(int(PATIENCE_S / 0.1)):
-        if agent.status()["gateway"][name] == value:
+        if agent.status()["gateways"][0][name] == value:
             return
         Event().wait(0.1)
-    pytest.fail(f"gateway.{name} never became {value!r}; status: {agent.status()}")
+    pytest.fail(f"gateways[0].{name} never became {value!r}; status: {agent.status()}")
 
 
 def test_drill_outage_and_recovery(home: Path, image: np.ndarray) -> None:
@@ -88,7 +88,7 @@ def test_drill_outage_and_recovery(home: Path, image: np.ndarray) -> None:
             with pytest.raises(Exception, match="drill: both are down now.*cloud") as caught:
                 answer(client, image)
             assert type(caught.value).__name__ == "PeerFailedError"  # the edge's ExecutionError, as its client sees it
-        assert edge.status()["gateway"]["breaker"] != "closed"
+        assert edge.status()["gateways"][0]["breaker"] != "closed"
         drill.unlink()
         assert who(answer(client, image)) == "edge"
 
@@ -164,7 +164,7 @@ def test_status_for_people_and_programs(home: Path) -> None:
             assert shown.returncode == 0, shown.stderr
             assert program.models[0]["backend"] in shown.stdout
             if kind == "agent":
-                assert f"{cloud.grpc} reachable, breaker closed" in shown.stdout
+                assert f"{cloud.grpc} reachable; requests go there" in shown.stdout
     gone = run("agent", "status", "--http-port", port)
     assert gone.returncode == 1
     assert "is unreachable" in gone.stderr

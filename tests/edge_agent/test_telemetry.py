@@ -122,6 +122,16 @@ def test_the_budget_holds_and_the_rest_comes_later(clock: Clock, gateway: Gatewa
     assert telemetry.describe()["dropped"] == 0
 
 
+def test_few_rows_wait_until_others_have_joined_them(clock: Clock, gateway: Gateway) -> None:
+    telemetry = Telemetry("pi", gateway, monotonic=clock)
+    for seed in range(3):
+        assert gateway.bodies == []
+        telemetry.offer(window(seed, count=7, ended=900.0 + seed))
+        telemetry.send_due()
+    assert gateway.rows() == 21
+    assert gateway.bodies[0]["age_s"] == clock.now - 902.0
+
+
 @pytest.mark.parametrize(
     ("error", "waiting", "refused"),
     [

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from edge_agent.breaker import BreakerSettings
+from edge_agent.outliers import OutlierSettings
 from edge_agent.upstream import Gateway
 from edge_agent.upstreams import Gateways
 from runtime.errors import (
@@ -21,7 +22,7 @@ from runtime.errors import (
     PeerFailedError,
     PeerUnreachableError,
 )
-from runtime.wire.values import InferenceRequest
+from runtime.wire.values import InferenceRequest, InferenceResponse
 from tests.edge_agent.test_upstream import HASTY, REQUEST, Echo, serving, until
 
 # A breaker that stays out of the way.
@@ -30,12 +31,15 @@ PATIENT = BreakerSettings(failures_to_open=1000)
 
 @asynccontextmanager
 async def gateways(
-    *services: Echo, retry_share: float = 1.0, breaker: BreakerSettings = PATIENT
+    *services: Echo,
+    retry_share: float = 1.0,
+    breaker: BreakerSettings = PATIENT,
+    outliers: OutlierSettings = OutlierSettings(),  # noqa: B008  (frozen)
 ) -> AsyncIterator[Gateways]:
     async with AsyncExitStack() as stack:
         ports = [await stack.enter_async_context(serving(service)) for service in services]
         members = [Gateway(f"127.0.0.1:{port}", None, breaker) for port in ports]
-        subject = Gateways(members, retry_share)
+        subject = Gateways(members, retry_share, outliers)
         yield subject
         await subject.close()
 
@@ -139,6 +143,59 @@ async def test_a_gateway_that_answers_with_errors_loses_its_requests_to_the_othe
         assert [one["left_out"] for one in await subject.describe()] == [None, None]
         assert (await subject.describe_model("m", "")).platform == "echo"
         assert await subject.is_model_ready("m", "")
+
+
+class Slow(Echo):
+    """Takes a twentieth of a second for an answer, until it has recovered."""
+
+    is_slow = True
+
+    async def infer(self, request: InferenceRequest) -> InferenceResponse:
+        if self.is_slow:
+            await asyncio.sleep(0.05)
+        return await super().infer(request)
+
+    def recover(self) -> None:
+        self.is_slow = False
+
+
+class Failing(Echo):
+    """Answers with errors, until it has recovered."""
+
+    def recover(self) -> None:
+        self.error = None
+
+
+async def crowd(subject: Gateways, count: int = 60) -> None:
+    """So many at once that the worse one is asked too."""
+    await asyncio.gather(*(subject.infer(REQUEST) for _ in range(count)), return_exceptions=True)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("bad", "why"), [(Failing(ExecutionError("broke")), "of its answers are errors"), (Slow(), "it takes ")]
+)
+async def test_a_gateway_that_does_worse_is_left_out_and_comes_back_once_it_has_recovered(
+    bad: Failing | Slow, why: str
+) -> None:
+    async with gateways(bad, Echo(), outliers=OutlierSettings(eject_s=1.0)) as subject:
+
+        def left_out() -> str:
+            return subject._outliers.reason(0, time.monotonic())
+
+        async with asyncio.timeout(30):
+            while not left_out():
+                await crowd(subject)
+        assert why in left_out()
+        assert subject._outliers.reason(1, time.monotonic()) == ""
+        before = len(bad.deadlines)
+        await crowd(subject, 20)
+        assert len(bad.deadlines) == before or not left_out(), "whoever is left out is not asked"
+        bad.recover()
+        async with asyncio.timeout(30):
+            while left_out() or len(bad.deadlines) < before + 20:
+                await crowd(subject)
+        assert [one["left_out"] for one in await subject.describe()] == [None, None]
 
 
 async def test_bytes_of_an_image_travel_as_bytes() -> None:

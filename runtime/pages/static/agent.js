@@ -29,25 +29,32 @@ function verdict() {
   if (value("edgeward_ready") === 0) troubles.push("it takes no new requests");
   if (errors > 0 && errors >= 0.01 * (rate + errors)) troubles.push(`${short((100 * errors) / (rate + errors))} % of requests end in an error`);
   if (status?.drill_file) troubles.push("a failure drill is armed");
-  if (status?.gateway && status.gateway.breaker !== "closed") troubles.push(`the breaker before the gateway is ${status.gateway.breaker.replace("_", " ")}`);
+  for (const { address, breaker, left_out } of status?.gateways ?? []) {
+    if (breaker !== "closed") troubles.push(`the breaker before gateway ${address} is ${breaker.replace("_", " ")}`);
+    else if (left_out) troubles.push(`gateway ${address} is left out for a while: ${left_out}`);
+  }
   const numbers = [`${short(rate)} requests/s`, Number.isFinite(p95) ? `95 % within ${inUnits("x_seconds p95", p95)}` : null, errors ? `${short(errors)} errors/s` : "no errors"].filter(Boolean).join(", ");
   show(byId("verdict"), troubles.length ? el("strong", { class: "bad" }, "Look: ") : el("strong", { class: "good" }, "Yes. "), `${troubles.length ? `${troubles.join("; ")}. ` : ""}Now: ${numbers}.`);
+}
+
+function gatewayFacts(gateway) {
+  return facts([
+    ["address", gateway.address],
+    ["reachable", gateway.is_reachable ? pill("yes", "good") : el("span", {}, pill("no", "bad"), ` ${gateway.probe_error ?? ""}`)],
+    ["breaker", el("span", {}, pill(String(gateway.breaker), gateway.breaker === "closed" ? "good" : "warn"), ` ${gateway.breaker_reason ?? ""}`)],
+    ["in service", gateway.left_out ? el("span", {}, pill("left out for a while", "warn"), ` ${gateway.left_out}`) : pill("yes", "good")],
+    ["its answers lately", gateway.recent_answers ? `${gateway.recent_answers}: half within ${short(gateway.p50_ms)} ms, 95 % within ${short(gateway.p95_ms)} ms` : "none"],
+    ["its last error", gateway.last_error ? `${gateway.last_error} (${short(gateway.last_error_age_s)} s ago)` : "none"],
+  ]);
 }
 
 const draw = {
   status(state) {
     status = state.data ?? null;
     section(byId("models"), state, (data) => models(data.models ?? []));
-    section(byId("gateway-facts"), state, ({ gateway, policy }) => (gateway === null || gateway === undefined
-      ? el("p", { class: "empty" }, `None: this device answers alone (policy ${policy}).`)
-      : facts([
-        ["address", gateway.address],
-        ["reachable", gateway.is_reachable ? pill("yes", "good") : el("span", {}, pill("no", "bad"), ` ${gateway.probe_error ?? ""}`)],
-        ["breaker", el("span", {}, pill(String(gateway.breaker), gateway.breaker === "closed" ? "good" : "warn"), ` ${gateway.breaker_reason ?? ""}`)],
-        ["its answers lately", gateway.recent_answers ? `${gateway.recent_answers}: half within ${short(gateway.p50_ms)} ms, 95 % within ${short(gateway.p95_ms)} ms` : "none"],
-        ["its last error", gateway.last_error ? `${gateway.last_error} (${short(gateway.last_error_age_s)} s ago)` : "none"],
-        ["policy", policy],
-      ])));
+    section(byId("gateway-facts"), state, ({ gateways, policy }) => (gateways?.length
+      ? el("div", {}, facts([["policy", policy]]), ...gateways.map(gatewayFacts))
+      : el("p", { class: "empty" }, `None: this device answers alone (policy ${policy}).`)));
     section(byId("requests-table"), state, ({ requests }) => {
       const rows = Object.entries(requests ?? {}).flatMap(([who, reasons]) => Object.entries(reasons).map(([why, count]) => ({ who, why, count })));
       return rows.length ? table([["who", (r) => r.who, "word"], ["why", (r) => r.why.replaceAll("_", " ")], ["requests", (r) => r.count.toLocaleString("en"), "number"]], rows) : el("p", { class: "empty" }, "No requests yet.");

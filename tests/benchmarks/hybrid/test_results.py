@@ -1,13 +1,29 @@
 """The hybrid benchmark's arithmetic, on traces small enough to check by hand."""
 
+from dataclasses import replace
+
 import pytest
 
+from benchmarks.hybrid.frames import PREFACE, CallCounter
 from benchmarks.hybrid.proxy import Link
-from benchmarks.hybrid.results import NORMAL_RUN, Contestant, Outcome, bars, line, load, markdown, possible, recoveries
-from benchmarks.hybrid.trace import Phase, Planned, link_at, phases, plan
+from benchmarks.hybrid.results import (
+    NORMAL_RUN,
+    Contestant,
+    Outcome,
+    Run,
+    bars,
+    line,
+    load,
+    markdown,
+    pooled,
+    possible,
+    recoveries,
+    slowest_recoveries,
+)
+from benchmarks.hybrid.trace import Condition, Fault, Phase, Planned, phases, plan
 
 IN_TIME, LATE = 0.1, 0.4
-PHASES = [Phase("blackout", Link(is_blackhole=True)), Phase("good again", Link())]
+PHASES = [Phase("blackout", (Condition(Link(is_blackhole=True)),)), Phase("good again", (Condition(Link()),))]
 
 
 def contestant(name: str, outcomes: list[Outcome], wishes: str = "edge", asked: int | None = None) -> Contestant:
@@ -41,8 +57,45 @@ def test_hits_are_counted_among_those_that_were_possible() -> None:
     assert line(one, TRACE, [True, True, False, True], 0.3, 1).hits == 0
 
 
-def test_calls_a_request() -> None:
+def test_calls_a_request_are_those_on_the_link_and_refused_requests_do_not_dilute_them() -> None:
     assert load(contestant("x", [outcome(IN_TIME)] * 4, asked=5)) == 1.25
+    busy = replace(contestant("x", [outcome(IN_TIME)] * 4, asked=3), calls_on_link=2, refused_at_once=1)
+    assert load(busy) == pytest.approx(5 / 3)
+
+
+def test_a_phase_that_is_surely_below_the_bar_is_named_though_all_together_hold_it() -> None:
+    trace = [Planned(0.0, 0, 0, False)] * 20 + [Planned(1.1, 1, 0, False)] * 5000
+    good = [outcome(IN_TIME)] * len(trace)
+    everyone = [contestant(name, good) for name in ("edge_only", "cloud_only")]
+    bad = contestant("fastest", [outcome(LATE)] * 4 + good[4:])
+    found = bars([Run(trace, [*everyone, bad])], PHASES, {"deadline_s": 0.3, "phase_s": 1.0})
+    assert found[0][2], "99.92 % of all"
+    assert found[1][1:] == ("blackout, fastest: 16/20", False)
+    low, high = line(bad, trace, [True] * len(trace), 0.3, 0).interval
+    assert (low, high) == pytest.approx((0.5634, 0.9427), abs=1e-4)
+    lucky = contestant("fastest", [outcome(LATE), *good[1:]])
+    assert bars([Run(trace, [*everyone, lucky])], PHASES, {"deadline_s": 0.3, "phase_s": 1.0})[1][2], (
+        "19 of 20 show nothing"
+    )
+
+
+def test_runs_of_several_seeds_add_up_and_the_slowest_recovery_counts() -> None:
+    trace = [Planned(1.0 + number / 10, 1, 0, False) for number in range(10)]
+    runs = [
+        Run(
+            trace,
+            [
+                contestant(
+                    "cloud_first", [outcome(IN_TIME, "cloud" if at >= late else "edge") for at in range(10)], "cloud"
+                )
+            ],
+        )
+        for late in (1, 4)
+    ]
+    assert slowest_recoveries(runs, "cloud_first", PHASES, 1.0) == {"blackout": 0.4}
+    together = pooled(runs)
+    assert (len(together.trace), len(together.contestants[0].outcomes)) == (20, 20)
+    assert together.contestants[0].asked["edge"] == 20
 
 
 def test_recovery_is_the_first_of_a_run_of_answers_as_wished() -> None:
@@ -64,20 +117,41 @@ def test_the_report_says_which_bars_hold() -> None:
         "deadline_s": 0.3,
         "phase_s": 1.0,
         "private_share": 0.25,
-        "seed": 0,
+        "seeds": [0],
     }
     everyone = [contestant(name, outcomes) for name in ("edge_only", "cloud_only", "edge_first")]
     environment = {"cpu": "a processor", "hardware_text": {"cores": "2"}, "commit": "abc", "load_before": [0.1]}
-    text = markdown(everyone, TRACE, PHASES, setup, environment)
+    text = markdown([Run(TRACE, everyone)], PHASES, setup, environment)
     assert "| oracle | 75.00% |" in text
     assert "| edge_first | 75.00% | 100.00% |" in text
-    held = {what: is_held for what, _, is_held in bars(everyone[2:], TRACE, [True] * 4, PHASES, setup)}
-    assert list(held.values()) == [False, True, False, True]
+    held = {what: is_held for what, _, is_held in bars([Run(TRACE, everyone)], PHASES, setup)}
+    assert list(held.values()) == [True, True, True, False, True]
 
 
 def test_the_trace_is_the_same_for_the_same_seed_and_links_flap() -> None:
     assert plan(3, 1.0, 20.0, 10, 0.1, 7) == plan(3, 1.0, 20.0, 10, 0.1, 7)
     assert {planned.phase for planned in plan(3, 1.0, 20.0, 10, 0.1, 7)} == {0, 1, 2}
-    flapping = next(phase for phase in phases() if phase.other_link is not None)
-    assert link_at(flapping, 0.0) is flapping.link
-    assert link_at(flapping, flapping.turn_s * 1.5) is flapping.other_link
+    flapping = next(phase for phase in phases() if phase.name == "flapping")
+    assert [flapping.at(turn * flapping.turn_s + 0.1) for turn in range(3)] == [*flapping.turns, flapping.turns[0]]
+    in_turn = next(phase for phase in phases() if phase.name == "both degraded in turn")
+    assert all(turn.fault is Fault.NONE or turn.link == phases()[0].turns[0].link for turn in in_turn.turns)
+
+
+def test_calls_are_counted_in_the_frames_however_they_are_cut() -> None:
+    def frame(kind: int, stream: int, size: int) -> bytes:
+        return size.to_bytes(3, "big") + bytes([kind, 0]) + stream.to_bytes(4, "big") + bytes(size)
+
+    sent = PREFACE + b"".join(
+        [
+            frame(4, 0, 6),
+            frame(1, 1, 40),
+            frame(0, 1, 300),
+            frame(1, 3, 7),
+            frame(6, 0, 8),
+            frame(1, 3, 5),
+            frame(1, 5, 0),
+        ]
+    )
+    for step in (1, 7, 1000):
+        counter = CallCounter()
+        assert sum(counter.feed(sent[at : at + step]) for at in range(0, len(sent), step)) == counter.calls == 3

@@ -83,11 +83,13 @@ def test_install_and_uninstall_leave_nothing_behind(run: Run, home: Path, log: P
     done = run("install", "digits", "--json")
     assert done.returncode == 0, done.stderr
     assert tree(home) == [UNIT, "kept"]
-    assert log.read_text().splitlines() == [
+    told = log.read_text().splitlines()
+    assert told[:3] == [
         "--user daemon-reload",
         "--user enable edgeward-agent.service",
         "--user restart edgeward-agent.service",
     ]
+    assert set(told[3:]) == {"--user is-active --quiet edgeward-agent.service"}, "it is looked at for a while"
     assert f"ExecStart={sys.executable} -m edgeward agent run digits" in (home / UNIT).read_text()
     # As an agent that ran would leave it.
     store = SpoolStore(home / "state" / "agent" / "spool.db", SpoolLimits())
@@ -113,6 +115,15 @@ def test_what_fails_half_way_is_taken_back(run: Run, home: Path, tmp_path: Path)
     assert done.returncode == 1
     assert "systemctl --user daemon-reload ended with 1: no bus" in done.stderr
     assert tree(home) == []
+
+
+def test_a_service_that_starts_and_then_ends_is_taken_back(run: Run, home: Path, tmp_path: Path, log: Path) -> None:
+    (tmp_path / "broken").write_text("is-active")
+    done = run("install", "digits")
+    assert done.returncode == 1
+    assert "was started and did not stay" in " ".join(done.stderr.split())
+    assert tree(home) == []
+    assert "--user disable --now edgeward-agent.service" in log.read_text()
 
 
 @pytest.mark.parametrize(

@@ -55,6 +55,9 @@ class Served:
     def digest(self, model: str) -> str | None:
         return None if self.now is None else offer(int(self.now)).digest
 
+    def in_use(self) -> list[Path]:
+        return []
+
     def switch(self, model: str, source: Path | None) -> None:
         version = None if source is None else source.read_text()
         self.loads.append(version)

@@ -17,6 +17,7 @@ import pytest
 from runtime.batch_job.checkpoint import WorkFolder
 from runtime.batch_job.job import BatchJob, Progress, run_batch
 from runtime.batch_job.predictor import RemotePredictor, patiently
+from runtime.bundle.bundle import Bundle
 from runtime.errors import (
     CancelledError,
     ConflictError,
@@ -250,6 +251,53 @@ def test_killed_at_random_points_and_run_again_it_writes_the_same_bytes(suffix: 
     )
 
 
-def start(file: Path, out: Path) -> subprocess.Popen[str]:
-    command = [sys.executable, "-c", KILLED, os.fspath(file), os.fspath(out)]
-    return subprocess.Popen(command, cwd=ROOT, env=environment(out.parent), stdout=subprocess.PIPE, text=True)
+KILLED_ON_A_BUNDLE = """
+import sys
+from pathlib import Path
+import edgeward
+from runtime.batch_job.job import BatchJob, run_batch
+from runtime.batch_job.predictor import LocalPredictor
+from runtime.engine.watch import WatchSettings
+
+job = BatchJob(Path(sys.argv[1]), Path(sys.argv[2]), checkpoint_every_s=0)
+with edgeward.load("digits", edgeward.EngineSettings(watch=WatchSettings(0, 0))) as model:
+    run_batch(job, LocalPredictor(model), lambda stand: print(stand, flush=True))
+"""
+
+
+@pytest.mark.slow
+def test_killed_on_a_real_bundle_it_writes_the_same_bytes(
+    tmp_path: Path, digits: Bundle, calibrated_home: Path
+) -> None:
+    samples = digits.samples()
+    assert samples is not None
+    file, out = tmp_path / "in.npz", tmp_path / "out.npz"
+    np.savez(file, image=np.resize(samples.inputs["image"], (4000, *samples.inputs["image"].shape[1:])))
+
+    def begun() -> subprocess.Popen[str]:
+        return start(file, out, KILLED_ON_A_BUNDLE, calibrated_home)
+
+    with begun() as process:
+        batches = len(process.communicate(timeout=100)[0].splitlines())
+    assert process.returncode == 0
+    whole = out.read_bytes()
+    assert np.load(out)["probabilities"].shape == (4000, 10)
+    out.unlink()
+    chance = random.Random(3)
+    for _ in range(3):
+        with begun() as process:
+            assert process.stdout is not None
+            for _ in range(chance.randrange(1, batches // 4)):
+                assert process.stdout.readline()
+            process.send_signal(signal.SIGKILL)
+        assert not out.exists()
+    with begun() as process:
+        told, _ = process.communicate(timeout=100)
+    assert process.returncode == 0
+    assert len(told.splitlines()) < batches, "it went on where it was"
+    assert out.read_bytes() == whole
+
+
+def start(file: Path, out: Path, program: str = KILLED, home: Path | None = None) -> subprocess.Popen[str]:
+    command = [sys.executable, "-c", program, os.fspath(file), os.fspath(out)]
+    return subprocess.Popen(command, cwd=ROOT, env=environment(home or out.parent), stdout=subprocess.PIPE, text=True)

@@ -89,6 +89,29 @@ async def test_rows_become_windows_and_drift_is_said(
     json.dumps(document, allow_nan=False)
 
 
+async def test_private_rows_are_counted_here_and_never_handed_on(
+    service: LocalService, recorder: StatisticsRecorder, clock: Clock, digits: Bundle
+) -> None:
+    windows: list[Window] = []
+    recorder.on_window = windows.append
+    recorder.is_private = lambda request: request.id == "private"
+    rows = images(digits)[:60]
+    for at, row in enumerate(rows):
+        await service.infer(InferenceRequest("digits", {"image": row[None]}, id="private" if at % 3 else ""))
+    recorder.count_now()
+    assert recorder.document()["models"][0]["open_rows"] == 60
+    clock.now += 301
+    recorder.count_now()
+    assert recorder.document()["models"][0]["rows"] == 60
+    assert [window.summary.rows for window in windows] == [20]
+    await service.infer(InferenceRequest("digits", {"image": rows[:1]}, id="private"))
+    recorder.count_now()
+    clock.now += 301
+    recorder.count_now()
+    assert recorder.document()["models"][0]["rows"] == 61
+    assert len(windows) == 1, "a window of private rows alone is none to others"
+
+
 async def test_a_broken_recorder_changes_no_answer(
     service: LocalService, recorder: StatisticsRecorder, digits: Bundle
 ) -> None:
