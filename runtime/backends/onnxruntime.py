@@ -263,6 +263,11 @@ class OnnxRuntimeBackend:
         if self._provider.name in ort.get_available_providers():
             return None
         package, number = _installed() or ("onnxruntime", ort.__version__)
+        if package == self._provider.package != "onnxruntime":
+            return (
+                f"{package} {number} is installed, but its files were overwritten by another wheel of the same module: "
+                f"pip uninstall -y onnxruntime && pip install --force-reinstall --no-deps {package}"
+            )
         return (
             f"{self._provider.package} is not installed: the installed {package} {number} has no {self._provider.name}"
         )

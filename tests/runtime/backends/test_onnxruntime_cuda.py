@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from runtime.backends import onnxruntime as onnxruntime_module
 from runtime.backends import onnxruntime_cuda
 from runtime.backends.base import RunOptions
 from runtime.backends.onnxruntime import OnnxRuntimeBackend
@@ -228,3 +229,18 @@ def test_tensorrt_is_here_where_its_libraries_are(
     assert why_no_tensorrt() is None
     # A wheel that does not load leaves it to ONNX Runtime to say what is missing.
     assert opened(FakeOrt(), OnnxRuntimeBackend.tensorrt()).native is not None
+
+
+def test_a_wheel_that_another_one_overwrote_is_named_with_the_way_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    class OfTheCpu:
+        __version__ = "1.31"
+
+        @staticmethod
+        def get_available_providers() -> list[str]:
+            return ["CPUExecutionProvider"]
+
+    monkeypatch.setattr(onnxruntime_module, "_installed", lambda: ("onnxruntime-gpu", "1.31"))
+    told = OnnxRuntimeBackend.cuda()._missing_provider(OfTheCpu())  # type: ignore[arg-type]
+    assert told is not None
+    assert "overwritten" in told
+    assert "pip install --force-reinstall --no-deps onnxruntime-gpu" in told
