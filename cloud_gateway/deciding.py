@@ -12,6 +12,7 @@ from sqlalchemy import Engine
 
 from cloud_gateway.admin.app import AdminRoute
 from cloud_gateway.automation.assembly import automation
+from cloud_gateway.automation.choices import choices_in
 from cloud_gateway.automation.drift import Findings
 from cloud_gateway.automation.routes import OnLabelled
 from cloud_gateway.release.assembly import registry_of, releases
@@ -59,6 +60,8 @@ async def deciding(
             released.store.note_in,
             findings,
             on_labelled,
+            choices_in(local.engine, local.class_names),
+            has_reviewers=bool(settings.reviewers),
         ) as automated,
     ):
         yield Deciding(automated.service, released.traffic, [*released.routes, *automated.routes])

@@ -93,59 +93,10 @@ function drawRelease(one) {
 
 // ---------------------------------------------------------------- reviews
 
-let place = 0;
-const items = () => (last.reviews?.data?.items ?? []).slice(0, 20);
-const labelsOf = (item) => (Array.isArray(item.labels) ? item.labels : []);
-
-async function answer(item, label) {
-  try {
-    await request(fill(options.review_path, { id: item.id }), { method: "POST", body: { answer: label, reviewer: "page" }, needsKey: true });
-    tell(`Answered: ${label}`, "good");
-  } catch (error) {
-    if (error.message !== "cancelled") tell(error.message, "bad");
-  }
+function drawReviews({ waiting }) {
+  if (!waiting) return el("p", { class: "empty" }, "Nothing is waiting.");
+  return el("p", {}, `${waiting} ${waiting === 1 ? "request waits" : "requests wait"} for a person. `, options.review_path ? el("a", { href: options.review_path.slice(1) }, "Answer them") : null);
 }
-
-/** For items that come without a choice of answers: a class, a number, or a list with one for each row. */
-function answerForm(item) {
-  const field = el("input", { "aria-label": `Answer to ${item.id}`, required: true, placeholder: "class or number", "data-focus": `${item.id} field` });
-  const send = (event) => {
-    event.preventDefault();
-    let given = field.value.trim();
-    try { given = JSON.parse(given); } catch { /* the name of a class */ }
-    answer(item, given);
-  };
-  return el("form", { class: "row", onsubmit: send }, field, el("button", {}, "Answer"));
-}
-
-function drawReviews(data) {
-  const list = items();
-  if (!list.length) return el("p", { class: "empty" }, "Nothing is waiting.");
-  place = Math.min(place, list.length - 1);
-  return [el("p", { class: "note" }, `${data.waiting ?? list.length} waiting${(data.waiting ?? 0) > list.length ? `; the first ${list.length} are shown` : ""}.`),
-    ...list.map((item, at) => el("article", { class: "card item", "aria-current": at === place ? "true" : null, "data-item": String(item.id) },
-      el("h3", {}, `${item.model ?? ""} ${item.id}`, item.at ? el("span", { class: "note" }, ` ${clock(item.at)}`) : null),
-      item.suggestion !== undefined && item.suggestion !== null ? el("p", {}, "The model suggests ", el("strong", {}, String(item.suggestion)), item.confidence !== undefined ? ` (confidence ${short(item.confidence)})` : "") : null,
-      rest(item, ["id", "model", "at", "suggestion", "confidence", "labels", "is_open", "opinions"]),
-      options.review_path ? el("div", { class: "row actions" }, labelsOf(item).map((label, number) => el("button", {
-        type: "button", "data-focus": `${item.id} ${label}`, onclick: () => answer(item, label),
-      }, number < 9 ? [el("kbd", {}, String(number + 1)), " "] : null, String(label))), labelsOf(item).length ? null : answerForm(item)) : null))];
-}
-
-document.addEventListener("keydown", (event) => {
-  if (event.ctrlKey || event.metaKey || event.altKey || event.target.closest?.("input, select, textarea, dialog")) return;
-  const list = items();
-  if (!list.length) return;
-  const step = { j: 1, k: -1 }[event.key];
-  if (step) {
-    place = Math.max(0, Math.min(list.length - 1, place + step));
-    section(byId("reviews"), last.reviews, drawReviews);
-    document.querySelector('.item[aria-current="true"]')?.scrollIntoView({ block: "nearest" });
-  } else if (/^[1-9]$/.test(event.key) && options.review_path) {
-    const label = labelsOf(list[place])[Number(event.key) - 1];
-    if (label !== undefined) answer(list[place], label);
-  }
-});
 
 // ---------------------------------------------------------------- decisions
 
