@@ -59,7 +59,7 @@ const fill = (path, values) => path.replace(/\{(\w+)\}/g, (_, name) => encodeURI
 // Of a release, what `drawRelease` shows, and what tells a reader nothing.
 const SHOWN = [
   "model", "stable", "candidate", "strategy", "stages", "stage", "state", "status", "reason", "verdict", "arms", "share", "in_stage_s", "trouble", "needed",
-  "replaced_by_stable", "lost_observations", "losses", "release", "hold_s", "began_unix_ms", "changed_unix_ms", "is_alive", "is_leader", "is_leading", "leader",
+  "replaced_by_stable", "lost_observations", "losses", "release", "hold_s", "began_unix_ms", "changed_unix_ms", "is_alive", "is_leader", "is_leading", "leader", "waves",
 ];
 
 function drawRelease(one) {
@@ -83,6 +83,7 @@ function drawRelease(one) {
     arms.length ? table([
       ["arm", (a) => a.arm, "word"], ["requests", (a) => a.requests, "number"], ["errors", (a) => a.errors, "number"], ["p50, ms", (a) => a.p50_ms, "number"], ["p99, ms", (a) => a.p99_ms, "number"],
     ], arms) : null,
+    one.waves ? el("p", {}, pill(`devices: ${one.waves.status}`, { done: "good", halted: "bad" }[one.waves.status] ?? ""), ` wave ${one.waves.wave} of ${one.waves.percent.length}, ${one.waves.given} of ${one.waves.devices} devices have it: ${one.waves.reason}.`) : null,
     one.replaced_by_stable ? el("p", {}, `Stable answered ${short(one.replaced_by_stable)} requests that the candidate failed.`) : null,
     one.lost_observations ? el("p", {}, `${short(one.lost_observations)} observations were lost.`) : null,
     rest(one, SHOWN),
