@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any, Final
 
-from sqlalchemy import Connection, Engine, Row, delete, func, insert, select, update
+from sqlalchemy import Connection, Engine, Row, delete, func, insert, or_, select, update
 from sqlalchemy.dialects import postgresql, sqlite
 
 from cloud_gateway.guards.verdict import Action
@@ -214,18 +214,21 @@ class RolloutStore:
         """Where a device stands in a rollout."""
         if row.status != RolloutStatus.RUNNING or not device:
             return _Place.WAITING
-        given = connection.execute(select(GIVEN).where(GIVEN.c.release == row.release)).all()
-        if any(one.device == device for one in given):
+        of_release = GIVEN.c.release == row.release
+        if connection.execute(select(GIVEN.c.device).where(of_release, GIVEN.c.device == device)).first() is not None:
             return _Place.GIVEN
         watch = self._watch(connection, row)
         if watch.is_last_wave:
             return _Place.NEXT
-        held = sum(one.outcome is not None or one.given_s > now - FLEET_AGE_S for one in given)
+        is_held = or_(GIVEN.c.outcome.is_not(None), GIVEN.c.given_s > now - FLEET_AGE_S)
+        held = int(connection.execute(select(func.count()).where(of_release, is_held)).scalar() or 0)
         if watch.allowed <= held:
             return _Place.WAITING
-        has = {one.device for one in given}
-        asking = select(FLEET.c.device).where(FLEET.c.model == row.model, FLEET.c.seen_s > now - FLEET_AGE_S)
-        waiting = {device, *connection.execute(asking).scalars()} - has
+        has = select(GIVEN.c.device).where(of_release)
+        asking = select(FLEET.c.device).where(
+            FLEET.c.model == row.model, FLEET.c.seen_s > now - FLEET_AGE_S, FLEET.c.device.not_in(has)
+        )
+        waiting = {device, *connection.execute(asking).scalars()}
         is_next = device in next_devices(row.release, waiting, watch.allowed - held)
         return _Place.NEXT if is_next else _Place.WAITING
 

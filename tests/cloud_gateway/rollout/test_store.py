@@ -14,6 +14,8 @@ from cloud_gateway.rollout.store import FLEET_AGE_S, Outcome, Promoted, RolloutS
 from runtime.errors import ConflictError, ModelNotFoundError
 from runtime.store import open_database, sqlite_url, writing
 
+pytestmark = pytest.mark.slow
+
 DEVICES = [f"camera-{number}" for number in range(40)]
 WAVES = (0.01, 0.05, 0.25, 1.0)
 
@@ -90,7 +92,7 @@ def test_one_fifth_that_fails_halts_it_and_every_device_gets_back_what_it_had(pl
     place.begin(store)
     known: set[str] = set()
     bad = set(sorted(DEVICES, key=lambda device: position(1, device))[::5])
-    for _ in range(10):
+    for _ in range(5):
         sync_all(store.rollouts, lambda one: Outcome.CRASHED if one in bad else Outcome.KEPT, known)
     told = store.rollouts.describe(1)
     assert told is not None
@@ -129,6 +131,8 @@ def test_two_gateways_and_a_restart_go_on_where_the_database_is(place: Place) ->
         told = store.rollouts.describe(1)
         assert told is not None
         assert told["given"] <= max(told["allowed"], 1)
+        if told["status"] == "done" and known == set(DEVICES):
+            break
     assert known == set(DEVICES)
     assert events(two).count("waves_done") == 1
 
