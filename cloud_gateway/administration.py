@@ -9,9 +9,10 @@ from dataclasses import dataclass
 
 from cloud_gateway.admin.app import AdminRequest, AdminRoute
 from cloud_gateway.admin.key import AdminKey
+from cloud_gateway.admin.reviewers import ReviewerKeys
 from cloud_gateway.admin.server import admin_server
 from cloud_gateway.deciding import Deciding
-from cloud_gateway.page import gateway_page, page_routes
+from cloud_gateway.page import REVIEW_PATH, gateway_page, page_routes, review_page_routes
 from cloud_gateway.page_sections import roles_of, section_documents
 from cloud_gateway.settings import GatewaySettings
 from runtime.pages.drift_section import drift_section
@@ -59,7 +60,7 @@ async def administration(
         history,
         sections,
         release_path="/admin/releases/{model}/{action}",
-        review_path="/admin/reviews/{id}/answer",
+        review_path=REVIEW_PATH,
     )
     labels_of = roles_of(decided.traffic.active)
     with closing(Machine()) as machine:
@@ -68,9 +69,10 @@ async def administration(
             labels_of=labels_of,
             on_stop=page.close,
         )
-        routes = [_status_route(documents["status"]), *decided.routes, *page_routes(page)]
+        routes = [_status_route(documents["status"]), *decided.routes, *page_routes(page), *review_page_routes()]
+        reviewers = ReviewerKeys(settings.reviewers)
         async with (
-            admin_server(settings.admin_host, settings.chosen_admin_port, routes, key) as at,
+            admin_server(settings.admin_host, settings.chosen_admin_port, routes, key, reviewers) as at,
             running_page(page, decided.service, beside),
         ):
             if not at.is_loopback:

@@ -1,7 +1,9 @@
 """Bundles for devices that keep their models current: an index, and each bundle as a tar that can be fetched in parts.
 
-GET /edgeward/bundles                     {"bundles": [{"model", "version", "digest", "sha256", "size_bytes"}, ...]}
+GET /edgeward/bundles?device=&model=      {"bundles": [{"model", "version", "digest", "sha256", "size_bytes"}, ...]}
 GET /edgeward/bundles/MODEL/VERSION       the tar; ranges, and an ETag that is its sha256
+
+`device` names who asks, and each `model` one that it keeps current: where a version goes to the devices in waves, that decides.
 """
 
 from __future__ import annotations
@@ -15,14 +17,14 @@ import time
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, Protocol
 
 from starlette.requests import Request
 from starlette.responses import FileResponse, JSONResponse, Response
 
 from runtime.bundle.bundle import Bundle, sha256_of
 from runtime.bundle.writing import pack
-from runtime.errors import ModelNotFoundError
+from runtime.errors import InvalidInputError, ModelNotFoundError
 from runtime.serving.extra_route import ExtraRoute
 from runtime.serving.names import check_name
 
@@ -36,8 +38,21 @@ INDEX_PATH = "/edgeward/bundles"
 UNOFFERED_GRACE_S: Final = 24 * 3600.0
 PRUNE_EVERY_S: Final = 600.0
 
-Offered = Callable[[], Sequence[Bundle]]
-"""The bundles that devices may have, as they are now: what is served, or what is released."""
+MOST_NAME_CHARACTERS: Final = 128
+MOST_MODELS_ASKED: Final = 256
+
+
+class Offers(Protocol):
+    """The bundles that devices may have, as they are now. Blocking, and asked on threads."""
+
+    def offered(self, device: str, models: Collection[str]) -> Sequence[Bundle]:
+        """For one device, empty where it does not say which it is, that keeps `models` current."""
+
+    def find(self, model: str, version: int) -> Bundle | None:
+        """One that some device may have."""
+
+    def names(self) -> Sequence[str]:
+        """All that some device may have, for people."""
 
 
 def served_bundles(engine: Engine, chosen: Callable[[str], str | None]) -> list[Bundle]:
@@ -52,12 +67,18 @@ def served_bundles(engine: Engine, chosen: Callable[[str], str | None]) -> list[
     ]
 
 
-def bundle_routes(offered: Offered, folder: Path, wall: Callable[[], float] = time.time) -> list[ExtraRoute]:
+def bundle_routes(offers: Offers, folder: Path, wall: Callable[[], float] = time.time) -> list[ExtraRoute]:
     """The routes; tars are made once, in `folder`, when they are first asked for, and go a day after the last offer."""
     packed = _Packed(folder, wall)
 
-    async def index(_: Request) -> Response:
-        bundles = list(offered())
+    async def index(request: Request) -> Response:
+        device, models = request.query_params.get("device", ""), request.query_params.getlist("model")
+        if len(device) > MOST_NAME_CHARACTERS or len(models) > MOST_MODELS_ASKED:
+            raise InvalidInputError(
+                f"a device of {len(device)} characters asks for {len(models)} models; at most {MOST_NAME_CHARACTERS} and "
+                f"{MOST_MODELS_ASKED} are taken"
+            )
+        bundles = await asyncio.to_thread(offers.offered, device, models)
         tars = await asyncio.to_thread(packed.tars_of, bundles)
         entries = [
             {
@@ -74,10 +95,9 @@ def bundle_routes(offered: Offered, folder: Path, wall: Callable[[], float] = ti
     async def fetch(request: Request) -> Response:
         name, version = request.path_params["model"], request.path_params["version"]
         check_name(name, version)
-        bundles = list(offered())
-        found = next((b for b in bundles if b.name == name and str(b.version) == version), None)
+        found = await asyncio.to_thread(offers.find, name, int(version)) if version.isdecimal() else None
         if found is None:
-            known = ", ".join(f"{b.name} {b.version}" for b in bundles) or "none"
+            known = ", ".join(await asyncio.to_thread(offers.names)) or "none"
             raise ModelNotFoundError(
                 f"no bundle of model {name!r} version {version!r} is offered here; offered: {known}"
             )

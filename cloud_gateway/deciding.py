@@ -12,10 +12,12 @@ from sqlalchemy import Engine
 
 from cloud_gateway.admin.app import AdminRoute
 from cloud_gateway.automation.assembly import automation
+from cloud_gateway.automation.choices import choices_in
 from cloud_gateway.automation.drift import Findings
 from cloud_gateway.automation.routes import OnLabelled
 from cloud_gateway.release.assembly import registry_of, releases
 from cloud_gateway.release.service import Traffic
+from cloud_gateway.rollout.store import RolloutStore
 from cloud_gateway.settings import GatewaySettings
 from runtime.serving.local_service import LocalService
 from runtime.serving.service import InferenceService
@@ -30,6 +32,8 @@ class Deciding:
     """Models behind releases behind automation."""
     traffic: Traffic
     """Which versions answer now."""
+    rollouts: RolloutStore
+    """Which devices may have what was promoted."""
     routes: Sequence[AdminRoute]
     """Where both are administered."""
 
@@ -59,9 +63,12 @@ async def deciding(
             released.store.note_in,
             findings,
             on_labelled,
+            choices_in(local.engine, local.class_names),
+            has_reviewers=bool(settings.reviewers),
         ) as automated,
     ):
-        yield Deciding(automated.service, released.traffic, [*released.routes, *automated.routes])
+        rollouts = released.store.rollouts
+        yield Deciding(automated.service, released.traffic, rollouts, [*released.routes, *automated.routes])
 
 
 @asynccontextmanager

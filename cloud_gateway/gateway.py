@@ -17,11 +17,13 @@ from pathlib import Path
 from cloud_gateway.admin.key import AdminKey, admin_key_file, make_admin_key
 from cloud_gateway.administration import administration
 from cloud_gateway.auth import Authorizer, KeyStore, read_chosen_keys
-from cloud_gateway.bundles import bundle_routes, served_bundles
+from cloud_gateway.bundles import bundle_routes
 from cloud_gateway.deciding import deciding
 from cloud_gateway.idempotency import Idempotent
 from cloud_gateway.monitoring import monitoring
 from cloud_gateway.release.assembly import registry_of
+from cloud_gateway.rollout.offers import DeviceOffers
+from cloud_gateway.rollout.routes import outcome_route
 from cloud_gateway.settings import GatewaySettings
 from cloud_gateway.starting import versions_to_serve, with_registered_models
 from cloud_gateway.telemetry import telemetry_route
@@ -83,6 +85,7 @@ async def serve_gateway(
     home = config.home()
     status = _status_of(engine, wants_key=authorizer is not None)
     async with AsyncExitStack() as parts:
+        first = {(model.name, model.version): model.bundle for model in engine.models() if model.bundle.manifest}
         monitored = await parts.enter_async_context(monitoring(NAME, settings, engine, home))
         local = LocalService(
             engine,
@@ -110,7 +113,11 @@ async def serve_gateway(
             authorize=authorizer,
             documents={STATUS_PATH: status, DRIFT_PATH: monitored.document},
             extra=[
-                *bundle_routes(lambda: served_bundles(engine, decided.traffic.settled), home / "gateway" / "bundles"),
+                *bundle_routes(
+                    DeviceOffers(engine, decided.traffic.settled, decided.rollouts, registry_of(settings, home), first),
+                    home / "gateway" / "bundles",
+                ),
+                outcome_route(decided.rollouts),
                 telemetry_route(monitored.fleet),
             ],
             beside=admin.beside,

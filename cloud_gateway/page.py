@@ -9,8 +9,10 @@ they say is shown as a plain list):
                 verdict: as `Verdict.to_dict`]
     drift       models: [model, version, seen_by, verdict, reason, findings: [feature, size, since, kind, example, next]]
     automation  models: [model, segment, level, since, reason]
-    reviews     waiting, items: [id, model, at, suggestion, confidence, labels]
+    reviews     waiting
     decisions   decisions: [at or unix_ms, what or event, model, reason or document.reason, who, acted]
+
+Items are answered on a plain page of their own, `REVIEW_PATH`: reviewers' keys open that, and nothing else.
 """
 
 from __future__ import annotations
@@ -23,8 +25,10 @@ from starlette.responses import Response
 from cloud_gateway.admin import AdminRequest, AdminRoute
 from runtime.pages.page import Answer, Asked, Page
 from runtime.pages.sections import Document
+from runtime.pages.static_files import StaticFile, read_file
 from runtime.telemetry.history_recorder import HistoryRecorder
 
+REVIEW_PATH: Final = "/review"
 SECTIONS: Final = ("status", "releases", "drift", "automation", "reviews", "decisions")
 
 
@@ -39,7 +43,7 @@ def gateway_page(
     """The page.
 
     `release_path`: where POST promotes, pauses, aborts or rolls back, with {model} and {action} in it; `review_path`: where
-    POST {"answer": ...} answers the review item {id}. None: the page has no buttons for that.
+    items are answered. None: the page has no buttons, or link, for that.
     """
     options = {"release_path": release_path, "review_path": review_path}
     return Page(name, "gateway.html", "gateway.js", recorder, {**dict.fromkeys(SECTIONS), **sections}, options)
@@ -50,6 +54,19 @@ def page_routes(page: Page) -> list[AdminRoute]:
     return [
         AdminRoute("GET", f"/{answer.path}", _on_request(answer), is_open=answer.is_open) for answer in page.answers()
     ]
+
+
+def review_page_routes() -> list[AdminRoute]:
+    """The page on which people answer, beside `page_routes`, whose other files it uses; it says nothing of this gateway."""
+    files = {REVIEW_PATH: read_file("review.html"), "/page/review.js": read_file("review.js")}
+    return [AdminRoute("GET", path, _sends(file), is_open=True) for path, file in files.items()]
+
+
+def _sends(file: StaticFile) -> Callable[[AdminRequest], Awaitable[Response]]:
+    async def reply(request: AdminRequest) -> Response:
+        return file.answer(request.headers.get("if-none-match"))
+
+    return reply
 
 
 def _on_request(answer: Answer) -> Callable[[AdminRequest], Awaitable[Response]]:

@@ -20,8 +20,6 @@ from runtime.serving.beside import Labels, LabelsOf, in_the_cloud
 # The page shows the newest lines; older ones are in the log, which `edgeward release` and the admin API read.
 MAX_LINES: Final = 300
 _AT_ONCE: Final = 1000
-# Of a release, what the page does not show beside its own fields.
-_REVIEWS: Final = 20
 
 
 def section_documents(routes: Sequence[AdminRoute]) -> dict[str, Document | None]:
@@ -32,7 +30,7 @@ def section_documents(routes: Sequence[AdminRoute]) -> dict[str, Document | None
     return {
         "releases": None if releases is None else lambda: _ask(releases, limit="20"),
         "automation": None if levels is None else lambda: _levels(levels),
-        "reviews": None if reviews is None else lambda: _ask(reviews, limit=str(_REVIEWS)),
+        "reviews": None if reviews is None else lambda: _waiting(reviews),
         "decisions": None if audit is None and log is None else Decisions(audit, log).tell,
     }
 
@@ -94,6 +92,10 @@ def _automated(line: Mapping[str, Any]) -> dict[str, Any]:
         "reason": document.get("reason", ""),
         "who": document.get("by") or None,
     }
+
+
+async def _waiting(route: AdminRoute) -> Mapping[str, Any]:
+    return {"waiting": (await _ask(route, limit="1"))["waiting"]}
 
 
 async def _levels(route: AdminRoute) -> Mapping[str, Any]:

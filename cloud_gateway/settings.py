@@ -7,6 +7,7 @@ from typing import Final
 
 from pydantic import Field, SecretStr, model_validator
 
+from cloud_gateway.admin.reviewers import ReviewerSettings
 from cloud_gateway.automation.settings import AutomationSettings
 from runtime.errors import WrongUseError
 from runtime.serving.program import ModelServerSettings
@@ -28,6 +29,9 @@ class GatewaySettings(ModelServerSettings):
 
     automation: tuple[AutomationSettings, ...] = ()
     """How far models may go by themselves, a table `[[automation]]` each; the others answer everything, as ever."""
+
+    reviewers: tuple[ReviewerSettings, ...] = ()
+    """Who may list and answer review items, a table `[[reviewers]]` each; none: whoever has the admin key, under any name."""
 
     registry: str | None = None
     """A folder, or a URL for fsspec (s3://bucket/models), of versions for releases; None: EDGEWARD_HOME/gateway/registry."""
@@ -55,6 +59,16 @@ class GatewaySettings(ModelServerSettings):
         names = [one.model for one in self.automation]
         if twice := next((name for name in names if names.count(name) > 1), None):
             raise ValueError(f"model {twice!r} has more than one [[automation]] table; expected one a model")
+        return self
+
+    @model_validator(mode="after")
+    def _reviewers_differ(self) -> GatewaySettings:
+        for what in ("name", "sha256"):
+            values = [getattr(one, what) for one in self.reviewers]
+            if len(set(values)) < len(values):
+                raise ValueError(
+                    f"two [[reviewers]] have one {what}; expected a name and a key of their own for each person"
+                )
         return self
 
     @model_validator(mode="after")

@@ -15,7 +15,7 @@ from cloud_gateway.guards.waves import WavePlan, WaveWatch
 DEVICES = 500
 TOGETHER = 5
 """Devices that update at the same time, so that a stop comes too late for them."""
-RULES = ("Edgeward", "stop at over 5 % failed", "z-test at every report")
+RULES = ("Edgeward", "Flagger or Argo, over 5 % of a wave failed", "z-test at every report")
 
 
 def waves(runs: int, seed: int) -> Iterator[Row]:
@@ -29,7 +29,12 @@ def waves(runs: int, seed: int) -> Iterator[Row]:
             for rule in RULES:
                 stops[rule][run], harmed[rule][run] = roll_out(rule, failing)
         for rule in RULES:
-            extra = {"harmed": float(harmed[rule].mean()), "harmed_p95": float(np.quantile(harmed[rule], 0.95))}
+            extra = {
+                "harmed": float(harmed[rule].mean()),
+                "harmed_error": float(harmed[rule].std() / sqrt(runs)),
+                "harmed_p95": float(np.quantile(harmed[rule], 0.95)),
+                "harmed_all": share * DEVICES,
+            }
             yield row("S8", rule, f"{share:.1%} failing", stops[rule], None, extra)
 
 
@@ -47,8 +52,11 @@ def roll_out(rule: str, failing: np.ndarray[tuple[int], np.dtype[np.bool_]]) -> 
             if watch.decide().action is Action.ROLLBACK:
                 return at, failed
         elif rule == RULES[1]:
-            # A threshold on the share, once a wave has ended: after 5, 25, 125 devices, and from then on at any time.
-            if (at in (5, 25, 125) or at > 125) and failed > 0.05 * at:
+            # Both know shares of failures and a threshold, here with a check once a wave has ended and at its group's end in the
+            # last one: that of the devices of this wave alone, as their windows are.
+            wave_began = max((end for end in (0, 5, 25, 125) if end < at), default=0)
+            is_check = at in (5, 25, 125) or (at > 125 and at - wave_began >= 50)
+            if is_check and failing[wave_began:at].sum() > 0.05 * (at - wave_began):
                 return at, failed
         elif (failed / at - 0.01) / sqrt(0.01 * 0.99 / at) > Z_95:
             return at, failed

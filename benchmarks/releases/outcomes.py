@@ -4,15 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import cache
 from typing import Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
 
+from runtime.confidence.bound import upper_bound
+
 Ints = NDArray[np.int64]
 Floats = NDArray[np.float64]
 
 NEVER = -1
+TAIL = 0.025
+"""On each side of an interval of 95 %."""
+Z_TAIL = 1.959963984540054
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,6 +36,23 @@ class Row:
     floor: float | None = None
     """The information floor that the median is held against."""
     extra: dict[str, float] = field(default_factory=dict)
+    median_up_to: float | None = None
+    """The upper end of the median's 95 % interval, by order statistics; None where it may be that half never decides."""
+
+    @property
+    def hits(self) -> int:
+        """In how many runs."""
+        return round(self.decided * self.runs)
+
+    @property
+    def interval(self) -> tuple[float, float]:
+        """Of `decided`, exact (Clopper and Pearson), 2.5 % on each side."""
+        return 1.0 - _upper(self.runs - self.hits, self.runs), _upper(self.hits, self.runs)
+
+    @property
+    def ratio_up_to(self) -> float | None:
+        """The upper end of the median's interval against the floor."""
+        return None if self.median_up_to is None or self.floor is None else self.median_up_to / self.floor
 
     @property
     def ratio(self) -> float | None:
@@ -38,13 +61,13 @@ class Row:
 
     def to_dict(self) -> dict[str, Any]:
         """For JSON."""
-        names = ("scenario", "rule", "case", "runs", "decided", "median", "floor", "ratio", "extra")
-        return {name: getattr(self, name) for name in names}
+        names = ("scenario", "rule", "case", "runs", "decided", "median", "median_up_to", "floor", "ratio", "extra")
+        return {**{name: getattr(self, name) for name in names}, "interval": list(self.interval)}
 
     @classmethod
     def from_dict(cls, told: Mapping[str, Any]) -> Self:
         """The row that `to_dict` was asked of."""
-        return cls(**{name: value for name, value in told.items() if name != "ratio"})
+        return cls(**{name: value for name, value in told.items() if name not in ("ratio", "interval")})
 
 
 def first_hits(is_hit: NDArray[np.bool_], at: Ints) -> Ints:
@@ -58,9 +81,35 @@ def row(
 ) -> Row:
     """The figures of `hits`: where each run decided, or NEVER."""
     sorted_hits = np.sort(np.where(hits == NEVER, np.iinfo(np.int64).max, hits))
-    middle = sorted_hits[(len(hits) - 1) // 2]
-    median = None if middle == np.iinfo(np.int64).max else float(middle)
-    return Row(scenario, rule, case, len(hits), float((hits != NEVER).mean()), median, floor, extra or {})
+
+    def at(place: int) -> float | None:
+        found = sorted_hits[place] if place < len(hits) else np.iinfo(np.int64).max
+        return None if found == np.iinfo(np.int64).max else float(found)
+
+    median = at((len(hits) - 1) // 2)
+    decided = float((hits != NEVER).mean())
+    return Row(scenario, rule, case, len(hits), decided, median, floor, extra or {}, at(_upper_place(len(hits))))
+
+
+@cache
+def _upper(hits: int, runs: int) -> float:
+    return upper_bound(hits, runs, TAIL)
+
+
+def _upper_place(runs: int) -> int:
+    """Of the sorted values, counted from 0, the one that the median is over with a probability of `TAIL` at most.
+
+    It is over the value at place k where more than k of `runs` fair coins show heads.
+    """
+    total, weight = 0.0, 0.5**runs if runs < 1000 else 0.0
+    if not weight:  # many runs: the normal approximation, a place further for what it leaves out
+        return min(int(runs / 2 + Z_TAIL * np.sqrt(runs) / 2) + 1, runs)
+    for heads in range(runs + 1):
+        total += weight
+        if total >= 1.0 - TAIL:
+            return heads
+        weight *= (runs - heads) / (heads + 1)
+    return runs
 
 
 def information_floor(first: Floats, second: Floats, alpha: float = 0.05) -> float:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -23,6 +24,8 @@ S1_REQUESTS = 5000
 S2_REQUESTS = 5000
 S3_REQUESTS = 3000
 S4_CASES = 10_000
+LABELLED_RUNS = 1000
+"""At once: each has its labels' times in memory."""
 
 
 def no_difference(runs: int, seed: int) -> Iterator[Row]:
@@ -107,6 +110,7 @@ def paired_shadow(runs: int, seed: int) -> Iterator[Row]:
         yield row("S3", OURS, case, hits, held)
         yield row("S3", "beta-binomial, closed form", case, closed_form(worse, better, runs, rng), held)
         yield row("S3", "McNemar z at every look", case, peeking_mcnemar(counted_worse, counted_better, at), held)
+        yield from by_windows("S3", case, counted_worse, held)
 
 
 def closed_form(worse: float, better: float, runs: int, rng: np.random.Generator) -> Ints:
@@ -138,21 +142,80 @@ def non_inferiority(runs: int, seed: int) -> Iterator[Row]:
         yield row("S4", OURS, case, hits, floor)
         peeked = peeking_non_inferiority(counted_worse, counted_better, at, margin)
         yield row("S4", "z-test at every look", case, peeked, floor)
+        fair = 0.05 + margin / 2
+        for rule in (flagger(fair), argo(fair)):
+            yield row("S4", rule.name, case, rule.apply(windows_of(counted_worse))[1], floor)
+
+
+def windows_of(counts: Ints) -> Ints:
+    """Counts in each window, [run, window], of counts of everything so far."""
+    return np.diff(counts, axis=1, prepend=0)
+
+
+def by_windows(scenario: str, case: str, counted_worse: Ints, floor: float | None) -> Iterator[Row]:
+    """Flagger and Argo with a threshold between the two shares of S3, on cases where the candidate alone is wrong."""
+    for rule in (flagger(0.025), argo(0.025)):
+        back, promoted = rule.apply(windows_of(counted_worse))
+        yield row(scenario, rule.name, case, back, floor, {"promoted": float((promoted != NEVER).mean())})
+
+
+@dataclass(frozen=True, slots=True)
+class Labelling:
+    """How truth comes: of which share of the requests, and how late."""
+
+    share: float
+    delay: int
+    """Requests until half of what is labelled is known: each label comes after 0 to twice as many, out of order."""
+
+    def arrivals(self, runs: int, cases: int, rng: np.random.Generator) -> tuple[Ints, Ints]:
+        """[run, label]: the request at which each label comes, in order of coming, and which case it is of."""
+        gaps = rng.geometric(self.share, (runs, cases)) if self.share < 1 else np.ones((runs, cases), np.int64)
+        at = gaps.cumsum(1) + rng.integers(0, 2 * self.delay + 1, (runs, cases))
+        order = np.argsort(at, axis=1, kind="stable")
+        return np.take_along_axis(at, order, 1), order
 
 
 def late_labels(runs: int, seed: int) -> Iterator[Row]:
-    """S5: as S3, but labels come late and for a share of requests; requests until rollback.
-
-    Which requests are labelled does not depend on the answers, so the labelled ones are S3's cases at other times.
-    """
+    """S5: as S3, but labels come late, out of order and for a share of requests; requests until rollback."""
     for worse, better, kind in ((0.04, 0.01, "1 % / 4 %"), (0.025, 0.025, "2.5 % / 2.5 %")):
-        rng = np.random.default_rng([seed, 5, int(worse * 1e4)])
-        cases, _ = pair_hits(worse, better, 0.0, S3_REQUESTS, runs, rng)
-        for labelled in (1.0, 0.05, 0.01):
+        for share in (1.0, 0.05, 0.01):
             for delay in (0, 100, 1000):
-                waited = (
-                    rng.negative_binomial(np.maximum(cases, 1), labelled) if labelled < 1 else np.zeros(runs, np.int64)
-                )
-                hits = np.where(cases == NEVER, NEVER, cases + waited + delay)
-                floor = 311 / labelled + delay if worse != better else None
-                yield row("S5", OURS, f"{kind}, {labelled:.0%} labelled, {delay} late", hits, floor)
+                rng = np.random.default_rng([seed, 5, int(worse * 1e4), int(share * 100), delay])
+                told = [
+                    _with_labels(worse, better, Labelling(share, delay), min(runs - done, LABELLED_RUNS), rng)
+                    for done in range(0, runs, LABELLED_RUNS)
+                ]
+                hits, peeked, back, on = (np.concatenate(one) for one in zip(*told, strict=True))
+                case = f"{kind}, {share:.0%} labelled, {delay} late"
+                floor = 311 / share + delay if worse != better else None
+                yield row("S5", OURS, case, hits, floor)
+                yield row("S5", "McNemar z at every look", case, peeked, floor)
+                yield row("S5", flagger(0.025).name, case, back, floor, {"promoted": float((on != NEVER).mean())})
+
+
+def _with_labels(
+    worse: float, better: float, labelling: Labelling, runs: int, rng: np.random.Generator
+) -> tuple[Ints, Ints, Ints, Ints]:
+    """Requests until each run rolled back by our test, by a z-test and by Flagger, and until Flagger promoted."""
+    drawn = rng.random((runs, S3_REQUESTS), np.float32)
+    at, order = labelling.arrivals(runs, S3_REQUESTS, rng)
+    harm = (drawn < worse).astype(np.int64) - ((drawn >= worse) & (drawn < worse + better))
+    harm = np.take_along_axis(harm, order, 1)
+    mixture = BettingMixtures(0.0, -1.0, runs)
+    hits = np.full(runs, NEVER)
+    for label in range(S3_REQUESTS):
+        mixture.observe(harm[:, label].astype(np.float64))
+        hits[(hits == NEVER) & (mixture.e_values >= 1 / ALPHA)] = label + 1
+        if (hits != NEVER).all():
+            break
+    looks = WINDOW * np.arange(1, S3_REQUESTS // WINDOW + 1)
+    counted_worse, counted_better = ((harm == side).cumsum(1)[:, looks - 1] for side in (1, -1))
+    peeked = peeking_mcnemar(counted_worse, counted_better, looks)
+    back, on = flagger(0.025).apply(windows_of(counted_worse))
+    return tuple(_at_request(one, at) for one in (hits, peeked, back, on))  # type: ignore[return-value]  # four of them
+
+
+def _at_request(labels: Ints, at: Ints) -> Ints:
+    """The request at which each run's label number so many came; NEVER stays."""
+    found: Ints = at[np.arange(len(at)), np.maximum(labels, 1) - 1]
+    return np.where(labels == NEVER, NEVER, found)

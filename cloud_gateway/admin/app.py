@@ -20,8 +20,9 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from cloud_gateway.admin.reviewers import ReviewerKeys
 from runtime.errors import CancelledError, PayloadTooLargeError, UnauthenticatedError
-from runtime.serving.bearer import Authorize
+from runtime.serving.bearer import Authorize, bearer_value
 from runtime.serving.http_body import read_body
 from runtime.serving.rest_calls import authorize_headers, send_error
 from runtime.wire.rest_body import parse_object
@@ -59,6 +60,12 @@ class AdminRequest:
         return self._request.query_params
 
     @property
+    def reviewer(self) -> str | None:
+        """Whose reviewer key it brought; None: none, or the admin key."""
+        name: str | None = self._request.scope.get(_REVIEWER)
+        return name
+
+    @property
     def headers(self) -> Mapping[str, str]:
         """By name, in any case."""
         return self._request.headers
@@ -89,6 +96,9 @@ class AdminRequest:
                 yield part
 
 
+# Where the check of keys leaves the name for the route, in the request's scope.
+_REVIEWER: Final = "edgeward.reviewer"
+
 Answer = Callable[[AdminRequest], Awaitable[Mapping[str, Any] | Response]]
 
 
@@ -104,6 +114,8 @@ class AdminRoute:
     max_body_bytes: int = MAX_BODY_BYTES
     is_open: bool = False
     """Answered without a key wherever it is asked from: a page's own files, which say nothing of this gateway."""
+    is_for_reviewers: bool = False
+    """Answered to a reviewer's key too, which opens nothing else."""
 
     @property
     def changes(self) -> bool:
@@ -111,21 +123,25 @@ class AdminRoute:
         return self.method not in ("GET", "HEAD")
 
 
-def admin_app(routes: Sequence[AdminRoute], authorize: Authorize, *, is_loopback: bool) -> ASGIApp:
+def admin_app(
+    routes: Sequence[AdminRoute], authorize: Authorize, *, is_loopback: bool, reviewers: ReviewerKeys | None = None
+) -> ASGIApp:
     """The application. `authorize` sees the bearer value of whatever needs the admin key.
 
-    `is_loopback`: only this machine reaches the port, so reading needs none.
+    `is_loopback`: only this machine reaches the port, so reading needs none. `reviewers`: who may review with keys of their own.
     """
-    made = [Route(r.path, _Endpoint(r, authorize, is_loopback=is_loopback), methods=[r.method]) for r in routes]
+    keys = reviewers or ReviewerKeys()
+    made = [Route(r.path, _Endpoint(r, authorize, keys, is_loopback=is_loopback), methods=[r.method]) for r in routes]
     return _with_headers(Starlette(routes=made, exception_handlers={HTTPException: _http_error}))
 
 
 class _Endpoint:
     """An ASGI callable that Starlette takes for an application."""
 
-    def __init__(self, route: AdminRoute, authorize: Authorize, *, is_loopback: bool) -> None:
+    def __init__(self, route: AdminRoute, authorize: Authorize, reviewers: ReviewerKeys, *, is_loopback: bool) -> None:
         self._route = route
         self._authorize = authorize
+        self._reviewers = reviewers
         self._is_loopback = is_loopback
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -142,6 +158,14 @@ class _Endpoint:
     def _check(self, request: Request) -> None:
         """`UnauthenticatedError` unless whoever asks may."""
         if self._route.is_open:
+            return
+        reviewer = self._reviewers.name_of(bearer_value(request.headers.get("authorization")))
+        if reviewer is not None:
+            if not self._route.is_for_reviewers:
+                raise UnauthenticatedError(
+                    f"the key of reviewer {reviewer!r} lists and answers reviews, and nothing else; this needs the admin key"
+                )
+            request.scope[_REVIEWER] = reviewer
             return
         if not self._route.changes and self._is_loopback and "authorization" not in request.headers:
             if not _names_loopback(request.headers.get("host", "")):

@@ -7,6 +7,7 @@ from contextlib import asynccontextmanager
 from typing import Final
 
 from cloud_gateway.admin.app import AdminRoute, admin_app
+from cloud_gateway.admin.reviewers import ReviewerKeys
 from runtime.serving.bearer import Authorize
 from runtime.serving.http_server import HttpServer
 from runtime.serving.sockets import Endpoint, resolve
@@ -17,14 +18,14 @@ STOP_S: Final = 2.0
 
 @asynccontextmanager
 async def admin_server(
-    host: str, port: int, routes: Sequence[AdminRoute], authorize: Authorize
+    host: str, port: int, routes: Sequence[AdminRoute], authorize: Authorize, reviewers: ReviewerKeys | None = None
 ) -> AsyncIterator[Endpoint]:
     """Answers `routes` at the address that it yields, until the block ends; `PortInUseError` before anything runs.
 
     Port 0 stands for any free one.
     """
     address = Endpoint(resolve(host), port)
-    server = HttpServer(admin_app(routes, authorize, is_loopback=address.is_loopback))
+    server = HttpServer(admin_app(routes, authorize, is_loopback=address.is_loopback, reviewers=reviewers))
     at = server.bind(address, "admin")
     try:
         await server.start()

@@ -14,6 +14,7 @@ from sqlalchemy import Connection, Engine
 
 from cloud_gateway.admin import AdminRoute
 from cloud_gateway.automation.arms import ArmAnswers
+from cloud_gateway.automation.choices import Choices, no_choices
 from cloud_gateway.automation.drift import DriftWatch, Findings
 from cloud_gateway.automation.labels import Labels
 from cloud_gateway.automation.late_labels import LateLabels
@@ -71,6 +72,9 @@ async def automation(
     audit: Audit | None = None,
     findings: Findings | None = None,
     on_labelled: OnLabelled | None = None,
+    choices: Choices = no_choices,
+    *,
+    has_reviewers: bool = False,
 ) -> AsyncIterator[Automated]:
     """`inner` behind the levels of automation, or `inner` itself where no model has settings; labels are taken either way.
 
@@ -78,7 +82,7 @@ async def automation(
     `traffic`: of releases, whose answers are kept for labels; `late` reads from here what labels say of their arms. `audit`: the
     hash-chained log in the same database, which gets every change of a level too, in the same transaction.
     `findings`: of drift in the rows that models answer here. `on_labelled` is told of the labels kept so far, then of each as it
-    comes.
+    comes. `choices`: the classes that people choose from. `has_reviewers`: those have keys of their own.
     """
     store = await asyncio.to_thread(AutomationStore, database, settings, time.time, append_to(audit))
     service = AutomationService(inner, store, class_names) if settings else None
@@ -90,7 +94,7 @@ async def automation(
     if late is not None:
         late.sources.append(LateLabels(store))
     flushes = [part.flush for part in (service, arms) if part is not None]
-    routes = AutomationRoutes(store, service, flushes, on_labelled).routes()
+    routes = AutomationRoutes(store, service, flushes, on_labelled, choices, has_reviewers=has_reviewers).routes()
     try:
         yield Automated(inner if service is None else Layered(inner, service.infer), routes)
     finally:

@@ -66,7 +66,7 @@ def answer(
     as_json: AsJson = False,
 ) -> None:
     """Answers one item; the same answer again changes nothing."""
-    document = {"answer": _parsed(value), "reviewer": reviewer or getpass.getuser()}
+    document = {"answer": _parsed(value), "reviewer": reviewer or _own_name(key_file)}
     with _admin(host, port, key_file, config) as client:
         told = client.post(f"/admin/reviews/{item}/answer", document)
     if as_json:
@@ -121,6 +121,17 @@ def move(
     print(f"{model} is at {told['level']}")
 
 
+@app.command(epilog="Example: edgeward review key anna")
+def key(name: Annotated[str, typer.Argument(metavar="NAME", help="Whose answers they will be.")]) -> None:
+    """Makes a reviewer's key: it may list and answer, and nothing else. Shown once; the gateway's settings get its hash."""
+    from cloud_gateway.admin.reviewers import make_key
+
+    made, kept = make_key(name)
+    print(f"The key of {name}, for the page /review or --admin-key-file; it is not shown again:\n\n    {made}\n")
+    print("For the gateway's settings (--config), which take effect at its next start:\n")
+    print(f'    [[reviewers]]\n    name = {json.dumps(kept.name)}\n    sha256 = "{kept.sha256}"')
+
+
 @app.command(name="export", epilog="Example: edgeward review export items.jsonl --model digits")
 def export_items(
     output: Annotated[Path, typer.Argument(metavar="OUTPUT", help="The file of JSON lines to write.")],
@@ -132,13 +143,16 @@ def export_items(
     config: Config = None,
 ) -> None:
     """Writes what waits for a person as tasks for Label Studio."""
+    from dataclasses import fields
+
     from cloud_gateway.automation.label_studio import export_lines
     from cloud_gateway.automation.queue import ReviewItem
     from runtime.errors import WrongUseError
 
     with _admin(host, port, key_file, config, changes=False) as client:
         items = client.get("/admin/reviews", {"model": model, "limit": str(limit)})["items"]
-    made = [ReviewItem(**{name: value for name, value in item.items() if name != "is_open"}) for item in items]
+    known = [one.name for one in fields(ReviewItem)]
+    made = [ReviewItem(**{name: item[name] for name in known}) for item in items]
     try:
         output.write_text(export_lines(made), encoding="utf-8")
     except OSError as error:
@@ -172,12 +186,30 @@ def _table(items: list[Mapping[str, Any]]) -> Any:
 
     table = Table("item", "model", "why", "the model says", "input", box=None, pad_edge=False)
     for item in items:
-        suggestion = "(hidden)" if item["suggestion"] is None else f"{item['suggestion']}"
+        suggestion = "(hidden)" if item["suggestion"] is None else _named(item["suggestion"], item["labels"])
         if item["confidence"] is not None:
             suggestion += f" at {item['confidence']:.1%}"
         shown = item["input_reference"] or item["summary"]
         table.add_row(*(Text(str(word)) for word in (item["id"], item["model"], item["why"], suggestion, shown)))
     return table
+
+
+def _named(answer: Any, labels: list[str]) -> str:
+    """A class by its name."""
+    if isinstance(answer, list):
+        return ", ".join(_named(one, labels) for one in answer)
+    is_class = isinstance(answer, int) and not isinstance(answer, bool) and 0 <= answer < len(labels)
+    return labels[answer] if is_class else str(answer)
+
+
+def _own_name(key_file: Path | None) -> str:
+    """The name of this account; with a key of her own a reviewer has the one that it stands for."""
+    from cloud_gateway.admin.key import read_admin_key
+    from cloud_gateway.admin.reviewers import KEY_PREFIX
+
+    if key_file is not None and read_admin_key(key_file).startswith(KEY_PREFIX):
+        return ""
+    return getpass.getuser()
 
 
 def _parsed(value: str) -> object:

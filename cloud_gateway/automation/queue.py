@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import secrets
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from enum import StrEnum
 from typing import Any, Final
 
-from sqlalchemy import Connection, func, insert, select, update
+from sqlalchemy import Connection, Select, delete, func, insert, select, update
 
 from cloud_gateway.automation.answers import Answer, check_answer, loss
 from cloud_gateway.automation.levels import Level, Step
 from cloud_gateway.automation.standing import BlindAnswer, Standing
 from cloud_gateway.automation.store import MOST_LISTED, MOST_NAME_CHARACTERS, AutomationStore, DecidedBy, Served
-from cloud_gateway.automation.tables import ITEMS, OPINIONS, SERVED
+from cloud_gateway.automation.tables import EXHIBITS, ITEMS, OPINIONS, SERVED
 from runtime.errors import ConflictError, InvalidInputError, ModelNotFoundError, OverloadedError
 from runtime.store import reading, writing
 
@@ -44,6 +45,8 @@ class NewItem:
     """How many people are to answer it: 2 where their own disagreement is measured."""
     summary: str
     input_reference: str
+    exhibit: Sequence[Mapping[str, Any]] = ()
+    """The input as `exhibit` shows it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,6 +65,7 @@ class ReviewItem:
     opinions: int
     summary: str
     input_reference: str
+    version: str
     rows: int
     suggestion: Answer
     confidence: float | None
@@ -105,26 +109,36 @@ class ReviewQueue:
                 )
             self._store.record_in(connection, served)
             item_id = secrets.token_hex(8)
-            values = {**asdict(item), "level": str(item.level), "why": str(item.why), "opinions": 0}
+            values = {**_columns(item), "level": str(item.level), "why": str(item.why), "opinions": 0}
             values["summary"] = _cut(item.summary, MOST_SUMMARY_BYTES)
             values["input_reference"] = item.input_reference[:MOST_REFERENCE_CHARACTERS]
             row = {"id": item_id, "model": served.model, "request_id": served.request_id, "segment": served.segment}
             connection.execute(insert(ITEMS).values(**row, at=self._store.clock(), **values))
+            if item.exhibit:
+                connection.execute(insert(EXHIBITS).values(item=item_id, document=list(item.exhibit)))
             return item_id
 
     def items(
         self, model: str = "", reviewer: str = "", limit: int = 100, *, only_open: bool = True
     ) -> list[ReviewItem]:
         """Items, the oldest first; for a `reviewer` without those that she has answered."""
-        query = select(ITEMS.c.id).order_by(ITEMS.c.at, ITEMS.c.id).limit(max(1, min(limit, MOST_LISTED)))
-        if model:
-            query = query.where(ITEMS.c.model == model)
-        if only_open:
-            query = query.where(ITEMS.c.opinions < ITEMS.c.wants)
-        if reviewer:
-            query = query.where(ITEMS.c.id.not_in(select(OPINIONS.c.item).where(OPINIONS.c.reviewer == reviewer)))
+        chosen = _chosen(select(ITEMS.c.id), model, reviewer, only_open=only_open)
+        query = chosen.order_by(ITEMS.c.at, ITEMS.c.id).limit(max(1, min(limit, MOST_LISTED)))
         with reading(self._store.engine) as connection:
             return [self._item(connection, row.id) for row in connection.execute(query).all()]
+
+    def waiting(self, model: str = "", reviewer: str = "") -> int:
+        """How many items somebody is still to answer; for a `reviewer` those that she has not."""
+        query = _chosen(select(func.count()).select_from(ITEMS), model, reviewer, only_open=True)
+        with reading(self._store.engine) as connection:
+            return int(connection.execute(query).scalar() or 0)
+
+    def exhibit(self, item_id: str) -> list[dict[str, Any]]:
+        """What the input of an open item looks like; nothing where that is not kept, or nobody is asked any more."""
+        with reading(self._store.engine) as connection:
+            self._item(connection, item_id)
+            found = connection.execute(select(EXHIBITS.c.document).where(EXHIBITS.c.item == item_id)).scalar()
+            return [] if found is None else list(found)
 
     def item(self, item_id: str) -> ReviewItem:
         """One item; `ModelNotFoundError` when there is none of that id."""
@@ -158,6 +172,8 @@ class ReviewQueue:
             values = {"item": item_id, "reviewer": reviewer, "number": number, "answer": checked, "at": now}
             connection.execute(insert(OPINIONS).values(**values))
             connection.execute(update(ITEMS).where(ITEMS.c.id == item_id).values(opinions=number))
+            if number == item.wants:
+                connection.execute(delete(EXHIBITS).where(EXHIBITS.c.item == item_id))
             standing = self._store.standing_in(connection, item.model, item.segment)
             self._learn(connection, standing, item, checked, number, now)
             step = self._store.settle(connection, item.model, item.segment, standing, now)
@@ -165,7 +181,9 @@ class ReviewQueue:
 
     def _item(self, connection: Connection, item_id: str) -> ReviewItem:
         both = (ITEMS.c.model == SERVED.c.model) & (ITEMS.c.request_id == SERVED.c.request_id)
-        query = select(ITEMS, SERVED.c.rows, SERVED.c.suggestion, SERVED.c.confidence).join(SERVED, both)
+        query = select(ITEMS, SERVED.c.version, SERVED.c.rows, SERVED.c.suggestion, SERVED.c.confidence).join(
+            SERVED, both
+        )
         row = connection.execute(query.where(ITEMS.c.id == item_id)).first()
         if row is None:
             raise ModelNotFoundError(f"there is no review item {item_id!r:.80}; list them with: edgeward review list")
@@ -201,6 +219,22 @@ class ReviewQueue:
         if model_loss is not None:
             is_audit = served.decided_by == DecidedBy.MODEL
             standing.observe(BlindAnswer(model_loss, human_loss, served.confidence, is_audit), now)
+
+
+def _columns(item: NewItem) -> dict[str, Any]:
+    """Of the table of items."""
+    return {name: value for name, value in asdict(item).items() if name != "exhibit"}
+
+
+def _chosen(query: Select[Any], model: str, reviewer: str, *, only_open: bool) -> Select[Any]:
+    """`query` over items of one model (empty: all), without those that a reviewer has answered (empty: with them)."""
+    if model:
+        query = query.where(ITEMS.c.model == model)
+    if only_open:
+        query = query.where(ITEMS.c.opinions < ITEMS.c.wants)
+    if reviewer:
+        query = query.where(ITEMS.c.id.not_in(select(OPINIONS.c.item).where(OPINIONS.c.reviewer == reviewer)))
+    return query
 
 
 def _cut(text: str, most_bytes: int) -> str:

@@ -9,13 +9,14 @@ from typing import Any, Final
 from starlette.responses import Response
 
 from cloud_gateway.admin import AdminRequest, AdminRoute
+from cloud_gateway.automation.choices import Choices, no_choices, numbered
 from cloud_gateway.automation.label_studio import export_lines, import_lines
 from cloud_gateway.automation.labels import LabelledAnswer, Labels
-from cloud_gateway.automation.levels import Level
-from cloud_gateway.automation.queue import ReviewQueue
+from cloud_gateway.automation.levels import Level, Step
+from cloud_gateway.automation.queue import ReviewItem, ReviewQueue
 from cloud_gateway.automation.service import AutomationService
 from cloud_gateway.automation.store import AutomationStore
-from runtime.errors import EdgewardError, InvalidInputError
+from runtime.errors import EdgewardError, InvalidInputError, UnauthenticatedError
 
 Flush = Callable[[], Awaitable[None]]
 """Writes down the answers that wait to be: a label may be about one of them."""
@@ -35,10 +36,18 @@ class AutomationRoutes:
         service: AutomationService | None,
         flushes: Sequence[Flush] = (),
         on_labelled: OnLabelled | None = None,
+        choices: Choices = no_choices,
+        *,
+        has_reviewers: bool = False,
     ) -> None:
-        """`service`: None where no model has automation, and only labels are taken."""
+        """`service`: None where no model has automation, and only labels are taken.
+
+        `has_reviewers`: people have keys of their own, and nobody answers under a name that is only said.
+        """
         self._store = store
         self._flushes = flushes
+        self._choices = choices
+        self._has_reviewers = has_reviewers
         self._on_labelled = on_labelled
         self._queue = ReviewQueue(store)
         self._labels = Labels(store)
@@ -50,11 +59,12 @@ class AutomationRoutes:
             AdminRoute("GET", "/admin/automation", self.levels),
             AdminRoute("GET", "/admin/automation/log", self.log),
             AdminRoute("POST", "/admin/automation/{model}/level", self.move),
-            AdminRoute("GET", "/admin/reviews", self.items),
+            AdminRoute("GET", "/admin/reviews", self.items, is_for_reviewers=True),
             AdminRoute("GET", "/admin/reviews/export", self.export),
             AdminRoute("POST", "/admin/reviews/import", self.take_import, max_body_bytes=MOST_IMPORT_BYTES),
-            AdminRoute("GET", "/admin/reviews/{item}", self.item),
-            AdminRoute("POST", "/admin/reviews/{item}/answer", self.answer),
+            AdminRoute("GET", "/admin/reviews/{item}", self.item, is_for_reviewers=True),
+            AdminRoute("GET", "/admin/reviews/{item}/input", self.input, is_for_reviewers=True),
+            AdminRoute("POST", "/admin/reviews/{item}/answer", self.answer, is_for_reviewers=True),
             AdminRoute("POST", "/admin/feedback", self.feedback),
         ]
 
@@ -90,31 +100,46 @@ class AutomationRoutes:
         return {"model": request.path["model"], "segment": segment, **standing.describe(self._store.clock())}
 
     async def items(self, request: AdminRequest) -> Mapping[str, Any]:
-        """Query: `model`, `reviewer` (leaves out what she has answered), `limit`, `all=1` (answered ones too)."""
+        """Query: `model`, `reviewer` (leaves out what she has answered), `limit`, `all=1` (answered ones too).
+
+        With a reviewer's key she is the reviewer. `waiting` counts open items, whatever the limit.
+        """
         query = request.query
+        model, reviewer = query.get("model", ""), request.reviewer or query.get("reviewer", "")
         is_all = query.get("all", "") not in ("", "0", "false")
-        found = await asyncio.to_thread(
-            self._queue.items, query.get("model", ""), query.get("reviewer", ""), _limit(request), only_open=not is_all
-        )
-        return {"items": [item.to_dict() for item in found]}
+
+        def look() -> tuple[list[ReviewItem], int]:
+            found = self._queue.items(model, reviewer, _limit(request), only_open=not is_all)
+            return found, self._queue.waiting(model, reviewer)
+
+        found, waiting = await asyncio.to_thread(look)
+        return {
+            "items": [self._described(item) for item in found],
+            "waiting": waiting,
+            "reviewer": request.reviewer,
+            "has_reviewers": self._has_reviewers,
+        }
 
     async def item(self, request: AdminRequest) -> Mapping[str, Any]:
         """One item, and its answer once it has one."""
-        return (await asyncio.to_thread(self._queue.item, request.path["item"])).to_dict()
+        return self._described(await asyncio.to_thread(self._queue.item, request.path["item"]))
+
+    async def input(self, request: AdminRequest) -> Mapping[str, Any]:
+        """What the input of an open item looks like, tensor by tensor: see `exhibit`."""
+        return {"tensors": await asyncio.to_thread(self._queue.exhibit, request.path["item"])}
 
     async def answer(self, request: AdminRequest) -> Mapping[str, Any]:
-        """Body: `answer`, `reviewer`."""
+        """Body: `answer` (of a class its name or number), and `reviewer` where people have no keys of their own."""
         document = await request.json()
         if "answer" not in document:
             raise InvalidInputError(
                 "the body has no 'answer'; expected a class, a number, or a list with one for each row"
             )
-        item, step = await asyncio.to_thread(
-            self._queue.answer, request.path["item"], document["answer"], _text(document, "reviewer")
-        )
+        reviewer = self._who_answers(request, _text(document, "reviewer"))
+        item, step = await asyncio.to_thread(self._take, request.path["item"], document["answer"], reviewer)
         if step is not None:
             self._levels_may_have_moved()
-        return {"item": item.to_dict(), "step": None if step is None else step.to_dict()}
+        return {"item": self._described(item), "step": None if step is None else step.to_dict()}
 
     async def feedback(self, request: AdminRequest) -> Mapping[str, Any]:
         """Body: `labels`, each with `model`, `request_id`, `label` and perhaps `source`; what became of each, in order."""
@@ -155,12 +180,35 @@ class AutomationRoutes:
         taken, refused = 0, []
         for one in import_lines(text):
             try:
-                await asyncio.to_thread(self._queue.answer, one.item, one.answer, one.reviewer)
+                await asyncio.to_thread(self._take, one.item, one.answer, one.reviewer)
                 taken += 1
             except EdgewardError as error:
                 refused.append({"item": one.item, "reason": str(error)})
         self._levels_may_have_moved()
         return {"taken": taken, "refused": refused}
+
+    def _take(self, item_id: str, answer: object, reviewer: str) -> tuple[ReviewItem, Step | None]:
+        """Blocking; a class by its name becomes its number."""
+        return self._queue.answer(item_id, numbered(answer, self._labels_of(self._queue.item(item_id))), reviewer)
+
+    def _labels_of(self, item: ReviewItem) -> Sequence[str]:
+        settings = self._store.settings.get(item.model)
+        return self._choices(item.model, item.version, "" if settings is None else settings.output)
+
+    def _described(self, item: ReviewItem) -> dict[str, Any]:
+        return {**item.to_dict(), "labels": list(self._labels_of(item))}
+
+    def _who_answers(self, request: AdminRequest, said: str) -> str:
+        """The name that a reviewer's key stands for; one that is only said counts where nobody has such a key."""
+        if request.reviewer is None:
+            if self._has_reviewers:
+                raise UnauthenticatedError(
+                    "the reviewers of this gateway have keys of their own; answer with one of theirs"
+                )
+            return said
+        if said not in ("", request.reviewer):
+            raise InvalidInputError(f"the key is that of reviewer {request.reviewer!r}, the answer says {said!r:.80}")
+        return request.reviewer
 
     def _levels_may_have_moved(self) -> None:
         if self._service is not None:

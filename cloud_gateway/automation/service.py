@@ -17,6 +17,7 @@ from dataclasses import replace
 from typing import Final, Protocol
 
 from cloud_gateway.automation.answers import Suggestion, suggestion_of, summarize
+from cloud_gateway.automation.exhibit import exhibit
 from cloud_gateway.automation.levels import Level
 from cloud_gateway.automation.queue import MOST_REFERENCE_CHARACTERS, NewItem, ReviewQueue, Why
 from cloud_gateway.automation.settings import AutomationSettings
@@ -118,7 +119,7 @@ class AutomationService:
         told: dict[str, bool | int | float | str] = {}
         if is_audited:
             item = self._item_for(settings, standing.level, Why.AUDIT, request, reference, is_blind=True)
-            told = await self._audit(served, item)
+            told = await self._audit(request, served, item)
         else:
             await self._note(served)
         parameters = {**response.parameters, **told, **_said(served, standing.level)}
@@ -188,14 +189,22 @@ class AutomationService:
 
     async def _ask_a_person(self, request: InferenceRequest, served: Served, item: NewItem) -> InferenceResponse:
         """Only once the item is on disk is the caller told that somebody has it."""
-        review_id = await asyncio.to_thread(self._queue.put, served, item)
+        review_id = await asyncio.to_thread(self._put, request, served, item)
         parameters = {**_said(served, item.level), "review_id": review_id}
         return InferenceResponse(served.model, served.version, {}, request.id, parameters)
 
-    async def _audit(self, served: Served, item: NewItem) -> dict[str, bool | int | float | str]:
+    def _put(self, request: InferenceRequest, served: Served, item: NewItem) -> str:
+        """Blocking: pictures take their time."""
+        if self._store.settings[request.model].shows_inputs:
+            item = replace(item, exhibit=exhibit(request.inputs))
+        return self._queue.put(served, item)
+
+    async def _audit(
+        self, request: InferenceRequest, served: Served, item: NewItem
+    ) -> dict[str, bool | int | float | str]:
         """An audit that cannot be written down does not keep the caller from the answer; without audits the level lapses."""
         try:
-            return {"review_id": await asyncio.to_thread(self._queue.put, served, item)}
+            return {"review_id": await asyncio.to_thread(self._put, request, served, item)}
         except EdgewardError as error:
             self.lost_records += 1
             log.error("an audit of model %s was not written down: %s", served.model, error)

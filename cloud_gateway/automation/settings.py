@@ -41,6 +41,8 @@ class AutomationSettings(SettingsModel):
     """Numbers that differ by no more are the same answer, for regression."""
     output: str = ""
     """The output that holds the answer; empty: the first one."""
+    shows_inputs: bool = True
+    """Whether an open item's input is kept in the database (pictures, the first values) for whoever answers it on the page."""
     most_open_items: int = Field(default=10_000, ge=1)
     """With so many unanswered, requests that need a person are refused."""
 

@@ -69,6 +69,13 @@ ITEMS = Table(
     Column("summary", Text, nullable=False),
     Column("input_reference", String(1024), nullable=False),
 )
+# What an item's input looks like, while somebody is still to answer it; then it goes.
+EXHIBITS = Table(
+    "review_exhibits",
+    TABLES,
+    Column("item", String(32), ForeignKey("review_items.id"), primary_key=True),
+    Column("document", JSON, nullable=False),
+)
 OPINIONS = Table(
     "review_opinions",
     TABLES,

@@ -69,6 +69,11 @@ class WaveWatch:
         """Devices up to and with this wave: one at least."""
         return min(max(ceil(self.plan.shares[self.wave] * self.devices - 1e-9), 1), self.devices)
 
+    @property
+    def is_last_wave(self) -> bool:
+        """Whether every device may have it."""
+        return self.wave + 1 == len(self.plan.shares)
+
     def observe(self, is_failure: bool) -> None:
         """Takes in one device's report; each device reports once."""
         self.reported += 1

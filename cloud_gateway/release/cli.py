@@ -182,6 +182,25 @@ _command(
 )
 
 
+@app.command(epilog="Example: edgeward release waves digits halt --reason 'two calls from the field'")
+def waves(
+    model: Model,
+    action: Annotated[
+        str, typer.Argument(metavar="halt|finish", help="Back to what devices had before, or all devices at once.")
+    ],
+    reason: Reason = "",
+    admin_host: AdminHost = None,
+    admin_port: AdminPort = None,
+    key_file: AdminKeyFile = None,
+    config: Config = None,
+    as_json: AsJson = False,
+) -> None:
+    """Steps in while a promoted version goes to the devices in waves (the plan's `waves`)."""
+    with _admin(admin_host, admin_port, key_file, config) as client:
+        client.post(f"/admin/releases/{model}/waves", {"action": action, "reason": reason})
+        _show(client.get(f"/admin/releases/{model}"), as_json=as_json)
+
+
 @app.command(epilog="Example: edgeward release simulate plan.toml requests.jsonl")
 def simulate(
     plan: PlanFile,

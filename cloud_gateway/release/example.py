@@ -13,6 +13,8 @@ keep_warm_s = 60             # stable stays loaded so long once the candidate ha
 # promote_by_hand = true     # the last stage waits for: edgeward release promote digits
 # alpha = 0.05               # the chance, over the whole release, of rolling back a candidate that is no worse
 # routing_key = "user_id"    # a request parameter: who has the same value keeps meeting the same version
+# waves = [1, 5, 25, 100]    # percent of the devices that are offered it then, wave by wave as their reports allow (all at once)
+# wave_tolerated = 0.01      # the share of devices that may fail an update for reasons of their own
 # webhook = "https://chat.example/hook"   # gets every event as JSON
 
 # A guard rolls back on proof of harm, and lets a stage advance on proof that there is less of it than the margin.

@@ -84,6 +84,10 @@ class ReleasePlan(SettingsModel):
     """None: an error rate no more than 1 percentage point higher, and for a shadow an output that differs in no more than 5 %."""
     shadow: ShadowSettings | None = None
     """For a canary: whether stable's requests are mirrored too. A shadow release has one, if only the default."""
+    waves: tuple[Percent, ...] = ()
+    """Percent of the devices that are offered the candidate, wave by wave, once it is promoted here; empty: all of them at once."""
+    wave_tolerated: float = Field(default=0.01, gt=0, lt=1)
+    """The share of devices that may fail an update for reasons of their own; more, and the waves are halted."""
     webhook: str = ""
     """A URL that gets every event as JSON; empty: none."""
 
@@ -126,6 +130,7 @@ class ReleasePlan(SettingsModel):
         labels = [(g.metric, g.name, g.quantile if g.metric is Metric.LATENCY else 0) for g in self.guards]
         if twice := [g.label for g, key in zip(self.guards, labels, strict=True) if labels.count(key) > 1]:
             raise ValueError(f"guard {twice[0]} stands twice; one of a kind is enough")
+        self._check_waves()
         if self.webhook:
             parts = urlsplit(self.webhook)
             if parts.scheme not in ("http", "https") or not parts.hostname:
@@ -143,6 +148,15 @@ class ReleasePlan(SettingsModel):
         if all(0 < stage <= 1 for stage in stages[:-1]) and len(stages) > 2:
             raise ValueError(
                 f"stages {stages} look like fractions; they are percentages, as in [1, 5, 10, 25, 50, 100]"
+            )
+
+    def _check_waves(self) -> None:
+        waves = list(self.waves)
+        if waves and self.strategy is Strategy.SHADOW:
+            raise ValueError(f"a shadow is never promoted, so no device gets it; got waves {waves}")
+        if waves and (waves[0] <= 0 or waves[-1] != 100 or any(high <= low for low, high in pairwise(waves))):
+            raise ValueError(
+                f"waves {waves} are none; expected rising percentages of the devices such as [1, 5, 25, 100]"
             )
 
     def share(self, stage: int) -> float:

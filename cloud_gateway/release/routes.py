@@ -18,6 +18,7 @@ from cloud_gateway.release.plan import check_plan, parse_plan
 from cloud_gateway.release.reported import Report, ReportedMetrics
 from cloud_gateway.release.steps import Command
 from cloud_gateway.release.store import ReleaseStore
+from cloud_gateway.rollout.routes import wave_route
 from runtime.errors import InvalidInputError, ModelNotFoundError, StorageError
 from runtime.serving.names import check_name
 
@@ -54,6 +55,7 @@ class ReleaseRoutes:
             AdminRoute("POST", "/admin/releases", self.start),
             AdminRoute("GET", one, self.release),
             AdminRoute("POST", f"{one}/metrics", self.metrics),
+            wave_route(self._store.rollouts),
             AdminRoute("POST", f"{one}/{{command}}", self.command),
             AdminRoute("GET", "/admin/audit", self.audit),
             AdminRoute("GET", "/admin/audit/check", self.check_audit),
@@ -64,7 +66,8 @@ class ReleaseRoutes:
 
     async def releases(self, request: AdminRequest) -> Mapping[str, Any]:
         """Releases, the newest first."""
-        return {"releases": await self._controller.list(_number(request, "limit", 100, 1000))}
+        found = await self._controller.list(_number(request, "limit", 100, 1000))
+        return {"releases": await asyncio.to_thread(lambda: [self._with_waves(one) for one in found])}
 
     async def start(self, request: AdminRequest) -> Mapping[str, Any]:
         """Begins the release that `plan` (TOML, or its values) asks for."""
@@ -78,7 +81,7 @@ class ReleaseRoutes:
 
     async def release(self, request: AdminRequest) -> Mapping[str, Any]:
         """The newest release of a model."""
-        return await self._controller.describe(_model(request))
+        return await asyncio.to_thread(self._with_waves, await self._controller.describe(_model(request)))
 
     async def command(self, request: AdminRequest) -> Mapping[str, Any]:
         """promote, pause, resume, abort or rollback."""
@@ -151,6 +154,11 @@ class ReleaseRoutes:
         told = version.model_dump(mode="json")
         await asyncio.to_thread(self._store.note, "push", version.model, told)
         return told
+
+    def _with_waves(self, told: dict[str, Any]) -> dict[str, Any]:
+        """Blocking; a release that was promoted also says how its version fares on the devices."""
+        waves = self._store.rollouts.describe(told["release"])
+        return told if waves is None else {**told, "waves": waves}
 
     async def _receive(self, request: AdminRequest) -> Path:
         """The body as a file of ours."""

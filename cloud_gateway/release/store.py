@@ -19,6 +19,7 @@ from cloud_gateway.release.lease import Claim, LeaseRow, Seen, claim
 from cloud_gateway.release.plan import ReleasePlan
 from cloud_gateway.release.state import ALIVE, ReleaseState, Status
 from cloud_gateway.release.tables import AUDIT, AUDIT_HEAD, CURRENT, LEASE, LEASES, RELEASES, TABLES
+from cloud_gateway.rollout.store import Promoted, RolloutStore
 from runtime.errors import ConflictError, ModelNotFoundError, StorageError
 from runtime.store import reading, writing
 
@@ -47,6 +48,8 @@ class ReleaseStore:
         self._engine = engine
         self._me = me
         self._unix_s = unix_s
+        self.rollouts = RolloutStore(engine, self.note_in, unix_s)
+        """Of versions that went to the devices after their release."""
         with writing(engine) as connection:
             TABLES.create_all(connection)
             if connection.execute(select(AUDIT_HEAD.c.id)).first() is None:
@@ -98,7 +101,10 @@ class ReleaseStore:
         evidence: Mapping[str, Any],
     ) -> Release:
         """The release in another state, and the line that says why; `ConflictError` when it moved meanwhile, or another leads."""
+        is_promoted = state.status is Status.PROMOTED
         with writing(self._engine) as connection:
+            if is_promoted:
+                self.rollouts.lock_in(connection, release.plan.model)
             head = self._lock(connection)
             now = self._unix_ms()
             changed = connection.execute(
@@ -113,6 +119,8 @@ class ReleaseStore:
             self._pin(connection, release.plan, state)
             told = {"release": release.id, DECIDED: self.unix_us(), **_columns(state), **document}
             self._append(connection, head, event, release.plan.model, told)
+            if is_promoted:
+                self.rollouts.begin_in(connection, _promoted(release))
         return Release(release.id, release.plan, state, evidence, release.began_unix_ms, now)
 
     def save(self, release: Release, state: ReleaseState, evidence: Mapping[str, Any]) -> None:
@@ -252,6 +260,12 @@ class ReleaseStore:
 
     def _unix_ms(self) -> int:
         return int(self._unix_s() * 1000)
+
+
+def _promoted(release: Release) -> Promoted:
+    plan = release.plan
+    shares = tuple(percent / 100 for percent in plan.waves)
+    return Promoted(release.id, plan.model, plan.stable, plan.candidate, shares, plan.wave_tolerated, plan.alpha)
 
 
 def _columns(state: ReleaseState) -> dict[str, Any]:

@@ -44,6 +44,8 @@ def show_release(told: Mapping[str, Any]) -> RenderableType:
     if not told.get("is_leading", True):
         pairs.append(("led by", str(told.get("leader") or "nobody yet")))
     parts.append(facts(pairs))
+    if "waves" in told:
+        parts.append(_waves(told["waves"]))
     if "arms" in told:
         parts.append(_arms(told))
     if told.get("verdict"):
@@ -130,6 +132,22 @@ def _stages(told: Mapping[str, Any]) -> Text:
         f"   candidate gets {told['share'] * 100:g} % of the traffic; in this stage for {told['in_stage_s']:.0f} s"
     )
     return line
+
+
+def _waves(waves: Mapping[str, Any]) -> RenderableType:
+    line = Text("  ")
+    for at, percent in enumerate(waves["percent"], 1):
+        here = at == waves["wave"] and waves["status"] == "running"
+        line.append(f"[{percent:g}%]" if here else f" {percent:g}% ", style="bold cyan" if here else "dim")
+    outcomes = (
+        ", ".join(f"{number} {name.replace('_', ' ')}" for name, number in waves["outcomes"].items()) or "none yet"
+    )
+    pairs = [
+        ("devices", f"waves {waves['status']}: {waves['given']} of {waves['devices']} have it, {waves['allowed']} may"),
+        ("outcomes", outcomes),
+        ("why", str(waves["reason"])),
+    ]
+    return Group(line, facts(pairs))
 
 
 def _arms(told: Mapping[str, Any]) -> Table:

@@ -5,16 +5,17 @@ from __future__ import annotations
 import errno
 import hashlib
 import http.client
+import json
 import logging
 import socket
 import ssl
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Final
-from urllib.parse import quote
+from urllib.parse import quote, urlencode
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
@@ -24,13 +25,23 @@ from runtime.client.address import Address, Protocol, bearer, parse_address
 from runtime.client.failures import unreachable
 from runtime.client.trust import tls_context
 from runtime.client.unix_http import connection_to
-from runtime.errors import BundleError, PayloadTooLargeError, PeerFailedError, PeerUnreachableError, StorageError
+from runtime.errors import (
+    BundleError,
+    CallerError,
+    OverloadedError,
+    PayloadTooLargeError,
+    PeerFailedError,
+    PeerUnreachableError,
+    StorageError,
+    UnauthenticatedError,
+)
 from runtime.row_files.writer import sync_file
 from runtime.wire.status import error_of_http
 
 log = logging.getLogger(__name__)
 
 INDEX_PATH: Final = "/edgeward/bundles"
+OUTCOMES_PATH: Final = "/edgeward/bundles/outcomes"
 CHUNK_BYTES: Final = 1 << 18
 # Of one read: a link that says nothing for so long is taken for broken, and begun again where it was.
 SILENCE_S: Final = 20.0
@@ -77,10 +88,16 @@ class _Index(BaseModel):
     bundles: tuple[_Entry, ...] = Field(max_length=MAX_OFFERS)
 
 
-def fetch_index(source: Source, interruption: Interruption) -> list[Offer]:
-    """What the gateway offers; `PeerUnreachableError`, or `PeerFailedError` where that is no index."""
+def fetch_index(
+    source: Source, interruption: Interruption, device: str = "", models: Sequence[str] = ()
+) -> list[Offer]:
+    """What the gateway offers to `device`, which keeps `models` current: some of its versions go to devices in waves.
+
+    `PeerUnreachableError`, or `PeerFailedError` where that is no index.
+    """
     address = source.parsed
-    with _asked(source, INDEX_PATH, {}, interruption) as reply:
+    query = "?" + urlencode([("device", device), *(("model", name) for name in models)]) if device else ""
+    with _asked(source, INDEX_PATH + query, {}, interruption) as reply:
         body = reply.read()
         if reply.status >= 400:
             text = body[:2000].decode("utf-8", "replace")
@@ -90,6 +107,23 @@ def fetch_index(source: Source, interruption: Interruption) -> list[Offer]:
     except ValidationError as error:
         raise PeerFailedError(f"{source.address}: its index of bundles does not hold together: {error}") from error
     return [Offer(**entry.model_dump()) for entry in index.bundles]
+
+
+def tell_outcomes(
+    source: Source, interruption: Interruption, device: str, outcomes: Sequence[Mapping[str, object]]
+) -> None:
+    """Tells the gateway what became of versions here, each with `model`, `version`, `outcome`, `reason`.
+
+    The gateway counts each once, so what may have arrived is told again. One that does not want to know is told nothing.
+    """
+    body = json.dumps({"device": device, "outcomes": list(outcomes)}).encode()
+    with _asked(source, OUTCOMES_PATH, {"Content-Type": "application/json"}, interruption, body) as reply:
+        text = reply.read(2000).decode("utf-8", "replace")
+        if reply.status >= 400:
+            error = error_of_http(reply.status, f"{source.parsed}: {text}", dict(reply.getheaders()))
+            if isinstance(error, UnauthenticatedError | OverloadedError) or not isinstance(error, CallerError):
+                raise error
+            log.info("the gateway takes no outcomes of versions: %s", error)
 
 
 def download(
@@ -174,9 +208,9 @@ def _fetch_rest(source: Source, offer: Offer, part: Path, have: int, interruptio
 
 @contextmanager
 def _asked(
-    source: Source, path: str, headers: dict[str, str], interruption: Interruption
+    source: Source, path: str, headers: dict[str, str], interruption: Interruption, body: bytes | None = None
 ) -> Iterator[http.client.HTTPResponse]:
-    """The reply to a GET, to be read inside; a link that breaks or says nothing is a `PeerUnreachableError`."""
+    """The reply to a GET, or a POST of `body`, to be read inside; a link that breaks or is silent is a `PeerUnreachableError`."""
     address = source.parsed
     connection = connection_to(address, source.context())
     connection.timeout = CONNECT_S
@@ -185,7 +219,8 @@ def _asked(
         connection.connect()
         connection.sock.settimeout(SILENCE_S)
         with interruption.cutting(partial(_shut, connection.sock)):
-            connection.request("GET", path, headers=_headers(source) | headers)
+            method = "GET" if body is None else "POST"
+            connection.request(method, path, body, headers=_headers(source) | headers)
             yield connection.getresponse()
     except (TimeoutError, ConnectionError, http.client.HTTPException) as error:
         raise unreachable(address, error or type(error).__name__) from error

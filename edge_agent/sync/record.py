@@ -8,11 +8,35 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from enum import StrEnum
 from typing import Final
 
 MAX_CRASHES: Final = 2
 # A gateway that offers a hundred broken versions must not grow the file for ever.
 MAX_REJECTED: Final = 100
+# Of outcomes that the gateway has not been told, in a long time offline.
+MAX_UNTOLD: Final = 20
+
+
+class Outcome(StrEnum):
+    """What became of a version here, as the gateway is told."""
+
+    KEPT = "kept"
+    REJECTED = "rejected"
+    """It failed its check and never served."""
+    ROLLED_BACK = "rolled_back"
+    """It did not load."""
+    CRASHED = "crashed"
+    """The agent ended `MAX_CRASHES` times while it was on trial."""
+
+
+@dataclass(frozen=True, slots=True)
+class Ended:
+    """A version's trial, which is over."""
+
+    version: int
+    outcome: Outcome
+    reason: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +73,8 @@ class ModelRecord:
     """Digests that failed here."""
     note: str = ""
     """What happened last, for people."""
+    untold: tuple[Ended, ...] = ()
+    """Trials that ended and that the gateway does not know of yet."""
 
 
 def wanted(record: ModelRecord, served_digest: str | None, offers: Sequence[Offer]) -> Offer | None:
@@ -73,7 +99,8 @@ def begun(record: ModelRecord) -> ModelRecord:
         return record
     crashes = trial.crashes + (1 if trial.is_running else 0)
     if crashes >= MAX_CRASHES:
-        return rolled_back(record, f"the agent ended {crashes} times without saying goodbye while it was on trial")
+        why = f"the agent ended {crashes} times without saying goodbye while it was on trial"
+        return rolled_back(record, why, Outcome.CRASHED)
     return replace(record, trial=Trial(crashes, True))
 
 
@@ -84,23 +111,35 @@ def ended_well(record: ModelRecord) -> ModelRecord:
 
 def confirmed(record: ModelRecord) -> ModelRecord:
     """It has served long enough."""
-    return replace(record, trial=None)
+    if record.trial is None or record.current is None:
+        return replace(record, trial=None)
+    return replace(record, trial=None, untold=_with(record, Ended(record.current.version, Outcome.KEPT)))
 
 
-def rejected(record: ModelRecord, offer: Offer, why: str) -> ModelRecord:
+def told(record: ModelRecord, known: Sequence[Ended]) -> ModelRecord:
+    """The gateway knows of these."""
+    return replace(record, untold=tuple(one for one in record.untold if one not in known))
+
+
+def _with(record: ModelRecord, ended: Ended) -> tuple[Ended, ...]:
+    return (*record.untold, ended)[-MAX_UNTOLD:]
+
+
+def rejected(record: ModelRecord, offer: Offer, why: str, outcome: Outcome = Outcome.REJECTED) -> ModelRecord:
     """It failed its check, and was never served."""
     return replace(
         record,
+        untold=_with(record, Ended(offer.version, outcome, why)),
         rejected=(*record.rejected, offer.digest)[-MAX_REJECTED:],
         note=f"version {offer.version} is not taken: {why}",
     )
 
 
-def rolled_back(record: ModelRecord, why: str) -> ModelRecord:
+def rolled_back(record: ModelRecord, why: str, outcome: Outcome = Outcome.ROLLED_BACK) -> ModelRecord:
     """The version before it is the current one again."""
     assert record.current is not None, "what the settings name has nothing before it"
     return replace(
-        rejected(record, record.current, why),
+        rejected(record, record.current, why, outcome),
         current=record.previous,
         previous=None,
         trial=None,

@@ -11,7 +11,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from edge_agent.sync.record import ModelRecord, Offer, Trial
+from edge_agent.sync.record import Ended, ModelRecord, Offer, Outcome, Trial
 from runtime.errors import StorageError
 from runtime.row_files.writer import sync_folder
 
@@ -60,7 +60,7 @@ class SyncFolder:
         try:
             models = {name: _record(record) for name, record in said["models"].items()}
             return SyncState(models, said["last_at"], said["last_error"])
-        except (KeyError, TypeError, AttributeError) as error:
+        except (KeyError, TypeError, AttributeError, ValueError) as error:
             raise StorageError(f"{self._file} is damaged ({error!r}); remove it to begin anew") from error
 
     def write(self, state: SyncState) -> None:
@@ -121,6 +121,8 @@ def _record(said: dict[str, Any]) -> ModelRecord:
         trial=None if said["trial"] is None else Trial(**said["trial"]),
         rejected=tuple(said["rejected"]),
         note=said["note"],
+        # Absent in what an earlier version wrote.
+        untold=tuple(Ended(one["version"], Outcome(one["outcome"]), one["reason"]) for one in said.get("untold", ())),
     )
 
 

@@ -12,7 +12,7 @@ from typing import Any, Final, Protocol
 
 from edge_agent.sync import record as records
 from edge_agent.sync.check import Checked, check_apart
-from edge_agent.sync.download import Source, download, fetch_index
+from edge_agent.sync.download import Source, download, fetch_index, tell_outcomes
 from edge_agent.sync.interruption import Interruption
 from edge_agent.sync.record import ModelRecord, Offer
 from edge_agent.sync.state import SyncFolder, SyncState
@@ -45,6 +45,8 @@ class Wishes:
     models: tuple[str, ...]
     max_bytes: int
     objective: str
+    device: str = ""
+    """How the gateway knows this device; empty: it does not, and offers what has gone to every device."""
 
 
 class Syncer:
@@ -95,7 +97,8 @@ class Syncer:
             errors = []
             offered = None
             try:
-                offers = fetch_index(wishes.source, self._interruption)
+                state = self._tell(state, wishes)
+                offers = fetch_index(wishes.source, self._interruption, wishes.device, wishes.models)
             except EdgewardError as error:
                 errors.append(str(error))
             else:
@@ -149,6 +152,21 @@ class Syncer:
             changed = {name: change(found) for name, found in state.models.items()}
             if changed != state.models:
                 self._write(replace(state, models=changed))
+
+    def _tell(self, state: SyncState, wishes: Wishes) -> SyncState:
+        """What became of versions here since the gateway was told last; written down as told once it has answered."""
+        outcomes: list[dict[str, object]] = [
+            {"model": name, "version": one.version, "outcome": str(one.outcome), "reason": one.reason}
+            for name, found in state.models.items()
+            for one in found.untold
+        ]
+        if not outcomes:
+            return state
+        if wishes.device:
+            tell_outcomes(wishes.source, self._interruption, wishes.device, outcomes)
+        state = replace(state, models={name: records.told(found, found.untold) for name, found in state.models.items()})
+        self._write(state)
+        return state
 
     def _sync_one(self, state: SyncState, name: str, offers: Sequence[Offer], wishes: Wishes) -> SyncState:
         found = state.models.get(name, ModelRecord())

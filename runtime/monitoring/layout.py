@@ -138,7 +138,7 @@ def _of_tensor(tensor: TensorLike, role: Role, bounds: tuple[float, float] | Non
         ]
     if tensor.datatype == "BYTES":
         return [Feature(f"{tensor.name}.length", tensor.name, role, Kind.NUMBER, "length")]
-    if _axes_of_image(shape) is not None and not is_category:
+    if axes_of_image(shape) is not None and not is_category:
         words: tuple[str, ...] = IMAGE_WORDS
         bounded = {"brightness": (low, high), "darkest": (low, high), "lightest": (low, high)}
     else:
@@ -165,7 +165,7 @@ def _is_score(tensor: TensorLike) -> bool:
     return len(tensor.shape) == 2 and tensor.shape[1] > 1 and tensor.datatype in ("FP16", "FP32", "FP64", "BF16")
 
 
-def _axes_of_image(shape: Sequence[int]) -> tuple[int, int] | None:
+def axes_of_image(shape: Sequence[int]) -> tuple[int, int] | None:
     """(height, width) axes; a free dimension may be any size."""
     if len(shape) == 3:
         return (1, 2) if all(side == -1 or side >= MIN_SIDE for side in shape[1:]) else None
@@ -206,7 +206,7 @@ def _of_rows(value: Array) -> dict[str, Any]:
     mean = flat.mean(axis=1, dtype=np.float64)
     found["mean"] = found["brightness"] = mean
     found["std"] = found["contrast"] = flat.std(axis=1, dtype=np.float64)
-    axes = _axes_of_image((-1, *value.shape[1:]))
+    axes = axes_of_image((-1, *value.shape[1:]))
     least, most = flat.min(axis=1).astype(np.float64), flat.max(axis=1).astype(np.float64)
     if axes is None:
         return found | {"min": least, "max": most}

@@ -52,10 +52,11 @@ class StaticFile:
 
 def read_files(html: str, script: str) -> Mapping[str, StaticFile]:
     """The files of one page by the name they are served under; its HTML under ""."""
-    return {"": _read(html), script: _read(script), **{name: _read(name) for name in FOR_ALL}}
+    return {"": read_file(html), script: read_file(script), **{name: read_file(name) for name in FOR_ALL}}
 
 
-def _read(name: str) -> StaticFile:
+def read_file(name: str) -> StaticFile:
+    """One file of `FOLDER`."""
     body = (FOLDER / name).read_bytes()
     kind = _TYPES.get(Path(name).suffix, "text/plain")
     return StaticFile(body, f"{kind}; charset=utf-8", f'"{hashlib.sha256(body).hexdigest()[:32]}"')

@@ -28,6 +28,8 @@ FLOW: Final = 5e-5
 MOST_WEALTH: Final = 1e100
 
 _BETS: Final = (0.0, *BETS)
+_A, _B, _C, _D, _E, _F, _G = BETS
+_KEPT: Final = 1.0 - FLOW
 _SHARES: Final = (CASH, *([(1.0 - CASH) / len(BETS)] * len(BETS)))
 
 Floats = NDArray[np.float64]
@@ -40,14 +42,36 @@ class BettingMixture:
         _check(null, low)
         self.null = null
         self.low = low
+        self._span = null - low
         self._wealth = list(_SHARES)
 
     def observe(self, value: float) -> None:
         """Takes in one value; below `low` it is clipped."""
-        won = max((value - self.null) / (self.null - self.low), -1.0)
-        grown = [min(wealth * (1.0 + won * bet), MOST_WEALTH) for wealth, bet in zip(self._wealth, _BETS, strict=True)]
-        dealt = FLOW * sum(grown)
-        self._wealth = [wealth * (1.0 - FLOW) + dealt * share for wealth, share in zip(grown, _SHARES, strict=True)]
+        won = max((value - self.null) / self._span, -1.0)
+        cash, a, b, c, d, e, f, g = self._wealth
+        # Written out for each bet: a request of a canary costs several of these, and loops take twice as long.
+        a *= 1.0 + won * _A
+        b *= 1.0 + won * _B
+        c *= 1.0 + won * _C
+        d *= 1.0 + won * _D
+        e *= 1.0 + won * _E
+        f *= 1.0 + won * _F
+        g *= 1.0 + won * _G
+        total = cash + a + b + c + d + e + f + g
+        if total > MOST_WEALTH:
+            cash, a, b, c, d, e, f, g = (min(one, MOST_WEALTH) for one in (cash, a, b, c, d, e, f, g))
+            total = cash + a + b + c + d + e + f + g
+        dealt = FLOW * total * _SHARES[1]
+        self._wealth = [
+            cash * _KEPT + FLOW * total * CASH,
+            a * _KEPT + dealt,
+            b * _KEPT + dealt,
+            c * _KEPT + dealt,
+            d * _KEPT + dealt,
+            e * _KEPT + dealt,
+            f * _KEPT + dealt,
+            g * _KEPT + dealt,
+        ]
 
     def restart(self) -> None:
         """Deals the capital out anew, as when circumstances change: the evidence stays, the opinion which bet is best does not."""

@@ -7,7 +7,7 @@ predictable plug-in empirical-Bernstein confidence sequence.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from math import log, log1p, nan, sqrt
 from typing import Any, Final, Self
 
@@ -28,13 +28,17 @@ class EmpiricalBernstein:
     _bets: float = 0.0
     _weighted: float = 0.0
     _spread: float = 0.0
+    _twice_limit: float = field(init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        self._twice_limit = 2.0 * log(2.0 / self.alpha)
 
     def observe(self, value: float) -> None:
         """Takes in one value; outside the bounds it is clipped."""
         unit = min(max((value - self.low) / (self.high - self.low), 0.0), 1.0)
         before, variance = (0.5 + self._total) / (self.count + 1), (0.25 + self._squares) / (self.count + 1)
         self.count += 1
-        bet = min(sqrt(2.0 * log(2.0 / self.alpha) / (variance * self.count * log1p(self.count))), LARGEST_BET)
+        bet = min(sqrt(self._twice_limit / (variance * self.count * log1p(self.count))), LARGEST_BET)
         self._bets += bet
         self._weighted += bet * unit
         # 4 (x - mean)^2 times psi(bet) = (-log(1 - bet) - bet) / 4
@@ -58,7 +62,9 @@ class EmpiricalBernstein:
 
     def to_state(self) -> dict[str, Any]:
         """Everything, in types that JSON has."""
-        return asdict(self)
+        told = asdict(self)
+        del told["_twice_limit"]
+        return told
 
     @classmethod
     def from_state(cls, state: Mapping[str, Any]) -> Self:

@@ -12,12 +12,11 @@ from collections.abc import Mapping
 from math import floor, log
 from typing import Any, Final, Self
 
-import numpy as np
-
 # 2 % wide bins from a microsecond to three hours.
 LOWEST_S: Final = 1e-6
 GROWTH: Final = 1.02
 BINS: Final = 1170
+_LOG_GROWTH: Final = log(GROWTH)
 
 
 class LogHistogram:
@@ -25,25 +24,37 @@ class LogHistogram:
 
     def __init__(self) -> None:
         self.count = 0
-        self._bins = np.zeros(BINS, np.int64)
+        self._bins = [0] * BINS
+        self._share, self._at, self._below = 0.0, 0, 0
+        """The share that was asked for last, its bin, and how many values lie below that: whoever asks mostly asks for one."""
 
     def observe(self, value: float) -> None:
         """Takes in one value."""
-        at = floor(log(max(value, LOWEST_S) / LOWEST_S) / log(GROWTH))
-        self._bins[min(at, BINS - 1)] += 1
+        at = min(floor(log(max(value, LOWEST_S) / LOWEST_S) / _LOG_GROWTH), BINS - 1)
+        self._bins[at] += 1
         self.count += 1
+        if at < self._at:
+            self._below += 1
 
     def quantile(self, share: float) -> float:
         """The middle of the bin below whose end `share` of the values lie; NaN while there is none."""
         if self.count == 0:
             return float("nan")
-        at = int(np.searchsorted(np.cumsum(self._bins), share * self.count))
-        return float(LOWEST_S * GROWTH ** (min(at, BINS - 1) + 0.5))
+        if share != self._share:
+            self._share, self._at, self._below = share, 0, 0
+        at, below, wanted = self._at, self._below, share * self.count
+        while at > 0 and below >= wanted:
+            at -= 1
+            below -= self._bins[at]
+        while at < BINS - 1 and below + self._bins[at] < wanted:
+            below += self._bins[at]
+            at += 1
+        self._at, self._below = at, below
+        return float(LOWEST_S * GROWTH ** (at + 0.5))
 
     def to_state(self) -> dict[str, Any]:
         """The bins that are not empty, in types that JSON has."""
-        (filled,) = np.nonzero(self._bins)
-        return {"bins": [[int(at), int(self._bins[at])] for at in filled]}
+        return {"bins": [[at, number] for at, number in enumerate(self._bins) if number]}
 
     @classmethod
     def from_state(cls, state: Mapping[str, Any]) -> Self:
@@ -51,5 +62,5 @@ class LogHistogram:
         made = cls()
         for at, number in state["bins"]:
             made._bins[at] = number
-        made.count = int(made._bins.sum())
+        made.count = sum(made._bins)
         return made

@@ -54,18 +54,20 @@ class Pairing:
 
     def add(self, is_second: bool, value: float) -> Pair | None:
         """Takes in one value; the pair that it completes, if it does."""
-        own = self._waiting[is_second]
+        firsts, seconds = self._waiting
+        sizes = self._sizes
+        own, size = (seconds, sizes.second) if is_second else (firsts, sizes.first)
         own.append(value)
-        size = self._sizes.second if is_second else self._sizes.first
         if len(own) > max(ROOM, 2 * size):
             own.popleft()
             self.dropped += 1
-        firsts, seconds = self._waiting
-        if len(firsts) < self._sizes.first or len(seconds) < self._sizes.second:
+        if len(firsts) < sizes.first or len(seconds) < sizes.second:
             return None
+        if sizes.first == sizes.second == 1:
+            return Pair((firsts.popleft(),), (seconds.popleft(),))
         return Pair(
-            tuple(firsts.popleft() for _ in range(self._sizes.first)),
-            tuple(seconds.popleft() for _ in range(self._sizes.second)),
+            tuple([firsts.popleft() for _ in range(sizes.first)]),
+            tuple([seconds.popleft() for _ in range(sizes.second)]),
         )
 
     def to_state(self) -> dict[str, Any]:

@@ -5,7 +5,8 @@ import logging
 import os
 import tarfile
 import threading
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Collection
+from dataclasses import dataclass, field
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -22,6 +23,24 @@ from runtime.serving.rest_app import rest_app
 from tests.runtime.serving.fake_service import FakeService
 
 
+@dataclass
+class Offered:
+    """The same for every device; remembers who asked."""
+
+    bundles: list[Bundle]
+    asked: list[tuple[str, list[str]]] = field(default_factory=list)
+
+    def offered(self, device: str, models: Collection[str]) -> list[Bundle]:
+        self.asked.append((device, list(models)))
+        return list(self.bundles)
+
+    def find(self, model: str, version: int) -> Bundle | None:
+        return next((one for one in self.bundles if (one.name, one.version) == (model, version)), None)
+
+    def names(self) -> list[str]:
+        return [f"{one.name} {one.version}" for one in self.bundles]
+
+
 def authorize(key: str | None) -> None:
     if key != "good":
         raise UnauthenticatedError("no")
@@ -34,7 +53,7 @@ async def client(digits: Bundle, tmp_path: Path) -> AsyncIterator[httpx.AsyncCli
         Controls.under(tmp_path, 1, None),
         authorize=authorize,
         max_body_bytes=1,
-        extra=bundle_routes(lambda: [digits], tmp_path / "bundles"),
+        extra=bundle_routes(Offered([digits]), tmp_path / "bundles"),
     )
     headers = {"authorization": "Bearer good"}
     async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://x", headers=headers) as made:
@@ -101,7 +120,7 @@ async def test_what_is_offered_no_more_goes_a_day_later(
 ) -> None:
     caplog.set_level(logging.INFO, "cloud_gateway.bundles")
     folder, now, offered = tmp_path / "bundles", [1e9], [digits]
-    routes = bundle_routes(lambda: offered, folder, lambda: now[0])
+    routes = bundle_routes(Offered(offered), folder, lambda: now[0])
     app = rest_app(FakeService(), Controls.under(tmp_path, 1, None), max_body_bytes=1, extra=routes)
     tar = folder / f"{digits.digest}.tar"
 
@@ -139,3 +158,18 @@ async def test_what_is_not_offered_and_who_has_no_key(client: httpx.AsyncClient)
     )
     for path in ("/edgeward/bundles", "/edgeward/bundles/digits/1"):
         assert (await client.get(path, headers={"authorization": "Bearer bad"})).status_code == 401
+
+
+async def test_who_asks_and_for_what_is_handed_on_within_bounds(digits: Bundle, tmp_path: Path) -> None:
+    offers = Offered([digits])
+    app = rest_app(
+        FakeService(), Controls.under(tmp_path, 1, None), max_body_bytes=1, extra=bundle_routes(offers, tmp_path / "b")
+    )
+    async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://x") as client:
+        await client.get("/edgeward/bundles?device=camera%207&model=a&model=b")
+        assert offers.asked == [("camera 7", ["a", "b"])]
+        for query in ("device=" + "x" * 129, "&".join(["model=a"] * 257)):
+            refused = await client.get(f"/edgeward/bundles?{query}")
+            assert refused.status_code == 400
+            assert "at most 128 and 256 are taken" in refused.json()["error"]
+        assert (await client.get("/edgeward/bundles/digits/x")).status_code == 404

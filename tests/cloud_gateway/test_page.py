@@ -1,4 +1,4 @@
-"""The gateway's page in a real browser: live numbers, hostile names, a rollback, reviews by keyboard, pins, report, themes."""
+"""The gateway's page in a real browser: live numbers, hostile names, a rollback, pins, report, themes."""
 
 import asyncio
 import json
@@ -17,7 +17,7 @@ import pytest
 from cloud_gateway.admin import AdminRequest, AdminRoute
 from cloud_gateway.admin.key import AdminKey
 from cloud_gateway.admin.server import admin_server
-from cloud_gateway.page import gateway_page, page_routes
+from cloud_gateway.page import REVIEW_PATH, gateway_page, page_routes
 from runtime.errors import StorageError
 from runtime.telemetry.exposition import Family, Kind
 from runtime.telemetry.histogram import LATENCY_BOUNDS_NS, Histogram
@@ -39,7 +39,6 @@ class Gateway:
     answered: int = 0
     asked: list[tuple[str, str, Any]] = field(default_factory=list)
     status: str = "running"
-    labels: list[str] = field(default_factory=lambda: ["cat", "dog", HOSTILE])
     waiting: list[str] = field(default_factory=lambda: ["r1", "r2", "r3"])
     drift_fails: bool = False
     histogram: Histogram = field(default_factory=lambda: Histogram(LATENCY_BOUNDS_NS))
@@ -82,8 +81,7 @@ class Gateway:
         return {"models": [{"model": HOSTILE, "version": 1, "verdict": "drift", "findings": [finding]}]}
 
     async def reviews(self) -> Mapping[str, Any]:
-        items = [{"id": each, "model": "m", "suggestion": "cat", "labels": self.labels} for each in self.waiting]
-        return {"waiting": len(items), "items": items}
+        return {"waiting": len(self.waiting)}
 
     async def decisions(self) -> Mapping[str, Any]:
         lines = [
@@ -97,12 +95,6 @@ class Gateway:
         self.asked.append((request.path["model"], request.path["action"], await request.json()))
         self.status = "rolled_back"
         return {"status": self.status}
-
-    async def answer_review(self, request: AdminRequest) -> Mapping[str, Any]:
-        document = await request.json()
-        self.asked.append((request.path["id"], "answer", document["answer"]))
-        self.waiting.remove(request.path["id"])
-        return {}
 
     async def families(self) -> list[Family]:
         self.answered += 7
@@ -135,12 +127,11 @@ def serving(gateway: Gateway, *, is_bare: bool = False) -> Iterator[Gateway]:
             HistoryRecorder(),
             {} if is_bare else sections,
             release_path=None if is_bare else "/admin/releases/{model}/{action}",
-            review_path=None if is_bare else "/admin/reviews/{id}",
+            review_path=None if is_bare else REVIEW_PATH,
         )
         routes = [
             *page_routes(page),
             AdminRoute("POST", "/admin/releases/{model:path}/{action}", gateway.release_action),
-            AdminRoute("POST", "/admin/reviews/{id}", gateway.answer_review),
         ]
         running = asyncio.create_task(page.run(gateway.families))
         async with admin_server("127.0.0.1", 0, routes, AdminKey(KEY)) as at:
@@ -197,7 +188,7 @@ def test_it_loads_and_updates_live(browser: Any, gateway: Gateway) -> None:
 
 def test_names_from_strangers_are_text_everywhere(browser: Any, gateway: Gateway) -> None:
     with page_at(browser, gateway.url) as page:
-        for place in ("#models", "#releases", "#drift-findings", "#reviews", "#decision-log", "#statistics-rows"):
+        for place in ("#models", "#releases", "#drift-findings", "#decision-log", "#statistics-rows"):
             page.locator(place, has_text="<img src=x").wait_for()
         until(page, "document.querySelectorAll('.uplot').length >= 2")
         pin = page.locator("#statistics-rows tr", has_text="queue_rows").get_by_role("button")
@@ -239,18 +230,14 @@ def test_a_wrong_key_is_refused_by_the_server_and_asked_for_again(browser: Any, 
         assert gateway.asked == []
 
 
-def test_reviews_are_answered_by_keyboard(browser: Any, gateway: Gateway) -> None:
+def test_it_says_how_many_requests_wait_for_a_person_and_where_they_are_answered(
+    browser: Any, gateway: Gateway
+) -> None:
     with page_at(browser, gateway.url) as page:
-        page.evaluate(f"sessionStorage.setItem('edgeward.key', '{KEY}')")
-        page.reload()
-        page.locator("[data-item=r3]").wait_for()
-        page.keyboard.press("j")
-        page.locator("[data-item=r2][aria-current=true]").wait_for()
-        page.keyboard.press("2")
-        page.locator("[data-item=r2]").wait_for(state="detached")
-        page.get_by_label("Find").first.press("1")  # typing is no answer
-        page.locator("[data-item=r3]").wait_for()
-        assert gateway.asked == [("r2", "answer", "dog")]
+        page.locator("#reviews").get_by_text("3 requests wait for a person.").wait_for()
+        assert page.get_by_role("link", name="Answer them").get_attribute("href") == "review"
+        gateway.waiting.clear()
+        page.locator("#reviews").get_by_text("Nothing is waiting.").wait_for()
 
 
 def test_pins_and_theme_survive_a_reload(browser: Any, gateway: Gateway) -> None:

@@ -66,7 +66,7 @@ export function keep(storage, name, value) {
   try { value === null ? storage().removeItem(name) : storage().setItem(name, value); } catch { /* kept until the page closes */ }
 }
 export const local = () => localStorage;
-const session = () => sessionStorage;
+export const session = () => sessionStorage;
 
 // ---------------------------------------------------------------- requests
 
@@ -98,7 +98,7 @@ async function words(response) {
   try { return (await response.json()).error ?? `HTTP ${response.status}`; } catch { return `HTTP ${response.status}`; }
 }
 
-function askForKey(why) {
+export function askForKey(why) {
   asking ??= dialog(
     "Key",
     [el("p", {}, why), el("p", {}, el("label", { for: "key" }, "It is kept until this tab closes."),
@@ -181,7 +181,7 @@ export async function listen(on, onLink) {
 
 // ---------------------------------------------------------------- theme and report
 
-export function setUpHead(onTheme) {
+export function setUpTheme(onTheme = () => {}) {
   const button = byId("theme");
   const isDark = () => (document.documentElement.dataset.theme ?? (matchMedia("(prefers-color-scheme: dark)").matches ? "dark" : "light")) === "dark";
   const name = () => { button.textContent = isDark() ? "Light" : "Dark"; button.setAttribute("aria-label", `Switch to the ${isDark() ? "light" : "dark"} theme`); };
@@ -193,6 +193,10 @@ export function setUpHead(onTheme) {
   });
   matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => { name(); onTheme(); });
   name();
+}
+
+export function setUpHead(onTheme) {
+  setUpTheme(onTheme);
   byId("report").addEventListener("click", async () => {
     try {
       const response = await request("page/report");

@@ -59,7 +59,7 @@ const fill = (path, values) => path.replace(/\{(\w+)\}/g, (_, name) => encodeURI
 // Of a release, what `drawRelease` shows, and what tells a reader nothing.
 const SHOWN = [
   "model", "stable", "candidate", "strategy", "stages", "stage", "state", "status", "reason", "verdict", "arms", "share", "in_stage_s", "trouble", "needed",
-  "replaced_by_stable", "lost_observations", "losses", "release", "hold_s", "began_unix_ms", "changed_unix_ms", "is_alive", "is_leader", "is_leading", "leader",
+  "replaced_by_stable", "lost_observations", "losses", "release", "hold_s", "began_unix_ms", "changed_unix_ms", "is_alive", "is_leader", "is_leading", "leader", "waves",
 ];
 
 function drawRelease(one) {
@@ -83,6 +83,7 @@ function drawRelease(one) {
     arms.length ? table([
       ["arm", (a) => a.arm, "word"], ["requests", (a) => a.requests, "number"], ["errors", (a) => a.errors, "number"], ["p50, ms", (a) => a.p50_ms, "number"], ["p99, ms", (a) => a.p99_ms, "number"],
     ], arms) : null,
+    one.waves ? el("p", {}, pill(`devices: ${one.waves.status}`, { done: "good", halted: "bad" }[one.waves.status] ?? ""), ` wave ${one.waves.wave} of ${one.waves.percent.length}, ${one.waves.given} of ${one.waves.devices} devices have it: ${one.waves.reason}.`) : null,
     one.replaced_by_stable ? el("p", {}, `Stable answered ${short(one.replaced_by_stable)} requests that the candidate failed.`) : null,
     one.lost_observations ? el("p", {}, `${short(one.lost_observations)} observations were lost.`) : null,
     rest(one, SHOWN),
@@ -93,59 +94,10 @@ function drawRelease(one) {
 
 // ---------------------------------------------------------------- reviews
 
-let place = 0;
-const items = () => (last.reviews?.data?.items ?? []).slice(0, 20);
-const labelsOf = (item) => (Array.isArray(item.labels) ? item.labels : []);
-
-async function answer(item, label) {
-  try {
-    await request(fill(options.review_path, { id: item.id }), { method: "POST", body: { answer: label, reviewer: "page" }, needsKey: true });
-    tell(`Answered: ${label}`, "good");
-  } catch (error) {
-    if (error.message !== "cancelled") tell(error.message, "bad");
-  }
+function drawReviews({ waiting }) {
+  if (!waiting) return el("p", { class: "empty" }, "Nothing is waiting.");
+  return el("p", {}, `${waiting} ${waiting === 1 ? "request waits" : "requests wait"} for a person. `, options.review_path ? el("a", { href: options.review_path.slice(1) }, "Answer them") : null);
 }
-
-/** For items that come without a choice of answers: a class, a number, or a list with one for each row. */
-function answerForm(item) {
-  const field = el("input", { "aria-label": `Answer to ${item.id}`, required: true, placeholder: "class or number", "data-focus": `${item.id} field` });
-  const send = (event) => {
-    event.preventDefault();
-    let given = field.value.trim();
-    try { given = JSON.parse(given); } catch { /* the name of a class */ }
-    answer(item, given);
-  };
-  return el("form", { class: "row", onsubmit: send }, field, el("button", {}, "Answer"));
-}
-
-function drawReviews(data) {
-  const list = items();
-  if (!list.length) return el("p", { class: "empty" }, "Nothing is waiting.");
-  place = Math.min(place, list.length - 1);
-  return [el("p", { class: "note" }, `${data.waiting ?? list.length} waiting${(data.waiting ?? 0) > list.length ? `; the first ${list.length} are shown` : ""}.`),
-    ...list.map((item, at) => el("article", { class: "card item", "aria-current": at === place ? "true" : null, "data-item": String(item.id) },
-      el("h3", {}, `${item.model ?? ""} ${item.id}`, item.at ? el("span", { class: "note" }, ` ${clock(item.at)}`) : null),
-      item.suggestion !== undefined && item.suggestion !== null ? el("p", {}, "The model suggests ", el("strong", {}, String(item.suggestion)), item.confidence !== undefined ? ` (confidence ${short(item.confidence)})` : "") : null,
-      rest(item, ["id", "model", "at", "suggestion", "confidence", "labels", "is_open", "opinions"]),
-      options.review_path ? el("div", { class: "row actions" }, labelsOf(item).map((label, number) => el("button", {
-        type: "button", "data-focus": `${item.id} ${label}`, onclick: () => answer(item, label),
-      }, number < 9 ? [el("kbd", {}, String(number + 1)), " "] : null, String(label))), labelsOf(item).length ? null : answerForm(item)) : null))];
-}
-
-document.addEventListener("keydown", (event) => {
-  if (event.ctrlKey || event.metaKey || event.altKey || event.target.closest?.("input, select, textarea, dialog")) return;
-  const list = items();
-  if (!list.length) return;
-  const step = { j: 1, k: -1 }[event.key];
-  if (step) {
-    place = Math.max(0, Math.min(list.length - 1, place + step));
-    section(byId("reviews"), last.reviews, drawReviews);
-    document.querySelector('.item[aria-current="true"]')?.scrollIntoView({ block: "nearest" });
-  } else if (/^[1-9]$/.test(event.key) && options.review_path) {
-    const label = labelsOf(list[place])[Number(event.key) - 1];
-    if (label !== undefined) answer(list[place], label);
-  }
-});
 
 // ---------------------------------------------------------------- decisions
 

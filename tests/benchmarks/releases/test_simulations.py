@@ -7,12 +7,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from scipy.stats import binom, binomtest
 
 from benchmarks.releases.__main__ import main
 from benchmarks.releases.fleet import roll_out
 from benchmarks.releases.outcomes import NEVER, Row, first_hits, information_floor, row
-from benchmarks.releases.report import bars
+from benchmarks.releases.report import Held, bars
 from benchmarks.releases.rules import argo, flagger, peeking_z
+from benchmarks.releases.shares import Labelling
 
 
 @pytest.mark.parametrize(("base", "harm", "floor"), [(0.05, 0.08, 802), (0.01, 0.03, 562)])
@@ -52,10 +54,64 @@ def test_bars_are_missed_where_the_figures_say_so() -> None:
     rows = [
         Row("S1", "Edgeward", "1.0%", 100, 0.06, None),
         Row("S1", "z-test at every look", "1.0%", 100, 0.5, None),
-        Row("S2", "Edgeward", "5% → 8%", 100, 1.0, 1700.0, 802.0),
-        Row("S3", "Edgeward", "1 % / 4 %", 100, 1.0, 400.0, 311.0),
+        Row("S2", "Edgeward", "5% → 8%", 100, 1.0, 1700.0, 802.0, {}, 1800.0),
+        Row("S3", "Edgeward", "1 % / 4 %", 100, 1.0, 400.0, 311.0, {}, 420.0),
     ]
-    assert [is_held for _, is_held in bars(rows)] == [False, False, True]
+    assert [bar.held for bar in bars(rows)] == [Held.NOT_SHOWN, Held.MISSED, Held.HELD]
+
+
+@pytest.mark.parametrize(
+    ("hits", "runs", "held"),
+    [
+        (2, 40, Held.NOT_SHOWN),
+        (0, 40, Held.NOT_SHOWN),
+        (500, 10_000, Held.NOT_SHOWN),
+        (450, 10_000, Held.HELD),
+        (560, 10_000, Held.MISSED),
+    ],
+)
+def test_a_rate_holds_a_bar_only_where_its_interval_does(hits: int, runs: int, held: Held) -> None:
+    (bar,) = bars([Row("S1", "Edgeward", "1.0%", runs, hits / runs, None)])
+    assert bar.held is held
+    assert (f"not shown with {runs:,} runs" in str(bar)) == (held is Held.NOT_SHOWN)
+
+
+@pytest.mark.parametrize(("hits", "runs"), [(0, 40), (2, 40), (40, 40), (170, 10_000), (4321, 10_000)])
+def test_intervals_are_those_of_clopper_and_pearson(hits: int, runs: int) -> None:
+    expected = binomtest(hits, runs).proportion_ci(0.95, "exact")
+    assert Row("S1", "x", "y", runs, hits / runs, None).interval == pytest.approx(
+        (expected.low, expected.high), abs=1e-9
+    )
+
+
+@pytest.mark.parametrize("runs", [1, 5, 40, 600, 2000, 10_000])
+def test_the_medians_upper_end_leaves_out_the_tail_it_says(runs: int) -> None:
+    values = np.arange(runs)
+    up_to = row("S2", "x", "y", values).median_up_to
+    # The median is over the value at place k when more than k of the runs lie below the median.
+    over = binom.sf(runs if up_to is None else up_to, runs, 0.5)
+    assert over <= 0.025
+    if up_to is not None:
+        assert binom.sf(up_to - 3, runs, 0.5) > 0.025, "and not much more than that"
+
+
+def test_labels_come_late_out_of_order_and_for_a_share() -> None:
+    at, order = Labelling(0.05, 1000).arrivals(50, 2000, np.random.default_rng(1))
+    assert (np.diff(at, axis=1) >= 0).all()
+    assert (np.diff(order, axis=1) < 0).mean() > 0.1
+    assert (np.sort(order, axis=1) == np.arange(2000)).all()
+    assert at[:, -1].mean() == pytest.approx(2000 / 0.05, rel=0.1)
+    at, order = Labelling(1.0, 0).arrivals(2, 5, np.random.default_rng(1))
+    assert at.tolist() == [[1, 2, 3, 4, 5]] * 2
+
+
+def test_harm_to_devices_is_held_against_all_at_once() -> None:
+    extra = {"harmed_error": 0.1, "harmed_p95": 9.0, "harmed_all": 15.0}
+    rows = [
+        Row("S8", "Edgeward", "3.0% failing", 100, 1.0, 300.0, None, {**extra, "harmed": mean})
+        for mean in (7.0, 7.6, 9.0)
+    ]
+    assert [bar.held for bar in bars(rows)] == [Held.HELD, Held.NOT_SHOWN, Held.MISSED]
 
 
 def test_running_one_scenario_again_keeps_the_others(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -1,7 +1,4 @@
-"""Selective risk against MAPIE's risk control, where MAPIE is installed: an independent code that may look only once.
-
-MAPIE 1.6 is no dependency, not even of the tests; run this file in an environment that has it beside pydantic, pytest, numpy.
-"""
+"""Selective risk against MAPIE's risk control: an independent code that may look only once."""
 
 from __future__ import annotations
 
@@ -10,7 +7,7 @@ import pytest
 
 from cloud_gateway.automation.selective import THRESHOLDS, SelectiveRisk
 
-risk_control = pytest.importorskip("mapie.risk_control", reason="MAPIE is not installed (pip install mapie)")
+risk_control = pytest.importorskip("mapie.risk_control", reason="MAPIE is not installed (extra test)")
 
 RISK, ALPHA = 0.05, 0.05
 

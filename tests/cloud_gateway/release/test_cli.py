@@ -132,6 +132,23 @@ RELEASE: dict[str, Any] = {
 }
 
 
+def test_a_status_shows_how_the_version_fares_on_the_devices() -> None:
+    waves = {
+        "status": "running",
+        "wave": 2,
+        "percent": [1.0, 5.0, 100.0],
+        "devices": 40,
+        "allowed": 2,
+        "given": 2,
+        "outcomes": {"kept": 1, "rolled_back": 1},
+        "devices_before": 1,
+        "reason": "wave 2 waits for 1 more devices to report",
+    }
+    text = shown(show_release({**RELEASE, "waves": waves}))
+    for word in ("waves running: 2 of 40 have it, 2 may", "1 kept, 1 rolled back", "waits for 1 more", "[5%]"):
+        assert word in text
+
+
 def test_a_status_shows_everything() -> None:
     text = shown(show_release(RELEASE))
     for word in (

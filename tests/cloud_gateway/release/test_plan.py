@@ -26,6 +26,15 @@ def test_a_shadow_has_no_stages_and_looks_at_answers() -> None:
     assert plan.share(0) == 0.0
 
 
+@pytest.mark.parametrize("waves", ["[5, 1, 100]", "[0, 100]", "[1, 5]"])
+def test_waves_rise_to_all_devices(waves: str) -> None:
+    assert parse_plan(LEAST + "waves = [1, 5, 25, 100]").waves == (1, 5, 25, 100)
+    with pytest.raises(InvalidInputError, match="expected rising percentages of the devices"):
+        parse_plan(LEAST + f"waves = {waves}")
+    with pytest.raises(InvalidInputError, match="a shadow is never promoted"):
+        parse_plan(LEAST + 'strategy = "shadow"\nwaves = [100]')
+
+
 def test_blue_green_switches_everything() -> None:
     assert parse_plan(LEAST + 'strategy = "blue_green"').stages == (100.0,)
     assert parse_plan(LEAST + 'strategy = "blue_green"\nstages = [50, 100]').stages == (50.0, 100.0)

@@ -31,6 +31,7 @@ from cloud_gateway.release.reported import Report, ReportedMetrics
 from cloud_gateway.release.state import ReleaseState, Status
 from cloud_gateway.release.steps import begin
 from cloud_gateway.release.store import ReleaseStore
+from cloud_gateway.rollout.store import Outcome, Promoted
 from runtime.errors import ConflictError, StorageError
 from runtime.store import insert_new, open_database, reading, writing
 from runtime.wire.values import InferenceRequest, InferenceResponse
@@ -100,6 +101,35 @@ def test_metrics_and_whole_labels_are_numbered_and_count_once(url: str) -> None:
     assert late.read(release, 0, late.newest(), 10) == [LateRow(1, LabelledObservation(1.0, None))]
     engine.dispose()
     store.close()
+
+
+def test_waves_advance_once_though_two_gateways_hear_of_the_devices_at_once(url: str) -> None:
+    stores = [ReleaseStore(open_database(url), me) for me in ("one", "two")]
+    devices = [f"camera-{number}" for number in range(24)]
+    for device in devices:
+        stores[0].rollouts.offered(device, ["m"])
+    with writing(stores[0]._engine) as connection:
+        stores[0].rollouts.begin_in(connection, Promoted(1, "m", 1, 2, (0.1, 0.5, 1.0), 0.01, 0.05))
+
+    def sync(at: int) -> None:
+        for turn in range(12):
+            for device in devices[at::2]:
+                rollouts = stores[(at + turn) % 2].rollouts
+                if rollouts.offered(device, ["m"]).get("m") == 2:
+                    rollouts.report(device, "m", 2, Outcome.KEPT, "")
+
+    threads = [threading.Thread(target=sync, args=(at,)) for at in range(2)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(PATIENCE_S)
+    told = stores[1].rollouts.describe(1)
+    assert told is not None
+    assert told["status"] == "done"
+    assert [line.event for line in stores[1].audit()] == ["waves_begin", "waves_advance", "waves_advance", "waves_done"]
+    assert stores[1].check_audit()[2] is None
+    for store in stores:
+        store.close()
 
 
 def test_the_audit_log_is_only_ever_added_to(url: str) -> None:

@@ -1,6 +1,7 @@
 """A bundle over a link that breaks: gone on with, never larger than said, and whole by its digest or not there."""
 
 import hashlib
+import json
 import threading
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -8,12 +9,13 @@ from pathlib import Path
 
 import pytest
 
-from edge_agent.sync.download import Source, download, fetch_index
+from edge_agent.sync.download import Source, download, fetch_index, tell_outcomes
 from edge_agent.sync.interruption import Interruption
 from edge_agent.sync.record import Offer
 from runtime.errors import (
     BundleError,
     CancelledError,
+    EdgewardError,
     PayloadTooLargeError,
     PeerFailedError,
     PeerUnreachableError,
@@ -41,6 +43,7 @@ class Server(ThreadingHTTPServer):
     def __init__(self) -> None:
         super().__init__(("127.0.0.1", 0), Handler)
         self.asked: list[str | None] = []
+        self.told: list[tuple[str, object]] = []
         self.is_silent = threading.Event()
 
     @property
@@ -51,9 +54,14 @@ class Server(ThreadingHTTPServer):
 class Handler(BaseHTTPRequestHandler):
     server: Server
 
+    def do_POST(self) -> None:
+        self.server.told.append((self.path, json.loads(self.rfile.read(int(self.headers["content-length"])))))
+        self._send(self.server.status or 200, b"{}", 2)
+
     def do_GET(self) -> None:
         server = self.server
-        if self.path == "/edgeward/bundles":
+        if self.path.partition("?")[0] == "/edgeward/bundles":
+            server.asked.append(self.path)
             self._send(200, server.index, len(server.index) + (server.silence is not None))
             return
         if server.status:
@@ -156,6 +164,20 @@ def test_errors_of_the_gateway_are_its_own(server: Server, tmp_path: Path) -> No
     server.status = 401
     with pytest.raises(UnauthenticatedError):
         fetch(server, tmp_path)
+
+
+def test_who_asks_is_said_and_what_became_of_versions_is_told(server: Server) -> None:
+    server.index = b'{"bundles": []}'
+    assert fetch_index(server.source, Interruption(), "camera 7", ["m", "n"]) == []
+    assert fetch_index(server.source, Interruption()) == []
+    assert server.asked == ["/edgeward/bundles?device=camera+7&model=m&model=n", "/edgeward/bundles"]
+    outcome = {"model": "m", "version": 2, "outcome": "crashed", "reason": "twice"}
+    for server.status in (0, 404, 400):  # a gateway that does not know the route, or the outcome, is told no more
+        tell_outcomes(server.source, Interruption(), "camera 7", [outcome])
+    for server.status, error in ((401, UnauthenticatedError), (503, EdgewardError), (500, EdgewardError)):
+        with pytest.raises(error):
+            tell_outcomes(server.source, Interruption(), "camera 7", [outcome])
+    assert server.told == [("/edgeward/bundles/outcomes", {"device": "camera 7", "outcomes": [outcome]})] * 6
 
 
 @pytest.mark.parametrize("index", [b"[]", b"{}", b'{"bundles": [{"model": "../x", "version": 1}]}'])

@@ -2,6 +2,7 @@
 
 import hashlib
 import threading
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import pytest
@@ -28,8 +29,18 @@ class Gateway:
         self.breaks_off = False
         monkeypatch.setattr(module, "fetch_index", self.index)
         monkeypatch.setattr(module, "download", self.download)
+        monkeypatch.setattr(module, "tell_outcomes", self.take)
+        self.outcomes: list[tuple[str, object, object]] = []
 
-    def index(self, _: Source, interruption: Interruption) -> list[Offer]:
+    def take(
+        self, _: Source, interruption: Interruption, device: str, outcomes: Sequence[Mapping[str, object]]
+    ) -> None:
+        if self.is_away:
+            raise PeerUnreachableError("away")
+        self.outcomes += [(device, one["version"], one["outcome"]) for one in outcomes]
+
+    def index(self, _: Source, interruption: Interruption, device: str, models: Sequence[str]) -> list[Offer]:
+        assert (device, list(models)) == ("camera-7", ["m"])
         if self.is_away:
             raise PeerUnreachableError("away")
         return [offer(version) for version in self.versions]
@@ -82,7 +93,9 @@ def make(folder: Path, served: Served | None, bad: tuple[str, ...] = ()) -> Sync
     def check(tar: Path, model: str, objective: str, _: Interruption) -> Checked:
         return Checked(tar.read_text() not in bad, "as told")
 
-    return Syncer(SyncFolder(folder), Wishes(Source("127.0.0.1:1"), ("m",), 1 << 20, "latency"), served, check)
+    return Syncer(
+        SyncFolder(folder), Wishes(Source("127.0.0.1:1"), ("m",), 1 << 20, "latency", "camera-7"), served, check
+    )
 
 
 def test_new_versions_serve_and_the_one_before_is_kept(gateway: Gateway, tmp_path: Path) -> None:
@@ -138,6 +151,39 @@ def test_a_version_that_crashes_the_agent_twice_is_rolled_back(gateway: Gateway,
     last.start()
     assert served.now == "1"
     assert "ended 2 times without saying goodbye" in last.describe()["models"]["m"]["note"]
+
+
+def test_the_gateway_is_told_once_what_became_of_each_version(gateway: Gateway, tmp_path: Path) -> None:
+    served = Served()
+    syncer = make(tmp_path, served, bad=("3",))
+    gateway.versions = [1]
+    syncer.sync()
+    syncer.confirm()
+    served.breaks_on = {"2"}
+    gateway.versions = [2]
+    syncer.sync()
+    assert gateway.outcomes == [("camera-7", 1, "kept")]
+    gateway.is_away, gateway.versions = True, [3]
+    assert "away" in syncer.sync()["last_error"]
+    gateway.is_away = False
+    make(tmp_path, served, bad=("3",)).sync()  # after a restart
+    syncer.sync()
+    assert gateway.outcomes[1:] == [("camera-7", 2, "rolled_back"), ("camera-7", 3, "rejected")]
+    syncer.sync()
+    assert len(gateway.outcomes) == 3
+
+
+def test_two_crashes_are_told_as_such(gateway: Gateway, tmp_path: Path) -> None:
+    served = Served()
+    gateway.versions = [1]
+    make(tmp_path, served).sync()
+    served.crashes_on = {"1"}
+    with pytest.raises(KeyboardInterrupt):
+        make(tmp_path, served).start()
+    last = make(tmp_path, served)
+    last.start()
+    last.sync()
+    assert gateway.outcomes == [("camera-7", 1, "crashed")]
 
 
 def test_what_was_synced_serves_after_a_restart(gateway: Gateway, tmp_path: Path) -> None:
