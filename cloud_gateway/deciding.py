@@ -14,6 +14,7 @@ from cloud_gateway.admin.app import AdminRoute
 from cloud_gateway.automation.assembly import automation
 from cloud_gateway.automation.drift import Findings
 from cloud_gateway.automation.routes import OnLabelled
+from cloud_gateway.automation.row_details import RowDetails
 from cloud_gateway.release.assembly import registry_of, releases
 from cloud_gateway.release.service import Traffic
 from cloud_gateway.settings import GatewaySettings
@@ -41,10 +42,11 @@ async def deciding(
     home: Path,
     findings: Findings | None,
     on_labelled: OnLabelled | None = None,
+    details: RowDetails | None = None,
 ) -> AsyncIterator[Deciding]:
     """Goes on where the database says. `findings`: of drift in what models are asked here; None: nobody looks.
 
-    `on_labelled` hears labels.
+    `on_labelled` hears labels; `details` are kept of rows until they come.
     """
     async with (
         _database(settings.database_url(home)) as database,
@@ -59,6 +61,7 @@ async def deciding(
             released.store.note_in,
             findings,
             on_labelled,
+            details,
         ) as automated,
     ):
         yield Deciding(automated.service, released.traffic, [*released.routes, *automated.routes])

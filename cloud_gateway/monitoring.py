@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from cloud_gateway.automation.drift import Findings, findings_of
+from cloud_gateway.automation.row_details import RowDetails
 from cloud_gateway.labelled import LabelledAnswers
 from cloud_gateway.settings import GatewaySettings
 from cloud_gateway.telemetry import Fleet, bundles_of
@@ -22,6 +23,7 @@ from runtime.serving.drift_document import drift_document
 from runtime.serving.observers import Observer
 from runtime.serving.program import recorder_of
 from runtime.serving.rest_app import Document
+from runtime.serving.statistics_metrics import statistics_metrics
 from runtime.serving.statistics_recorder import StatisticsRecorder
 from runtime.store import open_database, sqlite_url
 from runtime.telemetry.exposition import Collector, Family, Kind
@@ -39,6 +41,8 @@ class Monitoring:
     """Takes what devices counted."""
     labelled: LabelledAnswers
     """Takes labels of answers."""
+    details: RowDetails
+    """What is kept of rows until labels come."""
     document: Document
     findings: Findings | None
     """What drifts of what is asked here; None: that is not counted."""
@@ -54,9 +58,11 @@ class Monitoring:
         def read() -> list[Family]:
             return [_drifting_features(self.recorder, labels_of), *self.labelled.families(labels_of)]
 
+        statistics = statistics_metrics(self.recorder, labels_of)
+
         async def collect() -> Sequence[Family]:
             # A thread counts under the same lock.
-            return await asyncio.to_thread(read)
+            return [*await asyncio.to_thread(read), *await statistics()]
 
         return collect
 
@@ -67,7 +73,8 @@ async def monitoring(program: str, settings: GatewaySettings, engine: Engine, ho
     recorder = recorder_of(settings)
     async with _windows(home) as windows:
         fleet = Fleet(bundles_of(engine.models), windows)
-        labelled = LabelledAnswers(engine.models, dict if recorder is None else recorder.verdicts)
+        details = RowDetails(bundles_of(engine.models))
+        labelled = LabelledAnswers(engine.models, dict if recorder is None else recorder.verdicts, details)
 
         def more() -> Mapping[str, Any]:
             return {"devices": fleet.document(), "labels": labelled.document()}
@@ -75,7 +82,7 @@ async def monitoring(program: str, settings: GatewaySettings, engine: Engine, ho
         document = drift_document(program, recorder, more)
         await asyncio.to_thread(fleet.load)
         if recorder is None:
-            yield Monitoring(None, fleet, labelled, document, None)
+            yield Monitoring(None, fleet, labelled, details, document, None)
             return
         recorder.start()
 
@@ -83,7 +90,7 @@ async def monitoring(program: str, settings: GatewaySettings, engine: Engine, ho
             return findings_of(recorder.verdicts(), engine.versions)
 
         try:
-            yield Monitoring(recorder, fleet, labelled, document, findings)
+            yield Monitoring(recorder, fleet, labelled, details, document, findings)
         finally:
             await asyncio.to_thread(recorder.close)
 

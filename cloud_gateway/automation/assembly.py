@@ -17,6 +17,7 @@ from cloud_gateway.automation.arms import ArmAnswers
 from cloud_gateway.automation.drift import DriftWatch, Findings
 from cloud_gateway.automation.labels import Labels
 from cloud_gateway.automation.routes import AutomationRoutes, OnLabel, OnLabelled
+from cloud_gateway.automation.row_details import RowDetails
 from cloud_gateway.automation.service import AutomationService, ClassNames
 from cloud_gateway.automation.settings import AutomationSettings
 from cloud_gateway.automation.store import Append, AutomationStore, append_log
@@ -69,6 +70,7 @@ async def automation(
     audit: Audit | None = None,
     findings: Findings | None = None,
     on_labelled: OnLabelled | None = None,
+    details: RowDetails | None = None,
 ) -> AsyncIterator[Automated]:
     """`inner` behind the levels of automation, or `inner` itself where no model has settings; labels are taken either way.
 
@@ -76,9 +78,9 @@ async def automation(
     `traffic`: of releases, whose answers are kept for labels; `on_label` is told what a label says of their arms. `audit`: the
     hash-chained log in the same database, which gets every change of a level too, in the same transaction.
     `findings`: of drift in the rows that models answer here. `on_labelled` is told of the labels kept so far, then of each as it
-    comes.
+    comes. `details`: of rows, kept for what labels say later.
     """
-    store = await asyncio.to_thread(AutomationStore, database, settings, time.time, append_to(audit))
+    store = await asyncio.to_thread(AutomationStore, database, settings, time.time, append_to(audit), details)
     service = AutomationService(inner, store, class_names) if settings else None
     arms = None if traffic is None else ArmAnswers(store, traffic)
     drift = None if service is None or findings is None else DriftWatch(store, service, findings)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any, Final
 
@@ -17,9 +17,10 @@ from sqlalchemy.dialects import postgresql, sqlite
 
 from cloud_gateway.automation.answers import Suggestion
 from cloud_gateway.automation.levels import Level, Step
+from cloud_gateway.automation.row_details import Inputs, RowDetails
 from cloud_gateway.automation.settings import AutomationSettings
 from cloud_gateway.automation.standing import Standing
-from cloud_gateway.automation.tables import ARM_ANSWERS, ITEMS, LOG, SERVED, STANDINGS, TABLES
+from cloud_gateway.automation.tables import ARM_ANSWERS, ITEMS, LOG, ROW_DETAILS, SERVED, STANDINGS, TABLES
 from runtime.errors import ConflictError, ModelNotFoundError, StorageError
 from runtime.store import reading, writing
 
@@ -56,6 +57,8 @@ class Served:
     suggestion: Suggestion | None
     """None: the model was not asked."""
     decided_by: DecidedBy
+    inputs: Inputs | None = field(default=None, compare=False, repr=False)
+    """Only until it is written down; None where they are not to be looked at."""
 
 
 def append_log(
@@ -74,11 +77,13 @@ class AutomationStore:
         settings: Iterable[AutomationSettings],
         clock: Callable[[], float],
         append: Append = append_log,
+        details: RowDetails | None = None,
     ) -> None:
         self.settings = {one.model: one for one in settings}
         self.engine = engine
         self.clock = clock
         self._append = append
+        self._details = RowDetails() if details is None else details
         with writing(engine) as connection:
             TABLES.create_all(connection)
 
@@ -111,8 +116,9 @@ class AutomationStore:
     def record(self, served: Sequence[Served]) -> None:
         """Writes down what was served, so that labels find it; a request id that is known already keeps what it was."""
         if served:
+            details = self._details.of([(one.model, one.version, one.inputs, one.suggestion) for one in served])
             with writing(self.engine) as connection:
-                connection.execute(insert_new(connection, SERVED), [self.row(one) for one in served])
+                self._record_in(connection, served, details)
 
     def move(self, model: str, segment: str, level: Level, reason: str, by: str) -> Standing:
         """A person sets the level."""
@@ -156,6 +162,7 @@ class AutomationStore:
             )
             before = self.clock() - KEEP_S
             connection.execute(delete(ARM_ANSWERS).where(ARM_ANSWERS.c.at < before))
+            connection.execute(delete(ROW_DETAILS).where(ROW_DETAILS.c.at < before))
             return int(connection.execute(delete(SERVED).where(SERVED.c.at < before, ~asked.exists())).rowcount)
 
     def history(self, limit: int = 100) -> list[dict[str, Any]]:
@@ -200,11 +207,25 @@ class AutomationStore:
         self._write(connection, model, segment, standing)
         return step if has_moved else None
 
-    def record_in(self, connection: Connection, one: Served) -> None:
-        """Within the caller's transaction: writes one request down, unless it is known."""
-        connection.execute(insert_new(connection, SERVED), [self.row(one)])
+    def record_in(self, connection: Connection, served: Sequence[Served]) -> None:
+        """Within the caller's transaction: writes requests down, those that are not known."""
+        details = self._details.of([(one.model, one.version, one.inputs, one.suggestion) for one in served])
+        self._record_in(connection, served, details)
 
-    def row(self, one: Served) -> dict[str, Any]:
+    def _record_in(
+        self, connection: Connection, served: Sequence[Served], details: Sequence[Mapping[str, Any] | None]
+    ) -> None:
+        connection.execute(insert_new(connection, SERVED), [self._row(one) for one in served])
+        now = self.clock()
+        rows = [
+            {"model": one.model, "request_id": one.request_id, "at": now, "details": dict(told)}
+            for one, told in zip(served, details, strict=True)
+            if told is not None
+        ]
+        if rows:
+            connection.execute(insert_new(connection, ROW_DETAILS), rows)
+
+    def _row(self, one: Served) -> dict[str, Any]:
         """The row of `SERVED` for one request."""
         return {
             "model": one.model,

@@ -8,6 +8,7 @@ from typing import Any, Final
 
 import numpy as np
 
+from runtime.bundle.profile import FeatureReference
 from runtime.monitoring.decision import MIN_ROWS, Against, DriftSettings, DriftTest, Finding
 from runtime.monitoring.layout import Feature, Kind, columns
 from runtime.monitoring.reference import Baseline, make_baseline
@@ -87,7 +88,10 @@ class Monitor:
                 (verdict.to_dict() for verdict in self.verdicts.values()),
                 key=lambda told: (told["role"] != "input", told["log10_p"]),
             ),
-            "features": {name: _describe(self._total, name) for name in self._total.features},
+            "features": {
+                feature.name: {"role": feature.role.value, **_describe(self._total, feature.name, reference)}
+                for feature, reference in zip(baseline.features, baseline.references, strict=True)
+            },
         }
 
     def _keep(self, recent: _Recent) -> None:
@@ -157,7 +161,7 @@ class Learner:
         return make_baseline(self._model, self._version, self._features, gathered, "first rows")
 
 
-def _describe(total: Summary, name: str) -> dict[str, Any]:
+def _describe(total: Summary, name: str, reference: FeatureReference) -> dict[str, Any]:
     feature = total.features[name]
     told: dict[str, Any] = {
         "rows": feature.rows,
@@ -170,6 +174,10 @@ def _describe(total: Summary, name: str) -> dict[str, Any]:
         if moments.count:
             told |= {"mean": moments.mean, "std": moments.std, "min": moments.low, "max": moments.high}
         told["deciles"] = None if tenths is None else [float(value) for value in tenths]
+        told["reference"] = {"mean": reference.mean, "median": reference.deciles[5] if reference.deciles else None}
     elif isinstance(feature, CategorySummary):
-        told["top"] = [[item.name, item.low, item.high] for item in feature.items.top(10)]
+        top, counted = feature.items.top(10), max(sum(reference.counts), 1)
+        told["top"] = [[item.name, item.low, item.high] for item in top]
+        shares = dict(zip(reference.categories, reference.counts, strict=False))
+        told["reference"] = {"shares": [round(shares.get(item.name, 0) / counted, 5) for item in top]}
     return told
