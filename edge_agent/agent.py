@@ -40,7 +40,7 @@ from runtime.serving.model_metrics import model_metrics
 from runtime.serving.program import describe_models, load_all, make_engine, polling, recorder_of, uploads_of
 from runtime.serving.server import Listening, serve
 from runtime.serving.server import run as run_loop
-from runtime.serving.statistics_metrics import statistics_metrics
+from runtime.serving.statistics_metrics import device_metrics
 from runtime.telemetry.machine import Machine
 
 log = logging.getLogger(__name__)
@@ -152,7 +152,7 @@ async def serve_agent(
             agent_metrics(service.counts, breakers, offline.spool_depth),
             machine.families,
             history.families,
-            statistics_metrics(recorder, at_the_edge),
+            device_metrics(recorder, at_the_edge),
             *([] if upstream is None else [upstream.families]),
         ),
         on_stop=on_stop,

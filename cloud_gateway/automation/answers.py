@@ -62,9 +62,7 @@ def suggestion_of(outputs: Mapping[str, Array], output: str = "") -> Suggestion:
     is_distribution = bool((scores >= -1e-6).all() and np.allclose(scores.sum(1), 1.0, atol=1e-3))
     is_near = bool((scores >= -1e-6).all() and np.allclose(scores.sum(1), 1.0, atol=ROUNDED))
     confidence = float(scores.max(1).min()) if is_distribution else None
-    return Suggestion(
-        best[0] if len(best) == 1 else best, confidence, tuple(scores.max(1).tolist()) if is_near else ()
-    )
+    return Suggestion(best[0] if len(best) == 1 else best, confidence, tuple(scores.max(1).tolist()) if is_near else ())
 
 
 def check_answer(answer: object, rows: int | None = None) -> Answer:

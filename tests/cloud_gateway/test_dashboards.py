@@ -42,7 +42,7 @@ def families(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Family]:
         async def read() -> list[Family]:
             machine = Machine(FakeNvml())
             labelled = LabelledAnswers(list, dict)
-            monitored = Monitoring(None, Fleet(lambda *_: None, None), labelled, RowDetails(), nothing, None)
+            monitored = Monitoring(None, Fleet(lambda *_: None, None), labelled, RowDetails(), nothing, dict)
             beside = Beside(
                 collectors=(
                     model_metrics(server.service, at_the_edge),
