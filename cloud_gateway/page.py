@@ -10,7 +10,7 @@ they say is shown as a plain list):
     drift       models: [model, version, seen_by, verdict, reason, findings: [feature, size, since, kind, example, next]]
     automation  models: [model, segment, level, since, reason]
     reviews     waiting, items: [id, model, at, suggestion, confidence, labels]
-    decisions   decisions: [at or unix_ms, what or event, model, reason or document.reason, who, acted]
+    decisions   decisions: [at or unix_ms, what or event, model, reason or document.reason, who, acted, is_own]
 """
 
 from __future__ import annotations

@@ -231,7 +231,7 @@ export function setUpStatistics(title) {
   let pins = [];
   try { pins = JSON.parse(recall(local, name) ?? "[]").filter((pin) => typeof pin === "string"); } catch { /* somebody else's */ }
   const drawn = new Map();
-  let ranks = new Map(), actions = 0;
+  let ranks = new Map(), actions = 0, whyNot = "";
 
   const drawPins = () => {
     for (const [pin, chart] of drawn) if (!pins.includes(pin)) { chart.close(); drawn.delete(pin); }
@@ -257,9 +257,9 @@ export function setUpStatistics(title) {
   let cells = new Map();
   const list = () => {
     const words = search.value.toLowerCase().split(/\s+/).filter(Boolean);
-    const found = series.names.map((text, at) => ({ text, at, rank: ranks.get(text) ?? 0 }))
+    const found = series.names.map((text, at) => ({ text, at, rank: ranks.get(text) ?? null }))
       .filter(({ text }) => words.every((word) => text.toLowerCase().includes(word)))
-      .sort((a, b) => b.rank - a.rank || a.text.localeCompare(b.text));
+      .sort((a, b) => (b.rank?.lift ?? 0) - (a.rank?.lift ?? 0) || a.text.localeCompare(b.text));
     cells = new Map();
     rows.replaceChildren(...found.slice(0, MAX_ROWS).map(({ text, at, rank }) => {
       const cell = el("td", { class: "number", "data-label": "now" });
@@ -268,9 +268,9 @@ export function setUpStatistics(title) {
       return el("tr", {},
         el("td", { "data-label": "" }, el("button", { type: "button", "aria-pressed": String(isPinned), "aria-label": `Pin ${text}`, onclick: () => toggle(text) }, isPinned ? "Pinned" : "Pin")),
         el("td", { "data-label": "series" }, el("code", {}, text)), cell,
-        el("td", { class: "number", "data-label": "before actions" }, rank ? `${rank} of ${actions}` : "–"));
+        el("td", { class: "number", "data-label": "before actions" }, rank ? `${rank.preceded} of ${rank.actions}, ${short(rank.lift)} × as often as at any time` : "–"));
     }));
-    told.textContent = `${found.length} of ${series.names.length} series${found.length > MAX_ROWS ? `; the first ${MAX_ROWS} are shown` : ""}`;
+    told.textContent = `${found.length} of ${series.names.length} series${found.length > MAX_ROWS ? `; the first ${MAX_ROWS} are shown` : ""}${whyNot ? `; in order of their names: ${whyNot}` : actions ? `; ranked by ${actions} actions of the system` : ""}`;
     values();
   };
   const values = () => {
@@ -286,7 +286,8 @@ export function setUpStatistics(title) {
     try {
       const answer = await (await request("page/rank")).json();
       actions = answer.actions;
-      ranks = new Map(answer.ranks.map((one) => [one.series, one.preceded]));
+      whyNot = answer.why_not ?? "";
+      ranks = new Map(answer.ranks.map((one) => [one.series, one]));
       list();
     } catch { /* the list stays as it is ranked; the pill says that the connection is gone */ }
   };
