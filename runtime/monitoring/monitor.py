@@ -57,7 +57,10 @@ class Monitor:
         self._total.merge(window.summary)
         own = Summary(self.baseline)
         own.merge(window.summary)
-        self._keep(_Recent(1, window.began, own))
+        if self._recent and window.began < self._recent[-1].began:
+            self._keep_late(window.began, own)
+        else:
+            self._keep(_Recent(1, window.began, own))
         fresh = self._test.look(window.summary, window.began, window.ended)
         self.verdicts = {
             name: self._explain(finding) for name, finding in list(self._test.active.items())[:MAX_VERDICTS]
@@ -104,6 +107,13 @@ class Monitor:
             at -= 2
         if len(self._recent) > 16:
             del self._recent[0]
+
+    def _keep_late(self, began: float, summary: Summary) -> None:
+        """Joins rows that come late to those of their time."""
+        at = max((at for at, recent in enumerate(self._recent) if recent.began <= began), default=0)
+        recent = self._recent[at]
+        recent.summary.merge(summary)
+        self._recent[at] = _Recent(recent.blocks, min(recent.began, began), recent.summary)
 
     def _explain(self, finding: Finding) -> Verdict:
         known = self.verdicts.get(finding.feature)
