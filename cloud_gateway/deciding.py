@@ -15,6 +15,7 @@ from cloud_gateway.automation.assembly import automation
 from cloud_gateway.automation.choices import choices_in
 from cloud_gateway.automation.drift import Findings
 from cloud_gateway.automation.routes import OnLabelled
+from cloud_gateway.automation.row_details import RowDetails
 from cloud_gateway.release.assembly import registry_of, releases
 from cloud_gateway.release.service import Traffic
 from cloud_gateway.rollout.store import RolloutStore
@@ -45,10 +46,11 @@ async def deciding(
     home: Path,
     findings: Findings | None,
     on_labelled: OnLabelled | None = None,
+    details: RowDetails | None = None,
 ) -> AsyncIterator[Deciding]:
     """Goes on where the database says. `findings`: of drift in what models are asked here; None: nobody looks.
 
-    `on_labelled` hears labels.
+    `on_labelled` hears labels; `details` are kept of rows until they come.
     """
     async with (
         _database(settings.database_url(home)) as database,
@@ -64,6 +66,7 @@ async def deciding(
             findings,
             on_labelled,
             choices_in(local.engine, local.class_names),
+            details,
             has_reviewers=bool(settings.reviewers),
         ) as automated,
     ):

@@ -31,6 +31,7 @@ from runtime import config
 from runtime.engine.engine import Engine
 from runtime.selection.measure import Progress
 from runtime.serving.drift_document import DRIFT_PATH
+from runtime.serving.figures_document import with_figures
 from runtime.serving.layered import Layered
 from runtime.serving.local_service import LocalService
 from runtime.serving.log_format import logging_as
@@ -97,11 +98,12 @@ async def serve_gateway(
         )
         parts.callback(local.close)
         decided = await parts.enter_async_context(
-            deciding(settings, local, home, monitored.findings, monitored.labelled.take)
+            deciding(settings, local, home, monitored.findings, monitored.labelled.take, monitored.details)
         )
         once = Idempotent(decided.service.infer, settings.results_url(home))
         parts.push_async_callback(once.close)
-        documents = {"status": status, "drift": monitored.document}
+        drift = with_figures(monitored.document, local)
+        documents = {"status": status, "drift": drift}
         admin = await parts.enter_async_context(
             administration(NAME, settings, admin_key, local, decided, documents, monitored.families)
         )
@@ -111,7 +113,7 @@ async def serve_gateway(
             settings,
             on_started=None if on_started is None else lambda at: on_started(GatewayListening(at, admin.at)),
             authorize=authorizer,
-            documents={STATUS_PATH: status, DRIFT_PATH: monitored.document},
+            documents={STATUS_PATH: status, DRIFT_PATH: drift},
             extra=[
                 *bundle_routes(
                     DeviceOffers(engine, decided.traffic.settled, decided.rollouts, registry_of(settings, home), first),

@@ -11,20 +11,22 @@ from pathlib import Path
 from typing import Any
 
 from cloud_gateway.automation.drift import Findings, findings_of
+from cloud_gateway.automation.row_details import RowDetails
 from cloud_gateway.labelled import LabelledAnswers
 from cloud_gateway.settings import GatewaySettings
 from cloud_gateway.telemetry import Fleet, bundles_of
 from cloud_gateway.windows import Windows
 from runtime.engine.engine import Engine
 from runtime.errors import StorageError
-from runtime.serving.beside import LabelsOf
+from runtime.serving.beside import LabelsOf, at_the_edge
 from runtime.serving.drift_document import drift_document
 from runtime.serving.observers import Observer
 from runtime.serving.program import recorder_of
 from runtime.serving.rest_app import Document
+from runtime.serving.statistics_metrics import SeenBy, drifting_features, statistics_metrics
 from runtime.serving.statistics_recorder import StatisticsRecorder
 from runtime.store import open_database, sqlite_url
-from runtime.telemetry.exposition import Collector, Family, Kind
+from runtime.telemetry.exposition import Collector, Family
 
 log = logging.getLogger(__name__)
 
@@ -39,9 +41,11 @@ class Monitoring:
     """Takes what devices counted."""
     labelled: LabelledAnswers
     """Takes labels of answers."""
+    details: RowDetails
+    """What is kept of rows until labels come."""
     document: Document
-    findings: Findings | None
-    """What drifts of what is asked here; None: that is not counted."""
+    findings: Findings
+    """What drifts of what is asked here and on devices."""
 
     @property
     def observers(self) -> Sequence[Observer]:
@@ -49,16 +53,22 @@ class Monitoring:
         return () if self.recorder is None else (self.recorder,)
 
     def families(self, labels_of: LabelsOf) -> Collector:
-        """The collector of what drifts, and of how right models are."""
+        """The collector of what drifts here and on devices, of how right models are, and of what they are asked."""
 
         def read() -> list[Family]:
-            return [_drifting_features(self.recorder, labels_of), *self.labelled.families(labels_of)]
+            return [drifting_features(self._seen(labels_of)), *self.labelled.families(labels_of)]
+
+        statistics = statistics_metrics(self.recorder, labels_of)
 
         async def collect() -> Sequence[Family]:
             # A thread counts under the same lock.
-            return await asyncio.to_thread(read)
+            return [*await asyncio.to_thread(read), *await statistics()]
 
         return collect
+
+    def _seen(self, labels_of: LabelsOf) -> list[SeenBy]:
+        here = {} if self.recorder is None else self.recorder.verdicts()
+        return [SeenBy("gateway", labels_of, here), SeenBy("devices", at_the_edge, self.fleet.verdicts())]
 
 
 @asynccontextmanager
@@ -67,38 +77,27 @@ async def monitoring(program: str, settings: GatewaySettings, engine: Engine, ho
     recorder = recorder_of(settings)
     async with _windows(home) as windows:
         fleet = Fleet(bundles_of(engine.models), windows)
-        labelled = LabelledAnswers(engine.models, dict if recorder is None else recorder.verdicts)
+        details = RowDetails(bundles_of(engine.models))
+        labelled = LabelledAnswers(engine.models, dict if recorder is None else recorder.verdicts, details)
 
         def more() -> Mapping[str, Any]:
             return {"devices": fleet.document(), "labels": labelled.document()}
 
         document = drift_document(program, recorder, more)
         await asyncio.to_thread(fleet.load)
-        if recorder is None:
-            yield Monitoring(None, fleet, labelled, document, None)
-            return
-        recorder.start()
 
         def findings() -> Mapping[str, str]:
-            return findings_of(recorder.verdicts(), engine.versions)
+            here = {} if recorder is None else recorder.verdicts()
+            return findings_of(here, engine.versions, fleet.verdicts())
 
+        if recorder is None:
+            yield Monitoring(None, fleet, labelled, details, document, findings)
+            return
+        recorder.start()
         try:
-            yield Monitoring(recorder, fleet, labelled, document, findings)
+            yield Monitoring(recorder, fleet, labelled, details, document, findings)
         finally:
             await asyncio.to_thread(recorder.close)
-
-
-def _drifting_features(recorder: StatisticsRecorder | None, labels_of: LabelsOf) -> Family:
-    known = {} if recorder is None else recorder.verdicts()
-    return Family(
-        "edgeward_drifting_features",
-        Kind.GAUGE,
-        "Inputs and outputs of what is asked here that lie otherwise than their reference, by more than chance.",
-        [
-            ({"model": model, "version": str(version), **labels_of(model, str(version))}, len(found))
-            for (model, version), found in known.items()
-        ],
-    )
 
 
 @asynccontextmanager

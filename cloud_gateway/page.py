@@ -10,7 +10,7 @@ they say is shown as a plain list):
     drift       models: [model, version, seen_by, verdict, reason, findings: [feature, size, since, kind, example, next]]
     automation  models: [model, segment, level, since, reason]
     reviews     waiting
-    decisions   decisions: [at or unix_ms, what or event, model, reason or document.reason, who, acted]
+    decisions   decisions: [at or unix_ms, what or event, model, reason or document.reason, who, acted, is_own]
 
 Items are answered on a plain page of their own, `REVIEW_PATH`: reviewers' keys open that, and nothing else.
 """

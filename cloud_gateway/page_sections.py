@@ -13,6 +13,7 @@ from cloud_gateway.admin import AdminRequest, AdminRoute
 from cloud_gateway.automation.assembly import AUDITED_AS
 from cloud_gateway.release.active import ActiveRelease
 from cloud_gateway.release.plan import Strategy
+from cloud_gateway.release.steps import Move
 from runtime.errors import StorageError
 from runtime.pages.sections import Document
 from runtime.serving.beside import Labels, LabelsOf, in_the_cloud
@@ -20,6 +21,8 @@ from runtime.serving.beside import Labels, LabelsOf, in_the_cloud
 # The page shows the newest lines; older ones are in the log, which `edgeward release` and the admin API read.
 MAX_LINES: Final = 300
 _AT_ONCE: Final = 1000
+OWN_MOVES: Final = frozenset({Move.ADVANCE, Move.PROMOTE, Move.FINISH, Move.COMPLETE, Move.ROLLBACK})
+"""What a release does by itself, unless a person asked for it."""
 
 
 def section_documents(routes: Sequence[AdminRoute]) -> dict[str, Document | None]:
@@ -73,11 +76,15 @@ class Decisions:
 
 def _audited(line: Mapping[str, Any]) -> dict[str, Any]:
     document = line["document"]
+    by_hand = bool(document.get("by_hand"))
     return {
         "at": line["unix_ms"] / 1000,
         "what": line["event"],
         "model": line["model"],
         "reason": document.get("reason", ""),
+        "acted": line["event"] != Move.HOLD,
+        "is_own": line["event"] in OWN_MOVES and not by_hand,
+        "who": "a person" if by_hand else None,
     }
 
 
@@ -91,6 +98,7 @@ def _automated(line: Mapping[str, Any]) -> dict[str, Any]:
         "model": line["model"],
         "reason": document.get("reason", ""),
         "who": document.get("by") or None,
+        "is_own": line["event"] == "moved",
     }
 
 

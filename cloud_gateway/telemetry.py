@@ -28,6 +28,7 @@ from runtime.monitoring.blob import MAX_BLOB_BYTES, BlobError, from_blob, identi
 from runtime.monitoring.bundled import bundled_baseline, without_outputs
 from runtime.monitoring.monitor import Monitor, Window
 from runtime.monitoring.reference import Baseline
+from runtime.monitoring.verdict import Verdict
 from runtime.serving.extra_route import ExtraRoute
 from runtime.serving.http_body import read_body
 
@@ -131,6 +132,11 @@ class Fleet:
                 for name, d in list(self._devices.items())[-100:]
             ]
             return {"models": models, "devices": devices, "counts": {**self._counts, "refused": dict(self._refused)}}
+
+    def verdicts(self) -> dict[tuple[str, int], tuple[Verdict, ...]]:
+        """What drifts now on devices, by model and version; one that no device told of is not in it."""
+        with self._lock:
+            return {place: tuple(one.verdicts.values()) for place, one in self._monitors.items() if one.looks}
 
     def _take(self, body: bytes) -> Mapping[str, object]:
         envelope = _open(body)

@@ -36,12 +36,14 @@ from runtime.pages.program import history_of, running_page
 from runtime.selection.measure import Progress
 from runtime.serving.beside import Beside, at_the_edge
 from runtime.serving.drift_document import DRIFT_PATH, drift_document
+from runtime.serving.figures_document import with_figures
 from runtime.serving.local_service import LocalService
 from runtime.serving.log_format import logging_as
 from runtime.serving.model_metrics import model_metrics
 from runtime.serving.program import describe_models, load_all, make_engine, polling, recorder_of, uploads_of
 from runtime.serving.server import Listening, serve
 from runtime.serving.server import run as run_loop
+from runtime.serving.statistics_metrics import device_metrics
 from runtime.telemetry.machine import Machine
 
 log = logging.getLogger(__name__)
@@ -142,7 +144,7 @@ async def serve_agent(
         return {} if gateway is None else {str(one.address): one.breaker_state for one in gateway.members}
 
     history, machine = history_of(NAME), Machine()
-    drift = drift_document(NAME, recorder)
+    drift = with_figures(drift_document(NAME, recorder), local)
     page = agent_page(NAME, history, {"status": status, "drift": drift_section(drift)})
 
     def on_stop() -> None:
@@ -156,6 +158,7 @@ async def serve_agent(
             agent_metrics(service.counts, breakers, offline.spool_depth),
             machine.families,
             history.families,
+            device_metrics(recorder, at_the_edge),
             *([] if upstream is None else [upstream.families]),
         ),
         on_stop=on_stop,

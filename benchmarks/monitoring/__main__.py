@@ -11,11 +11,11 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.environment import ROOT, now_utc, read_environment
-from benchmarks.monitoring import cost, images, speed, table
+from benchmarks.monitoring import cost, images, page, speed, table
 from benchmarks.monitoring.results import SCHEMA_VERSION, to_markdown
 from benchmarks.monitoring.streams import CHANGES, NULLS
 
-PARTS = ("cost", "speed", "table", "images")
+PARTS = ("cost", "speed", "table", "images", "page")
 EVIDENTLY_TIMEOUT_S = 7200
 
 
@@ -58,6 +58,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if "images" in parts:
         _say("digits")
         results["images"] = images.measure(given.image_runs)
+    if "page" in parts:
+        _say("the page in a browser")
+        results["page"] = page.why_not() or page.measure().to_dict()
     given.out.mkdir(parents=True, exist_ok=True)
     (given.out / f"{name}.json").write_text(json.dumps(results, indent=1) + "\n", encoding="utf-8")
     text = to_markdown(results)

@@ -36,6 +36,8 @@ def to_markdown(results: Mapping[str, Any]) -> str:
         lines += _table(results["table"], results.get("evidently"))
     if results.get("images"):
         lines += _images(results["images"])
+    if results.get("page"):
+        lines += _page(results["page"])
     return "\n".join(lines) + "\n"
 
 
@@ -104,3 +106,23 @@ def _images(images: Sequence[Mapping[str, Any]]) -> list[str]:
             f"| {one['change']} | {one['share']:.0%} | {one['runs']} | {one['early_alarms']} | {one['found']} | {rows} | {by} |"
         )
     return lines
+
+
+def _page(page: Mapping[str, Any] | str) -> list[str]:
+    lines = ["", "## The page in headless Chromium (80 series, a day of one-second data)", ""]
+    if isinstance(page, str):
+        return [*lines, page]
+    paint, frame = page["paint_ms"], page["frame_p95_ms"]
+    return [
+        *lines,
+        "| figure | measured | bar | |",
+        "|---|---:|---:|---|",
+        f"| first paint on loopback, median of {len(page['first_paint_ms'])} loads | {paint:.0f} ms | {page['paint_bar_ms']} ms | {_held(paint < page['paint_bar_ms'])} |",
+        f"| frames while scrolling over a day, p95 of {len(page['frames_ms'])} | {frame:.1f} ms | {page['frame_bar_ms']} ms | {_held(frame <= page['frame_bar_ms'])} |",
+        f"| from the click on 24 h to its charts, {page['day_points']} points each | {page['day_ms']:.0f} ms | – | |",
+        f"| recording the day's 86,400 seconds | {page['record_day_s']:.1f} CPU s | – | |",
+    ]
+
+
+def _held(is_held: bool) -> str:
+    return "held" if is_held else "MISSED"

@@ -20,6 +20,7 @@ Answer = int | float | str | bool | list[int | float | str | bool | None] | None
 
 MOST_ROWS: Final = 1024
 MOST_BYTES: Final = 16 << 10
+ROUNDED: Final = 0.05
 # Of an input that is shown to a person beside its reference.
 SUMMARY_VALUES: Final = 16
 
@@ -31,6 +32,8 @@ class Suggestion:
     answer: Answer
     confidence: float | None
     """The lowest over the rows; None where the output is no distribution over classes."""
+    confidences: tuple[float, ...] = ()
+    """Of each row; also where int8 outputs, in steps of 1/256, do not quite add up to one. Empty for what is no distribution."""
 
 
 def suggestion_of(outputs: Mapping[str, Array], output: str = "") -> Suggestion:
@@ -57,8 +60,9 @@ def suggestion_of(outputs: Mapping[str, Array], output: str = "") -> Suggestion:
     scores = rows.astype(np.float64)
     best: list[int | float | str | bool | None] = [int(at) for at in scores.argmax(1)]
     is_distribution = bool((scores >= -1e-6).all() and np.allclose(scores.sum(1), 1.0, atol=1e-3))
+    is_near = bool((scores >= -1e-6).all() and np.allclose(scores.sum(1), 1.0, atol=ROUNDED))
     confidence = float(scores.max(1).min()) if is_distribution else None
-    return Suggestion(best[0] if len(best) == 1 else best, confidence)
+    return Suggestion(best[0] if len(best) == 1 else best, confidence, tuple(scores.max(1).tolist()) if is_near else ())
 
 
 def check_answer(answer: object, rows: int | None = None) -> Answer:

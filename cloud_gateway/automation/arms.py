@@ -8,7 +8,7 @@ from typing import Any, Final
 
 from cloud_gateway.automation.answers import suggestion_of
 from cloud_gateway.automation.store import AutomationStore, DecidedBy, Served
-from cloud_gateway.automation.tables import ARM_ANSWERS, SERVED
+from cloud_gateway.automation.tables import ARM_ANSWERS
 from cloud_gateway.release.service import Answered, Traffic
 from runtime.errors import EdgewardError, StorageError
 from runtime.store import insert_new, writing
@@ -91,11 +91,11 @@ class ArmAnswers:
         ]
         # Where automation stands before the release, it writes the request down itself, with who decided.
         answers = [
-            self._store.row(served)
+            served
             for answered, served in batch
             if answered.model not in self._store.settings and not answered.is_shadow
         ]
         with writing(self._store.engine) as connection:
             connection.execute(insert_new(connection, ARM_ANSWERS), rows)
             if answers:
-                connection.execute(insert_new(connection, SERVED), answers)
+                self._store.record_in(connection, answers)

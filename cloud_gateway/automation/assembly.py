@@ -19,6 +19,7 @@ from cloud_gateway.automation.drift import DriftWatch, Findings
 from cloud_gateway.automation.labels import Labels
 from cloud_gateway.automation.late_labels import LateLabels
 from cloud_gateway.automation.routes import AutomationRoutes, OnLabelled
+from cloud_gateway.automation.row_details import RowDetails
 from cloud_gateway.automation.service import AutomationService, ClassNames
 from cloud_gateway.automation.settings import AutomationSettings
 from cloud_gateway.automation.store import Append, AutomationStore, append_log
@@ -73,6 +74,7 @@ async def automation(
     findings: Findings | None = None,
     on_labelled: OnLabelled | None = None,
     choices: Choices = no_choices,
+    details: RowDetails | None = None,
     *,
     has_reviewers: bool = False,
 ) -> AsyncIterator[Automated]:
@@ -82,9 +84,10 @@ async def automation(
     `traffic`: of releases, whose answers are kept for labels; `late` reads from here what labels say of their arms. `audit`: the
     hash-chained log in the same database, which gets every change of a level too, in the same transaction.
     `findings`: of drift in the rows that models answer here. `on_labelled` is told of the labels kept so far, then of each as it
-    comes. `choices`: the classes that people choose from. `has_reviewers`: those have keys of their own.
+    comes. `choices`: the classes that people choose from. `details`: of rows, kept for what labels say later. `has_reviewers`:
+    those have keys of their own.
     """
-    store = await asyncio.to_thread(AutomationStore, database, settings, time.time, append_to(audit))
+    store = await asyncio.to_thread(AutomationStore, database, settings, time.time, append_to(audit), details)
     service = AutomationService(inner, store, class_names) if settings else None
     arms = None if traffic is None else ArmAnswers(store, traffic)
     drift = None if service is None or findings is None else DriftWatch(store, service, findings)

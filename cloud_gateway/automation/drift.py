@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from types import MappingProxyType
 from typing import Final
 
 from cloud_gateway.automation.service import AutomationService
@@ -23,14 +24,19 @@ Findings = Callable[[], Mapping[str, str]]
 """Model → what drifts, empty where nothing does; a model that nobody has looked at is not in it."""
 
 
+Seen = Mapping[tuple[str, int], Sequence[Verdict]]
+"""By model and version, what drifts."""
+
+
 def findings_of(
-    verdicts: Mapping[tuple[str, int], Sequence[Verdict]], versions: Callable[[str], Sequence[int]]
+    here: Seen, versions: Callable[[str], Sequence[int]], on_devices: Seen = MappingProxyType({})
 ) -> dict[str, str]:
-    """What a monitor knows by model and version, by model: of the versions that are served now."""
-    found: dict[str, list[Verdict]] = {}
-    for (model, version), several in verdicts.items():
-        if version in versions(model):
-            found.setdefault(model, []).extend(several)
+    """What was seen here and on devices by model and version, by model: of the versions that are served now."""
+    found: dict[str, list[tuple[str, Verdict]]] = {}
+    for prefix, verdicts in (("", here), ("on devices, ", on_devices)):
+        for (model, version), several in verdicts.items():
+            if version in versions(model):
+                found.setdefault(model, []).extend((prefix, verdict) for verdict in several)
     return {model: _told(several) for model, several in found.items()}
 
 
@@ -87,7 +93,9 @@ class DriftWatch:
         return has_noted
 
 
-def _told(verdicts: Sequence[Verdict]) -> str:
-    named = "; ".join(f"{one.feature}: {one.suspect.value} ({one.detail})" for one in verdicts[:MOST_NAMED])
+def _told(verdicts: Sequence[tuple[str, Verdict]]) -> str:
+    named = "; ".join(
+        f"{prefix}{one.feature}: {one.suspect.value} ({one.detail})" for prefix, one in verdicts[:MOST_NAMED]
+    )
     more = len(verdicts) - MOST_NAMED
     return f"{named}; and {more} more" if more > 0 else named

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any
 
@@ -12,7 +13,7 @@ from cloud_gateway.automation.answers import Answer, check_answer, compared, com
 from cloud_gateway.automation.queue import Why
 from cloud_gateway.automation.standing import Standing
 from cloud_gateway.automation.store import KEEP_S, MOST_NAME_CHARACTERS, AutomationStore, DecidedBy
-from cloud_gateway.automation.tables import ITEMS, OPINIONS, SERVED, WHOLE_LABELS
+from cloud_gateway.automation.tables import ITEMS, OPINIONS, ROW_DETAILS, SERVED, WHOLE_LABELS
 from runtime.errors import InvalidInputError
 from runtime.monitoring.performance import Labelled
 from runtime.store import reading, writing
@@ -37,6 +38,13 @@ class LabelledAnswer:
     version: str
     rows: tuple[Labelled, ...]
     """Named by request and row, so that a row that comes again is known; times in Unix seconds."""
+    request_id: str = ""
+    places: tuple[int, ...] = ()
+    """The place of each of `rows` in the request."""
+    tags: Mapping[str, str] = field(default_factory=dict)
+    """What the caller said of the request: segment, source of the label."""
+    details: Mapping[str, Any] = field(default_factory=dict)
+    """As `row_details` keeps them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,7 +95,9 @@ class Labels:
         whole = label if served.label is None else completed(served.label, label)
         if whole is None and served.label is not None:
             reason = f"the request has the label {served.label!r:.80} already, this one says {label!r:.80}; the first one stands"
-            return LabelOutcome(model, request_id, Taken.REFUSED, reason, answer=self._answer(served, label))
+            details = self._details(connection, model, request_id)
+            answer = self._answer(served, label, source, details)
+            return LabelOutcome(model, request_id, Taken.REFUSED, reason, answer=answer)
         if served.label is not None and whole == served.label:
             return LabelOutcome(model, request_id, Taken.KNOWN)
         now = self._store.clock()
@@ -102,17 +112,27 @@ class Labels:
             self._learn_truth(connection, standing, served, whole)
             self._store.settle(connection, model, served.segment, standing, now)
         taken = Taken.ACCEPTED if served.label is None else Taken.COMPLETED
-        return LabelOutcome(model, request_id, taken, answer=self._answer(served, whole))
+        answer = self._answer(served, whole, source, self._details(connection, model, request_id))
+        return LabelOutcome(model, request_id, taken, answer=answer)
 
     def known(self, most: int) -> list[LabelledAnswer]:
         """The newest `most` requests that are labelled, in the order in which their labels came."""
-        query = select(SERVED).where(SERVED.c.label.is_not(None)).order_by(SERVED.c.labelled_at.desc()).limit(most)
+        same = (ROW_DETAILS.c.model == SERVED.c.model) & (ROW_DETAILS.c.request_id == SERVED.c.request_id)
+        query = select(SERVED, ROW_DETAILS.c.details).join(ROW_DETAILS, same, isouter=True)
+        query = query.where(SERVED.c.label.is_not(None)).order_by(SERVED.c.labelled_at.desc()).limit(most)
         with reading(self._store.engine) as connection:
             rows = connection.execute(query).all()
-        found = (self._answer(served, served.label) for served in reversed(rows))
+        found = (self._answer(one, one.label, one.label_source or "", one.details) for one in reversed(rows))
         return [answer for answer in found if answer is not None]
 
-    def _answer(self, served: Any, truth: Answer) -> LabelledAnswer | None:
+    def _details(self, connection: Connection, model: str, request_id: str) -> Mapping[str, Any] | None:
+        place = (ROW_DETAILS.c.model == model) & (ROW_DETAILS.c.request_id == request_id)
+        found: Mapping[str, Any] | None = connection.execute(select(ROW_DETAILS.c.details).where(place)).scalar()
+        return found
+
+    def _answer(
+        self, served: Any, truth: Answer, source: str, details: Mapping[str, Any] | None
+    ) -> LabelledAnswer | None:
         if served.suggestion is None:
             return None
         settings = self._store.settings.get(served.model)
@@ -120,7 +140,16 @@ class Labels:
         named = (
             Labelled(f"{served.request_id}\0{one.row}", one.said, one.truth, one.is_right, served.at) for one in rows
         )
-        return LabelledAnswer(served.model, served.version, tuple(named))
+        tags = {"segment": served.segment, "label source": source}
+        return LabelledAnswer(
+            served.model,
+            served.version,
+            tuple(named),
+            served.request_id,
+            tuple(one.row for one in rows),
+            {name: word for name, word in tags.items() if word},
+            details or {},
+        )
 
     def _learn_truth(self, connection: Connection, standing: Standing, served: Any, truth: Answer) -> None:
         tolerance = standing.settings.tolerance

@@ -107,7 +107,7 @@ class ReviewQueue:
                     "answer some (edgeward review list) or raise most_open_items",
                     RETRY_AFTER_S,
                 )
-            self._store.record_in(connection, served)
+            self._store.record_in(connection, [served])
             item_id = secrets.token_hex(8)
             values = {**_columns(item), "level": str(item.level), "why": str(item.why), "opinions": 0}
             values["summary"] = _cut(item.summary, MOST_SUMMARY_BYTES)

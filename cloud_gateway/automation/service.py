@@ -37,6 +37,8 @@ LEVEL_AGE_S: Final = 1.0
 FLUSH_EVERY_S: Final = 0.25
 FLUSH_ROWS: Final = 256
 MOST_WAITING_ROWS: Final = 16_384
+MOST_INPUT_BYTES: Final = 16 << 20
+"""Of the inputs that wait to be looked at before a request is written down; of what comes beyond it only the answer is kept."""
 REVIEW_EVERY_S: Final = 60.0
 FORGET_EVERY_S: Final = 3600.0
 MOST_SEGMENT_CHARACTERS: Final = 128
@@ -70,6 +72,7 @@ class AutomationService:
         self._chance: Chance = random.SystemRandom() if chance is None else chance
         self._standings: dict[tuple[str, str], tuple[float, Standing]] = {}
         self._waiting: list[Served] = []
+        self._input_bytes = 0
         self._is_writing = asyncio.Lock()
 
     async def infer(self, request: InferenceRequest) -> InferenceResponse:
@@ -105,7 +108,7 @@ class AutomationService:
         suggestion = suggestion_of(response.outputs, settings.output)
         if request.outputs:
             response = replace(response, outputs=self._selected(request, response))
-        served = _served(response, request_id, segment, suggestion, DecidedBy.MODEL)
+        served = replace(_served(response, request_id, segment, suggestion, DecidedBy.MODEL), inputs=request.inputs)
         if not standing.level.is_automatic:
             is_blind = standing.level is Level.SHADOW or self._chance.random() < settings.blind_share
             item = self._item_for(settings, standing.level, Why.LEVEL, request, reference, is_blind=is_blind)
@@ -211,6 +214,10 @@ class AutomationService:
             return {}
 
     async def _note(self, served: Served) -> None:
+        size_bytes = sum(value.nbytes for value in (served.inputs or {}).values())
+        if self._input_bytes + size_bytes > MOST_INPUT_BYTES:
+            served, size_bytes = replace(served, inputs=None), 0
+        self._input_bytes += size_bytes
         self._waiting.append(served)
         if len(self._waiting) >= FLUSH_ROWS:
             await self.flush()
@@ -218,13 +225,13 @@ class AutomationService:
     async def flush(self) -> None:
         """Writes down what was answered and waits for that."""
         async with self._is_writing:
-            batch, self._waiting = self._waiting, []
+            batch, self._waiting, self._input_bytes = self._waiting, [], 0
             if not batch:
                 return
             try:
                 await asyncio.to_thread(self._store.record, batch)
             except StorageError as error:
-                kept = batch[-MOST_WAITING_ROWS:]
+                kept = [replace(one, inputs=None) for one in batch[-MOST_WAITING_ROWS:]]
                 self.lost_records += len(batch) - len(kept)
                 self._waiting = kept + self._waiting
                 log.error(

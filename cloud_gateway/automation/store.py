@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any, Final
 
@@ -16,9 +16,19 @@ from sqlalchemy import Connection, Engine, delete, insert, select, update
 
 from cloud_gateway.automation.answers import Suggestion
 from cloud_gateway.automation.levels import Level, Step
+from cloud_gateway.automation.row_details import Inputs, RowDetails
 from cloud_gateway.automation.settings import AutomationSettings
 from cloud_gateway.automation.standing import Standing
-from cloud_gateway.automation.tables import ARM_ANSWERS, ITEMS, LOG, SERVED, STANDINGS, TABLES, WHOLE_LABELS
+from cloud_gateway.automation.tables import (
+    ARM_ANSWERS,
+    ITEMS,
+    LOG,
+    ROW_DETAILS,
+    SERVED,
+    STANDINGS,
+    TABLES,
+    WHOLE_LABELS,
+)
 from runtime.errors import ConflictError, ModelNotFoundError, StorageError
 from runtime.store import insert_new, reading, writing
 
@@ -55,6 +65,8 @@ class Served:
     suggestion: Suggestion | None
     """None: the model was not asked."""
     decided_by: DecidedBy
+    inputs: Inputs | None = field(default=None, compare=False, repr=False)
+    """Only until it is written down; None where they are not to be looked at."""
 
 
 def append_log(
@@ -73,11 +85,13 @@ class AutomationStore:
         settings: Iterable[AutomationSettings],
         clock: Callable[[], float],
         append: Append = append_log,
+        details: RowDetails | None = None,
     ) -> None:
         self.settings = {one.model: one for one in settings}
         self.engine = engine
         self.clock = clock
         self._append = append
+        self._details = RowDetails() if details is None else details
         with writing(engine) as connection:
             TABLES.create_all(connection)
 
@@ -110,8 +124,9 @@ class AutomationStore:
     def record(self, served: Sequence[Served]) -> None:
         """Writes down what was served, so that labels find it; a request id that is known already keeps what it was."""
         if served:
+            details = self._details.of([(one.model, one.version, one.inputs, one.suggestion) for one in served])
             with writing(self.engine) as connection:
-                connection.execute(insert_new(connection, SERVED), [self.row(one) for one in served])
+                self._record_in(connection, served, details)
 
     def move(self, model: str, segment: str, level: Level, reason: str, by: str) -> Standing:
         """A person sets the level."""
@@ -154,7 +169,7 @@ class AutomationStore:
                 ITEMS.c.model == SERVED.c.model, ITEMS.c.request_id == SERVED.c.request_id
             )
             before = self.clock() - KEEP_S
-            for table in (ARM_ANSWERS, WHOLE_LABELS):
+            for table in (ARM_ANSWERS, WHOLE_LABELS, ROW_DETAILS):
                 connection.execute(delete(table).where(table.c.at < before))
             return int(connection.execute(delete(SERVED).where(SERVED.c.at < before, ~asked.exists())).rowcount)
 
@@ -200,11 +215,25 @@ class AutomationStore:
         self._write(connection, model, segment, standing)
         return step if has_moved else None
 
-    def record_in(self, connection: Connection, one: Served) -> None:
-        """Within the caller's transaction: writes one request down, unless it is known."""
-        connection.execute(insert_new(connection, SERVED), [self.row(one)])
+    def record_in(self, connection: Connection, served: Sequence[Served]) -> None:
+        """Within the caller's transaction: writes requests down, those that are not known."""
+        details = self._details.of([(one.model, one.version, one.inputs, one.suggestion) for one in served])
+        self._record_in(connection, served, details)
 
-    def row(self, one: Served) -> dict[str, Any]:
+    def _record_in(
+        self, connection: Connection, served: Sequence[Served], details: Sequence[Mapping[str, Any] | None]
+    ) -> None:
+        connection.execute(insert_new(connection, SERVED), [self._row(one) for one in served])
+        now = self.clock()
+        rows = [
+            {"model": one.model, "request_id": one.request_id, "at": now, "details": dict(told)}
+            for one, told in zip(served, details, strict=True)
+            if told is not None
+        ]
+        if rows:
+            connection.execute(insert_new(connection, ROW_DETAILS), rows)
+
+    def _row(self, one: Served) -> dict[str, Any]:
         """The row of `SERVED` for one request."""
         return {
             "model": one.model,

@@ -30,6 +30,15 @@ SERVED = Table(
     Column("label_source", String(128)),
     Column("labelled_at", Float),
 )
+# Of the rows of a request, what labels are sorted by later: how sure the model was, in which bins the inputs lay.
+ROW_DETAILS = Table(
+    "automation_row_details",
+    TABLES,
+    Column("model", String(256), primary_key=True),
+    Column("request_id", String(256), primary_key=True),
+    Column("at", Float, nullable=False, index=True),
+    Column("details", JSON, nullable=False),
+)
 # What each arm of a release said to a request: what a label turns into losses for the release's guards.
 ARM_ANSWERS = Table(
     "release_answers",

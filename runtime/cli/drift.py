@@ -152,7 +152,17 @@ def _rows_of(model: Model, arrays: dict[str, Array], file: Path) -> Rows:
 
 def _of_server(told: Mapping[str, Any], model: str | None) -> list[dict[str, Any]]:
     clock = {"now": told.get("now"), "now_unix": told.get("now_unix")}
-    own = [{**one, **clock, "seen_by": told.get("program")} for one in told.get("models", [])]
+    labelled, figures = _by_version((told.get("labels") or {}).get("models", [])), _by_version(told.get("figures", []))
+    own = [
+        {
+            **one,
+            **clock,
+            "seen_by": told.get("program"),
+            "errors": labelled.get((one["model"], one["version"]), {}).get("errors"),
+            "figures": figures.get((one["model"], one["version"]), {}).get("figures"),
+        }
+        for one in told.get("models", [])
+    ]
     devices = told.get("devices") or {}
     fleet = [{**one, "now": told.get("now_unix"), "seen_by": "devices"} for one in devices.get("models", [])]
     found = [one for one in (*own, *fleet) if model in (None, one["model"])]
@@ -160,6 +170,10 @@ def _of_server(told: Mapping[str, Any], model: str | None) -> list[dict[str, Any
         known = ", ".join(sorted({repr(one["model"]) for one in (*own, *fleet)})) or "none yet"
         raise WrongUseError(f"that program has counted nothing of model {model!r}; it has: {known}")
     return found
+
+
+def _by_version(several: list[dict[str, Any]]) -> dict[tuple[str, int], dict[str, Any]]:
+    return {(one["model"], one["version"]): one for one in several}
 
 
 def _read_key(file: Path) -> str:

@@ -7,7 +7,7 @@ from html import escape
 from typing import Any
 
 from runtime.cli.drift_figures import HEAD, figure_rows
-from runtime.cli.drift_text import summary_line, when
+from runtime.cli.drift_text import disagreement, summary_line, when
 
 _STYLE = (
     "body{font:15px/1.5 system-ui,sans-serif;max-width:60rem;margin:2rem auto;padding:0 1rem;color:CanvasText;background:Canvas}"
@@ -42,8 +42,10 @@ def _section(report: Mapping[str, Any]) -> str:
             [s["slice"], s["rows"], f"{s['loss']:.1%}", f"{s['rest_loss']:.1%}"] for s in errors["slices"]]))  # fmt: skip
         parts.append(_table(["label", "predicted", "rows"], [
             [c["label"], c["predicted"], c["rows"]] for c in errors["confusion"]]))  # fmt: skip
+        curve = [] if errors["calibration"] is None else errors["calibration"]["curve"]
         parts.append(_table(["confidence", "accuracy", "rows"], [
-            [f"{c['confidence']:.1%}", f"{c['accuracy']:.1%}", c["rows"]] for c in errors["calibration"]["curve"]]))  # fmt: skip
+            [f"{c['confidence']:.1%}", f"{c['accuracy']:.1%}", c["rows"]] for c in curve]))  # fmt: skip
+        parts.append(_table(["newest wrong answers"], [[disagreement(d)] for d in errors["newest_disagreements"]]))
     if report.get("figures"):
         parts.append("<h3>Figures</h3>" + _table(HEAD, figure_rows(report["figures"])))
     return "".join(parts) + "</section>"

@@ -32,7 +32,8 @@ def show(console: Console, report: Mapping[str, Any]) -> None:
         _show_errors(console, errors)
     if report.get("estimate") is not None:
         estimate = report["estimate"]
-        text = f"{estimate['accuracy']:.1%} (average confidence {estimate['mean_confidence']:.1%}); {estimate['assumptions']}"
+        sure = estimate.get("mean_confidence")
+        text = f"{estimate['accuracy']:.1%}{'' if sure is None else f' (average confidence {sure:.1%})'}; {estimate['assumptions']}"
         console.print(facts([("accuracy without labels", text)]))
     if report.get("figures"):
         console.print(_figures(report["figures"]))
@@ -80,12 +81,13 @@ def _show_verdict(console: Console, verdict: Mapping[str, Any], report: Mapping[
 
 def _show_errors(console: Console, errors: Mapping[str, Any]) -> None:
     lines = [("accuracy", f"{errors['accuracy']:.2%}, {errors['wrong_rows']:,} rows wrong")]
-    if errors["loss"] is not None:
+    if errors.get("loss") is not None:
         lines.append(
             ("worse than the reference", f"{errors['loss']['text']}, since row {errors['loss']['since_row']:,}")
         )
-    error = errors["calibration"]["expected_calibration_error"]
-    lines.append(("calibration", f"confidence is off by {error:.1%} on average"))
+    if errors["calibration"] is not None:
+        error = errors["calibration"]["expected_calibration_error"]
+        lines.append(("calibration", f"confidence is off by {error:.1%} on average"))
     console.print(facts(lines))
     if errors["slices"]:
         table = Table(
@@ -107,11 +109,15 @@ def _show_errors(console: Console, errors: Mapping[str, Any]) -> None:
         pairs = ", ".join(f"{c['label']} taken for {c['predicted']} {c['rows']}×" for c in errors["confusion"][:5])
         console.print(facts([("confused", pairs)]))
     if errors["newest_disagreements"]:
-        rows = ", ".join(
-            f"row {d['row']}: {d['predicted']} at {d['confidence']:.0%}, label {d['label']}"
-            for d in errors["newest_disagreements"][:5]
-        )
+        rows = ", ".join(map(disagreement, errors["newest_disagreements"][:5]))
         console.print(facts([("newest disagreements", rows)]))
+
+
+def disagreement(one: Mapping[str, Any]) -> str:
+    """A wrong answer in words; of a running program, by the request that it was in."""
+    where = f"{one['request']} row {one['row']}" if "request" in one else f"row {one['row']}"
+    sure = "" if one["confidence"] is None else f" at {one['confidence']:.0%}"
+    return f"{where}: {one['predicted']}{sure}, label {one['label']}"
 
 
 def _figures(figures: list[dict[str, Any]]) -> Table:

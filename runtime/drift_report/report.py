@@ -9,13 +9,14 @@ from typing import Any, Final
 
 import numpy as np
 
-from runtime.bundle.manifest import Manifest, Task
+from runtime.bundle.manifest import Task
 from runtime.bundle.samples import Samples
 from runtime.engine.model import Model
 from runtime.errors import InvalidInputError, WrongUseError
-from runtime.monitoring.analysis import calibration, confusion, newest_disagreements, worst_slices
+from runtime.monitoring.analysis import calibration, called, confusion, newest_disagreements, worst_slices
 from runtime.monitoring.bundled import as_answered, bundled_baseline
 from runtime.monitoring.decision import MIN_ROWS
+from runtime.monitoring.figures import Measured, figures
 from runtime.monitoring.layout import Role, columns
 from runtime.monitoring.monitor import Monitor, Window
 from runtime.monitoring.performance import Labelled, LabelledPerformance, estimate_accuracy
@@ -26,6 +27,10 @@ from runtime.tensors import Array
 BLOCKS: Final = 64
 """A file is read as a stream of so many blocks, so that the report can say from which row on it drifts."""
 MIN_BLOCK_ROWS: Final = 100
+TIMED_ROWS: Final = 200
+"""Answered one by one for the p95 of a request of one row: of fewer, a p95 is chance."""
+TIMED_S: Final = 5.0
+"""Nobody waits longer for that; a slow model is timed on fewer."""
 
 Progress = Callable[[int], None]
 
@@ -85,7 +90,7 @@ def make_report(model: Model, rows: Rows, progress: Progress = lambda rows: None
     report["errors"] = (
         None if rows.labels is None else _errors(model, rows, values, scores, report.get("reference_accuracy"), samples)
     )
-    report["figures"] = _figures(model, report, took_s / count)
+    report["figures"] = _figures(model, report, rows, count / took_s if took_s > 0 else None)
     return report
 
 
@@ -145,7 +150,7 @@ def _errors(
     is_right = np.array(predicted) == np.array(labels)
     inputs = {f.name for f in bundled_features(model) if f.role is Role.INPUT}
     sliced = {name: value for name, value in values.items() if name in inputs}
-    sliced |= {f"tag {name}": value.tolist() for name, value in rows.tags.items()} | {"label": _called(labels, names)}
+    sliced |= {f"tag {name}": value.tolist() for name, value in rows.tags.items()} | {"label": called(labels, names)}
     test = None
     if reference_accuracy is not None and samples is not None:
         test = LabelledPerformance(round(reference_accuracy * len(samples)), len(samples))
@@ -158,9 +163,9 @@ def _errors(
         if test is None or test.loss is None
         else {"text": str(test.loss), "since_row": int(test.loss.since)},
         "slices": [found.to_dict() for found in worst_slices(sliced, ~is_right)],
-        "confusion": confusion(_called(predicted, names), _called(labels, names)),
+        "confusion": confusion(called(predicted, names), called(labels, names)),
         "calibration": calibration(confidence, is_right),
-        "newest_disagreements": newest_disagreements(_called(predicted, names), _called(labels, names), confidence),
+        "newest_disagreements": newest_disagreements(called(predicted, names), called(labels, names), confidence),
     }
 
 
@@ -170,56 +175,31 @@ def bundled_features(model: Model) -> Sequence[Any]:
     return () if baseline is None else baseline.features
 
 
-def _called(classes: Sequence[str], names: Sequence[str] | None) -> list[str]:
-    """Classes by name where the bundle has names."""
-    if names is None:
-        return list(classes)
-    return [names[int(c)] if c.isdigit() and int(c) < len(names) else c for c in classes]
-
-
-def _figures(model: Model, report: Mapping[str, Any], row_s: float) -> list[dict[str, Any]]:
-    """Targets of the manifest beside what was measured when the bundle was built (dev) and here (live); None: not known."""
-    manifest = model.bundle.manifest
-    targets = None if manifest is None else manifest.targets
-    variant = (
-        None
-        if manifest is None
-        else next((v for v in manifest.variants if v.name == model.candidate.variant.name), None)
+def _figures(
+    model: Model, report: Mapping[str, Any], rows: Rows, live_rows_per_s: float | None
+) -> list[dict[str, Any]]:
+    """Live is the file: its labels, its first rows one by one, all of it at once."""
+    errors, estimate, p95_s, batch = report["errors"], report["estimate"], model.p95_s(), model.best_batch()
+    test = Measured(
+        report.get("reference_accuracy"), None if p95_s is None else p95_s * 1e3, batch / model.cost_s(batch)
     )
-    errors = report["errors"]
-    training = _training_accuracy(manifest)
-    live = errors["accuracy"] if errors is not None else None
-    return [
-        {
-            "figure": "accuracy",
-            "target": None if targets is None else targets.accuracy_floor,
-            "training": training,
-            "dev": None if variant is None else variant.accuracy,
-            "live": live,
-            "estimated": None if report["estimate"] is None else report["estimate"]["accuracy"],
-        },
-        {
-            "figure": "latency_ms",
-            "target": None if targets is None else targets.p95_latency_ms,
-            "training": None,
-            "dev": None,
-            "live": round(model.cost_s(1) * 1e3, 4),
-        },
-        {
-            "figure": "rows_per_s",
-            "target": None if targets is None else targets.throughput_rows_per_s,
-            "training": None,
-            "dev": None,
-            "live": round(1 / row_s, 1) if row_s > 0 else None,
-        },
-    ]
+    live = Measured(None if errors is None else errors["accuracy"], _p95_ms(model, rows), live_rows_per_s)
+    return figures(
+        model.bundle.manifest,
+        model.candidate.variant.name,
+        test,
+        live,
+        None if estimate is None else estimate["accuracy"],
+    )
 
 
-def _training_accuracy(manifest: Manifest | None) -> float | None:
-    """As the provenance tells it, where whoever trained the model wrote it there."""
-    if manifest is None:
-        return None
-    try:
-        return float(manifest.provenance["training_accuracy"])
-    except (KeyError, ValueError):
-        return None
+def _p95_ms(model: Model, rows: Rows) -> float:
+    took: list[float] = []
+    for at in range(min(len(rows), TIMED_ROWS)):
+        if sum(took) > TIMED_S:
+            break
+        row = {name: value[at : at + 1] for name, value in rows.inputs.items()}
+        started = time.perf_counter()
+        model.predict(row)
+        took.append(time.perf_counter() - started)
+    return float(np.quantile(took, 0.95)) * 1e3

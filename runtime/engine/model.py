@@ -152,6 +152,11 @@ class Model:
         """Measured seconds of one call of `rows` rows, on what answers now."""
         return self._service.ranked.cost.cost_ms(rows) / 1000
 
+    def p95_s(self) -> float | None:
+        """Measured seconds that 95 % of calls of one row stay within, on what answers now; None: another number was measured."""
+        ranked = self._service.ranked
+        return ranked.latency.p95_ms / 1000 if ranked.rows == 1 else None
+
     def best_batch(self) -> int:
         """The measured number of rows with the most rows a second."""
         return self._service.ranked.cost.best_batch()

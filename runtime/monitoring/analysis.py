@@ -55,7 +55,11 @@ def worst_slices(values: Mapping[str, Numbers | Sequence[Any]], is_wrong: Flags,
 
     `values`: by feature or tag, one value a row; numbers are cut at their quartiles.
     """
-    groups = [group for name, value in values.items() for group in _groups(name, value)]
+    return worst_groups([group for name, value in values.items() for group in _groups(name, value)], is_wrong, most)
+
+
+def worst_groups(groups: Sequence[tuple[str, Flags]], is_wrong: Flags, most: int = 8) -> list[Slice]:
+    """The same of groups that are made already: what each is called, and which rows are in it."""
     wrong, rows = int(is_wrong.sum()), len(is_wrong)
     found = []
     for label, chosen in groups:
@@ -106,6 +110,13 @@ def newest_disagreements(
         {"row": at, "label": labels[at], "predicted": predicted[at], "confidence": round(float(confidence[at]), 5)}
         for at in wrong
     ]
+
+
+def called(classes: Sequence[str], names: Sequence[str] | None) -> list[str]:
+    """Classes by name where the bundle has names."""
+    if names is None:
+        return list(classes)
+    return [names[int(c)] if c.isdigit() and int(c) < len(names) else c for c in classes]
 
 
 def _groups(name: str, values: Numbers | Sequence[Any]) -> list[tuple[str, Flags]]:

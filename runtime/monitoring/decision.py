@@ -159,7 +159,8 @@ class DriftTest:
         """The same of rows that are counted already, features in the baseline's order."""
         if not rows or not self._names:
             return []
-        self._blocks.append(block)
+        if not self._place(block):
+            return []
         self.looks += 1
         self.rows += rows
         known = set(self.active)
@@ -168,8 +169,24 @@ class DriftTest:
             self._last_found[name] = self.looks
             if before is None or finding.log_p < before.log_p:
                 self.active[name] = finding if before is None else _with_times_of(before, finding)
+            elif self._blocks[-1] is not block:
+                # Rows of the past came late: they may show that it began before what was known then.
+                self.active[name] = replace(before, since=min(before.since, finding.since))
         self._clear()
         return [finding for name, finding in self.active.items() if name not in known]
+
+    def _place(self, block: Block) -> bool:
+        """Puts a block where it was in time: one that comes days late is not the newest. False: older than all that are kept."""
+        blocks = self._blocks
+        later = 0
+        while later < len(blocks) and blocks[-1 - later].ended > block.ended:
+            later += 1
+        if later and later == len(blocks) == blocks.maxlen:
+            return False
+        if len(blocks) == blocks.maxlen:
+            blocks.popleft()
+        blocks.insert(len(blocks) - later, block)
+        return True
 
     def _find(self) -> dict[str, Finding]:
         blocks = list(self._blocks)

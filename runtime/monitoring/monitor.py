@@ -8,6 +8,7 @@ from typing import Any, Final
 
 import numpy as np
 
+from runtime.bundle.profile import FeatureReference
 from runtime.monitoring.decision import MIN_ROWS, Against, DriftSettings, DriftTest, Finding
 from runtime.monitoring.layout import Feature, Kind, columns
 from runtime.monitoring.reference import Baseline, make_baseline
@@ -56,7 +57,10 @@ class Monitor:
         self._total.merge(window.summary)
         own = Summary(self.baseline)
         own.merge(window.summary)
-        self._keep(_Recent(1, window.began, own))
+        if self._recent and window.began < self._recent[-1].began:
+            self._keep_late(window.began, own)
+        else:
+            self._keep(_Recent(1, window.began, own))
         fresh = self._test.look(window.summary, window.began, window.ended)
         self.verdicts = {
             name: self._explain(finding) for name, finding in list(self._test.active.items())[:MAX_VERDICTS]
@@ -87,7 +91,10 @@ class Monitor:
                 (verdict.to_dict() for verdict in self.verdicts.values()),
                 key=lambda told: (told["role"] != "input", told["log10_p"]),
             ),
-            "features": {name: _describe(self._total, name) for name in self._total.features},
+            "features": {
+                feature.name: {"role": feature.role.value, **_describe(self._total, feature.name, reference)}
+                for feature, reference in zip(baseline.features, baseline.references, strict=True)
+            },
         }
 
     def _keep(self, recent: _Recent) -> None:
@@ -100,6 +107,13 @@ class Monitor:
             at -= 2
         if len(self._recent) > 16:
             del self._recent[0]
+
+    def _keep_late(self, began: float, summary: Summary) -> None:
+        """Joins rows that come late to those of their time."""
+        at = max((at for at, recent in enumerate(self._recent) if recent.began <= began), default=0)
+        recent = self._recent[at]
+        recent.summary.merge(summary)
+        self._recent[at] = _Recent(recent.blocks, min(recent.began, began), recent.summary)
 
     def _explain(self, finding: Finding) -> Verdict:
         known = self.verdicts.get(finding.feature)
@@ -157,7 +171,7 @@ class Learner:
         return make_baseline(self._model, self._version, self._features, gathered, "first rows")
 
 
-def _describe(total: Summary, name: str) -> dict[str, Any]:
+def _describe(total: Summary, name: str, reference: FeatureReference) -> dict[str, Any]:
     feature = total.features[name]
     told: dict[str, Any] = {
         "rows": feature.rows,
@@ -170,6 +184,10 @@ def _describe(total: Summary, name: str) -> dict[str, Any]:
         if moments.count:
             told |= {"mean": moments.mean, "std": moments.std, "min": moments.low, "max": moments.high}
         told["deciles"] = None if tenths is None else [float(value) for value in tenths]
+        told["reference"] = {"mean": reference.mean, "median": reference.deciles[5] if reference.deciles else None}
     elif isinstance(feature, CategorySummary):
-        told["top"] = [[item.name, item.low, item.high] for item in feature.items.top(10)]
+        top, counted = feature.items.top(10), max(sum(reference.counts), 1)
+        told["top"] = [[item.name, item.low, item.high] for item in top]
+        shares = dict(zip(reference.categories, reference.counts, strict=False))
+        told["reference"] = {"shares": [round(shares.get(item.name, 0) / counted, 5) for item in top]}
     return told

@@ -1,10 +1,13 @@
-"""What a program's drift document says, as the page shows it: a verdict a model, and a line for each feature that drifts."""
+"""What a program's drift document says, as the page shows it: a verdict a model, a line for each feature that drifts, statistics,
+where the model errs by its labels, and its figures beside the targets.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from typing import Any, Final
 
+from runtime.pages.drift_statistics import statistics_of
 from runtime.pages.sections import Document
 
 SIZES: Final = ("ks", "psi", "wasserstein")
@@ -21,7 +24,8 @@ def drift_section(document: Document) -> Document:
         told = await document()
         here = [_model(one, _offset_s(told), "this program") for one in told["models"]]
         devices = [_model(one, 0.0, "devices") for one in told.get("devices", {}).get("models", ())]
-        return {"models": [*here, *map(_labelled, told.get("labels", {}).get("models", ())), *devices]}
+        labelled = map(_labelled, told.get("labels", {}).get("models", ()))
+        return {"models": [*here, *labelled, *devices], "figures": told.get("figures", [])}
 
     return tell
 
@@ -52,6 +56,7 @@ def _model(one: Mapping[str, Any], offset_s: float, seen_by: str) -> dict[str, A
         "verdict": verdict,
         "reason": reason,
         "findings": [_finding(found, offset_s) for found in one["verdicts"]],
+        "statistics": statistics_of(one["features"]) if one.get("features") else None,
     }
 
 
@@ -73,6 +78,7 @@ def _labelled(one: Mapping[str, Any]) -> dict[str, Any]:
         "verdict": verdict,
         "reason": reason,
         "findings": [] if found is None else [_loss(found)],
+        "errors": one.get("errors"),
     }
 
 

@@ -29,7 +29,10 @@ from runtime.telemetry.history_recorder import HistoryRecorder, Read
 MAX_POINTS: Final = 1500
 MAX_SPAN_S: Final = LEVELS[-1].span_s
 MAX_ASKED: Final = 64
-RANK_SPAN_S: Final = LEVELS[1].span_s
+RANK_SPANS_S: Final = (LEVELS[-2].span_s, LEVELS[-1].span_s)
+"""A day by the minute, and a month by five."""
+RANK_EVERY_S: Final = 60.0
+"""However many pages are open: a month of all series is some ten megabytes to look through."""
 REPORT_SPAN_S: Final = 24 * 3600
 REPORT_POINTS: Final = 320
 DECISIONS: Final = "decisions"
@@ -72,6 +75,9 @@ class Page:
         self._options = options
         self._files = read_files(html, script)
         self._feed = Feed(recorder, sections)
+        self._ranking = asyncio.Lock()
+        self._ranked: dict[str, Any] = {}
+        self._rank_again_at = 0.0
 
     async def run(self, read: Read) -> None:
         """Records what `read` tells once a second and keeps open pages current, until cancelled."""
@@ -118,16 +124,29 @@ class Page:
         )
 
     async def _rank(self, _: Asked) -> Response:
-        """Series by how often they moved before the system acted, over the last three hours."""
-        state = (await self._feed.look()).get(DECISIONS, {"is_set_up": False})
-        lines = state.get("data", {}).get(DECISIONS, ())
-        actions = [at for at in action_times(lines) if at > time.time() - RANK_SPAN_S]
-        window = await self._window(RANK_SPAN_S, None)
-        ranks = await asyncio.to_thread(rank, window, actions)
+        """Series by how often they moved before the system acted by itself, held against how often they move anyway."""
+        async with self._ranking:
+            if time.monotonic() >= self._rank_again_at:
+                self._ranked = await self._rank_now()
+                self._rank_again_at = time.monotonic() + RANK_EVERY_S
+        return _json(self._ranked)
+
+    async def _rank_now(self) -> dict[str, Any]:
+        if self._sections.get(DECISIONS) is None:
+            return {"actions": 0, "ranks": [], "why_not": "this program keeps no log of what it decided"}
+        state = (await self._feed.look())[DECISIONS]
+        now = int(time.time())
+        actions = [at for at in action_times(state.get("data", {}).get(DECISIONS, ())) if at > now - RANK_SPANS_S[-1]]
+        if not actions:
+            return {"actions": 0, "ranks": [], "why_not": "the system has not acted by itself in the last 30 days"}
+        excerpts = [self._recorder.history.read(now - span_s, now) for span_s in RANK_SPANS_S]
+        ranks = await asyncio.to_thread(lambda: rank([excerpt.window() for excerpt in excerpts], actions))
         told = [
-            {"series": one.series, "preceded": one.preceded, "actions": one.actions} for one in ranks if one.preceded
+            {"series": one.series, "preceded": one.preceded, "actions": one.actions, "lift": round(one.lift, 3)}
+            for one in ranks
+            if one.preceded
         ]
-        return _json({"actions": len(actions), "ranks": told})
+        return {"actions": len(actions), "ranks": told, "why_not": None}
 
     async def _report(self, _: Asked) -> Response:
         sections = await self._feed.look()

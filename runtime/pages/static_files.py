@@ -12,7 +12,7 @@ from typing import Final
 from starlette.responses import Response
 
 FOLDER: Final = Path(__file__).with_name("static")
-OURS: Final = ("page.css", "theme.js", "core.js", "charts.js", "sections.js", "drift.js")
+OURS: Final = ("page.css", "theme.js", "core.js", "charts.js", "sections.js", "drift.js", "errors.js", "statistics.js")
 FOR_ALL: Final = (*OURS, "uplot.js", "uplot.css", "uplot.LICENSE")
 """What every program's page has; beside these, a page has its HTML and one script."""
 _TYPES: Final = MappingProxyType({".js": "text/javascript", ".css": "text/css", ".html": "text/html"})

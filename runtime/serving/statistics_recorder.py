@@ -23,6 +23,7 @@ from runtime.monitoring.monitor import Learner, Monitor, Window
 from runtime.monitoring.reference import Baseline
 from runtime.monitoring.summary import Summary
 from runtime.monitoring.verdict import Verdict
+from runtime.monitoring.window_numbers import WindowNumbers, window_numbers
 from runtime.serving.sample_reference import sample_reference
 from runtime.tensors import Array
 from runtime.wire.values import InferenceRequest
@@ -141,6 +142,12 @@ class StatisticsRecorder:
             known = [(watched.model_version, watched.verdicts()) for watched in self._watched.values()]
         return {place: found for place, found in known if found is not None}
 
+    def newest_numbers(self) -> dict[tuple[str, int], WindowNumbers]:
+        """Statistics of the last window that was closed, by model and version."""
+        with self._lock:
+            known = [(watched.model_version, watched.numbers) for watched in self._watched.values()]
+        return {place: numbers for place, numbers in known if numbers is not None}
+
     def count_now(self) -> None:
         """Counts what waits, on the caller's thread. The recorder's own thread does this every half second."""
         self._adapt()
@@ -231,6 +238,8 @@ class _Watched:
         self._monitor: Monitor | None = None
         reference = sample_reference(model)
         self._accuracy = reference.accuracy
+        self.numbers: WindowNumbers | None = None
+        """Of the last closed window."""
         baseline = reference.baseline
         if baseline is None:
             features = features_of_bundle(model.bundle.manifest, model.inputs, model.outputs)
@@ -271,6 +280,7 @@ class _Watched:
             whole.summary.merge(self._private)
         for verdict in self._monitor.add(whole):
             log.warning("model %s version %d drifts: %s", self._name, self._version, verdict)
+        self.numbers = window_numbers(whole.summary, self._monitor.verdicts)
         self._window, self._private, self.began = Summary(baseline), None, now
         return shared if shared.summary.rows and baseline.source == "bundle" else None
 
@@ -289,7 +299,9 @@ class _Watched:
         told = {"model": self._name, "version": self._version, "backend": self._serving}
         if self._monitor is not None:
             estimate = None if self._accuracy is None else self._accuracy.estimate(self._monitor.newest(ESTIMATE_ROWS))
-            known = {"open_rows": self.open_rows, "learning": None, "estimate": estimate}
+            known: dict[str, Any] = {"open_rows": self.open_rows, "learning": None, "estimate": estimate}
+            if self._accuracy is not None:
+                known["sample_accuracy"] = round(self._accuracy.right / self._accuracy.rows, 5)
             return {**told, **self._monitor.document(), **known}
         learnt = 0 if self._learner is None else self._learner.rows
         return {**told, "rows": 0, "verdicts": [], "is_drifting": False, "learning": {"rows": learnt}}

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from cloud_gateway.automation.row_details import RowDetails
 from cloud_gateway.labelled import LabelledAnswers
 from cloud_gateway.monitoring import Monitoring
 from cloud_gateway.telemetry import Fleet
@@ -41,7 +42,7 @@ def families(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Family]:
         async def read() -> list[Family]:
             machine = Machine(FakeNvml())
             labelled = LabelledAnswers(list, dict)
-            monitored = Monitoring(None, Fleet(lambda *_: None, None), labelled, nothing, None)
+            monitored = Monitoring(None, Fleet(lambda *_: None, None), labelled, RowDetails(), nothing, dict)
             beside = Beside(
                 collectors=(
                     model_metrics(server.service, at_the_edge),

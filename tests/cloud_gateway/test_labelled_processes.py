@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
@@ -21,7 +23,7 @@ from runtime.client.document import fetch_document
 from runtime.monitoring.performance import LEARN_LABELS
 from runtime.wire.values import InferenceRequest
 from tests.browser import browsing, page_at
-from tests.programs import PATIENCE_S, Program, started
+from tests.programs import PATIENCE_S, Program, environment, started
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(240)]
 
@@ -61,12 +63,14 @@ class Caller:
         self.gateway = gateway
         self.asked = 0
 
-    def ask(self, images: np.ndarray) -> list[str]:
+    def ask(self, images: np.ndarray, segment: str = "") -> list[str]:
         names = []
         for first in range(0, len(images), ROWS):
             names.append(f"request-{self.asked}")
             self.asked += 1
-            self.client.infer(InferenceRequest("digits", {"image": images[first : first + ROWS]}, id=names[-1]))
+            inputs = {"image": images[first : first + ROWS]}
+            parameters = {"segment": segment} if segment else {}
+            self.client.infer(InferenceRequest("digits", inputs, id=names[-1], parameters=parameters))
         time.sleep(1)  # answers are written down every quarter second
         return names
 
@@ -139,6 +143,64 @@ def test_what_is_right_changes_and_the_labels_say_so(
     with started(tmp_path, *run) as gateway, ExitStack() as stack:
         again = Caller(tmp_path, gateway, stack).labelled()
         assert (again["labels"], again["verdict"]) == (1350, found)
+
+
+def test_the_page_says_where_the_model_errs_and_by_what_figures(
+    tmp_path: Path, run: tuple[str, ...], rows: tuple[np.ndarray, np.ndarray], browser: Any
+) -> None:
+    images, truth = rows
+    with started(tmp_path, *run) as gateway, ExitStack() as stack:
+        caller = Caller(tmp_path, gateway, stack)
+        for _ in range(4):
+            caller.label(caller.ask(images), truth)
+        # By night, on images a third as bright, a four is called a nine.
+        caller.label(caller.ask(images / 3, "night"), np.where(truth == 4, 9, truth))
+        errors = caller.labelled()["errors"]
+        slices = {one["slice"]: one for one in errors["slices"] if one["is_proven"]}
+        assert "tag segment = night" in slices
+        assert any(name.startswith("image.") for name in slices), slices
+        assert {"label": "9", "predicted": "4"}.items() <= errors["confusion"][0].items()
+        assert errors["calibration"]["curve"][-1]["rows"] > 1000
+        assert errors["newest_disagreements"][0]["request"].startswith("request-")
+        gateway.process.kill()  # what was kept of rows is in the database
+        gateway.process.wait(PATIENCE_S)
+    with started(tmp_path, *run) as gateway, ExitStack() as stack:
+        caller = Caller(tmp_path, gateway, stack)
+        assert caller.labelled()["errors"] == errors
+        for _ in range(5):  # a window closes at once when it holds 2,048 rows
+            caller.ask(images)
+        figures = {one["figure"]: one for one in caller.document()["figures"][0]["figures"]}
+        assert figures["accuracy"]["target"] == 0.975
+        assert figures["accuracy"]["dev"] > 0.98
+        assert figures["accuracy"]["test"] > 0.98
+        assert figures["accuracy"]["live"] == caller.labelled()["accuracy"]
+        assert figures["p95_latency_ms"]["live"] > 0
+        with page_at(browser, f"{gateway.admin}/", viewport={"width": 390, "height": 800}) as page:
+            card = page.locator("#drift-findings article", has_text="by labels")
+            card.get_by_text("tag segment = night").wait_for()
+            assert card.locator("tr", has_text="tag segment = night").get_by_text("proven").count() == 1
+            assert card.locator("svg circle").count() == len(errors["calibration"]["curve"])
+            card.get_by_text("Newest wrong answers").click()
+            card.get_by_text(errors["newest_disagreements"][0]["request"]).first.wait_for()
+            table = page.locator("#figures tbody tr", has_text="accuracy")
+            assert "97.5 %" in table.inner_text()
+            seen = page.locator("#drift-findings article", has_text="What it answers")
+            assert seen.locator("meter").count() == 10
+            seen.get_by_text("Statistics of").click()
+            seen.locator("details tr", has_text="image.brightness").wait_for()
+            page.get_by_label("Find").nth(1).fill("brightness p90")
+            pin = page.locator("#statistics-rows tr", has_text="image.brightness").get_by_role("button")
+            pin.click()
+            page.locator("#pinned .uplot").wait_for()
+            assert page.evaluate("document.documentElement.scrollWidth") <= 390
+        told = fetch_document(gateway.http.removeprefix("http://"), "/edgeward/drift")
+        command = [sys.executable, "-m", "edgeward", "drift", "report", "--address"]
+        report = subprocess.run(
+            [*command, gateway.http.removeprefix("http://")], env=environment(tmp_path), capture_output=True, text=True
+        )
+        assert told["labels"]["models"][0]["errors"]["wrong_rows"] > 0
+        for wanted in ("tag segment = night", "9 taken for 4", "95 % of requests within", "tried here"):
+            assert wanted in report.stdout, report.stdout + report.stderr
 
 
 def test_where_the_input_changed_the_verdict_names_that(

@@ -42,6 +42,7 @@ class Gateway:
     waiting: list[str] = field(default_factory=lambda: ["r1", "r2", "r3"])
     drift_fails: bool = False
     histogram: Histogram = field(default_factory=lambda: Histogram(LATENCY_BOUNDS_NS))
+    recorder: HistoryRecorder = field(default_factory=HistoryRecorder)
 
     async def models(self) -> Mapping[str, Any]:
         model = {
@@ -124,7 +125,7 @@ def serving(gateway: Gateway, *, is_bare: bool = False) -> Iterator[Gateway]:
         }
         page = gateway_page(
             "edgeward-gateway",
-            HistoryRecorder(),
+            gateway.recorder,
             {} if is_bare else sections,
             release_path=None if is_bare else "/admin/releases/{model}/{action}",
             review_path=None if is_bare else REVIEW_PATH,
@@ -184,6 +185,30 @@ def test_it_loads_and_updates_live(browser: Any, gateway: Gateway) -> None:
         gateway.drift_fails = True
         page.get_by_text("the disk of the drift report is full; make room").wait_for()
         assert "brightness" not in page.locator("#drift").inner_text()
+
+
+def test_a_peak_of_one_second_is_seen_in_a_day(browser: Any) -> None:
+    gateway = Gateway()
+    now = int(time.time())
+    name = 'edgeward_queue_rows{model="m",version="1",role="stable",served_by="cloud"}'
+    for second in range(now - 6 * 3600, now - 60):
+        gateway.recorder.history.add({name: 500.0 if second == now - 3 * 3600 else 2.0}, second)
+    chart = "document.querySelector('[aria-label=\"Rows waiting\"]').chart"
+    with serving(gateway), page_at(browser, gateway.url) as page:
+        page.locator("[aria-label='Rows waiting'] canvas").wait_for()
+        assert page.evaluate(f"{chart}.plot.bands.length") == 0, "a second is its own peak"
+        page.get_by_role("button", name="24 h").click()
+        until(page, f"{chart}.plot.bands.length === {chart}.lines.length")
+        until(page, f"{chart}.plot.scales.y.max > 500")
+        means, peaks = page.evaluate(
+            f"[Math.max(...{chart}.data[1]), Math.max(...{chart}.data[{chart}.lines.length + 1])]"
+        )
+        assert peaks == 500
+        assert 2 < means < 20
+        assert page.evaluate(f"{chart}.data[0].length") > 300, "a point a minute"
+        # No row of its own in the legend, but told beside the mean.
+        peak = page.locator("[aria-label='Rows waiting'] .u-legend .peak").first
+        assert not peak.is_visible()
 
 
 def test_names_from_strangers_are_text_everywhere(browser: Any, gateway: Gateway) -> None:

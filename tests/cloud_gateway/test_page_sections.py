@@ -46,10 +46,29 @@ async def test_only_new_lines_of_the_audit_log_are_read_and_the_newest_come_firs
     told = (await decisions.tell())["decisions"]
     assert [asked["after"] for asked in parts.asked] == ["0", "1000", "2000"]
     assert len(told) == MAX_LINES
-    assert told[0] == {"at": 2500.0, "what": "advance", "model": "m", "reason": "reason 2500"}
+    advanced = {"at": 2500.0, "what": "advance", "model": "m", "reason": "reason 2500"}
+    assert told[0] == {**advanced, "acted": True, "is_own": True, "who": None}
     parts.lines.append(line(2501))
     assert (await decisions.tell())["decisions"][0]["at"] == 2501.0
     assert parts.asked[-1]["after"] == "2500"
+
+
+async def test_only_what_the_system_did_by_itself_is_its_own_action() -> None:
+    parts = Parts(0)
+    events = [
+        ("advance", {}),
+        ("rollback", {"by_hand": True}),
+        ("hold", {}),
+        ("rollback", {}),
+        ("start", {}),
+        ("push", {}),
+    ]
+    for number, (event, document) in enumerate(events, 1):
+        parts.lines.append({**line(number), "event": event, "document": document})
+    told = (await Decisions(AdminRoute("GET", "/admin/audit", parts.audit), None).tell())["decisions"][::-1]
+    assert [one["is_own"] for one in told] == [True, False, False, True, False, False]
+    assert [one["what"] for one in told if not one["acted"]] == ["hold"]
+    assert told[1]["who"] == "a person"
 
 
 async def test_levels_are_translated() -> None:
@@ -80,6 +99,7 @@ async def test_a_move_of_a_level_that_stands_in_both_logs_is_told_once_with_all_
         "model": "m",
         "reason": "trusted",
         "who": "anna",
+        "is_own": False,
     }
     engine.dispose()
 

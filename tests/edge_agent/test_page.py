@@ -31,6 +31,7 @@ def test_who_serves_how_fast_and_why(digits: Bundle, tmp_path: Path) -> None:
                     page.locator("#requests-table", has_text="first choice").wait_for()
                     page.locator("[aria-label='Who answers, per second'] canvas").wait_for()
                     client.predict("digits", image, timeout_s=20)
+                page.locator("#statistics-told", has_text="this program keeps no log of what it decided").wait_for()
                 until(page, "document.querySelector('#verdict').textContent.startsWith('Yes.')")
                 assert page.evaluate("document.documentElement.scrollWidth") <= 390
             open_stream = httpx.stream("GET", f"{agent.http}/edgeward/page/events", timeout=20)

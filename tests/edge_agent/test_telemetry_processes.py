@@ -70,6 +70,65 @@ def test_statistics_of_an_agent_reach_the_gateways_document(tmp_path: Path, digi
         assert own[0]["baseline"]["key"] == model["baseline"]["key"], "both count by the same bins"
 
 
+def drifting(http: str, seen_by: str) -> float | None:
+    """What the program's metrics say of features that drift, by who saw them; None: nobody has looked yet."""
+    with urllib.request.urlopen(f"{http}/metrics", timeout=10) as reply:
+        lines = reply.read().decode().splitlines()
+    found = [
+        line for line in lines if line.startswith("edgeward_drifting_features{") and f'seen_by="{seen_by}"' in line
+    ]
+    return float(found[0].rpartition(" ")[2]) if found else None
+
+
+@pytest.mark.slow
+def test_drift_on_devices_raises_the_gateways_metric_and_leads_its_automation_down(
+    tmp_path: Path, digits: Bundle
+) -> None:
+    samples, base = digits.samples(), bundled_baseline(digits)
+    assert samples is not None
+    assert base is not None
+    config = tmp_path / "gateway.toml"
+    config.write_text('[[automation]]\nmodel = "digits"\nstart_level = "full"\n')
+    ports = ("--grpc-port", "0", "--http-port", "0")
+    with started(tmp_path, "gateway", "run", "digits", *ports, "--config", str(config)) as gateway:
+        telemetry = Telemetry("laptop", poster(gateway.http.removeprefix("http://"), None))
+
+        def level() -> dict[str, Any]:
+            (told,) = fetch_document(gateway.admin.removeprefix("http://"), "/admin/automation")["standings"]
+            return told
+
+        for change in (lambda v: v, lambda v: 1 - v):
+            assert level()["level"] == "full"
+            summary = Summary(base)
+            summary.update(
+                {"image": change(samples.inputs["image"])}, {"probabilities": samples.outputs["probabilities"]}
+            )
+            telemetry.offer(Window(summary, time.monotonic() - 40, time.monotonic() - 10))
+            telemetry.send_due()
+            until(lambda: drifting(gateway.http, "devices") is not None)
+        assert drifting(gateway.http, "devices") > 0
+        assert drifting(gateway.http, "gateway") is None, "it was asked nothing itself"
+        until(lambda: level()["level"] == "assist")
+        assert "on devices, image." in level()["drift"]
+
+
+@pytest.mark.slow
+def test_a_device_alone_raises_the_same_metric(tmp_path: Path, digits: Bundle, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("EDGEWARD_MONITOR_ROWS_PER_S", "1000000000")
+    samples = digits.samples()
+    assert samples is not None
+    images = np.resize(samples.inputs["image"], (750, 1, 8, 8))
+    with started(tmp_path, "agent", "run", "digits", "--grpc-port", "0", "--http-port", "0") as agent:
+        with connect(agent.grpc) as client:
+            for _ in range(3):  # a window closes at once when it holds 2,048 rows
+                client.predict("digits", 1 - images)
+        until(lambda: drifting(agent.http, "device"))
+        with urllib.request.urlopen(f"{agent.http}/metrics", timeout=10) as reply:
+            text = reply.read().decode()
+        assert 'feature="image.brightness",stat="p50"' in text
+        assert 'edgeward_feature_category_ratio{model="digits"' in text
+
+
 @pytest.mark.slow
 def test_an_agent_counts_and_can_be_told_not_to(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     image = np.zeros((1, 1, 8, 8), np.float32)

@@ -74,8 +74,8 @@ export class Chart {
     return true;
   }
 
-  fill(times, columns) {
-    this.data = [times, ...columns];
+  fill(times, means, peaks) {
+    this.data = [times, ...means, ...peaks];
     this.build();
   }
 
@@ -119,6 +119,7 @@ export class Chart {
     const colour = (name) => style.getPropertyValue(name).trim();
     const names = tellApart(this.lines);
     const kind = `${this.lines[0].metric} ${this.lines[0].stat}`;
+    const hasPeaks = this.data.length > this.lines.length + 1, peakOf = (at) => at + 1 + this.lines.length;
     const axis = { stroke: colour("--soft"), grid: { stroke: colour("--grid"), width: 1 }, ticks: { stroke: colour("--grid"), width: 1 }, font: "12px system-ui" };
     this.plot = new uPlot({
       width: this.place.clientWidth || 320, height: 170,
@@ -129,8 +130,14 @@ export class Chart {
       series: [{ value: (u, at) => (at == null ? "–" : new Date(at * 1e3).toLocaleTimeString()), label: "time" },
         ...this.lines.map((line, at) => ({
           label: names[at], stroke: colour(`--c${at % 8}`), width: 1.5, dash: at >= 8 ? [4, 3] : undefined, spanGaps: false,
-          points: { show: this.data[0].length < 3 }, value: (u, raw) => inUnits(`${line.metric} ${line.stat}`, raw),
-        }))],
+          points: { show: this.data[0].length < 3 },
+          value: (u, raw, place, index) => {
+            const unit = `${line.metric} ${line.stat}`, peak = hasPeaks && index !== null && index !== undefined ? this.data[peakOf(at)][index] : null;
+            return peak === null || peak === undefined || peak === raw ? inUnits(unit, raw) : `${inUnits(unit, raw)}, peak ${inUnits(unit, peak)}`;
+          },
+        })),
+        ...(hasPeaks ? this.lines.map((line, at) => ({ label: `peak of ${names[at]}`, class: "peak", stroke: `${colour(`--c${at % 8}`)}55`, width: 1, points: { show: false } })) : [])],
+      bands: hasPeaks ? this.lines.map((line, at) => ({ series: [peakOf(at), at + 1], fill: `${colour(`--c${at % 8}`)}2b` })) : [],
     }, this.data, this.place);
     this.tellNewest();
   }
@@ -162,15 +169,18 @@ export async function reload(some = charts) {
   const list = [...some];
   const numbers = [...new Set(list.flatMap((chart) => chart.lines.map((line) => line.number)))];
   const columns = new Map();
-  let times = [];
+  let times = [], isWhole = true;
   for (let at = 0; at < numbers.length; at += MAX_ASKED) {
     const part = numbers.slice(at, at + MAX_ASKED);
     const told = await (await request(`page/history?series=${part.join(",")}&span_s=${span}`)).json();
-    part.forEach((number, place) => columns.set(number, told.columns[place][0]));
+    part.forEach((number, place) => columns.set(number, told.columns[place]));
+    isWhole = told.step_s === 1;
     if (!times.length || told.times.length < times.length) times = told.times;
   }
   if (mine !== fetching && some === charts) return;
-  for (const chart of list) if (charts.has(chart)) chart.fill([...times], chart.lines.map((line) => (columns.get(line.number) ?? []).slice(0, times.length)));
+  const column = (line, which) => (columns.get(line.number)?.[which] ?? []).slice(0, times.length);
+  // A second is its own peak; a longer point has its mean as a line and what reaches up to its peak as a band.
+  for (const chart of list) if (charts.has(chart)) chart.fill([...times], chart.lines.map((line) => column(line, 0)), isWhole ? [] : chart.lines.map((line) => column(line, 1)));
 }
 
 let reloading = null;
@@ -221,7 +231,7 @@ export function setUpStatistics(title) {
   let pins = [];
   try { pins = JSON.parse(recall(local, name) ?? "[]").filter((pin) => typeof pin === "string"); } catch { /* somebody else's */ }
   const drawn = new Map();
-  let ranks = new Map(), actions = 0;
+  let ranks = new Map(), actions = 0, whyNot = "";
 
   const drawPins = () => {
     for (const [pin, chart] of drawn) if (!pins.includes(pin)) { chart.close(); drawn.delete(pin); }
@@ -247,9 +257,9 @@ export function setUpStatistics(title) {
   let cells = new Map();
   const list = () => {
     const words = search.value.toLowerCase().split(/\s+/).filter(Boolean);
-    const found = series.names.map((text, at) => ({ text, at, rank: ranks.get(text) ?? 0 }))
+    const found = series.names.map((text, at) => ({ text, at, rank: ranks.get(text) ?? null }))
       .filter(({ text }) => words.every((word) => text.toLowerCase().includes(word)))
-      .sort((a, b) => b.rank - a.rank || a.text.localeCompare(b.text));
+      .sort((a, b) => (b.rank?.lift ?? 0) - (a.rank?.lift ?? 0) || a.text.localeCompare(b.text));
     cells = new Map();
     rows.replaceChildren(...found.slice(0, MAX_ROWS).map(({ text, at, rank }) => {
       const cell = el("td", { class: "number", "data-label": "now" });
@@ -258,9 +268,9 @@ export function setUpStatistics(title) {
       return el("tr", {},
         el("td", { "data-label": "" }, el("button", { type: "button", "aria-pressed": String(isPinned), "aria-label": `Pin ${text}`, onclick: () => toggle(text) }, isPinned ? "Pinned" : "Pin")),
         el("td", { "data-label": "series" }, el("code", {}, text)), cell,
-        el("td", { class: "number", "data-label": "before actions" }, rank ? `${rank} of ${actions}` : "–"));
+        el("td", { class: "number", "data-label": "before actions" }, rank ? `${rank.preceded} of ${rank.actions}, ${short(rank.lift)} × as often as at any time` : "–"));
     }));
-    told.textContent = `${found.length} of ${series.names.length} series${found.length > MAX_ROWS ? `; the first ${MAX_ROWS} are shown` : ""}`;
+    told.textContent = `${found.length} of ${series.names.length} series${found.length > MAX_ROWS ? `; the first ${MAX_ROWS} are shown` : ""}${whyNot ? `; in order of their names: ${whyNot}` : actions ? `; ranked by ${actions} actions of the system` : ""}`;
     values();
   };
   const values = () => {
@@ -276,7 +286,8 @@ export function setUpStatistics(title) {
     try {
       const answer = await (await request("page/rank")).json();
       actions = answer.actions;
-      ranks = new Map(answer.ranks.map((one) => [one.series, one.preceded]));
+      whyNot = answer.why_not ?? "";
+      ranks = new Map(answer.ranks.map((one) => [one.series, one]));
       list();
     } catch { /* the list stays as it is ranked; the pill says that the connection is gone */ }
   };

@@ -161,7 +161,7 @@ async def test_what_cannot_be_kept_is_counted_and_never_raises(
 
     released.say("r1", Arm.STABLE, 3)
     with monkeypatch.context() as broken:
-        broken.setattr(AutomationStore, "row", full)
+        broken.setattr(AutomationStore, "record_in", full)
         await released.arms.flush()
     await released.arms.flush()
     assert released.house.labels.take("mnist", "r1", 3).taken is Taken.ACCEPTED, "written once there was room"

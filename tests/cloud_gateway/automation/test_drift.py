@@ -13,6 +13,7 @@ from cloud_gateway.automation.levels import Level
 from cloud_gateway.automation.service import AutomationService
 from runtime.bundle.bundle import Bundle
 from runtime.engine.engine import Engine, EngineSettings
+from runtime.monitoring.verdict import Verdict
 from runtime.selection.settings import SelectionSettings
 from runtime.serving.local_service import LocalService
 from runtime.serving.service import InferenceService
@@ -106,6 +107,10 @@ async def test_rows_that_changed_sides_are_found_and_told(house: House, digits: 
     assert standing.level is Level.ASSIST
     assert "more" in standing.drift
     assert findings_of(recorder.verdicts(), lambda _: [99]) == {}
+    calm: dict[tuple[str, int], tuple[Verdict, ...]] = {("digits", 1): ()}
+    assert findings_of(calm, engine.versions) == findings_of(calm, engine.versions, calm) == {"digits": ""}
+    told = findings_of(calm, engine.versions, recorder.verdicts())
+    assert told["digits"].startswith("on devices, image."), told
     await service.drain()
     service.close()
     engine.close()

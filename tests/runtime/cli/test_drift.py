@@ -63,8 +63,12 @@ def test_calm_rows_and_then_a_unit_change_with_labels_and_tags(
     assert told["errors"]["loss"] is not None
     assert told["figures"][0] == {
         "figure": "accuracy", "target": 0.975, "training": None, "dev": told["figures"][0]["dev"],
-        "live": told["errors"]["accuracy"], "estimated": told["estimate"]["accuracy"],
+        "test": round(told["reference_accuracy"], 5), "live": told["errors"]["accuracy"], "estimated": told["estimate"]["accuracy"],
     }  # fmt: skip
+    latency = told["figures"][1]
+    assert (latency["figure"], latency["target"]) == ("p95_latency_ms", 10.0)
+    assert latency["test"] is not None
+    assert latency["live"] is not None
     text = page.read_text()
     assert "image.brightness" in text
     assert "<script" not in text
@@ -74,7 +78,7 @@ def test_calm_rows_and_then_a_unit_change_with_labels_and_tags(
     assert "DRIFT against the 450 rows of the bundle" in shown
     assert "worst slices" in shown
     assert "97.50%" in shown
-    assert "latency of one row" in shown
+    assert "95 % of requests within" in shown
 
 
 @pytest.mark.parametrize(

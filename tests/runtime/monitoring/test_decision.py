@@ -187,3 +187,26 @@ def test_too_few_rows_say_nothing() -> None:
     summary = Summary(base)
     summary.update_columns({"t": np.full(49, 100.0)})
     assert DriftTest(base).look(summary, 0, 1) == []
+
+
+def test_windows_that_come_days_late_are_dated_by_when_they_were() -> None:
+    """A device returns with the first days of a change that others have told of since."""
+    base = make(np.random.default_rng(14).normal(size=5000))
+
+    def fed(order: list[int]) -> Monitor:
+        rng = np.random.default_rng(15)
+        blocks = [rng.normal(size=BLOCK) + (1 if at >= 20 else 0) for at in range(40)]
+        monitor = Monitor(base)
+        for at in order:
+            summary = Summary(base)
+            summary.update_columns({"t": blocks[at]})
+            monitor.add(Window(summary, float(at), float(at + 1)))
+        return monitor
+
+    late = [20, 21, 22, 23]
+    in_time = fed(list(range(40))).verdicts["t"].finding
+    returned = fed([at for at in range(40) if at not in late] + late).verdicts["t"].finding
+    assert in_time.since == returned.since == 20
+    calm_late = fed([at for at in range(40) if at > 5] + list(range(6)))
+    assert calm_late.verdicts["t"].finding.since == 20, "calm rows of the past are no end of it"
+    assert calm_late.rows == 4000

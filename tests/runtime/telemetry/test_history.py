@@ -35,12 +35,24 @@ def column(history: History, name: str, since: int, until: int) -> tuple[int, li
 def test_coarser_points_are_means_and_peaks_of_the_seconds_in_them() -> None:
     history = History()
     complete = [point for second in range(601) for point in history.add({"x": float(second % 10)}, START + second)]
-    assert {level: sum(1 for at, _ in complete if at == level) for level in range(3)} == {0: 601, 1: 60, 2: 2}
+    assert {level: sum(1 for at, _ in complete if at == level) for level in range(4)} == {0: 601, 1: 60, 2: 10, 3: 2}
     tens = history.read(START, START + 3 * 3600 - 1).window()
     assert tens.step_s == 10
     assert tens.times[:3].tolist() == [START, START + 10, START + 20]
     assert tens.columns["x"][0][:60].tolist() == [4.5] * 60
     assert tens.columns["x"][1][:60].tolist() == [9.0] * 60
+
+
+def test_a_second_that_stood_out_is_the_peak_of_its_minute_after_a_day() -> None:
+    history = History()
+    for second in range(3 * 3600):
+        history.add({"x": 900.0 if second == 1234 else 1.0}, START + second)
+    day = history.read(START, START + 86_400).window(["x"])
+    means, peaks = day.columns["x"]
+    assert (day.step_s, len(day.times)) == (60, 180)
+    assert peaks[20] == 900.0
+    assert means[20] == pytest.approx(1 + 899 / 60)
+    assert sum(peaks > 1) == 1
 
 
 def test_the_finest_level_that_is_long_enough_answers() -> None:
@@ -49,7 +61,9 @@ def test_the_finest_level_that_is_long_enough_answers() -> None:
         history.add({"x": float(second)}, START + second)
     assert column(history, "x", START, START + 600)[0] == 1
     assert column(history, "x", START, START + 601) == (10, [4.5, 14.5, 24.5])
-    assert column(history, "x", START, START + 3 * 3600 + 1)[0] == 300
+    assert column(history, "x", START, START + 3 * 3600 + 1)[0] == 60
+    assert column(history, "x", START, START + 24 * 3600)[0] == 60
+    assert column(history, "x", START, START + 24 * 3600 + 1)[0] == 300
 
 
 def test_memory_is_bounded_in_time_series_and_names() -> None:
