@@ -299,7 +299,9 @@ class _Lane:
         self.max_batch_size = 0
         self._options = BatchOptions()
         self._policy = BatchPolicy()
-        self.scheduler = Scheduler(model.name, model.run, model.cost_s, self._policy, workers, limits)
+        self.scheduler = Scheduler(
+            model.name, model.run, model.cost_s, self._policy, workers, limits, model.run_at_once
+        )
         self._limits = limits
         self._model = model
         self._served_by = served_by
