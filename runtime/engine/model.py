@@ -177,6 +177,10 @@ class Model:
         """The measured number of rows with the most rows a second."""
         return self._service.ranked.cost.best_batch()
 
+    def most_rows(self) -> int | None:
+        """What may be joined to one batch under the memory cap; None where there is no cap."""
+        return self._service.ranked.max_rows
+
     def close(self, timeout_s: float = 30.0) -> None:
         """Waits for holds and calls in flight (at most `timeout_s`), then gives the engine's memory back. Closing twice is fine."""
         with self._none_in_use:

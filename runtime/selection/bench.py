@@ -10,6 +10,7 @@ from typing import Protocol
 
 from runtime.selection.candidates import Candidate
 from runtime.selection.guard import GuardResult
+from runtime.selection.memory_use import MemoryUse
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,14 +20,12 @@ class Trial:
     guard: GuardResult
     is_sampled: bool
     """Whether the bundle's samples were used; otherwise random rows."""
-    memory_mb: float
-    """Peak growth of resident memory while it was opened and run."""
+    memory: tuple[MemoryUse, ...]
+    """While it was opened and run, by the rows of the largest call until then; ascending."""
     latencies: tuple[tuple[int, tuple[float, ...]], ...]
     """A few call times in milliseconds, by rows of the call: a first idea only."""
     batch_sizes: tuple[int, ...]
     """The numbers of rows that can be measured: (1,) for a model without a batch."""
-    gpu_memory_mb: float | None = None
-    """Growth of the memory in use on NVIDIA GPUs; None off them, and where nothing tells."""
 
 
 class CandidateFailedError(Exception):

@@ -33,6 +33,8 @@ class Ranked:
     memory_mb: float | None
     verdict: str
     """One sentence with its number and the reason for its place."""
+    max_rows: int | None = None
+    """The most rows of a call that stayed under the memory cap; None where there is no cap."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,6 +128,7 @@ class RankedRecord(_Record):
     agreement: float | None = Field(ge=0, le=1)
     memory_mb: float | None = Field(ge=0)
     verdict: str
+    max_rows: int | None = Field(ge=1)
 
 
 class RejectedRecord(_Record):
@@ -165,6 +168,7 @@ class ChoiceRecord(_Record):
                 r.agreement,
                 r.memory_mb,
                 r.verdict,
+                r.max_rows,
             )
             for r in self.ranked
         )
@@ -202,4 +206,5 @@ def _ranked_record(ranked: Ranked) -> RankedRecord:
         agreement=ranked.agreement,
         memory_mb=ranked.memory_mb,
         verdict=ranked.verdict,
+        max_rows=ranked.max_rows,
     )

@@ -13,6 +13,7 @@ from runtime.selection.choice import Choice, Ranked
 from runtime.selection.cost import CostModel
 from runtime.selection.guard import GuardResult
 from runtime.selection.latency import Latency, show_ms
+from runtime.selection.memory_use import MemoryUse, most_rows, use_at
 from runtime.selection.settings import Objective
 
 DEFAULT_AGREEMENT: Final = 0.9
@@ -47,15 +48,21 @@ class Measured:
     rows: int
     """The rows at which candidates are compared: 1, or a large batch for throughput."""
     guard: GuardResult
-    memory_mb: float | None
+    memory: tuple[MemoryUse, ...] = ()
+    """By rows of a call, ascending; empty when it is not known."""
     rounds: int = 0
     """Rounds of measuring it survived; 0 when the trial alone told it apart."""
-    gpu_memory_mb: float | None = None
 
     @property
     def latency(self) -> Latency:
         """Of a call with `rows` rows."""
         return dict(self.latencies)[self.rows]
+
+    @property
+    def memory_mb(self) -> float | None:
+        """Growth of resident memory with `rows` rows a call."""
+        use = use_at(self.memory, self.rows)
+        return None if use is None else use.mb
 
     @property
     def cost(self) -> CostModel:
@@ -93,7 +100,17 @@ def decide(measured: Sequence[Measured], rejected: Sequence[Rejected], goal: Goa
     sentences = [_chosen_sentence(chosen, len(fit), goal)]
     sentences += [_other_sentence(m, chosen, m.candidate.key in tied, goal) for m in order[1:]]
     ranked = tuple(
-        Ranked(m.candidate, m.latency, m.rows, m.cost, m.guard.accuracy, m.guard.agreement, m.memory_mb, sentence)
+        Ranked(
+            m.candidate,
+            m.latency,
+            m.rows,
+            m.cost,
+            m.guard.accuracy,
+            m.guard.agreement,
+            m.memory_mb,
+            sentence,
+            most_rows(m.memory, goal.memory_cap_mb),
+        )
         for m, sentence in zip(order, sentences, strict=True)
     )
     warnings = [text for text in (_missed_text(chosen, goal), _unstable_text(chosen)) if text]
@@ -105,12 +122,9 @@ def refusal(measured: Measured, goal: Goal) -> str | None:
     wrong = why_wrong(measured.guard, goal.accuracy_floor)
     if wrong is not None:
         return wrong
-    cap = goal.memory_cap_mb
-    if cap is not None and measured.memory_mb is not None and measured.memory_mb > cap:
-        return f"it takes {measured.memory_mb:.1f} MB, the cap is {cap:.1f} MB"
-    if cap is not None and measured.gpu_memory_mb is not None and measured.gpu_memory_mb > cap:
-        return f"it takes {measured.gpu_memory_mb:.1f} MB of GPU memory, the cap is {cap:.1f} MB"
-    return None
+    use = use_at(measured.memory, measured.rows)
+    excess = None if use is None or goal.memory_cap_mb is None else use.excess(goal.memory_cap_mb)
+    return None if excess is None else f"it takes {excess}"
 
 
 def why_wrong(guard: GuardResult, floor: float | None) -> str | None:
@@ -196,7 +210,17 @@ def _chosen_sentence(chosen: Measured, count: int, goal: Goal) -> str:
         Objective.MEMORY: f"the least memory, give or take {MEMORY_NOISE_MB:g} MB,",
     }[goal.objective]
     among = f"{why} of {count} that may run" if count > 1 else "the only one that may run"
-    return f"{chosen.candidate}: {_figure(chosen, goal)}, chosen: {among}{_rightness_text(chosen, goal)}"
+    text = f"{chosen.candidate}: {_figure(chosen, goal)}, chosen: {among}{_rightness_text(chosen, goal)}"
+    return text + _batch_limit_text(chosen, goal.memory_cap_mb)
+
+
+def _batch_limit_text(chosen: Measured, cap_mb: float | None) -> str:
+    """What keeps its batches small, where that is the memory cap."""
+    rows = most_rows(chosen.memory, cap_mb)
+    if rows is None or cap_mb is None:
+        return ""
+    excess = next((text for use in chosen.memory if use.rows > rows and (text := use.excess(cap_mb))), None)
+    return "" if excess is None else f"; batches of at most {rows}, since it would take {excess}"
 
 
 def _other_sentence(measured: Measured, chosen: Measured, is_tied: bool, goal: Goal) -> str:

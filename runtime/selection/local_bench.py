@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import OrderedDict
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Final
 
 import numpy as np
@@ -17,11 +17,13 @@ from runtime.hardware.nvidia import read_used_gpu_bytes
 from runtime.selection.bench import CandidateFailedError, Trial
 from runtime.selection.candidates import CUDA, Candidate
 from runtime.selection.guard import GuardResult, check_answers
+from runtime.selection.memory_use import MemoryUse
 from runtime.selection.rows import Rows, rows_for
 from runtime.selection.rss import GpuMemoryGrowth, MemoryGrowth
 from runtime.tensors import Array
 
-GUARD_BATCH: Final = 32
+GUARD_BATCHES: Final = (8, 32)
+"""The first call's rows, and the others': batches whose memory is seen on the way, as a queue will make them."""
 GUARD_TIME_S: Final = 2.0
 """For checking one variant on one backend; a slow model is checked on fewer samples, at least `MIN_GUARD_ROWS`."""
 MIN_GUARD_ROWS: Final = 64
@@ -53,11 +55,12 @@ class LocalBench:
         self._bundle = bundle
         self._seed = seed
         self._rows: Rows | None = None
-        self._guards: dict[tuple[str, str, tuple[tuple[str, str], ...]], GuardResult] = {}
+        self._guards: dict[tuple[str, str, tuple[tuple[str, str], ...]], tuple[GuardResult, tuple[MemoryUse, ...]]] = {}
         self._reference: dict[str, Array] = {}
         self._warm_backends: set[str] = set()
         self._open: OrderedDict[str, OpenedVariant] = OrderedDict()
         self._memory_mb: dict[str, float] = {}
+        """Of sessions that may be kept open: the peak of the largest calls."""
         self._last: str | None = None
         self._used_gpu_bytes = used_gpu_bytes
 
@@ -70,23 +73,22 @@ class LocalBench:
                 open_variant(self._bundle, candidate.variant, candidate.backend, candidate.options).close()
                 self._warm_backends.add(candidate.backend.name)
             self._learn_reference(reference)
-            gpu = GpuMemoryGrowth(self._used_gpu_bytes) if candidate.backend.device == CUDA else None
-            growth = MemoryGrowth()
+            meter = _Meter(GpuMemoryGrowth(self._used_gpu_bytes) if candidate.backend.device == CUDA else None)
             opened = open_variant(self._bundle, candidate.variant, candidate.backend, candidate.options)
             try:
                 inputs = self._rows_of(opened)
                 sizes = tuple(sorted({1, rows} & set(inputs.batch_sizes)))
                 latencies = tuple((size, tuple(_time_some(opened, inputs.take(size)))) for size in sizes)
-                memory_mb = self._memory_mb[candidate.key] = growth.peak_mb()
-                gpu_memory_mb = None if gpu is None else gpu.now_mb()
-                guard = self._check(candidate, opened, inputs)
+                meter.read(sizes[-1])
+                guard = self._check(candidate, opened, inputs, meter)
             finally:
                 opened.close()
         except CandidateFailedError:
             raise
         except Exception as error:
             raise CandidateFailedError(reason_of(error)) from error
-        return Trial(guard, not inputs.is_random, memory_mb, latencies, inputs.batch_sizes, gpu_memory_mb)
+        self._memory_mb[candidate.key] = meter.uses[-1].mb
+        return Trial(guard, not inputs.is_random, tuple(meter.uses), latencies, inputs.batch_sizes)
 
     def time(self, candidate: Candidate, rows: int, duration_s: float) -> list[float]:
         """See `Bench.time`. The session stays open for its next turn; those beside it have come to rest by then."""
@@ -135,15 +137,18 @@ class LocalBench:
         try:
             inputs = self._rows_of(opened)
             if not inputs.outputs:
-                self._reference = _answers(opened, inputs)
+                self._reference = _answers(opened, inputs, None)
         finally:
             opened.close()
 
-    def _check(self, candidate: Candidate, opened: OpenedVariant, inputs: Rows) -> GuardResult:
-        """Once for a variant on a backend with options: the number of threads does not change what is computed."""
+    def _check(self, candidate: Candidate, opened: OpenedVariant, inputs: Rows, meter: _Meter) -> GuardResult:
+        """Once for a variant on a backend with options: the number of threads does not change what is computed.
+
+        Nor, by much, what its large calls take.
+        """
         group = (*candidate.pair, tuple(sorted(candidate.options.extra.items())))
         if group not in self._guards:
-            outputs = _answers(opened, inputs)
+            outputs = _answers(opened, inputs, meter)
             names = [spec.name for spec in opened.outputs]
             reference = dict(inputs.outputs or self._reference)
             # Either side may have been cut short by the time limit.
@@ -152,8 +157,30 @@ class LocalBench:
             outputs = {name: _first(value, rows) for name, value in outputs.items()}
             labels = None if inputs.labels is None else inputs.labels[:rows]
             task = self._bundle.manifest.task if self._bundle.manifest is not None else Task.GENERIC
-            self._guards[group] = check_answers(task, names, outputs, reference, labels)
-        return self._guards[group]
+            self._guards[group] = check_answers(task, names, outputs, reference, labels), tuple(meter.uses)
+        guard, uses = self._guards[group]
+        meter.take_over(uses)
+        return guard
+
+
+class _Meter:
+    """Reads memory after calls of a candidate. Made before it is opened."""
+
+    def __init__(self, gpu: GpuMemoryGrowth | None) -> None:
+        self.uses: list[MemoryUse] = []
+        self._gpu = gpu
+        self._growth = MemoryGrowth()
+
+    def read(self, rows: int) -> None:
+        """Notes the peak, after a call with `rows` rows, where that is more rows than ever before."""
+        if not self.uses or rows > self.uses[-1].rows:
+            gpu_mb = None if self._gpu is None else self._gpu.now_mb()
+            self.uses.append(MemoryUse(rows, self._growth.peak_mb(), gpu_mb))
+
+    def take_over(self, uses: Sequence[MemoryUse]) -> None:
+        """What the same variant took on the same backend with more rows than were seen here, and no less than here."""
+        own = self.uses[-1]
+        self.uses += [MemoryUse(use.rows, max(use.mb, own.mb), use.gpu_mb) for use in uses if use.rows > own.rows]
 
 
 def reason_of(error: BaseException) -> str:
@@ -162,12 +189,14 @@ def reason_of(error: BaseException) -> str:
     return text[:500] if text else type(error).__name__
 
 
-def _answers(opened: OpenedVariant, inputs: Rows) -> dict[str, Array]:
+def _answers(opened: OpenedVariant, inputs: Rows, meter: _Meter | None) -> dict[str, Array]:
     """The outputs for all rows; for the first ones only where that would take too long."""
     parts: list[Mapping[str, Array]] = []
     start = time.monotonic()
-    for rows, chunk in inputs.chunks(GUARD_BATCH):
+    for rows, chunk in inputs.chunks(GUARD_BATCHES[-1], *GUARD_BATCHES[:-1]):
         parts.append(opened.predict(chunk))
+        if meter is not None:
+            meter.read(rows.stop - rows.start if inputs.is_batched else 1)
         if rows.stop >= MIN_GUARD_ROWS and time.monotonic() - start > GUARD_TIME_S:
             break
     return {name: _joined([part[name] for part in parts]) for name in parts[0]}

@@ -15,6 +15,7 @@ from runtime.selection.candidates import Candidate, Rejected, rejected_because
 from runtime.selection.decide import Goal, Measured, rank, refusal
 from runtime.selection.halving import Halving
 from runtime.selection.latency import Latency, summarise
+from runtime.selection.memory_use import most_rows
 from runtime.selection.rows import BATCH_SIZES
 from runtime.selection.settings import Objective
 
@@ -25,7 +26,7 @@ FAR_BEHIND: Final = 2.5
 SWEEP_SHARE: Final = 0.2
 """Of the budget, for the other batch sizes of the best ones."""
 SWEPT: Final = 2
-"""The best, and the one that takes over should it vanish."""
+"""The best, and the one that takes over should its answers prove wrong."""
 
 Progress = Callable[[str, float], None]
 """What is being done, and the share of the work that is behind (0 to 1)."""
@@ -52,7 +53,7 @@ def measure(
     clock: Callable[[], float],
     progress: Progress,
 ) -> Measurement:
-    """Every candidate tried, the promising ones timed within `budget_s`, the best two swept over batch sizes.
+    """Every candidate tried, the promising ones timed within `budget_s`, the best swept over batch sizes.
 
     `reference` is the name of the variant that answers are compared with. A candidate that fails costs only itself.
     """
@@ -103,7 +104,7 @@ def _try_all(
 def _from_trial(candidate: Candidate, trial: Trial, rows: int) -> Measured:
     latencies = tuple((size, summarise([calls])) for size, calls in trial.latencies)
     compared = rows if any(size == rows for size, _ in latencies) else latencies[0][0]
-    return Measured(candidate, latencies, compared, trial.guard, trial.memory_mb, gpu_memory_mb=trial.gpu_memory_mb)
+    return Measured(candidate, latencies, compared, trial.guard, trial.memory)
 
 
 def _time_in_rounds(
@@ -151,12 +152,16 @@ def _sweep(
     clock: Callable[[], float],
     progress: Progress,
 ) -> None:
-    """Times the best at the other batch sizes, as far as one call of each fits before the deadline."""
+    """Times the best at the other batch sizes, as far as the memory cap allows and one call of each fits before the deadline."""
     fit = [m for m in measured.values() if refusal(m, goal) is None]
     if not fit:
         return
-    best = [m.candidate for m in rank(fit, goal)[0][:SWEPT]]
-    todo = [(c, size) for c in best for size in sizes[c.key] if size != measured[c.key].rows]
+    todo = [
+        (m.candidate, size)
+        for m in _worth_sweeping(rank(fit, goal)[0])
+        for size in sizes[m.candidate.key]
+        if size != m.rows and size <= (most_rows(m.memory, goal.memory_cap_mb) or size)
+    ]
     for at, (candidate, size) in enumerate(todo):
         progress(f"measuring {candidate} in batches of {size}", 0.9 + 0.1 * at / len(todo))
         left_s = deadline - clock()
@@ -169,6 +174,14 @@ def _sweep(
             log.warning("candidate %s failed with %d rows; its cost there is extrapolated: %s", candidate, size, error)
             continue
         measured[candidate.key] = _with_latency(measured[candidate.key], size, summarise([calls]))
+
+
+def _worth_sweeping(order: Sequence[Measured]) -> list[Measured]:
+    """The best ones of the ranking, and of every device the best: it takes over when those before it lose theirs."""
+    firsts: dict[str, Measured] = {}
+    for m in order:
+        firsts.setdefault(m.candidate.backend.device, m)
+    return [*order[:SWEPT], *(m for m in firsts.values() if m not in order[:SWEPT])]
 
 
 def _with_latency(measured: Measured, rows: int, latency: Latency) -> Measured:

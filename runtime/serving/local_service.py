@@ -318,7 +318,7 @@ class _Lane:
         else:
             gathered = max(self._model.best_batch(), *options.preferred_sizes, 1)
             policy = BatchPolicy(
-                max_rows=min(gathered, self.max_rows),
+                max_rows=min(gathered, self.max_rows, self._model.most_rows() or gathered),
                 max_delay_s=options.max_queue_delay_us / 1e6,
                 preferred_rows=options.preferred_sizes,
             )

@@ -24,6 +24,7 @@ from runtime.selection.candidates import Candidate
 from runtime.selection.decide import Measured
 from runtime.selection.guard import GuardResult
 from runtime.selection.latency import Latency
+from runtime.selection.memory_use import MemoryUse
 from runtime.tensors import Array, TensorSpec
 
 SOURCE = "tests.runtime.selection.fakes:backends"
@@ -63,7 +64,9 @@ class FakeSession:
                 os.abort()
         if does == "print":
             os.write(1, b"an engine that prints\n")
+        scratch = bytearray(b"x") * (int(self._does.get("mb_a_row", 0)) * len(x) << 20)
         time.sleep(self._does.get("ms", 0.1) * len(x) / 1000)
+        del scratch
         y = x.copy()
         y[: int(len(y) * self._does.get("wrong", 0.0))] *= -1
         if does == "nan":
@@ -185,6 +188,6 @@ def measured(
         ((rows, latency(ms, spread, p95_ms)),),
         rows,
         GuardResult(100, accuracy, agreement, problem),
-        memory_mb,
+        () if memory_mb is None else (MemoryUse(rows, memory_mb),),
         rounds,
     )

@@ -22,14 +22,27 @@ def test_the_reference_is_opened_once_not_beside_every_candidate(tmp_path: Path,
 
 
 @pytest.mark.parametrize(
-    ("device", "told", "grown_mb"), [("cuda", True, 300.0), ("cuda", False, None), ("cpu", True, None)]
+    ("device", "told", "grown_mb"),
+    [("cuda", True, [300.0, 300.0, 400.0]), ("cuda", False, [None] * 3), ("cpu", True, [None] * 3)],
 )
 def test_memory_of_the_gpu_is_what_its_use_grew_by(
-    tmp_path: Path, device: str, told: bool, grown_mb: float | None
+    tmp_path: Path, device: str, told: bool, grown_mb: list[float | None]
 ) -> None:
-    used = iter([500 << 20, 800 << 20])
+    used = iter([500 << 20, 800 << 20, 800 << 20, 900 << 20])
     backend = FakeBackend("fake", device)
     bundle = make_bundle(tmp_path, {"ref": {}})
     (candidate,), _ = enumerate_candidates(bundle, machine(), [backend])
     bench = LocalBench(bundle, used_gpu_bytes=lambda: next(used) if told else None)
-    assert bench.try_out(candidate, candidate, 1).gpu_memory_mb == grown_mb
+    memory = bench.try_out(candidate, candidate, 1).memory
+    assert [use.rows for use in memory] == [1, 8, 32]
+    assert [use.gpu_mb for use in memory] == grown_mb
+
+
+def test_memory_is_that_of_the_batches_that_a_queue_makes(tmp_path: Path) -> None:
+    bundle = make_bundle(tmp_path, {"ref": {"mb_a_row": 4, "ms": 0.01}})
+    candidates, _ = enumerate_candidates(bundle, machine(2), [FakeBackend()])
+    bench = LocalBench(bundle)
+    for candidate in candidates:  # the second one is not checked again, and still known
+        memory = bench.try_out(candidate, candidates[0], 1).memory
+        assert [use.rows for use in memory] == [1, 8, 32]
+        assert [round(use.mb / 4) for use in memory] == [pytest.approx(rows, abs=2) for rows in (1, 8, 32)]

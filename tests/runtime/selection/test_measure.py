@@ -10,6 +10,7 @@ from runtime.selection.candidates import Candidate
 from runtime.selection.decide import Goal
 from runtime.selection.guard import GuardResult
 from runtime.selection.measure import Measurement, measure
+from runtime.selection.memory_use import MemoryUse
 from runtime.selection.settings import Objective
 from tests.runtime.selection.fakes import FakeBackend, candidate
 
@@ -22,7 +23,8 @@ class FakeBench:
         self.log: list[tuple[str, str, int]] = []
         self.references: list[str | None] = []
         self.fails: Callable[[str, Candidate, int], CandidateFailedError | None] = lambda what, who, rows: None
-        self._ms = ms
+        self.ms = ms
+        self.memory: tuple[MemoryUse, ...] = (MemoryUse(1, 5.0),)
         self._accuracy = accuracy or {}
 
     def try_out(self, candidate: Candidate, reference: Candidate | None, rows: int) -> Trial:
@@ -31,7 +33,7 @@ class FakeBench:
         self.now += 0.05
         guard = GuardResult(10, self._accuracy.get(candidate.variant.name, 1.0), 1.0)
         latencies = tuple((size, (self._cost(candidate, size) * 1.3,) * 3) for size in sorted({1, rows}))
-        return Trial(guard, True, 5.0, latencies, (1, 8, 32))
+        return Trial(guard, True, self.memory, latencies, (1, 8, 32))
 
     def time(self, candidate: Candidate, rows: int, duration_s: float) -> list[float]:
         self._enter("time", candidate, rows)
@@ -49,7 +51,7 @@ class FakeBench:
             raise error
 
     def _cost(self, candidate: Candidate, rows: int) -> float:
-        return self._ms[candidate.variant.name] * rows**0.8
+        return self.ms[candidate.variant.name] * rows**0.8
 
 
 def run(bench: FakeBench, names: list[str], goal: Goal | None = None, budget_s: float = 3.0) -> Measurement:
@@ -140,6 +142,25 @@ def test_batches_that_do_not_fit_into_the_budget_are_left_out() -> None:
     result = run(bench, ["a"])
     assert [rows for rows, _ in result.measured[0].latencies] == [1]
     assert bench.now < 3.5
+
+
+def test_batches_above_the_memory_cap_are_not_measured() -> None:
+    bench = FakeBench({"a": 1.0})
+    bench.memory = (MemoryUse(1, 65.0), MemoryUse(8, 90.0), MemoryUse(32, 529.0))
+    result = run(bench, ["a"], Goal(memory_cap_mb=100.0))
+    assert [rows for rows, _ in result.measured[0].latencies] == [1, 8]
+    assert ("time", "a", 32) not in bench.log
+
+
+def test_the_best_of_every_device_is_swept_too() -> None:
+    bench = FakeBench({"gpu": 1.0, "gpu-2": 1.1, "cpu": 4.0, "cpu-slow": 6.0})
+    on_gpu = FakeBackend("fake-gpu", "gpu")
+    candidates = [candidate(name, backend=on_gpu if "gpu" in name else None) for name in bench.ms]
+    result = measure(bench, candidates, "gpu", Goal(), 3.0, 0, lambda: bench.now, lambda what, share: None)
+    swept = {m.candidate.variant.name: [rows for rows, _ in m.latencies] for m in result.measured}
+    assert swept == {"gpu": [1, 8, 32], "gpu-2": [1, 8, 32], "cpu": [1, 8, 32], "cpu-slow": [1]}
+    (takes_over,) = (m for m in result.measured if m.candidate.variant.name == "cpu")
+    assert takes_over.cost.best_batch() == 32
 
 
 def test_throughput_is_compared_in_large_batches() -> None:

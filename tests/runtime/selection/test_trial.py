@@ -71,7 +71,7 @@ def test_a_good_candidate_is_tried_and_timed(tmp_path: Path) -> None:
         assert (trial.guard.accuracy, trial.guard.agreement, trial.guard.rows) == (1.0, 1.0, 40)
         assert trial.is_sampled
         assert trial.batch_sizes == (1, 8, 32)
-        assert math.isfinite(trial.memory_mb)
+        assert math.isfinite(trial.memory[-1].mb)
         calls = isolated.bench.time(isolated["good"], 8, 0.02)
         assert calls
         assert min(calls) >= 0.8  # 8 rows of 0.1 ms sleep each
@@ -109,8 +109,8 @@ def test_a_hunger_for_memory_costs_only_that_candidate(tmp_path: Path) -> None:
 
 def test_memory_growth_is_measured(tmp_path: Path) -> None:
     with Isolated(tmp_path, eat={"run": "eat"}) as isolated:
-        assert 390 < isolated.try_out("eat").memory_mb < 450
-        assert isolated.try_out("good").memory_mb < 50  # what the neighbour took is given back
+        assert 390 < isolated.try_out("eat").memory[-1].mb < 450
+        assert isolated.try_out("good").memory[-1].mb < 50  # what the neighbour took is given back
 
 
 @pytest.mark.parametrize(
