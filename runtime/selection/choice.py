@@ -35,6 +35,8 @@ class Ranked:
     """One sentence with its number and the reason for its place."""
     max_rows: int | None = None
     """The most rows of a call that stayed under the memory cap; None where there is no cap."""
+    confidence_error: float | None = None
+    """Mean difference of the probability that a classifier gives the reference's class; None where it was not compared."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,6 +131,7 @@ class RankedRecord(_Record):
     memory_mb: float | None = Field(ge=0)
     verdict: str
     max_rows: int | None = Field(ge=1)
+    confidence_error: float | None = Field(ge=0, le=1)
 
 
 class RejectedRecord(_Record):
@@ -169,6 +172,7 @@ class ChoiceRecord(_Record):
                 r.memory_mb,
                 r.verdict,
                 r.max_rows,
+                r.confidence_error,
             )
             for r in self.ranked
         )
@@ -207,4 +211,5 @@ def _ranked_record(ranked: Ranked) -> RankedRecord:
         memory_mb=ranked.memory_mb,
         verdict=ranked.verdict,
         max_rows=ranked.max_rows,
+        confidence_error=ranked.confidence_error,
     )

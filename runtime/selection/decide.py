@@ -18,6 +18,9 @@ from runtime.selection.settings import Objective
 
 DEFAULT_AGREEMENT: Final = 0.9
 """Where no floor is given. A judgement, not a measurement: quantised variants differ in some answers, broken ones in most."""
+AGREEMENT_BESIDE_ACCURACY: Final = 0.75
+"""Where accuracy holds a floor, agreement has only to show that nothing else broke. Honest int8 of a hard task differs from its
+source in one answer of six or seven while it is as often right; confidences or an output that are garbage disagree in most rows."""
 MAX_NOISE: Final = 0.02
 """Candidates that differ by more are never taken for equal, however noisy the machine: it bounds the regret of a tie. On fewer
 threads so much always counts as equal: the others are left to what else runs, above all the server around the model."""
@@ -110,6 +113,7 @@ def decide(measured: Sequence[Measured], rejected: Sequence[Rejected], goal: Goa
             m.memory_mb,
             sentence,
             most_rows(m.memory, goal.memory_cap_mb),
+            m.guard.confidence_error,
         )
         for m, sentence in zip(order, sentences, strict=True)
     )
@@ -128,20 +132,28 @@ def refusal(measured: Measured, goal: Goal) -> str | None:
 
 
 def why_wrong(guard: GuardResult, floor: float | None) -> str | None:
-    """Why answers are not right enough for `floor`; None when they are. Without labels the floor holds for agreement."""
+    """Why answers are not right enough for `floor`; None when they are.
+
+    Without labels the floor holds for agreement; with them a looser bound does, never above the floor.
+    """
     if guard.problem is not None:
         return guard.problem
+    needed = DEFAULT_AGREEMENT if floor is None else floor
     if floor is not None and guard.accuracy is not None:
         if guard.accuracy < floor:
             return f"{_percent(guard.accuracy)} is below the floor {_percent(floor)}"
-    elif guard.agreement is not None:
-        needed = DEFAULT_AGREEMENT if floor is None else floor
-        if guard.agreement < needed:
-            return (
-                f"its answers agree with the reference's in {_percent(guard.agreement)} of {guard.rows} rows; "
-                f"at least {_percent(needed)} must"
-            )
-    return None
+        needed = min(AGREEMENT_BESIDE_ACCURACY, floor)
+    if guard.agreement is None or guard.agreement >= needed:
+        return None
+    off = (
+        ""
+        if guard.confidence_error is None
+        else f" (its confidences are off by {guard.confidence_error:.2f} on average)"
+    )
+    return (
+        f"its answers agree with the reference's in {_percent(guard.agreement)} of {guard.rows} rows{off}; "
+        f"at least {_percent(needed)} must"
+    )
 
 
 def rank(fit: Sequence[Measured], goal: Goal) -> tuple[list[Measured], set[str]]:

@@ -187,7 +187,7 @@ def measured(
         candidate(name, threads),
         ((rows, latency(ms, spread, p95_ms)),),
         rows,
-        GuardResult(100, accuracy, agreement, problem),
+        GuardResult(100, accuracy, agreement, problem=problem),
         () if memory_mb is None else (MemoryUse(rows, memory_mb),),
         rounds,
     )

@@ -64,6 +64,16 @@ def test_without_labels_agreement_holds_the_floor() -> None:
     assert "agree with the reference's in 95.0 % of 100 rows; at least 97.0 % must" in choice.verdicts[1]
 
 
+def test_beside_accuracy_agreement_has_a_looser_bound() -> None:
+    honest = measured("honest", 1.0, accuracy=0.975, agreement=0.85)
+    broken = measured("broken", 0.5, accuracy=0.98, agreement=0.1)
+    choice = choice_of(honest, broken, goal=Goal(accuracy_floor=0.97))
+    assert order_of(choice) == ["honest"]
+    assert "agree with the reference's in 10.0 % of 100 rows; at least 75.0 % must" in choice.verdicts[1]
+    hard = measured("hard", 1.0, accuracy=0.61, agreement=0.62)
+    assert order_of(choice_of(hard, goal=Goal(accuracy_floor=0.6))) == ["hard"], "never above the floor itself"
+
+
 @pytest.mark.parametrize("accuracy", [None, 0.5])
 def test_without_a_floor_a_variant_that_disagrees_is_still_refused(accuracy: float | None) -> None:
     broken = measured("broken", 1.0, accuracy=accuracy, agreement=0.5)
