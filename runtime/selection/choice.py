@@ -54,7 +54,14 @@ class Choice:
     trial_s: float = 0.0
     """Time the trial took, when this was measured."""
     measuring_s: float = 0.0
+    loading_s: float = 0.0
+    """Time that engines, and the process they ran in, took to load beside that."""
     from_cache: bool = False
+
+    @property
+    def calibration_s(self) -> float:
+        """What the budget covers: trials and measuring."""
+        return self.trial_s + self.measuring_s
 
     @property
     def selected(self) -> Ranked:
@@ -99,6 +106,7 @@ class Choice:
             warnings=self.warnings,
             trial_s=self.trial_s,
             measuring_s=self.measuring_s,
+            loading_s=self.loading_s,
         )
 
 
@@ -156,6 +164,7 @@ class ChoiceRecord(_Record):
     warnings: tuple[str, ...]
     trial_s: float = Field(ge=0)
     measuring_s: float = Field(ge=0)
+    loading_s: float = Field(ge=0)
 
     def to_choice(self, bundle: Bundle, backends: Sequence[Backend]) -> Choice:
         """The choice again, on the bundle and backends of this process; `LookupError` when one of them is not there."""
@@ -186,6 +195,7 @@ class ChoiceRecord(_Record):
             self.warnings,
             self.trial_s,
             self.measuring_s,
+            self.loading_s,
             from_cache=True,
         )
 

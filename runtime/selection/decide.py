@@ -131,6 +131,11 @@ def refusal(measured: Measured, goal: Goal) -> str | None:
     return None if excess is None else f"it takes {excess}"
 
 
+def may_be_fit(measured: Measured, goal: Goal) -> bool:
+    """Whether it may run, or may yet prove right when more of its answers are compared."""
+    return refusal(replace(measured, guard=measured.guard.at_best()), goal) is None
+
+
 def why_wrong(guard: GuardResult, floor: float | None) -> str | None:
     """Why answers are not right enough for `floor`; None when they are.
 
@@ -237,6 +242,8 @@ def _batch_limit_text(chosen: Measured, cap_mb: float | None) -> str:
 
 def _other_sentence(measured: Measured, chosen: Measured, is_tied: bool, goal: Goal) -> str:
     text = f"{measured.candidate}: {_figure(measured, goal)}"
+    if measured.guard.is_partial:
+        text += f", checked on {measured.guard.rows} rows only"
     if is_tied:
         return f"{text}, within the noise of the chosen one, which is {_tie_reason(measured, chosen, goal)}"
     missed = _missed_targets(measured, goal.targets)

@@ -5,8 +5,9 @@ Pure: arrays in, shares out. What share is enough is `decide`'s business.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 import numpy as np
@@ -39,6 +40,20 @@ class GuardResult:
     """Mean difference of the probability that a classifier gives the reference's class; None of other tasks."""
     problem: str | None = None
     """What makes the answers unfit, whatever the shares."""
+    is_partial: bool = False
+    """Whether there are more rows that should be compared before the shares are believed."""
+
+    def at_best(self) -> GuardResult:
+        """With the shares that more rows may yet show, if the first ones had bad luck; the same where all were compared."""
+        if not self.is_partial:
+            return self
+        # Hoeffding: the share of all rows lies further above that of `rows` rows once in a hundred times at most.
+        margin = math.sqrt(math.log(100) / (2 * max(self.rows, 1)))
+        return replace(
+            self,
+            accuracy=None if self.accuracy is None else min(1.0, self.accuracy + margin),
+            agreement=None if self.agreement is None else min(1.0, self.agreement + margin),
+        )
 
 
 def check_answers(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections import OrderedDict
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from typing import Final
 
 import numpy as np
@@ -14,7 +15,7 @@ from runtime.bundle.bundle import Bundle
 from runtime.bundle.manifest import Task
 from runtime.hardware import Host
 from runtime.hardware.nvidia import read_used_gpu_bytes
-from runtime.selection.bench import CandidateFailedError, Trial
+from runtime.selection.bench import MIN_GUARD_ROWS, WHOLE_S, CandidateFailedError, Trial
 from runtime.selection.candidates import CUDA, Candidate
 from runtime.selection.guard import GuardResult, check_answers
 from runtime.selection.memory_use import MemoryUse
@@ -24,9 +25,6 @@ from runtime.tensors import Array
 
 GUARD_BATCHES: Final = (8, 32)
 """The first call's rows, and the others': batches whose memory is seen on the way, as a queue will make them."""
-GUARD_TIME_S: Final = 2.0
-"""For checking one variant on one backend; a slow model is checked on fewer samples, at least `MIN_GUARD_ROWS`."""
-MIN_GUARD_ROWS: Final = 64
 ROUGH_CALLS: Final = 20
 ROUGH_TIME_S: Final = 0.02
 WARM_UP_CALLS: Final = 3
@@ -56,7 +54,9 @@ class LocalBench:
         self._seed = seed
         self._rows: Rows | None = None
         self._guards: dict[tuple[str, str, tuple[tuple[str, str], ...]], tuple[GuardResult, tuple[MemoryUse, ...]]] = {}
+        """By what is computed: the number of threads changes neither answers nor, by much, what large calls take."""
         self._reference: dict[str, Array] = {}
+        self._is_reference_whole = False
         self._warm_backends: set[str] = set()
         self._open: OrderedDict[str, OpenedVariant] = OrderedDict()
         self._memory_mb: dict[str, float] = {}
@@ -64,40 +64,58 @@ class LocalBench:
         self._last: str | None = None
         self._used_gpu_bytes = used_gpu_bytes
 
-    def try_out(self, candidate: Candidate, reference: Candidate | None, rows: int) -> Trial:
-        """See `Bench.try_out`. The session is closed afterwards: nothing idles beside the next one."""
-        self.close()
+    def try_out(self, candidate: Candidate, reference: Candidate | None, rows: int, check_s: float) -> Trial:
+        """See `Bench.try_out`. The session stays open, for who is measured next; its threads have come to rest by then."""
+        began = time.monotonic()
+        loading_s = 0.0
         try:
             if candidate.backend.name not in self._warm_backends:
-                # The first session of an engine also loads its library, which is not this candidate's memory.
+                # The first session of an engine also loads its library, which is not this candidate's memory, nor its time.
                 open_variant(self._bundle, candidate.variant, candidate.backend, candidate.options).close()
                 self._warm_backends.add(candidate.backend.name)
-            self._learn_reference(reference)
+                loading_s = time.monotonic() - began
+            if reference is not None and reference.key != candidate.key:
+                self._learn_reference(reference, check_s)
+            self._settle(candidate)
             meter = _Meter(GpuMemoryGrowth(self._used_gpu_bytes) if candidate.backend.device == CUDA else None)
-            opened = open_variant(self._bundle, candidate.variant, candidate.backend, candidate.options)
-            try:
-                inputs = self._rows_of(opened)
-                sizes = tuple(sorted({1, rows} & set(inputs.batch_sizes)))
-                latencies = tuple((size, tuple(_time_some(opened, inputs.take(size)))) for size in sizes)
-                meter.read(sizes[-1])
-                guard = self._check(candidate, opened, inputs, meter)
-            finally:
-                opened.close()
-        except CandidateFailedError:
-            raise
+            opened = self._session(candidate)
+            inputs = self._rows_of(opened)
+            sizes = tuple(sorted({1, rows} & set(inputs.batch_sizes)))
+            latencies = tuple((size, tuple(_time_some(opened, inputs.take(size)))) for size in sizes)
+            meter.read(sizes[-1])
+            if candidate.computes not in self._guards:
+                row_s = min(latencies[0][1]) / 1000
+                answers = _answers(opened, inputs, check_s, meter, row_s=row_s)
+                if reference is not None and reference.key == candidate.key:
+                    self._reference = self._reference or answers
+                guard = self._compare(opened, inputs, answers)
+                self._guards[candidate.computes] = guard, tuple(meter.uses)
+            guard, uses = self._guards[candidate.computes]
+            meter.take_over(uses)
         except Exception as error:
+            self._forget(candidate.key)
             raise CandidateFailedError(reason_of(error)) from error
         self._memory_mb[candidate.key] = meter.uses[-1].mb
-        return Trial(guard, not inputs.is_random, tuple(meter.uses), latencies, inputs.batch_sizes)
+        return Trial(guard, not inputs.is_random, tuple(meter.uses), latencies, inputs.batch_sizes, loading_s)
+
+    def check(self, candidate: Candidate, reference: Candidate | None) -> GuardResult:
+        """See `Bench.check`."""
+        try:
+            self._learn_reference(reference, WHOLE_S, MIN_GUARD_ROWS)
+            opened = self._session(candidate)
+            inputs = self._rows_of(opened)
+            answers = _answers(opened, inputs, WHOLE_S, None, MIN_GUARD_ROWS)
+        except Exception as error:
+            self._forget(candidate.key)
+            raise CandidateFailedError(reason_of(error)) from error
+        return replace(self._compare(opened, inputs, answers), is_partial=False)
 
     def time(self, candidate: Candidate, rows: int, duration_s: float) -> list[float]:
         """See `Bench.time`. The session stays open for its next turn; those beside it have come to rest by then."""
         try:
             opened = self._session(candidate)
             inputs = self._rows_of(opened).take(rows)
-            if self._last not in (None, candidate.key):
-                _wait_until_quiet()
-            self._last = candidate.key
+            self._settle(candidate)
             _call_for(opened, inputs, WARM_UP_TIME_S, WARM_UP_CALLS)
             return _call_for(opened, inputs, duration_s)
         except Exception as error:
@@ -129,38 +147,35 @@ class LocalBench:
             self._rows = rows_for(self._bundle, opened.inputs, self._seed)
         return self._rows
 
-    def _learn_reference(self, reference: Candidate | None) -> None:
-        """The reference's outputs on the rows used here, once, where the bundle brings none."""
-        if reference is None or self._reference or (self._rows is not None and self._rows.outputs):
+    def _settle(self, candidate: Candidate) -> None:
+        """Waits until those beside `candidate` are at rest."""
+        if self._last not in (None, candidate.key):
+            _wait_until_quiet()
+        self._last = candidate.key
+
+    def _learn_reference(self, reference: Candidate | None, duration_s: float, least: int = 1) -> None:
+        """The reference's outputs on the rows used here, where the bundle brings none; again where more are asked for."""
+        if reference is None or (self._rows is not None and self._rows.outputs):
             return
-        opened = open_variant(self._bundle, reference.variant, reference.backend, reference.options)
-        try:
-            inputs = self._rows_of(opened)
-            if not inputs.outputs:
-                self._reference = _answers(opened, inputs, None)
-        finally:
-            opened.close()
+        if self._reference and (least == 1 or self._is_reference_whole):
+            return
+        opened = self._session(reference)
+        inputs = self._rows_of(opened)
+        if not inputs.outputs:
+            self._reference = _answers(opened, inputs, duration_s, None, least)
+            self._is_reference_whole = least > 1
 
-    def _check(self, candidate: Candidate, opened: OpenedVariant, inputs: Rows, meter: _Meter) -> GuardResult:
-        """Once for a variant on a backend with options: the number of threads does not change what is computed.
-
-        Nor, by much, what its large calls take.
-        """
-        group = (*candidate.pair, tuple(sorted(candidate.options.extra.items())))
-        if group not in self._guards:
-            outputs = _answers(opened, inputs, meter)
-            names = [spec.name for spec in opened.outputs]
-            reference = dict(inputs.outputs or self._reference)
-            # Either side may have been cut short by the time limit.
-            rows = min((len(value) for value in (*outputs.values(), *reference.values()) if value.ndim), default=1)
-            reference = {name: _first(value, rows) for name, value in reference.items()}
-            outputs = {name: _first(value, rows) for name, value in outputs.items()}
-            labels = None if inputs.labels is None else inputs.labels[:rows]
-            task = self._bundle.manifest.task if self._bundle.manifest is not None else Task.GENERIC
-            self._guards[group] = check_answers(task, names, outputs, reference, labels), tuple(meter.uses)
-        guard, uses = self._guards[group]
-        meter.take_over(uses)
-        return guard
+    def _compare(self, opened: OpenedVariant, inputs: Rows, outputs: dict[str, Array]) -> GuardResult:
+        names = [spec.name for spec in opened.outputs]
+        reference = dict(inputs.outputs or self._reference)
+        # Either side may have been cut short by the time limit.
+        rows = min((len(value) for value in (*outputs.values(), *reference.values()) if value.ndim), default=1)
+        reference = {name: _first(value, rows) for name, value in reference.items()}
+        outputs = {name: _first(value, rows) for name, value in outputs.items()}
+        labels = None if inputs.labels is None else inputs.labels[:rows]
+        task = self._bundle.manifest.task if self._bundle.manifest is not None else Task.GENERIC
+        result = check_answers(task, names, outputs, reference, labels)
+        return replace(result, is_partial=inputs.is_batched and rows < min(len(inputs), MIN_GUARD_ROWS))
 
 
 class _Meter:
@@ -189,15 +204,25 @@ def reason_of(error: BaseException) -> str:
     return text[:500] if text else type(error).__name__
 
 
-def _answers(opened: OpenedVariant, inputs: Rows, meter: _Meter | None) -> dict[str, Array]:
-    """The outputs for all rows; for the first ones only where that would take too long."""
+def _answers(
+    opened: OpenedVariant, inputs: Rows, duration_s: float, meter: _Meter | None, least: int = 1, row_s: float = 0.0
+) -> dict[str, Array]:
+    """The outputs for the first rows, at least `least`, and for all where they do not take longer than `duration_s`.
+
+    `row_s`: what a call with one row takes; where even the first batch would take too long it is of one row.
+    """
     parts: list[Mapping[str, Array]] = []
     start = time.monotonic()
-    for rows, chunk in inputs.chunks(GUARD_BATCHES[-1], *GUARD_BATCHES[:-1]):
+    first, most = GUARD_BATCHES
+    for rows, chunk in inputs.chunks(most, first if least > 1 or first * row_s <= duration_s else 1):
+        began = time.monotonic()
         parts.append(opened.predict(chunk))
+        ended = time.monotonic()
+        size = rows.stop - rows.start if inputs.is_batched else 1
         if meter is not None:
-            meter.read(rows.stop - rows.start if inputs.is_batched else 1)
-        if rows.stop >= MIN_GUARD_ROWS and time.monotonic() - start > GUARD_TIME_S:
+            meter.read(size)
+        next_s = (ended - began) / size * (most if inputs.is_batched else 1)
+        if rows.stop >= least and ended - start + next_s > duration_s:
             break
     return {name: _joined([part[name] for part in parts]) for name in parts[0]}
 

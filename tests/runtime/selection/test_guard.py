@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from runtime.bundle.manifest import Task
-from runtime.selection.guard import check_answers, class_of, rows_agreeing
+from runtime.selection.guard import GuardResult, check_answers, class_of, rows_agreeing
 from runtime.tensors import Array
 
 SCORES = np.array([[0.9, 0.1], [0.2, 0.8], [0.6, 0.4], [0.3, 0.7]], np.float32)
@@ -60,6 +60,15 @@ def test_confidences_of_logits_are_compared_as_probabilities() -> None:
     with np.errstate(all="raise"):  # nor does infinity trouble it
         endless = np.where(logits < 0, -np.inf, logits)
         assert check_answers(Task.CLASSIFICATION, ["y"], {"y": endless}, {"y": endless}, None).agreement == 1.0
+
+
+def test_few_rows_are_given_the_benefit_of_the_doubt_and_no_more() -> None:
+    few = GuardResult(8, 0.5, 0.4, is_partial=True).at_best()
+    assert few.accuracy == 1.0
+    assert few.agreement == pytest.approx(0.936, abs=1e-3)
+    many = GuardResult(200, 0.5, 0.4, is_partial=True).at_best()
+    assert many.accuracy == pytest.approx(0.607, abs=1e-3)
+    assert GuardResult(8, 0.5, 0.4).at_best() == GuardResult(8, 0.5, 0.4)
 
 
 def test_a_row_of_zeros_has_the_scale_of_the_others() -> None:

@@ -4,9 +4,11 @@ from pathlib import Path
 
 import pytest
 
-from runtime.selection.candidates import enumerate_candidates
+from runtime.selection.candidates import SPINNING, enumerate_candidates
 from runtime.selection.local_bench import LocalBench
 from tests.runtime.selection.fakes import FakeBackend, machine, make_bundle
+
+CHECK_S = 1.0
 
 
 @pytest.mark.parametrize("samples", [True, False])
@@ -15,10 +17,29 @@ def test_the_reference_is_opened_once_not_beside_every_candidate(tmp_path: Path,
     bundle = make_bundle(tmp_path, {"ref": {}, "a": {}, "b": {}}, samples=samples, labels=samples)
     candidates, _ = enumerate_candidates(bundle, machine(), [backend])
     bench = LocalBench(bundle)
-    trials = [bench.try_out(candidate, candidates[0], 1) for candidate in candidates]
-    # The engine's library is loaded, what answers are compared with is learnt, and then each has its trial.
-    assert backend.opened == ["ref", "ref", "ref", "a", "b"]
+    trials = [bench.try_out(candidate, candidates[0], 1, CHECK_S) for candidate in candidates]
+    # The engine's library is loaded, and then each has its trial; what answers are compared with is learnt in its own.
+    assert backend.opened == ["ref", "ref", "a", "b"]
     assert [trial.guard.agreement for trial in trials] == [1.0, 1.0, 1.0]
+
+
+def test_a_slow_model_is_checked_on_few_rows_first_and_on_enough_when_it_matters(tmp_path: Path) -> None:
+    """Row for row 20 ms: 40 samples are beyond the 0.1 s that a trial has for it."""
+    bundle = make_bundle(tmp_path, {"ref": {"ms": 5}, "wrong": {"ms": 5, "wrong": 0.5}}, labels=False)
+    candidates, _ = enumerate_candidates(bundle, machine(2), [FakeBackend(extras=({}, {SPINNING: "0"}))])
+    reference = candidates[0]
+    bench = LocalBench(bundle)
+    wrong = [c for c in candidates if c.variant.name == "wrong"]
+    first = bench.try_out(wrong[0], reference, 1, 0.1)
+    assert (first.guard.rows, first.guard.is_partial) == (8, True)
+    # Neither threads nor spinning change what is computed.
+    assert all(bench.try_out(c, reference, 1, 0.1).guard is first.guard for c in wrong[1:])
+    whole = bench.check(wrong[0], reference)
+    assert (whole.rows, whole.is_partial) == (40, False)
+    least = LocalBench(bundle).try_out(wrong[0], reference, 1, 0.01).guard
+    assert (least.rows, least.is_partial) == (1, True)
+    quick = LocalBench(bundle).try_out(reference, reference, 1, 10.0)
+    assert (quick.guard.rows, quick.guard.is_partial) == (40, False)
 
 
 @pytest.mark.parametrize(
@@ -33,7 +54,7 @@ def test_memory_of_the_gpu_is_what_its_use_grew_by(
     bundle = make_bundle(tmp_path, {"ref": {}})
     (candidate,), _ = enumerate_candidates(bundle, machine(), [backend])
     bench = LocalBench(bundle, used_gpu_bytes=lambda: next(used) if told else None)
-    memory = bench.try_out(candidate, candidate, 1).memory
+    memory = bench.try_out(candidate, candidate, 1, CHECK_S).memory
     assert [use.rows for use in memory] == [1, 8, 32]
     assert [use.gpu_mb for use in memory] == grown_mb
 
@@ -43,6 +64,6 @@ def test_memory_is_that_of_the_batches_that_a_queue_makes(tmp_path: Path) -> Non
     candidates, _ = enumerate_candidates(bundle, machine(2), [FakeBackend()])
     bench = LocalBench(bundle)
     for candidate in candidates:  # the second one is not checked again, and still known
-        memory = bench.try_out(candidate, candidates[0], 1).memory
+        memory = bench.try_out(candidate, candidates[0], 1, CHECK_S).memory
         assert [use.rows for use in memory] == [1, 8, 32]
         assert [round(use.mb / 4) for use in memory] == [pytest.approx(rows, abs=2) for rows in (1, 8, 32)]
