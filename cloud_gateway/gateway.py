@@ -29,7 +29,7 @@ from cloud_gateway.starting import versions_to_serve, with_registered_models
 from cloud_gateway.telemetry import telemetry_route
 from runtime import config
 from runtime.engine.engine import Engine
-from runtime.selection.measure import Progress
+from runtime.selection.trying import Progress
 from runtime.serving.drift_document import DRIFT_PATH
 from runtime.serving.figures_document import with_figures
 from runtime.serving.layered import Layered

@@ -33,7 +33,7 @@ from runtime.client.trust import tls_context
 from runtime.engine.engine import Engine
 from runtime.pages.drift_section import drift_section
 from runtime.pages.program import history_of, running_page
-from runtime.selection.measure import Progress
+from runtime.selection.trying import Progress
 from runtime.serving.beside import Beside, at_the_edge
 from runtime.serving.drift_document import DRIFT_PATH, drift_document
 from runtime.serving.figures_document import with_figures

@@ -142,6 +142,7 @@ def measure(subject: Subject, folder: Path, effort: Effort, budget_s: float, see
         floor=DEFAULT_AGREEMENT if floor is None else floor,
         trial_s=choice.trial_s,
         measuring_s=choice.measuring_s,
+        loading_s=choice.loading_s,
         budget_s=budget_s,
         gain_turns=pair["gain"],
         start_turns=pair["start"],

@@ -36,6 +36,7 @@ class Result:
     floor: float | None
     trial_s: float
     measuring_s: float
+    loading_s: float
     budget_s: float
     gain_turns: Turns | None
     start_turns: Turns
@@ -44,6 +45,11 @@ class Result:
     ms_by_candidate: dict[str, float] = field(default_factory=dict)
     regret_pairs: Turns = field(default_factory=list)
     warnings: list[str] = field(default_factory=list)
+
+    @property
+    def calibration_s(self) -> float:
+        """What the budget covers: trials, checks and measuring; engines load beside it."""
+        return self.trial_s + self.measuring_s
 
     @property
     def gain(self) -> float | None:
@@ -94,7 +100,7 @@ def bars(results: Sequence[Result]) -> list[tuple[str, bool]]:
     gains = {result.name: result.gain for result in results if result.gain is not None}
     wholes = {result.name: result.whole_gain for result in results if result.whole_gain is not None}
     starts = {result.name: result.start for result in results}
-    late = [r.name for r in results if r.measuring_s > BUDGET_SLACK * r.budget_s]
+    late = [f"{r.name} ({r.calibration_s:.1f} s)" for r in results if r.calibration_s > BUDGET_SLACK * r.budget_s]
     wrong = [result.name for result in results if not result.is_right]
     slowest = max(starts, key=starts.__getitem__)
     return [
@@ -102,7 +108,7 @@ def bars(results: Sequence[Result]) -> list[tuple[str, bool]]:
         (f"regret, median: {median(regrets):.2%}, at most {MEDIAN_REGRET:.0%}", median(regrets) <= MEDIAN_REGRET),
         (f"regret, worst: {max(regrets):.2%}, at most {WORST_REGRET:.0%}", max(regrets) <= WORST_REGRET),
         (f"choices below the floor: {', '.join(wrong) or 'none'}", not wrong),
-        (f"calibrations beyond their budget: {', '.join(late) or 'none'}", not late),
+        (f"whole calibrations beyond their budget: {', '.join(late) or 'none'}", not late),
         *_gain_bars(gains, wholes),
         (f"start, worst: {starts[slowest]:.2f} × ({slowest}), at most {MOST_START}", starts[slowest] <= MOST_START),
     ]
@@ -148,15 +154,15 @@ def markdown(
         "One row; medians of interleaved pairs.",
         "",
         "| model | chosen | candidates | regret | best, where another | gain | of `predict` | start | beyond the engine "
-        "| first answer | measured for |",
-        "|---|---|---:|---:|---|---:|---:|---:|---:|---:|---:|",
+        "| first answer | whole calibration | of it trials | engines loaded |",
+        "|---|---|---:|---:|---|---:|---:|---:|---:|---:|---:|---:|---:|",
     ]
     for r in results:
         gain, whole = ("–" if value is None else f"{value:.2f} ×" for value in (r.gain, r.whole_gain))
         other = "" if r.best == r.chosen else r.best
         lines.append(
             f"| {r.name} | {r.chosen} | {r.candidates} | {r.regret:.2%} | {other} | {gain} | {whole} | {r.start:.2f} × "
-            f"| {r.start_extra_ms:.1f} ms | {r.first:.2f} × | {r.measuring_s:.1f} s |"
+            f"| {r.start_extra_ms:.1f} ms | {r.first:.2f} × | {r.calibration_s:.1f} s | {r.trial_s:.1f} s | {r.loading_s:.1f} s |"
         )
     lines += ["", *(f"- {'held' if is_held else '**missed**'}: {text}" for text, is_held in bars(results))]
     lines += [f"- **failed**: {name} ({reason})" for name, reason in failed.items()]

@@ -39,7 +39,12 @@ def show_cost(cost: CostModel) -> Table:
 
 
 def _heading(choice: Choice) -> Text:
-    how = "from the cache (--force measures again)" if choice.from_cache else f"measured in {choice.measuring_s:.1f} s"
+    how = (
+        "from the cache (--force measures again)"
+        if choice.from_cache
+        else f"calibrated in {choice.calibration_s:.1f} s (trials {choice.trial_s:.1f} s, measuring {choice.measuring_s:.1f} s; "
+        f"engines loaded in {choice.loading_s:.1f} s)"
+    )
     text = Text()
     text.append(f"{choice.bundle} version {choice.version}", style="bold")
     text.append(f": {len(choice.ranked)} candidates for the best {choice.objective.value}, {how}; {choice.guard}")

@@ -22,8 +22,12 @@ _TINY: Final = 1e-30
 def as_logits(scores: NDArray[Any]) -> Floats:
     """Logits [row, class] of scores that are logits, or probabilities (not negative, rows that sum to 1)."""
     values = np.asarray(scores, dtype=np.float64).reshape(len(scores), -1)
-    is_probability = bool(np.all(values >= 0)) and bool(np.all(np.abs(values.sum(axis=1) - 1.0) < 0.02))
-    return np.asarray(np.log(np.maximum(values, _TINY))) if is_probability else values
+    return np.asarray(np.log(np.maximum(values, _TINY))) if are_probabilities(values) else values
+
+
+def are_probabilities(values: Floats) -> bool:
+    """Whether scores [row, class] are probabilities: not negative, rows that sum to 1."""
+    return bool(np.all(values >= 0)) and bool(np.all(np.abs(values.sum(axis=1) - 1.0) < 0.02))
 
 
 def confidences(logits: Floats, temperature: float) -> Floats:

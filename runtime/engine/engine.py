@@ -32,7 +32,7 @@ from runtime.wire.values import IndexEntry, ModelState
 
 if TYPE_CHECKING:
     from runtime.hardware import Hardware
-    from runtime.selection.measure import Progress
+    from runtime.selection.trying import Progress
 
 log = logging.getLogger(__name__)
 

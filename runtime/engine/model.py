@@ -21,7 +21,7 @@ from runtime.errors import (
     ModelNotReadyError,
     NoCandidateError,
 )
-from runtime.selection.candidates import Candidate
+from runtime.selection.candidates import CPU, Candidate
 from runtime.selection.choice import Choice
 from runtime.tensors import Array, InputCheck, TensorSpec, count_elements
 
@@ -59,6 +59,8 @@ class Model:
         self._switching = threading.Lock()
         """Held while something else is put in service; calls never wait for it unless what they use is gone."""
         self._quarantined: set[tuple[str, str]] = set()
+        self._lost: set[str] = set()
+        """Devices that vanished since a calibration last chose."""
         self._service, passed_over = self._open_next(choice, 0)
         if passed_over is not None:  # a device that was there when this was measured
             self._note_fallback(f"{passed_over}; {self._service.ranked.candidate} took over")
@@ -125,13 +127,21 @@ class Model:
 
     def run(self, inputs: Mapping[str, Array]) -> dict[str, Array]:
         """`predict` without the check and the hold, for callers that have made them."""
-        service, watch = self._service, self.watch
+        service = self._service
+        try:
+            return self._run_on(service, inputs)
+        except BackendUnavailableError as error:
+            return self._run_on_next(service, inputs, error)
+
+    def run_at_once(self, inputs: Mapping[str, Array]) -> dict[str, Array]:
+        """`run` for an event loop: `BackendUnavailableError` where `run` would first open what takes over, which takes long."""
+        return self._run_on(self._service, inputs)
+
+    def _run_on(self, service: InService, inputs: Mapping[str, Array]) -> dict[str, Array]:
+        watch = self.watch
         began_ns = 0 if watch is None else watch.enter()
         try:
-            try:
-                outputs = service.opened.predict(inputs)
-            except BackendUnavailableError as error:
-                outputs = self._fall_back(service, error).opened.predict(inputs)
+            outputs = service.opened.predict(inputs)
         except BaseException:
             if watch is not None:
                 watch.leave(0, 0)
@@ -142,6 +152,17 @@ class Model:
         if watch.leave(began_ns, rows) and service is self._service:
             watch.look(self, service, inputs, outputs)
         return outputs
+
+    def _run_on_next(
+        self, failed: InService, inputs: Mapping[str, Array], error: BackendUnavailableError
+    ) -> dict[str, Array]:
+        """The answer of the first candidate after `failed` that still gives one; `NoCandidateError` when there is none left."""
+        while True:
+            service = self._fall_back(failed, error)
+            try:
+                return self._run_on(service, inputs)
+            except BackendUnavailableError as next_error:
+                failed, error = service, next_error
 
     def warm_up(self) -> float:
         """Runs the model a few times on zeros and returns the last call's seconds; a free dimension is taken as 1."""
@@ -160,6 +181,10 @@ class Model:
     def best_batch(self) -> int:
         """The measured number of rows with the most rows a second."""
         return self._service.ranked.cost.best_batch()
+
+    def most_rows(self) -> int | None:
+        """What may be joined to one batch under the memory cap; None where there is no cap."""
+        return self._service.ranked.max_rows
 
     def close(self, timeout_s: float = 30.0) -> None:
         """Waits for holds and calls in flight (at most `timeout_s`), then gives the engine's memory back. Closing twice is fine."""
@@ -209,6 +234,7 @@ class Model:
         with self._switching:
             if self._is_closing:
                 return False
+            self._lost.clear()  # what was just measured was there
             before = self._service
             if choice.selected.candidate.key == before.ranked.candidate.key:
                 self._replace(before.measured_anew(choice, 0))
@@ -256,10 +282,17 @@ class Model:
         """The next candidate, opened; whichever thread comes first opens it for all."""
         with self._switching:
             if self._service is failed:
-                service, _ = self._open_next(failed.choice, failed.place + 1, error)
-                took_over = f"{failed.ranked.candidate} is gone ({error}); {service.ranked.candidate} took over"
-                self._replace(service, took_over)
+                gone = failed.ranked.candidate
+                self._note_lost(gone)
+                service, passed_over = self._open_next(failed.choice, failed.place + 1, error, is_warm=True)
+                parts = (f"{gone} is gone ({error})", passed_over, f"{service.ranked.candidate} took over")
+                self._replace(service, "; ".join(part for part in parts if part))
             return self._service
+
+    def _note_lost(self, candidate: Candidate) -> None:
+        """Whatever else is for its device need not be opened any more. The processor is never lost, only an engine on it."""
+        if candidate.backend.device != CPU:
+            self._lost.add(candidate.backend.device)
 
     def _replace(self, service: InService, fallback: str | None = None) -> None:
         self._service = service
@@ -274,38 +307,45 @@ class Model:
         log.error("model %s version %d: %s", self.name, self.version, sentence)
 
     def _open_warm(self, choice: Choice) -> InService:
-        service, _ = self._open_next(choice, 0)
-        try:
-            _warm_up(service.opened.predict, service.opened.inputs)
-        except BaseException:
-            service.close()
-            raise
-        return service
+        return self._open_next(choice, 0, is_warm=True)[0]
 
     def _open_next(
-        self, choice: Choice, first: int, cause: BackendUnavailableError | None = None
+        self, choice: Choice, first: int, cause: EdgewardError | None = None, *, is_warm: bool = False
     ) -> tuple[InService, str | None]:
-        """The first candidate from rank `first` on whose device is there, and which is not in quarantine.
+        """The first candidate from rank `first` on whose device is there, and which is not in quarantine; warmed up if asked.
 
         And a sentence on those before it that cannot be opened, None where there are none.
         """
+        # With `cause` a caller waits for an answer and nothing is left to go back to: whatever is wrong, the next is tried.
+        is_bearable = BackendUnavailableError if cause is None else EdgewardError
         passed_over: list[str] = []
         for place in range(first, len(choice.ranked)):
             candidate = choice.ranked[place].candidate
-            if candidate.pair in self._quarantined:
+            if candidate.pair in self._quarantined or candidate.backend.device in self._lost:
                 continue
             try:
-                opened = open_variant(self.bundle, candidate.variant, candidate.backend, candidate.options)
-            except BackendUnavailableError as error:
+                opened = self._open(candidate, is_warm)
+            except is_bearable as error:
                 cause = error
                 passed_over.append(f"{candidate} cannot be opened ({error})")
                 log.error("model %s version %d: %s", self.name, self.version, passed_over[-1])
                 continue
             return InService(choice, place, opened), "; ".join(passed_over) or None
+        lost = f" (lost: {', '.join(sorted(self._lost))})" if self._lost else ""
         raise NoCandidateError(
-            f"model {self.name!r} version {self.version}: none of its {len(choice.ranked)} candidates opens any more; "
+            f"model {self.name!r} version {self.version}: none of its {len(choice.ranked)} candidates opens any more{lost}; "
             "calibrate again"
         ) from cause
+
+    def _open(self, candidate: Candidate, is_warm: bool) -> OpenedVariant:
+        opened = open_variant(self.bundle, candidate.variant, candidate.backend, candidate.options)
+        if is_warm:
+            try:
+                _warm_up(opened.predict, opened.inputs)
+            except BaseException:
+                opened.close()
+                raise
+        return opened
 
 
 class _Hold:

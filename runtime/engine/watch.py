@@ -28,7 +28,7 @@ from runtime.selection.choice import Choice, Ranked
 from runtime.tensors import Array
 
 if TYPE_CHECKING:
-    from runtime.selection.measure import Progress
+    from runtime.selection.trying import Progress
 
 log = logging.getLogger(__name__)
 

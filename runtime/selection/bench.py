@@ -6,10 +6,15 @@ Two stand behind it: `LocalBench`, in this process, and `IsolatedBench`, which d
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Final, Protocol
 
 from runtime.selection.candidates import Candidate
 from runtime.selection.guard import GuardResult
+from runtime.selection.memory_use import MemoryUse
+
+WHOLE_S: Final = 2.0
+"""For checking what is to be chosen; a slow model is checked on fewer samples, at least `MIN_GUARD_ROWS`."""
+MIN_GUARD_ROWS: Final = 64
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,14 +24,14 @@ class Trial:
     guard: GuardResult
     is_sampled: bool
     """Whether the bundle's samples were used; otherwise random rows."""
-    memory_mb: float
-    """Peak growth of resident memory while it was opened and run."""
+    memory: tuple[MemoryUse, ...]
+    """While it was opened and run, by the rows of the largest call until then; ascending."""
     latencies: tuple[tuple[int, tuple[float, ...]], ...]
     """A few call times in milliseconds, by rows of the call: a first idea only."""
     batch_sizes: tuple[int, ...]
     """The numbers of rows that can be measured: (1,) for a model without a batch."""
-    gpu_memory_mb: float | None = None
-    """Growth of the memory in use on NVIDIA GPUs; None off them, and where nothing tells."""
+    loading_s: float = 0.0
+    """Of the time it took, what the engine's library, or the process, took to load."""
 
 
 class CandidateFailedError(Exception):
@@ -44,8 +49,14 @@ class BenchUnavailableError(Exception):
 class Bench(Protocol):
     """Runs one candidate at a time. Not thread-safe."""
 
-    def try_out(self, candidate: Candidate, reference: Candidate | None, rows: int) -> Trial:
+    def try_out(self, candidate: Candidate, reference: Candidate | None, rows: int, check_s: float) -> Trial:
         """The first run: opened, checked against samples or `reference`, timed a few times with 1 and with `rows` rows.
+
+        Checked on a few rows, and on more while `check_s` lasts. `CandidateFailedError` when it cannot be opened or run.
+        """
+
+    def check(self, candidate: Candidate, reference: Candidate | None) -> GuardResult:
+        """Its answers checked on as many rows as it takes to believe them.
 
         `CandidateFailedError` when it cannot be opened or run.
         """

@@ -31,7 +31,7 @@ from runtime.selection.settings import SelectionSettings
 
 log = logging.getLogger(__name__)
 
-SCHEMA: Final = 2
+SCHEMA: Final = 3
 MAX_BYTES: Final = 4 << 20
 """The choice for digits, 14 candidates and 34 pairs that cannot run, takes 14 KB."""
 
@@ -65,7 +65,7 @@ class _Entry(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", defer_build=True)
 
     # `schema` is a name pydantic keeps for itself.
-    schema_version: Literal[2]
+    schema_version: Literal[3]
     question: str
     fingerprint: str
     installed: str

@@ -38,6 +38,12 @@ class Candidate:
         """Variant and backend by name, without the options."""
         return self.variant.name, self.backend.name
 
+    @property
+    def computes(self) -> tuple[str, str, tuple[tuple[str, str], ...]]:
+        """What decides the numbers that come out: neither threads nor whether they spin."""
+        extra = {key: value for key, value in self.options.extra.items() if key != SPINNING}
+        return (*self.pair, tuple(sorted(extra.items())))
+
     def __str__(self) -> str:
         return self.key
 

@@ -33,6 +33,10 @@ class Ranked:
     memory_mb: float | None
     verdict: str
     """One sentence with its number and the reason for its place."""
+    max_rows: int | None = None
+    """The most rows of a call that stayed under the memory cap; None where there is no cap."""
+    confidence_error: float | None = None
+    """Mean difference of the probability that a classifier gives the reference's class; None where it was not compared."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +54,14 @@ class Choice:
     trial_s: float = 0.0
     """Time the trial took, when this was measured."""
     measuring_s: float = 0.0
+    loading_s: float = 0.0
+    """Time that engines, and the process they ran in, took to load beside that."""
     from_cache: bool = False
+
+    @property
+    def calibration_s(self) -> float:
+        """What the budget covers: trials and measuring."""
+        return self.trial_s + self.measuring_s
 
     @property
     def selected(self) -> Ranked:
@@ -95,6 +106,7 @@ class Choice:
             warnings=self.warnings,
             trial_s=self.trial_s,
             measuring_s=self.measuring_s,
+            loading_s=self.loading_s,
         )
 
 
@@ -126,6 +138,8 @@ class RankedRecord(_Record):
     agreement: float | None = Field(ge=0, le=1)
     memory_mb: float | None = Field(ge=0)
     verdict: str
+    max_rows: int | None = Field(ge=1)
+    confidence_error: float | None = Field(ge=0, le=1)
 
 
 class RejectedRecord(_Record):
@@ -150,6 +164,7 @@ class ChoiceRecord(_Record):
     warnings: tuple[str, ...]
     trial_s: float = Field(ge=0)
     measuring_s: float = Field(ge=0)
+    loading_s: float = Field(ge=0)
 
     def to_choice(self, bundle: Bundle, backends: Sequence[Backend]) -> Choice:
         """The choice again, on the bundle and backends of this process; `LookupError` when one of them is not there."""
@@ -165,6 +180,8 @@ class ChoiceRecord(_Record):
                 r.agreement,
                 r.memory_mb,
                 r.verdict,
+                r.max_rows,
+                r.confidence_error,
             )
             for r in self.ranked
         )
@@ -178,6 +195,7 @@ class ChoiceRecord(_Record):
             self.warnings,
             self.trial_s,
             self.measuring_s,
+            self.loading_s,
             from_cache=True,
         )
 
@@ -202,4 +220,6 @@ def _ranked_record(ranked: Ranked) -> RankedRecord:
         agreement=ranked.agreement,
         memory_mb=ranked.memory_mb,
         verdict=ranked.verdict,
+        max_rows=ranked.max_rows,
+        confidence_error=ranked.confidence_error,
     )

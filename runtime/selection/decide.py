@@ -13,10 +13,14 @@ from runtime.selection.choice import Choice, Ranked
 from runtime.selection.cost import CostModel
 from runtime.selection.guard import GuardResult
 from runtime.selection.latency import Latency, show_ms
+from runtime.selection.memory_use import MemoryUse, most_rows, use_at
 from runtime.selection.settings import Objective
 
 DEFAULT_AGREEMENT: Final = 0.9
 """Where no floor is given. A judgement, not a measurement: quantised variants differ in some answers, broken ones in most."""
+AGREEMENT_BESIDE_ACCURACY: Final = 0.75
+"""Where accuracy holds a floor, agreement has only to show that nothing else broke. Honest int8 of a hard task differs from its
+source in one answer of six or seven while it is as often right; confidences or an output that are garbage disagree in most rows."""
 MAX_NOISE: Final = 0.02
 """Candidates that differ by more are never taken for equal, however noisy the machine: it bounds the regret of a tie. On fewer
 threads so much always counts as equal: the others are left to what else runs, above all the server around the model."""
@@ -47,15 +51,21 @@ class Measured:
     rows: int
     """The rows at which candidates are compared: 1, or a large batch for throughput."""
     guard: GuardResult
-    memory_mb: float | None
+    memory: tuple[MemoryUse, ...] = ()
+    """By rows of a call, ascending; empty when it is not known."""
     rounds: int = 0
     """Rounds of measuring it survived; 0 when the trial alone told it apart."""
-    gpu_memory_mb: float | None = None
 
     @property
     def latency(self) -> Latency:
         """Of a call with `rows` rows."""
         return dict(self.latencies)[self.rows]
+
+    @property
+    def memory_mb(self) -> float | None:
+        """Growth of resident memory with `rows` rows a call."""
+        use = use_at(self.memory, self.rows)
+        return None if use is None else use.mb
 
     @property
     def cost(self) -> CostModel:
@@ -93,7 +103,18 @@ def decide(measured: Sequence[Measured], rejected: Sequence[Rejected], goal: Goa
     sentences = [_chosen_sentence(chosen, len(fit), goal)]
     sentences += [_other_sentence(m, chosen, m.candidate.key in tied, goal) for m in order[1:]]
     ranked = tuple(
-        Ranked(m.candidate, m.latency, m.rows, m.cost, m.guard.accuracy, m.guard.agreement, m.memory_mb, sentence)
+        Ranked(
+            m.candidate,
+            m.latency,
+            m.rows,
+            m.cost,
+            m.guard.accuracy,
+            m.guard.agreement,
+            m.memory_mb,
+            sentence,
+            most_rows(m.memory, goal.memory_cap_mb),
+            m.guard.confidence_error,
+        )
         for m, sentence in zip(order, sentences, strict=True)
     )
     warnings = [text for text in (_missed_text(chosen, goal), _unstable_text(chosen)) if text]
@@ -105,29 +126,39 @@ def refusal(measured: Measured, goal: Goal) -> str | None:
     wrong = why_wrong(measured.guard, goal.accuracy_floor)
     if wrong is not None:
         return wrong
-    cap = goal.memory_cap_mb
-    if cap is not None and measured.memory_mb is not None and measured.memory_mb > cap:
-        return f"it takes {measured.memory_mb:.1f} MB, the cap is {cap:.1f} MB"
-    if cap is not None and measured.gpu_memory_mb is not None and measured.gpu_memory_mb > cap:
-        return f"it takes {measured.gpu_memory_mb:.1f} MB of GPU memory, the cap is {cap:.1f} MB"
-    return None
+    use = use_at(measured.memory, measured.rows)
+    excess = None if use is None or goal.memory_cap_mb is None else use.excess(goal.memory_cap_mb)
+    return None if excess is None else f"it takes {excess}"
+
+
+def may_be_fit(measured: Measured, goal: Goal) -> bool:
+    """Whether it may run, or may yet prove right when more of its answers are compared."""
+    return refusal(replace(measured, guard=measured.guard.at_best()), goal) is None
 
 
 def why_wrong(guard: GuardResult, floor: float | None) -> str | None:
-    """Why answers are not right enough for `floor`; None when they are. Without labels the floor holds for agreement."""
+    """Why answers are not right enough for `floor`; None when they are.
+
+    Without labels the floor holds for agreement; with them a looser bound does, never above the floor.
+    """
     if guard.problem is not None:
         return guard.problem
+    needed = DEFAULT_AGREEMENT if floor is None else floor
     if floor is not None and guard.accuracy is not None:
         if guard.accuracy < floor:
             return f"{_percent(guard.accuracy)} is below the floor {_percent(floor)}"
-    elif guard.agreement is not None:
-        needed = DEFAULT_AGREEMENT if floor is None else floor
-        if guard.agreement < needed:
-            return (
-                f"its answers agree with the reference's in {_percent(guard.agreement)} of {guard.rows} rows; "
-                f"at least {_percent(needed)} must"
-            )
-    return None
+        needed = min(AGREEMENT_BESIDE_ACCURACY, floor)
+    if guard.agreement is None or guard.agreement >= needed:
+        return None
+    off = (
+        ""
+        if guard.confidence_error is None
+        else f" (its confidences are off by {guard.confidence_error:.2f} on average)"
+    )
+    return (
+        f"its answers agree with the reference's in {_percent(guard.agreement)} of {guard.rows} rows{off}; "
+        f"at least {_percent(needed)} must"
+    )
 
 
 def rank(fit: Sequence[Measured], goal: Goal) -> tuple[list[Measured], set[str]]:
@@ -196,11 +227,23 @@ def _chosen_sentence(chosen: Measured, count: int, goal: Goal) -> str:
         Objective.MEMORY: f"the least memory, give or take {MEMORY_NOISE_MB:g} MB,",
     }[goal.objective]
     among = f"{why} of {count} that may run" if count > 1 else "the only one that may run"
-    return f"{chosen.candidate}: {_figure(chosen, goal)}, chosen: {among}{_rightness_text(chosen, goal)}"
+    text = f"{chosen.candidate}: {_figure(chosen, goal)}, chosen: {among}{_rightness_text(chosen, goal)}"
+    return text + _batch_limit_text(chosen, goal.memory_cap_mb)
+
+
+def _batch_limit_text(chosen: Measured, cap_mb: float | None) -> str:
+    """What keeps its batches small, where that is the memory cap."""
+    rows = most_rows(chosen.memory, cap_mb)
+    if rows is None or cap_mb is None:
+        return ""
+    excess = next((text for use in chosen.memory if use.rows > rows and (text := use.excess(cap_mb))), None)
+    return "" if excess is None else f"; batches of at most {rows}, since it would take {excess}"
 
 
 def _other_sentence(measured: Measured, chosen: Measured, is_tied: bool, goal: Goal) -> str:
     text = f"{measured.candidate}: {_figure(measured, goal)}"
+    if measured.guard.is_partial:
+        text += f", checked on {measured.guard.rows} rows only"
     if is_tied:
         return f"{text}, within the noise of the chosen one, which is {_tie_reason(measured, chosen, goal)}"
     missed = _missed_targets(measured, goal.targets)

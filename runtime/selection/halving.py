@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from statistics import median
 from typing import Final
 
-from runtime.selection.latency import summarise
+from runtime.selection.latency import MIN_TURNS, summarise
 
 TURN_S: Final = 0.02
 """Time for one candidate's turn: tens of calls of a small model, and a large one needs only one."""
@@ -22,7 +22,8 @@ FINALISTS: Final = 2
 """Halving ends here; these two are compared until one is clearly ahead or the time is up."""
 MIN_FINAL_TURNS: Final = 6
 CLEAR_LEAD_ERRORS: Final = 4.0
-"""Standard errors between the finalists' medians that settle it: chance alone does this once in 16,000 times."""
+"""Standard errors between two medians that settle it: chance alone does this once in 16,000 times. So far behind the fastest, a
+candidate need not survive a halving."""
 CLOSE_ENOUGH: Final = 0.005
 """Below this standard error two finalists that still differ by so little are worth the same."""
 
@@ -103,11 +104,22 @@ class Halving:
         return self._random.sample(self._survivors, len(self._survivors))
 
     def _halve(self) -> None:
-        """Keeps the faster half by this round's turns; who got no turn for want of time is no faster than the rest."""
+        """Keeps the faster half by this round's turns; who got no turn for want of time is no faster than the rest.
+
+        And whoever is not clearly behind the fastest: one bad moment of the machine must not end a candidate.
+        """
         keep = max(FINALISTS, math.ceil(len(self._survivors) / 2))
         seen = self._turns_in_round()
         medians = {key: median(map(median, seen[key])) if seen[key] else math.inf for key in self._survivors}
-        self._survivors = sorted(self._survivors, key=lambda key: medians[key])[:keep]
+        order = sorted(self._survivors, key=lambda key: medians[key])
+        self._survivors = [key for at, key in enumerate(order) if at < keep or self._may_lead(key, order[0])]
+
+    def _may_lead(self, key: str, fastest: str) -> bool:
+        """Whether all turns so far leave it open which of the two is faster."""
+        if min(len(self._turns[key]), len(self._turns[fastest])) < MIN_TURNS:
+            return False
+        one, other = summarise(self._turns[fastest]), summarise(self._turns[key])
+        return other.median_ms / one.median_ms - 1 <= CLEAR_LEAD_ERRORS * math.hypot(one.error, other.error)
 
     def _turns_in_round(self) -> dict[str, list[list[float]]]:
         return {key: self._turns[key][self._first_turn[key] :] for key in self._survivors}

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from typing import Final
 
 import numpy as np
@@ -13,18 +14,17 @@ from runtime.bundle.bundle import Bundle
 from runtime.bundle.manifest import Task
 from runtime.hardware import Host
 from runtime.hardware.nvidia import read_used_gpu_bytes
-from runtime.selection.bench import CandidateFailedError, Trial
+from runtime.selection.bench import MIN_GUARD_ROWS, WHOLE_S, CandidateFailedError, Trial
 from runtime.selection.candidates import CPU, CUDA, Candidate
 from runtime.selection.guard import GuardResult, check_answers
+from runtime.selection.memory_use import MemoryUse
 from runtime.selection.open_sessions import OpenSessions
 from runtime.selection.rows import Rows, rows_for
 from runtime.selection.rss import GpuMemoryGrowth, MemoryGrowth
 from runtime.tensors import Array
 
-GUARD_BATCH: Final = 32
-GUARD_TIME_S: Final = 2.0
-"""For checking one variant on one backend; a slow model is checked on fewer samples, at least `MIN_GUARD_ROWS`."""
-MIN_GUARD_ROWS: Final = 64
+GUARD_BATCHES: Final = (8, 32)
+"""The first call's rows, and the others': batches whose memory is seen on the way, as a queue will make them."""
 ROUGH_CALLS: Final = 20
 ROUGH_TIME_S: Final = 0.02
 FIRST_CALL_S: Final = 1.0
@@ -53,23 +53,25 @@ class LocalBench:
         self._bundle = bundle
         self._seed = seed
         self._rows: Rows | None = None
-        self._guards: dict[tuple[str, str, tuple[tuple[str, str], ...]], GuardResult] = {}
+        self._guards: dict[tuple[str, str, tuple[tuple[str, str], ...]], tuple[GuardResult, tuple[MemoryUse, ...]]] = {}
+        """By what is computed: the number of threads changes neither answers nor, by much, what large calls take."""
         self._reference: dict[str, Array] = {}
+        self._is_reference_whole = False
         self._warm_backends: set[str] = set()
         self._open = OpenSessions()
         self._memory_mb: dict[str, float] = {}
+        """Of sessions that may be kept open: the peak of the largest calls."""
         self._last: str | None = None
         self._used_gpu_bytes = used_gpu_bytes
 
-    def try_out(self, candidate: Candidate, reference: Candidate | None, rows: int) -> Trial:
-        """See `Bench.try_out`. The session is closed afterwards: nothing idles beside the next one, but on a GPU, where the first
-        turn of a candidate would be spent on opening it again.
-        """
-        self._open.close_off_gpu()
+    def try_out(self, candidate: Candidate, reference: Candidate | None, rows: int, check_s: float) -> Trial:
+        """See `Bench.try_out`. The session stays open, for who is measured next; its threads have come to rest by then."""
+        began = time.monotonic()
+        loading_s = 0.0
         try:
             if candidate.backend.name not in self._warm_backends:
-                # The first session of an engine also loads its library, which is not this candidate's memory; on a device
-                # the first call does (cuDNN: 375 MB of the host's memory, on an H100).
+                # The first session of an engine also loads its library, which is not this candidate's memory, nor its time; on
+                # a device the first call does (cuDNN: 375 MB of the host's memory, on an H100).
                 first = open_variant(self._bundle, candidate.variant, candidate.backend, candidate.options)
                 try:
                     if candidate.backend.device != CPU:
@@ -77,40 +79,51 @@ class LocalBench:
                 finally:
                     first.close()
                 self._warm_backends.add(candidate.backend.name)
-            self._learn_reference(reference)
-            is_on_gpu = candidate.backend.device == CUDA
-            gpu = GpuMemoryGrowth(self._used_gpu_bytes) if is_on_gpu else None
-            growth = MemoryGrowth()
-            opened = open_variant(self._bundle, candidate.variant, candidate.backend, candidate.options)
-            try:
-                inputs = self._rows_of(opened)
-                sizes = tuple(sorted({1, rows} & set(inputs.batch_sizes)))
-                latencies = tuple((size, tuple(_time_some(opened, inputs.take(size)))) for size in sizes)
-                memory_mb = growth.peak_mb()
-                gpu_memory_mb = None if gpu is None else gpu.now_mb()
-                self._memory_mb[candidate.key] = memory_mb if gpu_memory_mb is None else gpu_memory_mb
-                guard = self._check(candidate, opened, inputs)
-            except BaseException:
-                opened.close()
-                raise
-            if is_on_gpu:
-                self._keep(candidate, opened)
-            else:
-                opened.close()
-        except CandidateFailedError:
-            raise
+                loading_s = time.monotonic() - began
+            if reference is not None and reference.key != candidate.key:
+                self._learn_reference(reference, check_s)
+            self._settle(candidate)
+            meter = _Meter(GpuMemoryGrowth(self._used_gpu_bytes) if candidate.backend.device == CUDA else None)
+            opened = self._session(candidate)
+            inputs = self._rows_of(opened)
+            sizes = tuple(sorted({1, rows} & set(inputs.batch_sizes)))
+            latencies = tuple((size, tuple(_time_some(opened, inputs.take(size)))) for size in sizes)
+            meter.read(sizes[-1])
+            if candidate.computes not in self._guards:
+                row_s = min(latencies[0][1]) / 1000
+                answers = _answers(opened, inputs, check_s, meter, row_s=row_s)
+                if reference is not None and reference.key == candidate.key:
+                    self._reference = self._reference or answers
+                guard = self._compare(opened, inputs, answers)
+                self._guards[candidate.computes] = guard, tuple(meter.uses)
+            guard, uses = self._guards[candidate.computes]
+            meter.take_over(uses)
         except Exception as error:
+            self._open.close(candidate.key)
             raise CandidateFailedError(reason_of(error)) from error
-        return Trial(guard, not inputs.is_random, memory_mb, latencies, inputs.batch_sizes, gpu_memory_mb)
+        most = meter.uses[-1]
+        self._memory_mb[candidate.key] = most.mb if most.gpu_mb is None else most.gpu_mb
+        self._open.weigh(candidate.key, self._memory_mb[candidate.key])
+        return Trial(guard, not inputs.is_random, tuple(meter.uses), latencies, inputs.batch_sizes, loading_s)
+
+    def check(self, candidate: Candidate, reference: Candidate | None) -> GuardResult:
+        """See `Bench.check`."""
+        try:
+            self._learn_reference(reference, WHOLE_S, MIN_GUARD_ROWS)
+            opened = self._session(candidate)
+            inputs = self._rows_of(opened)
+            answers = _answers(opened, inputs, WHOLE_S, None, MIN_GUARD_ROWS)
+        except Exception as error:
+            self._open.close(candidate.key)
+            raise CandidateFailedError(reason_of(error)) from error
+        return replace(self._compare(opened, inputs, answers), is_partial=False)
 
     def time(self, candidate: Candidate, rows: int, duration_s: float) -> list[float]:
         """See `Bench.time`. The session stays open for its next turn; those beside it have come to rest by then."""
         try:
             opened = self._session(candidate)
             inputs = self._rows_of(opened).take(rows)
-            if self._last not in (None, candidate.key):
-                _wait_until_quiet()
-            self._last = candidate.key
+            self._settle(candidate)
             _call_for(opened, inputs, WARM_UP_TIME_S, WARM_UP_CALLS)
             return _call_for(opened, inputs, duration_s)
         except Exception as error:
@@ -124,47 +137,66 @@ class LocalBench:
     def _session(self, candidate: Candidate) -> OpenedVariant:
         opened = self._open.get(candidate.key)
         if opened is None:
-            self._open.make_room(self._memory_mb.get(candidate.key, 0.0), candidate.backend.device == CUDA)
+            needed_mb, is_on_gpu = self._memory_mb.get(candidate.key, 0.0), candidate.backend.device == CUDA
+            self._open.make_room(needed_mb, is_on_gpu)
             opened = open_variant(self._bundle, candidate.variant, candidate.backend, candidate.options)
-            self._keep(candidate, opened)
+            self._open.keep(candidate.key, opened, needed_mb, is_on_gpu)
         return opened
-
-    def _keep(self, candidate: Candidate, opened: OpenedVariant) -> None:
-        memory_mb = self._memory_mb.get(candidate.key, 0.0)
-        self._open.keep(candidate.key, opened, memory_mb, candidate.backend.device == CUDA)
 
     def _rows_of(self, opened: OpenedVariant) -> Rows:
         if self._rows is None:
             self._rows = rows_for(self._bundle, opened.inputs, self._seed)
         return self._rows
 
-    def _learn_reference(self, reference: Candidate | None) -> None:
-        """The reference's outputs on the rows used here, once, where the bundle brings none."""
-        if reference is None or self._reference or (self._rows is not None and self._rows.outputs):
-            return
-        opened = open_variant(self._bundle, reference.variant, reference.backend, reference.options)
-        try:
-            inputs = self._rows_of(opened)
-            if not inputs.outputs:
-                self._reference = _answers(opened, inputs)
-        finally:
-            opened.close()
+    def _settle(self, candidate: Candidate) -> None:
+        """Waits until those beside `candidate` are at rest."""
+        if self._last not in (None, candidate.key):
+            _wait_until_quiet()
+        self._last = candidate.key
 
-    def _check(self, candidate: Candidate, opened: OpenedVariant, inputs: Rows) -> GuardResult:
-        """Once for a variant on a backend with options: the number of threads does not change what is computed."""
-        group = (*candidate.pair, tuple(sorted(candidate.options.extra.items())))
-        if group not in self._guards:
-            outputs = _answers(opened, inputs)
-            names = [spec.name for spec in opened.outputs]
-            reference = dict(inputs.outputs or self._reference)
-            # Either side may have been cut short by the time limit.
-            rows = min((len(value) for value in (*outputs.values(), *reference.values()) if value.ndim), default=1)
-            reference = {name: _first(value, rows) for name, value in reference.items()}
-            outputs = {name: _first(value, rows) for name, value in outputs.items()}
-            labels = None if inputs.labels is None else inputs.labels[:rows]
-            task = self._bundle.manifest.task if self._bundle.manifest is not None else Task.GENERIC
-            self._guards[group] = check_answers(task, names, outputs, reference, labels)
-        return self._guards[group]
+    def _learn_reference(self, reference: Candidate | None, duration_s: float, least: int = 1) -> None:
+        """The reference's outputs on the rows used here, where the bundle brings none; again where more are asked for."""
+        if reference is None or (self._rows is not None and self._rows.outputs):
+            return
+        if self._reference and (least == 1 or self._is_reference_whole):
+            return
+        opened = self._session(reference)
+        inputs = self._rows_of(opened)
+        if not inputs.outputs:
+            self._reference = _answers(opened, inputs, duration_s, None, least)
+            self._is_reference_whole = least > 1
+
+    def _compare(self, opened: OpenedVariant, inputs: Rows, outputs: dict[str, Array]) -> GuardResult:
+        names = [spec.name for spec in opened.outputs]
+        reference = dict(inputs.outputs or self._reference)
+        # Either side may have been cut short by the time limit.
+        rows = min((len(value) for value in (*outputs.values(), *reference.values()) if value.ndim), default=1)
+        reference = {name: _first(value, rows) for name, value in reference.items()}
+        outputs = {name: _first(value, rows) for name, value in outputs.items()}
+        labels = None if inputs.labels is None else inputs.labels[:rows]
+        task = self._bundle.manifest.task if self._bundle.manifest is not None else Task.GENERIC
+        result = check_answers(task, names, outputs, reference, labels)
+        return replace(result, is_partial=inputs.is_batched and rows < min(len(inputs), MIN_GUARD_ROWS))
+
+
+class _Meter:
+    """Reads memory after calls of a candidate. Made before it is opened."""
+
+    def __init__(self, gpu: GpuMemoryGrowth | None) -> None:
+        self.uses: list[MemoryUse] = []
+        self._gpu = gpu
+        self._growth = MemoryGrowth()
+
+    def read(self, rows: int) -> None:
+        """Notes the peak, after a call with `rows` rows, where that is more rows than ever before."""
+        if not self.uses or rows > self.uses[-1].rows:
+            gpu_mb = None if self._gpu is None else self._gpu.now_mb()
+            self.uses.append(MemoryUse(rows, self._growth.peak_mb(), gpu_mb))
+
+    def take_over(self, uses: Sequence[MemoryUse]) -> None:
+        """What the same variant took on the same backend with more rows than were seen here, and no less than here."""
+        own = self.uses[-1]
+        self.uses += [MemoryUse(use.rows, max(use.mb, own.mb), use.gpu_mb) for use in uses if use.rows > own.rows]
 
 
 def reason_of(error: BaseException) -> str:
@@ -173,13 +205,25 @@ def reason_of(error: BaseException) -> str:
     return text[:500] if text else type(error).__name__
 
 
-def _answers(opened: OpenedVariant, inputs: Rows) -> dict[str, Array]:
-    """The outputs for all rows; for the first ones only where that would take too long."""
+def _answers(
+    opened: OpenedVariant, inputs: Rows, duration_s: float, meter: _Meter | None, least: int = 1, row_s: float = 0.0
+) -> dict[str, Array]:
+    """The outputs for the first rows, at least `least`, and for all where they do not take longer than `duration_s`.
+
+    `row_s`: what a call with one row takes; where even the first batch would take too long it is of one row.
+    """
     parts: list[Mapping[str, Array]] = []
     start = time.monotonic()
-    for rows, chunk in inputs.chunks(GUARD_BATCH):
+    first, most = GUARD_BATCHES
+    for rows, chunk in inputs.chunks(most, first if least > 1 or first * row_s <= duration_s else 1):
+        began = time.monotonic()
         parts.append(opened.predict(chunk))
-        if rows.stop >= MIN_GUARD_ROWS and time.monotonic() - start > GUARD_TIME_S:
+        ended = time.monotonic()
+        size = rows.stop - rows.start if inputs.is_batched else 1
+        if meter is not None:
+            meter.read(size)
+        next_s = (ended - began) / size * (most if inputs.is_batched else 1)
+        if rows.stop >= least and ended - start + next_s > duration_s:
             break
     return {name: _joined([part[name] for part in parts]) for name in parts[0]}
 

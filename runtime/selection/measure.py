@@ -10,25 +10,24 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Final
 
-from runtime.selection.bench import Bench, CandidateFailedError, Trial
+from runtime.selection.bench import MIN_GUARD_ROWS, WHOLE_S, Bench, CandidateFailedError, Trial
 from runtime.selection.candidates import Candidate, Rejected, rejected_because
-from runtime.selection.decide import Goal, Measured, rank, refusal
+from runtime.selection.decide import Goal, Measured, may_be_fit, rank, refusal
 from runtime.selection.halving import Halving
 from runtime.selection.latency import Latency, summarise
+from runtime.selection.memory_use import most_rows
 from runtime.selection.rows import BATCH_SIZES
 from runtime.selection.settings import Objective
+from runtime.selection.trying import FAR_BEHIND, Progress, best_ms, try_all
 
 log = logging.getLogger(__name__)
 
-FAR_BEHIND: Final = 2.5
-"""Who took so many times the fastest one's time in the trial, best call against best call, is not timed further."""
 SWEEP_SHARE: Final = 0.2
 """Of the budget, for the other batch sizes of the best ones."""
+LEAST_ROUNDS_SHARE: Final = 0.2
+"""Of the budget, for measuring in rounds, however long the trials took."""
 SWEPT: Final = 2
-"""The best, and the one that takes over should it vanish."""
-
-Progress = Callable[[str, float], None]
-"""What is being done, and the share of the work that is behind (0 to 1)."""
+"""The best, and the one that takes over should its answers prove wrong."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,6 +39,10 @@ class Measurement:
     is_sampled: bool
     trial_s: float
     measuring_s: float
+    loading_s: float = 0.0
+    """Before and among the trials: what engines and the process took to load; not in `trial_s`."""
+    untried: int = 0
+    """Candidates for which the budget left no time."""
 
 
 def measure(
@@ -52,74 +55,86 @@ def measure(
     clock: Callable[[], float],
     progress: Progress,
 ) -> Measurement:
-    """Every candidate tried, the promising ones timed within `budget_s`, the best two swept over batch sizes.
+    """Candidates tried, the promising ones timed, the winner checked in full, the best swept over batches: all in `budget_s`.
 
     `reference` is the name of the variant that answers are compared with. A candidate that fails costs only itself.
     """
     start = clock()
     rows = BATCH_SIZES[-1] if goal.objective is Objective.THROUGHPUT else 1
-    trials, rejected = _try_all(bench, candidates, reference, rows, progress)
-    tried = clock()
-    measured = {candidate.key: _from_trial(candidate, trial, rows) for candidate, trial in trials}
-    fit = {key: m for key, m in measured.items() if refusal(m, goal) is None}
+    tried = try_all(bench, candidates, reference, rows, budget_s, clock, progress)
+    after = clock()
+    trial_s = after - start - tried.loading_s
+    rejected = tried.rejected
+    measured = {candidate.key: _from_trial(candidate, trial, rows) for candidate, trial in tried.trials}
+    fit = {key: m for key, m in measured.items() if may_be_fit(m, goal)}
     if fit:
+        best = {candidate.key: best_ms(trial, measured[candidate.key].rows) for candidate, trial in tried.trials}
         sweep_s = SWEEP_SHARE * budget_s
-        best_ms = {c.key: min(dict(trial.latencies)[measured[c.key].rows]) for c, trial in trials}
-        rejected += _time_in_rounds(bench, measured, fit, best_ms, budget_s - sweep_s, seed, clock, progress)
-        sizes = {candidate.key: trial.batch_sizes for candidate, trial in trials}
-        _sweep(bench, measured, sizes, goal, clock() + sweep_s, clock, progress)
-    is_sampled = any(trial.is_sampled for _, trial in trials)
-    return Measurement(tuple(measured.values()), tuple(rejected), is_sampled, tried - start, clock() - tried)
+        rounds_s = max(budget_s - trial_s - sweep_s - _whole_check_s(fit, best), LEAST_ROUNDS_SHARE * budget_s)
+        rejected += _time_in_rounds(bench, measured, fit, best, rounds_s, seed, clock, progress)
+        rejected += _confirm(bench, measured, tried.standard, goal)
+        sizes = {candidate.key: trial.batch_sizes for candidate, trial in tried.trials}
+        end = max(after + budget_s - trial_s, clock() + sweep_s / 2)
+        _sweep(bench, measured, sizes, goal, end, clock, progress)
+    is_sampled = any(trial.is_sampled for _, trial in tried.trials)
+    return Measurement(
+        tuple(measured.values()),
+        tuple(rejected),
+        is_sampled,
+        trial_s,
+        clock() - after,
+        tried.loading_s,
+        tried.untried,
+    )
 
 
-def _try_all(
-    bench: Bench, candidates: Sequence[Candidate], reference: str, rows: int, progress: Progress
-) -> tuple[list[tuple[Candidate, Trial]], list[Rejected]]:
-    trials: list[tuple[Candidate, Trial]] = []
+def _whole_check_s(fit: dict[str, Measured], best: dict[str, float]) -> float:
+    """About what checking the winner in full will take; nothing where it was done in the trial."""
+    winner = min(fit, key=lambda key: best[key])
+    if not fit[winner].guard.is_partial:
+        return 0.0
+    return min(WHOLE_S, MIN_GUARD_ROWS * best[winner] / fit[winner].rows / 1000)
+
+
+def _confirm(bench: Bench, measured: dict[str, Measured], reference: Candidate | None, goal: Goal) -> list[Rejected]:
+    """Has the winner's answers checked in full, and the next one's where they are wrong, until one is right."""
     rejected: list[Rejected] = []
-    hung: dict[tuple[str, str], str] = {}
-    standard: Candidate | None = None
-    # The reference goes first: the others are compared with it.
-    for at, candidate in enumerate(sorted(candidates, key=lambda c: c.variant.name != reference)):
-        progress(f"trying {candidate}", 0.5 * at / len(candidates))
-        if candidate.pair in hung:
-            rejected.append(rejected_because(candidate, f"not tried, since {hung[candidate.pair]} hung"))
-            continue
-        if standard is None and candidate.variant.name == reference:
-            standard_now: Candidate | None = candidate
-        else:
-            standard_now = standard
+    while fit := [m for m in measured.values() if may_be_fit(m, goal)]:
+        winner = rank(fit, goal)[0][0]
+        if not winner.guard.is_partial:
+            break
         try:
-            trials.append((candidate, bench.try_out(candidate, standard_now, rows)))
-            standard = standard_now
+            guard = bench.check(winner.candidate, reference)
         except CandidateFailedError as error:
-            log.info("candidate %s is out: %s", candidate, error)
-            rejected.append(rejected_because(candidate, str(error)))
-            if error.is_hang:
-                hung[candidate.pair] = str(candidate.options)
-    return trials, rejected
+            log.info("candidate %s is out: %s", winner.candidate, error)
+            del measured[winner.candidate.key]
+            rejected.append(rejected_because(winner.candidate, str(error)))
+            continue
+        for key, m in measured.items():
+            if m.candidate.computes == winner.candidate.computes:
+                measured[key] = replace(m, guard=guard)
+    return rejected
 
 
 def _from_trial(candidate: Candidate, trial: Trial, rows: int) -> Measured:
     latencies = tuple((size, summarise([calls])) for size, calls in trial.latencies)
     compared = rows if any(size == rows for size, _ in latencies) else latencies[0][0]
-    return Measured(candidate, latencies, compared, trial.guard, trial.memory_mb, gpu_memory_mb=trial.gpu_memory_mb)
+    return Measured(candidate, latencies, compared, trial.guard, trial.memory)
 
 
 def _time_in_rounds(
     bench: Bench,
     measured: dict[str, Measured],
     fit: dict[str, Measured],
-    best_ms: dict[str, float],
+    best: dict[str, float],
     budget_s: float,
     seed: int,
     clock: Callable[[], float],
     progress: Progress,
 ) -> list[Rejected]:
     """Replaces the trial's figures of those in `fit` by measured ones; who fails leaves `measured` with its reason."""
-    # The best call of the trial, not its median: what disturbs a call only ever makes it slower.
-    fastest_ms = min(best_ms[key] for key in fit)
-    rough_ms = {key: best_ms[key] for key in fit if best_ms[key] <= FAR_BEHIND * fastest_ms}
+    fastest_ms = min(best[key] for key in fit)
+    rough_ms = {key: best[key] for key in fit if best[key] <= FAR_BEHIND * fastest_ms}
     start = clock()
     halving = Halving(rough_ms, budget_s, seed, start)
     rounds: dict[str, int] = {}
@@ -151,12 +166,16 @@ def _sweep(
     clock: Callable[[], float],
     progress: Progress,
 ) -> None:
-    """Times the best at the other batch sizes, as far as one call of each fits before the deadline."""
+    """Times the best at the other batch sizes, as far as the memory cap allows and one call of each fits before the deadline."""
     fit = [m for m in measured.values() if refusal(m, goal) is None]
     if not fit:
         return
-    best = [m.candidate for m in rank(fit, goal)[0][:SWEPT]]
-    todo = [(c, size) for c in best for size in sizes[c.key] if size != measured[c.key].rows]
+    todo = [
+        (m.candidate, size)
+        for m in _worth_sweeping(rank(fit, goal)[0])
+        for size in sizes[m.candidate.key]
+        if size != m.rows and size <= (most_rows(m.memory, goal.memory_cap_mb) or size)
+    ]
     for at, (candidate, size) in enumerate(todo):
         progress(f"measuring {candidate} in batches of {size}", 0.9 + 0.1 * at / len(todo))
         left_s = deadline - clock()
@@ -169,6 +188,14 @@ def _sweep(
             log.warning("candidate %s failed with %d rows; its cost there is extrapolated: %s", candidate, size, error)
             continue
         measured[candidate.key] = _with_latency(measured[candidate.key], size, summarise([calls]))
+
+
+def _worth_sweeping(order: Sequence[Measured]) -> list[Measured]:
+    """The best ones of the ranking, and of every device the best: it takes over when those before it lose theirs."""
+    firsts: dict[str, Measured] = {}
+    for m in order:
+        firsts.setdefault(m.candidate.backend.device, m)
+    return [*order[:SWEPT], *(m for m in firsts.values() if m not in order[:SWEPT])]
 
 
 def _with_latency(measured: Measured, rows: int, latency: Latency) -> Measured:

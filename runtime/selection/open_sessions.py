@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 from runtime.backends.opened import OpenedVariant
@@ -48,16 +48,17 @@ class OpenSessions:
         self.make_room(memory_mb, is_on_gpu)
         self._kept[key] = _Kept(opened, is_on_gpu, memory_mb)
 
+    def weigh(self, key: str, memory_mb: float) -> None:
+        """What one takes, once that is measured."""
+        kept = self._kept.get(key)
+        if kept is not None:
+            self._kept[key] = replace(kept, memory_mb=memory_mb)
+
     def close(self, key: str) -> None:
         """Closes one, if it is open."""
         kept = self._kept.pop(key, None)
         if kept is not None:
             kept.opened.close()
-
-    def close_off_gpu(self) -> None:
-        """Closes those whose threads might disturb what runs on the processor."""
-        for key in [key for key, kept in self._kept.items() if not kept.is_on_gpu]:
-            self.close(key)
 
     def close_all(self) -> None:
         """Closes every one."""

@@ -50,12 +50,14 @@ class Rows:
         """Inputs of one call with `rows` rows, the samples from the start and over again."""
         return self._call(np.arange(rows) % max(len(self), 1))
 
-    def chunks(self, rows: int) -> Iterator[tuple[slice, dict[str, Array]]]:
-        """All rows once, in calls of at most `rows` rows: which rows, and their inputs."""
-        step = rows if self.is_batched else 1
-        for start in range(0, len(self), step):
-            stop = min(start + step, len(self))
+    def chunks(self, rows: int, *first: int) -> Iterator[tuple[slice, dict[str, Array]]]:
+        """All rows once, in calls of at most `rows` rows: which rows, and their inputs. The first calls are of `first` rows."""
+        start, sizes = 0, list(first)
+        while start < len(self):
+            size = sizes.pop(0) if sizes else rows
+            stop = min(start + (size if self.is_batched else 1), len(self))
             yield slice(start, stop), self._call(np.arange(start, stop))
+            start = stop
 
     def _call(self, picked: Array) -> dict[str, Array]:
         inputs: dict[str, Array] = {}

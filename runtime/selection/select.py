@@ -18,10 +18,11 @@ from runtime.selection.candidates import CPU, Candidate, Rejected, enumerate_can
 from runtime.selection.choice import Choice
 from runtime.selection.decide import Goal, Origin, decide
 from runtime.selection.local_bench import LocalBench
-from runtime.selection.measure import Measurement, Progress, measure
+from runtime.selection.measure import Measurement, measure
 from runtime.selection.recall import goal_for
 from runtime.selection.settings import SelectionSettings
 from runtime.selection.trial import MB, IsolatedBench
+from runtime.selection.trying import Progress
 
 log = logging.getLogger(__name__)
 
@@ -40,9 +41,9 @@ def choose(
 ) -> Choice:
     """What to run `bundle` with on this machine.
 
-    From the cache no engine is imported. Otherwise it blocks for the trial (bounded for each candidate) and
-    `settings.budget_s` of measuring. `NoCandidateError` tells every candidate's reason; `BundleError` when the samples
-    are damaged; `WrongUseError` for a filter that names nothing.
+    From the cache no engine is imported. Otherwise it blocks for `settings.budget_s`, for what engines take to load, and for as
+    long as the last call of a large model goes beyond. `NoCandidateError` tells every candidate's reason; `BundleError` when the
+    samples are damaged; `WrongUseError` for a filter that names nothing.
 
     `seen` is this machine at a `cache.glance` before it was probed, where `hardware` is this machine: `recall` goes by it.
     """
@@ -61,8 +62,14 @@ def choose(
     measurement, bench_warning = _measure(bundle, hardware, candidates, goal, settings, progress)
     origin = Origin(bundle.name, bundle.version, _guard_text(bundle, measurement))
     choice = decide(measurement.measured, [*measurement.rejected, *rejected], goal, origin)
-    choice = replace(choice, trial_s=measurement.trial_s, measuring_s=measurement.measuring_s)
-    choice = choice.with_warnings(bench_warning, _guard_warning(bundle, measurement))
+    choice = replace(
+        choice,
+        trial_s=measurement.trial_s,
+        measuring_s=measurement.measuring_s,
+        loading_s=measurement.loading_s,
+    )
+    untried = _untried_warning(measurement, settings.budget_s)
+    choice = choice.with_warnings(bench_warning, _guard_warning(bundle, measurement), untried)
     # A choice among what could be tried without a process is not kept: the next time there may be one.
     keep_warning = None
     if cache_folder is not None and bench_warning is None:
@@ -122,6 +129,15 @@ def without_isolation(candidates: Sequence[Candidate], reference: str) -> tuple[
     kept = [c for c in candidates if c.variant.name == reference and c.backend.device == CPU]
     reason = "not tried, since it could have taken this process with it: no other process can be started"
     return kept, [rejected_because(c, reason) for c in candidates if c not in kept]
+
+
+def _untried_warning(measurement: Measurement, budget_s: float) -> str | None:
+    if not measurement.untried:
+        return None
+    return (
+        f"{measurement.untried} ways to run were not tried within the budget of {budget_s:g} s; a larger one "
+        "(--budget) may find a faster one"
+    )
 
 
 def _say_nothing(what: str, share: float) -> None:

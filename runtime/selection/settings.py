@@ -26,7 +26,8 @@ class SelectionSettings:
     """How one model's variant, backend and options are chosen."""
 
     budget_s: float = 3.0
-    """Time for measuring, per model. The trial before it is bounded per candidate, by `trial_timeout_s`."""
+    """For trying, checking and measuring the candidates of one model; loading engines comes on top. Beyond it may
+    go a first look at every variant on every backend, and the check of the winner's answers: neither is cut short."""
     objective: Objective = Objective.LATENCY
     accuracy_floor: float | None = None
     """In place of the manifest's `targets.accuracy_floor`."""

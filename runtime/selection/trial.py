@@ -17,6 +17,7 @@ import sys
 import tempfile
 import threading
 import time
+from dataclasses import replace
 from typing import IO, Final
 
 import psutil
@@ -25,7 +26,8 @@ from pydantic import ValidationError
 from runtime.bundle.bundle import Bundle
 from runtime.selection.bench import BenchUnavailableError, CandidateFailedError, Trial
 from runtime.selection.candidates import Candidate
-from runtime.selection.trial_messages import MAX_LINE_BYTES, Answer, Start, Time, TryOut, name_of, start_of
+from runtime.selection.guard import GuardResult
+from runtime.selection.trial_messages import MAX_LINE_BYTES, Answer, Check, Start, Time, TryOut, name_of, start_of
 
 log = logging.getLogger(__name__)
 
@@ -61,16 +63,26 @@ class IsolatedBench:
         self._memory_mb = memory_mb
         self._worker: _Worker | None = None
         self._has_started = False
+        self._starting_s = 0.0
+        """What starting a process took in the order under way."""
 
-    def try_out(self, candidate: Candidate, reference: Candidate | None, rows: int) -> Trial:
+    def try_out(self, candidate: Candidate, reference: Candidate | None, rows: int, check_s: float) -> Trial:
         """See `Bench.try_out`."""
-        order = TryOut(
-            candidate=name_of(candidate), reference=None if reference is None else name_of(reference), rows=rows
-        )
+        standard = None if reference is None else name_of(reference)
+        order = TryOut(candidate=name_of(candidate), reference=standard, rows=rows, check_s=check_s)
+        self._starting_s = 0.0
         answer = self._ask(order, WATCH_TRIAL_S)
         if answer.trial is None:
             raise CandidateFailedError("the trial's process gave no result")
-        return answer.trial
+        return replace(answer.trial, loading_s=answer.trial.loading_s + self._starting_s)
+
+    def check(self, candidate: Candidate, reference: Candidate | None) -> GuardResult:
+        """See `Bench.check`."""
+        standard = None if reference is None else name_of(reference)
+        answer = self._ask(Check(candidate=name_of(candidate), reference=standard), WATCH_TRIAL_S)
+        if answer.guard is None:
+            raise CandidateFailedError("the trial's process gave no result")
+        return answer.guard
 
     def time(self, candidate: Candidate, rows: int, duration_s: float) -> list[float]:
         """See `Bench.time`."""
@@ -85,7 +97,7 @@ class IsolatedBench:
             self._worker.close()
             self._worker = None
 
-    def _ask(self, order: TryOut | Time, watch_s: float) -> Answer:
+    def _ask(self, order: TryOut | Check | Time, watch_s: float) -> Answer:
         if self._worker is None:
             self._worker = self._start_worker()
         try:
@@ -98,6 +110,7 @@ class IsolatedBench:
         return answer
 
     def _start_worker(self) -> _Worker:
+        began = time.monotonic()
         try:
             worker = _Worker(self._start, self._memory_mb)
         except BenchUnavailableError as error:
@@ -105,6 +118,7 @@ class IsolatedBench:
                 raise
             raise CandidateFailedError(f"not tried, {error}") from error
         self._has_started = True
+        self._starting_s = time.monotonic() - began
         return worker
 
 
@@ -143,7 +157,7 @@ class _Worker:
             raise
         self._memory_mb = memory_mb
 
-    def ask(self, order: Start | TryOut | Time, timeout_s: float, watch_s: float) -> Answer:
+    def ask(self, order: Start | TryOut | Check | Time, timeout_s: float, watch_s: float) -> Answer:
         """The answer to an order; `CandidateFailedError` when the worker dies, hangs or takes too much memory."""
         stdin = self._process.stdin
         assert stdin is not None

@@ -13,6 +13,7 @@ from runtime.bundle.bundle import Bundle, read_bundle
 from runtime.errors import BundleError
 from runtime.selection.bench import Trial
 from runtime.selection.candidates import Candidate
+from runtime.selection.guard import GuardResult
 
 MAX_LINE_BYTES = 16 << 20
 """The longest answer holds a turn's call times, some ten thousand of them."""
@@ -51,6 +52,15 @@ class TryOut(_Message):
     candidate: CandidateName
     reference: CandidateName | None
     rows: int
+    check_s: float
+
+
+class Check(_Message):
+    """`Bench.check`."""
+
+    do: Literal["check"] = "check"
+    candidate: CandidateName
+    reference: CandidateName | None
 
 
 class Time(_Message):
@@ -67,11 +77,12 @@ class Answer(_Message):
 
     failed: str | None = None
     trial: Trial | None = None
+    guard: GuardResult | None = None
     latencies_ms: list[float] | None = None
 
 
-Request = Annotated[Start | TryOut | Time, Field(discriminator="do")]
-REQUEST: TypeAdapter[Start | TryOut | Time] = TypeAdapter(Request)
+Request = Annotated[Start | TryOut | Check | Time, Field(discriminator="do")]
+REQUEST: TypeAdapter[Start | TryOut | Check | Time] = TypeAdapter(Request)
 
 
 def name_of(candidate: Candidate) -> CandidateName:

@@ -18,7 +18,7 @@ from typing import IO
 from runtime.backends.base import Backend
 from runtime.selection.bench import CandidateFailedError
 from runtime.selection.local_bench import LocalBench, reason_of
-from runtime.selection.trial_messages import REQUEST, Answer, Start, Time, TryOut, bundle_of, candidate_of
+from runtime.selection.trial_messages import REQUEST, Answer, Check, Start, Time, TryOut, bundle_of, candidate_of
 
 
 def main() -> None:
@@ -48,11 +48,14 @@ def _serve() -> None:
     while True:
         request = REQUEST.validate_json(lines.get())
         try:
-            if isinstance(request, TryOut):
+            if isinstance(request, (TryOut, Check)):
                 candidate = candidate_of(request.candidate, bundle, backends)
                 standard = request.reference
                 reference = None if standard is None else candidate_of(standard, bundle, backends)
-                answer = Answer(trial=bench.try_out(candidate, reference, request.rows))
+                if isinstance(request, Check):
+                    answer = Answer(guard=bench.check(candidate, reference))
+                else:
+                    answer = Answer(trial=bench.try_out(candidate, reference, request.rows, request.check_s))
             elif isinstance(request, Time):
                 candidate = candidate_of(request.candidate, bundle, backends)
                 answer = Answer(latencies_ms=bench.time(candidate, request.rows, request.duration_s))

@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 
 from runtime.batching.rows import join, split
-from runtime.errors import EdgewardError, ExecutionError
+from runtime.errors import BackendUnavailableError, EdgewardError, ExecutionError
 from runtime.serving.statistics import Took
 from runtime.tensors import Array
 
@@ -22,32 +22,36 @@ Answers = list[dict[str, Array] | BaseException]
 
 
 class BatchRunner:
-    """Runs batches of one model. `predict` is its blocking call, safe from any thread."""
+    """Runs batches of one model."""
 
-    def __init__(self, name: str, predict: Predict) -> None:
+    def __init__(self, name: str) -> None:
         self.keeps_rows_apart = True
         """False once a batch came back with another number of rows than went in: such a model is not batched again."""
         self._name = name
-        self._predict = predict
 
-    def run(self, requests: Sequence[Mapping[str, Array]], rows: Sequence[int]) -> tuple[Answers, Took]:
-        """Every request's outputs or error, and what it took; `rows`: how many each request has."""
-        together = self._try_together(requests, rows) if len(requests) > 1 else None
+    def run(
+        self, predict: Predict, requests: Sequence[Mapping[str, Array]], rows: Sequence[int]
+    ) -> tuple[Answers, Took]:
+        """Every request's outputs or error by `predict`, and what it took; `rows`: how many each request has.
+
+        What ends the batch as a whole is raised: `BackendUnavailableError` when nothing is there to run on.
+        """
+        together = self._try_together(predict, requests, rows) if len(requests) > 1 else None
         if together is not None:
             return together
         started = time.perf_counter_ns()
-        answers: Answers = [self._run_alone(inputs) for inputs in requests]
+        answers: Answers = [_run_alone(predict, inputs) for inputs in requests]
         return answers, (0, time.perf_counter_ns() - started, 0)
 
     def _try_together(
-        self, requests: Sequence[Mapping[str, Array]], rows: Sequence[int]
+        self, predict: Predict, requests: Sequence[Mapping[str, Array]], rows: Sequence[int]
     ) -> tuple[Answers, Took] | None:
         """None when the batch as a whole failed: each request is then run alone, so that only the culprit fails."""
         started = time.perf_counter_ns()
         try:
             inputs = join(requests)
             joined = time.perf_counter_ns()
-            outputs = self._predict(inputs)
+            outputs = predict(inputs)
         except ExecutionError as error:
             log.warning(
                 "model %s: a batch of %d requests failed (%s); running them one by one",
@@ -69,11 +73,14 @@ class BatchRunner:
             return None
         return list(answers), (joined - started, ran - joined, time.perf_counter_ns() - ran)
 
-    def _run_alone(self, inputs: Mapping[str, Array]) -> dict[str, Array] | BaseException:
-        try:
-            return self._predict(inputs)
-        except Exception as error:
-            return error
+
+def _run_alone(predict: Predict, inputs: Mapping[str, Array]) -> dict[str, Array] | BaseException:
+    try:
+        return predict(inputs)
+    except BackendUnavailableError:
+        raise
+    except Exception as error:
+        return error
 
 
 def as_ours(name: str, error: BaseException) -> EdgewardError:

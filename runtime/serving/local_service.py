@@ -304,7 +304,9 @@ class _Lane:
         self.max_batch_size = 0
         self._options = BatchOptions()
         self._policy = BatchPolicy()
-        self.scheduler = Scheduler(model.name, model.run, model.cost_s, self._policy, workers, limits)
+        self.scheduler = Scheduler(
+            model.name, model.run, model.cost_s, self._policy, workers, limits, model.run_at_once
+        )
         self._limits = limits
         self._model = model
         self._served_by = served_by
@@ -321,7 +323,7 @@ class _Lane:
         else:
             gathered = max(self._model.best_batch(), *options.preferred_sizes, 1)
             policy = BatchPolicy(
-                max_rows=min(gathered, self.max_rows),
+                max_rows=min(gathered, self.max_rows, self._model.most_rows() or gathered),
                 max_delay_s=options.max_queue_delay_us / 1e6,
                 preferred_rows=options.preferred_sizes,
             )

@@ -17,8 +17,8 @@ from runtime.engine.model import Model
 from runtime.engine.versions import VersionPolicy
 from runtime.engine.watch import RECALIBRATE_EVERY_S, SHADOW_EVERY, WatchSettings
 from runtime.errors import EdgewardError, MachineError, WrongUseError
-from runtime.selection.measure import Progress
 from runtime.selection.settings import Objective, SelectionSettings
+from runtime.selection.trying import Progress
 from runtime.serving.polling import poll
 from runtime.serving.server import ServerSettings
 from runtime.serving.service import InferenceService

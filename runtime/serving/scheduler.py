@@ -8,6 +8,7 @@ All methods are called on the event loop.
 from __future__ import annotations
 
 import asyncio
+import logging
 import time
 from bisect import insort
 from collections.abc import Callable, Hashable, Mapping
@@ -16,11 +17,13 @@ from dataclasses import dataclass
 
 from runtime.batching.cut import BatchPolicy, Waiting, cut
 from runtime.batching.patience import Patience
-from runtime.errors import DeadlineExceededError, OverloadedError
+from runtime.errors import BackendUnavailableError, DeadlineExceededError, OverloadedError
 from runtime.serving.execution import Answers, BatchRunner, Predict, as_ours
 from runtime.serving.statistics import MAX_PENDING, Statistics, Took
 from runtime.serving.timing import Timing
 from runtime.tensors import Array
+
+log = logging.getLogger(__name__)
 
 # A hop to a worker thread and back costs about 0.2 ms of the loop's time; below that, running inline is faster for everybody
 # (own measurement, 2-core x86-64 VM, November 2026).
@@ -55,7 +58,9 @@ class _Item:
 class Scheduler:
     """Runs requests of one model version in batches.
 
-    `predict` is the model's blocking call, safe from any thread; `cost_s(rows)` its measured seconds.
+    `predict` is the model's blocking call, safe from any thread; `cost_s(rows)` its measured seconds. `predict_at_once` is the
+    same for the event loop: where it would take much longer than that it raises `BackendUnavailableError`, and `predict` is
+    called on a worker thread.
     """
 
     def __init__(
@@ -66,10 +71,13 @@ class Scheduler:
         policy: BatchPolicy,
         executor: Executor,
         limits: QueueLimits = QueueLimits(),
+        predict_at_once: Predict | None = None,
     ) -> None:
         self.statistics = Statistics()
         self._name = name
-        self._runner = BatchRunner(name, predict)
+        self._runner = BatchRunner(name)
+        self._predict = predict
+        self._predict_at_once = predict_at_once or predict
         self._cost_s = cost_s
         self._policy = policy
         self._executor = executor
@@ -258,13 +266,21 @@ class Scheduler:
 
     def _start(self, items: list[_Item], now: float) -> None:
         cost_s = self._cost_s(sum(item.waiting.rows for item in items))
+        inputs, rows = [item.inputs for item in items], _rows(items)
         if cost_s <= INLINE_LIMIT_S:
-            self._finish(items, *self._runner.run([item.inputs for item in items], _rows(items)))
-            return
+            try:
+                answers, took = self._runner.run(self._predict_at_once, inputs, rows)
+            except BackendUnavailableError:  # its device is gone: to open what takes over takes seconds
+                log.info("model %s: a batch leaves the event loop, for something else has to take over", self._name)
+            except Exception as error:  # whatever it is, nobody may wait for ever
+                self._finish(items, [error] * len(items), (0, 0, 0))
+                return
+            else:
+                self._finish(items, answers, took)
+                return
         until = now + cost_s
         self._running_until.append(until)
-        inputs = [item.inputs for item in items]
-        job = self._loop.run_in_executor(self._executor, self._runner.run, inputs, _rows(items))
+        job = self._loop.run_in_executor(self._executor, self._runner.run, self._predict, inputs, rows)
         job.add_done_callback(lambda done: self._on_worker_done(items, until, done))
 
     def _on_worker_done(self, items: list[_Item], until: float, done: asyncio.Future[tuple[Answers, Took]]) -> None:

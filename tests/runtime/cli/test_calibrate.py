@@ -37,7 +37,7 @@ def test_force_measures_again_and_a_bare_file_says_what_is_not_guarded(
     file = shutil.copy(digits.path_of(digits.variants[0]), tmp_path / "mine.onnx")
     assert run("calibrate", file, "--force", "--budget", "0.2") == 0
     shown = capsys.readouterr().out
-    assert "measured in" in shown
+    assert "calibrated in" in shown
     assert "warning: " in shown
 
 

@@ -22,8 +22,8 @@ from runtime.selection.candidates import Candidate
 from runtime.selection.choice import Choice, Ranked
 from runtime.selection.cost import CostModel
 from runtime.selection.latency import Latency
-from runtime.selection.measure import Progress
 from runtime.selection.settings import Objective, SelectionSettings
+from runtime.selection.trying import Progress
 from runtime.tensors import Array
 from tests.runtime.selection.fakes import CLASSES, FakeBackend, FakeSession, backends, machine, make_bundle
 

@@ -24,6 +24,7 @@ from runtime.selection.candidates import Candidate
 from runtime.selection.decide import Measured
 from runtime.selection.guard import GuardResult
 from runtime.selection.latency import Latency
+from runtime.selection.memory_use import MemoryUse
 from runtime.tensors import Array, TensorSpec
 
 SOURCE = "tests.runtime.selection.fakes:backends"
@@ -66,7 +67,9 @@ class FakeSession:
             os.write(1, b"an engine that prints\n")
         self._calls += 1
         first_ms = self._does.get("first_ms", 0.0) if self._calls == 1 else 0.0
+        scratch = bytearray(b"x") * (int(self._does.get("mb_a_row", 0)) * len(x) << 20)
         time.sleep((first_ms + self._does.get("ms", 0.1) * len(x)) / 1000)
+        del scratch
         y = x.copy()
         y[: int(len(y) * self._does.get("wrong", 0.0))] *= -1
         if does == "nan":
@@ -187,7 +190,7 @@ def measured(
         candidate(name, threads),
         ((rows, latency(ms, spread, p95_ms)),),
         rows,
-        GuardResult(100, accuracy, agreement, problem),
-        memory_mb,
+        GuardResult(100, accuracy, agreement, problem=problem),
+        () if memory_mb is None else (MemoryUse(rows, memory_mb),),
         rounds,
     )

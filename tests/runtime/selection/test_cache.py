@@ -18,6 +18,7 @@ from runtime.selection.cost import CostModel
 from runtime.selection.decide import Goal, Measured, Origin, decide
 from runtime.selection.guard import GuardResult
 from runtime.selection.installed import installed_digest
+from runtime.selection.memory_use import MemoryUse
 from runtime.selection.settings import Objective, SelectionSettings
 from tests.runtime.selection.fakes import FakeBackend, latency, machine, make_bundle
 
@@ -31,7 +32,9 @@ class Setting:
         self.folder = root / "home" / "calibrations"
         candidates, rejected = enumerate_candidates(self.bundle, machine(), [self.backend])
         measured = [
-            Measured(c, ((1, latency(1.0 + i)), (8, latency(7.0 + i))), 1, GuardResult(9, 0.9, 0.99), 3.5)
+            Measured(
+                c, ((1, latency(1.0 + i)), (8, latency(7.0 + i))), 1, GuardResult(9, 0.9, 0.99), (MemoryUse(1, 3.5),)
+            )
             for i, c in enumerate(candidates)
         ]
         self.choice: Choice = decide(measured, rejected, Goal(), Origin("fake", 1, "accuracy on 9 labelled samples"))

@@ -10,6 +10,7 @@ from runtime.errors import NoCandidateError
 from runtime.selection.candidates import Rejected
 from runtime.selection.choice import Choice
 from runtime.selection.decide import Goal, Measured, Origin, decide, refusal
+from runtime.selection.memory_use import MemoryUse
 from runtime.selection.settings import Objective
 from tests.runtime.selection.fakes import measured
 
@@ -63,10 +64,36 @@ def test_without_labels_agreement_holds_the_floor() -> None:
     assert "agree with the reference's in 95.0 % of 100 rows; at least 97.0 % must" in choice.verdicts[1]
 
 
+def test_beside_accuracy_agreement_has_a_looser_bound() -> None:
+    honest = measured("honest", 1.0, accuracy=0.975, agreement=0.85)
+    broken = measured("broken", 0.5, accuracy=0.98, agreement=0.1)
+    choice = choice_of(honest, broken, goal=Goal(accuracy_floor=0.97))
+    assert order_of(choice) == ["honest"]
+    assert "agree with the reference's in 10.0 % of 100 rows; at least 75.0 % must" in choice.verdicts[1]
+    hard = measured("hard", 1.0, accuracy=0.61, agreement=0.62)
+    assert order_of(choice_of(hard, goal=Goal(accuracy_floor=0.6))) == ["hard"], "never above the floor itself"
+
+
 @pytest.mark.parametrize("accuracy", [None, 0.5])
 def test_without_a_floor_a_variant_that_disagrees_is_still_refused(accuracy: float | None) -> None:
     broken = measured("broken", 1.0, accuracy=accuracy, agreement=0.5)
     assert order_of(choice_of(broken, measured("ok", 2.0, accuracy=accuracy, agreement=1.0))) == ["ok"]
+
+
+def test_a_batch_above_the_memory_cap_limits_batches_and_a_row_above_it_refuses() -> None:
+    grows = replace(measured("grows", 1.0), memory=(MemoryUse(1, 65.0), MemoryUse(8, 99.0), MemoryUse(32, 529.0)))
+    large = replace(measured("large", 0.5), memory=(MemoryUse(1, 120.0), MemoryUse(32, 120.0)))
+    small = replace(measured("small", 2.0), memory=(MemoryUse(1, 5.0), MemoryUse(32, 9.0)))
+    choice = choice_of(grows, large, small, goal=Goal(memory_cap_mb=100.0))
+    assert [(ranked.candidate.variant.name, ranked.max_rows) for ranked in choice.ranked] == [
+        ("grows", 8),
+        ("small", 32),
+    ]
+    assert choice.verdicts[0].endswith(
+        "; batches of at most 8, since it would take 529.0 MB with 32 rows, the cap is 100.0 MB"
+    )
+    assert "large on fake-cpu, 1 thread: it takes 120.0 MB with 1 row, the cap is 100.0 MB" in choice.verdicts
+    assert [ranked.max_rows for ranked in choice_of(grows).ranked] == [None], "without a cap nothing limits them"
 
 
 def test_with_nothing_to_compare_with_speed_decides() -> None:
@@ -85,13 +112,15 @@ def test_the_memory_cap_is_a_cap() -> None:
     goal = Goal(memory_cap_mb=64)
     choice = choice_of(measured("a", 1.0, memory_mb=64.1), measured("b", 2.0, memory_mb=64.0), goal=goal)
     assert order_of(choice) == ["b"]
-    assert choice.verdicts[1].endswith("it takes 64.1 MB, the cap is 64.0 MB")
+    assert choice.verdicts[1].endswith("it takes 64.1 MB with 1 row, the cap is 64.0 MB")
 
 
 def test_memory_of_the_gpu_fits_under_the_cap_too() -> None:
-    large = replace(measured("large", 1.0), gpu_memory_mb=2048.0)
-    assert refusal(large, Goal(memory_cap_mb=1000)) == "it takes 2048.0 MB of GPU memory, the cap is 1000.0 MB"
-    assert refusal(replace(large, gpu_memory_mb=900.0), Goal(memory_cap_mb=1000)) is None
+    large = replace(measured("large", 1.0), memory=(MemoryUse(1, 10.0, 2048.0),))
+    assert (
+        refusal(large, Goal(memory_cap_mb=1000)) == "it takes 2048.0 MB of GPU memory with 1 row, the cap is 1000.0 MB"
+    )
+    assert refusal(replace(large, memory=(MemoryUse(1, 10.0, 900.0),)), Goal(memory_cap_mb=1000)) is None
     assert refusal(large, Goal()) is None
 
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from runtime.bundle.manifest import Task
-from runtime.selection.guard import check_answers, class_of, rows_agreeing
+from runtime.selection.guard import GuardResult, check_answers, class_of, rows_agreeing
 from runtime.tensors import Array
 
 SCORES = np.array([[0.9, 0.1], [0.2, 0.8], [0.6, 0.4], [0.3, 0.7]], np.float32)
@@ -25,8 +25,56 @@ def test_what_is_not_known_is_none() -> None:
 
 
 def test_scaled_scores_are_the_same_answer_for_a_classifier_only() -> None:
-    assert check_answers(Task.CLASSIFICATION, ["y"], {"y": 5 * SCORES}, {"y": SCORES}, None).agreement == 1.0
-    assert check_answers(Task.GENERIC, ["y"], {"y": 5 * SCORES}, {"y": SCORES}, None).agreement == 0.0
+    assert check_answers(Task.CLASSIFICATION, ["y"], {"y": 1.2 * SCORES}, {"y": SCORES}, None).agreement == 1.0
+    assert check_answers(Task.GENERIC, ["y"], {"y": 1.2 * SCORES}, {"y": SCORES}, None).agreement == 0.0
+
+
+def test_the_first_output_is_not_all_of_a_classifier() -> None:
+    """A second output that is garbage, and confidences flattened to a coin's, have the right arg max in every row."""
+    features = np.random.default_rng(0).normal(size=(4, 64)).astype(np.float32)
+    want = {"y": SCORES, "z": features}
+    rounded = features + np.random.default_rng(1).normal(scale=0.05, size=features.shape).astype(np.float32)
+    labels = SCORES.argmax(axis=1)
+    honest = check_answers(Task.CLASSIFICATION, ["y", "z"], {"y": SCORES + 0.01, "z": rounded}, want, labels)
+    assert (honest.accuracy, honest.agreement) == (1.0, 1.0)
+    assert honest.confidence_error == pytest.approx(0.01)
+    for garbage in (features[::-1], np.zeros_like(features), features * 0.5):
+        broken = check_answers(Task.CLASSIFICATION, ["y", "z"], {"y": SCORES, "z": garbage}, want, labels)
+        assert (broken.accuracy, broken.agreement, broken.confidence_error) == (1.0, 0.0, 0.0)
+    flat = np.full((4, 4), 0.249, np.float32)
+    sure = np.full((4, 4), 0.01, np.float32)
+    flat[range(4), range(4)], sure[range(4), range(4)] = 0.253, 0.97
+    flattened = check_answers(Task.CLASSIFICATION, ["y"], {"y": flat}, {"y": sure}, np.arange(4))
+    assert (flattened.accuracy, flattened.agreement) == (1.0, 0.0)
+    assert flattened.confidence_error == pytest.approx(0.717, abs=1e-3)
+
+
+def test_confidences_of_logits_are_compared_as_probabilities() -> None:
+    logits = np.array([[9.0, -3.0, 0.0], [-4.0, 6.0, -1.0]])
+    close = check_answers(Task.CLASSIFICATION, ["y"], {"y": logits * 0.8 + 1}, {"y": logits}, None)
+    assert close.agreement == 1.0
+    assert close.confidence_error is not None
+    assert close.confidence_error < 0.01
+    flat = check_answers(Task.CLASSIFICATION, ["y"], {"y": logits / 100}, {"y": logits}, None)
+    assert flat.agreement == 0.0
+    with np.errstate(all="raise"):  # nor does infinity trouble it
+        endless = np.where(logits < 0, -np.inf, logits)
+        assert check_answers(Task.CLASSIFICATION, ["y"], {"y": endless}, {"y": endless}, None).agreement == 1.0
+
+
+def test_few_rows_are_given_the_benefit_of_the_doubt_and_no_more() -> None:
+    few = GuardResult(8, 0.5, 0.4, is_partial=True).at_best()
+    assert few.accuracy == 1.0
+    assert few.agreement == pytest.approx(0.936, abs=1e-3)
+    many = GuardResult(200, 0.5, 0.4, is_partial=True).at_best()
+    assert many.accuracy == pytest.approx(0.607, abs=1e-3)
+    assert GuardResult(8, 0.5, 0.4).at_best() == GuardResult(8, 0.5, 0.4)
+
+
+def test_a_row_of_zeros_has_the_scale_of_the_others() -> None:
+    want = {"y": SCORES, "z": np.array([[0.0, 0.0], [5.0, 1.0], [2.0, 2.0], [1.0, 4.0]])}
+    tiny = want["z"] + 0.005
+    assert check_answers(Task.CLASSIFICATION, ["y", "z"], {"y": SCORES, "z": tiny}, want, None).agreement == 1.0
 
 
 def test_a_single_score_is_the_probability_of_class_one() -> None:

@@ -61,6 +61,19 @@ def test_the_budget_is_kept_to_within_one_turn(budget_s: float, scale: int) -> N
     assert simulated.now - 100.0 <= budget_s + longest_s
 
 
+def test_who_cannot_be_told_from_the_fastest_survives_a_halving() -> None:
+    """Of six three would stay, but four are alike."""
+    noise = random.Random(1)
+    ms = {"a": 1.0, "b": 1.0, "c": 1.0, "d": 1.0, "e": 3.0, "f": 3.0}
+    halving = Halving(ms, 6.0, 0, 0.0)
+    now = 0.0
+    while (turn := halving.next(now)) is not None and turn.round == 1:
+        now += turn.duration_s
+        halving.record(turn, [ms[turn.key] * noise.uniform(0.8, 1.2)])
+    assert len(halving.survivors) == 4
+    assert set(halving.survivors) == {"a", "b", "c", "d"}
+
+
 def test_turns_are_interleaved_and_losers_get_fewer() -> None:
     simulated = Simulated(TRUE_MS, 2, 0.02)
     halving = simulated.run(3.0)

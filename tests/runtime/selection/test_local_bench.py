@@ -4,9 +4,11 @@ from pathlib import Path
 
 import pytest
 
-from runtime.selection.candidates import enumerate_candidates
+from runtime.selection.candidates import SPINNING, enumerate_candidates
 from runtime.selection.local_bench import LocalBench
 from tests.runtime.selection.fakes import FakeBackend, machine, make_bundle
+
+CHECK_S = 1.0
 
 
 @pytest.mark.parametrize("samples", [True, False])
@@ -15,48 +17,63 @@ def test_the_reference_is_opened_once_not_beside_every_candidate(tmp_path: Path,
     bundle = make_bundle(tmp_path, {"ref": {}, "a": {}, "b": {}}, samples=samples, labels=samples)
     candidates, _ = enumerate_candidates(bundle, machine(), [backend])
     bench = LocalBench(bundle)
-    trials = [bench.try_out(candidate, candidates[0], 1) for candidate in candidates]
-    # The engine's library is loaded, what answers are compared with is learnt, and then each has its trial.
-    assert backend.opened == ["ref", "ref", "ref", "a", "b"]
+    trials = [bench.try_out(candidate, candidates[0], 1, CHECK_S) for candidate in candidates]
+    # The engine's library is loaded, and then each has its trial; what answers are compared with is learnt in its own.
+    assert backend.opened == ["ref", "ref", "a", "b"]
     assert [trial.guard.agreement for trial in trials] == [1.0, 1.0, 1.0]
 
 
+def test_a_slow_model_is_checked_on_few_rows_first_and_on_enough_when_it_matters(tmp_path: Path) -> None:
+    """Row for row 20 ms: 40 samples are beyond the 0.1 s that a trial has for it."""
+    bundle = make_bundle(tmp_path, {"ref": {"ms": 5}, "wrong": {"ms": 5, "wrong": 0.5}}, labels=False)
+    candidates, _ = enumerate_candidates(bundle, machine(2), [FakeBackend(extras=({}, {SPINNING: "0"}))])
+    reference = candidates[0]
+    bench = LocalBench(bundle)
+    wrong = [c for c in candidates if c.variant.name == "wrong"]
+    first = bench.try_out(wrong[0], reference, 1, 0.1)
+    assert (first.guard.rows, first.guard.is_partial) == (8, True)
+    # Neither threads nor spinning change what is computed.
+    assert all(bench.try_out(c, reference, 1, 0.1).guard is first.guard for c in wrong[1:])
+    whole = bench.check(wrong[0], reference)
+    assert (whole.rows, whole.is_partial) == (40, False)
+    least = LocalBench(bundle).try_out(wrong[0], reference, 1, 0.01).guard
+    assert (least.rows, least.is_partial) == (1, True)
+    quick = LocalBench(bundle).try_out(reference, reference, 1, 10.0)
+    assert (quick.guard.rows, quick.guard.is_partial) == (40, False)
+
+
 @pytest.mark.parametrize(
-    ("device", "told", "grown_mb"), [("cuda", True, 300.0), ("cuda", False, None), ("cpu", True, None)]
+    ("device", "told", "grown_mb"),
+    [("cuda", True, [300.0, 300.0, 400.0]), ("cuda", False, [None] * 3), ("cpu", True, [None] * 3)],
 )
 def test_memory_of_the_gpu_is_what_its_use_grew_by(
-    tmp_path: Path, device: str, told: bool, grown_mb: float | None
+    tmp_path: Path, device: str, told: bool, grown_mb: list[float | None]
 ) -> None:
-    used = iter([500 << 20, 800 << 20])
+    used = iter([500 << 20, 800 << 20, 800 << 20, 900 << 20])
     backend = FakeBackend("fake", device)
     bundle = make_bundle(tmp_path, {"ref": {}})
     (candidate,), _ = enumerate_candidates(bundle, machine(), [backend])
     bench = LocalBench(bundle, used_gpu_bytes=lambda: next(used) if told else None)
-    assert bench.try_out(candidate, candidate, 1).gpu_memory_mb == grown_mb
+    memory = bench.try_out(candidate, candidate, 1, CHECK_S).memory
+    assert [use.rows for use in memory] == [1, 8, 32]
+    assert [use.gpu_mb for use in memory] == grown_mb
 
 
-@pytest.mark.parametrize(
-    ("device", "opened"), [("cuda", ["ref", "ref", "a"]), ("cpu", ["ref", "ref", "a", "ref", "a"])]
-)
-def test_on_a_gpu_the_session_of_the_trial_has_the_turns_too(tmp_path: Path, device: str, opened: list[str]) -> None:
-    backend = FakeBackend("fake", device)
-    bundle = make_bundle(tmp_path, {"ref": {}, "a": {}}, samples=True, labels=True)
-    candidates, _ = enumerate_candidates(bundle, machine(1), [backend])
-    bench = LocalBench(bundle, used_gpu_bytes=lambda: 0)
-    for candidate in candidates:
-        bench.try_out(candidate, None, 1)
-    for candidate in [*candidates, *candidates]:
-        assert bench.time(candidate, 1, 0.0)
-    # One more at first, for the engine's library.
-    assert backend.opened == opened
-    bench.close()
+def test_memory_is_that_of_the_batches_that_a_queue_makes(tmp_path: Path) -> None:
+    bundle = make_bundle(tmp_path, {"ref": {"mb_a_row": 4, "ms": 0.01}})
+    candidates, _ = enumerate_candidates(bundle, machine(2), [FakeBackend()])
+    bench = LocalBench(bundle)
+    for candidate in candidates:  # the second one is not checked again, and still known
+        memory = bench.try_out(candidate, candidates[0], 1, CHECK_S).memory
+        assert [use.rows for use in memory] == [1, 8, 32]
+        assert [round(use.mb / 4) for use in memory] == [pytest.approx(rows, abs=2) for rows in (1, 8, 32)]
 
 
 @pytest.mark.parametrize("first_ms", [0.0, 100.0])
 def test_a_first_call_in_which_kernels_are_chosen_is_no_measure(tmp_path: Path, first_ms: float) -> None:
     bundle = make_bundle(tmp_path, {"ref": {"first_ms": first_ms}})
     (candidate,), _ = enumerate_candidates(bundle, machine(1), [FakeBackend("fake", "cuda")])
-    trial = LocalBench(bundle, used_gpu_bytes=lambda: None).try_out(candidate, None, 1)
+    trial = LocalBench(bundle, used_gpu_bytes=lambda: None).try_out(candidate, None, 1, CHECK_S)
     ((_, latencies),) = trial.latencies
     assert min(latencies) < 100.0
     assert len(latencies) > 1

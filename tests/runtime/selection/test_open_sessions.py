@@ -45,8 +45,15 @@ def test_the_gpus_memory_is_counted_apart() -> None:
     assert gpu.is_open
     other = keep(sessions, "other", 1.0, is_on_gpu=True)
     assert (host.is_open, gpu.is_open, other.is_open) == (True, False, True)
-    sessions.close_off_gpu()
-    assert (host.is_open, other.is_open) == (False, True)
+
+
+def test_what_one_takes_counts_once_it_is_known() -> None:
+    sessions = OpenSessions()
+    first, second = keep(sessions, "first", 0.0), keep(sessions, "second", 0.0)
+    sessions.weigh("first", KEEP_OPEN_MB)
+    sessions.weigh("gone", KEEP_OPEN_MB)
+    keep(sessions, "third", 1.0)
+    assert (first.is_open, second.is_open) == (False, True)
 
 
 def test_a_key_is_open_once() -> None:

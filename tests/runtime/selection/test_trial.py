@@ -19,6 +19,8 @@ from runtime.selection.trial import IsolatedBench
 from runtime.selection.trial_messages import start_of
 from tests.runtime.selection.fakes import SOURCE, backends, machine, make_bundle
 
+CHECK_S = 1.0
+
 pytestmark = pytest.mark.slow
 
 
@@ -37,7 +39,7 @@ class Isolated:
         return self._candidates[name]
 
     def try_out(self, name: str) -> Trial:
-        return self.bench.try_out(self[name], None, 1)
+        return self.bench.try_out(self[name], None, 1, CHECK_S)
 
     @property
     def pid(self) -> int:
@@ -71,7 +73,9 @@ def test_a_good_candidate_is_tried_and_timed(tmp_path: Path) -> None:
         assert (trial.guard.accuracy, trial.guard.agreement, trial.guard.rows) == (1.0, 1.0, 40)
         assert trial.is_sampled
         assert trial.batch_sizes == (1, 8, 32)
-        assert math.isfinite(trial.memory_mb)
+        assert trial.loading_s > 0, "its process was started"
+        assert isolated.bench.check(isolated["good"], None).rows == trial.guard.rows
+        assert math.isfinite(trial.memory[-1].mb)
         calls = isolated.bench.time(isolated["good"], 8, 0.02)
         assert calls
         assert min(calls) >= 0.8  # 8 rows of 0.1 ms sleep each
@@ -109,8 +113,8 @@ def test_a_hunger_for_memory_costs_only_that_candidate(tmp_path: Path) -> None:
 
 def test_memory_growth_is_measured(tmp_path: Path) -> None:
     with Isolated(tmp_path, eat={"run": "eat"}) as isolated:
-        assert 390 < isolated.try_out("eat").memory_mb < 450
-        assert isolated.try_out("good").memory_mb < 50  # what the neighbour took is given back
+        assert 390 < isolated.try_out("eat").memory[-1].mb < 450
+        assert isolated.try_out("good").memory[-1].mb < 50  # what the neighbour took is given back
 
 
 @pytest.mark.parametrize(
@@ -162,7 +166,7 @@ def test_a_worker_that_cannot_start_says_why(tmp_path: Path) -> None:
     with pytest.raises(
         BenchUnavailableError, match=r"exit code 1 \(ModuleNotFoundError: No module named 'no_such_module'\)"
     ):
-        bench.try_out(candidate, None, 1)
+        bench.try_out(candidate, None, 1, CHECK_S)
 
 
 def test_after_a_crash_a_worker_that_cannot_start_costs_the_next_candidate_too(tmp_path: Path) -> None:
@@ -237,13 +241,13 @@ def test_the_local_bench_gives_the_same_without_a_process(tmp_path: Path) -> Non
     candidates, _ = enumerate_candidates(bundle, machine(), backends())
     good, bad, wrong = candidates
     bench = LocalBench(bundle)
-    assert bench.try_out(good, good, 32).guard.accuracy == 1.0
-    assert [rows for rows, _ in bench.try_out(good, good, 32).latencies] == [1, 32]
-    agreement = bench.try_out(wrong, good, 1).guard.agreement
+    assert bench.try_out(good, good, 32, CHECK_S).guard.accuracy == 1.0
+    assert [rows for rows, _ in bench.try_out(good, good, 32, CHECK_S).latencies] == [1, 32]
+    agreement = bench.try_out(wrong, good, 1, CHECK_S).guard.agreement
     assert agreement is not None
     assert agreement < 0.5
     with pytest.raises(CandidateFailedError, match="operator Foo"):
-        bench.try_out(bad, good, 1)
+        bench.try_out(bad, good, 1, CHECK_S)
     with pytest.raises(CandidateFailedError, match="operator Foo"):
         bench.time(bad, 1, 0.0)
     start = time.monotonic()
@@ -256,7 +260,7 @@ def test_without_samples_the_reference_is_run_on_random_rows(tmp_path: Path) -> 
     bundle = make_bundle(tmp_path, {"good": {}, "half": {"wrong": 0.5}}, samples=False)
     (good, half), _ = enumerate_candidates(bundle, machine(), backends()[:1])
     bench = LocalBench(bundle)
-    trial = bench.try_out(half, good, 1)
+    trial = bench.try_out(half, good, 1, CHECK_S)
     assert not trial.is_sampled
     assert (trial.guard.accuracy, trial.guard.rows) == (None, 64)
     assert trial.guard.agreement is not None

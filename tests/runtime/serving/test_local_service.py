@@ -6,6 +6,7 @@ import asyncio
 import json
 import shutil
 from collections.abc import AsyncIterator, Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +15,7 @@ import pytest
 from runtime.bundle.bundle import Bundle
 from runtime.engine.engine import Engine, EngineSettings
 from runtime.errors import InvalidInputError, ModelNotFoundError, ModelNotReadyError, OverloadedError
+from runtime.selection.cost import CostModel
 from runtime.selection.settings import SelectionSettings
 from runtime.serving.local_service import LocalService
 from runtime.wire.values import InferenceRequest, ModelState, RequestedOutput, ServedBy
@@ -51,6 +53,17 @@ async def test_concurrent_requests_get_the_rows_they_sent(service: LocalService,
         np.testing.assert_allclose(reply.outputs["probabilities"], expected[part], atol=1e-5)
         assert reply.parameters["served_by"] == "edge"
         assert str(reply.parameters["backend"]).startswith("fp32.onnx on onnxruntime-cpu")
+
+
+@pytest.mark.parametrize(("under_cap", "largest"), [(None, 32), (8, 8)])
+async def test_what_is_joined_stays_under_the_memory_cap(service: LocalService, under_cap: int, largest: int) -> None:
+    model = service.engine.model("digits")
+    cost = CostModel(((1, 1.0), (8, 1.1), (32, 1.2)))
+    ranked = tuple(replace(one, cost=cost, max_rows=under_cap) for one in model.choice.ranked)
+    model.adopt(replace(model.choice, ranked=ranked), "a test")
+    await asyncio.gather(*(service.infer(request()) for _ in range(100)))
+    ((_, queue),) = service.schedulers()
+    assert max(queue.statistics.batches) == largest
 
 
 async def test_outputs_are_chosen_and_classified(service: LocalService) -> None:
