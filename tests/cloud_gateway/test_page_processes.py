@@ -89,7 +89,7 @@ def test_a_canary_is_rolled_back_by_the_button_of_the_page(browser: Any, second:
                 client.predict("digits", images)
             drift = page.locator("#drift-findings article", has_text="digits 1")
             drift.get_by_text("drift", exact=True).wait_for()
-            drift.get_by_text("image.brightness").wait_for()
+            drift.get_by_text("image.brightness").first.wait_for()
 
 
 def test_an_agents_page_shows_drift(browser: Any, tmp_path: Path) -> None:
@@ -104,4 +104,4 @@ def test_an_agents_page_shows_drift(browser: Any, tmp_path: Path) -> None:
             client.predict("digits", images)
         drift = page.locator("#drift-findings article", has_text="digits 1")
         drift.get_by_text("drift", exact=True).wait_for()
-        drift.get_by_text("image.brightness").wait_for()
+        drift.get_by_text("image.brightness").first.wait_for()

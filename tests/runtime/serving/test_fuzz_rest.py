@@ -20,7 +20,7 @@ KEEPS_TO_IT = schemathesis.checks.CHECKS.get_by_names(
 def test_the_server_keeps_to_the_document(case: schemathesis.Case, real: Threaded) -> None:
     response = case.call(base_url=f"http://{real.http}", timeout=PATIENCE_S)
     case.validate_response(response, checks=KEEPS_TO_IT)
-    # 501 and 503 are answers: "not supported", "not ready". Anything else from 500 on is the server's fault, unless the
-    # fuzzer found the model whose file is broken on purpose.
-    is_answer = response.status_code < 500 or response.status_code in (501, 503) or "/broken/" in response.url
-    assert is_answer, response.text
+    # 501, 503 and 504 are answers: "not supported", "not ready", "too late". Anything else from 500 on is the server's fault,
+    # unless the fuzzer found the model whose file is broken on purpose.
+    is_answer = response.status_code < 500 or response.status_code in (501, 503, 504)
+    assert is_answer or (case.path_parameters or {}).get("model") == "broken", response.text
