@@ -201,7 +201,7 @@ def compare_blocks(
             continue
         ratio = bootstrap_ratio(a, b, share, is_paired=is_paired)
         tested = p_value if share <= 0.5 else None
-        judgement = judge(ratio, tested, threshold)
+        judgement = judge(ratio, tested, threshold, min(len(a), len(b)))
         a_ms, b_ms = (float(np.quantile(side, share, method="inverted_cdf")) for side in (all_a, all_b))
         sizes = (len(all_a), len(all_b))
         comparisons.append(Comparison(what, *names, share, a_ms, b_ms, sizes, ratio, tested, threshold, judgement))

@@ -20,6 +20,9 @@ DEFAULT_THRESHOLD = 0.05
 """A change by less is of no practical interest, and few machines can show it."""
 RESAMPLES = 2000
 CONFIDENCE = 0.95
+
+TAIL_BLOCKS = 5
+"""With three, intervals of p99 were too narrow: of 20 servers against themselves 3 differed (results/compare-power.md)."""
 SIGNIFICANT = 0.05
 
 # Two-sided 95 % points of Student's t for 1 to 30 degrees of freedom; the normal distribution beyond.
@@ -158,11 +161,14 @@ def mann_whitney(a: Values, b: Values) -> float:
     return min(2 * NormalDist().cdf(-z), 1.0)
 
 
-def judge(ratio: Interval, p_value: float | None, threshold: float = DEFAULT_THRESHOLD) -> Judgement:
+def judge(
+    ratio: Interval, p_value: float | None, threshold: float = DEFAULT_THRESHOLD, blocks: int = TAIL_BLOCKS
+) -> Judgement:
     """The verdict on a ratio of B to A: different only when the interval, the test and the threshold all say so.
 
     `p_value` is Mann-Whitney's, which asks whether most of B is above most of A. That is no question of a tail: a p99 that
-    doubled leaves it where it was. So it is None for quantiles above the median, which their interval decides.
+    doubled leaves it where it was. So it is None for quantiles above the median, which their interval decides: from at least
+    `TAIL_BLOCKS` of `blocks` a side.
     """
     widest = 1 + threshold
     test = "" if p_value is None else f"p = {p_value:.2g}, "
@@ -171,6 +177,11 @@ def judge(ratio: Interval, p_value: float | None, threshold: float = DEFAULT_THR
     if not ratio.has_ends:
         return Judgement(
             Verdict.INCONCLUSIVE, f"one round says nothing of how sure it is: {figures}; measure at least two"
+        )
+    if p_value is None and blocks < TAIL_BLOCKS:
+        return Judgement(
+            Verdict.INCONCLUSIVE,
+            f"a tail needs at least {TAIL_BLOCKS} rounds, these are {blocks}: {figures}; measure more rounds",
         )
     if ratio.low >= 1 / widest and ratio.high <= widest:
         return Judgement(Verdict.EQUIVALENT, f"the whole interval lies within the threshold: {figures}")

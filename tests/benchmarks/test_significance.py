@@ -138,3 +138,12 @@ def test_stretches_keep_the_order_and_lose_nothing() -> None:
     parts = stretches(np.arange(10.0), 3)
     assert np.concatenate(parts).tolist() == list(range(10))
     assert len(stretches(np.arange(2.0), 20)) == 2
+
+
+def test_a_tail_is_not_judged_from_few_rounds() -> None:
+    a, b = noisy_rounds(np.random.default_rng(0), rounds=3)
+    slow = slower_tail(b, 2.0)
+    assert verdict(a, slow, 0.99) is Verdict.INCONCLUSIVE
+    found = compare_blocks("x", ("A", "B"), a, slow, is_paired=True, threshold=0.05)
+    tail = next(comparison for comparison in found if comparison.share == 0.99)
+    assert "at least 5 rounds, these are 3" in tail.judgement.reason
