@@ -6,7 +6,7 @@ which read no clock; the connection is `http_connection`'s.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection
+from collections.abc import Collection
 from dataclasses import dataclass
 from enum import Enum
 from typing import Any, Final
@@ -91,5 +91,4 @@ def _progress(connection: Any, stage: Stage) -> int:
     """Changes when the client moves. A head is given its time as a whole, or a byte now and then would keep it for ever."""
     if stage is Stage.HEAD:
         return 0
-    progress: Callable[[], int] = connection.transport.get_write_buffer_size
-    return int(connection.moves) if stage is Stage.BODY else progress()
+    return int(connection.moves if stage is Stage.BODY else connection.transport.get_write_buffer_size())

@@ -1,3 +1,5 @@
+"""How fast statistics are taken, and what they take at rest: that the benchmark measures it at all."""
+
 import pytest
 
 from benchmarks.monitoring import speed
