@@ -280,13 +280,14 @@ def narrow(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Threaded]:
 
 
 def talk(server: Threaded, *parts: bytes, half_close: bool = False) -> bytes:
-    """What the HTTP port answers to raw bytes, until it closes or has answered in full."""
+    """What the HTTP port answers first to raw bytes; with `half_close`, all until it closes: interim responses may come before."""
     at = server.at.http
     with socket.create_connection((at.host, at.port), timeout=PATIENCE_S) as raw:
         for part in parts:
             raw.sendall(part)
         if half_close:
             raw.shutdown(socket.SHUT_WR)
+            return b"".join(iter(lambda: raw.recv(1 << 16), b""))
         return raw.recv(1 << 16)
 
 
