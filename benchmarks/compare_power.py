@@ -1,6 +1,6 @@
 """Whether `bench compare` is right: a server against itself, and against one that takes 10 % longer, again and again.
 
-    python -m benchmarks.compare_power --output benchmarks/results     # about six minutes
+    python -m benchmarks.compare_power --output benchmarks/results     # about twelve minutes
 
 Everything as the command does it: fresh generator processes, A/B/B/A, over a real socket; each comparison has two fresh
 servers (processes), whose answers take a known time. What is counted are the verdicts.
@@ -31,9 +31,9 @@ from benchmarks.statistics import percentile_name
 ANSWER_S = 0.004
 SLOWDOWN = 1.10
 COMPARISONS = 20
-# The least with which an interval is narrower than everything that was seen; the command's own default is 5.
-ROUNDS = 3
-# In each of the two measurements a side and round: together enough for p99 (662) in three rounds.
+# The command's own default, and the least with which a tail is judged.
+ROUNDS = 5
+# In each of the two measurements a side and round: together more than enough for p99 (662).
 REQUESTS = 112
 # A core each: most of a comparison is starting generators.
 AT_ONCE = 2
