@@ -42,7 +42,9 @@ class ImageRows:
         self._within = None if within is None else [allowed.resolve() for allowed in within]
         self._spec = _image_input(specs)
         self._pixels = _pixels_of(self._spec)
-        self._files = sorted(_image_files(folder))
+        # All that is held of a folder: some 70 bytes an image.
+        self._files = list(_image_files(folder))
+        self._files.sort()
         self.rows: int | None = len(self._files)
         self._at = 0
 
@@ -135,13 +137,14 @@ def _pixels_of(spec: InputSpec) -> _Pixels:
     return _Pixels(shape[2] if is_last else shape[0], not is_last)
 
 
-def _image_files(folder: Path) -> Iterator[str]:
-    """Paths below `folder`, with `/`; links to folders are not followed."""
-    for parent, _, names in os.walk(folder):
-        for name in names:
-            path = Path(parent) / name
-            if path.suffix.lower() in SUFFIXES:
-                yield path.relative_to(folder).as_posix()
+def _image_files(folder: Path, below: str = "") -> Iterator[str]:
+    """Paths below `folder`, with `/`; links to folders are not followed. One entry at a time: folders may hold millions."""
+    with os.scandir(folder / below) as entries:
+        for entry in entries:
+            if entry.is_dir(follow_symlinks=False):
+                yield from _image_files(folder, f"{below}{entry.name}/")
+            elif os.path.splitext(entry.name)[1].lower() in SUFFIXES and not entry.is_dir():
+                yield below + entry.name
 
 
 def _decode(path: Path, mode: str) -> Array:
