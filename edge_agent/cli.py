@@ -50,7 +50,7 @@ def run(
         typer.Option(
             "--gateway",
             metavar="ADDRESS",
-            help="Its gRPC address: HOST:PORT, or grpcs://HOST:PORT with TLS; again for more; none: no cloud.",
+            help="Its gRPC address: HOST:PORT, or grpcs://HOST:PORT with TLS; more with commas, or again; none: no cloud.",
         ),
     ] = None,
     gateway_ca: Annotated[

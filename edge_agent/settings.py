@@ -25,8 +25,11 @@ from runtime.wire.values import Privacy
 
 
 def _split(value: object) -> object:
-    """One address, as a flag or a variable gives it, or several with commas between them."""
-    return tuple(part.strip() for part in value.split(",") if part.strip()) or None if isinstance(value, str) else value
+    """Addresses as flags, a file or a variable give them: each alone, or several with commas between them."""
+    texts = [value] if isinstance(value, str) else value
+    if not isinstance(texts, list | tuple) or not all(isinstance(text, str) for text in texts):
+        return value
+    return tuple(part.strip() for text in texts for part in text.split(",") if part.strip()) or None
 
 
 def _from_json(value: object) -> object:

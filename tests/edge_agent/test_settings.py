@@ -69,6 +69,8 @@ def test_routes_by_model_stand_in_the_file_and_fall_back_on_what_holds_for_all(t
     told = load_settings(AgentSettings, environ=variables).settings
     assert told.rule_of("m").policy is Policy.EDGE_ONLY
     assert told.gateway == ("one:1", "two:2")
+    flags = load_settings(AgentSettings, flags={"gateway": ["one:1,two:2", "three:3"]}, environ={}).settings
+    assert flags.gateway == ("one:1", "two:2", "three:3")
 
 
 def test_a_key_of_the_wrong_type_is_not_shown(tmp_path: Path) -> None:
