@@ -174,7 +174,9 @@ class Course:
             self._running[ServedBy.CLOUD] = Step(ServedBy.CLOUD, Why.UNSURE, f"{said}; answered by the cloud", deadline)
             self._plan_waking()
             return []
-        if not any(later.arm is ServedBy.CLOUD for later in self._plan.steps) or self._has_failed(ServedBy.CLOUD):
+        # A local answer is better than a cloud that was too slow lately.
+        may_ask = any(later.arm is ServedBy.CLOUD and not later.is_long_shot for later in self._plan.steps)
+        if not may_ask or self._has_failed(ServedBy.CLOUD):
             return self._deliver_kept()
         return self._ask(Step(ServedBy.CLOUD, Why.UNSURE, f"{said}; answered by the cloud", deadline), event.now)
 
@@ -208,8 +210,10 @@ class Course:
             self._hedge_at = None
             step = next(iter(self._running.values()))
             if event.hedge_tokens >= 1.0 and event.now < step.deadline:
-                return self._hedge(step, event.now)
+                return self._ask_beside(step, event.now, is_hedge=True)
         late = [step for step in self._running.values() if event.now >= step.deadline]
+        if len(self._running) == 1 and late and self._may_be_joined(late[0], event.now):
+            return self._ask_beside(late[0], event.now)
         moves: list[Move] = []
         for step in late:
             waited_s = event.now - self._since
@@ -220,7 +224,12 @@ class Course:
             self._plan_waking()
         return moves
 
-    def _hedge(self, step: Step, now: float) -> list[Move]:
+    def _may_be_joined(self, step: Step, now: float) -> bool:
+        """Whether `step`, whose time is up, goes on beside the other arm: it was asked already, and may still win."""
+        later = [other for other in self._plan.steps if other.arm is not step.arm]
+        return bool(later) and not self._failures and now < later[0].deadline
+
+    def _ask_beside(self, step: Step, now: float, *, is_hedge: bool = False) -> list[Move]:
         other = next(later for later in self._plan.steps if later.arm is not step.arm)
         late = Why.EDGE_LATE if step.arm is ServedBy.EDGE else Why.CLOUD_LATE
         text = (
@@ -229,10 +238,10 @@ class Course:
         # The reserve that the first arm was to leave has found its use: both may take what is left.
         deadline = self._opening.facts.deadline
         self._running[step.arm] = replace(step, deadline=deadline)
-        hedge = Step(other.arm, late, text, deadline)
-        self._running[other.arm] = hedge
+        second = Step(other.arm, late, text, deadline)
+        self._running[other.arm] = second
         self._plan_waking()
-        return [Ask(hedge, is_hedge=True)]
+        return [Ask(second, is_hedge)]
 
     def _ask(self, step: Step, now: float) -> list[Move]:
         self._running[step.arm] = step
@@ -251,6 +260,7 @@ class Course:
         assert self._kept is not None, "asked only where an answer is kept"
         stories = [f"{arm} failed: {error}" for arm, error in self._failures]
         stories += [str(one) for one in self._plan.left_out if one.arm is ServedBy.CLOUD]
+        stories += [step.reason for step in self._plan.steps[1:] if step.is_long_shot and not stories]
         text = "; ".join([self._kept.reason, *stories, "the local answer stands in"])
         return self._deliver(Step(self._kept.arm, self._kept.why, text, self._kept.deadline))
 

@@ -8,11 +8,11 @@ from __future__ import annotations
 
 from typing import Final
 
-from edge_agent.routing import Plan
+from edge_agent.routing import FALLBACK_MARGIN, Plan, Why
 from edge_agent.states import CloudState, LocalState
 from runtime.wire.values import ServedBy
 
-# Of the time left, while nobody knows what the second arm takes: the first has most likely failed, and the second gets the rest.
+# Of the time left, while nobody knows what the second arm takes now: the first has most likely failed; the second gets the rest.
 UNKNOWN_SHARE: Final = 0.25
 
 
@@ -24,16 +24,20 @@ def hedge_at(plan: Plan, local: LocalState, cloud: CloudState, now: float) -> fl
     if len(plan.steps) < 2:
         return None
     first, second = plan.steps[0], plan.steps[1]
-    p95_s = {
-        ServedBy.EDGE: local.predicted_s if local.is_live else None,
-        ServedBy.CLOUD: cloud.predicted_s,
-    }[first.arm]
     states: dict[ServedBy, LocalState | CloudState] = {ServedBy.EDGE: local, ServedBy.CLOUD: cloud}
-    other = states[second.arm]
+    own, other = states[first.arm], states[second.arm]
     other_s = other.predicted_s if other.typical_s is None else other.typical_s
-    if p95_s is None:
-        return None
-    if other_s is None:
-        other_s = (plan.steps[-1].deadline - now) * UNKNOWN_SHARE
-    at = now + max(p95_s, other_s)
+    if other_s is None or second.is_long_shot:
+        other_s = (second.deadline - now) * UNKNOWN_SHARE
+    if first.why is Why.TRIAL:
+        # It is expected to be too slow. Where the time that is kept for the second would not be enough, both are asked at once.
+        kept_s = second.deadline - first.deadline
+        if other.predicted_s is not None and other.predicted_s * FALLBACK_MARGIN <= kept_s:
+            return None
+        at = now + (other_s if second.is_long_shot else 0.0)
+    else:
+        p95_s = own.predicted_s if isinstance(own, CloudState) or own.is_live else None
+        if p95_s is None:
+            return None
+        at = now + max(p95_s, other_s)
     return at if at < first.deadline else None

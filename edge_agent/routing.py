@@ -6,7 +6,7 @@ known of both arms. A request that must stay on this machine never gets a cloud 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Final
@@ -37,6 +37,9 @@ FALLBACK_SHARE: Final = 0.25
 SCANT_SHARE: Final = 0.1
 # A predicted time is about a p95: half as much again covers what is beyond it on a healthy arm.
 FALLBACK_MARGIN: Final = 1.5
+
+# So much longer than 19 of 20 answers take is hardly a tail any more: whoever is still waited for then is most likely lost.
+LOST_FACTOR: Final = 1.4
 
 # An arm that nobody asks is measured by nobody: after this long one request finds out. Well below the 5 s in which service must be
 # normal again after an outage heals, and one request in two seconds is little load.
@@ -119,7 +122,9 @@ class Step:
     why: Why
     reason: str
     deadline: float
-    """Monotonic seconds after which this arm is given up: before the request's own when another arm follows."""
+    """Monotonic seconds after which nobody relies on this arm alone: before the request's own when another arm follows."""
+    is_long_shot: bool = False
+    """Whether this arm was too slow lately, and may be well again."""
 
     @property
     def is_worth_telling(self) -> bool:
@@ -168,19 +173,19 @@ def decide(policy: Policy, request: RequestFacts, local: LocalState, cloud: Clou
             )
         )
     order, why, because = _order(policy, request.route, local, cloud)
+    states: dict[ServedBy, LocalState | CloudState] = {ServedBy.EDGE: local, ServedBy.CLOUD: cloud}
     left_out: list[LeftOut] = []
     able: list[ServedBy] = []
     doubtful: dict[ServedBy, LeftOut] = {}
+    long_shots: dict[ServedBy, LeftOut] = {}
     for arm in order:
         if arm is ServedBy.EDGE:
             obstacle, doubt = _obstacle_at_edge(local, remaining_s), _doubt_at_edge(local, remaining_s)
-            is_trial_due = local.unasked_s >= TRIAL_EVERY_S
         else:
             obstacle = _obstacle_in_cloud(policy, request, cloud, remaining_s)
             doubt = _doubt(ServedBy.CLOUD, cloud.predicted_s, remaining_s)
-            is_trial_due = cloud.unasked_s >= TRIAL_EVERY_S
         slow = obstacle or doubt
-        if slow is not None and slow.why is Why.TOO_SLOW and is_trial_due:
+        if slow is not None and slow.why is Why.TOO_SLOW and states[arm].unasked_s >= TRIAL_EVERY_S:
             # As the first it is tried, as the second it is at least there, should the first fail.
             if arm is order[0]:
                 why, because = (
@@ -190,6 +195,8 @@ def decide(policy: Policy, request: RequestFacts, local: LocalState, cloud: Clou
             obstacle = doubt = None
         if obstacle is not None:
             left_out.append(obstacle)
+            if obstacle.why is Why.TOO_SLOW and (states[arm].floor_s or 0.0) <= remaining_s:
+                long_shots[arm] = obstacle
         elif doubt is not None:
             doubtful[arm] = doubt
         else:
@@ -197,19 +204,30 @@ def decide(policy: Policy, request: RequestFacts, local: LocalState, cloud: Clou
     # An arm that may be too late comes after one that will not be; alone, it is still the best there is.
     overtaken = next((doubtful[arm] for arm in order if able and arm in doubtful), None)
     arms = [*able, *doubtful]
-    if not arms and (tried := _last_resort(left_out, local, cloud)) is not None:
-        text = f"{tried.error}; the {tried.arm} is asked all the same, as nothing else is left"
-        rest_out = tuple(one for one in left_out if one is not tried)
-        return Plan((Step(tried.arm, Why.TRIAL, text, request.deadline),), rest_out)
-    if not arms:
+    if not arms and (tried := _last_resort(left_out, states)) is not None:
+        why, because = Why.TRIAL, f"{tried.error}; the {tried.arm} is asked all the same, as nothing else is left"
+        arms = [tried.arm]
+    elif not arms:
         return Refusal(retell([], left_out), tuple(left_out))
-    if arms[0] is not order[0]:
+    elif arms[0] is not order[0]:
         reason = overtaken or left_out[0]
         why, because = reason.why, f"{reason}; answered by the {arms[0]}"
-    give_up_at = _give_up_at(arms, request.deadline, remaining_s, local, cloud, is_trial=why is Why.TRIAL)
-    first = Step(arms[0], why, because, give_up_at)
-    rest = tuple(Step(arm, _failed(arms[0]), f"only when the {arms[0]} fails", request.deadline) for arm in arms[1:])
-    return Plan((first, *rest), tuple(left_out))
+    arms += [arm for arm in long_shots if arm not in arms]
+    kept_out = tuple(one for one in left_out if one.arm not in arms)
+    if len(arms) == 1:
+        return Plan((Step(arms[0], why, because, request.deadline),), kept_out)
+    first, second = states[arms[0]], states[arms[1]]
+    is_long_shot = arms[1] in long_shots
+    if is_long_shot or (second.predicted_s or 0.0) * FALLBACK_MARGIN >= remaining_s:
+        reserve_s = _lost_with_left_s(first, remaining_s)
+    else:
+        reserve_s = _reserve_s(first, second, remaining_s, is_trial=why is Why.TRIAL)
+    then = str(long_shots[arms[1]]) if is_long_shot else f"only when the {arms[0]} fails"
+    steps = (
+        Step(arms[0], why, because, request.deadline - reserve_s),
+        Step(arms[1], _failed(arms[0]), then, request.deadline, is_long_shot),
+    )
+    return Plan(steps, kept_out)
 
 
 def after_failure(
@@ -297,9 +315,8 @@ def _by_time(local: LocalState, cloud: CloudState) -> tuple[tuple[ServedBy, ...]
     return faster, Why.FIRST_CHOICE, f"policy fastest: the {faster[0]} is predicted to answer first ({times})"
 
 
-def _last_resort(left_out: Sequence[LeftOut], local: LocalState, cloud: CloudState) -> LeftOut | None:
+def _last_resort(left_out: Sequence[LeftOut], states: Mapping[ServedBy, LocalState | CloudState]) -> LeftOut | None:
     """Of the arms that were left out because they were slow lately, the least slow one whose turn it is."""
-    states: dict[ServedBy, LocalState | CloudState] = {ServedBy.EDGE: local, ServedBy.CLOUD: cloud}
     due = [one for one in left_out if one.why is Why.TOO_SLOW and states[one.arm].unasked_s >= LAST_RESORT_EVERY_S]
     return min(due, key=lambda one: _typical_s(states[one.arm]) or 0.0, default=None)
 
@@ -360,31 +377,28 @@ def _obstacle_in_cloud(policy: Policy, request: RequestFacts, cloud: CloudState,
     return None
 
 
-def _give_up_at(
-    able: list[ServedBy],
-    deadline: float,
-    remaining_s: float,
-    local: LocalState,
-    cloud: CloudState,
-    *,
-    is_trial: bool,
+def _reserve_s(
+    first: LocalState | CloudState, second: LocalState | CloudState, remaining_s: float, *, is_trial: bool
 ) -> float:
-    """When the first of `able` is given up: early enough for the second, unless it needs all of the time itself.
+    """How long before the deadline `first` is given up for `second`; 0 where it needs all of the time itself.
 
     A trial may not have it all: it is expected to fail.
     """
-    if len(able) == 1:
-        return deadline
-    states: dict[ServedBy, LocalState | CloudState] = {ServedBy.EDGE: local, ServedBy.CLOUD: cloud}
     # What half of its answers keep, not 19 of 20: of an arm that has just fallen silent, the tail is what it may never reach.
-    own_s, other_s = _typical_s(states[able[0]]), states[able[1]].predicted_s
+    own_s, other_s = _typical_s(first), second.predicted_s
     ample_s = max(remaining_s * FALLBACK_SHARE, 0.0 if other_s is None else other_s * FALLBACK_MARGIN)
     scant_s = ample_s if other_s is None else max(remaining_s * SCANT_SHARE, other_s * FALLBACK_MARGIN)
     for reserve_s in (ample_s, scant_s):
-        needs_all = own_s is not None and own_s > remaining_s - reserve_s and not is_trial
-        if reserve_s < remaining_s and not needs_all:
-            return deadline - reserve_s
-    return deadline
+        if is_trial or own_s is None or own_s <= remaining_s - reserve_s:
+            return reserve_s
+    return 0.0
+
+
+def _lost_with_left_s(first: LocalState | CloudState, remaining_s: float) -> float:
+    """How long before the deadline silence means that `first` is most likely lost; 0 where it does not, or nobody knows."""
+    reserve_s = remaining_s * FALLBACK_SHARE
+    is_lost_then = first.predicted_s is not None and first.predicted_s * LOST_FACTOR <= remaining_s - reserve_s
+    return reserve_s if is_lost_then else 0.0
 
 
 def _failed(arm: ServedBy) -> Why:

@@ -111,7 +111,8 @@ class AgentService:
             if not self._in_flight:
                 self._idle.set()
         self.counts.note_answer(step)
-        if step.why is not self._last_why.get(request.model, Why.FIRST_CHOICE):
+        # A trial is one request now and then, and no change; what it finds out may be one.
+        if step.why is not Why.TRIAL and step.why is not self._last_why.get(request.model, Why.FIRST_CHOICE):
             self._say_change(request.model, step)
         said = {**response.parameters, "served_by": str(step.arm)}
         told = [step.reason] if step.is_worth_telling else []
@@ -243,4 +244,4 @@ class AgentService:
         )
 
 
-_USUAL: Final = frozenset({Why.FIRST_CHOICE, Why.ASKED_FOR, Why.PRIVACY, Why.CONFIDENT, Why.UNSURE, Why.TRIAL})
+_USUAL: Final = frozenset({Why.FIRST_CHOICE, Why.ASKED_FOR, Why.PRIVACY, Why.CONFIDENT, Why.UNSURE})

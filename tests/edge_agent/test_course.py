@@ -122,9 +122,9 @@ def test_without_a_token_there_is_no_hedge_but_the_fallback_in_time() -> None:
     assert give_up_at is not None
     assert give_up_at == pytest.approx(NOW + 0.75), "a quarter is kept for the edge"
     moves = course.on(Due(give_up_at, 0.99))
-    assert moves[0] == Withdraw(CLOUD)
     assert asked(moves) == [EDGE]
-    assert delivered(course.on(Answered(EDGE, DEADLINE - 0.01)))[:2] == (EDGE, Why.CLOUD_FAILED)
+    assert moves == [Ask(moves[0].step)], "no hedge of the budget, and the cloud may still win"
+    assert delivered(course.on(Answered(EDGE, DEADLINE - 0.01)))[:2] == (EDGE, Why.CLOUD_LATE)
 
 
 @pytest.mark.parametrize(
@@ -207,12 +207,47 @@ def test_an_arm_of_unknown_time_is_asked_beside_the_first_after_a_quarter_of_the
     assert course.wake_at == pytest.approx(NOW + 0.25)
 
 
-def test_the_second_arm_is_there_again_once_it_was_left_alone_for_long() -> None:
-    slow = LocalState(predicted_s=3.0, typical_s=2.0, is_live=True)
-    for is_due, follows in ((False, []), (True, [EDGE])):
-        course = Course(opening(Rule(Policy.CLOUD_FIRST), local=replace(slow, unasked_s=9.0 if is_due else 0.0)))
+def test_an_arm_that_was_too_slow_lately_is_asked_where_the_first_fails() -> None:
+    slow = LocalState(predicted_s=3.0, typical_s=2.0, is_live=True, floor_s=0.01)
+    for floor_s, follows in ((0.01, [EDGE]), (1.5, [])):
+        course = Course(opening(Rule(Policy.CLOUD_FIRST), local=replace(slow, floor_s=floor_s)))
         assert asked(course.open()) == [CLOUD]
-        assert asked(course.on(Failed(CLOUD, NOW + 0.1, PeerUnreachableError("reset")))) == follows
+        moves = course.on(Failed(CLOUD, NOW + 0.1, PeerUnreachableError("reset")))
+        assert asked(moves) == follows, "with a queue of 1.5 s in front of it, it cannot be in time"
+
+
+def test_an_arm_that_was_too_slow_lately_is_asked_beside_one_that_is_silent_for_a_quarter_of_the_time() -> None:
+    slow = CloudState(True, True, predicted_s=3.0, typical_s=2.0, floor_s=0.04)
+    course = Course(opening(cloud=slow))
+    assert asked(course.open()) == [EDGE]
+    assert course.wake_at == pytest.approx(NOW + 0.25)
+    assert asked(course.on(Due(NOW + 0.25, 1.0))) == [CLOUD]
+    assert delivered(course.on(Answered(CLOUD, NOW + 0.3)))[:2] == (CLOUD, Why.EDGE_LATE)
+
+
+def test_where_a_first_arm_is_most_likely_lost_one_that_was_too_slow_lately_is_asked_beside_it_without_a_token() -> (
+    None
+):
+    slow = CloudState(True, True, predicted_s=3.0, typical_s=2.0)
+    for p95_s, follows in ((0.5, [CLOUD]), (0.6, [])):
+        course = Course(opening(local=LocalState(predicted_s=p95_s, typical_s=0.01, is_live=True), cloud=slow))
+        course.open()
+        assert course.wake_at is not None
+        assert asked(course.on(Due(course.wake_at, 0.0))) == [], "no token, no hedge"
+        moves = course.on(Due(NOW + 0.75, 0.0))
+        assert asked(moves) == follows, "one answer in twenty takes longer than its p95 anyway"
+        assert not any(isinstance(move, Withdraw) for move in moves), "which of the two answers is open"
+        assert delivered(course.on(Answered(EDGE, NOW + 0.9)))[0] == EDGE
+
+
+def test_a_trial_of_a_slow_arm_takes_the_other_along_where_the_time_at_the_end_would_not_be_enough() -> None:
+    was_slow = LocalState(predicted_s=4.0, typical_s=4.0, is_live=True, unasked_s=9.0, floor_s=0.01)
+    for cloud_s, is_at_once in ((0.04, False), (0.8, True)):
+        course = Course(opening(local=was_slow, cloud=CloudState(True, True, predicted_s=cloud_s, typical_s=cloud_s)))
+        assert asked(course.open()) == [EDGE]
+        assert course.wake_at == pytest.approx(NOW if is_at_once else NOW + 0.75)
+        assert course.wake_at is not None
+        assert asked(course.on(Due(course.wake_at, 1.0))) == [CLOUD]
 
 
 def test_fastest_looks_whether_the_edge_is_well_again() -> None:
@@ -271,6 +306,7 @@ def test_an_unsure_answer_stands_in_when_the_cloud_fails(how: str) -> None:
     ("start", "said"),
     [
         (opening(CASCADE, cloud=NO_GATEWAY), "no gateway"),
+        (opening(CASCADE, cloud=CloudState(True, True, predicted_s=3.0, typical_s=2.0)), "would answer in 2 s"),
         (opening(CASCADE, privacy=Privacy.LOCAL_ONLY), "privacy=local_only"),
         (opening(replace(CASCADE, privacy=Privacy.LOCAL_ONLY)), "privacy=local_only"),
     ],

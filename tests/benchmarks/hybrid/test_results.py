@@ -12,6 +12,7 @@ from benchmarks.hybrid.results import (
     Outcome,
     Run,
     bars,
+    extra_load,
     line,
     load,
     markdown,
@@ -61,6 +62,7 @@ def test_calls_a_request_are_those_on_the_link_and_refused_requests_do_not_dilut
     assert load(contestant("x", [outcome(IN_TIME)] * 4, asked=5)) == 1.25
     busy = replace(contestant("x", [outcome(IN_TIME)] * 4, asked=3), calls_on_link=2, refused_at_once=1)
     assert load(busy) == pytest.approx(5 / 3)
+    assert extra_load(replace(busy, hedges={"sent": 2, "won": 1}, retries=1)) == pytest.approx(2)
 
 
 def test_a_phase_that_is_surely_below_the_bar_is_named_though_all_together_hold_it() -> None:
