@@ -7,7 +7,7 @@ import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import Any
 
 import numpy as np
@@ -143,7 +143,7 @@ def _image_files(folder: Path, below: str = "") -> Iterator[str]:
         for entry in entries:
             if entry.is_dir(follow_symlinks=False):
                 yield from _image_files(folder, f"{below}{entry.name}/")
-            elif os.path.splitext(entry.name)[1].lower() in SUFFIXES and not entry.is_dir():
+            elif PurePath(entry.name).suffix.lower() in SUFFIXES and not entry.is_dir():
                 yield below + entry.name
 
 

@@ -412,6 +412,7 @@ async def test_a_stalled_edge_is_hedged_and_then_passed_over(tmp_path: Path) -> 
         response = await service.infer(request())
         assert who(response)[:2] == (2.0, "cloud")
         reasons.append(str(response.parameters["reason"]))
+        await asyncio.sleep(0)  # the edge's call is withdrawn, and its silence noted
     assert "the edge took longer than" in reasons[0]
     assert "this device would answer in" in reasons[-1], "two silences in a row are enough"
     assert service.counts.describe_effort()["asked"] == {"edge": 2, "cloud": 4}
