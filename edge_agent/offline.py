@@ -40,9 +40,8 @@ def make_syncer(settings: AgentSettings, engine: Engine | None) -> Syncer:
     if settings.sync_from is not None and settings.sync_models:
         source = Source(settings.sync_from, settings.read_api_key(), settings.gateway_ca)
         say_if_bare(source.api_key, source.parsed, "sync_from as https://HOST:PORT")
-        wishes = Wishes(
-            source, settings.sync_models, settings.sync_max_bytes, settings.objective.value, settings.device_name
-        )
+        objective = "" if settings.objective is None else settings.objective.value
+        wishes = Wishes(source, settings.sync_models, settings.sync_max_bytes, objective, settings.device_name)
     served = None if engine is None else EngineModels(engine, settings.models)
     return Syncer(SyncFolder(agent_home() / "sync", config.home() / "bundles"), wishes, served)
 

@@ -142,4 +142,5 @@ def _instant_model(bundle: Bundle, answer: Array) -> Model:
     cost = CostModel(((1, 0.01), (32, 0.02)))
     ranked = Ranked(candidate, latency, 1, cost, None, None, None, "not measured")
     choice = Choice(bundle.name, bundle.version, Objective.LATENCY, (ranked,), (), "none")
-    return Model(bundle, choice, Watch(WatchSettings(shadow_every=0, recalibrate_every_s=0), lambda *_: choice))
+    watch = Watch(WatchSettings(shadow_every=0, recalibrate_every_s=0), lambda *_: choice, lambda: 1)
+    return Model(bundle, choice, watch)

@@ -51,7 +51,7 @@ def check_apart(
 
 
 def check(tar: Path, model: str, objective: str) -> Checked:
-    """The check itself, in this process."""
+    """The check itself, in this process; `objective` may be empty, for that of the manifest."""
     from runtime import config
     from runtime.bundle.locate import open_bundles
     from runtime.engine.engine import EngineSettings, load
@@ -60,7 +60,9 @@ def check(tar: Path, model: str, objective: str) -> Checked:
     from runtime.selection.guard import check_answers
     from runtime.selection.settings import Objective, SelectionSettings
 
-    settings = EngineSettings(selection=SelectionSettings(objective=Objective(objective)), watch=WatchSettings(0, 0))
+    settings = EngineSettings(
+        selection=SelectionSettings(objective=Objective(objective) if objective else None), watch=WatchSettings(0, 0)
+    )
     try:
         bundle = open_bundles(tar, config.home() / "bundles")[-1]
         if bundle.name != model:

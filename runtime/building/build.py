@@ -234,7 +234,7 @@ class _Build:
             return VariantReport(recipe.name, variant.size_bytes, reason=f"it fails on the rows: {error}")
         names = [tensor.name for tensor in model.outputs]
         result = check_answers(model.task, names, outputs, reference.outputs, held_out.samples.labels)
-        reason = why_wrong(result, model.targets.accuracy_floor)
+        reason = why_wrong(result, model.targets.accuracy_floor, model.targets.agreement_floor)
         return _Made(variant, outputs, _report(variant, result.accuracy, result.agreement, backend, reason))
 
     def _write(

@@ -14,6 +14,7 @@ from typing import Annotated, Literal
 
 from pydantic import AfterValidator, Field, ValidationError, model_validator
 
+from runtime.bundle.objective import Objective
 from runtime.bundle.part import Datatype
 from runtime.bundle.part import Part as Part
 from runtime.bundle.preprocessing import STEPS, Steps, spec_after
@@ -173,9 +174,13 @@ class Targets(Part):
     """What the product asks of the model, from scoping; absent targets are not asked for."""
 
     accuracy_floor: float | None = Field(default=None, ge=0, le=1)
+    agreement_floor: float | None = Field(default=None, ge=0, le=1)
+    """Share of rows in which a variant must answer as the reference does; absent: the guard's own bound."""
     p95_latency_ms: float | None = Field(default=None, gt=0)
     throughput_rows_per_s: float | None = Field(default=None, gt=0)
     memory_mb: float | None = Field(default=None, gt=0)
+    objective: Objective | None = None
+    """What is made best among those that meet all the others; absent: latency."""
 
 
 class File(Part):

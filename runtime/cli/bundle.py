@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from runtime.bundle.manifest import Task
+from runtime.bundle.objective import Objective
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -61,6 +62,10 @@ def build(
     accuracy_floor: Annotated[
         float | None, typer.Option("--accuracy-floor", help="The share of right answers every variant must reach.")
     ] = None,
+    objective: Annotated[
+        Objective | None,
+        typer.Option("--objective", help="What machines choose by among the variants; latency otherwise."),
+    ] = None,
     preprocess: Annotated[list[str] | None, typer.Option("--preprocess", metavar="STEP", help=_STEPS)] = None,
     without: Annotated[
         list[str] | None, typer.Option("--without", metavar="VARIANT", help="A variant not to make, such as fp16.onnx.")
@@ -79,7 +84,8 @@ def build(
     from runtime.building.request import parse_steps, read_request
     from runtime.cli.console import people
 
-    flags: dict[str, Any] = {"name": name, "version": version, "task": task, "accuracy_floor": accuracy_floor}
+    flags: dict[str, Any] = {"name": name, "version": version, "task": task}
+    flags |= {"accuracy_floor": accuracy_floor, "objective": objective}
     flags |= {"calibration_rows": calibration_rows, "time_limit_s": time_limit_s}
     flags |= {
         "preprocess": parse_steps(preprocess) if preprocess else None,
@@ -258,7 +264,10 @@ def _tables(bundle: Bundle) -> list[Table]:
         for number, step in enumerate(tensor.preprocess, 1):
             spec = step.apply_to(spec)
             steps.append((tensor.name, f"{number}. {show_step(step)}", str(spec)))
-    targets = [(key, f"{value:g}") for key, value in manifest.targets.model_dump(exclude_none=True).items()]
+    targets = [
+        (key, value if isinstance(value, str) else f"{value:g}")
+        for key, value in manifest.targets.model_dump(exclude_none=True).items()
+    ]
     return [
         *table(("input", "preprocessing", "gives"), steps),
         *table(("target", "value"), targets or [("none", "")]),

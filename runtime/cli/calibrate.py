@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 from contextlib import nullcontext
+from dataclasses import asdict
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
 app = typer.Typer()
 
 
-@app.command(epilog="Example: edgeward calibrate digits --objective throughput --budget 10")
+@app.command(epilog="Example: edgeward calibrate digits --p95 20 --objective memory --budget 10")
 def calibrate(
     source: Annotated[
         str, typer.Argument(metavar="BUNDLE", help="A name that ships (digits), a folder, a tar, or a model file.")
@@ -31,8 +32,28 @@ def calibrate(
         float, typer.Option("--budget", metavar="SECONDS", help="Time for measuring.")
     ] = SelectionSettings().budget_s,
     objective: Annotated[
-        Objective, typer.Option("--objective", help="What is made best among the candidates that are right enough.")
-    ] = Objective.LATENCY,
+        Objective | None,
+        typer.Option("--objective", help="What is made best among those that meet the rest (the manifest's, latency)."),
+    ] = None,
+    accuracy_floor: Annotated[
+        float | None,
+        typer.Option("--accuracy-floor", metavar="SHARE", help="Of right answers, at least (the manifest's)."),
+    ] = None,
+    agreement_floor: Annotated[
+        float | None,
+        typer.Option("--agreement-floor", metavar="SHARE", help="Of answers like the reference's, at least."),
+    ] = None,
+    memory_cap_mb: Annotated[
+        float | None,
+        typer.Option("--memory-cap", metavar="MB", help="What it may take, at most (the manifest's)."),
+    ] = None,
+    p95_ms: Annotated[
+        float | None, typer.Option("--p95", metavar="MS", help="Of one row; who keeps it comes first (the manifest's).")
+    ] = None,
+    rows_per_s: Annotated[
+        float | None,
+        typer.Option("--rows-per-s", metavar="ROWS", help="In batches; who reaches it comes first (the manifest's)."),
+    ] = None,
     threads: Annotated[
         int | None,
         typer.Option("--threads", min=1, help="Of one call on the processor, at most (all allowed cores)."),
@@ -59,13 +80,24 @@ def calibrate(
     from runtime.backends.registry import all_backends
     from runtime.bundle.locate import open_bundles
     from runtime.cli.cascade_table import show_cascade, show_fit
-    from runtime.cli.choice_tables import show_choice
+    from runtime.cli.choice_tables import show_choice, show_goal
     from runtime.cli.console import people, standard
     from runtime.hardware import probe
     from runtime.selection.cache import glance
+    from runtime.selection.goal import explain
     from runtime.selection.select import choose
 
-    settings = SelectionSettings(budget_s=budget_s, objective=objective, refresh=is_forced, threads=threads)
+    settings = SelectionSettings(
+        budget_s=budget_s,
+        objective=objective,
+        accuracy_floor=accuracy_floor,
+        agreement_floor=agreement_floor,
+        memory_cap_mb=memory_cap_mb,
+        p95_ms=p95_ms,
+        rows_per_s=rows_per_s,
+        refresh=is_forced,
+        threads=threads,
+    )
     home = config.home()
     bundle = open_bundles(source, home / "bundles")[-1]
     watcher = people()
@@ -75,9 +107,12 @@ def calibrate(
         choice = choose(bundle, probe(), all_backends(), settings, home / "calibrations", progress, seen)
     cascade = _fit(bundle, choice, risk) if is_cascade else None
     if as_json:
-        told = choice.to_dict() if cascade is None else {**choice.to_dict(), "cascade": cascade.to_dict()}
+        told = {**choice.to_dict(), "goal": [asdict(wish) for wish in explain(bundle, settings)]}
+        if cascade is not None:
+            told["cascade"] = cascade.to_dict()
         print(json.dumps(told, indent=2))
         return
+    standard().print(show_goal(explain(bundle, settings)))
     standard().print(show_choice(choice))
     if cascade is not None:
         standard().print(show_fit(cascade), markup=False)

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
 from runtime.selection.choice import Choice, Ranked
 from runtime.selection.cost import CostModel
+from runtime.selection.goal import AskedBy, Wish
 from runtime.selection.latency import MIN_TURNS, show_ms
 
 CHOSEN = "▶"
@@ -21,6 +24,18 @@ def show_choice(choice: Choice, *, with_rejected: bool = True) -> RenderableType
     parts.append(show_cost(choice.selected.cost))
     parts += [Text(f"warning: {warning}", style="yellow") for warning in choice.warnings]
     return Group(*parts)
+
+
+def show_goal(wishes: Sequence[Wish]) -> Table:
+    """What was asked for, and by whom; what nobody asked for is left out, but for what decides in the end."""
+    table = Table(box=None, pad_edge=False)
+    for name in ("asked for", "", "by"):
+        table.add_column(name)
+    for wish in wishes:
+        is_default = wish.asked_by is AskedBy.DEFAULT
+        if not is_default or wish is wishes[-1]:
+            table.add_row(wish.what, wish.value, wish.asked_by.value, style="dim" if is_default else None)
+    return table
 
 
 def show_cost(cost: CostModel) -> Table:

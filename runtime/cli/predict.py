@@ -63,8 +63,11 @@ def predict(
         str, typer.Option("--address", metavar="HOST:PORT", help="gRPC address of an agent or gateway, for --route.")
     ] = "127.0.0.1:8001",
     objective: Annotated[
-        Objective, typer.Option("--objective", help="What the model is chosen for here; a long file: throughput.")
-    ] = Objective.LATENCY,
+        Objective | None,
+        typer.Option(
+            "--objective", help="What the model is chosen for here (the manifest's, latency); a long file: throughput."
+        ),
+    ] = None,
     is_fresh: Annotated[
         bool, typer.Option("--fresh", help="Start over, also where an earlier run was broken off.")
     ] = False,
@@ -141,7 +144,7 @@ def _rows(count: int) -> str:
 
 
 @contextmanager
-def _opened(source: str, route: RouteTo, address: str, objective: Objective) -> Iterator[Predictor]:
+def _opened(source: str, route: RouteTo, address: str, objective: Objective | None) -> Iterator[Predictor]:
     if route is not RouteTo.LOCAL:
         from runtime.batch_job.predictor import RemotePredictor
         from runtime.client import connect

@@ -70,7 +70,7 @@ def serve(
         str | None, typer.Option("--server-name", help="What ServerMetadata says, for clients that look for 'triton'.")
     ] = None,
     objective: Annotated[
-        Objective | None, typer.Option("--objective", help="What backends are chosen for (latency).")
+        Objective | None, typer.Option("--objective", help="What backends are chosen for (the manifest's, latency).")
     ] = None,
     threads: Annotated[
         int | None,

@@ -19,6 +19,7 @@ from runtime.backends.base import Backend
 from runtime.backends.registry import all_backends, our_backends
 from runtime.bundle.bundle import Bundle
 from runtime.bundle.locate import open_bundles
+from runtime.engine.measuring import MEASURING
 from runtime.engine.model import Model
 from runtime.engine.repository import Repository
 from runtime.engine.versions import VersionPolicy
@@ -26,6 +27,7 @@ from runtime.engine.watch import Watch, WatchSettings
 from runtime.errors import BundleError, ConflictError, EdgewardError, ModelNotFoundError, ModelNotReadyError
 from runtime.selection.cache import glance
 from runtime.selection.choice import Choice
+from runtime.selection.goal import goal_for
 from runtime.selection.recall import recall
 from runtime.selection.settings import SelectionSettings
 from runtime.wire.values import IndexEntry, ModelState
@@ -233,7 +235,9 @@ class Engine:
             self._note(bundle.name, bundle.version, ModelState.LOADING)
         try:
             choice = self._choose(bundle)
-            model = Model(bundle, choice, Watch(self.settings.watch, self._choose_again))
+            cap_mb = goal_for(bundle, self.settings.selection).memory_cap_mb
+            watch = Watch(self.settings.watch, self._choose_again, lambda: self.hardware.cores.threads, cap_mb)
+            model = Model(bundle, choice, watch)
             if self.settings.is_warmed_up:
                 model.warm_up()
         except EdgewardError as error:
@@ -244,9 +248,11 @@ class Engine:
             log.warning("model %s version %d: %s", bundle.name, bundle.version, warning)
         return model
 
-    @cached_property
+    @property
     def hardware(self) -> Hardware:
-        """The machine, probed when it is first asked for: a model whose kept choice still holds needs no probe."""
+        """The machine, probed when it is first asked for (a model whose kept choice still holds needs no probe), and again
+        when a model is measured again: fewer cores may be allowed by then.
+        """
         return self._looked[1]
 
     @cached_property
@@ -271,13 +277,15 @@ class Engine:
                 return kept
         from runtime.selection.select import choose
 
-        seen, hardware = self._looked
-        return choose(bundle, hardware, self._backends, settings, folder, self._progress, seen)
+        with MEASURING:
+            seen, hardware = self._looked
+            return choose(bundle, hardware, self._backends, settings, folder, self._progress, seen)
 
     def _choose_again(self, model: Model, progress: Progress) -> Choice:
         """Measured anew beside what serves. Not kept: the kept choice was measured at rest, this may be a passing state."""
         from runtime.selection.select import choose
 
+        self.__dict__.pop("_looked", None)
         settings = replace(self.settings.selection, refresh=True)
         return choose(model.bundle, self.hardware, self._backends, settings, None, progress)
 

@@ -6,6 +6,7 @@ import logging
 import weakref
 
 from runtime.backends.opened import OpenedVariant
+from runtime.engine.own_load import claim_of
 from runtime.selection.choice import Choice, Ranked
 
 log = logging.getLogger(__name__)
@@ -18,12 +19,14 @@ class InService:
     take its place at any moment and no call need be counted for that.
     """
 
-    __slots__ = ("_closer", "choice", "opened", "place")
+    __slots__ = ("_closer", "choice", "claim", "opened", "place")
 
     def __init__(self, choice: Choice, place: int, opened: OpenedVariant, closer: _Closer | None = None) -> None:
         self.choice = choice
         self.place = place
         self.opened = opened
+        self.claim = claim_of(choice.ranked[place].candidate)
+        """What a call takes while it runs."""
         self._closer = closer or _Closer(opened)
 
     @property

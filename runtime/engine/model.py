@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import threading
 import time
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 
@@ -13,6 +14,7 @@ import numpy as np
 from runtime.backends.opened import OpenedVariant, open_variant
 from runtime.bundle.bundle import Bundle
 from runtime.engine.in_service import InService
+from runtime.engine.tally import Switch, SwitchReason
 from runtime.engine.watch import Watch
 from runtime.errors import (
     BackendUnavailableError,
@@ -51,6 +53,8 @@ class Model:
         """The last of them, while what took over then answers; None once a calibration has chosen again."""
         self.changes = 0
         """Times that what answers, or what is known of its cost, was replaced."""
+        self.switches: Counter[Switch] = Counter()
+        """Times that another candidate took over, by which ones and why."""
         self._uses: list[None] = []
         """One for every use under way. Lists grow and shrink atomically, so that a call takes no lock for it."""
         self._is_closing = False
@@ -64,6 +68,8 @@ class Model:
         self._service, passed_over = self._open_next(choice, 0)
         if passed_over is not None:  # a device that was there when this was measured
             self._note_fallback(f"{passed_over}; {self._service.ranked.candidate} took over")
+            switch = Switch(choice.selected.candidate.key, self._service.ranked.candidate.key, SwitchReason.LOST)
+            self.switches[switch] += 1
         self._check = InputCheck(self.name, self.inputs)
         self._counted = next((spec.name for spec in self.inputs if spec.is_batched), None)
 
@@ -139,17 +145,17 @@ class Model:
 
     def _run_on(self, service: InService, inputs: Mapping[str, Array]) -> dict[str, Array]:
         watch = self.watch
-        began_ns = 0 if watch is None else watch.enter()
+        began = None if watch is None else watch.enter(service.claim)
         try:
             outputs = service.opened.predict(inputs)
         except BaseException:
             if watch is not None:
-                watch.leave(0, 0)
+                watch.leave(service.claim, None, 0)
             raise
         if watch is None:
             return outputs
         rows = 1 if self._counted is None else len(inputs[self._counted])
-        if watch.leave(began_ns, rows) and service is self._service:
+        if watch.leave(service.claim, began, rows) and service is self._service:
             watch.look(self, service, inputs, outputs)
         return outputs
 
@@ -237,14 +243,14 @@ class Model:
             self._lost.clear()  # what was just measured was there
             before = self._service
             if choice.selected.candidate.key == before.ranked.candidate.key:
-                self._replace(before.measured_anew(choice, 0))
+                self._replace(before.measured_anew(choice, 0), reason=SwitchReason.MEASURED_AGAIN)
                 return False
             try:
                 service = self._open_warm(choice)
             except EdgewardError as error:
                 log.error("model %s version %d: %s stays in service: %s", self.name, self.version, self.serving, error)
                 return False
-            self._replace(service)
+            self._replace(service, reason=SwitchReason.MEASURED_AGAIN)
         log.warning(
             "model %s version %d: %s took over from %s (%s)",
             self.name,
@@ -275,7 +281,11 @@ class Model:
                     error,
                 )
                 return False
-            self._replace(service, f"{candidate} is in quarantine ({reason}); {service.ranked.candidate} took over")
+            self._replace(
+                service,
+                f"{candidate} is in quarantine ({reason}); {service.ranked.candidate} took over",
+                SwitchReason.QUARANTINED,
+            )
         return True
 
     def _fall_back(self, failed: InService, error: BackendUnavailableError) -> InService:
@@ -294,7 +304,13 @@ class Model:
         if candidate.backend.device != CPU:
             self._lost.add(candidate.backend.device)
 
-    def _replace(self, service: InService, fallback: str | None = None) -> None:
+    def _replace(
+        self, service: InService, fallback: str | None = None, reason: SwitchReason = SwitchReason.LOST
+    ) -> None:
+        """Puts `service` in service; `fallback`: a sentence, where that is second best."""
+        before, after = self._service.ranked.candidate.key, service.ranked.candidate.key
+        if before != after:
+            self.switches[Switch(before, after, reason)] += 1
         self._service = service
         self.fallback = None
         if fallback is not None:

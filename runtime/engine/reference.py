@@ -36,8 +36,8 @@ class Sample:
 class Reference:
     """The bundle's first variant on one thread. One thread at a time."""
 
-    def __init__(self, bundle: Bundle, choice: Choice) -> None:
-        """`NoReferenceError` when it does not run here, or would not fit beside what serves."""
+    def __init__(self, bundle: Bundle, choice: Choice, cap_mb: float | None) -> None:
+        """`NoReferenceError` when it does not run here, or beside what serves would take more than `cap_mb` (None: no cap)."""
         name = bundle.variants[0].name
         found = [ranked for ranked in choice.ranked if ranked.candidate.variant.name == name]
         if not found:
@@ -45,7 +45,6 @@ class Reference:
         # On the processor where it runs there, which is what the bundle's own answers were made on.
         chosen = min(found, key=lambda r: (r.candidate.backend.device != CPU, r.candidate.options.threads))
         self.memory_mb = chosen.memory_mb
-        cap_mb = bundle.manifest.targets.memory_mb if bundle.manifest is not None else None
         needed_mb = (chosen.memory_mb or 0.0) + (choice.selected.memory_mb or 0.0)
         if cap_mb is not None and needed_mb > cap_mb:
             raise NoReferenceError(

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from runtime.hardware.cores import AllowedCores
     from runtime.hardware.cpu import Cpu
     from runtime.hardware.describing import describe
+    from runtime.hardware.heat import Heat, read_heat
     from runtime.hardware.host import Host
     from runtime.hardware.isa import IsaFeature
     from runtime.hardware.machine import Hardware, Os
@@ -33,6 +34,7 @@ __all__ = [
     "Cpu",
     "Gpu",
     "Hardware",
+    "Heat",
     "Host",
     "IsaFeature",
     "Memory",
@@ -42,6 +44,7 @@ __all__ = [
     "Power",
     "describe",
     "probe",
+    "read_heat",
     "read_stamp",
     "reason_for",
 ]
@@ -52,6 +55,7 @@ _HOMES = {
     "Cpu": "runtime.hardware.cpu",
     "Gpu": "runtime.hardware.accelerators",
     "Hardware": "runtime.hardware.machine",
+    "Heat": "runtime.hardware.heat",
     "Host": "runtime.hardware.host",
     "IsaFeature": "runtime.hardware.isa",
     "Memory": "runtime.hardware.memory",
@@ -61,6 +65,7 @@ _HOMES = {
     "Power": "runtime.hardware.power",
     "describe": "runtime.hardware.describing",
     "probe": "runtime.hardware.probing",
+    "read_heat": "runtime.hardware.heat",
     "read_stamp": "runtime.hardware.stamp",
     "reason_for": "runtime.hardware.missing",
 }

@@ -1,6 +1,6 @@
 """GPUs and NPUs: which ones this machine has, and for each kind it lacks, why.
 
-NVIDIA's are in `nvidia`; here is what Linux, macOS and Windows tell about the others without starting them.
+NVIDIA's GPUs are in `nvidia`, NPUs in `npus`; here is what Linux, macOS and Windows tell about other GPUs without starting them.
 Whether a backend can use one is the backend's question.
 """
 
@@ -37,11 +37,12 @@ CONSOLE_VENDORS: Final[Mapping[int, str]] = {
     0x1414: "Hyper-V",
 }
 NVIDIA_VENDOR: Final = 0x10DE
+NPU_DRIVERS: Final = frozenset({"RKNPU"})
+"""Of neural processors that Linux lists among the graphics cards: Rockchip's own kernels do."""
 
 # Device setup classes: https://learn.microsoft.com/windows-hardware/drivers/install/system-defined-device-setup-classes-available-to-vendors
 WINDOWS_CLASS: Final = r"SYSTEM\CurrentControlSet\Control\Class"
 WINDOWS_DISPLAY: Final = rf"{WINDOWS_CLASS}\{{4d36e968-e325-11ce-bfc1-08002be10318}}"
-WINDOWS_COMPUTE: Final = rf"{WINDOWS_CLASS}\{{f01a9d53-3ff6-48d2-9f97-c8a7004be10c}}"
 WINDOWS_MAX_ADAPTERS: Final = 16
 
 
@@ -97,17 +98,6 @@ def read_other_gpus(host: Host) -> tuple[tuple[Gpu, ...], Missing | None]:
     return (), Missing(OTHER_GPU, f"other GPUs are unknown: {host.system} is not asked for them")
 
 
-def read_npus(host: Host) -> tuple[tuple[Npu, ...], Missing | None]:
-    """The neural processors, or why there are none."""
-    if host.system == "linux":
-        return _linux_npus(host)
-    if host.system == "darwin":
-        return _macos_npus(host)
-    if host.system == "win32":
-        return _windows_npus(host)
-    return (), Missing(NPU, f"NPUs are unknown: {host.system} is not asked for them")
-
-
 # Linux
 
 
@@ -118,10 +108,10 @@ def _linux_gpus(host: Host) -> tuple[tuple[Gpu, ...], Missing | None]:
         if not (card.startswith("card") and card[4:].isdigit()):  # card0-HDMI-A-1 is a plug, renderD128 the same GPU
             continue
         device = f"/sys/class/drm/{card}/device"
-        vendor = _hex(host.read(f"{device}/vendor"))
-        if vendor == NVIDIA_VENDOR:
+        vendor = parse_hex(host.read(f"{device}/vendor"))
+        driver = driver_of(host, device)
+        if vendor == NVIDIA_VENDOR or driver in NPU_DRIVERS:
             continue
-        driver = _driver_of(host, device)
         if vendor in CONSOLE_VENDORS or driver == "simple-framebuffer":
             consoles.append(f"{CONSOLE_VENDORS.get(vendor or 0, 'firmware')} display {card}")
             continue
@@ -134,7 +124,7 @@ def _linux_gpus(host: Host) -> tuple[tuple[Gpu, ...], Missing | None]:
 
 
 def _linux_gpu(host: Host, device: str, vendor: int | None, driver: str | None) -> Gpu:
-    maker = _vendor_name(vendor, driver)
+    maker = vendor_name(vendor, driver)
     product = host.read(f"{device}/product_name")  # amdgpu
     device_id = host.read(f"{device}/device")
     reachable = any(name.startswith("renderD") for name in host.names("/dev/dri"))
@@ -149,43 +139,18 @@ def _linux_gpu(host: Host, device: str, vendor: int | None, driver: str | None) 
     )
 
 
-def _linux_npus(host: Host) -> tuple[tuple[Npu, ...], Missing | None]:
-    npus = []
-    nodes = set(host.names("/dev/accel")) | {name for name in host.names("/dev") if name.startswith("accel")}
-    for name in host.names("/sys/class/accel"):
-        if not (name.startswith("accel") and name[5:].isdigit()):
-            continue
-        device = f"/sys/class/accel/{name}/device"
-        driver = _driver_of(host, device)
-        maker = _vendor_name(_hex(host.read(f"{device}/vendor")), driver)
-        device_id = host.read(f"{device}/device")
-        npus.append(
-            Npu(
-                vendor=maker,
-                name=f"{maker} accelerator" + (f" {device_id}" if device_id else ""),
-                driver=driver,
-                seen_by="/sys/class/accel",
-                note=None if name in nodes else f"this process has no device file for it: /dev/accel/{name} is missing",
-            )
-        )
-    if npus:
-        return tuple(npus), None
-    if any(name[5:].isdigit() for name in nodes):
-        return (), Missing(NPU, "NPUs are unknown: there is a /dev/accel*, but no /sys/class/accel to say what it is")
-    return (), Missing(NPU, "no NPU: the kernel lists none in /sys/class/accel")
-
-
 def nvidia_on_pci(host: Host) -> bool:
     """Whether Linux sees an NVIDIA display or 3D controller on the PCI bus, with or without a driver."""
     base = "/sys/bus/pci/devices"
     return any(
         (host.read(f"{base}/{name}/class") or "").startswith("0x03")  # base class 03h: display controller
-        and _hex(host.read(f"{base}/{name}/vendor")) == NVIDIA_VENDOR
+        and parse_hex(host.read(f"{base}/{name}/vendor")) == NVIDIA_VENDOR
         for name in host.names(base)
     )
 
 
-def _driver_of(host: Host, device: str) -> str | None:
+def driver_of(host: Host, device: str) -> str | None:
+    """The kernel driver of a device of sysfs; None where none is bound."""
     for line in (host.read(f"{device}/uevent") or "").splitlines():
         key, _, value = line.partition("=")
         if key == "DRIVER" and value:
@@ -193,13 +158,15 @@ def _driver_of(host: Host, device: str) -> str | None:
     return None
 
 
-def _vendor_name(vendor: int | None, driver: str | None) -> str:
+def vendor_name(vendor: int | None, driver: str | None) -> str:
+    """Who made it, by its PCI vendor id; what is on a chip is named by its driver."""
     if vendor is None:  # on a chip rather than on PCI: v3d, panfrost, msm, rocket
         return driver or "unknown"
     return PCI_VENDORS.get(vendor, f"vendor {vendor:#06x}")
 
 
-def _hex(text: str | None) -> int | None:
+def parse_hex(text: str | None) -> int | None:
+    """`0x8086` as a number; None for anything else."""
     try:
         return int(text, 16) if text else None
     except ValueError:
@@ -209,7 +176,7 @@ def _hex(text: str | None) -> int | None:
 # macOS
 
 
-def _on_apple_silicon(host: Host) -> bool:
+def on_apple_silicon(host: Host) -> bool:
     """Whether the machine is an Apple silicon Mac, also when this Python is an Intel one under Rosetta."""
     if host.arch == "aarch64":
         return True
@@ -217,16 +184,10 @@ def _on_apple_silicon(host: Host) -> bool:
 
 
 def _macos_gpus(host: Host) -> tuple[tuple[Gpu, ...], Missing | None]:
-    if not _on_apple_silicon(host):
+    if not on_apple_silicon(host):
         return (), Missing(OTHER_GPU, "the GPUs of an Intel Mac are unknown: asking system_profiler takes seconds")
     chip = host.run(["sysctl", "-n", "machdep.cpu.brand_string"]).stdout.strip() or "Apple silicon"
     return (Gpu("Apple", f"{chip} GPU", None, "Metal", None, "every Apple silicon Mac has one"),), None
-
-
-def _macos_npus(host: Host) -> tuple[tuple[Npu, ...], Missing | None]:
-    if not _on_apple_silicon(host):
-        return (), Missing(NPU, "no NPU: Intel Macs have none")
-    return (Npu("Apple", "Apple Neural Engine", "Core ML", "every Apple silicon Mac has one"),), None
 
 
 # Windows
@@ -234,17 +195,17 @@ def _macos_npus(host: Host) -> tuple[tuple[Npu, ...], Missing | None]:
 
 def _windows_gpus(host: Host) -> tuple[tuple[Gpu, ...], Missing | None]:
     gpus = []
-    for values in _windows_adapters(host, WINDOWS_DISPLAY):
-        name, maker = _text(values, "DriverDesc"), _text(values, "ProviderName")
+    for values in windows_adapters(host, WINDOWS_DISPLAY):
+        name, maker = text_of(values, "DriverDesc"), text_of(values, "ProviderName")
         if name is None or _is_software_adapter(name, maker) or "nvidia" in f"{maker} {name}".lower():
             continue
         memory = values.get("HardwareInformation.qwMemorySize")
         gpus.append(
             Gpu(
-                vendor=_windows_vendor(maker, name),
+                vendor=windows_vendor(maker, name),
                 name=name,
                 memory_bytes=memory if isinstance(memory, int) and memory > 0 else None,
-                driver=_text(values, "DriverVersion"),
+                driver=text_of(values, "DriverVersion"),
                 compute_capability=None,
                 seen_by="the Windows registry",
             )
@@ -252,29 +213,16 @@ def _windows_gpus(host: Host) -> tuple[tuple[Gpu, ...], Missing | None]:
     return tuple(gpus), None if gpus else Missing(OTHER_GPU, "no other GPU: the registry lists no other display driver")
 
 
-def _windows_npus(host: Host) -> tuple[tuple[Npu, ...], Missing | None]:
-    npus = tuple(
-        Npu(
-            vendor=_windows_vendor(_text(values, "ProviderName"), name),
-            name=name,
-            driver=_text(values, "DriverVersion"),
-            seen_by="the Windows registry",
-        )
-        for values in _windows_adapters(host, WINDOWS_COMPUTE)
-        if (name := _text(values, "DriverDesc")) is not None
-    )
-    return npus, None if npus else Missing(NPU, "no NPU: the registry lists no compute accelerator driver")
-
-
 def nvidia_in_registry(host: Host) -> bool:
     """Whether Windows has a display driver for an NVIDIA GPU."""
     return any(
-        "nvidia" in f"{_text(values, 'ProviderName')} {_text(values, 'DriverDesc')}".lower()
-        for values in _windows_adapters(host, WINDOWS_DISPLAY)
+        "nvidia" in f"{text_of(values, 'ProviderName')} {text_of(values, 'DriverDesc')}".lower()
+        for values in windows_adapters(host, WINDOWS_DISPLAY)
     )
 
 
-def _windows_adapters(host: Host, key: str) -> list[Mapping[str, object]]:
+def windows_adapters(host: Host, key: str) -> list[Mapping[str, object]]:
+    """The registry's values of every driver of a device class."""
     return [host.registry(rf"{key}\{index:04d}") for index in range(WINDOWS_MAX_ADAPTERS)]
 
 
@@ -282,12 +230,14 @@ def _is_software_adapter(name: str, maker: str | None) -> bool:
     return maker == "Microsoft" or name.startswith("Microsoft ")
 
 
-def _windows_vendor(maker: str | None, name: str) -> str:
+def windows_vendor(maker: str | None, name: str) -> str:
+    """Who made it, by what its driver calls it."""
     said = f"{maker or ''} {name}".lower()
     known = {"intel": "Intel", "advanced micro": "AMD", "amd": "AMD", "radeon": "AMD", "qualcomm": "Qualcomm"}
     return next((vendor for word, vendor in known.items() if word in said), maker or "unknown")
 
 
-def _text(values: Mapping[str, object], name: str) -> str | None:
+def text_of(values: Mapping[str, object], name: str) -> str | None:
+    """A value of the registry that is a text, stripped; None for anything else."""
     value = values.get(name)
     return value.strip() or None if isinstance(value, str) else None

@@ -5,6 +5,8 @@ from __future__ import annotations
 from typing import Final
 
 from runtime.hardware.accelerators import Gpu, Npu
+from runtime.hardware.gpu_heat import GpuHeat
+from runtime.hardware.heat import Heat
 from runtime.hardware.machine import Hardware
 from runtime.hardware.missing import reason_for
 
@@ -13,8 +15,8 @@ UNITS: Final = ("B", "KiB", "MiB", "GiB", "TiB", "PiB")
 Line = tuple[str, str]
 
 
-def describe(hardware: Hardware) -> list[Line]:
-    """The lines, in the order a reader asks: system, processor, cores, memory, GPUs, NPUs, power."""
+def describe(hardware: Hardware, heat: Heat | None = None) -> list[Line]:
+    """The lines, in the order a reader asks: system, processor, cores, memory, GPUs, NPUs, power, heat where it was read."""
     return [
         *_system(hardware),
         *_processor(hardware),
@@ -22,6 +24,7 @@ def describe(hardware: Hardware) -> list[Line]:
         *_memory(hardware),
         *_accelerators(hardware),
         *_power(hardware),
+        *([] if heat is None else _heat(heat)),
         ("fingerprint", hardware.fingerprint()),
     ]
 
@@ -133,3 +136,25 @@ def _power(hardware: Hardware) -> list[Line]:
     else:
         throttling = f"{power.throttle_events} times since boot"
     return [("power", source + percent), ("clock governor", clock), ("slowed by heat", throttling)]
+
+
+def _heat(heat: Heat) -> list[Line]:
+    if heat.temperature_c is None:
+        temperature = reason_for(heat.missing, "temperature") or "unknown"
+    else:
+        temperature = f"{heat.temperature_c:.0f} °C ({heat.zone})"
+    if heat.slowed_by is None:
+        slowed = reason_for(heat.missing, "slowdown") or "unknown"
+    else:
+        slowed = ", ".join(heat.slowed_by) or "nothing"
+    lines = [("temperature", temperature), ("slowed now by", slowed)]
+    if heat.since_boot is not None:
+        lines.append(("slowed since boot by", ", ".join(heat.since_boot) or "nothing"))
+    return lines + [(f"heat of {gpu.name}", _gpu_heat(gpu)) for gpu in heat.gpus]
+
+
+def _gpu_heat(gpu: GpuHeat) -> str:
+    degrees = "temperature unknown" if gpu.temperature_c is None else f"{gpu.temperature_c:.0f} °C"
+    if gpu.slowed_by is None:
+        return f"{degrees}, whether it is slowed is unknown"
+    return f"{degrees}, slowed now by {', '.join(gpu.slowed_by) or 'nothing'}"

@@ -5,13 +5,14 @@ The probe reads files and asks the system; it starts no inference engine and mea
 
 from __future__ import annotations
 
-from runtime.hardware.accelerators import Accelerators, read_npus, read_other_gpus
+from runtime.hardware.accelerators import Accelerators, read_other_gpus
 from runtime.hardware.cgroup import read_limits
 from runtime.hardware.cores import read_allowed_cores
 from runtime.hardware.cpu import read_cpu
 from runtime.hardware.host import Host
 from runtime.hardware.machine import Hardware, Os
 from runtime.hardware.memory import read_memory
+from runtime.hardware.npus import read_npus
 from runtime.hardware.nvidia import read_nvidia_gpus
 from runtime.hardware.power import read_power
 

@@ -14,7 +14,15 @@ from typing import Final
 from runtime.hardware.cgroup import read_mountinfo, read_quotas
 from runtime.hardware.host import Host
 
-DEVICES: Final = ("/dev", "/dev/dri", "/dev/accel", "/sys/class/drm", "/sys/class/accel", "/sys/bus/pci/devices")
+DEVICES: Final = (
+    "/dev",
+    "/dev/dri",
+    "/dev/accel",
+    "/sys/class/drm",
+    "/sys/class/accel",
+    "/sys/bus/pci/devices",
+    "/sys/bus/usb/devices",
+)
 """A node that is made or removed changes the time of its directory."""
 NVIDIA_DRIVER: Final = "/proc/driver/nvidia/version"
 BOOT: Final = "/proc/sys/kernel/random/boot_id"

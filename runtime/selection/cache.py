@@ -25,13 +25,13 @@ from runtime.bundle.bundle import Bundle
 from runtime.bundle.unchanged import Signature, signature_at
 from runtime.hardware.stamp import read_stamp
 from runtime.selection.choice import Choice, ChoiceRecord
-from runtime.selection.decide import Goal
+from runtime.selection.goal import Goal
 from runtime.selection.installed import installed_digest, installed_stamp
 from runtime.selection.settings import SelectionSettings
 
 log = logging.getLogger(__name__)
 
-SCHEMA: Final = 3
+SCHEMA: Final = 4
 MAX_BYTES: Final = 4 << 20
 """The choice for digits, 14 candidates and 34 pairs that cannot run, takes 14 KB."""
 
@@ -65,7 +65,7 @@ class _Entry(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", defer_build=True)
 
     # `schema` is a name pydantic keeps for itself.
-    schema_version: Literal[3]
+    schema_version: Literal[4]
     question: str
     fingerprint: str
     installed: str
@@ -111,7 +111,10 @@ def _question(
         "bundle": bundle,
         "objective": goal.objective,
         "floor": goal.accuracy_floor,
+        "agreement": goal.agreement_floor,
         "cap": goal.memory_cap_mb,
+        "p95": goal.targets.p95_latency_ms,
+        "rows_per_s": goal.targets.throughput_rows_per_s,
         "backends": backends,
         "variants": variants,
         "threads": threads,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from typing import Final
 
 from runtime.bundle.manifest import Targets
@@ -11,6 +11,7 @@ from runtime.errors import NoCandidateError
 from runtime.selection.candidates import Candidate, Rejected, rejected_because
 from runtime.selection.choice import Choice, Ranked
 from runtime.selection.cost import CostModel
+from runtime.selection.goal import Goal
 from runtime.selection.guard import GuardResult
 from runtime.selection.latency import Latency, show_ms
 from runtime.selection.memory_use import MemoryUse, most_rows, use_at
@@ -28,17 +29,6 @@ MEMORY_NOISE_MB: Final = 1.0
 """Allocators round up and keep pages; growth that differs by less is the same."""
 UNSTABLE_SPREAD: Final = 0.15
 """Spread of the repeats beyond which figures are doubted aloud: seven times the largest difference called a tie."""
-
-
-@dataclass(frozen=True, slots=True)
-class Goal:
-    """What to choose by."""
-
-    objective: Objective = Objective.LATENCY
-    accuracy_floor: float | None = None
-    memory_cap_mb: float | None = None
-    targets: Targets = field(default_factory=Targets)
-    """Latency and throughput to reach: those who do come first, then the objective decides."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,7 +113,7 @@ def decide(measured: Sequence[Measured], rejected: Sequence[Rejected], goal: Goa
 
 def refusal(measured: Measured, goal: Goal) -> str | None:
     """Why the candidate may not run, whatever its speed; None when it may."""
-    wrong = why_wrong(measured.guard, goal.accuracy_floor)
+    wrong = why_wrong(measured.guard, goal.accuracy_floor, goal.agreement_floor)
     if wrong is not None:
         return wrong
     use = use_at(measured.memory, measured.rows)
@@ -136,10 +126,11 @@ def may_be_fit(measured: Measured, goal: Goal) -> bool:
     return refusal(replace(measured, guard=measured.guard.at_best()), goal) is None
 
 
-def why_wrong(guard: GuardResult, floor: float | None) -> str | None:
+def why_wrong(guard: GuardResult, floor: float | None, agreement_floor: float | None = None) -> str | None:
     """Why answers are not right enough for `floor`; None when they are.
 
-    Without labels the floor holds for agreement; with them a looser bound does, never above the floor.
+    Without labels the floor holds for agreement; with them a looser bound does, never above the floor. `agreement_floor` stands in
+    place of either.
     """
     if guard.problem is not None:
         return guard.problem
@@ -148,6 +139,7 @@ def why_wrong(guard: GuardResult, floor: float | None) -> str | None:
         if guard.accuracy < floor:
             return f"{_percent(guard.accuracy)} is below the floor {_percent(floor)}"
         needed = min(AGREEMENT_BESIDE_ACCURACY, floor)
+    needed = needed if agreement_floor is None else agreement_floor
     if guard.agreement is None or guard.agreement >= needed:
         return None
     off = (

@@ -16,10 +16,10 @@ from runtime.selection import cache
 from runtime.selection.bench import Bench, BenchUnavailableError
 from runtime.selection.candidates import CPU, Candidate, Rejected, enumerate_candidates, rejected_because
 from runtime.selection.choice import Choice
-from runtime.selection.decide import Goal, Origin, decide
+from runtime.selection.decide import Origin, decide
+from runtime.selection.goal import Goal, goal_for
 from runtime.selection.local_bench import LocalBench
 from runtime.selection.measure import Measurement, measure
-from runtime.selection.recall import goal_for
 from runtime.selection.settings import SelectionSettings
 from runtime.selection.trial import MB, IsolatedBench
 from runtime.selection.trying import Progress

@@ -3,22 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from enum import StrEnum
 
+from runtime.bundle.objective import Objective as Objective
 from runtime.errors import WrongUseError
 
 REGISTRY = "runtime.backends.registry:all_backends"
-
-
-class Objective(StrEnum):
-    """What is made best among the candidates that are right enough."""
-
-    LATENCY = "latency"
-    """Least median time of one row."""
-    THROUGHPUT = "throughput"
-    """Most rows a second in large batches."""
-    MEMORY = "memory"
-    """Least growth of resident memory."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,11 +17,18 @@ class SelectionSettings:
     budget_s: float = 3.0
     """For trying, checking and measuring the candidates of one model; loading engines comes on top. Beyond it may
     go a first look at every variant on every backend, and the check of the winner's answers: neither is cut short."""
-    objective: Objective = Objective.LATENCY
+    objective: Objective | None = None
+    """In place of the manifest's `targets.objective`; where that is absent too, latency."""
     accuracy_floor: float | None = None
     """In place of the manifest's `targets.accuracy_floor`."""
+    agreement_floor: float | None = None
+    """In place of the manifest's `targets.agreement_floor`."""
     memory_cap_mb: float | None = None
     """In place of the manifest's `targets.memory_mb`: what a candidate's memory may grow by."""
+    p95_ms: float | None = None
+    """In place of the manifest's `targets.p95_latency_ms`: candidates within it come first."""
+    rows_per_s: float | None = None
+    """In place of the manifest's `targets.throughput_rows_per_s`."""
     isolate: bool = True
     """Candidates run in a process of their own, so that a crash, a hang or a hunger for memory costs only them."""
     backends: tuple[str, ...] = ()
@@ -59,7 +55,11 @@ class SelectionSettings:
         for name, megabytes in (("memory_cap_mb", self.memory_cap_mb), ("trial_memory_mb", self.trial_memory_mb)):
             if megabytes is not None and not megabytes > 0:
                 raise WrongUseError(f"{name} is {megabytes}; expected a number of megabytes above 0")
+        for name, wished in (("p95_ms", self.p95_ms), ("rows_per_s", self.rows_per_s)):
+            if wished is not None and not wished > 0:
+                raise WrongUseError(f"{name} is {wished}; expected a number above 0")
         if self.threads is not None and self.threads < 1:
             raise WrongUseError(f"threads is {self.threads}; expected a whole number of at least 1")
-        if self.accuracy_floor is not None and not 0 <= self.accuracy_floor <= 1:
-            raise WrongUseError(f"accuracy_floor is {self.accuracy_floor}; expected a share from 0 to 1, such as 0.97")
+        for name, share in (("accuracy_floor", self.accuracy_floor), ("agreement_floor", self.agreement_floor)):
+            if share is not None and not 0 <= share <= 1:
+                raise WrongUseError(f"{name} is {share}; expected a share from 0 to 1, such as 0.97")

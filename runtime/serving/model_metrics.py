@@ -10,6 +10,7 @@ from runtime.serving.beside import Labels, LabelsOf
 from runtime.serving.local_service import LocalService
 from runtime.serving.scheduler import Scheduler
 from runtime.serving.statistics import Latencies
+from runtime.serving.watch_metrics import watch_families
 from runtime.telemetry.exposition import Collector, Family, Kind, Sample
 
 NS = 1e9
@@ -56,6 +57,7 @@ async def _collect(local: LocalService, labels_of: LabelsOf) -> Sequence[Family]
             "Times that a backend was left for the next one.",
             [(labels, len(model.fallbacks)) for labels, model, _ in seen],
         ),
+        *watch_families([(labels, model) for labels, model, _ in seen]),
     ]
 
 

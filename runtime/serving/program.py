@@ -48,7 +48,8 @@ class ModelServerSettings(ServerSettings):
     """What ServerMetadata calls the server, for clients that look ("triton"); None: the program's own name."""
     models: Annotated[tuple[str, ...], BeforeValidator(_split)] = Field(default=())
     """Names that ship, folders, tars or model files; as a variable, separated by commas."""
-    objective: Objective = Objective.LATENCY
+    objective: Objective | None = None
+    """In place of what each model's manifest asks for; where neither does, latency."""
     threads: int | None = Field(default=None, ge=1)
     """Of one call on the processor, at most; None: what measures fastest alone. Fewer leave cores to calls beside it."""
     versions: Annotated[VersionPolicy, BeforeValidator(_policy), PlainSerializer(str)] = VersionPolicy()

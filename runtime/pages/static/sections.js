@@ -50,5 +50,15 @@ export function models(list) {
     ["model", (m) => el("strong", {}, m.name)], ["version", (m) => String(m.version), "word"], ["runs on", (m) => m.backend],
     ["a row", (m) => (m.row_ms ? `${short(m.row_ms)} ms` : "not measured"), "number"],
     ["why", (m) => [m.why, ...(m.fallbacks ?? []), ...(m.warnings ?? [])].filter(Boolean).join("; ")],
+    ["watched", (m) => watched(m.watch ?? {})],
   ], list);
+}
+
+/** What the watch of a model found and did, in a line. */
+function watched(found) {
+  const count = (number, one, many) => `${number} ${number === 1 ? one : many}`;
+  const checks = found.shadow_checks ? `${count(found.shadow_checks, "answer", "answers")} checked, ${found.disagreements} disagreed` : found.shadow;
+  const again = found.recalibrations ? `measured again ${count(found.recalibrations, "time", "times")}` : "";
+  const switches = found.switches ? `${count(found.switches, "switch", "switches")}: ${found.last_reason}` : "";
+  return [checks, again, switches].filter(Boolean).join("; ") || "nothing to tell";
 }

@@ -8,6 +8,7 @@ import pytest
 
 from runtime.bundle.bundle import Bundle
 
+DIGITS = Path(__file__).resolve().parents[3] / "runtime" / "models" / "digits"
 pytestmark = pytest.mark.slow
 
 
@@ -39,6 +40,38 @@ def test_force_measures_again_and_a_bare_file_says_what_is_not_guarded(
     shown = capsys.readouterr().out
     assert "calibrated in" in shown
     assert "warning: " in shown
+
+
+def test_what_was_asked_for_and_by_whom_is_told(run, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    shutil.copytree(DIGITS, tmp_path / "digits")
+    manifest = tmp_path / "digits" / "manifest.json"
+    said = json.loads(manifest.read_text())
+    said["targets"] = {"accuracy_floor": 0.9, "p95_latency_ms": 1000, "objective": "memory"}
+    manifest.write_text(json.dumps(said))
+    asked = ("calibrate", tmp_path / "digits", "--budget", "0.3", "--memory-cap", "4000")
+    assert run(*asked) == 0
+    shown = " ".join(capsys.readouterr().out.split())
+    for words in (
+        "accuracy at least 90.0 % the manifest",
+        "p95 of one row at most 1000 ms the manifest",
+        "memory at most 4000 MB asked for here",
+        "then the best memory the manifest",
+        "candidates for the best memory",
+    ):
+        assert words in shown
+    assert run(*asked, "--json", "--objective", "latency") == 0
+    told = json.loads(capsys.readouterr().out)
+    assert told["objective"] == "latency"
+    assert {"what": "then the best", "value": "latency", "asked_by": "asked for here"} in told["goal"]
+
+
+def test_a_floor_asked_for_here_is_held(run, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run("calibrate", "digits", "--budget", "0.3", "--accuracy-floor", "1.0", "--json") == 0
+    told = json.loads(capsys.readouterr().out)
+    assert [ranked["accuracy"] for ranked in told["ranked"]] == [1.0] * len(told["ranked"])
+    assert {"what": "accuracy", "value": "at least 100.0 %", "asked_by": "asked for here"} in told["goal"]
+    assert run("calibrate", "digits", "--accuracy-floor", "97.5") == 2
+    assert "accuracy_floor is 97.5; expected a share from 0 to 1" in capsys.readouterr().err
 
 
 def test_a_budget_of_nothing_is_wrong_use(run, capsys: pytest.CaptureFixture[str]) -> None:

@@ -12,10 +12,14 @@ import pytest
 
 from runtime.backends.base import RunOptions, Session
 from runtime.bundle.bundle import Bundle
-from runtime.engine.drift import MIN_CALLS, Drift
+from runtime.engine import own_load
+from runtime.engine.drift import MIN_CALLS, Drift, Verdict
 from runtime.engine.engine import Engine, EngineSettings
+from runtime.engine.measuring import MEASURING
 from runtime.engine.model import Model
+from runtime.engine.own_load import Clocks
 from runtime.engine.reference import Reference
+from runtime.engine.tally import Outcome, Switch, SwitchReason
 from runtime.engine.watch import LOOK_EVERY_S, Watch, WatchSettings
 from runtime.errors import BackendUnavailableError, ExecutionError, NoCandidateError, WrongUseError
 from runtime.selection.candidates import Candidate
@@ -41,6 +45,8 @@ class Lab(FakeBackend):
     broken: set[str] = field(default_factory=set)
     unopenable: set[str] = field(default_factory=set)
     takes_ms: dict[str, float] = field(default_factory=dict)
+    waits_ms: float = 0.0
+    """Of every call, while other threads of the process run."""
     calls: list[str] = field(default_factory=list)
     closed: list[str] = field(default_factory=list)
     inside: Callable[[str], object] = lambda name: None
@@ -67,7 +73,8 @@ class LabSession(FakeSession):
         if self._name in self._lab.broken:
             raise ExecutionError("operator Foo is not implemented")
         if self._lab.clock is not None:
-            self._lab.clock.now_ns += int(self._lab.takes_ms.get(self._name, 1.0) * 1e6)
+            self._lab.clock.now_ns += int((self._lab.takes_ms.get(self._name, 1.0) + self._lab.waits_ms) * 1e6)
+            self._lab.clock.waited_ns += int(self._lab.waits_ms * 1e6)
         return {"y": -inputs["x"] if self._name in self._lab.wrong else inputs["x"].copy()}
 
     def close(self) -> None:
@@ -77,10 +84,17 @@ class LabSession(FakeSession):
 
 @dataclass
 class Clock:
+    """A clock of ours; what passes is the calling thread's own work, but for `waited_ns` while the thread `other` ran."""
+
     now_ns: int = 1_000_000_000
+    waited_ns: int = 0
 
     def __call__(self) -> int:
         return self.now_ns
+
+    @property
+    def clocks(self) -> Clocks:
+        return Clocks(self, lambda: self.now_ns - self.waited_ns, lambda: {7: self.waited_ns})
 
 
 @dataclass
@@ -151,7 +165,8 @@ def make(tmp_path: Path) -> Make:
                 raise answer
             return answer
 
-        watch = Watch(settings, choose_again, clock, start, seed=1)
+        cap_mb = (targets or {}).get("memory_mb")
+        watch = Watch(settings, choose_again, lambda: 2, cap_mb, clock.clocks, start, seed=1)
         model = Model(bundle, choice_of(bundle, lab, *(names or ("fast", "next", "ref")), **options), watch)
         bed = Bed(model, watch, lab, clock, bundle)
         return bed
@@ -249,7 +264,7 @@ def test_a_reference_that_fails_costs_the_check_alone(make: Make) -> None:
     bed = make()
     bed.lab.broken = {"ref"}
     bed.call(5)
-    assert bed.watch.totals.failures == 5
+    assert bed.watch.totals.failures == bed.watch.totals.shadow_failures == 5
     assert bed.watch.totals.shadow_checks == 0
     assert bed.model.candidate.variant.name == "fast"
 
@@ -291,7 +306,7 @@ def test_the_reference_runs_on_the_processor_where_it_can(make: Make, tmp_path: 
     gpu = replace(bed.model.choice.ranked[1].candidate, backend=FakeBackend("fake-gpu", "gpu"))
     on_gpu = replace(bed.model.choice.ranked[1], candidate=gpu)
     choice = replace(bed.model.choice, ranked=(on_gpu, *bed.model.choice.ranked))
-    assert Reference(bed.bundle, choice).candidate.backend.name == "fake-cpu"
+    assert Reference(bed.bundle, choice, None).candidate.backend.name == "fake-cpu"
 
 
 def test_a_first_choice_that_cannot_be_opened_is_said(make: Make) -> None:
@@ -327,6 +342,9 @@ def test_drift_is_measured_again_and_the_new_choice_answers(make: Make) -> None:
     assert bed.model.cost_s(1) == 0.002
     totals = bed.watch.totals
     assert (totals.recalibrations, totals.switches) == (1, 1)
+    assert totals.recalibrated == {(Verdict.SLOWER, Outcome.SWITCHED): 1}
+    told = Switch("fast on fake-cpu, 1 thread", "next on fake-cpu, 1 thread", SwitchReason.MEASURED_AGAIN)
+    assert bed.model.switches == {told: 1}
     assert "a call of 4 rows takes 9.00 ms" in totals.last_reason
     assert bed.lab.closed == ["fast"]
     assert bed.model.fallbacks == [], "a better choice is no fallback"
@@ -339,6 +357,8 @@ def test_measuring_again_and_finding_the_same_keeps_the_session_and_learns_the_c
     bed.call_for(60)
     assert bed.model.cost_s(1) == 0.009
     assert bed.watch.totals.switches == 0
+    assert bed.watch.totals.recalibrated == {(Verdict.SLOWER, Outcome.KEPT): 1}
+    assert not bed.model.switches
     assert bed.model.changes == 1
     assert bed.lab.opened.count("fast") == 1
     assert "fast" not in bed.lab.closed
@@ -361,6 +381,7 @@ def test_it_is_not_measured_more_often_than_allowed(make: Make) -> None:
     assert len(bed.measured) in (4, 5)
     assert min(np.diff(bed.measured)) >= 100e9
     assert bed.watch.totals.failures == len(bed.measured)
+    assert bed.watch.totals.recalibrated == {(Verdict.SLOWER, Outcome.FAILED): len(bed.measured)}
     assert bed.model.candidate.variant.name == "fast"
 
 
@@ -371,12 +392,56 @@ def test_it_is_never_measured_when_that_is_off(make: Make) -> None:
     assert bed.measured == []
 
 
-def test_calls_side_by_side_are_not_timed(make: Make) -> None:
+def test_what_waits_for_the_processs_own_work_is_not_measured_again(make: Make) -> None:
     bed = make()
-    bed.lab.takes_ms = {"fast": 9.0}
-    bed.watch.enter()  # another call that goes on and on
+    bed.lab.waits_ms = 20.0
     bed.call_for(100)
     assert bed.measured == []
+    assert set(bed.watch.totals.verdicts) == {Verdict.OWN_LOAD}
+    bed.next_choice = [choice_of(bed.bundle, bed.lab, "next", "ref", ms=2.0)]
+    bed.lab.takes_ms = {"fast": 9.0}  # slower by itself, and under load all the same
+    bed.call_for(60)
+    assert len(bed.measured) == 1
+    assert bed.model.candidate.variant.name == "next"
+
+
+def test_calls_that_share_their_cores_with_others_are_not_measured_again(make: Make) -> None:
+    bed = make()
+    others = [bed.model._service.claim, replace(bed.model._service.claim), replace(bed.model._service.claim)]
+    bed.lab.takes_ms = {"fast": 2.5}  # one of four calls on two cores takes twice as long
+    for claim in others:
+        own_load.enter(claim)
+    try:
+        bed.call_for(60)
+        assert bed.measured == []
+    finally:
+        for claim in others:
+            own_load.leave(claim)
+    bed.next_choice = [choice_of(bed.bundle, bed.lab, "fast", "ref", ms=2.5)]
+    bed.call_for(60)
+    assert len(bed.measured) == 1, "alone, that is drift"
+
+
+def test_calls_beside_a_measurement_are_not_timed(make: Make) -> None:
+    bed = make()
+    bed.lab.takes_ms = {"fast": 9.0}
+    with MEASURING:
+        bed.call_for(100)
+    assert bed.measured == []
+    assert not bed.watch.totals.verdicts
+
+
+def test_many_calls_are_timed_in_part(make: Make) -> None:
+    bed = make(settings=WatchSettings(shadow_every=0))
+    bed.lab.takes_ms = {"fast": 0.01}
+    bed.call(20_000)  # 0.2 s
+    bed.clock.now_ns += int(LOOK_EVERY_S * 1e9)
+    bed.call()
+    timed: list[bool] = []
+    for _ in range(2_000):
+        timed.append(bed.watch.enter(bed.model._service.claim) is not None)
+        bed.watch.leave(bed.model._service.claim, None, 0)
+    assert 5 <= sum(timed) <= 8, "about 64 of 20,000"
 
 
 def test_a_new_choice_that_does_not_open_leaves_the_old_one(make: Make) -> None:
@@ -508,7 +573,7 @@ def test_closing_cancels_a_measurement_that_is_under_way(make: Make, tmp_path: P
         finally:
             has_ended.set()
 
-    watch = Watch(WatchSettings(), choose_again)
+    watch = Watch(WatchSettings(), choose_again, lambda: 2)
     model = Model(bundle, choice_of(bundle, lab, "fast", "ref"), watch)
     assert watch._busy.acquire()
     threading.Thread(target=watch._work, args=(model, model._service, None, Drift(1, 9.0, 1.0))).start()
@@ -529,6 +594,21 @@ def test_an_engine_measures_again_without_keeping_it(tmp_path: Path) -> None:
     again = engine._choose_again(model, lambda what, share: None)
     assert not again.from_cache
     assert kept.read_bytes() == before
+    engine.close()
+
+
+@pytest.mark.slow
+def test_measuring_again_looks_at_the_machine_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    bundle = make_bundle(tmp_path / "b", {"ref": {"ms": 0.5}})
+    machines = [machine(2), machine(1)]
+    monkeypatch.setattr("runtime.hardware.probe", lambda: machines.pop(0))
+    selection = SelectionSettings(budget_s=0.1, isolate=False)
+    engine = Engine(EngineSettings(selection, home=tmp_path / "home"), backends=backends())
+    model = engine.load(bundle.root)
+    assert engine.hardware.cores.threads == 2
+    again = engine._choose_again(model, lambda what, share: None)
+    assert {ranked.candidate.options.threads for ranked in again.ranked} == {1}, "a core was taken away"
+    assert engine.hardware.cores.threads == 1
     engine.close()
 
 

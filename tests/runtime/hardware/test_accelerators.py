@@ -5,14 +5,13 @@ from __future__ import annotations
 from runtime.hardware import Accelerators, Missing
 from runtime.hardware.accelerators import (
     NVIDIA_GPU,
-    WINDOWS_COMPUTE,
     WINDOWS_DISPLAY,
     nvidia_in_registry,
     nvidia_on_pci,
-    read_npus,
     read_other_gpus,
 )
 from runtime.hardware.host import CommandOutput
+from runtime.hardware.npus import WINDOWS_COMPUTE, read_npus
 
 
 def card(vendor: str, driver: str, name: str = "card0", **more: str) -> dict[str, str]:
@@ -69,7 +68,9 @@ def test_an_npu_with_and_without_its_device_file(record) -> None:
 
 
 def test_no_npu_and_one_nobody_describes(record) -> None:
-    assert read_npus(record())[1] == Missing("NPU", "no NPU: the kernel lists none in /sys/class/accel")
+    assert read_npus(record())[1] == Missing(
+        "NPU", "no NPU: the kernel lists none in /sys/class/accel, and there is no device file of a known one"
+    )
     npus, missing = read_npus(record({"/dev/accel/accel0": ""}))
     assert npus == ()
     assert missing is not None
@@ -142,3 +143,37 @@ def test_the_reason_is_found_by_its_kind() -> None:
     accelerators = Accelerators((), (), (Missing(NVIDIA_GPU, "no NVIDIA GPU: because"),))
     assert accelerators.why_no_nvidia == "no NVIDIA GPU: because"
     assert Accelerators((), ()).why_no_nvidia is None
+
+
+def test_npus_with_a_device_file_of_their_own(record) -> None:
+    nodes = ("apex_0", "hailo0", "rknpu", "ethosn0", "fastrpc-cdsp", "hailo_other", "apexes", "null")
+    npus, missing = read_npus(record({f"/dev/{name}": "" for name in nodes}))
+    assert missing is None
+    assert [(npu.name, npu.seen_by) for npu in npus] == [
+        ("Coral Edge TPU", "/dev/apex_0"),
+        ("Ethos-N", "/dev/ethosn0"),
+        ("Hexagon", "/dev/fastrpc-cdsp"),
+        ("Hailo accelerator", "/dev/hailo0"),
+        ("Rockchip NPU", "/dev/rknpu"),
+    ]
+
+
+def test_usb_accelerators_by_their_numbers_and_a_keyboard_that_is_none(record) -> None:
+    base = "/sys/bus/usb/devices"
+    files = {
+        f"{base}/1-1/idVendor": "18d1\n",
+        f"{base}/1-1/idProduct": "9302\n",
+        f"{base}/1-2/idVendor": "046d\n",
+        f"{base}/1-2/idProduct": "c31c\n",
+        f"{base}/usb1/idVendor": "1d6b\n",
+    }
+    ((npu,), _) = read_npus(record(files))
+    assert (npu.vendor, npu.name) == ("Google", "Coral USB accelerator")
+
+
+def test_an_npu_among_the_graphics_cards_is_no_gpu(record) -> None:
+    files = {"/sys/class/drm/card1/device/uevent": "DRIVER=RKNPU\nOF_NAME=npu\n"}
+    host = record(files, arch="aarch64")
+    assert read_other_gpus(host)[0] == ()
+    ((npu,), _) = read_npus(host)
+    assert (npu.vendor, npu.name, npu.driver) == ("Rockchip", "Rockchip NPU", "RKNPU")

@@ -51,7 +51,9 @@ def test_a_container(record) -> None:
     assert facts["NVIDIA GPU"] == (
         "no NVIDIA GPU: no driver answers (nvidia-ml-py or the driver's NVML is not installed; nvidia-smi is not on PATH)"
     )
-    assert facts["NPU"] == "no NPU: the kernel lists none in /sys/class/accel"
+    assert facts["NPU"] == (
+        "no NPU: the kernel lists none in /sys/class/accel, and there is no device file of a known one"
+    )
     assert facts["fingerprint"] == hardware.fingerprint()
 
 

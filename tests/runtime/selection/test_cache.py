@@ -11,11 +11,13 @@ from typing import Any
 import pytest
 
 from runtime.bundle.bundle import Bundle
+from runtime.bundle.manifest import Targets
 from runtime.selection import cache
 from runtime.selection.candidates import enumerate_candidates
 from runtime.selection.choice import Choice
 from runtime.selection.cost import CostModel
-from runtime.selection.decide import Goal, Measured, Origin, decide
+from runtime.selection.decide import Measured, Origin, decide
+from runtime.selection.goal import Goal
 from runtime.selection.guard import GuardResult
 from runtime.selection.installed import installed_digest
 from runtime.selection.memory_use import MemoryUse
@@ -121,6 +123,9 @@ def test_another_machine_is_stale(setting: Setting) -> None:
         (Goal(objective=Objective.MEMORY), SelectionSettings()),
         (Goal(accuracy_floor=0.5), SelectionSettings()),
         (Goal(memory_cap_mb=10), SelectionSettings()),
+        (Goal(agreement_floor=0.5), SelectionSettings()),
+        (Goal(targets=Targets(p95_latency_ms=20)), SelectionSettings()),
+        (Goal(targets=Targets(throughput_rows_per_s=20)), SelectionSettings()),
         (Goal(), SelectionSettings(backends=("fake-cpu",))),
         (Goal(), SelectionSettings(variants=("a",))),
     ],

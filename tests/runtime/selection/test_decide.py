@@ -9,7 +9,8 @@ from runtime.bundle.manifest import Targets
 from runtime.errors import NoCandidateError
 from runtime.selection.candidates import Rejected
 from runtime.selection.choice import Choice
-from runtime.selection.decide import Goal, Measured, Origin, decide, refusal
+from runtime.selection.decide import Measured, Origin, decide, refusal
+from runtime.selection.goal import Goal
 from runtime.selection.memory_use import MemoryUse
 from runtime.selection.settings import Objective
 from tests.runtime.selection.fakes import measured
@@ -206,6 +207,17 @@ def test_memory_takes_the_smallest_and_of_equals_the_fastest() -> None:
     assert choice.verdicts[1].endswith("within the noise of the chosen one, which is faster")
     assert choice.verdicts[2].endswith("90.0 MB at 0.100 ms, +79.5 MB against the chosen one")
     assert choice.verdicts[3].endswith("its memory could not be measured")
+
+
+def test_an_agreement_floor_stands_in_place_of_the_guards_own_bounds() -> None:
+    hard = measured("hard", 1.0, accuracy=0.9, agreement=0.8)
+    assert order_of(choice_of(hard, goal=Goal(accuracy_floor=0.85))) == ["hard"]
+    with pytest.raises(NoCandidateError, match=r"in 80.0 % of 100 rows; at least 95.0 % must"):
+        choice_of(hard, goal=Goal(accuracy_floor=0.85, agreement_floor=0.95))
+    loose = measured("loose", 1.0, agreement=0.8)
+    with pytest.raises(NoCandidateError, match=r"at least 90.0 % must"):
+        choice_of(loose)
+    assert order_of(choice_of(loose, goal=Goal(agreement_floor=0.7))) == ["loose"]
 
 
 def test_a_target_first_then_the_objective() -> None:

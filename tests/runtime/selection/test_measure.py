@@ -5,9 +5,11 @@ from collections.abc import Callable
 import pytest
 
 from runtime.backends.base import RunOptions
+from runtime.bundle.manifest import Targets
 from runtime.selection.bench import Bench, CandidateFailedError, Trial
 from runtime.selection.candidates import Candidate
-from runtime.selection.decide import Goal
+from runtime.selection.decide import rank
+from runtime.selection.goal import Goal
 from runtime.selection.guard import GuardResult
 from runtime.selection.measure import Measurement, measure
 from runtime.selection.memory_use import MemoryUse
@@ -33,6 +35,9 @@ class FakeBench:
         """Accuracy of the first rows, of variants that are not checked on more in their trial."""
         self.loading_s = 0.0
         self.memory: tuple[MemoryUse, ...] = (MemoryUse(1, 5.0),)
+        self.memory_of: dict[str, float] = {}
+        self.trial_ratio = 1.3
+        """What calls of a trial take, as a share of those of a turn."""
         self._accuracy = accuracy or {}
 
     def try_out(self, candidate: Candidate, reference: Candidate | None, rows: int, check_s: float) -> Trial:
@@ -42,8 +47,10 @@ class FakeBench:
         self.now += self.loading_s + rows_checked_s(self.ms[candidate.variant.name], check_s)
         seen = self.luck.get(candidate.variant.name, self._accuracy.get(candidate.variant.name, 1.0))
         guard = GuardResult(8, seen, 1.0, is_partial=candidate.variant.name in self.luck)
-        latencies = tuple((size, (self._cost(candidate, size) * 1.3,) * 3) for size in sorted({1, rows}))
-        return Trial(guard, True, self.memory, latencies, (1, 8, 32), self.loading_s)
+        latencies = tuple((size, (self._cost(candidate, size) * self.trial_ratio,) * 3) for size in sorted({1, rows}))
+        own = self.memory_of.get(candidate.variant.name)
+        memory = self.memory if own is None else (MemoryUse(1, own),)
+        return Trial(guard, True, memory, latencies, (1, 8, 32), self.loading_s)
 
     def check(self, candidate: Candidate, reference: Candidate | None) -> GuardResult:
         self._enter("check", candidate, 64)
@@ -231,6 +238,33 @@ def test_the_best_of_every_device_is_swept_too() -> None:
     assert swept == {"gpu": [1, 8, 32], "gpu-2": [1, 8, 32], "cpu": [1, 8, 32], "cpu-slow": [1]}
     (takes_over,) = (m for m in result.measured if m.candidate.variant.name == "cpu")
     assert takes_over.cost.best_batch() == 32
+
+
+def test_who_wins_by_memory_is_timed_however_far_behind() -> None:
+    bench = FakeBench({"fast": 1.0, "faster": 0.9, "small": 9.0})
+    bench.memory_of = {"fast": 80.0, "faster": 90.0, "small": 5.0}
+    result = run(bench, ["fast", "faster", "small"], Goal(objective=Objective.MEMORY))
+    (small,) = (m for m in result.measured if m.candidate.variant.name == "small")
+    assert small.latency.median_ms == 9.0, "and not the trial's 11.7"
+    assert small.rounds == 1
+    assert small.latency.turns >= 4
+
+
+def test_a_target_is_held_against_what_was_timed() -> None:
+    bench = FakeBench({"large": 1.0, "small": 30.0, "tiny": 60.0})
+    bench.trial_ratio = 0.5  # the trial was lucky: 15 ms
+    bench.memory_of = {"large": 80.0, "small": 10.0, "tiny": 5.0}
+    goal = Goal(objective=Objective.MEMORY, targets=Targets(p95_latency_ms=20))
+    result = run(bench, ["large", "small", "tiny"], goal)
+    assert rank(list(result.measured), goal)[0][0].candidate.variant.name == "large"
+    bench = FakeBench({"large": 1.0, "small": 30.0})
+    bench.memory_of = {"large": 80.0, "small": 10.0}
+    bench.trial_ratio = 0.5
+    bench.fails = lambda what, who, rows: (
+        CandidateFailedError("boom") if what == "time" and "small" in who.key else None
+    )
+    result = run(bench, ["large", "small"], goal)
+    assert [str(r) for r in result.rejected] == ["small on fake-cpu, 1 thread: boom"]
 
 
 def test_throughput_is_compared_in_large_batches() -> None:

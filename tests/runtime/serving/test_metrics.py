@@ -10,6 +10,8 @@ import numpy as np
 import pytest
 
 from runtime.client import connect
+from runtime.engine.drift import Verdict
+from runtime.engine.tally import Outcome, Switch, SwitchReason
 from runtime.errors import EdgewardError, InvalidInputError, OverloadedError
 from runtime.serving.beside import Beside
 from runtime.serving.load import Load
@@ -85,6 +87,55 @@ def test_the_names_of_triton_and_kserve_tell_the_same(server: Threaded) -> None:
         value(families["edgeward_requests_succeeded"], "edgeward_requests_succeeded_total", version=v) for v in "12"
     ]
     assert value(whole, "request_predict_seconds_count", model_name="simple") == sum(both), "KServe has no versions"
+
+
+def test_what_keeps_a_model_honest_is_counted(server: Threaded) -> None:
+    (model,) = [model for model in server.service.engine.models() if model.version == 2]
+    assert model.watch is not None
+    totals = model.watch.totals
+    ours = {"model": "simple", "version": "2", "role": "candidate"}
+
+    def told() -> dict[str, float]:
+        families = scrape(server)
+        checks, looks = families["edgeward_shadow_checks"], families["edgeward_latency_verdicts"]
+        again, switches = families["edgeward_recalibrations"], families["edgeward_backend_switches"]
+        assert {family.type for family in (checks, looks, again, switches)} == {"counter"}
+        return {
+            **{
+                result: value(checks, "edgeward_shadow_checks_total", result=result, **ours)
+                for result in ("agreed", "disagreed", "failed")
+            },
+            **{
+                verdict: value(looks, "edgeward_latency_verdicts_total", verdict=verdict, **ours)
+                for verdict in ("as_measured", "slower", "faster", "own_load")
+            },
+            **{
+                f"{reason}, {outcome}": value(
+                    again, "edgeward_recalibrations_total", reason=reason, outcome=outcome, **ours
+                )
+                for reason in ("slower", "faster")
+                for outcome in ("switched", "kept", "failed")
+            },
+            **{
+                f"{sample.labels['from']} > {sample.labels['to']}, {sample.labels['reason']}": sample.value
+                for sample in switches.samples
+                if ours.items() <= sample.labels.items()
+            },
+        }
+
+    before = told()
+    assert not any(" > " in name for name in before), "nothing took over yet"
+    totals.shadow_checks, totals.disagreements, totals.shadow_failures = 7, 2, 1
+    totals.verdicts[Verdict.OWN_LOAD] += 4
+    totals.recalibrated[Verdict.SLOWER, Outcome.SWITCHED] += 1
+    model.switches[Switch("a on x, 2 threads", "a on x, 1 thread", SwitchReason.MEASURED_AGAIN)] += 1
+    after = told()
+    assert (after["agreed"], after["disagreed"], after["failed"]) == (5, 2, 1)
+    assert after["own_load"] == before["own_load"] + 4
+    assert {name: count for name, count in after.items() if "," in name and count} == {
+        "slower, switched": 1,
+        "a on x, 2 threads > a on x, 1 thread, measured_again": 1,
+    }
 
 
 def test_errors_are_counted_by_class_on_every_transport_and_name_no_model(server: Threaded) -> None:
