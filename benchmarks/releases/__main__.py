@@ -59,11 +59,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
                 continue
             is_known = True
             begun = time.process_time()
-            rows = []
             for one in simulate(max(round(part * runs), 5), chosen.seed):
-                rows.append(one)
                 print(f"{one.scenario} {one.rule}, {one.case}: {one.decided:.2%}, median {one.median}", flush=True)
-            recording.add(rows, time.process_time() - begun, environment, started)
+                now = time.process_time()
+                recording.add(one, now - begun, environment, started)
+                begun = now
     if not is_known:
         print(f"no scenario is called {chosen.only}; there are S1 to S6 and S8", file=sys.stderr)
         return 2
@@ -72,7 +72,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 class Recording:
-    """Today's file: written after each scenario, whose rows take the place of those that it had of the same seed."""
+    """Today's file: written after each row, which takes the place of the one that it had of the same seed."""
 
     def __init__(self, stem: Path, seed: int) -> None:
         self.table = stem.with_suffix(".md")
@@ -84,9 +84,9 @@ class Recording:
         self._rows = {(row["scenario"], row["rule"], row["case"]): row for row in known["rows"]}
         self._cpu_s = float(known["cpu_s"])
 
-    def add(self, rows: Sequence[Row], cpu_s: float, environment: dict[str, Any], started: str) -> None:
-        """Takes rows in and writes both files."""
-        self._rows |= {(one.scenario, one.rule, one.case): one.to_dict() for one in rows}
+    def add(self, one: Row, cpu_s: float, environment: dict[str, Any], started: str) -> None:
+        """Takes a row in and writes both files."""
+        self._rows[one.scenario, one.rule, one.case] = one.to_dict()
         self._cpu_s += cpu_s
         raw = {
             "started": started,
