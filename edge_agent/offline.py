@@ -53,7 +53,7 @@ class Offline:
         home = agent_home()
         self._spool = Spool(home / "spool.db", settings.spool_limits(), service.infer)
         self._jobs = Jobs(home / "jobs.db", service, engine, settings.job_folders)
-        self._keeper = Keeper(syncer, settings.sync_every_s)
+        self._keeper = Keeper(syncer, settings.sync_every_s, settings.sync_trial_s)
         self.service: InferenceService = Layered(service, self._spool.infer)
         """The service with the spool before it."""
         self.routes: list[ExtraRoute] = [

@@ -8,6 +8,7 @@ from typing import Annotated
 from pydantic import BeforeValidator, Field, field_validator, model_validator
 
 from edge_agent.spool.policy import SpoolLimits, WhenFull
+from edge_agent.sync.record import TRIAL_S
 from runtime.client.address import Protocol, parse_address
 from runtime.errors import WrongUseError
 from runtime.serving.program import ModelServerSettings
@@ -39,6 +40,8 @@ class OfflineSettings(ModelServerSettings):
     """How often the gateway is asked; None: only by `edgeward agent sync`."""
     sync_max_bytes: int = Field(default=2 << 30, gt=0)
     """Of one bundle."""
+    sync_trial_s: float = Field(default=TRIAL_S, gt=0)
+    """A version that has served for so long without a crash is no longer on trial, and the gateway is told that it is kept."""
 
     @field_validator("sync_from")
     @classmethod

@@ -128,7 +128,8 @@ def markdown(rows: Sequence[Row], environment: dict[str, Any], started: str, see
         "`python -m benchmarks.releases` makes this page.",
         "",
         "Every rule sees the same simulated requests and looks at every batch of 50 (Edgeward: after every request). Alpha 5 %. "
-        "Edgeward: the guards' test, with arms that get a request in turn. GuardWatch: the whole code, with a random split. "
+        "Edgeward: the guards' test for all runs at once, with arms that get a request in turn; a test says that it decides as "
+        "the code does. GuardWatch: that code itself, with a random split, in fewer runs, as it takes one request after another. "
         "Floor: what a test needs on average that knows both arms' distributions (S4: 1,546, as required of it; "
         "S6: of the share of requests over stable's p99). Flagger and Argo come first with their documented thresholds, then "
         "with one that fits the base rate; with labels (S3 to S5) they look at the share of a window's cases where the candidate "

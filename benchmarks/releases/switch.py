@@ -3,9 +3,11 @@
     python -m benchmarks.releases.switch
 
 Two gateways on one database, one of which leads, with a blue-green release whose share is set by hand, again and again, to all and
-to nearly none of the traffic, while as many clients ask each of them without a pause. The decision is the stamp in the audit log: a
-step forward is written and committed before traffic moves, a rollback moves traffic first. A request counts when it was *sent*
-after that stamp and is answered by the version that the new split gives (nearly) nothing. All on one machine, by its wall clock.
+to nearly none of the traffic, while as many clients ask each of them without a pause. Each gateway tells when its callers got the
+new split (`switched_unix_us`). The decision is that moment on the gateway that leads: a step forward has just been committed by
+then, a rollback is stored after it. A request on the old split is one that is answered by the version that the new split gives
+(nearly) nothing: it was under way when its gateway switched, or it was *sent* after the decision. All on one machine, by its wall
+clock.
 """
 
 from __future__ import annotations
@@ -27,7 +29,7 @@ from runtime.store import sqlite_url
 
 # Ends at which an answer says which split it was on: of a million requests one gets the candidate by chance.
 ALL, NEARLY_NONE = 100.0, 0.0001
-# Between two switches; a gateway that follows looks into the database five times a second.
+# Between two switches: time enough for both gateways.
 PAUSE_S: Final = 0.6
 LEADER, FOLLOWER = "the gateway that leads", "the one that follows"
 
@@ -44,10 +46,17 @@ class _Switch:
     """One command, by the wall clock."""
 
     sent: float
-    decided: float
-    answered: float
+    written: float
+    """Of a step forward: when its transaction began to be committed."""
+    switched: dict[str, float]
+    """By gateway; the one that leads decides. Empty of one where the release had ended by then."""
     old: str
     """The version that the new split gives (nearly) nothing."""
+
+    @property
+    def decided(self) -> float:
+        """When the gateway that leads switched."""
+        return self.switched[LEADER]
 
 
 class _Callers:
@@ -116,7 +125,7 @@ def _measured(count: int, switches: int) -> list[dict[str, Any]]:
         _wait_until_it_runs(started[FOLLOWER])
         callers = {name: stack.enter_context(_Callers(one.grpc, count)) for name, one in started.items()}
         began = time.time()
-        made = [_switch(leader, number) for number in range(switches)]
+        made = [_switch(started, number) for number in range(switches)]
         took_s = time.time() - began
         made.append(_roll_back(leader))
         time.sleep(PAUSE_S)
@@ -127,7 +136,7 @@ def _measured(count: int, switches: int) -> list[dict[str, Any]]:
             "requests": len(one.answers),
             "requests_per_s": len(one.answers) / took_s,
             "dropped": one.errors,
-            "switches": [_judge(one.answers, switch) for switch in made],
+            "switches": [_judge(one.answers, switch, name) for switch in made],
         }
         for name, one in callers.items()
     ]
@@ -143,35 +152,40 @@ def _wait_until_it_runs(gateway: RunningGateway) -> None:
     raise SystemExit(f"the gateway that follows never ran the release: {found}")
 
 
-def _switch(gateway: RunningGateway, number: int) -> _Switch:
-    time.sleep(PAUSE_S)
+def _switch(started: dict[str, RunningGateway], number: int) -> _Switch:
     percent = NEARLY_NONE if number % 2 == 0 else ALL
     sent = time.time()
-    gateway.admin.post(f"/admin/releases/{MODEL}/promote", {"to_percent": percent})
-    return _Switch(sent, _decided(gateway), time.time(), "2" if percent == NEARLY_NONE else "1")
-
-
-def _roll_back(gateway: RunningGateway) -> _Switch:
+    started[LEADER].admin.post(f"/admin/releases/{MODEL}/promote", {"to_percent": percent})
     time.sleep(PAUSE_S)
+    switched = {name: float(one.status()["switched_unix_us"]) / 1e6 for name, one in started.items()}
+    return _Switch(sent, _written(started[LEADER]), switched, "2" if percent == NEARLY_NONE else "1")
+
+
+def _roll_back(leader: RunningGateway) -> _Switch:
     sent = time.time()
-    gateway.admin.post(f"/admin/releases/{MODEL}/rollback")
-    return _Switch(sent, _decided(gateway), time.time(), "2")
+    leader.admin.post(f"/admin/releases/{MODEL}/rollback")
+    moved = _written(leader)  # of a rollback, when traffic moved
+    return _Switch(sent, moved, {LEADER: moved}, "2")
 
 
-def _decided(gateway: RunningGateway) -> float:
-    """When the newest command was decided, by the audit log."""
+def _written(gateway: RunningGateway) -> float:
+    """When the newest command was written down, by the audit log."""
     lines = gateway.admin.get("/admin/audit", {"model": MODEL, "limit": "1000"})["lines"]
     stamped = [line for line in lines if line["event"] in ("promote", "rollback")]
     return float(stamped[-1]["document"]["decided_unix_us"]) / 1e6
 
 
-def _judge(answers: list[_Answer], switch: _Switch) -> dict[str, Any]:
+def _judge(answers: list[_Answer], switch: _Switch, gateway: str) -> dict[str, Any]:
+    """Of one gateway's callers."""
+    own = switch.switched.get(gateway)
     until = switch.decided + PAUSE_S
     old = [one for one in answers if one.version == switch.old and one.came > switch.decided and one.sent < until]
     late = [one for one in old if one.sent >= switch.decided]
     return {
-        "decided_ms": (switch.decided - switch.sent) * 1e3,
-        "under_way": len(old) - len(late),
+        "commit_ms": (switch.decided - switch.written) * 1e3,
+        "behind_ms": None if own is None else (own - switch.decided) * 1e3,
+        "under_way": None if own is None else sum(one.sent < own < one.came for one in old),
+        "sent_after_switch": None if own is None else sum(one.sent >= own for one in old),
         "sent_after": len(late),
         "last_sent_ms": max(((one.sent - switch.decided) * 1e3 for one in late), default=0.0),
     }
@@ -187,18 +201,19 @@ def _markdown(told: dict[str, Any]) -> str:
         f"{environment['load_before'][0]}.",
         f"Two gateways on one database, both and all callers on the same cores; {plan['switches']} switches a row between all and "
         "(nearly) none of the traffic, and a rollback at the end.",
-        "Counted, each as median / worst of the switches: requests that were under way when the decision was stamped and were "
-        "answered on the old split; requests *sent* after the stamp and answered on the old split; and how long after it the last "
-        "of these was sent. The stamp is in the audit log: just before the commit, after which traffic moves; of a rollback, the "
-        "moment in which traffic moved.",
+        "The decision is when the gateway that leads switched; the commit of the step forward before it took so long: "
+        f"{_both([one for row in told['rows'] for one in row['switches'][:-1]], 'commit_ms')} ms. Counted, each as median / worst "
+        "of the switches: how long after the decision this gateway switched; requests that were under way when it did and were "
+        "answered on the old split; requests *sent* after it had switched and answered on the old split; requests sent after the "
+        "decision and answered on the old split. A batch has as many requests as the calibration found best, 32 at most.",
         "",
-        "| callers | gateway | requests/s | under way, old split | sent after, old split | the last of them, ms | "
+        "| callers | gateway | requests/s | switched after, ms | under way | sent after its switch | sent after the decision | "
         "rollback: sent after | dropped |",
-        "|---:|---|---:|---:|---:|---:|---:|---:|",
+        "|---:|---|---:|---:|---:|---:|---:|---:|---:|",
     ]
     for row in told["rows"]:
         *switches, rollback = row["switches"]
-        figures = [_both(switches, name) for name in ("under_way", "sent_after", "last_sent_ms")]
+        figures = [_both(switches, name) for name in ("behind_ms", "under_way", "sent_after_switch", "sent_after")]
         lines.append(
             f"| {row['callers']} | {row['gateway']} | {row['requests_per_s']:,.0f} | {' | '.join(figures)} | "
             f"{rollback['sent_after']} | {len(row['dropped'])} of {row['requests']:,} |"

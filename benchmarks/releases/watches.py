@@ -1,43 +1,23 @@
-"""S6 and checks of S1, S2 and S5 through `GuardWatch` itself: random split, every guard's own code, judged every 50 requests."""
+"""Checks of S1, S2, S5 and S6 through `GuardWatch` itself: random split, every guard's own code, judged every 50 requests."""
 
 from __future__ import annotations
 
 import heapq
 from collections.abc import Iterator
-from dataclasses import dataclass
-from math import exp, log
+from math import exp
 
 import numpy as np
 
-from benchmarks.releases.outcomes import NEVER, Ints, Row, information_floor, row
-from benchmarks.releases.rules import WINDOW, WindowRule, peeking_z
+from benchmarks.releases.latencies import CASES, S6_REQUESTS, STABLE, Latencies, floor_of
+from benchmarks.releases.outcomes import NEVER, Ints, Row, row
+from benchmarks.releases.rules import WINDOW
 from cloud_gateway.guards import Action, Arm, GuardSettings, GuardWatch, LabelledObservation, Metric, Observation
 
 ALPHA = 0.05
 OURS = "Edgeward, GuardWatch"
-S6_REQUESTS = 5000
 LABELLED_REQUESTS = 30_000
 TIMES_FOR_A_RATE = 3
 """A small rate beside its bar takes more runs to be known than a median does."""
-Z_99 = 2.3263478740408408
-
-
-@dataclass(frozen=True, slots=True)
-class Latencies:
-    """Log-normal: a median and the spread of its logarithm."""
-
-    median_s: float = 0.02
-    sigma: float = 0.5
-
-    def at(self, z: float) -> float:
-        """The quantile at `z` standard deviations."""
-        return self.median_s * exp(self.sigma * z)
-
-
-STABLE = Latencies()
-# p99 is 20 % higher in each: everything slower, or the tail alone.
-SLOWER = Latencies(0.024, 0.5)
-HEAVIER = Latencies(0.02, 0.5 + log(1.2) / Z_99)
 
 
 def hits_of_watch(
@@ -93,35 +73,10 @@ def one_guard(runs: int, seed: int) -> Iterator[Row]:
 
 def slower_candidate(runs: int, seed: int) -> Iterator[Row]:
     """S6: p99 is 20 % higher; requests of the candidate until rollback."""
-    for case, latencies in (("no difference", STABLE), ("everything 20 % slower", SLOWER), ("p99 alone", HEAVIER)):
-        slow = STABLE.at(Z_99)
-        share = _share_over(latencies, slow)
-        floor = None if latencies is STABLE else information_floor(np.array([0.01, 0.99]), np.array([share, 1 - share]))
+    for case, latencies in CASES:
         guards = [GuardSettings(metric=Metric.LATENCY, margin=0.1)]
         hits = hits_of_watch(guards, runs, 2 * S6_REQUESTS, 0.5, (0.0, STABLE), (0.0, latencies), seed)
-        yield row("S6", OURS, case, hits, floor)
-        yield from _others(case, latencies, slow, runs * 10, seed)
-
-
-def _others(case: str, latencies: Latencies, slow: float, runs: int, seed: int) -> Iterator[Row]:
-    """Flagger's `request-duration` and Argo's likewise: p99 of a window at most 10 % over stable's; a z-test of slow requests."""
-    rng = np.random.default_rng([seed, 6])
-    windows = S6_REQUESTS // WINDOW
-    over = np.zeros((runs, windows), np.int64)
-    counts = np.zeros((2, runs, windows), np.int64)
-    for window in range(windows):
-        drawn = np.exp(rng.standard_normal((runs, WINDOW)) * latencies.sigma) * latencies.median_s
-        base = np.exp(rng.standard_normal((runs, WINDOW)) * STABLE.sigma) * STABLE.median_s
-        over[:, window] = np.quantile(drawn, 0.99, axis=1) > slow * 1.1
-        counts[0, :, window], counts[1, :, window] = (drawn > slow).sum(1), (base > slow).sum(1)
-    at = WINDOW * np.arange(1, windows + 1)
-    yield row("S6", "z-test at every look", case, peeking_z(counts[0].cumsum(1), counts[1].cumsum(1), at))
-    for rule in (
-        WindowRule("Flagger, p99 at most 10 % over", 0.0, 5, 5),
-        WindowRule("Argo, p99 at most 10 % over", 0.0, 4, 7),
-    ):
-        back, promoted = rule.apply(over)
-        yield row("S6", rule.name, case, back, None, {"promoted": float((promoted != NEVER).mean())})
+        yield row("S6", OURS, case, hits, floor_of(latencies))
 
 
 def late_labels_of_watch(runs: int, seed: int) -> Iterator[Row]:
@@ -151,9 +106,3 @@ def _late_labels(rng: np.random.Generator, better: float, worse: float) -> int:
         if has_come and watch.judge().action is Action.ROLLBACK:
             return at + 1
     return NEVER
-
-
-def _share_over(latencies: Latencies, limit: float) -> float:
-    from math import erfc, sqrt
-
-    return 0.5 * erfc(log(limit / latencies.median_s) / latencies.sigma / sqrt(2))

@@ -24,6 +24,8 @@ class Observation:
     """The routing key, hashed: requests of one key count once in the sample-ratio check."""
     segment: str = ""
     """Empty: none."""
+    is_of_stage: bool = True
+    """Whether it was routed by the split of the stage that runs; what was not says nothing in it."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -117,12 +117,14 @@ class GuardWatch:
 
     def _observe_request(self, seen: Observation) -> None:
         is_candidate = seen.arm is Arm.CANDIDATE
-        self._requests += 1
-        self._split.observe(seen.key, is_candidate)
         if is_candidate:
             self._served[""] += 1
             if seen.segment and (seen.segment in self._served or len(self._served) <= MOST_SEGMENTS):
                 self._served[seen.segment] = self._served.get(seen.segment, 0) + 1
+        if not seen.is_of_stage:
+            return
+        self._requests += 1
+        self._split.observe(seen.key, is_candidate)
         if self._share == 1.0:
             return  # stable answers no callers: pairs are what is compared
         for comparison in self._watching(Metric.ERROR_RATE, seen.segment):

@@ -3,10 +3,14 @@
 Unlike a canary's traffic, the devices of a first wave are too few to prove that nothing is wrong: five without a failure are
 compatible with one in three failing. So a wave leads to the next when enough of it has reported and nothing speaks against
 it; harm stops it at any time, and a healthy version is stopped with probability alpha at most.
+
+Devices that fail tell sooner than those that keep it, which have to serve for a while first. So failures count among the devices
+that got the version up to the one that failed, whether those have told or not: the order of reports changes nothing.
 """
 
 from __future__ import annotations
 
+from bisect import insort
 from collections.abc import Mapping
 from dataclasses import dataclass
 from math import ceil
@@ -14,7 +18,7 @@ from typing import Any, Self
 
 from cloud_gateway.guards.verdict import Action
 from runtime.errors import WrongUseError
-from runtime.sequential import BettingMixture
+from runtime.sequential import failure_limits
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,7 +56,7 @@ class WaveDecision:
 
 
 class WaveWatch:
-    """Reports of devices in, a decision out; O(1), and its state is JSON."""
+    """Reports of devices in, a decision out; its state is JSON, and as small as the number of failures."""
 
     def __init__(self, plan: WavePlan, devices: int) -> None:
         if devices < 1:
@@ -61,8 +65,13 @@ class WaveWatch:
         self.devices = devices
         self.wave = 0
         self.reported = 0
-        self.failed = 0
-        self._harm = BettingMixture(plan.tolerated, 0.0)
+        self._failed_at: list[int] = []
+        """In rising order."""
+
+    @property
+    def failed(self) -> int:
+        """Devices that failed."""
+        return len(self._failed_at)
 
     @property
     def allowed(self) -> int:
@@ -74,21 +83,21 @@ class WaveWatch:
         """Whether every device may have it."""
         return self.wave + 1 == len(self.plan.shares)
 
-    def observe(self, is_failure: bool) -> None:
-        """Takes in one device's report; each device reports once."""
+    def observe_kept(self) -> None:
+        """One device has kept it; each device reports once."""
         self.reported += 1
-        self.failed += is_failure
-        self._harm.observe(float(is_failure))
+
+    def observe_failure(self, place: int) -> None:
+        """One device failed: the one that got the version as number `place`, counted from 1."""
+        self.reported += 1
+        insort(self._failed_at, place)
 
     def decide(self) -> WaveDecision:
         """The decision as of now; where it is to advance, the next wave has begun."""
-        evidence, limit = self._harm.e_value, 1.0 / self.plan.alpha
-        numbers = (
-            f"{self.failed} of {self.reported} devices failed, {self.plan.tolerated:.1%} is tolerated "
-            f"(evidence {evidence:.3g} of {limit:g})"
-        )
-        if evidence >= limit:
-            return WaveDecision(Action.ROLLBACK, f"the version harms devices: {numbers}", self.reported, self.failed)
+        numbers = f"{self.failed} of {self.reported} devices failed, {self.plan.tolerated:.1%} is tolerated"
+        if harm := self._harm():
+            why = f"the version harms devices: {harm}; {numbers}"
+            return WaveDecision(Action.ROLLBACK, why, self.reported, self.failed)
         wanted = ceil(self.plan.reported_share * self.allowed)
         if self.reported < wanted:
             missing = wanted - self.reported
@@ -99,20 +108,31 @@ class WaveWatch:
             return WaveDecision(Action.ADVANCE, f"wave {self.wave + 1} begins: {numbers}", self.allowed, self.failed)
         return WaveDecision(Action.ADVANCE, f"the whole fleet has it: {numbers}", self.devices, self.failed)
 
+    def _harm(self) -> str:
+        """How more devices failed than chance allows; empty: they did not."""
+        limits = failure_limits(self.plan.tolerated, self.plan.alpha)
+        for failed, place in enumerate(self._failed_at, 1):
+            if failed >= (limit := limits.at(place)):
+                return (
+                    f"{failed} of the first {place} that got it failed, and {limit} or more would be chance in "
+                    f"{self.plan.alpha:.0%} of rollouts at most"
+                )
+        return ""
+
     def to_state(self) -> dict[str, Any]:
         """Everything but the plan, in types that JSON has."""
         return {
             "devices": self.devices,
             "wave": self.wave,
             "reported": self.reported,
-            "failed": self.failed,
-            "harm": self._harm.to_state(),
+            "failed_at": list(self._failed_at),
         }
 
     @classmethod
     def from_state(cls, plan: WavePlan, state: Mapping[str, Any]) -> Self:
         """The one that `to_state` was asked of."""
         made = cls(plan, state["devices"])
-        made.wave, made.reported, made.failed = state["wave"], state["reported"], state["failed"]
-        made._harm = BettingMixture.from_state(state["harm"])
+        made.wave, made.reported = state["wave"], state["reported"]
+        # Before places were kept there was a number of failures: none of them is known to have come early.
+        made._failed_at = list(state.get("failed_at", [made.reported] * state.get("failed", 0)))
         return made

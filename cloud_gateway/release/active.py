@@ -21,13 +21,14 @@ from cloud_gateway.guards import (
 )
 from cloud_gateway.release.mirror import Mirror, Mirrored
 from cloud_gateway.release.report import PersonBeside, ReleaseCounts
-from cloud_gateway.release.split import Place, Segments, Split, name_of
+from cloud_gateway.release.seen import Seen, SeenPair, SeenRequest
+from cloud_gateway.release.split import Segments, Split, name_of
 from cloud_gateway.release.state import ReleaseState
 from cloud_gateway.release.store import Release
 
 log = logging.getLogger(__name__)
 
-# Observations that may wait for the guards: minutes of traffic. Older ones make room, and are counted as lost.
+# Observations that may wait for the guards, and then for a disk: minutes of traffic. What finds no room is counted as lost.
 MAX_PENDING: Final = 65536
 # A candidate that fails so many requests in a row, over at least so long, is broken: no statistics are needed to see it, and at
 # 100 % of the traffic there are none, for stable answers nothing that it could be compared with.
@@ -56,7 +57,9 @@ class ActiveRelease:
         self.trouble: str | None = None
         """Why the last decision could not be carried out."""
         self.lost = 0
-        """Observations that the guards could not take in time."""
+        """Observations that the guards, or a disk, could not take in time."""
+        self.switched_unix_us: int | None = None
+        """When callers here got the share that holds now; None: since it was put in place."""
         self.counts, self.watch = restored(release, watch_type)
         self.late_read: dict[str, int] = dict(release.evidence.get("late_read", {}))
         """Of each source of `late`, the number up to which its rows are in `watch`."""
@@ -78,17 +81,20 @@ class ActiveRelease:
         """Of stable's requests, those that the candidate is given too."""
         self.control_share = plan.control_share / 100
         """Of the candidate's, those that stable is given too while the candidate has all of them."""
-        self._pending: deque[tuple[Arm, bool, float, Place, str]] = deque(maxlen=MAX_PENDING)
+        self._pending: deque[SeenRequest] = deque(maxlen=MAX_PENDING)
+        self._unkept: list[Seen] = []
+        self._kept = self._batch = 0
+        self._watch_type = watch_type
         self._monotonic = monotonic
         self._failing = 0
         self._failing_since = 0.0
         self._last_failure = ""
 
-    def note_request(self, arm: Arm, is_error: bool, latency_s: float, where: Place, segment: str) -> None:
+    def note_request(self, seen: SeenRequest) -> None:
         """Keeps what was seen of a request until `absorb`; its `Observation` is made then, off the request's way."""
         if len(self._pending) == MAX_PENDING:
             self.lost += 1
-        self._pending.append((arm, is_error, latency_s, where, segment))
+        self._pending.append(seen)
 
     def note_candidate(self, failure: str | None) -> None:
         """Whether the candidate answered a request (None), or how it failed."""
@@ -113,40 +119,84 @@ class ActiveRelease:
             taken = self.mirror.take(at_most)
             is_more = len(taken) == at_most
             for mirrored in taken:
-                self._absorb_mirrored(mirrored)
+                self._note_unkept(SeenPair.of(mirrored))
                 if self.on_mirrored is not None:
                     self.on_mirrored(mirrored)
         for _ in range(min(at_most, len(self._pending))):
-            arm, is_error, latency_s, where, segment = self._pending.popleft()
-            observation = Observation(arm, is_error, latency_s, name_of(where), segment)
-            self.counts.arms[arm].observe(observation)
-            if self.split.share > 0.0:  # a shadow's guards compare pairs; of two arms only one has callers
-                self.watch.observe(observation)
+            self._note_unkept(self._pending.popleft())
         return is_more or bool(self._pending)
+
+    def _note_unkept(self, seen: Seen) -> None:
+        self._take(seen)
+        if len(self._unkept) < MAX_PENDING:
+            self._unkept.append(seen)
+        else:
+            self.lost += 1
+
+    def unkept(self) -> tuple[int, list[Seen]]:
+        """What was absorbed and no database knows yet, with the number of its first one; the same again until `forget`."""
+        self._batch = self._batch or len(self._unkept)
+        return self._kept, self._unkept[: self._batch]
+
+    @property
+    def unkept_count(self) -> int:
+        """Of which `evidence` knows now."""
+        return len(self._unkept)
+
+    def forget(self, count: int) -> None:
+        """The first so many are kept."""
+        del self._unkept[:count]
+        self._kept += count
+        self._batch = 0
 
     def take_late(
         self,
         source: str,
         number: int,
-        seen: Sequence[LabelledObservation | MetricObservation],
+        said: Sequence[LabelledObservation | MetricObservation],
         people: Sequence[PersonBeside] = (),
+        seen: Sequence[Seen] = (),
     ) -> None:
-        """Hands the guards what a source said, up to and with its row `number`; with no `evidence` in between."""
-        for observation in seen:
+        """Hands the guards what a source said, up to and with its row `number`; with no `evidence` in between.
+
+        `seen`: by other gateways, of the requests that they were asked.
+        """
+        for observation in said:
             if isinstance(observation, LabelledObservation):
                 self.counts.observe_label(observation)
             self.watch.observe(observation)
         for person in people:
             self.counts.people.observe(person)
+        for one in seen:
+            self._take(one)
         self.late_read[source] = number
+
+    def restore(self, release: Release) -> None:
+        """Knows what the database does, and no more: what was seen here alone must be in there by now."""
+        self.release = release
+        self.counts, self.watch = restored(release, self._watch_type)
+        self.late_read = dict(release.evidence.get("late_read", {}))
+        self.verdict = None
+        self._switch(release.state.share)
+        self.state = release.state
+
+    def _switch(self, share: float) -> None:
+        """From the next request on."""
+        if share != self.split.share:
+            self.split = replace(self.split, share=share)
+            self.switched_unix_us = time.time_ns() // 1000
 
     def move(self, state: ReleaseState) -> None:
         """Takes a new state on: from the next request on its split holds."""
-        if state.share != self.split.share:
-            self.split = replace(self.split, share=state.share)
+        self._switch(state.share)
         if (state.stage, state.share) != (self.state.stage, self.state.share) and state.status.is_alive:
             self.watch.start_stage(state.share, self.release.plan.paired_share(state.share))
         self.state = state
+
+    @property
+    def standing(self) -> tuple[int, str, float]:
+        """As the database tells it (`ReleaseStore.standing`)."""
+        return self.release.id, str(self.state.status), self.state.share
 
     def evidence(self) -> dict[str, Any]:
         """What is to survive this process."""
@@ -164,6 +214,7 @@ class ActiveRelease:
             "replaced_by_stable": counts.replaced,
             "losses": counts.describe_losses(),
             "lost_observations": self.lost,
+            "switched_unix_us": self.switched_unix_us,
             "needed": self.needed,
             "trouble": self.trouble,
             # A gateway that does not lead, or has just come back, judges nothing yet, and knows what it has seen all the same.
@@ -179,33 +230,46 @@ class ActiveRelease:
                 }
         return told
 
-    def _absorb_mirrored(self, mirrored: Mirrored) -> None:
+    def _take(self, seen: Seen) -> None:
+        """Into guards and counts, whichever gateway saw it."""
+        if isinstance(seen, SeenPair):
+            self._take_pair(seen)
+            return
+        arm, is_error, latency_s, where, segment, share, is_replaced = seen
+        # Some were under way, or waited, when the split moved; as if of the new one, they would make it look wrong.
+        is_of_stage = share == self.state.share
+        observation = Observation(arm, is_error, latency_s, name_of(where), segment, is_of_stage)
+        self.counts.arms[arm].observe(observation)
+        self.counts.replaced += is_replaced
+        if self.state.share > 0.0:  # a shadow's guards compare pairs; of two arms only one has callers
+            self.watch.observe(observation)
+
+    def _take_pair(self, pair: SeenPair) -> None:
         report = self.counts.shadow
-        if mirrored.error is not None:
-            report.candidate_errors += 1
-        if mirrored.comparison is not None:
-            report.observe(mirrored.comparison, mirrored.segment)
-        if mirrored.noise is not None:
-            report.noise.observe(mirrored.noise)
-        if mirrored.timed is not None:
-            report.stable_latency.observe(mirrored.timed[0])
-            report.candidate_latency.observe(mirrored.timed[1])
-        compared = mirrored.comparison
+        report.candidate_errors += pair.is_candidate_error
+        if pair.comparison is not None:
+            report.observe(pair.comparison, pair.segment)
+        if pair.noise is not None:
+            report.noise.observe(pair.noise)
+        if pair.timed is not None:
+            report.stable_latency.observe(pair.timed[0])
+            report.candidate_latency.observe(pair.timed[1])
+        compared = pair.comparison
         agrees = None if compared is None else compared.agrees
         # Latencies are compared like with like: of callers while both versions have some, else of requests that both ran alone.
-        is_timed = mirrored.timed is not None and self.split.share in (0.0, 1.0)
-        stable_s, candidate_s = mirrored.timed if is_timed and mirrored.timed else (None, None)
+        is_timed = pair.timed is not None and self.state.share in (0.0, 1.0)
+        stable_s, candidate_s = pair.timed if is_timed and pair.timed else (None, None)
         self.watch.observe(
             PairedObservation(
-                agrees=False if mirrored.error is not None else agrees,
+                agrees=False if pair.is_candidate_error else agrees,
                 distance=1.0 if compared is None else compared.distance,
                 stable_latency_s=stable_s,
                 candidate_latency_s=candidate_s,
-                is_candidate_error=mirrored.error is not None,
-                segment=mirrored.segment,
-                is_stable_error=mirrored.stable_error is not None,
-                noise_agrees=None if mirrored.noise is None else mirrored.noise.agrees,
-                noise_distance=None if mirrored.noise is None else mirrored.noise.distance,
+                is_candidate_error=pair.is_candidate_error,
+                segment=pair.segment,
+                is_stable_error=pair.is_stable_error,
+                noise_agrees=None if pair.noise is None else pair.noise.agrees,
+                noise_distance=None if pair.noise is None else pair.noise.distance,
             )
         )
 

@@ -17,6 +17,7 @@ from typing import Any, Final
 from cloud_gateway.release.active import ActiveRelease
 from cloud_gateway.release.description import describe_release, describe_running, numbers, numbers_of
 from cloud_gateway.release.events import Webhook, event_of, say
+from cloud_gateway.release.following import Attention
 from cloud_gateway.release.harm import harm
 from cloud_gateway.release.late import LateEvidence
 from cloud_gateway.release.leadership import Leadership
@@ -27,6 +28,7 @@ from cloud_gateway.release.service import Traffic
 from cloud_gateway.release.state import ReleaseState, Status
 from cloud_gateway.release.steps import Command, Decision, Move, begin, next_step, obey
 from cloud_gateway.release.store import DECIDED, Release, ReleaseStore
+from cloud_gateway.release.traffic import SeenTraffic
 from cloud_gateway.release.versions import Versions
 from runtime.errors import ConflictError, EdgewardError, InvalidInputError, ModelNotFoundError, StorageError
 
@@ -55,15 +57,20 @@ class ReleaseController:
     ) -> None:
         self.leadership = Leadership(store, monotonic)
         self.late = LateEvidence()
-        """Has no source before it is given some."""
+        """Has what other gateways see as a source, and is given more."""
         self._store = store
+        self._seen = SeenTraffic(store.engine, store.me)
+        self.late.sources.append(self._seen)
+        self._attention = Attention(store)
+        self._is_taking_over = False
+        """This gateway leads, and has yet to learn what the one before it knew."""
         self._versions = versions
         self._placement = placement
         self._traffic = traffic
         self._webhook = webhook
         self._monotonic = monotonic
         self._ticked_at = monotonic()
-        self._late_at = monotonic()
+        self._second_at = monotonic()
         self._saved_at: dict[int, float] = {}
         self._held: dict[int, object] = {}
         """Release → what it was last said to wait for."""
@@ -81,31 +88,41 @@ class ReleaseController:
         """Decides, every `TICK_S`, until cancelled."""
         beaten_at = self._monotonic()
         while True:
-            await asyncio.sleep(TICK_S)
             try:
+                await self._rest()
                 if self._monotonic() - beaten_at >= BEAT_S:
                     beaten_at = self._monotonic()
-                    if await self.leadership.beat():
+                    self._is_taking_over |= await self.leadership.beat()
+                    if self._is_taking_over:
                         await self._take_over()
                     await asyncio.to_thread(self._placement.note_steady)
                     await self._follow()
-                elif self._traffic.active and not self.leadership.is_held:
-                    await self._follow()  # sooner: callers here are on the old split until then
                 await self.tick()
             except StorageError as error:
                 log.error("releases stay as they are: %s", error)
+                await asyncio.sleep(TICK_S)
             except ConflictError as error:
                 log.warning("releases: %s", error)
             except Exception as error:  # the outermost loop: the next tick tries again, and stable serves meanwhile
                 log.error("a step of the releases failed in an unforeseen way", exc_info=error)
 
+    async def _rest(self) -> None:
+        """Until the next tick; where another gateway leads, callers here are on the old split until a change is seen: at once."""
+        now = asyncio.get_running_loop().time
+        until = now() + TICK_S
+        while (left_s := until - now()) > 0:
+            if not self._traffic.active or self.leadership.is_held:
+                await asyncio.sleep(left_s)
+            elif await self._attention.has_moved(left_s, {active.standing for active in self._traffic.active.values()}):
+                await self._follow()
+
     async def close(self) -> None:
         """Keeps what is known, and lets another gateway lead."""
+        await self._attention.close()
         for active in list(self._traffic.active.values()):
-            if self.leadership.is_held:
-                with suppress(EdgewardError):
-                    await _absorb(active)
-                    await asyncio.to_thread(self._store.save, active.release, active.state, active.evidence())
+            with suppress(EdgewardError):
+                await _absorb(active)
+                await (self._save(active) if self.leadership.is_held else self._hand_in(active))
             if active.mirror is not None:
                 await asyncio.to_thread(active.mirror.close)
         await self._placement.close()
@@ -189,15 +206,18 @@ class ReleaseController:
         now = self._monotonic()
         passed_s = min(now - self._ticked_at, MAX_STEP_S)
         self._ticked_at = now
-        is_to_look = now - self._late_at >= SAVE_S
-        if is_to_look:
-            self._late_at = now
+        is_second = now - self._second_at >= SAVE_S
+        if is_second:
+            self._second_at = now
+        leads = self.leadership.is_held and not self._is_taking_over
         for active in list(self._traffic.active.values()):
-            if is_to_look and self.leadership.is_held:
+            if is_second and leads:
                 await self._hand_over_late(active)
             await _absorb(active)
+            if is_second and not self.leadership.is_held:
+                await self._hand_in_or_say(active)
             # A command under way goes first; the next tick comes soon.
-            if self.leadership.is_held and not self._changing.locked():
+            if leads and not self._changing.locked():
                 async with self._changing:
                     active.state = replace(active.state, in_stage_s=active.state.in_stage_s + passed_s)
                     await self._decide_or_say(active, now)
@@ -211,6 +231,25 @@ class ReleaseController:
             await self.late.hand_over(active)
         except StorageError as error:
             log.error("what came late for the release of %s cannot be read: %s", active.split.model, error)
+
+    async def _hand_in_or_say(self, active: ActiveRelease) -> None:
+        """Where it cannot be written now, it waits."""
+        try:
+            await self._hand_in(active)
+        except StorageError as error:
+            log.error("what was seen of the release of %s cannot be handed in yet: %s", active.split.model, error)
+
+    async def _hand_in(self, active: ActiveRelease) -> None:
+        """What was seen here, to the gateway that leads."""
+        first, seen = active.unkept()
+        if seen:
+            await asyncio.to_thread(self._seen.hand_in, active.release, first, seen)
+            active.forget(len(seen))
+
+    async def _save(self, active: ActiveRelease) -> None:
+        known = active.unkept_count
+        await asyncio.to_thread(self._store.save, active.release, active.state, active.evidence())
+        active.forget(known)
 
     async def _decide_or_say(self, active: ActiveRelease, now: float) -> None:
         """One release that cannot be stored keeps no other from its way back."""
@@ -241,7 +280,7 @@ class ReleaseController:
             await self._note_hold(active, decision)
         elif now - self._saved_at.get(active.release.id, 0.0) >= SAVE_S:
             self._saved_at[active.release.id] = now
-            await asyncio.to_thread(self._store.save, active.release, active.state, active.evidence())
+            await self._save(active)
 
     async def _note_hold(self, active: ActiveRelease, decision: Decision) -> None:
         """One record when a release begins to wait for something else, not five a second."""
@@ -266,8 +305,7 @@ class ReleaseController:
         active.release = await self._store_change(active, state, event, document)
         active.move(state)
         active.needed = None  # of the stage before; the next tick reckons anew
-        is_all = state.status in (Status.SETTLING, Status.PROMOTED)
-        self._traffic.pins[model] = str(active.split.candidate if is_all else active.split.stable)
+        self._pin(active)
         self._tell(event, active.release, document)
         if not state.status.is_alive:
             self.late.forget(active.release.id)
@@ -292,16 +330,23 @@ class ReleaseController:
     async def _store_change(
         self, active: ActiveRelease, state: ReleaseState, event: str, document: dict[str, Any]
     ) -> Release:
-        evidence = active.evidence()
-        return await asyncio.to_thread(self._store.change, active.release, state, event, document, evidence)
+        evidence, known = active.evidence(), active.unkept_count
+        release = await asyncio.to_thread(self._store.change, active.release, state, event, document, evidence)
+        active.forget(known)
+        return release
 
     async def _take_over(self) -> None:
-        """Another gateway led until now: what it has seen is in the database."""
+        """Another gateway led until now: what it has seen is in the database, and there goes what was seen here."""
         async with self._changing:  # a command since the lead was won is not undone by what was read before it
+            for active in list(self._traffic.active.values()):
+                await _absorb(active)
+                await self._hand_in(active)
             for release in await asyncio.to_thread(lambda: self._store.releases(only_alive=True)):
-                active = self._traffic.active.get(release.plan.model)
-                if active is not None and active.release.id == release.id:
-                    self._placement.take_over(release)
+                found = self._traffic.active.get(release.plan.model)
+                if found is not None and found.release.id == release.id:
+                    found.restore(release)
+                    self._pin(found)
+            self._is_taking_over = False
 
     async def _follow(self) -> None:
         """Brings this gateway in line with the database: what began, moved or ended elsewhere, and which versions to serve."""
@@ -328,8 +373,11 @@ class ReleaseController:
         elif replace(found.state, in_stage_s=0.0, reason="") != replace(active.state, in_stage_s=0.0, reason=""):
             active.release = found
             active.move(found.state)
-            is_all = found.state.status is Status.SETTLING
-            self._traffic.pins[active.split.model] = str(active.split.candidate if is_all else active.split.stable)
+            self._pin(active)
+
+    def _pin(self, active: ActiveRelease) -> None:
+        is_all = active.state.status in (Status.SETTLING, Status.PROMOTED)
+        self._traffic.pins[active.split.model] = str(active.split.candidate if is_all else active.split.stable)
 
     async def _give_up(self, release: Release, error: EdgewardError) -> None:
         """A release whose candidate cannot be had any more, or crashes the gateway, is rolled back, if only stable is there."""

@@ -1,21 +1,23 @@
-"""What comes for a release after its requests were answered: labels and the app's metrics, to any gateway on the database.
+"""What the gateway that leads learns of a release from the database: labels, the app's metrics, and what other gateways saw.
 
-Whichever gateway is told writes it down before it says so. The one that leads reads it from there and hands it to the guards, in
+Whichever gateway is told or sees it writes it down. The one that leads reads it from there and hands it to the guards, in
 order, and how far it has read is kept in the same row as what the guards know: nothing counts twice, and nothing is passed over.
 """
 
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Final, Protocol
 
 from cloud_gateway.guards import LabelledObservation, MetricObservation
 from cloud_gateway.release.active import ActiveRelease
 from cloud_gateway.release.report import PersonBeside
+from cloud_gateway.release.seen import Seen
 from cloud_gateway.release.store import Release
 
-# Rows that are read at once, and handed over before requests get their turn.
+# Rows that are read at once, and observations that are handed over before requests get their turn.
 BATCH: Final = 500
 SLICE: Final = 25
 
@@ -26,10 +28,12 @@ class LateRow:
 
     number: int
     """In the order of saying; any two differ."""
-    observation: LabelledObservation | MetricObservation | None
+    observation: LabelledObservation | MetricObservation | None = None
     """None: it says nothing of the release in question."""
     person: PersonBeside | None = None
     """What a person had said to the same request; for the report alone."""
+    seen: Sequence[Seen] = ()
+    """By another gateway, `SLICE` at most."""
 
 
 class LateSource(Protocol):
@@ -64,11 +68,11 @@ class LateEvidence:
             after = active.late_read.get(source.name, 0)
             while after < until:
                 rows = await asyncio.to_thread(source.read, active.release, after, until, BATCH)
-                for first in range(0, len(rows), SLICE):
-                    part = rows[first : first + SLICE]
-                    seen = [row.observation for row in part if row.observation is not None]
+                for part in _parts(rows):
+                    said = [row.observation for row in part if row.observation is not None]
                     people = [row.person for row in part if row.person is not None]
-                    active.take_late(source.name, part[-1].number, seen, people)
+                    seen = [one for row in part for one in row.seen]
+                    active.take_late(source.name, part[-1].number, said, people, seen)
                     await asyncio.sleep(0)
                 after = rows[-1].number if rows else until
             active.late_read[source.name] = max(after, until)
@@ -76,3 +80,17 @@ class LateEvidence:
     def forget(self, release: int) -> None:
         """The release has ended."""
         self._seen = {key: seen for key, seen in self._seen.items() if key[0] != release}
+
+
+def _parts(rows: Sequence[LateRow]) -> Iterator[list[LateRow]]:
+    """Rows with `SLICE` observations together, or with what more the last one has."""
+    part: list[LateRow] = []
+    size = 0
+    for row in rows:
+        part.append(row)
+        size += max(len(row.seen), 1)
+        if size >= SLICE:
+            yield part
+            part, size = [], 0
+    if part:
+        yield part

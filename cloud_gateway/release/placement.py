@@ -55,10 +55,6 @@ class Placement:
         """What was saved of a release that cannot be put in place."""
         return restored(release, self._watch_type)
 
-    def take_over(self, release: Release) -> None:
-        """The same release with the evidence that the database has: it was led by another gateway until now."""
-        self._put(release, self._traffic.active[release.plan.model].mirror)
-
     async def resume(self, release: Release) -> EdgewardError | None:
         """Puts a release of the database in place; what is wrong where that cannot be: then stable answers."""
         plan, state = release.plan, release.state

@@ -165,7 +165,9 @@ class ReleaseService(Layered):
         except (EdgewardError, asyncio.CancelledError) as error:
             if not isinstance(error, EdgewardError) or not self._is_the_arms_fault(error):
                 raise
-            active.note_request(arm, True, time.perf_counter() - began, where, segment)
+            is_replaced = arm is Arm.CANDIDATE and not isinstance(error, DeadlineExceededError)
+            took_s = time.perf_counter() - began
+            active.note_request((arm, True, took_s, where, segment, split.share, is_replaced))
             # How loaded the gateway is, is neither version's doing, and stable is asked here without a queue.
             is_checked = (
                 arm is Arm.CANDIDATE
@@ -181,7 +183,7 @@ class ReleaseService(Layered):
             if isinstance(error, DeadlineExceededError):
                 raise
             return await self._answer_instead(active, request, error, segment)
-        active.note_request(arm, False, time.perf_counter() - began, where, segment)
+        active.note_request((arm, False, time.perf_counter() - began, where, segment, split.share, False))
         if arm is Arm.CANDIDATE:
             active.note_candidate(None)
             is_mirrored = self._is_checked(active, split, request)
@@ -221,7 +223,6 @@ class ReleaseService(Layered):
         self, active: ActiveRelease, request: InferenceRequest, error: EdgewardError, segment: str
     ) -> InferenceResponse:
         """Stable's answer to a request that the candidate failed."""
-        active.counts.replaced += 1
         response = await self._inner.infer(_versioned(request, active.split.version(Arm.STABLE)))
         self._tell(active, Arm.STABLE, response, segment)
         reason = f"the candidate failed: {error}; answered by stable"[:MAX_REASON_CHARACTERS]

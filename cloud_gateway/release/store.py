@@ -12,19 +12,22 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
-from sqlalchemy import Connection, Engine, insert, select, update
+from sqlalchemy import Connection, Engine, delete, insert, select, update
 
 from cloud_gateway.release.chain import GENESIS, AuditLine, first_break, next_line
 from cloud_gateway.release.lease import Claim, LeaseRow, Seen, claim
 from cloud_gateway.release.plan import ReleasePlan
 from cloud_gateway.release.state import ALIVE, ReleaseState, Status
-from cloud_gateway.release.tables import AUDIT, AUDIT_HEAD, CURRENT, LEASE, LEASES, RELEASES, TABLES
+from cloud_gateway.release.tables import AUDIT, AUDIT_HEAD, CURRENT, LEASE, LEASES, RELEASES, TABLES, TRAFFIC
 from cloud_gateway.rollout.store import Promoted, RolloutStore
 from runtime.errors import ConflictError, ModelNotFoundError, StorageError
-from runtime.store import reading, writing
+from runtime.store import Changes, announce, reading, writing
 
 DECIDED: Final = "decided_unix_us"
 """In the log: when a change was written, just before its commit; of a step back, which comes first, when traffic moved."""
+TRAFFIC_SOURCE: Final = "traffic"
+"""The name by which evidence says how much of `release_traffic` is in it."""
+_CHANNEL: Final = "edgeward_releases"
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,8 +48,9 @@ class ReleaseStore:
 
     def __init__(self, engine: Engine, me: str, unix_s: Callable[[], float] = time.time) -> None:
         """`me`: this gateway's name, unlike any other's, as the lease and the log have it."""
-        self._engine = engine
-        self._me = me
+        self.engine = engine
+        """For tables beside these."""
+        self.me = me
         self._unix_s = unix_s
         self.rollouts = RolloutStore(engine, self.note_in, unix_s)
         """Of versions that went to the devices after their release."""
@@ -57,11 +61,15 @@ class ReleaseStore:
 
     def close(self) -> None:
         """Closes the connections."""
-        self._engine.dispose()
+        self.engine.dispose()
+
+    def changes(self) -> Changes:
+        """What tells a gateway that follows to look: at every change of a release, and on SQLite at any other commit too."""
+        return Changes(self.engine, _CHANNEL)
 
     def start(self, plan: ReleasePlan, state: ReleaseState) -> Release:
         """A new release; `ConflictError` when its model has one already, or another gateway leads."""
-        with writing(self._engine) as connection:
+        with writing(self.engine) as connection:
             head = self._lock(connection)
             alive = connection.execute(
                 select(RELEASES.c.id, RELEASES.c.status).where(
@@ -90,6 +98,7 @@ class ReleaseStore:
             self._pin(connection, plan, state)
             told = {"release": number, DECIDED: self.unix_us(), "plan": plan.model_dump(mode="json"), **_columns(state)}
             self._append(connection, head, "start", plan.model, told)
+            announce(connection, _CHANNEL)
         return Release(number, plan, state, {}, now, now)
 
     def change(
@@ -102,7 +111,7 @@ class ReleaseStore:
     ) -> Release:
         """The release in another state, and the line that says why; `ConflictError` when it moved meanwhile, or another leads."""
         is_promoted = state.status is Status.PROMOTED
-        with writing(self._engine) as connection:
+        with writing(self.engine) as connection:
             if is_promoted:
                 self.rollouts.lock_in(connection, release.plan.model)
             head = self._lock(connection)
@@ -119,23 +128,26 @@ class ReleaseStore:
             self._pin(connection, release.plan, state)
             told = {"release": release.id, DECIDED: self.unix_us(), **_columns(state), **document}
             self._append(connection, head, event, release.plan.model, told)
+            _drop_traffic(connection, release.id, evidence if state.status.is_alive else None)
+            announce(connection, _CHANNEL)
             if is_promoted:
                 self.rollouts.begin_in(connection, _promoted(release))
         return Release(release.id, release.plan, state, evidence, release.began_unix_ms, now)
 
     def save(self, release: Release, state: ReleaseState, evidence: Mapping[str, Any]) -> None:
         """Keeps what is known by now; no change of the release, so no line in the log."""
-        with writing(self._engine) as connection:
+        with writing(self.engine) as connection:
             self._require_lease(connection)
             connection.execute(
                 update(RELEASES)
                 .where(RELEASES.c.id == release.id, RELEASES.c.status == state.status)
                 .values(evidence=json.dumps(evidence), in_stage_s=state.in_stage_s, reason=state.reason)
             )
+            _drop_traffic(connection, release.id, evidence)
 
     def note(self, event: str, model: str, document: Mapping[str, Any]) -> AuditLine:
         """A line of the log for a change that lies elsewhere; whoever leads."""
-        with writing(self._engine) as connection:
+        with writing(self.engine) as connection:
             return self.note_in(connection, event, model, document)
 
     def note_in(self, connection: Connection, event: str, model: str, document: Mapping[str, Any]) -> AuditLine:
@@ -149,8 +161,14 @@ class ReleaseStore:
             query = query.where(RELEASES.c.model == model)
         if only_alive:
             query = query.where(RELEASES.c.status.in_(ALIVE))
-        with reading(self._engine) as connection:
+        with reading(self.engine) as connection:
             return [_release(row) for row in connection.execute(query)]
+
+    def standing(self) -> set[tuple[int, str, float]]:
+        """Number, status and share of the releases that run: what requests are answered by, and little to read."""
+        query = select(RELEASES.c.id, RELEASES.c.status, RELEASES.c.share).where(RELEASES.c.status.in_(ALIVE))
+        with reading(self.engine) as connection:
+            return {(row.id, row.status, row.share) for row in connection.execute(query)}
 
     def newest(self, model: str) -> Release:
         """The newest release of a model; `ModelNotFoundError` where there never was one."""
@@ -163,7 +181,7 @@ class ReleaseStore:
 
     def current(self) -> dict[str, int]:
         """Model → the version that releases made the one to serve."""
-        with reading(self._engine) as connection:
+        with reading(self.engine) as connection:
             return {row.model: row.version for row in connection.execute(select(CURRENT))}
 
     def audit(self, after: int = 0, limit: int = 1000, model: str | None = None) -> list[AuditLine]:
@@ -171,12 +189,12 @@ class ReleaseStore:
         query = select(AUDIT).where(AUDIT.c.number > after).order_by(AUDIT.c.number).limit(limit)
         if model is not None:
             query = query.where(AUDIT.c.model == model)
-        with reading(self._engine) as connection:
+        with reading(self.engine) as connection:
             return [_line(row) for row in connection.execute(query)]
 
     def check_audit(self) -> tuple[int, str, str | None]:
         """Number and hash of the log's last line, and what is wrong with the log; None: nothing."""
-        with reading(self._engine) as connection, connection.begin():
+        with reading(self.engine) as connection, connection.begin():
             head = connection.execute(select(AUDIT_HEAD.c.number, AUDIT_HEAD.c.hash)).one()
             lines = connection.execute(select(AUDIT).order_by(AUDIT.c.number).execution_options(yield_per=1000))
             problem = first_break((_line(row) for row in lines), (head.number, head.hash))
@@ -184,27 +202,27 @@ class ReleaseStore:
 
     def beat(self, seen: Seen | None, now: float) -> tuple[bool, str, Seen]:
         """One beat of the lease: whether this gateway leads, who does, and what to bring next time. `now`: monotonic seconds."""
-        with writing(self._engine) as connection:
+        with writing(self.engine) as connection:
             row = self._lease(connection)
-            decided, latest = claim(self._me, row, seen, now)
+            decided, latest = claim(self.me, row, seen, now)
             if decided is Claim.WAIT:
                 assert row is not None, "without a row there is nothing to wait for"
                 return False, row.holder, latest
-            mine = LeaseRow(self._me, 1 if row is None else row.beat + 1)
+            mine = LeaseRow(self.me, 1 if row is None else row.beat + 1)
             if row is None:
                 connection.execute(insert(LEASES).values(name=LEASE, holder=mine.holder, beat=mine.beat))
             else:
                 connection.execute(
                     update(LEASES).where(LEASES.c.name == LEASE).values(holder=mine.holder, beat=mine.beat)
                 )
-        return True, self._me, Seen(mine, now)
+        return True, self.me, Seen(mine, now)
 
     def give_back(self) -> None:
         """Another gateway may lead at once; nothing where this one does not."""
-        with writing(self._engine) as connection:
+        with writing(self.engine) as connection:
             connection.execute(
                 update(LEASES)
-                .where(LEASES.c.name == LEASE, LEASES.c.holder == self._me)
+                .where(LEASES.c.name == LEASE, LEASES.c.holder == self.me)
                 .values(holder="", beat=LEASES.c.beat + 1)
             )
 
@@ -216,7 +234,7 @@ class ReleaseStore:
 
     def _require_lease(self, connection: Connection) -> None:
         row = self._lease(connection)
-        if row is None or row.holder != self._me:
+        if row is None or row.holder != self.me:
             leader = "none, for the moment" if row is None or not row.holder else row.holder
             raise ConflictError(f"this gateway does not lead; the one that leads releases on this database: {leader}")
 
@@ -232,7 +250,7 @@ class ReleaseStore:
         self, connection: Connection, head: tuple[int, str], event: str, model: str, document: Mapping[str, Any]
     ) -> AuditLine:
         number, previous = head
-        line = next_line(number + 1, previous, self._unix_ms(), event, model, {"by": self._me, **document})
+        line = next_line(number + 1, previous, self._unix_ms(), event, model, {"by": self.me, **document})
         connection.execute(
             insert(AUDIT).values(
                 number=line.number,
@@ -260,6 +278,14 @@ class ReleaseStore:
 
     def _unix_ms(self) -> int:
         return int(self._unix_s() * 1000)
+
+
+def _drop_traffic(connection: Connection, release: int, evidence: Mapping[str, Any] | None) -> None:
+    """What other gateways saw of a release goes once it is in what is saved here; None: all of it, for the release has ended."""
+    is_known = TRAFFIC.c.release == release
+    if evidence is not None:
+        is_known &= TRAFFIC.c.number <= evidence.get("late_read", {}).get(TRAFFIC_SOURCE, 0)
+    connection.execute(delete(TRAFFIC).where(is_known))
 
 
 def _promoted(release: Release) -> Promoted:

@@ -70,6 +70,18 @@ REPORTED: Final = Table(
     UniqueConstraint("release", "name", "report"),
     sqlite_autoincrement=True,
 )
+TRAFFIC: Final = Table(
+    "release_traffic",
+    TABLES,
+    Column("number", _ID, primary_key=True, autoincrement=True),
+    Column("release", BigInteger, nullable=False),
+    Column("gateway", String(256), nullable=False),
+    # Of its first request among all that the gateway has seen of the release: what is written twice is there once.
+    Column("first", BigInteger, nullable=False),
+    Column("seen", Text, nullable=False),
+    UniqueConstraint("release", "gateway", "first"),
+    sqlite_autoincrement=True,
+)
 LEASE: Final = "releases"
 """The name of the one lease."""
 

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any, Final
 
-from sqlalchemy import Connection, Engine, Row, delete, func, insert, or_, select, update
+from sqlalchemy import Connection, Engine, Row, and_, delete, func, insert, or_, select, update
 from sqlalchemy.dialects import postgresql, sqlite
 
 from cloud_gateway.guards.verdict import Action
@@ -158,7 +158,8 @@ class RolloutStore:
             if changed.rowcount != 1:
                 return False
             if row.status == RolloutStatus.RUNNING:
-                self._learn(connection, row, outcome is not Outcome.KEPT)
+                place = None if outcome is Outcome.KEPT else _place_of(connection, row.release, device)
+                self._learn(connection, row, place)
             return True
 
     def halt(self, model: str, why: str) -> None:
@@ -196,9 +197,13 @@ class RolloutStore:
             "reason": row.reason,
         }
 
-    def _learn(self, connection: Connection, row: Row[Any], is_failure: bool) -> None:
+    def _learn(self, connection: Connection, row: Row[Any], failed_at: int | None) -> None:
+        """`failed_at`: of a device that failed, its place among those that got the version; None: it was kept."""
         watch = self._watch(connection, row)
-        watch.observe(is_failure)
+        if failed_at is None:
+            watch.observe_kept()
+        else:
+            watch.observe_failure(failed_at)
         was_last, decision = watch.is_last_wave, watch.decide()
         while decision.action is Action.ADVANCE and not was_last:
             self._tell(connection, "waves_advance", row.model, row.release, watch, decision.reason)
@@ -307,6 +312,14 @@ class _Place(StrEnum):
 def _ruling(model: str | None = None) -> Any:
     query = select(ROLLOUTS).where(ROLLOUTS.c.status.in_(RULING))
     return query if model is None else query.where(ROLLOUTS.c.model == model)
+
+
+def _place_of(connection: Connection, release: int, device: str) -> int:
+    """Which a device is of those that got a release's version, in that order, counted from 1."""
+    own = select(GIVEN.c.given_s).where(GIVEN.c.release == release, GIVEN.c.device == device).scalar_subquery()
+    is_before = or_(GIVEN.c.given_s < own, and_(GIVEN.c.given_s == own, GIVEN.c.device <= device))
+    counted = select(func.count()).where(GIVEN.c.release == release, is_before)
+    return int(connection.execute(counted).scalar() or 1)
 
 
 def _plan(told: Mapping[str, Any]) -> WavePlan:

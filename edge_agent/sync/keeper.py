@@ -13,7 +13,8 @@ from typing import Any, Final, TypeVar
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
-from edge_agent.sync.syncer import CONFIRM_AFTER_S, Syncer
+from edge_agent.sync.record import TRIAL_S
+from edge_agent.sync.syncer import Syncer
 from runtime.errors import EdgewardError
 from runtime.serving.extra_route import ExtraRoute
 
@@ -29,9 +30,10 @@ T = TypeVar("T")
 class Keeper:
     """Runs one syncer on threads of its own, which the end of the process does not wait for; passes never overlap."""
 
-    def __init__(self, syncer: Syncer, every_s: float | None) -> None:
+    def __init__(self, syncer: Syncer, every_s: float | None, trial_s: float = TRIAL_S) -> None:
         self._syncer = syncer
         self._every_s = every_s
+        self._trial_s = trial_s
         self._under_way: set[asyncio.Future[Any]] = set()
         self._tasks: list[asyncio.Task[None]] = []
         self._confirming: asyncio.Task[None] | None = None
@@ -109,7 +111,7 @@ class Keeper:
                 self._under_way.discard(ended)
 
     async def _confirm(self) -> None:
-        await asyncio.sleep(CONFIRM_AFTER_S)
+        await asyncio.sleep(self._trial_s)
         try:
             await self._off_loop(self._syncer.confirm)
         except EdgewardError as error:

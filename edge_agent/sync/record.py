@@ -12,6 +12,8 @@ from enum import StrEnum
 from typing import Final
 
 MAX_CRASHES: Final = 2
+# A version that has served for so long without a crash is no longer on trial.
+TRIAL_S: Final = 120.0
 # A gateway that offers a hundred broken versions must not grow the file for ever.
 MAX_REJECTED: Final = 100
 # Of outcomes that the gateway has not been told, in a long time offline.

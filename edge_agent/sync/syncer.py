@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, Final, Protocol
+from typing import Any, Protocol
 
 from edge_agent.sync import record as records
 from edge_agent.sync.check import Checked, check_apart
@@ -19,9 +19,6 @@ from edge_agent.sync.state import SyncFolder, SyncState
 from runtime.errors import CancelledError, EdgewardError, MachineError, ModelError, WrongUseError
 
 log = logging.getLogger(__name__)
-
-# A version that has served for so long without a crash is no longer on trial.
-CONFIRM_AFTER_S: Final = 120.0
 
 
 class Served(Protocol):

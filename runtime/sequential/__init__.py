@@ -10,6 +10,7 @@ from runtime.sequential.betting import BettingMixture, BettingMixtures
 from runtime.sequential.discordant import DiscordantPairs
 from runtime.sequential.empirical_bernstein import EmpiricalBernstein
 from runtime.sequential.histogram import LogHistogram
+from runtime.sequential.limits import FailureLimits, failure_limits
 from runtime.sequential.needed import observations_needed
 from runtime.sequential.pairing import Pair, Pairing
 from runtime.sequential.sample_ratio import SampleRatio
@@ -20,9 +21,11 @@ __all__ = [
     "BettingMixtures",
     "DiscordantPairs",
     "EmpiricalBernstein",
+    "FailureLimits",
     "LogHistogram",
     "Pair",
     "Pairing",
     "SampleRatio",
+    "failure_limits",
     "observations_needed",
 ]

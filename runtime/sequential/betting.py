@@ -33,6 +33,8 @@ _KEPT: Final = 1.0 - FLOW
 _SHARES: Final = (CASH, *([(1.0 - CASH) / len(BETS)] * len(BETS)))
 
 Floats = NDArray[np.float64]
+_COLUMN_OF_BETS: Final[Floats] = np.array(_BETS)[:, None]
+_COLUMN_OF_SHARES: Final[Floats] = np.array(_SHARES)[:, None]
 
 
 class BettingMixture:
@@ -102,25 +104,26 @@ class BettingMixtures:
         _check(null, low)
         self.null = null
         self.low = low
-        self._wealth: Floats = np.tile(np.array(_SHARES), (count, 1))
+        # [bet, run]: numpy's loops run over the last axis, and eight bets make short ones.
+        self._wealth: Floats = np.repeat(_COLUMN_OF_SHARES, count, axis=1)
 
     def observe(self, values: ArrayLike) -> None:
         """Takes in one value for each run; NaN: none for that run."""
         won = np.maximum((np.asarray(values, np.float64) - self.null) / (self.null - self.low), -1.0)
         has_one = ~np.isnan(won)
-        before = None if has_one.all() else self._wealth[~has_one]
-        self._wealth *= 1.0 + won[:, None] * np.array(_BETS)
+        before = None if has_one.all() else self._wealth[:, ~has_one]
+        self._wealth *= 1.0 + won * _COLUMN_OF_BETS
         np.minimum(self._wealth, MOST_WEALTH, out=self._wealth)
-        dealt = FLOW * self._wealth.sum(1, keepdims=True)
+        dealt = FLOW * self._wealth.sum(0)
         self._wealth *= 1.0 - FLOW
-        self._wealth += dealt * np.array(_SHARES)
+        self._wealth += dealt * _COLUMN_OF_SHARES
         if before is not None:
-            self._wealth[~has_one] = before
+            self._wealth[:, ~has_one] = before
 
     @property
     def e_values(self) -> Floats:
         """The evidence of each run."""
-        total: Floats = self._wealth.sum(1)
+        total: Floats = self._wealth.sum(0)
         return total
 
 

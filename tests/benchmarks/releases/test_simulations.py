@@ -10,11 +10,14 @@ import pytest
 from scipy.stats import binom, binomtest
 
 from benchmarks.releases.__main__ import main
-from benchmarks.releases.fleet import roll_out
+from benchmarks.releases.fleet import DEVICES, by_limits, by_waves, by_z, harmed_by, reach, roll_out
+from benchmarks.releases.latencies import HEAVIER, SLOWER, STABLE, Latencies
 from benchmarks.releases.outcomes import NEVER, Row, first_hits, information_floor, row
 from benchmarks.releases.report import Held, bars
 from benchmarks.releases.rules import argo, flagger, peeking_z
 from benchmarks.releases.shares import Labelling
+from benchmarks.releases.tails import GUARD, drawn, rolled_back
+from cloud_gateway.guards.comparison import Comparison
 
 
 @pytest.mark.parametrize(("base", "harm", "floor"), [(0.05, 0.08, 802), (0.01, 0.03, 562)])
@@ -45,9 +48,32 @@ def test_a_z_test_looks_at_everything_so_far() -> None:
 
 
 def test_a_rollout_stops_before_the_whole_fleet_is_harmed() -> None:
-    stopped, failed = roll_out("Edgeward", np.ones(500, bool))
+    stopped, failed = roll_out(np.ones(500, bool))
     assert stopped == failed <= 10
-    assert roll_out("Edgeward", np.zeros(500, bool)) == (NEVER, 0)
+    assert roll_out(np.zeros(500, bool)) == (NEVER, 0)
+
+
+@pytest.mark.parametrize("share", [0.005, 0.01, 0.03, 0.2])
+def test_many_fleets_at_once_are_stopped_as_the_code_stops_each(share: float) -> None:
+    failing = np.random.default_rng([7, 8, int(share * 1e4)]).random((60, DEVICES)) < share
+    stops = by_limits(failing)
+    told = [roll_out(one) for one in failing]
+    assert stops.tolist() == [stop for stop, _ in told]
+    assert harmed_by(failing, stops).tolist() == [failed for _, failed in told]
+
+
+def test_the_other_rules_of_fleets_by_hand() -> None:
+    failing = np.zeros((3, DEVICES), bool)
+    failing[0, [3, 130]] = True  # one of the first wave's five
+    failing[1, 140:150] = True
+    failing[2, 60] = True
+    assert by_waves(failing).tolist() == [5, 175, NEVER]
+    assert by_z(failing).tolist() == [5, 145, NEVER]
+
+
+def test_the_chance_to_reach_a_limit_is_that_of_scipy() -> None:
+    limits = np.array([9.0] * 19 + [3.0])
+    assert reach(limits, 0.1) == pytest.approx(binom.sf(2, 20, 0.1), abs=1e-6)
 
 
 def test_bars_are_missed_where_the_figures_say_so() -> None:
@@ -114,9 +140,26 @@ def test_harm_to_devices_is_held_against_all_at_once() -> None:
     assert [bar.held for bar in bars(rows)] == [Held.HELD, Held.NOT_SHOWN, Held.MISSED]
 
 
+@pytest.mark.parametrize("latencies", [STABLE, SLOWER, HEAVIER], ids=["the same", "slower", "heavier"])
+def test_many_tails_at_once_are_judged_as_the_code_judges_each(latencies: Latencies) -> None:
+    runs, pairs = 3, 1200
+    hits = rolled_back(latencies, runs, pairs, np.random.default_rng(11))
+    rng = np.random.default_rng(11)
+    watches = [Comparison(GUARD, "", 0.05, 1.0, 0.5) for _ in range(runs)]
+    told = [NEVER] * runs
+    for pair in range(pairs):
+        stable, candidate = drawn(STABLE, runs, rng), drawn(latencies, runs, rng)
+        for run, watch in enumerate(watches):
+            watch.observe_arm(False, float(stable[run]))
+            watch.observe_arm(True, float(candidate[run]))
+            if told[run] == NEVER and watch.e_worse >= 1 / 0.05:
+                told[run] = pair + 1
+    assert hits.tolist() == told
+
+
 def test_running_one_scenario_again_keeps_the_others(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     for only in ("S3", "S8"):
-        assert main(["--only", only, "--runs", "8", "--fleet-runs", "5", "--output", str(tmp_path)]) == 0
+        assert main(["--only", only, "--runs", "8", "--output", str(tmp_path)]) == 0
     (raw,) = tmp_path.glob("*.json")
     told = json.loads(raw.read_text())
     assert {one["scenario"] for one in told["rows"]} == {"S3", "S8"}

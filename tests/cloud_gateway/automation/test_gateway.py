@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import re
 from dataclasses import dataclass, replace
 from pathlib import Path
+from textwrap import dedent
 
 import numpy as np
 import pytest
@@ -92,6 +94,45 @@ def test_items_survive_a_kill_and_are_answered_over_the_command_line(
             assert [one["taken"] for one in told] == ["accepted", "refused"]
             assert admin.get("/admin/automation/log")["lines"][0]["event"] == "moved_by_hand"
             assert [one["event"] for one in admin.get("/admin/audit")["lines"]] == ["automation.moved_by_hand"]
+
+
+@pytest.mark.slow
+def test_a_reviewers_key_made_by_the_command_answers_under_its_name_alone(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("EDGEWARD_HOME", str(tmp_path))
+    with pytest.raises(SystemExit) as ended:
+        edgeward.main(["review", "key", "ann"])
+    said = capsys.readouterr().out
+    assert (ended.value.code or 0) == 0
+    key, table = re.search(r"\n\n    (\S+)\n", said), re.search(r"( *\[\[reviewers\]\].*)", said, re.DOTALL)
+    assert key is not None
+    assert table is not None
+    key_file = tmp_path / "ann.key"
+    key_file.write_text(key[1] + "\n")
+    config = tmp_path / "gateway.toml"
+    config.write_text(CONFIG + "\n" + dedent(table[1]))
+    assert key[1] not in config.read_text(), "the gateway is given its hash"
+    run = ("gateway", "run", "digits", "--grpc-port", "0", "--http-port", "0", "--config", str(config))
+    with started(tmp_path, *run) as gateway:
+        with connect(gateway.grpc) as client:
+            for _ in range(2):
+                client.predict("digits", np.zeros((1, 1, 8, 8), np.float32))
+        review, as_ann = Reviewer(capsys, gateway.admin), ("--admin-key-file", str(key_file))
+        first, second = (item["id"] for item in json.loads(review("list", "--json", "--reviewer", "ann", *as_ann)))
+        told = json.loads(review("answer", first, "3", "--json", *as_ann))
+        assert told["item"]["opinions"] == 1
+        assert [item["id"] for item in json.loads(review("list", "--json", "--reviewer", "ann", *as_ann))] == [second]
+        assert "an answer stands once given" in review("answer", first, "4", *as_ann, expected=1)
+        refused = review("answer", second, "3", "--reviewer", "bob", *as_ann, expected=1)
+        assert "ann" in refused, refused
+        review(
+            "answer", second, "3", "--reviewer", "bob", expected=1
+        )  # with the admin key, under a name that is only said
+        review("move", "digits", "full", *as_ann, expected=1)
+        assert json.loads(review("levels", "--json"))["standings"][0]["level"] == "shadow"
+        key_file.write_text(key[1][:-1] + ("a" if key[1][-1] != "a" else "b"))
+        review("answer", second, "3", *as_ann, expected=1)
 
 
 def test_two_tables_for_one_model_are_refused() -> None:

@@ -175,7 +175,7 @@ async def test_what_was_told_before_a_release_is_nothing_to_it(stock: Stock, fil
             await one.controller.command("small", Command.ABORT)
             await one.controller.start(plan(more=GUARDS))
             newest = {source.name: source.newest() for source in one.controller.late.sources}
-            assert one.traffic.active["small"].late_read == newest == {"labels": 1, "metrics": 1}
+            assert one.traffic.active["small"].late_read == newest == {"traffic": 0, "labels": 1, "metrics": 1}
             again = [Report(MetricObservation(Arm.STABLE, "revenue", 1.0), "order")]
             assert at_one.metrics.take(one.controller.running("small"), again) == 1, "an id is one of its release"
             for _ in range(3):

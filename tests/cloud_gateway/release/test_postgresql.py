@@ -108,7 +108,7 @@ def test_waves_advance_once_though_two_gateways_hear_of_the_devices_at_once(url:
     devices = [f"camera-{number}" for number in range(24)]
     for device in devices:
         stores[0].rollouts.offered(device, ["m"])
-    with writing(stores[0]._engine) as connection:
+    with writing(stores[0].engine) as connection:
         stores[0].rollouts.begin_in(connection, Promoted(1, "m", 1, 2, (0.1, 0.5, 1.0), 0.01, 0.05))
 
     def sync(at: int) -> None:

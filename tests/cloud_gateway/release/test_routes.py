@@ -49,7 +49,7 @@ class Api:
 async def api(stock: Stock, tmp_path: Path) -> AsyncIterator[Api]:
     async with gateway(stock, tmp_path / "gateway.db") as one:
         incoming = tmp_path / "incoming"
-        one.controller.late.sources.append(reported := ReportedMetrics(one.store._engine))
+        one.controller.late.sources.append(reported := ReportedMetrics(one.store.engine))
         routes = ReleaseRoutes(one.controller, one.store, reported, stock.registry, incoming, 1 << 20).routes()
         app = admin_app(routes, AdminKey(KEY), is_loopback=True)
         transport = httpx.ASGITransport(app=app)

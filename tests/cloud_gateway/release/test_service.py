@@ -237,12 +237,29 @@ def test_what_was_seen_survives_a_restart() -> None:
     traffic = Traffic()
     active = activate(traffic, 0.5)
     for arm in (Arm.STABLE, Arm.CANDIDATE, Arm.CANDIDATE):
-        active.note_request(arm, arm is Arm.CANDIDATE, 0.01, 7, "")
+        active.note_request((arm, arm is Arm.CANDIDATE, 0.01, 7, "", 0.5, False))
     active.absorb(10)
     saved: dict[str, Any] = active.evidence()
     again = ActiveRelease(Release(7, PLAN, active.state, saved, 0, 0), FakeWatch)
     assert again.evidence() == saved
     assert again.counts.arms[Arm.CANDIDATE].requests == 2
+
+
+def test_requests_that_were_routed_before_a_switch_do_not_make_the_new_split_look_wrong() -> None:
+    plan = parse_plan('model = "digits"\nstable = 1\ncandidate = 2\nstages = [5, 50, 100]')
+    active = ActiveRelease(Release(7, plan, ReleaseState(Status.RUNNING, 0.05, 0), {}, 0, 0))
+    for number in range(400):  # while the step forward waited for its disk
+        arm = Arm.CANDIDATE if number % 20 == 0 else Arm.STABLE
+        active.note_request((arm, False, 0.01, number << 48, "", 0.05, False))
+    active.move(ReleaseState(Status.RUNNING, 0.5, 1))
+    for number in range(400, 440):
+        arm = Arm.CANDIDATE if number % 2 else Arm.STABLE
+        active.note_request((arm, False, 0.01, number << 48, "", 0.5, False))
+    active.absorb(1000)
+    verdict = active.watch.judge()
+    assert "not split as planned" not in verdict.reason
+    assert verdict.findings[0].stable_count == verdict.findings[0].candidate_count == 20
+    assert active.counts.arms[Arm.CANDIDATE].requests == 40, "they are counted all the same"
 
 
 @pytest.mark.parametrize("part", ["counts", "watch"])

@@ -21,6 +21,7 @@ from cloud_gateway.rollout.gate import position
 from runtime.bundle.bundle import read_bundle
 from runtime.bundle.locate import shipped_bundles
 from runtime.bundle.writing import pack
+from tests.cloud_gateway.release.test_processes import run
 from tests.programs import PATIENCE_S, Program, started
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(240)]
@@ -85,9 +86,9 @@ def sync_all(agents: list[Agent], http: str) -> None:
             done.result()
 
 
-def promote(admin: AdminClient, archive: Path) -> None:
+def promote(admin: AdminClient, archive: Path, waves: dict[str, list[int]] = WAVES) -> None:
     admin.upload("/admin/registry", archive)
-    admin.post("/admin/releases", {"plan": PLAN | WAVES})
+    admin.post("/admin/releases", {"plan": PLAN | waves})
     until(lambda: admin.get("/admin/releases/digits")["status"] == "settling")
     admin.post("/admin/releases/digits/promote", {"reason": "no traffic here, so a person says that it is over"})
     until(lambda: admin.get("/admin/releases/digits")["status"] == "promoted")
@@ -154,3 +155,30 @@ def test_a_healthy_fleet_gets_it_wave_by_wave_though_the_gateway_is_killed(tmp_p
             "waves_done",
         ]
         assert httpx.get(f"{program.http}/edgeward/bundles", timeout=PATIENCE_S).json()["bundles"][0]["version"] == 2
+
+
+def test_a_person_halts_the_waves_and_finishes_them_by_command(tmp_path: Path, second: Path) -> None:
+    agents = fleet(failing=0)
+    home = tmp_path / "home"
+    with gateway(home) as (program, admin):
+        port = ("--admin-port", program.admin.rpartition(":")[2])
+
+        def waves(action: str, *more: str, code: int = 0) -> str:
+            return run(home, "release", "waves", "digits", action, *more, *port, code=code)
+
+        assert "goes to devices in waves" in waves("halt", code=1), "there are none yet"
+        sync_all(agents, program.http)
+        promote(admin, second)
+        sync_all(agents, program.http)
+        assert sum(agent.serves == 2 for agent in agents) == 1
+        assert "expected one of halt, finish" in waves("stop", code=1)
+        assert "halted by hand: two calls" in waves("halt", "--reason", "two calls")
+        sync_all(agents, program.http)
+        assert {agent.serves for agent in agents} == {1}
+        assert "are halted already" in waves("halt", code=1)
+        told = json.loads(waves("finish", "--reason", "it was the weather", "--json"))
+        assert told["waves"]["status"] == "done"
+        sync_all(agents, program.http)
+        assert {agent.serves for agent in agents} == {2}
+        events = [line["event"] for line in admin.get("/admin/audit")["lines"]]
+        assert events[-3:] == ["waves_begin", "waves_halted", "waves_done"]

@@ -29,7 +29,7 @@ from tests.runtime.serving.fake_service import FakeService
 @pytest.fixture
 def store(tmp_path: Path) -> ReleaseStore:
     made = ReleaseStore(open_database(sqlite_url(tmp_path / "gateway.db")), "me")
-    with writing(made._engine) as connection:
+    with writing(made.engine) as connection:
         made.rollouts.begin_in(connection, Promoted(1, "small", 1, 2, (0.5, 1.0), 0.01, 0.05))
     return made
 

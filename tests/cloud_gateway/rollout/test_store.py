@@ -33,7 +33,7 @@ class Place:
     def begin(
         self, store: ReleaseStore, release: int = 1, *, stable: int = 1, shares: tuple[float, ...] = WAVES
     ) -> None:
-        with writing(store._engine) as connection:
+        with writing(store.engine) as connection:
             store.rollouts.begin_in(connection, Promoted(release, "m", stable, stable + 1, shares, 0.01, 0.05))
 
 
