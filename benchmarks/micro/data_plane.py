@@ -14,7 +14,7 @@ from typing import Any
 from starlette.types import ASGIApp, Message, Scope
 
 from benchmarks.serving.exchange import Exchange, Row, grpc_exchange, rest_binary_exchange
-from runtime.backends.base import RunOptions
+from runtime.backends.base import Overlap, RunOptions
 from runtime.bundle.bundle import Bundle, read_bundle
 from runtime.bundle.locate import shipped_bundles
 from runtime.bundle.manifest import Format
@@ -110,6 +110,7 @@ class _Instant:
     """A backend whose models answer with what they are given, without a look at the inputs."""
 
     name, device, formats = "instant-cpu", "cpu", frozenset(Format)
+    overlap = Overlap.SHARED
 
     def __init__(self, answer: Array) -> None:
         self._answer = answer

@@ -177,9 +177,8 @@ class Results:
             "",
             "# 602 KB in, 602 KB out",
             "",
-            f"A model that gives back its input, [1, 3, 224, 224] float32; medians of {rounds} rounds. Copies of the tensor here: "
-            "in, two on gRPC (protobuf takes it, and hands it out) and one on REST (uvicorn gathers the body; the parts are "
-            "joined); out, one on gRPC (into the reply) and none on REST.",
+            f"A model that gives back its input, [1, 3, 224, 224] float32; medians of {rounds} rounds. How often the "
+            "tensor is copied here: copies.md.",
             "",
             "| server | requests/s, 1 conn. | requests/s, 8 conn. | CPU s per 1,000, 8 conn. |",
             "|---|---:|---:|---:|",

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
@@ -34,12 +35,24 @@ class RunOptions:
         return ", ".join(words)
 
 
+class Overlap(StrEnum):
+    """What becomes of two calls that are made at the same time. Both are safe; the question is whether they also run so."""
+
+    SHARED = "shared"
+    """They run at the same time in one session."""
+    OWN = "own"
+    """One session runs one call at a time; two sessions of the file run beside each other."""
+    NEVER = "never"
+    """One waits for the other, however many sessions there are."""
+
+
 class Session(Protocol):
     """A variant opened on a backend. `run` may be called from any thread."""
 
     inputs: tuple[TensorSpec, ...]
     """The variant's own tensors, as the engine reports them."""
     outputs: tuple[TensorSpec, ...]
+    overlap: Overlap
 
     def run(self, inputs: Mapping[str, Array]) -> dict[str, Array]:
         """The outputs by name, as arrays that stay valid after the next call; `ExecutionError` when the engine fails.

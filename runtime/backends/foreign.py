@@ -12,7 +12,7 @@ from importlib.metadata import EntryPoint
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from runtime.backends.base import Backend, RunOptions, Session
+from runtime.backends.base import Backend, Overlap, RunOptions, Session
 from runtime.backends.failures import one_line, show_tensors
 from runtime.bundle.manifest import Format
 from runtime.errors import BackendUnavailableError, EdgewardError, ExecutionError
@@ -121,6 +121,8 @@ class GuardedSession:
     def __init__(self, backend: str, theirs: Session) -> None:
         self.inputs: tuple[TensorSpec, ...] = tuple(theirs.inputs)
         self.outputs: tuple[TensorSpec, ...] = tuple(theirs.outputs)
+        # Whatever is said or not: `run` may be called from any thread.
+        self.overlap: Overlap = getattr(theirs, "overlap", Overlap.SHARED)
         self._backend = backend
         self._names = tuple(spec.name for spec in self.outputs)
         self._theirs = theirs

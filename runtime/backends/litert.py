@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
-from runtime.backends.base import RunOptions, check_extra
+from runtime.backends.base import Overlap, RunOptions, check_extra
 from runtime.backends.failures import one_line, show_tensors
 from runtime.bundle.manifest import Format
 from runtime.errors import BackendUnavailableError, BundleError, ExecutionError, InvalidInputError
@@ -77,6 +77,8 @@ class LiteRTSession:
 
     Tensors carry the signature's names where the model has one signature over its main graph, otherwise their own.
     """
+
+    overlap = Overlap.OWN
 
     def __init__(self, interpreter: Any, file: Path) -> None:
         in_names, out_names = _signature_names(interpreter)

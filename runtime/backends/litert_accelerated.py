@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
-from runtime.backends.base import RunOptions, check_extra
+from runtime.backends.base import Overlap, RunOptions, check_extra
 from runtime.backends.failures import one_line, show_tensors
 from runtime.bundle.manifest import Format
 from runtime.errors import BackendUnavailableError, BundleError, ExecutionError, InvalidInputError
@@ -90,6 +90,8 @@ class LiteRTAcceleratedBackend:
 
 class LiteRTAcceleratedSession:
     """A compiled model and its buffers behind a lock: they are written, run and read as one."""
+
+    overlap = Overlap.OWN
 
     def __init__(self, model: Any, backend: str, file: Path) -> None:
         signatures = model.get_signature_list()

@@ -6,6 +6,7 @@ The providers differ in the wheel they come with, the device they need and a few
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
@@ -17,7 +18,7 @@ from types import ModuleType
 from typing import TYPE_CHECKING, Any, Final
 
 from runtime.backends import onnxruntime_cuda as cuda
-from runtime.backends.base import RunOptions, check_extra
+from runtime.backends.base import Overlap, RunOptions, check_extra
 from runtime.backends.cuda_recording import GATE
 from runtime.backends.failures import one_line
 from runtime.backends.onnxruntime_bound import BoundRunner
@@ -35,6 +36,8 @@ if TYPE_CHECKING:
 DISTRIBUTIONS: Final = ("onnxruntime", "onnxruntime-gpu", "onnxruntime-directml", "onnxruntime-openvino")
 
 CPU_PROVIDER: Final = "CPUExecutionProvider"
+
+DIRECTML_PROVIDER: Final = "DmlExecutionProvider"
 
 LOG_ERRORS: Final = 3
 
@@ -64,6 +67,8 @@ class _Provider:
     extra: Mapping[str, tuple[str, ...]]
     """Of `RunOptions.extra`, beside those that every provider takes."""
     variations: tuple[Mapping[str, str], ...] = ({},)
+    overlap: Overlap = Overlap.SHARED
+    """Of its sessions, where they replay no CUDA graphs."""
 
     @property
     def install(self) -> str:
@@ -136,6 +141,7 @@ class OnnxRuntimeBackend:
         provider = _Provider(
             cuda.TENSORRT_PROVIDER, "cuda", cuda.PACKAGE, (cuda.CUDA_PROVIDER, CPU_PROVIDER), _needs_nvidia,
             cuda.tensorrt_options, cuda.TENSORRT_OPTIONS, cuda.TENSORRT_VARIATIONS,
+            Overlap.OWN,  # it computes behind a lock: https://github.com/microsoft/onnxruntime/pull/19301
         )  # fmt: skip
         return cls("onnxruntime-tensorrt", provider)
 
@@ -155,10 +161,11 @@ class OnnxRuntimeBackend:
 
     @classmethod
     def directml(cls) -> OnnxRuntimeBackend:
-        """On any GPU of a Windows machine."""
+        """On any GPU of a Windows machine; a session takes one call at a time (its documentation, "Usage")."""
         provider = _Provider(
-            "DmlExecutionProvider", "gpu", "onnxruntime-directml", (CPU_PROVIDER,), _needs_windows_gpu, _no_options, {}
-        )
+            DIRECTML_PROVIDER, "gpu", "onnxruntime-directml", (CPU_PROVIDER,), _needs_windows_gpu, _no_options, {},
+            overlap=Overlap.NEVER,  # sessions beside each other stall: https://github.com/microsoft/onnxruntime/issues/20713
+        )  # fmt: skip
         return cls("onnxruntime-directml", provider)
 
     @classmethod
@@ -236,11 +243,13 @@ class OnnxRuntimeBackend:
                 + (f" ({not_loaded})" if not_loaded else "")
             )
         if cuda.wants_graphs(provider.name, options):
-            return OnnxRuntimeSession(session, file, self.name, CudaGraphs(ort, session).run)
+            return OnnxRuntimeSession(session, file, self.name, CudaGraphs(ort, session).run, overlap=Overlap.NEVER)
+        if provider.name == DIRECTML_PROVIDER:
+            run = partial(_run_alone, threading.Lock(), session.run)
+            return OnnxRuntimeSession(session, file, self.name, run, overlap=provider.overlap)
         run = partial(_run_on_gpu, session.run) if has_cuda else session.run
-        return OnnxRuntimeSession(
-            session, file, self.name, run, BoundRunner(ort, session, "cuda" if has_cuda else "cpu")
-        )
+        bound = BoundRunner(ort, session, "cuda" if has_cuda else "cpu")
+        return OnnxRuntimeSession(session, file, self.name, run, bound, provider.overlap)
 
     def _session_options(self, ort: ModuleType, options: RunOptions) -> Any:
         chosen = ort.SessionOptions()
@@ -253,7 +262,7 @@ class OnnxRuntimeBackend:
             chosen.add_session_config_entry("session.intra_op.spin_duration_us", str(SPIN_US))
         else:
             chosen.add_session_config_entry("session.intra_op.allow_spinning", "0")
-        if self._provider.name == "DmlExecutionProvider":
+        if self._provider.name == DIRECTML_PROVIDER:
             chosen.enable_mem_pattern = (
                 False  # DirectML refuses a session with memory patterns (its documentation, "Usage")
             )
@@ -275,6 +284,11 @@ class OnnxRuntimeBackend:
 
 def _run_on_gpu(run: Run, names: Sequence[str], inputs: Mapping[str, Array]) -> Sequence[Array]:
     with GATE:
+        return run(names, inputs)
+
+
+def _run_alone(lock: threading.Lock, run: Run, names: Sequence[str], inputs: Mapping[str, Array]) -> Sequence[Array]:
+    with lock:
         return run(names, inputs)
 
 

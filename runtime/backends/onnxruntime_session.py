@@ -9,6 +9,7 @@ from typing import Any, Final
 
 import numpy as np
 
+from runtime.backends.base import Overlap
 from runtime.backends.failures import one_line, show_tensors
 from runtime.backends.onnxruntime_bound import BoundRunner, DeviceTensor
 from runtime.errors import BackendUnavailableError, BundleError, ExecutionError, InvalidInputError, WrongUseError
@@ -45,7 +46,7 @@ Run = Callable[[Sequence[str], Mapping[str, Array]], Sequence[Array]]
 
 
 class OnnxRuntimeSession:
-    """An `InferenceSession` (`native`), which takes calls from several threads at once."""
+    """An `InferenceSession` (`native`), which takes calls from several threads at once, where `run` does not keep them apart."""
 
     def __init__(
         self,
@@ -54,7 +55,9 @@ class OnnxRuntimeSession:
         backend: str,
         run: Run,
         bound: BoundRunner | None = None,
+        overlap: Overlap = Overlap.SHARED,
     ) -> None:
+        self.overlap = overlap
         self.inputs = tuple(_spec(node, "input", file) for node in session.get_inputs())
         self.outputs = tuple(_spec(node, "output", file) for node in session.get_outputs())
         self._backend = backend

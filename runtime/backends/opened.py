@@ -6,12 +6,13 @@ else, so whoever measures a candidate and whoever serves it run the very same co
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import lru_cache, partial
 
 import numpy as np
 
-from runtime.backends.base import Backend, RunOptions, Session
+from runtime.backends.base import Backend, Overlap, RunOptions, Session
+from runtime.backends.pool import open_beside
 from runtime.backends.preprocess import Step, steps_of
 from runtime.bundle.bundle import Bundle
 from runtime.bundle.manifest import TensorMapping, Variant
@@ -100,11 +101,23 @@ class OpenedVariant:
         return {s.name: np.concatenate([part[s.name] for part in parts])[:rows] for s in self.outputs}
 
 
-def open_variant(bundle: Bundle, variant: Variant, backend: Backend, options: RunOptions) -> OpenedVariant:
-    """`variant` of `bundle` opened on `backend`, its file's digest checked; the errors are those of `Backend.open`."""
+def open_variant(
+    bundle: Bundle,
+    variant: Variant,
+    backend: Backend,
+    options: RunOptions,
+    instances: Callable[[Overlap], int] = lambda overlap: 1,
+) -> OpenedVariant:
+    """`variant` of `bundle` opened on `backend`, its file's digest checked; the errors are those of `Backend.open`.
+
+    `instances`: how many calls are to run at the same time, from what the first session says of itself. Where that takes
+    sessions of their own, so many are opened.
+    """
     path = bundle.check_file(variant)
     session = backend.open(path, options)
     try:
+        if session.overlap is Overlap.OWN:
+            session = open_beside(session, instances(session.overlap), lambda: backend.open(path, options))
         return OpenedVariant(bundle, variant, session)
     except BaseException:
         session.close()

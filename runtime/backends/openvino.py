@@ -11,7 +11,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, Any, Final
 
-from runtime.backends.base import RunOptions, check_extra
+from runtime.backends.base import Overlap, RunOptions, check_extra
 from runtime.backends.failures import one_line, show_tensors
 from runtime.bundle.manifest import Format
 from runtime.errors import BackendUnavailableError, BundleError, ExecutionError
@@ -108,7 +108,12 @@ def _import() -> ModuleType:
 
 
 class OpenVinoSession:
-    """A compiled model and its infer requests: as many as there were calls at the same time."""
+    """A compiled model and its infer requests: as many as there were calls at the same time.
+
+    Compiled for latency it has one stream, through which the requests go one after the other.
+    """
+
+    overlap = Overlap.OWN
 
     def __init__(self, compiled: Any, inputs: tuple[TensorSpec, ...], outputs: tuple[TensorSpec, ...]) -> None:
         self.inputs = inputs

@@ -11,7 +11,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, Any, Final
 
-from runtime.backends.base import RunOptions, check_extra
+from runtime.backends.base import Overlap, RunOptions, check_extra
 from runtime.backends.cuda_recording import GATE
 from runtime.backends.failures import one_line, show_tensors
 from runtime.backends.torch_archive import check_archive
@@ -140,6 +140,8 @@ class TorchSession:
     The thread count is PyTorch's own and belongs to the whole process (to each calling thread where it was built with
     OpenMP): it is set before every call, so sessions that differ in threads and run at once may get each other's.
     """
+
+    overlap = Overlap.SHARED
 
     def __init__(self, torch: ModuleType, program: Any, device: str, options: RunOptions, file: Path) -> None:
         from torch.utils import _pytree

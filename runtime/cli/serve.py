@@ -76,6 +76,10 @@ def serve(
         int | None,
         typer.Option("--threads", min=1, help="Of one call on the processor, at most (all allowed cores)."),
     ] = None,
+    instances: Annotated[
+        str | None,
+        typer.Option("--instances", help="Batches of one model that run at the same time: N, or MODEL=N,... (1)."),
+    ] = None,
     workers: Annotated[
         int, typer.Option("--workers", min=1, max=256, help="Processes that share the ports (1); Linux alone has more.")
     ] = 1,
@@ -107,6 +111,7 @@ def serve(
         "server_name": server_name,
         "objective": objective,
         "threads": threads,
+        "instances": instances,
         "log_format": log_format,
         "otlp_endpoint": otlp_endpoint,
     }

@@ -19,12 +19,20 @@ from runtime.backends.base import Backend
 from runtime.backends.registry import all_backends, our_backends
 from runtime.bundle.bundle import Bundle
 from runtime.bundle.locate import open_bundles
+from runtime.engine.instances import Granted, Instances
 from runtime.engine.measuring import MEASURING
 from runtime.engine.model import Model
 from runtime.engine.repository import Repository
 from runtime.engine.versions import VersionPolicy
 from runtime.engine.watch import Watch, WatchSettings
-from runtime.errors import BundleError, ConflictError, EdgewardError, ModelNotFoundError, ModelNotReadyError
+from runtime.errors import (
+    BundleError,
+    ConflictError,
+    EdgewardError,
+    ModelNotFoundError,
+    ModelNotReadyError,
+    UnsupportedError,
+)
 from runtime.selection.cache import glance
 from runtime.selection.choice import Choice
 from runtime.selection.goal import goal_for
@@ -47,6 +55,8 @@ class EngineSettings:
     versions: VersionPolicy = field(default_factory=VersionPolicy)
     repository: Path | None = None
     """A folder of models that may be loaded by name; None: only what was given to `Engine.load` once."""
+    instances: Instances = field(default_factory=Instances)
+    """How many calls of one model are to run at the same time."""
     watch: WatchSettings = field(default_factory=WatchSettings)
     """How closely models are watched while they serve."""
     is_warmed_up: bool = True
@@ -75,6 +85,8 @@ class Engine:
         self.repository = None if self.settings.repository is None else Repository(self.settings.repository)
         self._sources: dict[str, str | Path] = {}
         self._policies: dict[str, VersionPolicy] = {}
+        self._instances: dict[str, int] = {}
+        """Of models whose last load asked for a number of its own."""
         self._models: dict[str, dict[int, Model]] = {}
         """Replaced, never changed in place: readers take a reference and need no lock."""
         self._index: dict[tuple[str, int], IndexEntry] = {}
@@ -90,7 +102,13 @@ class Engine:
         found = self._in_repository(source)
         return self._load(source) if found is None else self._load(found, name=str(source))
 
-    def _load(self, source: str | Path, versions: VersionPolicy | None = None, name: str | None = None) -> Model:
+    def _load(
+        self,
+        source: str | Path,
+        versions: VersionPolicy | None = None,
+        name: str | None = None,
+        instances: int | None = None,
+    ) -> Model:
         policy = versions or self.settings.versions
         with self._loading:
             try:
@@ -115,8 +133,11 @@ class Engine:
                 if bundle.version in wanted:
                     kept = before.get(bundle.version)
                     table[bundle.version] = (
-                        kept if kept is not None and kept.bundle.digest == bundle.digest else self._open(bundle)
+                        kept
+                        if kept is not None and kept.bundle.digest == bundle.digest
+                        else self._open(bundle, instances)
                     )
+            self._set_instances(name, [model for model in table.values() if model in before.values()], instances)
             beside = self._added.get(name, set())
             beside -= set(table)
             table |= {version: before[version] for version in beside if version in before}
@@ -125,17 +146,24 @@ class Engine:
             self._publish(name, table)
             return table[max(table)]
 
-    def reload(self, name: str, versions: VersionPolicy | None = None, source: Path | None = None) -> Model:
+    def reload(
+        self,
+        name: str,
+        versions: VersionPolicy | None = None,
+        source: Path | None = None,
+        instances: int | None = None,
+    ) -> Model:
         """Loads `name` from the repository, or from where it was loaded first; `ModelNotFoundError` where it is in neither.
 
-        `versions` and `source` hold until the next load: another policy, and other files.
+        `versions`, `source` and `instances` hold until the next load: another policy, other files, and how many calls are to
+        run at the same time; `UnsupportedError` where so many cannot, and then nothing changes.
         """
         original = self._in_repository(name) or self._sources.get(name)
         chosen = source or original
         if chosen is None:
             known = {*self._sources, *(self.repository.names() if self.repository is not None else ())}
             raise ModelNotFoundError(f"model {name!r} is not in the repository; it holds {self._names(known)}")
-        model = self._load(chosen, versions, name)
+        model = self._load(chosen, versions, name, instances)
         if original is not None:
             self._sources[name] = original
         return model
@@ -155,7 +183,7 @@ class Engine:
                         f"to be added has {bundle.digest[:12]}…; give it a version of its own"
                     )
                 return kept
-            model = self._open(bundle)
+            model = self._open(bundle, self._instances.get(bundle.name))
             self._added.setdefault(bundle.name, set()).add(bundle.version)
             self._publish(bundle.name, {**before, bundle.version: model})
             return model
@@ -229,15 +257,26 @@ class Engine:
             with self._lock:
                 self._index[name, 0] = IndexEntry(name, "", ModelState.UNAVAILABLE, f"loading it failed: {error}")
 
-    def _open(self, bundle: Bundle) -> Model:
+    def _set_instances(self, name: str, kept: Sequence[Model], instances: int | None) -> None:
+        """Has models that stay in service run as many calls at the same time as this load, or else the settings, ask for."""
+        count = self.settings.instances.of(name) if instances is None else instances
+        if instances is not None:
+            for model in kept:
+                _require(name, instances, model.grant(instances))
+        for model in kept:
+            model.set_instances(count)
+        if instances is None:
+            self._instances.pop(name, None)
+        else:
+            self._instances[name] = instances
+
+    def _open(self, bundle: Bundle, instances: int | None = None) -> Model:
         is_served = bundle.version in self._models.get(bundle.name, {})
         if not is_served:
             self._note(bundle.name, bundle.version, ModelState.LOADING)
         try:
             choice = self._choose(bundle)
-            cap_mb = goal_for(bundle, self.settings.selection).memory_cap_mb
-            watch = Watch(self.settings.watch, self._choose_again, lambda: self.hardware.cores.threads, cap_mb)
-            model = Model(bundle, choice, watch)
+            model = self._make(bundle, choice, instances)
             if self.settings.is_warmed_up:
                 model.warm_up()
         except EdgewardError as error:
@@ -246,6 +285,25 @@ class Engine:
             raise
         for warning in choice.warnings:
             log.warning("model %s version %d: %s", bundle.name, bundle.version, warning)
+        return model
+
+    def _make(self, bundle: Bundle, choice: Choice, instances: int | None) -> Model:
+        """`instances` of a load have to be had; those of the settings are a wish, for the next candidate may have to do."""
+        count = self.settings.instances.of(bundle.name) if instances is None else instances
+        cap_mb = goal_for(bundle, self.settings.selection).memory_cap_mb
+        watch = Watch(self.settings.watch, self._choose_again, lambda: self.hardware.cores.threads, cap_mb)
+        model = Model(bundle, choice, watch, count, cap_mb)
+        granted = model.granted
+        if instances is not None:
+            try:
+                _require(bundle.name, instances, granted)
+            except UnsupportedError:
+                model.close()
+                raise
+        elif granted.why_fewer:
+            log.warning(
+                "model %s: %d calls at a time instead of %d: %s", bundle.name, granted.count, count, granted.why_fewer
+            )
         return model
 
     @property
@@ -322,6 +380,14 @@ class Engine:
     @staticmethod
     def _names(names: object) -> str:
         return ", ".join(repr(name) for name in sorted(names)) or "none"  # type: ignore[call-overload]
+
+
+def _require(name: str, instances: int, granted: Granted) -> None:
+    """`UnsupportedError` where fewer were granted."""
+    if granted.count < instances:
+        raise UnsupportedError(
+            f"model {name!r} cannot run {instances} batches at the same time: {granted.why_fewer}; at most {granted.count} can"
+        )
 
 
 def load(source: str | Path, settings: EngineSettings | None = None, progress: Progress | None = None) -> Model:

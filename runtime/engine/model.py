@@ -11,9 +11,11 @@ from dataclasses import replace
 
 import numpy as np
 
+from runtime.backends.base import Overlap
 from runtime.backends.opened import OpenedVariant, open_variant
 from runtime.bundle.bundle import Bundle
 from runtime.engine.in_service import InService
+from runtime.engine.instances import Granted, grant
 from runtime.engine.tally import Switch, SwitchReason
 from runtime.engine.watch import Watch
 from runtime.errors import (
@@ -24,7 +26,7 @@ from runtime.errors import (
     NoCandidateError,
 )
 from runtime.selection.candidates import CPU, Candidate
-from runtime.selection.choice import Choice
+from runtime.selection.choice import Choice, Ranked
 from runtime.tensors import Array, InputCheck, TensorSpec, count_elements
 
 log = logging.getLogger(__name__)
@@ -42,7 +44,15 @@ class Model:
     ...     probabilities = model.predict(image)["probabilities"]
     """
 
-    def __init__(self, bundle: Bundle, choice: Choice, watch: Watch | None = None) -> None:
+    def __init__(
+        self,
+        bundle: Bundle,
+        choice: Choice,
+        watch: Watch | None = None,
+        instances: int = 1,
+        memory_cap_mb: float | None = None,
+    ) -> None:
+        """`instances`: how many calls are to run at the same time, see `granted`; all of them stay under `memory_cap_mb`."""
         self.bundle = bundle
         self.name = bundle.name
         self.version = bundle.version
@@ -62,6 +72,8 @@ class Model:
         self._hold = _Hold(self)
         self._switching = threading.Lock()
         """Held while something else is put in service; calls never wait for it unless what they use is gone."""
+        self._instances = instances
+        self._memory_cap_mb = memory_cap_mb
         self._quarantined: set[tuple[str, str]] = set()
         self._lost: set[str] = set()
         """Devices that vanished since a calibration last chose."""
@@ -102,6 +114,38 @@ class Model:
     def serving(self) -> str:
         """`candidate` in words: "fp32.onnx on onnxruntime-cpu, 1 thread"."""
         return str(self.candidate)
+
+    @property
+    def granted(self) -> Granted:
+        """How many calls run at the same time on what answers now; callers beyond that wait for each other."""
+        return self.grant(self._instances)
+
+    def grant(self, instances: int) -> Granted:
+        """The same, were so many asked for."""
+        service = self._service
+        return grant(instances, service.opened.session.overlap, service.ranked.memory, self._memory_cap_mb)
+
+    def set_instances(self, count: int) -> None:
+        """Lets `count` calls run at the same time from now on, or as many as can, without a failed call.
+
+        May take as long as opening does; errors of that leave everything as it was.
+        """
+        with self._switching:
+            before, was = self._service, self._instances
+            if count == was or self._is_closing:
+                return
+            self._instances = count
+            if before.opened.session.overlap is not Overlap.OWN:
+                self.changes += 1
+                return
+            try:
+                service, passed_over = self._open_next(before.choice, before.place, is_warm=True)
+            except EdgewardError:
+                self._instances = was
+                raise
+            fallback = self.fallback
+            self._replace(service, passed_over and f"{passed_over}; {service.ranked.candidate} took over")
+            self.fallback = self.fallback or fallback
 
     @property
     def is_closed(self) -> bool:
@@ -173,7 +217,7 @@ class Model:
     def warm_up(self) -> float:
         """Runs the model a few times on zeros and returns the last call's seconds; a free dimension is taken as 1."""
         with self.hold():
-            return _warm_up(self.run, self.inputs)
+            return _warm_up(self.run, self.inputs, self.granted.count)
 
     def cost_s(self, rows: int) -> float:
         """Measured seconds of one call of `rows` rows, on what answers now."""
@@ -190,7 +234,8 @@ class Model:
 
     def most_rows(self) -> int | None:
         """What may be joined to one batch under the memory cap; None where there is no cap."""
-        return self._service.ranked.max_rows
+        granted = self.granted
+        return self._service.ranked.max_rows if granted.count == 1 else granted.max_rows
 
     def close(self, timeout_s: float = 30.0) -> None:
         """Waits for holds and calls in flight (at most `timeout_s`), then gives the engine's memory back. Closing twice is fine."""
@@ -336,11 +381,12 @@ class Model:
         is_bearable = BackendUnavailableError if cause is None else EdgewardError
         passed_over: list[str] = []
         for place in range(first, len(choice.ranked)):
-            candidate = choice.ranked[place].candidate
+            ranked = choice.ranked[place]
+            candidate = ranked.candidate
             if candidate.pair in self._quarantined or candidate.backend.device in self._lost:
                 continue
             try:
-                opened = self._open(candidate, is_warm)
+                opened = self._open(ranked, is_warm)
             except is_bearable as error:
                 cause = error
                 passed_over.append(f"{candidate} cannot be opened ({error})")
@@ -353,11 +399,16 @@ class Model:
             "calibrate again"
         ) from cause
 
-    def _open(self, candidate: Candidate, is_warm: bool) -> OpenedVariant:
-        opened = open_variant(self.bundle, candidate.variant, candidate.backend, candidate.options)
+    def _open(self, ranked: Ranked, is_warm: bool) -> OpenedVariant:
+        candidate = ranked.candidate
+
+        def instances(overlap: Overlap) -> int:
+            return grant(self._instances, overlap, ranked.memory, self._memory_cap_mb).count
+
+        opened = open_variant(self.bundle, candidate.variant, candidate.backend, candidate.options, instances)
         if is_warm:
             try:
-                _warm_up(opened.predict, opened.inputs)
+                _warm_up(opened.predict, opened.inputs, instances(opened.session.overlap))
             except BaseException:
                 opened.close()
                 raise
@@ -391,9 +442,16 @@ class _Hold:
                 model._none_in_use.notify_all()
 
 
-def _warm_up(run: Callable[[Mapping[str, Array]], object], specs: Sequence[TensorSpec]) -> float:
-    """Runs a model on zeros, a few times where that takes no time; the last call's seconds."""
+def _warm_up(run: Callable[[Mapping[str, Array]], object], specs: Sequence[TensorSpec], instances: int) -> float:
+    """Runs each of a model's instances on zeros, a few times where that takes no time; the last call's seconds.
+
+    One after the other: those with sessions of their own take turns.
+    """
     inputs = {spec.name: _zeros(spec) for spec in specs}
+    return [_warm_up_one(run, inputs) for _ in range(instances)][-1]
+
+
+def _warm_up_one(run: Callable[[Mapping[str, Array]], object], inputs: Mapping[str, Array]) -> float:
     began = time.perf_counter()
     took_s = 0.0
     for _ in range(WARM_UP_CALLS):

@@ -16,6 +16,7 @@ from runtime.bundle.bundle import Bundle
 from runtime.selection.candidates import Candidate, Rejected
 from runtime.selection.cost import CostModel
 from runtime.selection.latency import Latency
+from runtime.selection.memory_use import MemoryUse
 from runtime.selection.settings import Objective
 
 
@@ -37,6 +38,8 @@ class Ranked:
     """The most rows of a call that stayed under the memory cap; None where there is no cap."""
     confidence_error: float | None = None
     """Mean difference of the probability that a classifier gives the reference's class; None where it was not compared."""
+    memory: tuple[MemoryUse, ...] = ()
+    """By rows of a call, ascending; empty where it is not known."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,6 +127,14 @@ class LatencyRecord(_Record):
     calls: int = Field(ge=1)
 
 
+class MemoryUseRecord(_Record):
+    """`MemoryUse` as JSON."""
+
+    rows: int = Field(ge=1)
+    mb: float = Field(ge=0)
+    gpu_mb: float | None = Field(ge=0)
+
+
 class RankedRecord(_Record):
     """`Ranked` as JSON, its candidate by names."""
 
@@ -140,6 +151,7 @@ class RankedRecord(_Record):
     verdict: str
     max_rows: int | None = Field(ge=1)
     confidence_error: float | None = Field(ge=0, le=1)
+    memory: tuple[MemoryUseRecord, ...] = ()
 
 
 class RejectedRecord(_Record):
@@ -182,6 +194,7 @@ class ChoiceRecord(_Record):
                 r.verdict,
                 r.max_rows,
                 r.confidence_error,
+                tuple(MemoryUse(use.rows, use.mb, use.gpu_mb) for use in r.memory),
             )
             for r in self.ranked
         )
@@ -222,4 +235,5 @@ def _ranked_record(ranked: Ranked) -> RankedRecord:
         verdict=ranked.verdict,
         max_rows=ranked.max_rows,
         confidence_error=ranked.confidence_error,
+        memory=tuple(MemoryUseRecord(rows=use.rows, mb=use.mb, gpu_mb=use.gpu_mb) for use in ranked.memory),
     )

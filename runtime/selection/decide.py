@@ -104,6 +104,7 @@ def decide(measured: Sequence[Measured], rejected: Sequence[Rejected], goal: Goa
             sentence,
             most_rows(m.memory, goal.memory_cap_mb),
             m.guard.confidence_error,
+            m.memory,
         )
         for m, sentence in zip(order, sentences, strict=True)
     )

@@ -13,7 +13,7 @@ from typing import Any
 import grpc
 
 from protos import inference
-from runtime.errors import ModelNotReadyError
+from runtime.errors import CancelledError, ModelNotReadyError
 from runtime.serving.bearer import Authorize
 from runtime.serving.controls import Controls
 from runtime.serving.deadlines import with_timeout
@@ -70,7 +70,11 @@ class _Stream:
         stopper = asyncio.create_task(_cancel_when(closing, reader))
         try:
             while (answer := await self._answers.get()) is not None:
-                await self._context.write(await answer)
+                reply = await answer
+                try:
+                    await self._context.write(reply)
+                except grpc.aio.InternalError as error:  # grpcio's word for a connection that is no more
+                    raise CancelledError("the client went away before it had all its answers") from error
                 self._places.release()
             await asyncio.wait([reader])
         finally:

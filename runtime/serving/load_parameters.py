@@ -1,15 +1,16 @@
-"""What a load of the repository extension may override: batching, the version policy, and the model's files.
+"""What a load of the repository extension may override: batching, instances, the version policy, and the model's files.
 
-`config` is Triton's ModelConfig as JSON. Batching and versions may be changed; all else in it describes the model, and is accepted
-where it says what is so anyhow, so that a client can send back the config it got with one value changed.
+`config` is Triton's ModelConfig as JSON. Batching, the count of instances and versions may be changed; all else in it describes
+the model, and is accepted where it says what is so anyhow, so that a client can send back the config it got with one value changed.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
+from runtime.engine.instances import MAX_INSTANCES
 from runtime.engine.versions import VersionPolicy
 from runtime.errors import InvalidInputError, UnsupportedError
 from runtime.wire.rest_body import parse_object
@@ -29,6 +30,8 @@ class BatchOptions:
     """Rows of one request, and of a batch; 0: requests are not joined. None: as measured."""
     max_queue_delay_us: int = 0
     preferred_sizes: tuple[int, ...] = ()
+    instances: int | None = None
+    """How many batches run at the same time; None: as the server's settings say."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,7 +64,8 @@ def decode_overrides(
                 f"load parameter {name!r:.80} is not supported; there are 'config' and 'file:VERSION/model.onnx'"
             )
     _check_descriptions(model, config, config_now)
-    return Overrides(_batching(config, max_rows), _versions(config.get("version_policy")), files)
+    batching = replace(_batching(config, max_rows), instances=_instances(config.get("instance_group"), config_now))
+    return Overrides(batching, _versions(config.get("version_policy")), files)
 
 
 def check_unload(parameters: Mapping[str, object]) -> None:
@@ -84,7 +88,7 @@ def _parse_config(text: str) -> dict[str, Any]:
 
 def _check_descriptions(model: str, config: Mapping[str, Any], now: Mapping[str, Any] | None) -> None:
     for name, value in config.items():
-        if name in ("max_batch_size", "dynamic_batching", "version_policy"):
+        if name in ("max_batch_size", "dynamic_batching", "instance_group", "version_policy"):
             continue
         if name == "name":
             if value != model:
@@ -99,7 +103,7 @@ def _check_descriptions(model: str, config: Mapping[str, Any], now: Mapping[str,
         elif name not in now or not _agrees(value, now[name]):
             raise UnsupportedError(
                 f"config key {name!r:.80} is {value!r:.80}, which cannot be changed here; change max_batch_size, "
-                "dynamic_batching or version_policy"
+                "dynamic_batching, instance_group or version_policy"
             )
 
 
@@ -141,6 +145,30 @@ def _batching(config: Mapping[str, Any], max_rows: int) -> BatchOptions:
                 "preferred_batch_size"
             )
     return BatchOptions(largest, delay_us, tuple(sorted(set(preferred))))
+
+
+def _instances(groups: object, now: Mapping[str, Any] | None) -> int | None:
+    """The count of the one group there is; where it runs was measured, and may only be repeated."""
+    if groups is None:
+        return None
+    if not isinstance(groups, list) or len(groups) > 1 or not all(isinstance(group, dict) for group in groups):
+        raise UnsupportedError(
+            f"config key 'instance_group' is {groups!r:.80}; expected one group, such as [{{\"count\": 2}}]: "
+            "all instances run where the model measured fastest"
+        )
+    for group in groups:
+        so: Mapping[str, Any] = {} if now is None else now["instance_group"][0]
+        for name, value in group.items():
+            if name == "count" or (name == "kind" and value == "KIND_AUTO"):
+                continue
+            is_so = _agrees(value, so[name]) if name in so else value in (False, 0, "", [], {})
+            if not is_so:
+                raise UnsupportedError(
+                    f"config key 'instance_group.{name!s:.40}' is {value!r:.80}, which cannot be changed here; change count"
+                )
+        if "count" in group:
+            return _number("instance_group.count", group["count"], 1, MAX_INSTANCES)
+    return None
 
 
 def _versions(policy: object) -> VersionPolicy | None:

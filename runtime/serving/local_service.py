@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable, Hashable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Executor, ThreadPoolExecutor
 from pathlib import Path
 from typing import TypeVar
 
@@ -188,7 +188,9 @@ class LocalService:
         overrides = await self._overrides(name, parameters)
         source = await self._off_loop(lambda: self._keep(name, overrides)) if overrides.files else None
         try:
-            await self._off_loop(lambda: self.engine.reload(name, overrides.versions, source))
+            await self._off_loop(
+                lambda: self.engine.reload(name, overrides.versions, source, overrides.batching.instances)
+            )
         except EdgewardError:
             if source is not None and source != self._uploaded.get(name):
                 self._drop(source)
@@ -222,6 +224,8 @@ class LocalService:
     def close(self) -> None:
         """Unloads every model and ends the threads; after `drain`."""
         self._loader.shutdown(wait=True, cancel_futures=True)
+        for lane in self._lanes.values():
+            lane.close()
         self._workers.shutdown(wait=True)
         self.engine.close()
 
@@ -304,6 +308,9 @@ class _Lane:
         self.max_batch_size = 0
         self._options = BatchOptions()
         self._policy = BatchPolicy()
+        self._instances = 1
+        self._shared_workers: Executor = workers
+        self._workers: Executor = workers
         self.scheduler = Scheduler(
             model.name, model.run, model.cost_s, self._policy, workers, limits, model.run_at_once
         )
@@ -327,9 +334,25 @@ class _Lane:
                 max_delay_s=options.max_queue_delay_us / 1e6,
                 preferred_rows=options.preferred_sizes,
             )
-        if policy != self._policy:
-            self._policy = policy
-            self.scheduler.follow(policy)
+        instances = self._model.granted.count
+        if policy != self._policy or instances != self._instances:
+            workers = self._workers if instances == self._instances else self._workers_for(instances)
+            self._policy, self._instances, self._workers = policy, instances, workers
+            self.scheduler.follow(policy, instances, workers)
+
+    def _workers_for(self, instances: int) -> Executor:
+        """Threads that nobody else takes, where several batches are to run beside each other.
+
+        An executor that is replaced ends its idle threads by itself, and the others when their batch is done.
+        """
+        if instances == 1:
+            return self._shared_workers
+        return ThreadPoolExecutor(instances, thread_name_prefix=f"edgeward-run-{self._model.name}")
+
+    def close(self) -> None:
+        """Ends the threads that are its own."""
+        if self._workers is not self._shared_workers:
+            self._workers.shutdown(wait=True)
 
     def plan(self, versions: VersionPolicy) -> ServingPlan:
         """How this model is served, for its ModelConfig."""
@@ -339,6 +362,7 @@ class _Lane:
             max_queue_delay_us=round(self._policy.max_delay_s * 1e6) if self.max_batch_size else None,
             preferred_batch_sizes=self._policy.preferred_rows,
             device=self._model.candidate.backend.device,
+            instances=self._instances,
         )
 
     def parameters(self) -> Parameters:

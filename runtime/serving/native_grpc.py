@@ -31,6 +31,7 @@ from runtime.serving.grpc_server import (
     GrpcServer,
     closing_error,
 )
+from runtime.serving.refusing import start_refusing
 from runtime.serving.service import InferenceService
 from runtime.serving.sockets import Endpoint, explain_refusal, listen
 from runtime.wire.status import hints_of, status_of, text_of
@@ -42,6 +43,9 @@ log = logging.getLogger(__name__)
 
 # As many calls as come to Python in one trip; a batch of the largest model that runs inline is smaller.
 MAX_BURST = 256
+
+# Unix sockets in a folder of our own: `FALLBACK` is a link to one of the others.
+FALLBACK, BEHIND, REFUSER = "grpc", "behind", "refuser"
 
 # How long answers may take to leave where the drain itself has used its time up, and how often that is looked at.
 SEND_LIMIT_S = 0.5
@@ -71,7 +75,7 @@ class NativeGrpcServer:
         self._late: dict[int, asyncio.TimerHandle] = {}
         self._front: NativeGrpcFront | None = None
         self._receiver: threading.Thread | None = None
-        self._folder: str | None = None
+        self._folder: Path | None = None
 
     def bind(self, endpoint: Endpoint) -> Endpoint:
         """Takes the address and says it with its real port; `PortInUseError` when somebody listens there."""
@@ -103,11 +107,11 @@ class NativeGrpcServer:
     async def start(self) -> None:
         """Begins to answer."""
         assert self._front is not None, "bind comes before start"
-        self._folder = tempfile.mkdtemp(prefix="edgeward-")
-        path = str(Path(self._folder) / "grpc")
-        self._behind.bind_unix(path)
+        self._folder = Path(tempfile.mkdtemp(prefix="edgeward-"))
+        self._behind.bind_unix(str(self._folder / BEHIND))
         await self._behind.start()
-        self._front.set_fallback(path)
+        (self._folder / FALLBACK).symlink_to(BEHIND)
+        self._front.set_fallback(str(self._folder / FALLBACK))
         self._front.start()
         loop = asyncio.get_running_loop()
         self._receiver = threading.Thread(
@@ -119,6 +123,7 @@ class NativeGrpcServer:
         """Takes no new calls, answers those accepted, and cuts off what `grace_s` was too short for."""
         self._is_closing = True
         end = time.monotonic() + grace_s
+        refuser = None if self._folder is None else await self._refuse_behind(self._folder)
         behind = asyncio.create_task(self._behind.stop(grace_s))
         if self._calls:
             await asyncio.wait(list(self._calls.values()), timeout=grace_s)
@@ -136,6 +141,22 @@ class NativeGrpcServer:
                 self._refuse(front, call_id)
             await asyncio.sleep(SEND_POLL_S)
             await asyncio.to_thread(self._close, front)
+        if refuser is not None:
+            await refuser.stop(None)
+        if self._folder is not None:
+            shutil.rmtree(self._folder, ignore_errors=True)
+            self._folder = None
+
+    async def _refuse_behind(self, folder: Path) -> grpc.aio.Server | None:
+        """Where the server behind was, the front now finds one that refuses: the front itself takes calls to its last moment."""
+        try:
+            refuser = await start_refusing(str(folder / REFUSER))
+            (link := folder / "next").symlink_to(REFUSER)
+            link.replace(folder / FALLBACK)
+        except (OSError, RuntimeError) as error:
+            log.warning("calls that come while the server closes will be told so in the front's own words: %s", error)
+            return None
+        return refuser
 
     async def cut_off(self) -> None:
         """Cuts the calls under way off at once; also while `stop` waits for them."""
@@ -153,8 +174,6 @@ class NativeGrpcServer:
         front.close()
         if self._receiver is not None:
             self._receiver.join()
-        if self._folder is not None:
-            shutil.rmtree(self._folder, ignore_errors=True)
 
     def _receive(self, front: NativeGrpcFront, loop: asyncio.AbstractEventLoop) -> None:
         """Hands bursts to the event loop until the front closes; a thread of its own."""

@@ -13,6 +13,7 @@ from pydantic import BeforeValidator, Field, PlainSerializer, model_validator
 
 from runtime import config
 from runtime.engine.engine import Engine, EngineSettings
+from runtime.engine.instances import Instances
 from runtime.engine.model import Model
 from runtime.engine.versions import VersionPolicy
 from runtime.engine.watch import RECALIBRATE_EVERY_S, SHADOW_EVERY, WatchSettings
@@ -41,6 +42,16 @@ def _policy(value: object) -> object:
         raise ValueError(str(error)) from error
 
 
+def _instances(value: object) -> object:
+    """As on the command line, "2" or "2,digits=4"; a number, or in a file a table of numbers by model."""
+    try:
+        if isinstance(value, dict):
+            value = ",".join(f"{name}={count}" for name, count in value.items())
+        return Instances.parse(str(value)) if isinstance(value, str | int) else value
+    except WrongUseError as error:
+        raise ValueError(str(error)) from error
+
+
 class ModelServerSettings(ServerSettings):
     """A server of models, and what their backends are chosen for."""
 
@@ -52,6 +63,8 @@ class ModelServerSettings(ServerSettings):
     """In place of what each model's manifest asks for; where neither does, latency."""
     threads: int | None = Field(default=None, ge=1)
     """Of one call on the processor, at most; None: what measures fastest alone. Fewer leave cores to calls beside it."""
+    instances: Annotated[Instances, BeforeValidator(_instances), PlainSerializer(str)] = Instances()
+    """How many batches of one model run at the same time: a number for all, or by name ("2,digits=4")."""
     versions: Annotated[VersionPolicy, BeforeValidator(_policy), PlainSerializer(str)] = VersionPolicy()
     """Which versions of a model are served: latest, latest:N, all or specific:N,N."""
     model_repository: Path | None = None
@@ -90,6 +103,7 @@ def make_engine(settings: ModelServerSettings, progress: Progress | None = None)
             selection=SelectionSettings(objective=settings.objective, threads=settings.threads),
             versions=settings.versions,
             repository=settings.model_repository,
+            instances=settings.instances,
             watch=WatchSettings(settings.shadow_every, settings.recalibrate_every_s),
         ),
         progress=progress,

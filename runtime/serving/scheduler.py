@@ -2,6 +2,7 @@
 
 A request waits here until `runtime.batching.cut` says which requests run together. A batch that measured faster than a hop to
 another thread runs on the event loop itself; a slower one on a worker thread, and what arrives meanwhile forms the next batch.
+Where several run at the same time they begin in order, by priority and arrival; which of them ends first is the engine's affair.
 All methods are called on the event loop.
 """
 
@@ -15,8 +16,10 @@ from collections.abc import Callable, Hashable, Mapping
 from concurrent.futures import Executor
 from dataclasses import dataclass
 
+from runtime.batching.contention import Contention
 from runtime.batching.cut import BatchPolicy, Waiting, cut
 from runtime.batching.patience import Patience
+from runtime.batching.wait import starts_in_s
 from runtime.errors import BackendUnavailableError, DeadlineExceededError, OverloadedError
 from runtime.serving.execution import Answers, BatchRunner, Predict, as_ours
 from runtime.serving.statistics import MAX_PENDING, Statistics, Took
@@ -41,8 +44,6 @@ class QueueLimits:
 
     max_rows: int = MAX_QUEUED_ROWS
     max_bytes: int = MAX_QUEUED_BYTES
-    max_running: int = 1
-    """Batches on worker threads at once; engines use every allowed core for one batch already."""
 
 
 @dataclass(slots=True, eq=False)
@@ -82,6 +83,8 @@ class Scheduler:
         self._policy = policy
         self._executor = executor
         self._limits = limits
+        self._max_running = 1
+        self._contention = Contention()
         self._loop = asyncio.get_running_loop()
         self._queue: list[_Item] = []
         self._queued_rows = 0
@@ -102,9 +105,8 @@ class Scheduler:
 
     def wait_s(self, rows: int) -> float:
         """Predicted seconds until a request of `rows` rows that arrives now is answered: what runs, what waits, and itself."""
-        now = time.monotonic()
-        busy = max((until - now for until in self._running_until), default=0.0)
-        return max(busy, 0.0) + self._backlog_s() + self._cost_s(rows)
+        starts_s, factor = self._turn()
+        return starts_s + self._cost_s(rows) * factor
 
     async def run(
         self,
@@ -144,9 +146,11 @@ class Scheduler:
             if timer is not None:
                 timer.cancel()
 
-    def follow(self, policy: BatchPolicy) -> None:
-        """Gathers batches by another policy from now on."""
+    def follow(self, policy: BatchPolicy, max_running: int, executor: Executor) -> None:
+        """Gathers batches by another policy from now on, and runs `max_running` at the same time on threads of `executor`."""
         self._policy = policy
+        self._max_running = max_running
+        self._executor = executor
         self._flush_soon()
 
     async def drain(self) -> None:
@@ -155,9 +159,16 @@ class Scheduler:
             self._idle = self._idle or asyncio.Event()
             await self._idle.wait()
 
-    def _backlog_s(self) -> float:
+    def _turn(self) -> tuple[float, float]:
+        """Seconds until a request that arrives now would start, and how much longer batches take for running beside others."""
+        now = time.monotonic()
+        busy = [until - now for until in self._running_until]
         full, rest = divmod(self._queued_rows, max(self._policy.max_rows, 1))
-        return full * self._cost_s(self._policy.max_rows) + (self._cost_s(rest) if rest else 0.0)
+        slots = max(self._max_running, len(busy))
+        factor = self._contention.factor(min(slots, len(busy) + full + (rest > 0) + 1))
+        full_s = self._cost_s(self._policy.max_rows) * factor if full else 0.0
+        rest_s = self._cost_s(rest) * factor if rest else 0.0
+        return starts_in_s(busy, slots, full, full_s, rest_s), factor
 
     def _admit(self, rows: int, size_bytes: int, deadline: float | None) -> None:
         full = None
@@ -179,7 +190,7 @@ class Scheduler:
             self.statistics.rejected += 1
             raise OverloadedError(
                 f"model {self._name!r} cannot take the request: {full}; retry later or elsewhere",
-                max(self._backlog_s(), 0.05),
+                max(self._turn()[0], 0.05),
             )
 
     def _flush_soon(self) -> None:
@@ -206,7 +217,7 @@ class Scheduler:
             self._timer.cancel()
             self._timer = None
         self._sweep()
-        if len(self._running_until) >= self._limits.max_running:
+        if len(self._running_until) >= self._max_running:
             return
         now = time.monotonic()
         if len(self._queue) == 1 and self._policy.max_delay_s <= 0 and self._queue[0].waiting.deadline is None:
@@ -278,17 +289,27 @@ class Scheduler:
             else:
                 self._finish(items, answers, took)
                 return
-        until = now + cost_s
+        running = len(self._running_until) + 1
+        until = now + cost_s * self._contention.factor(running)
         self._running_until.append(until)
         job = self._loop.run_in_executor(self._executor, self._runner.run, self._predict, inputs, rows)
-        job.add_done_callback(lambda done: self._on_worker_done(items, until, done))
+        job.add_done_callback(lambda done: self._on_worker_done(items, until, running, cost_s, done))
 
-    def _on_worker_done(self, items: list[_Item], until: float, done: asyncio.Future[tuple[Answers, Took]]) -> None:
+    def _on_worker_done(
+        self,
+        items: list[_Item],
+        until: float,
+        running: int,
+        cost_s: float,
+        done: asyncio.Future[tuple[Answers, Took]],
+    ) -> None:
         self._running_until.remove(until)
         if (error := done.exception()) is not None:
             self._finish(items, [error] * len(items), (0, 0, 0))
         else:
-            self._finish(items, *done.result())
+            answers, took = done.result()
+            self._contention.learn(running, took[1] / 1e9, cost_s)
+            self._finish(items, answers, took)
         self._flush_soon()
 
     def _finish(self, items: list[_Item], answers: Answers, took: Took) -> None:

@@ -22,12 +22,11 @@ from pathlib import Path
 from typing import Any
 
 from runtime.errors import EdgewardError, MachineError, WrongUseError
+from runtime.serving.restarts import MAX_RESTARTS, WINDOW_S, Restarts
 from runtime.serving.sockets import Endpoint, listen, reserve, resolve
 
 log = logging.getLogger(__name__)
 
-# A worker that ends sooner than this after its start will do so again: the server gives up instead of starting it for ever.
-MIN_LIFE_S = 10.0
 # Beyond the time that draining may take: ending an interpreter with its engines.
 END_MARGIN_S = 15.0
 
@@ -72,6 +71,7 @@ class Supervisor:
         self._count = count
         self._drain_timeout_s = drain_timeout_s
         self._starts = 0
+        self._restarts = Restarts()
         self._signals = 0
         self._spawn = multiprocessing.get_context("spawn")
 
@@ -129,9 +129,10 @@ class Supervisor:
                 continue
             one.close()
             code, lived_s = one.process.exitcode, time.monotonic() - one.started
-            if lived_s < MIN_LIFE_S:
+            if not self._restarts.allows(time.monotonic()):
                 raise MachineError(
-                    f"worker {one.place.number} ended with code {code} after {lived_s:.1f} s; see its last words above"
+                    f"worker {one.place.number} ended with code {code} after {lived_s:.1f} s, as {MAX_RESTARTS} before it did "
+                    f"within {WINDOW_S:.0f} s; see their last words above"
                 )
             log.error("worker %d ended with code %s; requests it had accepted are lost; starting it again", at, code)
             running[at] = self._start(one.place)

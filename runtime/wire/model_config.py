@@ -43,7 +43,7 @@ def encode_config(description: ModelDescription) -> inference.ModelConfigRespons
     if plan.max_queue_delay_us is not None:
         config.dynamic_batching.max_queue_delay_microseconds = plan.max_queue_delay_us
         config.dynamic_batching.preferred_batch_size.extend(plan.preferred_batch_sizes)
-    config.instance_group.add(name=description.name, kind=_kind(plan), count=1)
+    config.instance_group.add(name=description.name, kind=_kind(plan), count=plan.instances)
     for name, value in description.parameters.items():
         config.parameters[name].string_value = _as_text(value)
     return inference.ModelConfigResponse(config=config)
@@ -63,7 +63,7 @@ def config_json(description: ModelDescription) -> dict[str, Any]:
         "version_policy": _policy_json(plan),
         "max_batch_size": description.max_batch_size,
         **({} if plan.max_queue_delay_us is None else {"dynamic_batching": batching}),
-        "instance_group": [{"name": description.name, "kind": _kind(plan), "count": 1, "gpus": []}],
+        "instance_group": [{"name": description.name, "kind": _kind(plan), "count": plan.instances, "gpus": []}],
         "input": [
             {
                 **_tensor_json(spec, description.max_batch_size),

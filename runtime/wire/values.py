@@ -127,6 +127,8 @@ class ServingPlan:
     preferred_batch_sizes: tuple[int, ...] = ()
     device: str = "cpu"
     """What it runs on: "cpu", "cuda", ..."""
+    instances: int = 1
+    """How many batches of it run at the same time."""
 
 
 @dataclass(frozen=True, slots=True)

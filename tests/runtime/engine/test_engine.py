@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from runtime.backends.base import RunOptions
+from runtime.backends.base import Overlap, RunOptions
 from runtime.backends.onnxruntime import OnnxRuntimeBackend
 from runtime.bundle.bundle import Bundle
 from runtime.engine.engine import Engine, EngineSettings, load
@@ -181,6 +181,7 @@ class FadingSession:
 
     inputs = (TensorSpec("image", "FP32", (-1, 1, 8, 8)),)
     outputs = (TensorSpec("probabilities", "FP32", (-1, 10)),)
+    overlap = Overlap.SHARED
 
     def __init__(self, backend: FadingBackend) -> None:
         self._backend = backend

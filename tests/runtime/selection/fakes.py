@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from runtime.backends.base import Backend, RunOptions, Session
+from runtime.backends.base import Backend, Overlap, RunOptions, Session
 from runtime.bundle.bundle import Bundle, read_bundle
 from runtime.bundle.manifest import Format, Variant
 from runtime.errors import BundleError, ExecutionError
@@ -37,6 +37,7 @@ class FakeSession:
 
     inputs = (SPEC,)
     outputs = (TensorSpec("y", "FP32", (-1, CLASSES)),)
+    overlap = Overlap.SHARED
 
     def __init__(self, does: Mapping[str, Any]) -> None:
         self._does = does

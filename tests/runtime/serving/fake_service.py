@@ -134,6 +134,7 @@ def main() -> None:
     parser.add_argument("--grpc-port", type=int, default=0)
     parser.add_argument("--http-port", type=int, default=0)
     parser.add_argument("--drain-timeout-s", type=float, default=20)
+    parser.add_argument("--grpc-front", default="auto")
     settings = ServerSettings(**vars(parser.parse_args()))
 
     def say(at: Listening) -> None:

@@ -34,6 +34,7 @@ async def over_rest(http: str) -> None:
     assert await client.is_server_live(base)
     assert await client.is_server_ready(base)
     assert await client.is_model_ready(base, "simple")
+    print("REST: server live, server ready, model ready")
     for is_binary in (True, False):
         check(await client.infer(base, request(is_binary), model_name="simple"), f"REST, binary {is_binary}")
     await client.close()
@@ -44,6 +45,7 @@ async def over_grpc(grpc: str) -> None:
         assert await client.is_server_live()
         assert await client.is_server_ready()
         assert await client.is_model_ready("simple")
+        print("gRPC: server live, server ready, model ready")
         for is_binary in (True, False):
             check(await client.infer(request(is_binary)), f"gRPC, raw {is_binary}")
 

@@ -44,10 +44,10 @@ def model(inputs: Mapping[str, Array]) -> dict[str, Array]:
     return {"sum": x.reshape(len(x), -1).sum(axis=1), "same": x.copy()}
 
 
-@given(asked=requests, policy=policies, cost_s=st.sampled_from([0.0, 0.001]))
+@given(asked=requests, policy=policies, cost_s=st.sampled_from([0.0, 0.001]), at_once=st.sampled_from([1, 3]))
 @settings(max_examples=40, deadline=None)
 def test_every_request_gets_its_own_rows(
-    asked: list[tuple[int, tuple[int, ...], type, int, bool]], policy: BatchPolicy, cost_s: float
+    asked: list[tuple[int, tuple[int, ...], type, int, bool]], policy: BatchPolicy, cost_s: float, at_once: int
 ) -> None:
     seen: list[tuple[tuple[int, ...], np.dtype]] = []
 
@@ -57,6 +57,7 @@ def test_every_request_gets_its_own_rows(
 
     async def body(pool: ThreadPoolExecutor) -> None:
         queue = Scheduler("rows", watched, lambda _: cost_s, policy, pool)
+        queue.follow(policy, at_once, pool)
         rows = [
             (np.arange(count * int(np.prod(shape))).reshape(count, *shape) + 1000 * at).astype(dtype)
             for at, (count, shape, dtype, _, _) in enumerate(asked)
@@ -83,7 +84,7 @@ def test_every_request_gets_its_own_rows(
         assert totals.requests + totals.cancelled == len(asked)
         assert totals.executions == len(seen)
 
-    with ThreadPoolExecutor(2) as pool:
+    with ThreadPoolExecutor(3) as pool:
         asyncio.run(body(pool))
     largest = max(count for count, *_ in asked)
     assert all(shape[0] <= max(policy.max_rows, largest) for shape, _ in seen)

@@ -1,13 +1,9 @@
 """KServe's clients, where an interpreter that has them is given: pytest --kserve-python PYTHON."""
 
-import subprocess
-from pathlib import Path
-
 import pytest
 
+from tests.runtime.serving.example_clients import kept, run_kserve
 from tests.runtime.serving.threaded import Threaded
-
-PROGRAM = Path(__file__).with_name("kserve_clients.py")
 
 
 @pytest.mark.slow
@@ -15,6 +11,18 @@ def test_kserves_clients_are_answered(real: Threaded, request: pytest.FixtureReq
     python = request.config.getoption("--kserve-python")
     if python is None:
         pytest.skip("no --kserve-python PYTHON: an environment of its own, made with pip install kserve==0.21.0")
-    done = subprocess.run([python, str(PROGRAM), real.grpc, real.http], capture_output=True, text=True, timeout=100)
-    assert done.returncode == 0, done.stdout + done.stderr[-2000:]
-    assert done.stdout.count("infer") == 4
+    asked, said = run_kserve(python, real.grpc, real.http)
+    assert asked, said
+    assert dict.fromkeys(asked, "passes") == kept("KServe"), "the kept table is out of date"
+
+
+def test_the_kept_table_has_both_protocols_of_kserve() -> None:
+    told = kept("KServe")
+    assert set(told.values()) == {"passes"}
+    for way in (
+        "REST, binary True: infer",
+        "REST, binary False: infer",
+        "gRPC, raw True: infer",
+        "gRPC, raw False: infer",
+    ):
+        assert way in told

@@ -181,7 +181,7 @@ NOW = {
         ({"parameters": {"backend": {"string_value": "cuda"}}}, UnsupportedError, "'parameters'"),
         ({"parameters": {"mine": {"string_value": "1"}}}, UnsupportedError, "'parameters'"),
         ({"parameters": 3}, UnsupportedError, "'parameters'"),
-        ({"instance_group": [{"count": 9}]}, UnsupportedError, "'instance_group'"),
+        ({"optimization": {"priority": 1}}, UnsupportedError, "'optimization'"),
         ({"dynamic_batching": 3}, InvalidInputError, "expected an object"),
         ({"dynamic_batching": {"preferred_batch_size": [0]}}, InvalidInputError, "is 0; expected a number from 1"),
         ({"dynamic_batching": {"preferred_batch_size": 3}}, InvalidInputError, "expected a list"),

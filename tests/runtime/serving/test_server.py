@@ -17,8 +17,10 @@ import grpc
 import numpy as np
 import pytest
 
+from protos import inference
 from runtime.config import load_settings
 from runtime.errors import PortInUseError, WrongUseError
+from runtime.serving.grpc_front import why_not_native
 from runtime.serving.server import Listening, Server, ServerSettings, serve
 from runtime.serving.sockets import Endpoint
 from tests.runtime.serving.clients import Call, GrpcClient, HttpClient, grpc_call, infer_message
@@ -138,6 +140,31 @@ def test_a_drain_answers_what_was_accepted_over_http() -> None:
             assert client.decode(response.headers, response.read()).outputs["x"].tolist() == [[1, 2, 3]]
             client.close()
     assert server.service.drained
+
+
+def test_a_call_that_comes_while_the_native_front_closes_is_refused_in_words() -> None:
+    """It takes connections to its last moment, and hands what is no ModelInfer to a server behind it that closes sooner."""
+    if (why_not := why_not_native(has_tls=False)) is not None:
+        pytest.skip(why_not)
+    with serving(grpc_front="native") as server:
+        rpc, late = GrpcClient(server.grpc), GrpcClient(server.grpc)
+        outcomes: list[Any] = []
+        accepted = threading.Thread(target=lambda: outcomes.append(rpc.send(Call("gate", ROW))))
+        accepted.start()
+        server.ask(server.service.begun.acquire())
+        server.do(server.stop.set)
+        refused: list[str] = []
+        while len(refused) < 5:
+            try:
+                assert grpc_call(late.channel, "ServerReady", inference.ServerReadyRequest()).ready in (True, False)
+            except grpc.RpcError as error:
+                refused.append(f"{error.code().name}: {error.details()}")
+        assert all(words.startswith("UNAVAILABLE: this server is shutting down") for words in refused), refused
+        server.do(server.service.gate.set)
+        accepted.join(PATIENCE_S)
+        assert outcomes[0].status == "OK"
+        rpc.close()
+        late.close()
 
 
 def test_a_drain_that_takes_too_long_ends_with_an_error_to_the_caller(

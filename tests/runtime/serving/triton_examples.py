@@ -1,11 +1,8 @@
 """Triton's own example clients, unmodified, against `edgeward serve`: which pass, and what is said to the others.
 
-They are not part of this project. With a checkout of triton-inference-server/client beside:
-
-python -m tests.runtime.serving.triton_examples CHECKOUT/src/python/examples MODELS    # writes benchmarks/results/
-
-MODELS is a folder with simple.onnx, simple_string.onnx, simple_int8.onnx, simple_sequence.onnx and simple_dyna_sequence.onnx as
-Triton ships them; the other models that the examples ask for are made here.
+They are not part of this project: `example_clients` says where they are taken from, and keeps what came of them. The folder of
+models that is asked for here has simple.onnx, simple_string.onnx, simple_int8.onnx, simple_sequence.onnx and
+simple_dyna_sequence.onnx as Triton ships them; the other models that the examples ask for are made here.
 """
 
 from __future__ import annotations
@@ -30,7 +27,6 @@ from runtime.serving.sockets import Endpoint, listen
 from tests.runtime.serving.real import put_model
 
 ROOT = Path(__file__).resolve().parents[3]
-TABLE = ROOT / "benchmarks" / "results" / "example-clients.md"
 GIVEN = ("simple", "simple_string", "simple_int8", "simple_sequence", "simple_dyna_sequence")
 PATIENCE_S = 60
 
@@ -151,33 +147,21 @@ def run(folder: Path, example: str, server: Server) -> Told:
     return Told(example, True, "")
 
 
-def table(folder: Path, models: Path) -> str:
-    """The Markdown table, from a server that is started for it."""
-    rows: list[str] = []
+def verdicts(folder: Path, models: Path) -> dict[str, str]:
+    """By example: "passes", or in words why not; from servers that are started for it."""
+    found: dict[str, str] = {}
     for count in (8, 7):
         with tempfile.TemporaryDirectory() as scratch, serving_triton_models(Path(scratch), models, count) as server:
             for example in examples(folder):
                 if MODELS_WANTED.get(example, 8) != count:
                     continue
                 if (why_not := why_not_run(example, server)) is not None:
-                    rows.append(f"| `{example}` | not run: {why_not} |")
+                    found[example] = f"not run: {why_not}"
                     continue
                 told = run(folder, example, server)
                 why = REFUSED.get(example, told.text)
-                rows.append(f"| `{example}` | {'passes' if told.is_passed else f'does not pass: {why}'} |")
-    return "\n".join(
-        [
-            "# Example clients",
-            "",
-            "Triton's Python examples (triton-inference-server/client, src/python/examples), unmodified, against `edgeward serve`.",
-            "Written by `python -m tests.runtime.serving.triton_examples`.",
-            "",
-            "| example | |",
-            "|---|---|",
-            *sorted(rows),
-            "",
-        ]
-    )
+                found[example] = "passes" if told.is_passed else f"does not pass: {why}"
+    return dict(sorted(found.items()))
 
 
 def _last_words(text: str) -> str:
@@ -211,8 +195,3 @@ def _free_or(port: int) -> int:
     except Exception:
         return 0
     return port
-
-
-if __name__ == "__main__":
-    TABLE.write_text(table(Path(sys.argv[1]), Path(sys.argv[2])), encoding="utf-8")
-    print(TABLE.read_text(encoding="utf-8"), end="")

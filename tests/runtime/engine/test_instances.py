@@ -1,0 +1,154 @@
+"""Several calls of one model at the same time: what is wished for, what is granted, and sessions that follow."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from runtime.backends.base import Overlap, RunOptions, Session
+from runtime.backends.pool import SessionPool
+from runtime.bundle.bundle import Bundle
+from runtime.engine.engine import Engine, EngineSettings
+from runtime.engine.instances import MAX_INSTANCES, Granted, Instances, grant
+from runtime.errors import EdgewardError, UnsupportedError, WrongUseError
+from runtime.selection.memory_use import MemoryUse
+from runtime.selection.settings import SelectionSettings
+from tests.runtime.selection.fakes import FakeBackend, machine, make_bundle
+
+USES = (MemoryUse(1, 10.0), MemoryUse(8, 12.0), MemoryUse(32, 40.0))
+
+
+def test_a_wish_is_read_from_text() -> None:
+    assert Instances.parse("2").of("any") == 2
+    mixed = Instances.parse("2, digits=4")
+    assert (mixed.of("digits"), mixed.of("other")) == (4, 2)
+    assert Instances.parse("digits=4").of("other") == 1
+    assert str(mixed) == "2,digits=4"
+    assert Instances.parse(str(mixed)) == mixed
+
+
+@pytest.mark.parametrize(
+    "text", ["", "0", "-1", "two", "digits=", "=2", "digits=0", str(MAX_INSTANCES + 1), "2,,3", "²"]
+)
+def test_a_wish_that_is_none_is_refused(text: str) -> None:
+    with pytest.raises(WrongUseError, match="is not understood; expected a number from 1 to 64"):
+        Instances.parse(text)
+
+
+def test_all_are_granted_where_engine_and_memory_allow() -> None:
+    assert grant(4, Overlap.SHARED, USES, None) == Granted(4)
+    assert grant(4, Overlap.OWN, (), 100.0) == Granted(4), "what was not measured refuses nobody"
+    assert grant(4, Overlap.OWN, USES, 50.0) == Granted(4, 8), "12 MB each with 8 rows"
+
+
+def test_fewer_are_granted_with_the_reason() -> None:
+    exclusive = grant(4, Overlap.NEVER, USES, None)
+    assert exclusive == Granted(1, None, "its engine makes one call at a time on this device")
+    capped = grant(4, Overlap.OWN, USES, 25.0)
+    assert (capped.count, capped.max_rows) == (2, 8)
+    assert capped.why_fewer == "each takes 10.0 MB, the memory cap is 25.0 MB for all"
+    assert grant(4, Overlap.OWN, USES, 5.0).count == 1, "one is what selection allowed"
+    on_gpu = grant(3, Overlap.SHARED, (MemoryUse(1, 1.0, 30.0),), 60.0)
+    assert (on_gpu.count, on_gpu.why_fewer) == (2, "each takes 30.0 MB, the memory cap is 60.0 MB for all")
+
+
+def engine_on(backend: str, tmp_path: Path, instances: str) -> Engine:
+    selection = SelectionSettings(budget_s=0.2, isolate=False, backends=(backend,))
+    return Engine(EngineSettings(selection, instances=Instances.parse(instances), home=tmp_path / "home"))
+
+
+def test_one_session_of_onnx_runtime_serves_all(digits: Bundle, tmp_path: Path) -> None:
+    engine = engine_on("onnxruntime-cpu", tmp_path, "digits=3")
+    model = engine.load("digits")
+    before = model.opened
+    assert model.granted.count == 3
+    engine.reload("digits", instances=2)
+    assert engine.model("digits") is model
+    assert model.granted.count == 2
+    assert model.opened is before, "nothing was opened again"
+    engine.reload("digits")
+    assert model.granted.count == 3, "an override holds until the next load"
+    engine.close()
+
+
+def test_litert_gets_an_interpreter_for_each(digits: Bundle, tmp_path: Path) -> None:
+    pytest.importorskip("ai_edge_litert", reason="LiteRT is not installed")
+    engine = engine_on("litert-cpu", tmp_path, "2")
+    model = engine.load("digits")
+    pool = model.opened.session
+    assert isinstance(pool, SessionPool)
+    assert len({id(session) for session in pool._sessions}) == 2
+    samples = digits.samples()
+    assert samples is not None
+    image = samples.inputs["image"][:3]
+    two = model.predict(image)["probabilities"]
+    engine.reload("digits", instances=1)
+    assert not isinstance(model.opened.session, SessionPool)
+    np.testing.assert_array_equal(model.predict(image)["probabilities"], two)
+    assert model.fallbacks == []
+    engine.close()
+
+
+class OneCallBackend(FakeBackend):
+    """Its sessions say that calls do not overlap."""
+
+    overlap = Overlap.NEVER
+
+    def open(self, file: Path, options: RunOptions) -> Session:
+        session = super().open(file, options)
+        session.overlap = self.overlap
+        return session
+
+
+def fake_engine(tmp_path: Path, overlap: Overlap, instances: str) -> Engine:
+    make_bundle(tmp_path / "b", {"ref": {"ms": 0.1}})
+    backend = OneCallBackend()
+    backend.overlap = overlap
+    settings = EngineSettings(
+        SelectionSettings(budget_s=0.1, isolate=False, memory_cap_mb=4000.0),
+        instances=Instances.parse(instances),
+        home=tmp_path / "home",
+    )
+    return Engine(settings, machine(), (backend,))
+
+
+def test_a_load_that_asks_for_more_than_the_cap_has_room_for_changes_nothing(tmp_path: Path) -> None:
+    engine = fake_engine(tmp_path, Overlap.OWN, "1")
+    model = engine.load(tmp_path / "b")
+    ranked = tuple(replace(one, memory=(MemoryUse(1, 1500.0), MemoryUse(8, 2500.0))) for one in model.choice.ranked)
+    model.adopt(replace(model.choice, ranked=ranked), "a test")
+    with pytest.raises(
+        UnsupportedError,
+        match="cannot run 3 batches at the same time: each takes 1500.0 MB, the memory cap is 4000.0 MB for all; at most 2",
+    ):
+        engine.reload("fake", instances=3)
+    assert model.granted.count == 1
+    engine.reload("fake", instances=2)
+    assert model.most_rows() == 1, "with 8 rows each, two would take 5000 MB"
+    engine.close()
+
+
+def test_what_settings_ask_for_and_cannot_be_had_is_said(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    engine = fake_engine(tmp_path, Overlap.NEVER, "fake=3")
+    model = engine.load(tmp_path / "b")
+    assert model.granted.count == 1
+    assert "1 calls at a time instead of 3: its engine makes one call at a time" in caplog.text
+    with pytest.raises(UnsupportedError, match="cannot run 2 batches"):
+        engine.reload("fake", instances=2)
+    engine.close()
+
+
+def test_instances_that_cannot_be_opened_leave_those_that_are(tmp_path: Path) -> None:
+    engine = fake_engine(tmp_path, Overlap.OWN, "1")
+    model = engine.load(tmp_path / "b")
+    before = model.opened
+    (tmp_path / "b" / "ref").write_text(json.dumps({"open": "raise"}))
+    with pytest.raises(EdgewardError):
+        model.set_instances(2)
+    assert model.opened is before
+    assert model.granted.count == 1
+    engine.close()
