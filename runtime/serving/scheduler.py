@@ -25,9 +25,9 @@ from runtime.tensors import Array
 
 log = logging.getLogger(__name__)
 
-# A hop to a worker thread and back costs about 0.2 ms of the loop's time; below that, running inline is faster for everybody
-# (own measurement, 2-core x86-64 VM, November 2026).
-INLINE_LIMIT_S = 0.0005
+# A hop to a worker thread and back costs about 0.2 ms of the loop's time: below a few times that, running inline is faster for
+# everybody, eight rows of the digits among it (own measurement, 2-core x86-64 VM, November 2026).
+INLINE_LIMIT_S = 0.001
 # Turns of a busy loop take long: no batch waits longer than this for requests that are on their way.
 GATHER_LIMIT_S = 0.001
 # Admission: enough for a second of a fast model, little enough that memory is bounded.
