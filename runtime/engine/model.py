@@ -360,19 +360,27 @@ class _Hold:
     def __init__(self, model: Model) -> None:
         self._model = model
 
-    def __enter__(self) -> None:
+    def begin(self) -> None:
+        """For a use that ends elsewhere, with `end`; `ModelNotReadyError` when the model is being closed."""
         model = self._model
         model._uses.append(None)
         if model._is_closing:
-            self.__exit__()
+            self.end()
             raise ModelNotReadyError(f"model {model.name!r} version {model.version} is being unloaded; load it again")
 
-    def __exit__(self, *exc: object) -> None:
+    def end(self) -> None:
+        """Ends one use."""
         model = self._model
         model._uses.pop()
         if model._is_closing and not model._uses:
             with model._none_in_use:
                 model._none_in_use.notify_all()
+
+    def __enter__(self) -> None:
+        self.begin()
+
+    def __exit__(self, *exc: object) -> None:
+        self.end()
 
 
 def _warm_up(run: Callable[[Mapping[str, Array]], object], specs: Sequence[TensorSpec]) -> float:
