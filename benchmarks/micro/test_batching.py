@@ -2,15 +2,27 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import numpy as np
 from pytest_benchmark.fixture import BenchmarkFixture
 
-from runtime.batching.cut import BatchPolicy, Waiting, cut
+from runtime.batching.cut import BatchPolicy, cut
 from runtime.batching.rows import batch_key, join, split
 
 ROWS = 32
 REQUESTS = [{"image": np.full((1, 1, 8, 8), number, np.float32)} for number in range(ROWS)]
-QUEUE = [Waiting(None, 1, 0.0, 10.0) for _ in range(ROWS)]
+
+
+@dataclass(slots=True)
+class _Waiting:
+    key: None = None
+    rows: int = 1
+    arrived: float = 0.0
+    deadline: float | None = 10.0
+
+
+QUEUE = [_Waiting() for _ in range(ROWS)]
 
 
 def test_cut(benchmark: BenchmarkFixture) -> None:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Iterable
 from dataclasses import dataclass
+from typing import Protocol
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,16 +22,26 @@ class BatchPolicy:
     """Sizes worth running without waiting longer, such as those that measured best."""
 
 
-@dataclass(frozen=True, slots=True)
-class Waiting:
-    """What the decision needs to know of one queued request."""
+class Waiting(Protocol):
+    """What the decision needs to know of one request that waits."""
 
-    key: Hashable
-    """Requests share a batch only when their keys are equal: names, dtypes and trailing shapes (`rows.batch_key`). What a request
-    asks of its answer alone, outputs and parameters, is no part of it: see DECISIONS.md, 39."""
-    rows: int
-    arrived: float
-    deadline: float | None = None
+    @property
+    def key(self) -> Hashable:
+        """Requests share a batch only when their keys are equal: names, dtypes and trailing shapes (`rows.batch_key`). What a
+        request asks of its answer alone, outputs and parameters, is no part of it: see DECISIONS.md, 39.
+        """
+
+    @property
+    def rows(self) -> int:
+        """How many it has."""
+
+    @property
+    def arrived(self) -> float:
+        """When it came."""
+
+    @property
+    def deadline(self) -> float | None:
+        """When nobody waits for it any more."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,7 +1,7 @@
-"""How long a batch waits for requests that are on their way through the transport: learnt from whether waiting paid.
+"""How long a batch waits for requests that are on their way through the transport: until as many are there as came last time.
 
-grpcio's thread needs the GIL for every single request, so it hands them over one a turn of the event loop however many came at
-once. A few turns later the others are there, and one run answers them all.
+Clients that wait for their answers send again about as many at once. Transports hand requests over one or a few a turn of the
+event loop, however many came together; a few turns later the others are there, and one run answers them all.
 """
 
 from __future__ import annotations
@@ -10,30 +10,23 @@ from __future__ import annotations
 # with 16, 6.5 with 32, 7.5 with 64; CPU per request 0.55, 0.41, 0.30, 0.31 and 0.28 ms (2-core x86-64 VM, November 2026).
 MOST_TURNS = 64
 
-# One client alone gains nothing from waiting: this often it is tried again, in case it got company.
-RETRY_EVERY = 32
+# There may be more of them than last time: this often it is waited as if nobody knew.
+LOOK_EVERY = 32
 
 
 class Patience:
-    """Turns of the event loop that the next batch may wait for company."""
+    """Whether the batch that is being gathered waits another turn of the event loop."""
 
     def __init__(self) -> None:
-        self._turns = MOST_TURNS
-        self._flushes_without = 0
+        self._expected = 0
+        """Requests; 0: nobody knows."""
+        self._gathered = 0
 
-    def turns(self) -> int:
-        """How many turns the batch that begins now may wait; 0: run at once."""
-        if self._turns:
-            return self._turns
-        self._flushes_without += 1
-        if self._flushes_without < RETRY_EVERY:
-            return 0
-        self._flushes_without = 0
-        return MOST_TURNS
+    def is_enough(self, waiting: int, turns: int) -> bool:
+        """Whether `waiting` requests, gathered in so many turns, are not worth another turn."""
+        return turns >= MOST_TURNS or 0 < self._expected <= waiting
 
-    def learn(self, waited_turns: int, gained: int) -> None:
-        """Tells what came of it: the turns waited and the requests that arrived in them."""
-        if gained:
-            self._turns = MOST_TURNS
-        elif waited_turns:
-            self._turns //= 2
+    def learn(self, waiting: int) -> None:
+        """Tells with how many requests the gathering ended."""
+        self._gathered += 1
+        self._expected = 0 if self._gathered % LOOK_EVERY == 0 else waiting

@@ -228,9 +228,9 @@ class Model:
         ranked = self._service.ranked
         return ranked.latency.p95_ms / 1000 if ranked.rows == 1 else None
 
-    def best_batch(self) -> int:
-        """The measured number of rows with the most rows a second."""
-        return self._service.ranked.cost.best_batch()
+    def best_batch(self, overhead_s: float = 0.0) -> int:
+        """The measured number of rows with the most rows a second, where a call costs its caller `overhead_s` beside the model."""
+        return self._service.ranked.cost.best_batch(overhead_s * 1000)
 
     def most_rows(self) -> int | None:
         """What may be joined to one batch under the memory cap; None where there is no cap."""
@@ -427,19 +427,27 @@ class _Hold:
     def __init__(self, model: Model) -> None:
         self._model = model
 
-    def __enter__(self) -> None:
+    def begin(self) -> None:
+        """For a use that ends elsewhere, with `end`; `ModelNotReadyError` when the model is being closed."""
         model = self._model
         model._uses.append(None)
         if model._is_closing:
-            self.__exit__()
+            self.end()
             raise ModelNotReadyError(f"model {model.name!r} version {model.version} is being unloaded; load it again")
 
-    def __exit__(self, *exc: object) -> None:
+    def end(self) -> None:
+        """Ends one use."""
         model = self._model
         model._uses.pop()
         if model._is_closing and not model._uses:
             with model._none_in_use:
                 model._none_in_use.notify_all()
+
+    def __enter__(self) -> None:
+        self.begin()
+
+    def __exit__(self, *exc: object) -> None:
+        self.end()
 
 
 def _warm_up(run: Callable[[Mapping[str, Array]], object], specs: Sequence[TensorSpec], instances: int) -> float:

@@ -39,9 +39,12 @@ class CostModel:
         before_rows, before_ms = self.points[-2]
         return last_ms + max(0.0, (last_ms - before_ms) / (last_rows - before_rows)) * (rows - last_rows)
 
-    def best_batch(self) -> int:
-        """The measured number of rows with the most rows a second; the smaller of two that are equal."""
-        return max(self.points, key=lambda point: (point[0] / point[1], -point[0]))[0]
+    def best_batch(self, overhead_ms: float = 0.0) -> int:
+        """The measured number of rows with the most rows a second; the smaller of two that are equal.
+
+        `overhead_ms`: what a call costs whoever makes it, beside the model.
+        """
+        return max(self.points, key=lambda point: (point[0] / (point[1] + overhead_ms), -point[0]))[0]
 
     def to_dict(self) -> dict[str, float]:
         """Milliseconds by rows, for JSON."""

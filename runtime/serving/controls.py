@@ -11,8 +11,10 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from runtime.errors import CallerError, EdgewardError, UnsupportedError
+from runtime.serving.asking import Answer, Ask, Withdraw, ask_in_task
 from runtime.serving.load import Load
 from runtime.serving.log_settings import LogSettings
+from runtime.serving.service import InferenceService
 from runtime.serving.shared_memory import SharedMemory
 from runtime.serving.trace import Infer, TraceSettings
 from runtime.telemetry.context import (
@@ -77,11 +79,7 @@ class Controls:
 
     def around(self, infer: Infer) -> Infer:
         """`infer` as transports call it: counted, traced where that is on, and named in log lines where they are JSON."""
-        inner, load = self.traces.around(infer), self.load
-        if self.tracer is not None:
-            inner = self.tracer.around(inner)
-        if self.names_requests:
-            inner = _named(inner)
+        inner, load = self._watched(infer), self.load
 
         async def counted(request: InferenceRequest) -> InferenceResponse:
             load.in_flight += 1
@@ -93,6 +91,28 @@ class Controls:
             return response
 
         return counted
+
+    def asking(self, service: InferenceService) -> Ask:
+        """The short way to `service`, traced and named as by `around`; who asks counts (see `Load`).
+
+        Whatever needs a context of its own, and a service that has no short way, gets a task.
+        """
+        in_task = ask_in_task(self._watched(service.infer))
+        at_once: Ask | None = getattr(service, "ask", None)
+        if at_once is None or self.tracer is not None or self.names_requests:
+            return in_task
+        direct, traces = at_once, self.traces
+
+        def ask(request: InferenceRequest, answer: Answer) -> Withdraw:
+            return in_task(request, answer) if traces.is_on else direct(request, answer)
+
+        return ask
+
+    def _watched(self, infer: Infer) -> Infer:
+        inner = self.traces.around(infer)
+        if self.tracer is not None:
+            inner = self.tracer.around(inner)
+        return _named(inner) if self.names_requests else inner
 
     def follow_headers(self, headers: Mapping[bytes, bytes]) -> None:
         """Makes the caller's span, if it sent one, the parent of what this task does."""

@@ -14,6 +14,7 @@ from google.protobuf.message import Message
 
 from protos import health, inference
 from runtime.errors import MachineError, ModelNotReadyError
+from runtime.serving.asking import answer_of
 from runtime.serving.bearer import Authorize
 from runtime.serving.controls import Controls
 from runtime.serving.deadlines import with_timeout
@@ -70,7 +71,6 @@ class GrpcServer:
         self._tls = tls
         self._server = grpc.aio.server(options=_options(max_message_bytes, shares_port))
         rpcs = InferenceRpcs(service, controls, authorize, self._closing)
-        self.model_infer = rpcs.model_infer()
         self._server.add_generic_rpc_handlers(
             (
                 generic_handler(inference.SERVICE, rpcs.handlers()),
@@ -154,7 +154,7 @@ class InferenceRpcs:
 
     def model_infer(self) -> InferBytes:
         """ModelInfer from bytes to bytes: the hot path, so one plain function with everything it needs at hand."""
-        infer = self._controls.around(self._service.infer)
+        ask, load = self._controls.asking(self._service), self._controls.load
         decode, encode = RequestDecoder(self._controls.memory), ReplyEncoder()
 
         async def model_infer(raw: bytes, deadline: float | None) -> bytes:
@@ -162,10 +162,13 @@ class InferenceRpcs:
             check_name(request.model, request.version)
             if request.parameters:
                 request = with_timeout(request)
-            response = await infer(request)
-            if request.outputs:
-                return encode(response, write_outputs(request, response))
-            return encode(response)
+            load.in_flight += 1
+            try:
+                response = await answer_of(ask, request)
+            finally:
+                load.in_flight -= 1
+            load.answered += 1
+            return encode(response, write_outputs(request, response)) if request.outputs else encode(response)
 
         return model_infer
 

@@ -10,22 +10,37 @@ from __future__ import annotations
 
 import asyncio
 import json
+from collections.abc import Sequence
+from functools import partial
 from typing import Any, Final
 
 from uvicorn.protocols.http.auto import AutoHTTPProtocol
+
+from runtime.serving.whole_requests import AnswersWhole, KnownHead, WholeRequest, learn, look_up
+from runtime.wire.rest_body import Chunk
 
 FIRST_PROBE_S: Final = 0.005
 """Between the first probe and the next; the pauses double. The refusal of one is seen by the next."""
 LONGEST_PROBE_S: Final = 1.0
 _PROBE: Final = b"HTTP/1.1 100 Continue\r\n\r\n"
+JOIN_BYTES: Final = 1 << 16
+"""Up to here one write of the joined chunks costs less than a write for each."""
 
 
 class HttpConnection(AutoHTTPProtocol):  # type: ignore[valid-type, misc]  # httptools' protocol where it is, else h11's
     """A connection of `HttpServer`. `moves` counts how often something has come in."""
 
+    cycle: Any
+    """uvicorn's, or a `WholeRequest`."""
+
     def __init__(self, *args: Any, **named: Any) -> None:
         super().__init__(*args, **named)
         self.moves = 0
+        self._whole: AnswersWhole | None = self.app if hasattr(self.app, "at_once") else None
+        self._begun = self._ended = 0
+        """Requests that the parser has seen begin and end; h11's protocol counts neither, so that it learns no heads."""
+        self._idle_since = 0.0
+        self._lines: tuple[list[tuple[bytes, bytes]], bytes] = [], b""
 
     @property
     def is_encrypted(self) -> bool:
@@ -33,9 +48,45 @@ class HttpConnection(AutoHTTPProtocol):  # type: ignore[valid-type, misc]  # htt
         return self.transport.get_extra_info("ssl_object") is not None
 
     def data_received(self, data: bytes) -> None:
-        """Counts it, for `slow_clients`."""
+        """Counts it, for `slow_clients`; a whole request with a known head is answered here."""
         self.moves += 1
+        whole, cycle, begun = self._whole, self.cycle, self._begun
+        if whole is None or begun != self._ended or not (cycle is None or cycle.response_complete):
+            super().data_received(data)
+            return
+        found = None if self.flow.write_paused else look_up(whole.heads, data)
+        if found is not None:
+            self._answer_whole(*found)
+            return
         super().data_received(data)
+        if self._begun == self._ended == begun + 1 and self.cycle is not None and self.cycle.keep_alive:
+            learn(whole, data, self.scope)
+
+    def on_message_begin(self) -> None:
+        """uvicorn's, counted."""
+        self._begun += 1
+        super().on_message_begin()
+
+    def on_message_complete(self) -> None:
+        """uvicorn's, counted."""
+        self._ended += 1
+        super().on_message_complete()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """uvicorn's, which knows its own cycles alone."""
+        if isinstance(self.cycle, WholeRequest):
+            if not self.cycle.response_complete:
+                self.cycle.cancel()
+            self.cycle = None
+        super().connection_lost(exc)
+
+    def timeout_keep_alive_handler(self) -> None:
+        """uvicorn's, for one timer that stays while whole requests come and go."""
+        left_s = self._idle_since + self.timeout_keep_alive - self.loop.time()
+        if isinstance(self.cycle, WholeRequest) and (left_s > 0 or not self.cycle.response_complete):
+            self._wait_for_next(max(left_s, 1.0))
+        else:
+            super().timeout_keep_alive_handler()
 
     def eof_received(self) -> bool | None:
         """The client sends no more. True keeps the connection for the answer to a whole request."""
@@ -66,6 +117,49 @@ class HttpConnection(AutoHTTPProtocol):  # type: ignore[valid-type, misc]  # htt
         """uvicorn's, for what it cannot parse."""
         how = "over TLS" if self.is_encrypted else "without TLS"
         self.refuse("400 Bad Request", f"{msg.rstrip('.')}; this port speaks HTTP/1.1 {how}")
+
+    def cut_off(self) -> None:
+        """Ends a whole request under way with an error."""
+        cycle = self.cycle
+        if isinstance(cycle, WholeRequest) and not cycle.response_complete:
+            cycle.cancel()
+            self.refuse(
+                "503 Service Unavailable", "the server stopped before it could answer; retry, here or at another one"
+            )
+
+    def _answer_whole(self, known: KnownHead, body: bytes) -> None:
+        cycle = self.cycle = WholeRequest()
+        cycle.withdraw = known.ask(body, partial(self._reply, cycle))
+
+    def _reply(self, cycle: WholeRequest, head: bytes, body: Sequence[Chunk]) -> None:
+        if cycle.disconnected or self.transport.is_closing():
+            return
+        cycle.response_started = cycle.response_complete = True
+        head += self._default_lines()
+        head += b"\r\n" if cycle.keep_alive else b"connection: close\r\n\r\n"
+        if sum(map(len, body)) <= JOIN_BYTES:
+            self.transport.write(b"".join((head, *body)))
+        else:
+            self.transport.writelines((head, *body))
+        if not cycle.keep_alive:
+            self.transport.close()
+        elif self.pipeline:
+            self.on_response_complete()
+        else:
+            self.server_state.total_requests += 1
+            self._idle_since = self.loop.time()
+            if self.timeout_keep_alive_task is None:
+                self._wait_for_next(self.timeout_keep_alive)
+
+    def _default_lines(self) -> bytes:
+        """Uvicorn's own header fields: the same list for a second, until the date is another."""
+        fields = self.server_state.default_headers
+        if self._lines[0] is not fields:
+            self._lines = fields, b"".join(b"%b: %b\r\n" % field for field in fields)
+        return self._lines[1]
+
+    def _wait_for_next(self, left_s: float) -> None:
+        self.timeout_keep_alive_task = self.loop.call_later(left_s, self.timeout_keep_alive_handler)
 
     def _probe(self, cycle: Any, pause_s: float) -> None:
         if cycle.response_started or cycle.disconnected or self.transport.is_closing():

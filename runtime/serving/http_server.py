@@ -104,6 +104,9 @@ class HttpServer:
     async def cut_off(self) -> None:
         """Ends the requests under way with an error, then every connection, at once."""
         state = self._server.server_state
+        for connection in list(state.connections):
+            assert isinstance(connection, HttpConnection), "uvicorn makes no others here"
+            connection.cut_off()
         tasks = list(state.tasks)
         for task in tasks:
             task.cancel()

@@ -7,6 +7,7 @@ line, stops here, on every transport.
 from __future__ import annotations
 
 import re
+from functools import lru_cache
 
 from runtime.errors import InvalidInputError
 
@@ -16,6 +17,7 @@ _NAME = re.compile(r"(?!\.+\Z)[^\x00-\x1f\x7f/\\]{1,255}")
 _VERSION = re.compile(r"[A-Za-z0-9._-]{0,64}")
 
 
+@lru_cache(maxsize=256)  # what was fine once is; an error is not kept
 def check_name(name: str, version: str = "") -> None:
     """`InvalidInputError` unless `name` can name a model and `version` a version (empty: the policy's choice)."""
     if not _NAME.fullmatch(name):

@@ -13,6 +13,8 @@ import tempfile
 import threading
 import time
 from collections.abc import Sized
+from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -20,8 +22,10 @@ import grpc
 
 from protos import inference
 from runtime.errors import CancelledError, ModelNotReadyError, PayloadTooLargeError
+from runtime.serving.asking import Withdraw
 from runtime.serving.bearer import Authorize
 from runtime.serving.controls import Controls
+from runtime.serving.deadlines import with_timeout
 from runtime.serving.grpc_calls import authorize_metadata, note_foreign
 from runtime.serving.grpc_server import (
     DEFAULT_MAX_MESSAGE_BYTES,
@@ -31,10 +35,14 @@ from runtime.serving.grpc_server import (
     GrpcServer,
     closing_error,
 )
+from runtime.serving.names import check_name
 from runtime.serving.refusing import start_refusing
 from runtime.serving.service import InferenceService
+from runtime.serving.shared_memory import write_outputs
 from runtime.serving.sockets import Endpoint, explain_refusal, listen
+from runtime.wire.grpc_repeats import ReplyEncoder, RequestDecoder
 from runtime.wire.status import hints_of, status_of, text_of
+from runtime.wire.values import InferenceRequest, InferenceResponse
 
 if TYPE_CHECKING:
     from pygrpc_native import NativeGrpcFront
@@ -66,12 +74,16 @@ class NativeGrpcServer:
     ) -> None:
         self._shares_port = shares_port
         self._behind = GrpcServer(service, controls, authorize=authorize, max_message_bytes=max_message_bytes)
-        self._infer = self._behind.model_infer
+        self._ask = controls.asking(service)
+        self._decode, self._encode = RequestDecoder(controls.memory), ReplyEncoder()
         self._controls = controls
+        self._load = controls.load
         self._authorize = authorize
         self._max_message_bytes = max_message_bytes
         self._is_closing = False
-        self._calls: dict[int, asyncio.Task[None]] = {}
+        self._calls: dict[int, Withdraw] = {}
+        self._none_left: asyncio.Event | None = None
+        """Made by who waits until no call is left."""
         self._late: dict[int, asyncio.TimerHandle] = {}
         self._front: NativeGrpcFront | None = None
         self._receiver: threading.Thread | None = None
@@ -126,8 +138,10 @@ class NativeGrpcServer:
         refuser = None if self._folder is None else await self._refuse_behind(self._folder)
         behind = asyncio.create_task(self._behind.stop(grace_s))
         if self._calls:
-            await asyncio.wait(list(self._calls.values()), timeout=grace_s)
-        await self._cancel_calls()
+            self._none_left = asyncio.Event()
+            with suppress(TimeoutError):
+                await asyncio.wait_for(self._none_left.wait(), grace_s)
+        self._cut_off_calls()
         await behind
         front, self._front = self._front, None
         if front is not None:
@@ -161,14 +175,14 @@ class NativeGrpcServer:
     async def cut_off(self) -> None:
         """Cuts the calls under way off at once; also while `stop` waits for them."""
         self._is_closing = True
-        await asyncio.gather(self._cancel_calls(), self._behind.cut_off())
+        self._cut_off_calls()
+        await self._behind.cut_off()
 
-    async def _cancel_calls(self) -> None:
-        tasks = list(self._calls.values())
-        for task in tasks:
-            task.cancel()
-        if tasks:
-            await asyncio.wait(tasks)
+    def _cut_off_calls(self) -> None:
+        stopped = "the server stopped before it could answer; retry, here or at another one"
+        for call_id, withdraw in list(self._calls.items()):
+            withdraw()
+            self._end(call_id, ModelNotReadyError(stopped))
 
     def _close(self, front: NativeGrpcFront) -> None:
         front.close()
@@ -188,8 +202,9 @@ class NativeGrpcServer:
         """Starts every call of a burst; they meet in one batch, because none of them runs before the last is started."""
         for _, call_id, _, raw, _, details in events:
             if raw is None:  # the client is gone or its deadline over
-                if (gone := self._calls.get(call_id)) is not None:
-                    gone.cancel()
+                if (withdraw := self._calls.get(call_id)) is not None:
+                    withdraw()
+                    self._end(call_id, CancelledError("the client went away before the answer"))
                 elif (late := self._late.pop(call_id, None)) is not None:
                     late.cancel()
             elif self._is_closing:
@@ -197,15 +212,13 @@ class NativeGrpcServer:
                 self._late[call_id] = loop.call_later(REFUSAL_DELAY_S, self._refuse, front, call_id)
             else:
                 metadata, _, remaining_s = details
-                self._calls[call_id] = loop.create_task(self._answer(front, call_id, raw, metadata, remaining_s))
+                self._begin(call_id, raw, metadata, remaining_s)
 
     def _refuse(self, front: NativeGrpcFront, call_id: int) -> None:
         del self._late[call_id]
         _fail(front, call_id, closing_error())
 
-    async def _answer(
-        self, front: NativeGrpcFront, call_id: int, raw: bytes, metadata: Any, remaining_s: float | None
-    ) -> None:
+    def _begin(self, call_id: int, raw: bytes, metadata: Any, remaining_s: float | None) -> None:
         try:
             if self._authorize is not None:
                 authorize_metadata(self._authorize, metadata)
@@ -215,20 +228,51 @@ class NativeGrpcServer:
                     f"received message larger than max ({len(raw)} vs. {self._max_message_bytes}); "
                     "send smaller batches or raise max_message_bytes"
                 )
-            deadline = None if remaining_s is None else time.monotonic() + remaining_s
-            front.respond(call_id, await self._infer(raw, deadline))
-        except asyncio.CancelledError:
-            if self._is_closing:
-                stopped = "the server stopped before it could answer; retry, here or at another one"
-                _fail(front, call_id, ModelNotReadyError(stopped))
-            else:
-                _fail(front, call_id, CancelledError("the client went away before the answer"))
+            request = self._decode(raw, None if remaining_s is None else time.monotonic() + remaining_s)
+            check_name(request.model, request.version)
+            if request.parameters:
+                request = with_timeout(request)
+            self._calls[call_id] = self._ask(request, partial(self._answer, call_id, request))
+            self._load.in_flight += 1
         except Exception as error:
-            note_foreign(error)
-            self._controls.load.note_error(error)
-            _fail(front, call_id, error)
-        finally:
-            self._calls.pop(call_id, None)
+            self._fail(call_id, error)
+
+    def _answer(
+        self, call_id: int, request: InferenceRequest, response: InferenceResponse | None, error: BaseException | None
+    ) -> None:
+        front = self._front
+        if call_id not in self._calls or front is None:
+            return
+        if response is None:
+            assert error is not None, "an answer is one or the other"
+            self._end(call_id, error)
+            return
+        try:
+            reply = (
+                self._encode(response, write_outputs(request, response)) if request.outputs else self._encode(response)
+            )
+        except Exception as wrong:
+            self._end(call_id, wrong)
+            return
+        front.respond(call_id, reply)
+        self._load.answered += 1
+        self._end(call_id)
+
+    def _end(self, call_id: int, error: BaseException | None = None) -> None:
+        """Takes a call off the books, and tells its caller why it has no answer where it has none."""
+        del self._calls[call_id]
+        self._load.in_flight -= 1
+        if error is not None:
+            self._fail(call_id, error)
+        if self._none_left is not None and not self._calls:
+            self._none_left.set()
+
+    def _fail(self, call_id: int, error: BaseException) -> None:
+        note_foreign(error)
+        if not isinstance(error, CancelledError):
+            self._load.note_error(error)
+        if self._front is not None:
+            _fail(self._front, call_id, error)
 
 
 async def _until_sent(front: NativeGrpcFront, timeout_s: float, late: Sized) -> bool:
@@ -249,7 +293,7 @@ def _open_calls(front: NativeGrpcFront) -> int:
     return sum(each["started"] - sum(ended["count"] for ended in each["status"].values()) for each in methods)
 
 
-def _fail(front: NativeGrpcFront, call_id: int, error: Exception) -> None:
+def _fail(front: NativeGrpcFront, call_id: int, error: BaseException) -> None:
     """Ends a call with the status, text and hints of `error`; nothing where it has ended."""
     code = grpc.StatusCode[status_of(error).grpc].value[0]
     front.fail(call_id, code, text_of(error), list(hints_of(error).items()))

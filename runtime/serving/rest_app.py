@@ -31,8 +31,10 @@ from runtime.serving.openapi import openapi_document
 from runtime.serving.rest_calls import authorize_headers, send_error
 from runtime.serving.rest_infer import InferRoute, target_of
 from runtime.serving.service import InferenceService
+from runtime.serving.whole_requests import KnownHead
 from runtime.telemetry.exposition import CONTENT_TYPE
 from runtime.wire.model_config import config_json
+from runtime.wire.repeats import Repeats
 from runtime.wire.rest_descriptions import (
     decode_index_request,
     decode_load_parameters,
@@ -65,18 +67,28 @@ def rest_app(
     `documents`: path → what the program itself answers there, such as its status; `extra`: routes of its own that do more;
     `beside`: its pages and metrics.
     """
-    infer = InferRoute(service, controls, authorize, max_body_bytes)
-    routes = _Routes(service, controls, authorize, max_body_bytes, beside).app(documents, extra)
+    return _RestApp(
+        InferRoute(service, controls, authorize, max_body_bytes),
+        _Routes(service, controls, authorize, max_body_bytes, beside).app(documents, extra),
+    )
 
-    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+
+class _RestApp:
+    """An ASGI application that can be asked whole requests at once, too (`whole_requests.AnswersWhole`)."""
+
+    def __init__(self, infer: InferRoute, routes: Starlette) -> None:
+        self.heads: Repeats[bytes, KnownHead] = Repeats()
+        self.at_once = infer.at_once
+        self._infer = infer
+        self._routes = routes
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "http" and scope["method"] == "POST":
             target = target_of(scope["path"])
             if target is not None:
-                await infer(target, scope, receive, send)
+                await self._infer(target, scope, receive, send)
                 return
-        await routes(scope, receive, send)
-
-    return app
+        await self._routes(scope, receive, send)
 
 
 class _Routes:

@@ -6,12 +6,19 @@ tensor: in, one where uvicorn gathers the body, one more where it came in severa
 
 from __future__ import annotations
 
+import asyncio
 import math
 import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import partial
+from http import HTTPStatus
+from typing import Any
 
 from starlette.types import Receive, Scope, Send
 
-from runtime.errors import InvalidInputError
+from runtime.errors import CancelledError, InvalidInputError
+from runtime.serving.asking import Withdraw
 from runtime.serving.bearer import Authorize
 from runtime.serving.controls import Controls
 from runtime.serving.deadlines import with_timeout
@@ -25,36 +32,50 @@ from runtime.serving.http_body import (
     pack,
     read_body,
 )
+from runtime.serving.http_connection import JOIN_BYTES
 from runtime.serving.names import check_name
-from runtime.serving.rest_calls import authorize_headers, send_error
+from runtime.serving.rest_calls import authorize_headers, reply_error, reply_head, send_error
 from runtime.serving.service import InferenceService
 from runtime.serving.shared_memory import write_outputs
+from runtime.serving.whole_requests import AskWhole, Reply
+from runtime.wire.repeats import Repeats
 from runtime.wire.rest_body import HEADER_LENGTH, Body
+from runtime.wire.rest_codec import WantedBinary
 from runtime.wire.rest_repeats import ReplyEncoder, RequestDecoder
+from runtime.wire.values import InferenceRequest, InferenceResponse
 
 TIMEOUT_HEADER = "Edgeward-Timeout-Ms"
 """How long the client waits, in milliseconds, as gRPC's deadline; counts from when the request's head has arrived."""
-
-# Up to here one write of the joined chunks costs less than a write for each.
-JOIN_BYTES = 1 << 16
 
 _TIMEOUT_KEY = TIMEOUT_HEADER.lower().encode()
 _LENGTH_KEY = HEADER_LENGTH.lower().encode()
 
 
+@dataclass(frozen=True, slots=True)
+class _Head:
+    """What the head of a request says of an inference."""
+
+    target: tuple[str, str]
+    headers: Headers
+    header_length: str | None
+
+
 class InferRoute:
-    """Answers inference requests; `target_of` says which paths are its own."""
+    """Answers inference requests: through ASGI, or whole ones at once (`whole_requests`). `target_of` says which are its own."""
 
     def __init__(
         self, service: InferenceService, controls: Controls, authorize: Authorize | None, max_body_bytes: int
     ) -> None:
         self._infer = controls.around(service.infer)
+        self._ask = controls.asking(service)
         self._controls = controls
         self._decode = RequestDecoder(controls.memory)
         self._encode = ReplyEncoder()
         self._hang_ups = HangUps()
         self._authorize = authorize
         self._max_body_bytes = max_body_bytes
+        self._reply_heads: Repeats[tuple[int, int | None, str | None], bytes] = Repeats()
+        self._packing: set[asyncio.Task[None]] = set()
         self._reading = Reading(max(MAX_READING_BYTES, max_body_bytes))
 
     async def __call__(self, target: tuple[str, str], scope: Scope, receive: Receive, send: Send) -> None:
@@ -71,6 +92,83 @@ class InferRoute:
             self._controls.load.note_error(error)
             await send_error(send, error)
 
+    def at_once(self, scope: Mapping[str, Any]) -> AskWhole | None:
+        """Who answers requests with this head that arrive whole; None where they go the long way."""
+        target = target_of(scope["path"]) if scope["method"] == "POST" else None
+        headers: Headers = dict(scope["headers"])
+        if target is None or self._controls.tracer is not None or b"content-encoding" in headers:
+            return None
+        if int(headers[b"content-length"]) > self._max_body_bytes:
+            return None
+        return partial(self._answer_whole, _Head(target, headers, _header_length(headers)))
+
+    def _answer_whole(self, head: _Head, body: bytes, reply: Reply) -> Withdraw | None:
+        load = self._controls.load
+        try:
+            if self._authorize is not None:
+                authorize_headers(self._authorize, head.headers)
+            model, version = head.target
+            check_name(model, version)
+            request, wanted = self._decode(model, version, body, head.header_length, _deadline(head.headers))
+            if request.parameters:
+                request = with_timeout(request)
+            withdraw = self._ask(request, partial(self._told, head, request, wanted, reply))
+        except Exception as error:
+            load.note_error(error)
+            reply_error(reply, error)
+            return None
+        load.in_flight += 1
+
+        def withdrawn() -> None:
+            load.in_flight -= 1
+            load.note_error(CancelledError("the client went away before the answer"))
+            withdraw()
+
+        return withdrawn
+
+    def _told(
+        self,
+        head: _Head,
+        request: InferenceRequest,
+        wanted: WantedBinary,
+        reply: Reply,
+        response: InferenceResponse | None,
+        error: BaseException | None,
+    ) -> None:
+        load = self._controls.load
+        load.in_flight -= 1
+        try:
+            if response is None:
+                assert error is not None, "an answer is one or the other"
+                raise error
+            load.answered += 1
+            if request.outputs:
+                body = self._encode(response, wanted, write_outputs(request, response))
+            else:
+                body = self._encode(response, wanted)
+        except Exception as wrong:
+            load.note_error(wrong)
+            reply_error(reply, wrong)
+            return
+        encoding = chosen_encoding(head.headers.get(b"accept-encoding"))
+        if encoding is not None and body.size_bytes >= MIN_PACK_BYTES:
+            task = asyncio.get_running_loop().create_task(self._reply_packed(body, encoding, reply))
+            self._packing.add(task)
+            task.add_done_callback(self._packing.discard)
+            return
+        self._reply(body, reply)
+
+    async def _reply_packed(self, body: Body, encoding: str, reply: Reply) -> None:
+        packed = Body((await pack(body.joined(), encoding),), body.header_length)
+        self._reply(packed, reply, encoding)
+
+    def _reply(self, body: Body, reply: Reply, encoding: str | None = None) -> None:
+        key = body.size_bytes, body.header_length, encoding
+        head = self._reply_heads.get(key)
+        if head is None:
+            head = self._reply_heads.keep(key, reply_head(HTTPStatus.OK, _fields(body, encoding)))
+        reply(head, body.chunks)
+
     async def _answer(self, target: tuple[str, str], headers: Headers, receive: Receive) -> Body:
         if self._authorize is not None:
             authorize_headers(self._authorize, headers)
@@ -79,9 +177,7 @@ class InferRoute:
         check_name(model, version)
         deadline = _deadline(headers)
         body = await read_body(headers, receive, self._max_body_bytes, self._reading, deadline)
-        length = headers.get(_LENGTH_KEY)
-        header_length = None if length is None else length.decode("latin-1")
-        request, wanted = self._decode(model, version, body, header_length, deadline)
+        request, wanted = self._decode(model, version, body, _header_length(headers), deadline)
         if request.parameters:
             request = with_timeout(request)
         response = await self._hang_ups.while_connected(self._infer(request), receive)
@@ -113,15 +209,23 @@ def _deadline(headers: Headers) -> float | None:
     return time.monotonic() + timeout_ms / 1000
 
 
-async def _send(send: Send, body: Body, encoding: str | None = None) -> None:
-    size_bytes = body.size_bytes
-    fields = [(b"content-type", body.content_type.encode()), (b"content-length", b"%d" % size_bytes)]
+def _header_length(headers: Headers) -> str | None:
+    length = headers.get(_LENGTH_KEY)
+    return None if length is None else length.decode("latin-1")
+
+
+def _fields(body: Body, encoding: str | None) -> list[tuple[bytes, bytes]]:
+    fields = [(b"content-type", body.content_type.encode()), (b"content-length", b"%d" % body.size_bytes)]
     if body.header_length is not None:
         fields.append((_LENGTH_KEY, b"%d" % body.header_length))
     if encoding is not None:
         fields += [(b"content-encoding", encoding.encode()), (b"vary", b"accept-encoding")]
-    await send({"type": "http.response.start", "status": 200, "headers": fields})
-    if size_bytes <= JOIN_BYTES:
+    return fields
+
+
+async def _send(send: Send, body: Body, encoding: str | None = None) -> None:
+    await send({"type": "http.response.start", "status": 200, "headers": _fields(body, encoding)})
+    if body.size_bytes <= JOIN_BYTES:
         await send({"type": "http.response.body", "body": body.joined()})
         return
     for chunk in body.chunks:

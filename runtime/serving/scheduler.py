@@ -17,10 +17,10 @@ from concurrent.futures import Executor
 from dataclasses import dataclass
 
 from runtime.batching.contention import Contention
-from runtime.batching.cut import BatchPolicy, Waiting, cut
+from runtime.batching.cut import BatchPolicy, cut
 from runtime.batching.patience import Patience
 from runtime.batching.wait import starts_in_s
-from runtime.errors import BackendUnavailableError, DeadlineExceededError, OverloadedError
+from runtime.errors import BackendUnavailableError, DeadlineExceededError, EdgewardError, OverloadedError
 from runtime.serving.execution import Answers, BatchRunner, Predict, as_ours
 from runtime.serving.statistics import MAX_PENDING, Statistics, Took
 from runtime.serving.timing import Timing
@@ -28,9 +28,9 @@ from runtime.tensors import Array
 
 log = logging.getLogger(__name__)
 
-# A hop to a worker thread and back costs about 0.2 ms of the loop's time; below that, running inline is faster for everybody
-# (own measurement, 2-core x86-64 VM, November 2026).
-INLINE_LIMIT_S = 0.0005
+# A hop to a worker thread and back costs about 0.2 ms of the loop's time: below a few times that, running inline is faster for
+# everybody, eight rows of the digits among it (own measurement, 2-core x86-64 VM, November 2026).
+INLINE_LIMIT_S = 0.001
 # Turns of a busy loop take long: no batch waits longer than this for requests that are on their way.
 GATHER_LIMIT_S = 0.001
 # Admission: enough for a second of a fast model, little enough that memory is bounded.
@@ -46,14 +46,26 @@ class QueueLimits:
     max_bytes: int = MAX_QUEUED_BYTES
 
 
+Answer = Callable[[dict[str, Array] | None, EdgewardError | None], None]
+"""Told once what a request came to: the outputs of its rows, or the error."""
+
+
 @dataclass(slots=True, eq=False)
-class _Item:
+class Asked:
+    """One request in the queue or in its batch; what `cut` looks at is by its names (`batching.cut.Waiting`)."""
+
     inputs: Mapping[str, Array]
-    waiting: Waiting
+    key: Hashable
+    rows: int
+    arrived: float
+    deadline: float | None
     size_bytes: int
     order: tuple[int, int]
-    future: asyncio.Future[dict[str, Array]]
+    answer: Answer
     timing: Timing | None
+    timer: asyncio.TimerHandle | None = None
+    is_over: bool = False
+    """Answered, expired or withdrawn: nothing more is said to `answer`."""
 
 
 class Scheduler:
@@ -86,7 +98,9 @@ class Scheduler:
         self._max_running = 1
         self._contention = Contention()
         self._loop = asyncio.get_running_loop()
-        self._queue: list[_Item] = []
+        self._queue: list[Asked] = []
+        self._is_uniform = True
+        """Whether all that waits has one key and no deadline."""
         self._queued_rows = 0
         self._queued_bytes = 0
         self._running_until: list[float] = []
@@ -117,34 +131,69 @@ class Scheduler:
         priority: int = 0,
         timing: Timing | None = None,
     ) -> dict[str, Array]:
-        """The outputs of this request's rows. Cancelling withdraws it, before it runs if it still waits.
+        """`ask`, awaited. Cancelling withdraws the request, before it runs if it still waits."""
+        future: asyncio.Future[dict[str, Array]] = self._loop.create_future()
 
-        `timing` is filled in before it returns. `OverloadedError` at once when the queue is full; `DeadlineExceededError` when
-        `deadline` passes or cannot be met.
+        def answer(outputs: dict[str, Array] | None, error: EdgewardError | None) -> None:
+            if future.cancelled():
+                return
+            if error is not None:
+                future.set_exception(error)
+            else:
+                assert outputs is not None, "an answer is one or the other"
+                future.set_result(outputs)
+
+        asked = self.ask(inputs, rows, key, answer, deadline, priority, timing)
+        try:
+            return await future
+        except asyncio.CancelledError:
+            self.withdraw(asked)
+            raise
+
+    def ask(
+        self,
+        inputs: Mapping[str, Array],
+        rows: int,
+        key: Hashable,
+        answer: Answer,
+        deadline: float | None = None,
+        priority: int = 0,
+        timing: Timing | None = None,
+    ) -> Asked:
+        """Queues a request; `answer` is told once, on the event loop and after this has returned. `timing` is filled in before.
+
+        `OverloadedError` at once when the queue is full; `DeadlineExceededError`, here or to `answer`, when `deadline` passes or
+        cannot be met.
         """
         size_bytes = sum([value.nbytes for value in inputs.values()])
         if self._queue or deadline is not None:  # an empty queue takes any request that has time
             self._admit(rows, size_bytes, deadline)
         self._arrivals += 1
-        waiting = Waiting(key, rows, time.monotonic(), deadline)
-        item = _Item(inputs, waiting, size_bytes, (priority, self._arrivals), self._loop.create_future(), timing)
-        if self._queue and priority < self._queue[-1].order[0]:
-            insort(self._queue, item, key=lambda queued: queued.order)
+        asked = Asked(
+            inputs, key, rows, time.monotonic(), deadline, size_bytes, (priority, self._arrivals), answer, timing
+        )
+        queue = self._queue
+        if not queue:
+            self._is_uniform = deadline is None
+        elif deadline is not None or key != queue[-1].key:
+            self._is_uniform = False
+        if queue and priority < queue[-1].order[0]:
+            insort(queue, asked, key=lambda queued: queued.order)
         else:
-            self._queue.append(item)
+            queue.append(asked)
         self._queued_rows += rows
         self._queued_bytes += size_bytes
         self._flush_soon()
-        timer = None if deadline is None else self._loop.call_later(deadline - time.monotonic(), self._expire, item)
-        try:
-            return await item.future
-        except asyncio.CancelledError:
+        if deadline is not None:
+            asked.timer = self._loop.call_later(deadline - asked.arrived, self._expire, asked)
+        return asked
+
+    def withdraw(self, asked: Asked) -> None:
+        """Nobody waits for that request any more: it leaves the queue, and its `answer` is told nothing. Twice is fine."""
+        if not asked.is_over:
             self.statistics.cancelled += 1
-            self._withdraw()
-            raise
-        finally:
-            if timer is not None:
-                timer.cancel()
+            self._end(asked)
+            self._leave_soon()
 
     def follow(self, policy: BatchPolicy, max_running: int, executor: Executor) -> None:
         """Gathers batches by another policy from now on, and runs `max_running` at the same time on threads of `executor`."""
@@ -196,19 +245,23 @@ class Scheduler:
     def _flush_soon(self) -> None:
         if not self._is_flush_due:
             self._is_flush_due = True
-            turns = self._patience.turns() if self._policy.max_rows > 1 else 0
-            self._loop.call_soon(self._gather, turns, turns, self._arrivals)
+            self._loop.call_soon(self._gather, 0)
 
-    def _gather(self, turns: int, left: int, arrivals: int) -> None:
-        """Lets what is on its way arrive, for up to `turns` turns of the loop, then flushes; see `Patience`."""
-        if left and 0 < self._queued_rows < self._policy.max_rows and self._is_young():
-            self._loop.call_soon(self._gather, turns, left - 1, arrivals)
-            return
-        self._patience.learn(turns - left, self._arrivals - arrivals)
+    def _gather(self, turns: int) -> None:
+        """Lets what is on its way arrive, for some turns of the loop, then flushes; see `Patience`."""
+        waiting, most_rows = len(self._queue), self._policy.max_rows
+        if waiting and most_rows > 1 and not self._is_busy():
+            if self._queued_rows < most_rows and not self._patience.is_enough(waiting, turns) and self._is_young():
+                self._loop.call_soon(self._gather, turns + 1)
+                return
+            self._patience.learn(waiting)
         self._flush()
 
+    def _is_busy(self) -> bool:
+        return len(self._running_until) >= self._max_running
+
     def _is_young(self) -> bool:
-        return time.monotonic() - self._queue[0].waiting.arrived < GATHER_LIMIT_S
+        return time.monotonic() - self._queue[0].arrived < GATHER_LIMIT_S
 
     def _flush(self) -> None:
         """Cuts and starts the next batch; comes back by itself while requests wait."""
@@ -217,15 +270,15 @@ class Scheduler:
             self._timer.cancel()
             self._timer = None
         self._sweep()
-        if len(self._running_until) >= self._max_running:
+        if self._is_busy():
             return
         now = time.monotonic()
-        if len(self._queue) == 1 and self._policy.max_delay_s <= 0 and self._queue[0].waiting.deadline is None:
-            self._start(self._take_all(), now)  # what `cut` would say, at a fifth of its price
-            return
         if not self._runner.keeps_rows_apart:
             self._policy = BatchPolicy()
-        decision = cut((item.waiting for item in self._queue), now, self._policy, self._cost_s)
+        if self._is_all_one_batch():
+            self._start(self._take_all(), now)
+            return
+        decision = cut(self._queue, now, self._policy, self._cost_s)
         for index in decision.expired:
             self._expire(self._queue[index])
         taken = [self._queue[index] for index in decision.take]
@@ -238,46 +291,65 @@ class Scheduler:
             self._timer = self._loop.call_later(max(decision.wait_until - now, 0.0), self._flush_soon)
         self._note_idle()
 
+    def _is_all_one_batch(self) -> bool:
+        """Whether `cut` would take all that waits, and nothing of it could expire: asked first, at a fraction of its price."""
+        policy, waiting = self._policy, len(self._queue)
+        if not waiting or not self._is_uniform or policy.max_delay_s > 0:
+            return False
+        return waiting == 1 or self._queued_rows <= policy.max_rows
+
     def _sweep(self) -> None:
         """Takes requests that were answered or cancelled while they waited out of the queue."""
         if self._has_withdrawn:
             self._has_withdrawn = False
-            self._leave_queue({index for index, item in enumerate(self._queue) if item.future.done()})
+            self._leave_queue({index for index, item in enumerate(self._queue) if item.is_over})
 
-    def _take_all(self) -> list[_Item]:
+    def _take_all(self) -> list[Asked]:
         items, self._queue = self._queue, []
         self._queued_rows = self._queued_bytes = 0
         return items
 
     def _leave_queue(self, indices: set[int]) -> None:
         for index in indices:
-            self._queued_rows -= self._queue[index].waiting.rows
+            self._queued_rows -= self._queue[index].rows
             self._queued_bytes -= self._queue[index].size_bytes
         if len(indices) == len(self._queue):
             self._queue = []
         elif indices:
             self._queue = [item for index, item in enumerate(self._queue) if index not in indices]
 
-    def _expire(self, item: _Item) -> None:
+    def _expire(self, item: Asked) -> None:
         """Ends a request whose deadline passed or cannot be met; if it waits, it leaves the queue at the next flush."""
-        if not item.future.done():
-            waited_s = time.monotonic() - item.waiting.arrived
+        if not item.is_over:
+            waited_s = time.monotonic() - item.arrived
             self.statistics.expired += 1
             self.statistics.failed_ns += int(waited_s * 1e9)
-            item.future.set_exception(
-                DeadlineExceededError(
-                    f"model {self._name!r} could not answer within the deadline; the request waited {waited_s * 1e3:.1f} ms"
-                )
+            late = DeadlineExceededError(
+                f"model {self._name!r} could not answer within the deadline; the request waited {waited_s * 1e3:.1f} ms"
             )
-            self._withdraw()
+            self._tell(item, None, late)
+            self._leave_soon()
 
-    def _withdraw(self) -> None:
+    def _tell(self, item: Asked, outputs: dict[str, Array] | None, error: EdgewardError | None) -> None:
+        """The last word on a request. Whatever the one who hears it does wrong, the others of its batch get theirs."""
+        self._end(item)
+        try:
+            item.answer(outputs, error)
+        except Exception:
+            log.exception("model %s: an answer could not be handed over", self._name)
+
+    def _end(self, item: Asked) -> None:
+        item.is_over = True
+        if item.timer is not None:
+            item.timer.cancel()
+
+    def _leave_soon(self) -> None:
         self._has_withdrawn = True
         self._flush_soon()
 
-    def _start(self, items: list[_Item], now: float) -> None:
-        cost_s = self._cost_s(sum(item.waiting.rows for item in items))
-        inputs, rows = [item.inputs for item in items], _rows(items)
+    def _start(self, items: list[Asked], now: float) -> None:
+        inputs, rows = [item.inputs for item in items], [item.rows for item in items]
+        cost_s = self._cost_s(sum(rows))
         if cost_s <= INLINE_LIMIT_S:
             try:
                 answers, took = self._runner.run(self._predict_at_once, inputs, rows)
@@ -297,7 +369,7 @@ class Scheduler:
 
     def _on_worker_done(
         self,
-        items: list[_Item],
+        items: list[Asked],
         until: float,
         running: int,
         cost_s: float,
@@ -312,25 +384,25 @@ class Scheduler:
             self._finish(items, answers, took)
         self._flush_soon()
 
-    def _finish(self, items: list[_Item], answers: Answers, took: Took) -> None:
+    def _finish(self, items: list[Asked], answers: Answers, took: Took) -> None:
         totals, now = self.statistics, time.monotonic()
         took_ns = took[0] + took[1] + took[2]
-        rows = sum([item.waiting.rows for item in items])
+        rows = sum([item.rows for item in items])
         totals.count_batch(rows, took)
         latencies, batch_ns = totals.latencies, took[0] + took[2]
         answered = answered_rows = all_request_ns = all_queue_ns = 0
         for item, answer in zip(items, answers, strict=True):
-            if item.future.done():
-                continue  # expired or cancelled while it ran, and counted as that
-            request_ns = int((now - item.waiting.arrived) * 1e9)
+            if item.is_over:
+                continue  # expired or withdrawn while it ran, and counted as that
+            request_ns = int((now - item.arrived) * 1e9)
             if isinstance(answer, BaseException):
                 totals.failures += 1
                 totals.failed_ns += request_ns
-                item.future.set_exception(as_ours(self._name, answer))
+                self._tell(item, None, as_ours(self._name, answer))
                 continue
             queue_ns = request_ns - took_ns if request_ns > took_ns else 0
             answered += 1
-            answered_rows += item.waiting.rows
+            answered_rows += item.rows
             all_request_ns += request_ns
             all_queue_ns += queue_ns
             if latencies is not None:
@@ -338,7 +410,7 @@ class Scheduler:
             if (timing := item.timing) is not None:
                 timing.queue_ns, timing.batch_ns = queue_ns, batch_ns
                 timing.execute_ns, timing.batch_rows = took[1], rows
-            item.future.set_result(answer)
+            self._tell(item, answer, None)
         totals.count_answers(answered, answered_rows, all_request_ns, all_queue_ns, took)
         if latencies is not None:
             latencies.pending_rows.append(rows)
@@ -350,7 +422,3 @@ class Scheduler:
         if self._idle is not None and not self._queue and not self._running_until:
             self._idle.set()
             self._idle = None
-
-
-def _rows(items: list[_Item]) -> list[int]:
-    return [item.waiting.rows for item in items]

@@ -65,7 +65,8 @@ class TraceSettings:
         self._seen: dict[str, int] = {}
         self._left: dict[str, int] = {}
         self._traces = 0
-        self._is_on = False
+        self.is_on = False
+        """Whether any request may leave a line."""
         self._has_failed = False
 
     def values(self, model: str = "") -> dict[str, str | list[str]]:
@@ -98,13 +99,13 @@ class TraceSettings:
             self._seen.clear()
             self._left.clear()
             self._has_failed = False
-        self._is_on = any(self._of(name).is_on for name in ("", *self._models))
+        self.is_on = any(self._of(name).is_on for name in ("", *self._models))
 
     def around(self, infer: Infer) -> Infer:
         """`infer`, traced as the settings say; costs next to nothing while tracing is off."""
 
         def traced(request: InferenceRequest) -> Awaitable[InferenceResponse]:
-            return self._traced(infer, request) if self._is_on and self._is_chosen(request.model) else infer(request)
+            return self._traced(infer, request) if self.is_on and self._is_chosen(request.model) else infer(request)
 
         return traced
 

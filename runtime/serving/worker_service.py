@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from typing import NoReturn
 
 from runtime.errors import UnsupportedError
+from runtime.serving.asking import Ask
 from runtime.serving.service import InferenceService
 from runtime.serving.shared_statistics import SharedStatistics
 from runtime.wire.statistics import ModelStatistics
@@ -20,6 +21,8 @@ class WorkerService:
 
     def __init__(self, service: InferenceService, shared: SharedStatistics, count: int) -> None:
         self._service = service
+        self.ask: Ask | None = getattr(service, "ask", None)
+        """The short way of `service`, where it has one."""
         self._shared = shared
         self._count = count
 

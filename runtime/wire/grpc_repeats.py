@@ -6,7 +6,7 @@ behind what is kept of a reply: fields may stand in any order.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from types import MappingProxyType
 
@@ -31,28 +31,44 @@ class RequestDecoder:
     def __init__(self, memory: TensorMemory | None = None) -> None:
         self._memory = memory
         self._heads: Repeats[bytes, RequestHead] = Repeats()
+        self._begins_at: Repeats[int, int] = Repeats()
+        """Where the only tensor began in the last message of such a length that had one, at its end, and no id."""
+        self._before: Repeats[bytes, RequestHead] = Repeats()
+        """By everything before the only tensor of such a message."""
 
     def __call__(self, raw: bytes, deadline: float | None = None) -> InferenceRequest:
         """The request, as `decode_request` would decode it; `InvalidInputError` also where `raw` is no message."""
+        begins = self._begins_at.get(len(raw))
+        if begins is not None:
+            # Everything up to the tensor's bytes, its length among it, as a message before: so is the rest.
+            head = self._before.get(raw[:begins])
+            if head is not None and len(raw) - begins == head.size_bytes:
+                return _with_tensors(head, "", (raw[begins:],), deadline)
         parts = cut_out(raw)
         if parts is None:
             return decode_request(parse(inference.ModelInferRequest, raw), deadline, self._memory)
         rest, id_, contents = parts
         head = self._heads.get(rest)
-        if head is not None and len(contents) == len(head.tensors):
-            inputs: dict[str, Array] = {}
-            for tensor, content in zip(head.tensors, contents, strict=True):
-                if len(content) != tensor.size_bytes:
-                    break
-                inputs[tensor.name] = np.frombuffer(content, tensor.dtype).reshape(tensor.shape)
-            else:
-                return InferenceRequest(head.model, inputs, head.version, id_, head.outputs, head.parameters, deadline)
-        request = decode_request(parse(inference.ModelInferRequest, raw), deadline, self._memory)
-        if len(contents) == len(request.inputs):
-            learnt = head_of(request, sum(map(len, contents)))
-            if learnt is not None:
-                self._heads.keep(rest, learnt)
-        return request
+        if head is None or [len(content) for content in contents] != [tensor.size_bytes for tensor in head.tensors]:
+            request = decode_request(parse(inference.ModelInferRequest, raw), deadline, self._memory)
+            if len(contents) != len(request.inputs):
+                return request
+            head = head_of(request, sum(map(len, contents)))
+            if head is None:
+                return request
+            self._heads.keep(rest, head)
+        if len(contents) == 1 and not id_ and raw.endswith(contents[0]):
+            begins = len(raw) - len(contents[0])
+            self._begins_at.keep(len(raw), begins)
+            self._before.keep(raw[:begins], head)
+        return _with_tensors(head, id_, contents, deadline)
+
+
+def _with_tensors(head: RequestHead, id_: str, contents: Sequence[bytes], deadline: float | None) -> InferenceRequest:
+    inputs: dict[str, Array] = {}
+    for tensor, content in zip(head.tensors, contents, strict=True):
+        inputs[tensor.name] = np.frombuffer(content, tensor.dtype).reshape(tensor.shape)
+    return InferenceRequest(head.model, inputs, head.version, id_, head.outputs, head.parameters, deadline)
 
 
 def cut_out(raw: bytes) -> tuple[bytes, str, list[bytes]] | None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -9,8 +11,16 @@ from hypothesis import strategies as st
 from runtime.batching.cut import BatchPolicy, Waiting, cut
 
 
+@dataclass
+class Request:
+    key: str
+    rows: int
+    arrived: float
+    deadline: float | None
+
+
 def waiting(rows: int = 1, key: str = "a", arrived: float = 0.0, deadline: float | None = None) -> Waiting:
-    return Waiting(key, rows, arrived, deadline)
+    return Request(key, rows, arrived, deadline)
 
 
 def ten_ms(rows: int) -> float:
@@ -82,7 +92,7 @@ def test_a_request_that_cannot_end_in_time_leaves_before_it_costs_anything() -> 
 
 queues = st.lists(
     st.builds(
-        Waiting,
+        Request,
         key=st.sampled_from("abc"),
         rows=st.integers(0, 9),
         arrived=st.floats(0, 1),

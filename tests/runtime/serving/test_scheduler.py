@@ -18,7 +18,7 @@ from runtime.serving.timing import Timing
 from runtime.tensors import Array
 
 # A cost above the scheduler's limit for running inline, yet small beside every deadline here.
-ON_A_WORKER_S = 0.001
+ON_A_WORKER_S = 0.002
 
 
 @pytest.fixture

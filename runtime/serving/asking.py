@@ -1,0 +1,71 @@
+"""The short way of a request: asked and answered by calls on the event loop, without a task or a coroutine of its own.
+
+A task, its coroutines and the turns of the loop between them cost a request as much as decoding it. So transports ask by `Ask`;
+a service that has no `ask` beside its `infer` is asked in a task all the same.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+
+from runtime.wire.values import InferenceRequest, InferenceResponse
+
+Answer = Callable[[InferenceResponse | None, BaseException | None], None]
+"""Told once, on the event loop, what a request came to: the response, or the error."""
+
+Withdraw = Callable[[], object]
+"""Nobody waits for the answer any more: `Answer` is told nothing from here on. Calling it twice, or too late, is fine."""
+
+Ask = Callable[[InferenceRequest, Answer], Withdraw]
+"""Begins a request; the answer comes after this has returned. Raises at once what can be said at once."""
+
+
+def ask_in_task(infer: Callable[[InferenceRequest], Awaitable[InferenceResponse]]) -> Ask:
+    """The short way of what has only the long one."""
+
+    def ask(request: InferenceRequest, answer: Answer) -> Withdraw:
+        is_withdrawn = False
+        task = asyncio.get_running_loop().create_task(_awaited(infer(request)))
+
+        def told(done: asyncio.Task[InferenceResponse]) -> None:
+            if done.cancelled():
+                return
+            error = done.exception()
+            if not is_withdrawn:
+                answer(None if error is not None else done.result(), error)
+
+        def withdraw() -> None:
+            nonlocal is_withdrawn
+            is_withdrawn = True
+            task.cancel()
+
+        task.add_done_callback(told)
+        return withdraw
+
+    return ask
+
+
+async def answer_of(ask: Ask, request: InferenceRequest) -> InferenceResponse:
+    """The long way of what has the short one: cancelling withdraws the request."""
+    future: asyncio.Future[InferenceResponse] = asyncio.get_running_loop().create_future()
+
+    def told(response: InferenceResponse | None, error: BaseException | None) -> None:
+        if future.cancelled():
+            return
+        if error is not None:
+            future.set_exception(error)
+        else:
+            assert response is not None, "an answer is one or the other"
+            future.set_result(response)
+
+    withdraw = ask(request, told)
+    try:
+        return await future
+    except asyncio.CancelledError:
+        withdraw()
+        raise
+
+
+async def _awaited(work: Awaitable[InferenceResponse]) -> InferenceResponse:
+    return await work
