@@ -84,7 +84,7 @@ def _make(files: Files, kind: str, write: Callable[[Path], None]) -> None:
 def _write_program(source: Path, target: Path) -> None:
     if find_spec("torch") is None:
         raise MissingError("torch is not installed")
-    from benchmarks.gpu.torch_graph import save_program
+    from benchmarks.selection.torch_graph import save_program
 
     save_program(onnx.load(str(source)), target)
 

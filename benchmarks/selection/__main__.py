@@ -1,6 +1,8 @@
-"""Measures selection on every model and writes `selection-DATE.json` and `.md`; some eight minutes on a quiet machine, --quick two.
+"""Measures selection on every model and writes `selection-DATE.json` and `.md`.
 
-It stops after --minutes: what was measured until then is written, and the models that were not reached are named.
+Bundles are built first, where they are not kept from before; --build-only does no more than that, so that the quiet machine is not
+waited for. It stops after --minutes of measuring: what was measured until then is written, and the models that were not reached
+are named.
 """
 
 from __future__ import annotations
@@ -16,7 +18,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from benchmarks.environment import ROOT, now_utc, read_environment
-from benchmarks.selection.models import SHARED, Skipped, Subject, subjects
+from benchmarks.selection.bundles import NotBuiltError, left_out, source_of
+from benchmarks.selection.models import SHARED, Skipped, subjects
 from benchmarks.selection.oracle import FULL, QUICK, Effort, consult
 from benchmarks.selection.results import Result, markdown
 from runtime import config
@@ -28,7 +31,7 @@ from runtime.selection import SelectionSettings, choose
 from runtime.selection.decide import DEFAULT_AGREEMENT
 
 PAIR_TIMEOUT_S = 300.0
-MOST_MINUTES = 25.0
+MOST_MINUTES = 12.0
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -39,7 +42,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--budget", type=float, default=SelectionSettings().budget_s, metavar="SECONDS")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--minutes", type=float, default=MOST_MINUTES, help="no model is begun after so many")
-    parser.add_argument("--models", type=Path, metavar="DIR", help="where networks are built, once")
+    parser.add_argument("--models", type=Path, metavar="DIR", help="where bundles are built, once")
+    parser.add_argument(
+        "--build-only", action="store_true", help="build the bundles that are missing, and measure nothing"
+    )
     parser.add_argument("--output", type=Path, default=ROOT / "benchmarks" / "results", metavar="DIR")
     chosen = parser.parse_args(arguments)
     started, environment = now_utc(), read_environment()
@@ -50,6 +56,21 @@ def main(arguments: Sequence[str] | None = None) -> int:
     results: list[Result] = []
     skipped: dict[str, str] = {}
     failed: dict[str, str] = {}
+    sources: dict[str, str] = {}
+    for subject in wanted:
+        began = time.monotonic()
+        try:
+            sources[subject.name] = source_of(subject, folder)
+        except Skipped as reason:
+            skipped[subject.name] = str(reason)
+        except (NotBuiltError, subprocess.TimeoutExpired) as error:
+            failed[subject.name] = str(error)
+        else:
+            print(f"{subject.name}: bundle at hand after {time.monotonic() - began:.0f} s", flush=True)
+    if chosen.build_only:
+        for name, why in {**skipped, **failed}.items():
+            print(f"{name}: {why}", file=sys.stderr)
+        return 0
     end = time.monotonic() + 60 * chosen.minutes
     stem = f"selection-{started[:10]}{'-quick' if chosen.quick else ''}"
 
@@ -76,19 +97,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
         (chosen.output / f"{stem}.md").write_text(table, encoding="utf-8")
         return table
 
-    for subject in wanted:
+    for name, source in sources.items():
         if time.monotonic() > end:
-            skipped[subject.name] = f"not begun within {chosen.minutes:g} minutes"
+            skipped[name] = f"not begun within {chosen.minutes:g} minutes"
             continue
         try:
-            results.append(measure(subject, folder, effort, chosen.budget, chosen.seed))
-        except Skipped as reason:
-            skipped[subject.name] = str(reason)
-            continue
+            results.append(measure(name, source, effort, chosen.budget, chosen.seed))
         except (EdgewardError, NotMeasuredError, subprocess.TimeoutExpired) as error:
             # A model that cannot be measured is a result, too: it is named, and misses every bar.
-            failed[subject.name] = " ".join(str(error).split())[:300]
-            print(f"{subject.name}: {failed[subject.name]}", file=sys.stderr, flush=True)
+            failed[name] = " ".join(str(error).split())[:300]
+            print(f"{name}: {failed[name]}", file=sys.stderr, flush=True)
             continue
         last = results[-1]
         gain = "" if last.gain is None else f", gain {last.gain:.2f} ×"
@@ -105,9 +123,8 @@ class NotMeasuredError(Exception):
     """A model whose pairs came to nothing; the text says why."""
 
 
-def measure(subject: Subject, folder: Path, effort: Effort, budget_s: float, seed: int) -> Result:
+def measure(name: str, source: str, effort: Effort, budget_s: float, seed: int) -> Result:
     """Chooses for one model as a first load does, and then doubts the choice."""
-    source = subject.make(folder)
     with tempfile.TemporaryDirectory() as home:
         bundle = open_bundles(source, Path(home))[-1]
         settings = SelectionSettings(budget_s=budget_s, seed=seed)
@@ -131,11 +148,13 @@ def measure(subject: Subject, folder: Path, effort: Effort, budget_s: float, see
     selected = choice.selected
     floor = bundle.manifest.targets.accuracy_floor if bundle.manifest is not None else None
     return Result(
-        name=subject.name,
+        name=name,
         chosen=selected.candidate.key,
         best=verdict.best,
         regret=verdict.regret,
         candidates=len(choice.ranked),
+        variants=[variant.name for variant in bundle.variants],
+        left_out=dict(left_out(bundle)),
         rejected=[str(rejected) for rejected in choice.rejected if not rejected.is_misfit],
         accuracy=selected.accuracy,
         agreement=selected.agreement,

@@ -11,12 +11,16 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from statistics import median
 
+from runtime.backends.registry import all_backends
 from runtime.bundle.bundle import Bundle
-from runtime.selection.bench import Bench, CandidateFailedError
-from runtime.selection.candidates import Candidate
+from runtime.hardware import probe
+from runtime.selection.bench import WHOLE_S, Bench, CandidateFailedError
+from runtime.selection.candidates import Candidate, enumerate_candidates
 from runtime.selection.choice import Choice
+from runtime.selection.decide import why_wrong
 from runtime.selection.settings import REGISTRY
 from runtime.selection.trial import IsolatedBench
+from runtime.selection.trying import UNTRIED
 
 TIMEOUT_S = 60.0
 WORTH_MEASURING_ON = 1.5
@@ -56,18 +60,35 @@ class Verdict:
 
 
 def consult(bundle: Bundle, choice: Choice, effort: Effort, seed: int) -> Verdict:
-    """Measures in a process of its own, as selection does."""
+    """Measures in a process of its own, as selection does; also whom selection left untried for want of time."""
     bench = IsolatedBench(bundle, REGISTRY, seed, TIMEOUT_S, None)
     try:
         candidates = {ranked.candidate.key: ranked.candidate for ranked in choice.ranked}
-        turns = _interleave(bench, list(candidates.values()), effort, random.Random(seed))
+        untried = {candidate.key: candidate for candidate in _untried(bundle, choice)}
+        turns = _interleave(bench, [*candidates.values(), *untried.values()], effort, random.Random(seed))
         ms = {key: median(found) for key, found in turns.items() if found}
-        best = min(ms, key=lambda key: ms[key])
+        floor = None if bundle.manifest is None else bundle.manifest.targets.accuracy_floor
+        while (best := min(ms, key=lambda key: ms[key])) in untried and not _is_right(bench, untried[best], floor):
+            del ms[best]
         chosen = choice.selected.candidate
-        pairs = [] if best == chosen.key else _pairs(bench, chosen, candidates[best], effort)
+        other = candidates.get(best) or untried[best]
+        pairs = [] if best == chosen.key else _pairs(bench, chosen, other, effort)
         return Verdict(best, ms, tuple(pairs))
     finally:
         bench.close()
+
+
+def _untried(bundle: Bundle, choice: Choice) -> list[Candidate]:
+    everyone, _ = enumerate_candidates(bundle, probe(), all_backends())
+    left = {(r.variant, r.backend, r.options) for r in choice.rejected if r.reason.startswith(UNTRIED)}
+    return [c for c in everyone if (*c.pair, str(c.options)) in left]
+
+
+def _is_right(bench: Bench, candidate: Candidate, floor: float | None) -> bool:
+    try:
+        return why_wrong(bench.check(candidate, None, WHOLE_S), floor) is None
+    except CandidateFailedError:
+        return False
 
 
 def _interleave(

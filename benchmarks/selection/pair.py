@@ -1,8 +1,8 @@
 """Gain and start of one model, in a process of its own: `python -m benchmarks.selection.pair SOURCE HOME PAIRS TURN_S`.
 
 The gain is of the chosen variant, and of `Model.predict` on it, over `onnxruntime.InferenceSession(file)` as a newcomer writes
-it, on one row; the start is of a warm-cache `edgeward.load` beside the engine's own opening of the same file. Prints one line of
-JSON.
+it, on one row; the file is the bundle's first as ONNX: the source, or the program's export in fp32. The start is of a warm-cache
+`edgeward.load` beside the engine's own opening of the chosen file. Prints one line of JSON.
 """
 
 from __future__ import annotations
@@ -15,6 +15,8 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from statistics import median
 
+from runtime.backends.base import RunOptions
+from runtime.backends.onnxruntime import OnnxRuntimeBackend
 from runtime.backends.opened import open_variant
 from runtime.bundle.manifest import Format
 from runtime.engine.engine import EngineSettings, load
@@ -49,17 +51,19 @@ def main(arguments: list[str]) -> None:
 
 def _gain(model: Model, turns: int, turn_s: float) -> Turns | None:
     """A call of the default session, of the chosen variant, of the whole model; None where there is no ONNX file."""
-    reference = model.bundle.variants[0]
-    if reference.format is not Format.ONNX:
+    reference = next((variant for variant in model.bundle.variants if variant.format is Format.ONNX), None)
+    if reference is None:
         return None
     import onnxruntime as ort
 
     row = rows_for(model.bundle, model.inputs, seed=1).take(1)
     session = ort.InferenceSession(str(model.bundle.path_of(reference)))
-    renamed = {reference.mapping.inputs[k].name if k in reference.mapping.inputs else k: v for k, v in row.items()}
+    own = open_variant(model.bundle, reference, OnnxRuntimeBackend.cpu(), RunOptions())
+    own.close()
     candidate = model.candidate
     variant = open_variant(model.bundle, candidate.variant, candidate.backend, candidate.options)
-    calls = (lambda: session.run(None, renamed), lambda: variant.predict(row), lambda: model.predict(row))
+    # Whoever calls the session has to bring rows into the model's form, too.
+    calls = (lambda: session.run(None, own.prepare(row)), lambda: variant.predict(row), lambda: model.predict(row))
     return _interleave(calls, turns, turn_s)
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from statistics import median
 from typing import Any
@@ -42,6 +42,10 @@ class Result:
     start_turns: Turns
     first_turns: Turns
     """The same to the first answer."""
+    variants: list[str] = field(default_factory=list)
+    """Of the bundle."""
+    left_out: dict[str, str] = field(default_factory=dict)
+    """What the build left out of it, and why."""
     ms_by_candidate: dict[str, float] = field(default_factory=dict)
     regret_pairs: Turns = field(default_factory=list)
     warnings: list[str] = field(default_factory=list)
@@ -151,7 +155,7 @@ def markdown(
         "`onnxruntime.InferenceSession(file)` with defaults. Start: a warm-cache `edgeward.load`, in a process that "
         "has loaded the model before, against the engine's own opening of the chosen file with the chosen options, neither "
         "with a warm-up call; first answer: the same with a first call of one row after it. "
-        "One row; medians of interleaved pairs.",
+        "One row; medians of interleaved pairs. Bundles are made by `edgeward bundle build`'s own recipes.",
         "",
         "| model | chosen | candidates | regret | best, where another | gain | of `predict` | start | beyond the engine "
         "| first answer | whole calibration | of it trials | engines loaded |",
@@ -181,4 +185,15 @@ def markdown(
             "other programs ran beside them, so their figures are of a loaded machine"
         )
     lines += [f"- skipped: {name} ({reason})" for name, reason in skipped.items()]
+    lines += ["", "| model | variants | left out by the build |", "|---|---|---|"]
+    lines += [f"| {r.name} | {', '.join(r.variants)} | {_left_out_text(r.left_out)} |" for r in results]
     return "\n".join(lines) + "\n"
+
+
+def _left_out_text(left_out: Mapping[str, str]) -> str:
+    """Each reason once, with the variants it is the reason for."""
+    by_reason: dict[str, list[str]] = {}
+    for name, reason in left_out.items():
+        by_reason.setdefault(reason, []).append(name)
+    text = "; ".join(f"{', '.join(names)}: {reason}" for reason, names in by_reason.items())
+    return text.replace("|", "\\|")

@@ -13,8 +13,11 @@ from runtime.selection.guard import GuardResult
 from runtime.selection.memory_use import MemoryUse
 
 WHOLE_S: Final = 2.0
-"""For checking what is to be chosen; a slow model is checked on fewer samples, at least `MIN_GUARD_ROWS`."""
+"""For checking what is to be chosen, at most; a slow model is checked on fewer samples."""
 MIN_GUARD_ROWS: Final = 64
+"""Below that a check is called partial."""
+LEAST_CHECKED_ROWS: Final = 16
+"""Of what is to be chosen, whatever they take: what agrees in 70 % of all rows holds a floor of 90 % on so few once in 40 times."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,6 +35,8 @@ class Trial:
     """The numbers of rows that can be measured: (1,) for a model without a batch."""
     loading_s: float = 0.0
     """Of the time it took, what the engine's library, or the process, took to load."""
+    effort_s: float = 0.0
+    """Of the rest, what the candidate is to be charged with: on the processor no more than it had of it."""
 
 
 class CandidateFailedError(Exception):
@@ -55,8 +60,8 @@ class Bench(Protocol):
         Checked on a few rows, and on more while `check_s` lasts. `CandidateFailedError` when it cannot be opened or run.
         """
 
-    def check(self, candidate: Candidate, reference: Candidate | None) -> GuardResult:
-        """Its answers checked on as many rows as it takes to believe them.
+    def check(self, candidate: Candidate, reference: Candidate | None, within_s: float) -> GuardResult:
+        """Its answers checked on at least `LEAST_CHECKED_ROWS`, and on more while `within_s` lasts; partial where that ended it.
 
         `CandidateFailedError` when it cannot be opened or run.
         """

@@ -14,7 +14,7 @@ from runtime.bundle.bundle import Bundle
 from runtime.bundle.manifest import Task
 from runtime.hardware import Host
 from runtime.hardware.nvidia import read_used_gpu_bytes
-from runtime.selection.bench import MIN_GUARD_ROWS, WHOLE_S, CandidateFailedError, Trial
+from runtime.selection.bench import LEAST_CHECKED_ROWS, MIN_GUARD_ROWS, CandidateFailedError, Trial
 from runtime.selection.candidates import CPU, CUDA, Candidate
 from runtime.selection.guard import GuardResult, check_answers
 from runtime.selection.memory_use import MemoryUse
@@ -29,6 +29,8 @@ ROUGH_CALLS: Final = 20
 ROUGH_TIME_S: Final = 0.02
 FIRST_CALL_S: Final = 1.0
 """A first call that takes longer is not followed by a second, to see whether it was only the first."""
+HOPELESS: Final = 10.0
+"""Who took so many times the fastest one's time with one row is hardly measured again, by whatever objective."""
 WARM_UP_CALLS: Final = 3
 WARM_UP_TIME_S: Final = 0.01
 """Worker threads sleep and caches are cold at the start of a turn: the first calls are not counted."""
@@ -48,8 +50,13 @@ class LocalBench:
     """A bench in this process: a crash here ends the process. See `Bench`."""
 
     def __init__(
-        self, bundle: Bundle, seed: int = 0, used_gpu_bytes: Callable[[], int | None] = _used_gpu_bytes
+        self,
+        bundle: Bundle,
+        seed: int = 0,
+        used_gpu_bytes: Callable[[], int | None] = _used_gpu_bytes,
+        after_loading: Callable[[], None] = lambda: None,
     ) -> None:
+        """`after_loading` is called whenever an engine was loaded, before anything of it is kept open."""
         self._bundle = bundle
         self._seed = seed
         self._rows: Rows | None = None
@@ -59,10 +66,13 @@ class LocalBench:
         self._is_reference_whole = False
         self._warm_backends: set[str] = set()
         self._open = OpenSessions()
+        self._row_s: dict[str, float] = {}
+        """What a call with one row took in the trial."""
         self._memory_mb: dict[str, float] = {}
         """Of sessions that may be kept open: the peak of the largest calls."""
         self._last: str | None = None
         self._used_gpu_bytes = used_gpu_bytes
+        self._after_loading = after_loading
 
     def try_out(self, candidate: Candidate, reference: Candidate | None, rows: int, check_s: float) -> Trial:
         """See `Bench.try_out`. The session stays open, for who is measured next; its threads have come to rest by then."""
@@ -78,8 +88,11 @@ class LocalBench:
                         first.predict(self._rows_of(first).take(1))
                 finally:
                     first.close()
+                del first
+                self._after_loading()
                 self._warm_backends.add(candidate.backend.name)
                 loading_s = time.monotonic() - began
+            charged = _Charge(candidate)
             if reference is not None and reference.key != candidate.key:
                 self._learn_reference(reference, check_s)
             self._settle(candidate)
@@ -89,8 +102,8 @@ class LocalBench:
             sizes = tuple(sorted({1, rows} & set(inputs.batch_sizes)))
             latencies = tuple((size, tuple(_time_some(opened, inputs.take(size)))) for size in sizes)
             meter.read(sizes[-1])
+            row_s = self._row_s[candidate.key] = min(latencies[0][1]) / 1000
             if candidate.computes not in self._guards:
-                row_s = min(latencies[0][1]) / 1000
                 answers = _answers(opened, inputs, check_s, meter, row_s=row_s)
                 if reference is not None and reference.key == candidate.key:
                     self._reference = self._reference or answers
@@ -104,19 +117,22 @@ class LocalBench:
         most = meter.uses[-1]
         self._memory_mb[candidate.key] = most.mb if most.gpu_mb is None else most.gpu_mb
         self._open.weigh(candidate.key, self._memory_mb[candidate.key])
-        return Trial(guard, not inputs.is_random, tuple(meter.uses), latencies, inputs.batch_sizes, loading_s)
+        self._close_if_hopeless(candidate.key, row_s)
+        uses, effort_s = tuple(meter.uses), charged.so_far_s()
+        return Trial(guard, not inputs.is_random, uses, latencies, inputs.batch_sizes, loading_s, effort_s)
 
-    def check(self, candidate: Candidate, reference: Candidate | None) -> GuardResult:
+    def check(self, candidate: Candidate, reference: Candidate | None, within_s: float) -> GuardResult:
         """See `Bench.check`."""
         try:
-            self._learn_reference(reference, WHOLE_S, MIN_GUARD_ROWS)
+            self._learn_reference(reference, within_s, LEAST_CHECKED_ROWS)
             opened = self._session(candidate)
             inputs = self._rows_of(opened)
-            answers = _answers(opened, inputs, WHOLE_S, None, MIN_GUARD_ROWS)
+            row_s = self._row_s.get(candidate.key, 0.0)
+            answers = _answers(opened, inputs, within_s, None, LEAST_CHECKED_ROWS, row_s)
         except Exception as error:
             self._open.close(candidate.key)
             raise CandidateFailedError(reason_of(error)) from error
-        return replace(self._compare(opened, inputs, answers), is_partial=False)
+        return self._compare(opened, inputs, answers)
 
     def time(self, candidate: Candidate, rows: int, duration_s: float) -> list[float]:
         """See `Bench.time`. The session stays open for its next turn; those beside it have come to rest by then."""
@@ -142,6 +158,11 @@ class LocalBench:
             opened = open_variant(self._bundle, candidate.variant, candidate.backend, candidate.options)
             self._open.keep(candidate.key, opened, needed_mb, is_on_gpu)
         return opened
+
+    def _close_if_hopeless(self, key: str, row_s: float) -> None:
+        """Its memory is for those who may have another turn. Opened again should it have one after all."""
+        if row_s > HOPELESS * min(self._row_s.values()):
+            self._open.close(key)
 
     def _rows_of(self, opened: OpenedVariant) -> Rows:
         if self._rows is None:
@@ -179,6 +200,21 @@ class LocalBench:
         return replace(result, is_partial=inputs.is_batched and rows < min(len(inputs), MIN_GUARD_ROWS))
 
 
+class _Charge:
+    """What a candidate took since this was made. On a busy machine the others' time is not its own, which the processor's clock
+    tells; a device's time is no processor's.
+    """
+
+    def __init__(self, candidate: Candidate) -> None:
+        self._is_on_cpu = candidate.backend.device == CPU
+        self._began_s, self._began_cpu_s = time.monotonic(), time.process_time()
+
+    def so_far_s(self) -> float:
+        """Seconds."""
+        wall_s, cpu_s = time.monotonic() - self._began_s, time.process_time() - self._began_cpu_s
+        return min(wall_s, cpu_s) if self._is_on_cpu else wall_s
+
+
 class _Meter:
     """Reads memory after calls of a candidate. Made before it is opened."""
 
@@ -210,11 +246,14 @@ def _answers(
 ) -> dict[str, Array]:
     """The outputs for the first rows, at least `least`, and for all where they do not take longer than `duration_s`.
 
-    `row_s`: what a call with one row takes; where even the first batch would take too long it is of one row.
+    `row_s`: what a call with one row takes; where even the first batch would take too long it is of one row. Of a check in
+    which a large batch would end the time early all are small.
     """
     parts: list[Mapping[str, Array]] = []
     start = time.monotonic()
     first, most = GUARD_BATCHES
+    if least > 1 and most * row_s > duration_s / 2:
+        most = first
     for rows, chunk in inputs.chunks(most, first if least > 1 or first * row_s <= duration_s else 1):
         began = time.monotonic()
         parts.append(opened.predict(chunk))

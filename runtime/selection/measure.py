@@ -25,6 +25,8 @@ log = logging.getLogger(__name__)
 
 SWEEP_SHARE: Final = 0.2
 """Of the budget, for the other batch sizes of the best ones."""
+LEAST_CHECK_SHARE: Final = 0.2
+"""Of the budget, for checking the answers of whoever is to be chosen, however long the rest took."""
 LEAST_ROUNDS_SHARE: Final = 0.2
 """Of the budget, for measuring in rounds, however long the trials took."""
 SWEPT: Final = 2
@@ -62,7 +64,7 @@ def measure(
     """
     start = clock()
     rows = BATCH_SIZES[-1] if goal.objective is Objective.THROUGHPUT else 1
-    tried = try_all(bench, candidates, reference, rows, budget_s, clock, progress)
+    tried = try_all(bench, candidates, reference, rows, budget_s, progress)
     after = clock()
     trial_s = after - start - tried.loading_s
     rejected = tried.rejected
@@ -74,10 +76,11 @@ def measure(
         rounds_s = max(budget_s - trial_s - sweep_s - _whole_check_s(fit, best), LEAST_ROUNDS_SHARE * budget_s)
         rejected += _time_in_rounds(bench, measured, fit, best, rounds_s, seed, clock, progress)
         rejected += _time_winners(bench, measured, goal, sweep_s, clock)
-        rejected += _confirm(bench, measured, tried.standard, goal)
+        end = after + budget_s - trial_s
+        check_s = min(WHOLE_S, max(end - sweep_s - clock(), LEAST_CHECK_SHARE * budget_s))
+        rejected += _confirm(bench, measured, tried.standard, goal, check_s)
         sizes = {candidate.key: trial.batch_sizes for candidate, trial in tried.trials}
-        end = max(after + budget_s - trial_s, clock() + sweep_s / 2)
-        _sweep(bench, measured, sizes, goal, end, clock, progress)
+        _sweep(bench, measured, sizes, goal, max(end, clock() + sweep_s / 2), clock, progress)
     is_sampled = any(trial.is_sampled for _, trial in tried.trials)
     return Measurement(
         tuple(measured.values()),
@@ -98,20 +101,29 @@ def _whole_check_s(fit: dict[str, Measured], best: dict[str, float]) -> float:
     return min(WHOLE_S, MIN_GUARD_ROWS * best[winner] / fit[winner].rows / 1000)
 
 
-def _confirm(bench: Bench, measured: dict[str, Measured], reference: Candidate | None, goal: Goal) -> list[Rejected]:
-    """Has the winner's answers checked in full, and the next one's where they are wrong, until one is right."""
+def _confirm(
+    bench: Bench, measured: dict[str, Measured], reference: Candidate | None, goal: Goal, check_s: float
+) -> list[Rejected]:
+    """Has the winner's answers checked for `check_s`, and the next one's where they are wrong, until one is right."""
     rejected: list[Rejected] = []
-    while fit := [m for m in measured.values() if may_be_fit(m, goal)]:
+    checked: set[object] = set()
+
+    def may_win(m: Measured) -> bool:
+        # Of who was checked here no more will be seen: what the shares are, they are.
+        return refusal(m, goal) is None if m.candidate.computes in checked else may_be_fit(m, goal)
+
+    while fit := [m for m in measured.values() if may_win(m)]:
         winner = rank(fit, goal)[0][0]
-        if not winner.guard.is_partial:
+        if not winner.guard.is_partial or winner.candidate.computes in checked:
             break
         try:
-            guard = bench.check(winner.candidate, reference)
+            guard = bench.check(winner.candidate, reference, check_s)
         except CandidateFailedError as error:
             log.info("candidate %s is out: %s", winner.candidate, error)
             del measured[winner.candidate.key]
             rejected.append(rejected_because(winner.candidate, str(error)))
             continue
+        checked.add(winner.candidate.computes)
         for key, m in measured.items():
             if m.candidate.computes == winner.candidate.computes:
                 measured[key] = replace(m, guard=guard)

@@ -15,8 +15,8 @@ class SelectionSettings:
     """How one model's variant, backend and options are chosen."""
 
     budget_s: float = 3.0
-    """For trying, checking and measuring the candidates of one model; loading engines comes on top. Beyond it may
-    go a first look at every variant on every backend, and the check of the winner's answers: neither is cut short."""
+    """For trying, checking and measuring the candidates of one model; loading engines comes on top. Beyond it go
+    the first looks at two candidates, some rounds and the check of a few answers where a large model takes so long."""
     objective: Objective | None = None
     """In place of the manifest's `targets.objective`; where that is absent too, latency."""
     accuracy_floor: float | None = None

@@ -76,10 +76,10 @@ class IsolatedBench:
             raise CandidateFailedError("the trial's process gave no result")
         return replace(answer.trial, loading_s=answer.trial.loading_s + self._starting_s)
 
-    def check(self, candidate: Candidate, reference: Candidate | None) -> GuardResult:
+    def check(self, candidate: Candidate, reference: Candidate | None, within_s: float) -> GuardResult:
         """See `Bench.check`."""
         standard = None if reference is None else name_of(reference)
-        answer = self._ask(Check(candidate=name_of(candidate), reference=standard), WATCH_TRIAL_S)
+        answer = self._ask(Check(candidate=name_of(candidate), reference=standard, within_s=within_s), WATCH_TRIAL_S)
         if answer.guard is None:
             raise CandidateFailedError("the trial's process gave no result")
         return answer.guard

@@ -61,6 +61,7 @@ class Check(_Message):
     do: Literal["check"] = "check"
     candidate: CandidateName
     reference: CandidateName | None
+    within_s: float
 
 
 class Time(_Message):

@@ -1,7 +1,8 @@
 """The first look at every candidate, within its part of the budget: who is tried, in which order, and who need not be.
 
-Of every variant on every backend one way to run is tried first, the one on most threads, whatever the budget: what was never
-tried cannot be chosen. Only where that is not far behind, and time is left, are the others.
+Of every variant on every backend one way to run is tried first, the one on most threads. Only where that is not far behind, and
+time is left, are the others. Where a large model leaves no time for every pair, the most promising come first: the order is a
+prejudice, and decides nothing where there is time.
 """
 
 from __future__ import annotations
@@ -12,15 +13,25 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from runtime.selection.bench import Bench, CandidateFailedError, Trial
-from runtime.selection.candidates import Candidate, Rejected, rejected_because
+from runtime.selection.candidates import CPU, Candidate, Rejected, rejected_because
 
 log = logging.getLogger(__name__)
 
 Progress = Callable[[str, float], None]
 """What is being done, and the share of the work that is behind (0 to 1)."""
 
+UNTRIED: Final = "not tried"
+"""How the reason of a candidate begins that was not even opened."""
 FAR_BEHIND: Final = 2.5
 """Who took so many times the fastest one's time in the trial, best call against best call, is not looked at further."""
+SURE_LOOKS: Final = 2
+"""The reference and the most promising pair beside it are tried whatever that takes: without a second there is no choice."""
+LOOKS_SHARE: Final = 0.6
+"""Of the budget, by when the last first look should be over; two fifths are for rounds and the check of the winner."""
+LEAST_LOOKS_S: Final = 1.5
+"""For first looks whatever the budget: the pairs of a small model take less, and a short answer should be right too."""
+PROMISE: Final = ("int8", "fp32", "dynamic-int8", "bf16", "fp16")
+"""Precisions on a processor, the most promising first. fp16 is computed in fp32 there by most engines, after a conversion."""
 OPTIONS_SHARE: Final = 0.5
 """Of the budget, by when the last trial of another way to run should be over: the rest is for measuring them."""
 LEAST_CHECK_S: Final = 0.1
@@ -53,13 +64,27 @@ def best_ms(trial: Trial, rows: int) -> float:
 
 
 def order_of_trying(candidates: Sequence[Candidate], reference: str) -> tuple[list[Candidate], list[Candidate]]:
-    """First looks, one a pair of variant and backend, and the rest. `reference` goes first: the others are compared with it."""
+    """First looks, one a pair of variant and backend, and the rest. `reference` goes first: the others are compared with it.
+
+    Then off the processor before on it; there by the promise of the precision, and a step later on each further backend.
+    """
     first: dict[tuple[str, str], Candidate] = {}
     for candidate in candidates:
         known = first.get(candidate.pair)
         if known is None or candidate.options.threads > known.options.threads:
             first[candidate.pair] = candidate
-    looks = sorted(first.values(), key=lambda c: c.variant.name != reference)
+    seen: dict[tuple[str, str], int] = {}
+    turn: dict[tuple[str, str], int] = {}
+    for candidate in first.values():
+        of = candidate.variant.name, candidate.backend.device
+        turn[candidate.pair] = seen[of] = seen.get(of, -1) + 1
+
+    def rank(c: Candidate) -> tuple[bool, int]:
+        promise = PROMISE.index(c.variant.precision) if c.variant.precision in PROMISE else len(PROMISE)
+        return (True, promise + turn[c.pair]) if c.backend.device == CPU else (False, 0)
+
+    of_reference = next((c for c in first.values() if c.variant.name == reference), None)
+    looks = sorted(first.values(), key=lambda c: (c is not of_reference, *rank(c)))
     return looks, [c for c in candidates if first[c.pair] is not c]
 
 
@@ -69,31 +94,35 @@ def try_all(
     reference: str,
     rows: int,
     budget_s: float,
-    clock: Callable[[], float],
     progress: Progress,
 ) -> Tried:
-    """Every pair tried once, and their further ways to run while their part of the budget lasts."""
+    """Every pair tried once, and then their further ways to run, while their parts of the budget last."""
     looks, others = order_of_trying(candidates, reference)
     tried = Tried()
     check_s = max(LEAST_CHECK_S, CHECK_SHARE * budget_s)
-    start = clock()
-    failing_s = 0.0
-    """What crashes and hangs took: they cost only whom they befall."""
+    spent_s = 0.0
+    """What trials were charged with; not crashes and hangs, which cost only whom they befall, nor what other programs took."""
     hung: dict[tuple[str, str], str] = {}
+    skipped: set[tuple[str, str]] = set()
     took_s: dict[tuple[str, str], float] = {}
     look_ms: dict[tuple[str, str], float] = {}
 
     def reason_against(candidate: Candidate, is_look: bool) -> str | None:
         pair = candidate.pair
         if pair in hung:
-            return f"not tried, since {hung[pair]} hung"
+            return f"{UNTRIED}, since {hung[pair]} hung"
         if not is_look and look_ms.get(pair, 0.0) > FAR_BEHIND * tried.fastest_ms(rows):
-            return f"not tried, since it is far behind with other options ({look_ms[pair]:.3g} ms)"
-        spent_s = clock() - start - tried.loading_s - failing_s
-        if not is_look and spent_s + took_s.get(pair, 0.0) > OPTIONS_SHARE * budget_s:
-            tried.untried += 1
-            return f"not tried: no time was left for it in the budget of {budget_s:g} s"
-        return None
+            return f"{UNTRIED}, since it is far behind with other options ({look_ms[pair]:.3g} ms)"
+        if is_look:
+            is_late = spent_s + min(took_s.values(), default=0.0) > max(LOOKS_SHARE * budget_s, LEAST_LOOKS_S)
+            is_late = is_late and len(tried.trials) >= SURE_LOOKS
+        else:
+            is_late = pair in skipped or spent_s + took_s.get(pair, 0.0) > OPTIONS_SHARE * budget_s
+        if not is_late:
+            return None
+        tried.untried += 1
+        skipped.add(pair)
+        return f"{UNTRIED}: no time was left for it in the budget of {budget_s:g} s"
 
     for at, (candidate, is_look) in enumerate([*((c, True) for c in looks), *((c, False) for c in others)]):
         progress(f"trying {candidate}", 0.5 * at / len(candidates))
@@ -102,12 +131,10 @@ def try_all(
             tried.rejected.append(rejected_because(candidate, reason))
             continue
         is_reference = tried.standard is None and candidate.variant.name == reference
-        began, loaded_s = clock(), tried.loading_s
         try:
             trial = bench.try_out(candidate, candidate if is_reference else tried.standard, rows, check_s)
         except CandidateFailedError as error:
             log.info("candidate %s is out: %s", candidate, error)
-            failing_s += clock() - began
             tried.rejected.append(rejected_because(candidate, str(error)))
             if error.is_hang:
                 hung[candidate.pair] = str(candidate.options)
@@ -115,7 +142,8 @@ def try_all(
         tried.standard = candidate if is_reference else tried.standard
         tried.trials.append((candidate, trial))
         tried.loading_s += trial.loading_s
-        took_s[candidate.pair] = clock() - began - (tried.loading_s - loaded_s)
+        took_s[candidate.pair] = trial.effort_s
+        spent_s += trial.effort_s
         if is_look:
             look_ms[candidate.pair] = best_ms(trial, rows)
     return tried

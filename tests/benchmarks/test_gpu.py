@@ -41,7 +41,7 @@ def files(tmp_path: Path) -> models.Files:
 @pytest.mark.parametrize("name", NETWORKS)
 def test_the_program_of_torch_computes_what_the_graph_does(name: str, tmp_path: Path) -> None:
     pytest.importorskip("torch")
-    from benchmarks.gpu.torch_graph import save_program
+    from benchmarks.selection.torch_graph import save_program
 
     onnx.save(NETWORKS[name](), str(tmp_path / "fp32.onnx"))
     save_program(onnx.load(str(tmp_path / "fp32.onnx")), tmp_path / "fp32.pt2")

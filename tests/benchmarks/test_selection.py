@@ -2,18 +2,27 @@
 
 from collections.abc import Callable
 from dataclasses import replace
+from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
 import onnx
 import pytest
 
-from benchmarks.selection import networks
-from benchmarks.selection.models import Skipped, _beside, subjects
+from benchmarks.selection import bundles, models, networks, oracle
+from benchmarks.selection.models import Material, Skipped, Subject, beside, subjects
 from benchmarks.selection.oracle import Verdict
 from benchmarks.selection.results import Result, bars, markdown
 from runtime.backends.base import RunOptions
 from runtime.backends.onnxruntime import OnnxRuntimeBackend
+from runtime.backends.registry import all_backends
+from runtime.bundle.bundle import read_bundle
+from runtime.bundle.locate import shipped_bundles
+from runtime.hardware import probe
+from runtime.selection.candidates import enumerate_candidates, rejected_because
+from runtime.selection.choice import Choice
+from runtime.selection.settings import Objective
+from runtime.selection.trying import UNTRIED
 
 GOOD = Result(
     name="net",
@@ -25,6 +34,8 @@ GOOD = Result(
     accuracy=0.95,
     agreement=1.0,
     floor=0.9,
+    variants=["fp32.onnx", "int8.onnx"],
+    left_out={"fp16.onnx": "it was not asked for", "*.pt2": "made of | a program", "*.tflite": "made of | a program"},
     trial_s=1.0,
     measuring_s=2.0,
     loading_s=0.5,
@@ -78,7 +89,7 @@ def test_resnet_50_and_mobilenet_have_the_weights_they_are_known_for() -> None:
 def test_there_are_at_least_eight_models_and_half_of_them_need_nothing_beside_us() -> None:
     assert len(subjects()) >= 8
     with pytest.raises(Skipped, match="not beside the checkout"):
-        _beside("no/such.onnx")
+        beside("no/such.onnx")
 
 
 def test_regret_is_of_pairs_and_never_negative() -> None:
@@ -116,7 +127,11 @@ def test_a_bar_that_is_missed_shows(change: dict[str, object], missed: str | Non
         "libraries": {"onnxruntime": "1.32.0"}, "load_before": [0.1, 0.2, 0.3], "hardware": {"cores": {"threads": 2}},
     }  # fmt: skip
     table = markdown(results, {"gone": "not here"}, {"broken": "no operator"}, environment, "2026-01-01T00:00:00+00:00")
-    assert table.count("\n| ") == 10
+    assert table.count("\n| ") == 2 * 10
+    assert (
+        "| net-0 | fp32.onnx, int8.onnx | fp16.onnx: it was not asked for; *.pt2, *.tflite: made of \\| a program |"
+        in table
+    )
     assert ("**missed**" in table) == (missed is not None)
     assert "skipped: gone (not here)" in table
     assert "**failed**: broken (no operator)" in table
@@ -134,3 +149,56 @@ def test_a_bar_that_is_missed_shows(change: dict[str, object], missed: str | Non
 
 def test_without_an_onnx_file_there_is_no_gain_to_tell() -> None:
     assert not [text for text, _ in bars([replace(GOOD, gain_turns=None)]) if "gain" in text]
+
+
+@pytest.mark.slow
+def test_a_bundle_is_built_as_users_build_theirs_and_kept(tmp_path: Path) -> None:
+    (subject,) = (subject for subject in subjects() if subject.name == "perceptron")
+    bundle = read_bundle(Path(bundles.source_of(subject, tmp_path)))
+    kinds = {variant.name for variant in bundle.variants}
+    # Of a program where PyTorch is, of an ONNX file elsewhere; int8 of random weights may be too far off to be kept.
+    assert kinds & {"model.pt2", "fp32.onnx"} == ({"model.pt2", "fp32.onnx"} if find_spec("torch") else {"fp32.onnx"})
+    asked = {"fp16.onnx", "int8.onnx", "int8-avx2.onnx"}
+    assert asked <= kinds | set(bundles.left_out(bundle))
+    manifest = bundle.manifest
+    assert manifest is not None
+    assert manifest.provenance["made_by"].startswith("edgeward bundle build")
+    assert all(variant.agreement is not None and variant.agreement >= models.FLOOR for variant in bundle.variants)
+    before = (bundle.root / "manifest.json").stat().st_mtime_ns
+    assert bundles.source_of(subject, tmp_path) == str(bundle.root)
+    assert (bundle.root / "manifest.json").stat().st_mtime_ns == before
+
+
+def test_a_model_that_is_not_here_is_skipped_before_anything_is_built(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(models, "SHARED", tmp_path / "nowhere")
+    subject = next(subject for subject in subjects() if subject.name == "mnist")
+    with pytest.raises(Skipped, match="mnist_test_1000.npz is not beside the checkout"):
+        bundles._build(subject, tmp_path / "bundles")
+    assert list((tmp_path / "bundles").iterdir()) == []
+
+
+@pytest.mark.slow
+def test_a_build_that_is_refused_says_why(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    source = tmp_path / "model.onnx"
+    source.write_bytes(b"no model")
+    material = Material(source, {"x": np.zeros((20, 4), np.float32)})
+    subject = Subject("broken", lambda folder: material)
+    monkeypatch.setattr(bundles, "subjects", lambda: (subject,))
+    assert bundles.main([str(tmp_path / "bundles"), "broken"]) == 1
+    assert not bundles.folder_of("broken", tmp_path / "bundles").exists()
+
+
+def test_the_oracle_knows_whom_selection_left_untried(tmp_path: Path) -> None:
+    """Or a choice among the few that the budget was enough for would seem the best of all."""
+    bundle = read_bundle(shipped_bundles()["digits"])
+    everyone, _ = enumerate_candidates(bundle, probe(), all_backends())
+    skipped, hung, far = everyone[:3]
+    rejected = (
+        rejected_because(skipped, f"{UNTRIED}: no time was left for it"),
+        rejected_because(hung, "it hung: no answer within 30 s"),
+        rejected_because(far, f"{UNTRIED}, since it is far behind"),
+    )
+    choice = Choice(bundle.name, bundle.version, Objective.LATENCY, (), rejected, "nothing", ())
+    assert [c.key for c in oracle._untried(bundle, choice)] == [skipped.key, far.key]

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from runtime.building.build import build_bundle
+from runtime.building.build import BuildReport, build_bundle
 from runtime.building.recipes import recipes_for
 from runtime.building.request import read_request
 from runtime.bundle.manifest import Format, Task
@@ -46,10 +46,15 @@ def rows_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
-def test_a_program_becomes_every_variant_that_the_installed_converters_make(
-    program: Path, rows_file: Path, tmp_path: Path
-) -> None:
-    report = build_bundle(program, tmp_path / "tiny", rows_file, read_request(None, {"task": Task.CLASSIFICATION}))
+@pytest.fixture(scope="module")
+def built(program: Path, rows_file: Path, tmp_path_factory: pytest.TempPathFactory) -> BuildReport:
+    """What becomes of the program: half a minute of converters, once."""
+    out = tmp_path_factory.mktemp("built") / "tiny"
+    return build_bundle(program, out, rows_file, read_request(None, {"task": Task.CLASSIFICATION}))
+
+
+def test_a_program_becomes_every_variant_that_the_installed_converters_make(built: BuildReport) -> None:
+    report = built
     recipes, _ = recipes_for(Format.TORCH, "fp32")
     reasons = {one.name: one.reason for one in report.variants}
     made = ["model.pt2"]
@@ -70,11 +75,10 @@ def test_a_program_becomes_every_variant_that_the_installed_converters_make(
 
 
 def test_a_tflite_model_is_quantised_where_the_quantizer_is_installed(
-    program: Path, rows_file: Path, tmp_path: Path
+    built: BuildReport, rows_file: Path, tmp_path: Path
 ) -> None:
     pytest.importorskip("litert_torch", reason="litert-torch makes the .tflite; pip install 'edgeward[convert]'")
-    first = build_bundle(program, tmp_path / "tiny", rows_file, read_request(None, {"task": Task.CLASSIFICATION}))
-    source = first.bundle.root / "variants" / "fp32.tflite"
+    source = built.bundle.root / "variants" / "fp32.tflite"
     report = build_bundle(source, tmp_path / "lite", rows_file, read_request(None, {"task": Task.CLASSIFICATION}))
     assert [v.name for v in report.bundle.variants] == ["fp32.tflite", "int8.tflite", "dynamic-int8.tflite"]
     int8 = report.bundle.variants[1]

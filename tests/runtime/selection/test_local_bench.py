@@ -34,8 +34,11 @@ def test_a_slow_model_is_checked_on_few_rows_first_and_on_enough_when_it_matters
     assert (first.guard.rows, first.guard.is_partial) == (8, True)
     # Neither threads nor spinning change what is computed.
     assert all(bench.try_out(c, reference, 1, 0.1).guard is first.guard for c in wrong[1:])
-    whole = bench.check(wrong[0], reference)
+    whole = bench.check(wrong[0], reference, 10.0)
     assert (whole.rows, whole.is_partial) == (40, False)
+    # However little time is left, on a few more than in the trial; and it says that these are not all.
+    hurried = bench.check(wrong[0], reference, 0.0)
+    assert (hurried.rows, hurried.is_partial) == (16, True)
     least = LocalBench(bundle).try_out(wrong[0], reference, 1, 0.01).guard
     assert (least.rows, least.is_partial) == (1, True)
     quick = LocalBench(bundle).try_out(reference, reference, 1, 10.0)
@@ -77,3 +80,28 @@ def test_a_first_call_in_which_kernels_are_chosen_is_no_measure(tmp_path: Path, 
     ((_, latencies),) = trial.latencies
     assert min(latencies) < 100.0
     assert len(latencies) > 1
+
+
+def test_an_engine_that_was_loaded_is_told_before_its_first_trial(tmp_path: Path) -> None:
+    """Whoever sets its objects aside then keeps every later look at memory from walking over them."""
+    backend = FakeBackend()
+    bundle = make_bundle(tmp_path, {"ref": {}, "a": {}})
+    candidates, _ = enumerate_candidates(bundle, machine(), [backend])
+    opened: list[list[str]] = []
+    bench = LocalBench(bundle, after_loading=lambda: opened.append(list(backend.opened)))
+    for candidate in candidates:
+        bench.try_out(candidate, None, 1, CHECK_S)
+    assert opened == [["ref"]], "once for the engine, before anything that stays open"
+
+
+def test_a_trial_is_charged_with_no_more_than_it_took(tmp_path: Path) -> None:
+    """Calls of 5 ms that sleep: hardly any of the processor's time, and all of a device's."""
+    bundle = make_bundle(tmp_path, {"slow": {"ms": 5}})
+    on_cpu, on_device = (
+        LocalBench(bundle).try_out(
+            enumerate_candidates(bundle, machine(), [FakeBackend(device=device)])[0][0], None, 1, 0.1
+        )
+        for device in ("cpu", "npu")
+    )
+    assert 0 < on_cpu.effort_s < on_device.effort_s
+    assert on_device.effort_s >= 0.005 * 8

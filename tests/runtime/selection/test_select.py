@@ -1,6 +1,7 @@
 """From a bundle to a choice, on fakes and on the real backends."""
 
 import json
+import re
 import subprocess
 import sys
 from dataclasses import replace
@@ -221,7 +222,10 @@ def test_digits_on_the_real_backends(digits: Bundle, tmp_path: Path, objective: 
     found = all_backends()
     choice = choose(digits, probe(), found, settings, tmp_path, None)
     floor = digits.manifest.targets.accuracy_floor if digits.manifest else None
-    assert choice.guard == "accuracy on 450 labelled samples"
+    # All 450 on a quiet machine; on a busy one as many as the time for them allows, and never fewer than are asked for.
+    guarded = re.fullmatch(r"accuracy on (\d+) labelled samples", choice.guard)
+    assert guarded is not None
+    assert 64 <= int(guarded[1]) <= 450
     assert all(r.accuracy is not None and r.accuracy >= (floor or 0) for r in choice.ranked)
     assert {r.candidate.variant.name for r in choice.ranked} >= {"fp32.onnx", "fp32.tflite"}
     assert [rows for rows, _ in choice.selected.cost.points] == [1, 8, 32]
@@ -234,7 +238,7 @@ def test_digits_on_the_real_backends(digits: Bundle, tmp_path: Path, objective: 
     opened.close()
     first = outputs[opened.outputs[0].name]
     assert samples.labels is not None
-    assert float((first.argmax(axis=1) == samples.labels).mean()) == pytest.approx(choice.selected.accuracy, abs=1e-9)
+    assert float((first.argmax(axis=1) == samples.labels).mean()) == pytest.approx(choice.selected.accuracy, abs=0.03)
     assert choose(digits, probe(), found, settings, tmp_path, None).from_cache
 
 

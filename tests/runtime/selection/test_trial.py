@@ -74,7 +74,7 @@ def test_a_good_candidate_is_tried_and_timed(tmp_path: Path) -> None:
         assert trial.is_sampled
         assert trial.batch_sizes == (1, 8, 32)
         assert trial.loading_s > 0, "its process was started"
-        assert isolated.bench.check(isolated["good"], None).rows == trial.guard.rows
+        assert isolated.bench.check(isolated["good"], None, 1.0).rows == trial.guard.rows
         assert math.isfinite(trial.memory[-1].mb)
         calls = isolated.bench.time(isolated["good"], 8, 0.02)
         assert calls

@@ -1,4 +1,4 @@
-"""An ONNX graph of this benchmark as an exported program of PyTorch, with the same weights: the few operators they use."""
+"""A graph of `networks` as an exported program of PyTorch, with the same weights: the few operators they use."""
 
 from __future__ import annotations
 
