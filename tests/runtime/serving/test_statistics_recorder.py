@@ -201,7 +201,24 @@ def test_a_busy_server_counts_a_random_share(clock: Clock) -> None:
         recorder._done = list(recorder._put)
         recorder.count_now()
         assert recorder.document()["recorder"]["share"] == pytest.approx(0.05), second
-    assert recorder.document()["recorder"]["sampled_rows"] < 2000 + 3 * 200
+    assert recorder.document()["recorder"]["sampled_rows"] <= 4 * 100
+
+
+def test_a_burst_after_a_calm_time_is_capped(clock: Clock) -> None:
+    recorder = StatisticsRecorder(StatisticsSettings(rows_per_s=100), clock)
+    request = InferenceRequest("m", {"x": np.zeros((1, 1))})
+    for burst in range(1, 4):
+        for _ in range(2000):
+            recorder.observe(None, request, {}, 1)  # type: ignore[arg-type]
+        told = recorder.document()["recorder"]
+        assert (told["sampled_rows"], told["dropped_rows"]) == (100 * burst, 0)
+        recorder._queue.clear()
+        recorder._done = list(recorder._put)
+        clock.now += 60
+        recorder.count_now()
+        clock.now += 1
+        recorder.count_now()
+        assert recorder.document()["recorder"]["share"] == 1.0, "nothing came in the last second"
 
 
 async def test_its_thread_counts_by_itself_and_ends(
