@@ -2,9 +2,9 @@
 
 Never rows, nor anything of private requests (`StatisticsRecorder.is_private`), nor a window of few rows (`discretion`).
 
-A window that cannot go yet joins the one before it (statistics are mergeable), so a long time offline costs resolution in
-time and not memory. Only durations are told, never this device's clock, which may be a day off. They wait in memory alone: an
-agent that stops sends once more, and says what it loses.
+A window that cannot go yet joins the one before it (statistics are mergeable), so a long time offline costs resolution in time and
+not memory. Only durations are told, never this device's clock, which may be a day off; a night asleep counts (`elapsed_s`). They
+wait in memory alone: an agent that stops sends once more, and says what it loses.
 """
 
 from __future__ import annotations
@@ -13,7 +13,6 @@ import base64
 import json
 import logging
 import threading
-import time
 import uuid
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -29,6 +28,7 @@ from runtime.monitoring.blob import to_blob
 from runtime.monitoring.discretion import LEAST_ROWS
 from runtime.monitoring.monitor import Window
 from runtime.monitoring.summary import Summary
+from runtime.telemetry.elapsed import elapsed_s
 from runtime.wire.rest_body import Body
 from runtime.wire.status import error_of_http
 
@@ -71,15 +71,15 @@ class Telemetry:
         device: str,
         post: Post,
         bytes_per_hour: int = BYTES_PER_HOUR,
-        monotonic: Callable[[], float] = time.monotonic,
+        clock: Callable[[], float] = elapsed_s,
     ) -> None:
         self._device = device
         self._post = post
         self._per_s = bytes_per_hour / 3600
         self._most = float(bytes_per_hour)
         self._left = float(bytes_per_hour)
-        self._monotonic = monotonic
-        self._refilled = monotonic()
+        self._clock = clock
+        self._refilled = clock()
         self._lock = threading.Lock()
         self._waiting: list[_Waiting] = []
         self._counts = {
@@ -112,7 +112,7 @@ class Telemetry:
 
     def send_due(self) -> None:
         """Sends what may go now: one after the other until the budget, the gateway or the list ends it."""
-        while self._monotonic() >= self._not_before:
+        while self._clock() >= self._not_before:
             with self._lock:
                 entry = next((waiting for waiting in self._waiting if not _is_too_small(waiting)), None)
                 blob = None if entry is None else self._affordable(entry)
@@ -163,7 +163,7 @@ class Telemetry:
         document = {
             "device": self._device,
             "window": entry.id,
-            "age_s": max(self._monotonic() - entry.ended, 0.0),
+            "age_s": max(self._clock() - entry.ended, 0.0),
             "span_s": max(entry.ended - entry.began, 0.0),
             "blob": base64.b64encode(blob).decode(),
         }
@@ -190,7 +190,7 @@ class Telemetry:
         return True
 
     def _wait(self, error: EdgewardError, pause_s: float) -> None:
-        self._not_before = self._monotonic() + pause_s
+        self._not_before = self._clock() + pause_s
         if self._last_error is None:
             log.warning("statistics wait, the gateway takes none now: %s", error)
         self._last_error = str(error)
@@ -202,7 +202,7 @@ class Telemetry:
 
     def _affordable(self, entry: _Waiting) -> bytes | None:
         """Its bytes, without quantiles where they do not fit; None: not within the budget yet."""
-        now = self._monotonic()
+        now = self._clock()
         self._left = min(self._most, self._left + (now - self._refilled) * self._per_s)
         self._refilled = now
         for with_quantiles in (True, False):

@@ -70,3 +70,26 @@ want_chromium() {
     fi
     rm -f "$log"
 }
+
+# want_promtool FOLDER: Prometheus' own checker for alert rules and metrics. Debian has it inside the server's package, which would start
+# a server: only that one program is taken out of it. Where that fails we say why and go on: those tests skip.
+want_promtool() {
+    if [ -x "$1/promtool" ] || command -v promtool >/dev/null 2>&1; then return 0; fi
+    if ! command -v apt-get >/dev/null 2>&1 || ! command -v dpkg-deb >/dev/null 2>&1; then
+        say "promtool is not installed and this is no Debian to take it from, so the tests of alert rules by it will skip."
+        return 0
+    fi
+    say "Fetching promtool for the tests of alert rules ..."
+    local place
+    place="$(mktemp -d)"
+    if (
+        cd "$place"
+        timeout 120 apt-get download -qq prometheus || { [ "$(id -u)" = 0 ] && timeout 60 apt-get update -qq && timeout 120 apt-get download -qq prometheus; }
+        dpkg-deb --fsys-tarfile prometheus_*.deb | tar -x ./usr/bin/promtool
+    ) >"$place/log" 2>&1; then
+        mv "$place/usr/bin/promtool" "$1/promtool"
+    else
+        say "promtool could not be fetched, so the tests of alert rules by it will skip: $(tail -n 1 "$place/log")"
+    fi
+    rm -rf "$place"
+}

@@ -25,12 +25,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--only", default=",".join(PARTS), help="parts, separated by commas")
     parser.add_argument("--runs", type=int, default=200, help="of each drift scenario")
     parser.add_argument("--image-runs", type=int, default=20)
-    parser.add_argument("--rounds", type=int, default=9, help="of the pair of servers")
-    parser.add_argument("--seconds", type=float, default=4.0, help="of one server's turn")
+    parser.add_argument("--rounds", type=int, default=60, help="of the four servers, about 4 s each")
+    parser.add_argument("--seconds", type=float, default=1.0, help="of one server's turn")
     parser.add_argument(
         "--evidently", metavar="PYTHON", help="of an environment with Evidently; without, it is left out"
     )
-    parser.add_argument("--evidently-runs", type=int, default=50)
+    parser.add_argument("--evidently-runs", type=int, default=20)
+    parser.add_argument(
+        "--evidently-told",
+        type=Path,
+        metavar="FILE",
+        help="lines that `PYTHON benchmarks/monitoring/evidently_windows.py RUNS [SCENARIO ...]` printed before",
+    )
     parser.add_argument("--out", type=Path, default=ROOT / "benchmarks" / "results", help="folder of the results")
     parser.add_argument(
         "--name", help="of the two files written there (monitoring, and the parts where --only names some)"
@@ -43,7 +49,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     name = given.name or "-".join(["monitoring", *(parts if set(parts) != set(PARTS) else [])])
     results: dict[str, Any] = {"schema_version": SCHEMA_VERSION, "when": now_utc(), "environment": read_environment()}
     if "cost" in parts:
-        _say("two servers, in turn")
+        _say("four servers, in turn")
         results["cost"] = cost.measure(given.rounds, given.seconds)
     if "speed" in parts:
         _say("counting")
@@ -54,7 +60,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             _say(scenario.name)
             outcomes.append(table.measure(scenario, given.runs).to_dict())
         results["table"] = outcomes
-        results["evidently"] = _evidently(given.evidently, given.evidently_runs)
+        results["evidently"] = _evidently(given.evidently, given.evidently_runs, given.evidently_told)
     if "images" in parts:
         _say("digits")
         results["images"] = images.measure(given.image_runs)
@@ -69,7 +75,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return 0
 
 
-def _evidently(python: str | None, runs: int) -> list[dict[str, Any]] | str:
+def _evidently(python: str | None, runs: int, told: Path | None) -> list[dict[str, Any]] | str:
+    if told is not None:
+        return [json.loads(line) for line in told.read_text(encoding="utf-8").splitlines()]
     if python is None:
         return "missing: name the Python of an environment that has it with --evidently"
     _say("Evidently")

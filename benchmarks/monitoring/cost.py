@@ -1,107 +1,93 @@
-"""What monitoring at its default settings costs a server: an interleaved pair of servers, one with it and one without."""
+"""What monitoring at its default settings costs a server: processor seconds a request, p50 and requests a second, on against off.
+
+Four servers take short turns in an order that is drawn each round; what a server uses between its turns counts as well, for the
+recorder counts a little later than it is told.
+
+on      the defaults
+off     `EDGEWARD_MONITOR=false`: no statistics of inputs and outputs, no drift
+again   the same as off: what this machine cannot tell from nothing
+bare    off, and no histograms of latencies either: everything off that is not the protocol's own
+
+Processor seconds tell most: two programs on two cores disturb each other's times by more than what is looked for here.
+"""
 
 from __future__ import annotations
 
-import json
-import subprocess
-import sys
+import random
 import tempfile
 import time
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict, replace
 from pathlib import Path
-from statistics import median
-from typing import Any
+from typing import Any, Final
 
-import numpy as np
+from benchmarks.monitoring.cost_ratios import Sample, ratio, to_dict, totals
+from benchmarks.monitoring.cost_server import Server
 
-from benchmarks.environment import ROOT
-from benchmarks.serving.exchange import Row
-from runtime.client import connect
-from runtime.wire.values import InferenceRequest
+CONNECTIONS: Final = 4
+WARM_UP_ROUNDS: Final = 5
+"""The first rows a recorder sees have it run the bundle's samples once more."""
+SETTLE_S: Final = 1.0
+"""After the last turn: the recorder counts every half second."""
+EDGEWARD: Final = "edgeward"
+BARE: Final = "benchmarks.monitoring.bare_server"
+_OFF: Final[Mapping[str, str]] = {"EDGEWARD_MONITOR": "false"}
+ARMS: Final[Mapping[str, tuple[str, Mapping[str, str]]]] = {
+    "off": (EDGEWARD, _OFF),
+    "again": (EDGEWARD, _OFF),
+    "on": (EDGEWARD, {}),
+    "bare": (BARE, _OFF),
+}
+PAIRS: Final = (("on", "off"), ("on", "bare"), ("again", "off"))
+"""Which ratios are told: of the switch, of everything, and of nothing."""
 
-PATIENCE_S = 20.0
 
-
-def measure(rounds: int, seconds: float, connections: int = 4) -> dict[str, Any]:
-    """Medians over rounds of p50 and requests a second, on and off, and their ratios round by round.
-
-    The load comes from threads of this process and shares the cores; the two servers answer in turn, the other one idle.
-    """
-    samples: list[dict[str, Any]] = []
+def measure(rounds: int, seconds: float) -> dict[str, Any]:
+    """All turns, and the ratios of `PAIRS` with their intervals over rounds."""
+    servers: dict[str, Server] = {}
     with tempfile.TemporaryDirectory(prefix="edgeward-monitoring-") as folder:
-        # One home: the second believes what the first measured, so that both answer by the same variant on the same engine.
-        servers = {"on": _Server(Path(folder), "true"), "off": _Server(Path(folder), "false")}
         try:
-            for number in range(-1, rounds):
-                order = ("on", "off") if number % 2 else ("off", "on")
-                for which in order:
-                    per_s, p50_ms = _load(servers[which].address, seconds, connections)
-                    if number >= 0:  # the first is the warm-up
-                        samples.append({"round": number, "monitor": which, "per_s": per_s, "p50_ms": p50_ms})
+            # One home: all believe what the first measured, so that all answer by the same variant on the same engine.
+            for arm, (module, variables) in ARMS.items():
+                servers[arm] = Server(Path(folder), module, variables, CONNECTIONS)
+            samples = _take_turns(servers, rounds, seconds)
         finally:
             for server in servers.values():
                 server.close()
-    return {"rounds": rounds, "seconds": seconds, "connections": connections, "samples": samples, **_compare(samples)}
+    return {"rounds": rounds, "seconds": seconds, "connections": CONNECTIONS, **told(samples)}
 
 
-def _compare(samples: list[dict[str, Any]]) -> dict[str, Any]:
-    told: dict[str, Any] = {}
-    for figure in ("per_s", "p50_ms"):
-        on = [s[figure] for s in samples if s["monitor"] == "on"]
-        off = [s[figure] for s in samples if s["monitor"] == "off"]
-        ratios = [a / b for a, b in zip(on, off, strict=True)]
-        told[figure] = {
-            "on": median(on),
-            "off": median(off),
-            "ratio": median(ratios),
-            "low": min(ratios),
-            "high": max(ratios),
-        }
-    return told
+def told(samples: Sequence[Sample]) -> dict[str, Any]:
+    """Figures by arm, the ratios of `PAIRS`, and the turns they come from, as JSON."""
+    return {
+        "arms": totals(samples, list(ARMS)),
+        "ratios": [{"arm": arm, "to": to, **to_dict(ratio(samples, arm, to))} for arm, to in PAIRS],
+        "samples": [asdict(sample) for sample in samples],
+    }
 
 
-class _Server:
-    def __init__(self, home: Path, monitor: str) -> None:
-        import os
+def _take_turns(servers: Mapping[str, Server], rounds: int, seconds: float) -> list[Sample]:
+    chance, order = random.Random(0), list(servers)
+    last: dict[str, tuple[Sample, float]] = {}
+    """By arm its last turn, and what the process had used before it."""
+    samples: list[Sample] = []
 
-        own = {"EDGEWARD_HOME": str(home), "EDGEWARD_MONITOR": monitor, "EDGEWARD_RECALIBRATE_EVERY_S": "0"}
-        variables = {**os.environ, **own, "PYTHONPATH": str(ROOT)}
-        command = [
-            sys.executable,
-            "-m",
-            "edgeward",
-            "serve",
-            "digits",
-            "--grpc-port",
-            "0",
-            "--http-port",
-            "0",
-            "--json",
-        ]
-        self._process = subprocess.Popen(
-            command, env=variables, cwd=home, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
-        )
-        assert self._process.stdout is not None
-        self.address = str(json.loads(self._process.stdout.readline())["grpc"])
+    def finish(arm: str) -> float:
+        used_s = servers[arm].cpu_s()
+        if arm in last:
+            sample, before_s = last.pop(arm)
+            samples.append(replace(sample, cpu_s=used_s - before_s))
+        return used_s
 
-    def close(self) -> None:
-        self._process.terminate()
-        self._process.wait(PATIENCE_S)
-
-
-def _load(address: str, seconds: float, connections: int) -> tuple[float, float]:
-    from concurrent.futures import ThreadPoolExecutor
-
-    request = InferenceRequest("digits", {"image": Row.of_digits().image})
-
-    def one(_: int) -> list[float]:
-        took: list[float] = []
-        with connect(address) as client:
-            end = time.perf_counter() + seconds
-            while (now := time.perf_counter()) < end:
-                client.infer(request)
-                took.append(time.perf_counter() - now)
-        return took
-
-    with ThreadPoolExecutor(connections) as pool:
-        times = [took for part in pool.map(one, range(connections)) for took in part]
-    return len(times) / seconds, float(np.median(times)) * 1e3
+    with ThreadPoolExecutor(CONNECTIONS) as pool:
+        for number in range(-WARM_UP_ROUNDS, rounds):
+            chance.shuffle(order)
+            for arm in order:
+                used_s = finish(arm)
+                turn = servers[arm].ask(seconds, pool)
+                last[arm] = Sample(number, arm, turn.requests, turn.wall_s, turn.p50_ms, 0.0), used_s
+    time.sleep(SETTLE_S)
+    for arm in order:
+        finish(arm)
+    return [sample for sample in samples if sample.round >= 0]

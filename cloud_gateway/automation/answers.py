@@ -13,6 +13,7 @@ from typing import Final
 
 import numpy as np
 
+from cloud_gateway.automation.chances import chances_of
 from runtime.errors import InvalidInputError
 from runtime.tensors import Array
 
@@ -20,7 +21,6 @@ Answer = int | float | str | bool | list[int | float | str | bool | None] | None
 
 MOST_ROWS: Final = 1024
 MOST_BYTES: Final = 16 << 10
-ROUNDED: Final = 0.05
 # Of an input that is shown to a person beside its reference.
 SUMMARY_VALUES: Final = 16
 
@@ -33,7 +33,7 @@ class Suggestion:
     confidence: float | None
     """The lowest over the rows; None where the output is no distribution over classes."""
     confidences: tuple[float, ...] = ()
-    """Of each row; also where int8 outputs, in steps of 1/256, do not quite add up to one. Empty for what is no distribution."""
+    """Of each row; empty for what is no distribution."""
 
 
 def suggestion_of(outputs: Mapping[str, Array], output: str = "") -> Suggestion:
@@ -57,12 +57,13 @@ def suggestion_of(outputs: Mapping[str, Array], output: str = "") -> Suggestion:
         raise InvalidInputError(
             f"output {name!r} has {rows.shape[1]} values of {rows.dtype} a row; expected scores or one value"
         )
-    scores = rows.astype(np.float64)
-    best: list[int | float | str | bool | None] = [int(at) for at in scores.argmax(1)]
-    is_distribution = bool((scores >= -1e-6).all() and np.allclose(scores.sum(1), 1.0, atol=1e-3))
-    is_near = bool((scores >= -1e-6).all() and np.allclose(scores.sum(1), 1.0, atol=ROUNDED))
-    confidence = float(scores.max(1).min()) if is_distribution else None
-    return Suggestion(best[0] if len(best) == 1 else best, confidence, tuple(scores.max(1).tolist()) if is_near else ())
+    best: list[int | float | str | bool | None] = [int(at) for at in rows.astype(np.float64).argmax(1)]
+    answer: Answer = best[0] if len(best) == 1 else best
+    chances = chances_of(rows)
+    if chances is None:
+        return Suggestion(answer, None)
+    sure = chances.max(1)
+    return Suggestion(answer, float(sure.min()), tuple(sure.tolist()))
 
 
 def check_answer(answer: object, rows: int | None = None) -> Answer:

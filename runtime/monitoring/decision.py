@@ -140,6 +140,8 @@ class DriftTest:
             np.array([r.rows for r in baseline.references], np.float64),
         )
         self._blocks: deque[Block] = deque(maxlen=2 * STRETCHES[-1])
+        self._sums: deque[Block] = deque([_nothing(self._reference)], maxlen=2 * STRETCHES[-1] + 1)
+        """What was counted before the first block, and up to each: counts of a stretch are a difference of two."""
 
     def look(self, summary: Summary, began: float, ended: float) -> list[Finding]:
         """What is found now that was not active before; `began` and `ended` in the caller's clock, whichever it is."""
@@ -183,16 +185,22 @@ class DriftTest:
             later += 1
         if later and later == len(blocks) == blocks.maxlen:
             return False
+        if not later:
+            blocks.append(block)
+            self._sums.append(_joined([self._sums[-1], block]))
+            return True
         if len(blocks) == blocks.maxlen:
             blocks.popleft()
         blocks.insert(len(blocks) - later, block)
+        self._sums = deque([_nothing(block)], maxlen=self._sums.maxlen)
+        for one in blocks:
+            self._sums.append(_joined([self._sums[-1], one]))
         return True
 
     def _find(self) -> dict[str, Finding]:
-        blocks = list(self._blocks)
-        comparisons = self._comparisons(blocks)
+        comparisons = self._comparisons()
         spent = math.log(self._settings.alpha) - math.log(self.looks) - math.log(self.looks + 1)
-        lengths = sum(length <= len(blocks) for length in STRETCHES)
+        lengths = sum(length <= len(self._blocks) for length in STRETCHES)
         log_share = spent - math.log(lengths * len(Against) * len(_ORDER))
         stacked = [_stack([c.live for c in comparisons]), _stack([c.reference for c in comparisons])]
         tails, shifts = self._tails(*stacked)
@@ -208,20 +216,18 @@ class DriftTest:
                     best[finding.feature] = finding
         return best
 
-    def _comparisons(self, blocks: list[Block]) -> list[_Comparison]:
+    def _comparisons(self) -> list[_Comparison]:
         found = []
-        sums = {
-            name: np.cumsum(np.stack([getattr(b, name) for b in blocks]), axis=0) for name in ("bins", "shares", "rows")
-        }
+        sums, count = self._sums, len(self._blocks)
+        newest = sums[-1]
         for length in STRETCHES:
-            if length > len(blocks):
+            if length > count:
                 break
-            split = len(blocks) - length - 1
-            earlier = Block(**{name: total[split] for name, total in sums.items()}) if split >= 0 else None
-            live = Block(**{name: total[-1] - (total[split] if split >= 0 else 0) for name, total in sums.items()})
+            before = sums[-1 - length]
+            live = _difference(newest, before)
             found.append(_Comparison(Against.REFERENCE, length, live, self._reference))
-            if earlier is not None and len(blocks) - length >= length:
-                found.append(_Comparison(Against.BEFORE, length, live, earlier))
+            if count - length >= length:
+                found.append(_Comparison(Against.BEFORE, length, live, _difference(before, sums[0])))
         return found
 
     def _judge(
@@ -370,6 +376,14 @@ def _joined(blocks: list[Block]) -> Block:
         blocks[0].began,
         blocks[-1].ended,
     )
+
+
+def _difference(later: Block, earlier: Block) -> Block:
+    return Block(later.bins - earlier.bins, later.shares - earlier.shares, later.rows - earlier.rows)
+
+
+def _nothing(like: Block) -> Block:
+    return Block(np.zeros_like(like.bins), np.zeros_like(like.shares), np.zeros_like(like.rows))
 
 
 def _stack(blocks: list[Block]) -> Block:

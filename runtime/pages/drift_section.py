@@ -41,8 +41,10 @@ def _model(one: Mapping[str, Any], offset_s: float, seen_by: str) -> dict[str, A
         verdict, reason = "learning", f"{learning['rows']} rows seen; the first 1,000 become the reference"
     elif one["verdicts"]:
         verdict, reason = "drift", f"{len(one['verdicts'])} of its features differ; {one['rows']:,} rows seen"
+    elif not one.get("looks"):
+        verdict, reason = "unseen", f"{one['rows']:,} rows seen, none looked at yet"
     else:
-        verdict, reason = "none", f"{one['rows']:,} rows seen, {one.get('looks', 0)} looks, no difference beyond chance"
+        verdict, reason = "none", f"{one['rows']:,} rows seen, {one['looks']} looks, no difference beyond chance"
     estimate = one.get("estimate")
     if estimate is not None:
         reason += (
@@ -56,7 +58,7 @@ def _model(one: Mapping[str, Any], offset_s: float, seen_by: str) -> dict[str, A
         "verdict": verdict,
         "reason": reason,
         "findings": [_finding(found, offset_s) for found in one["verdicts"]],
-        "statistics": statistics_of(one["features"]) if one.get("features") else None,
+        "statistics": statistics_of(one["features"]) if one["rows"] and one.get("features") else None,
     }
 
 

@@ -9,6 +9,7 @@ from typing import Any, Final
 
 from runtime.serving.rest_app import Document
 from runtime.serving.statistics_recorder import StatisticsRecorder
+from runtime.telemetry.elapsed import elapsed_s
 
 DRIFT_PATH: Final = "/edgeward/drift"
 
@@ -16,7 +17,7 @@ DRIFT_PATH: Final = "/edgeward/drift"
 def drift_document(
     program: str, recorder: StatisticsRecorder | None, more: Callable[[], Mapping[str, Any]] | None = None
 ) -> Document:
-    """The document: `models` seen here, and whatever `more` adds. Times in it are seconds since the program's clock began.
+    """The document: `models` seen here, and whatever `more` adds. Times in it are by `elapsed_s`, which nobody sets.
 
     `now` is that clock at the moment of the answer, so that a reader can turn them into ages.
     """
@@ -26,7 +27,7 @@ def drift_document(
         return {
             "program": program,
             "is_monitoring": recorder is not None,
-            "now": time.monotonic(),
+            "now": elapsed_s(),
             "now_unix": time.time(),
             **told,
             **({} if more is None else more()),

@@ -70,7 +70,7 @@ def window(seed: int, count: int = 60, began: float = 900.0, ended: float = 930.
 
 
 def test_a_window_travels_with_its_age_and_without_a_date(clock: Clock, gateway: Gateway) -> None:
-    telemetry = Telemetry("pi", gateway, monotonic=clock)
+    telemetry = Telemetry("pi", gateway, clock=clock)
     telemetry.offer(window(1))
     telemetry.send_due()
     (body,) = gateway.bodies
@@ -79,8 +79,19 @@ def test_a_window_travels_with_its_age_and_without_a_date(clock: Clock, gateway:
     assert telemetry.describe()["sent"] == 1
 
 
+def test_a_night_asleep_makes_a_window_older_and_refills_the_budget(clock: Clock, gateway: Gateway) -> None:
+    telemetry = Telemetry("laptop", gateway, clock=clock)
+    gateway.error = PeerUnreachableError("away")
+    telemetry.offer(window(1, ended=1000.0))
+    telemetry.send_due()
+    clock.now += 8 * 3600
+    gateway.error = None
+    telemetry.send_due()
+    assert gateway.bodies[0]["age_s"] == 8 * 3600.0
+
+
 def test_offline_windows_wait_join_and_arrive_whole(clock: Clock, gateway: Gateway) -> None:
-    telemetry = Telemetry("pi", gateway, bytes_per_hour=100 << 20, monotonic=clock)
+    telemetry = Telemetry("pi", gateway, bytes_per_hour=100 << 20, clock=clock)
     gateway.error = PeerUnreachableError("away")
     for at in range(3 * MAX_WAITING):
         telemetry.offer(window(at))
@@ -96,7 +107,7 @@ def test_offline_windows_wait_join_and_arrive_whole(clock: Clock, gateway: Gatew
 
 
 def test_what_may_have_arrived_is_sent_again_under_the_same_id(clock: Clock, gateway: Gateway) -> None:
-    telemetry = Telemetry("pi", gateway, bytes_per_hour=100 << 20, monotonic=clock)
+    telemetry = Telemetry("pi", gateway, bytes_per_hour=100 << 20, clock=clock)
     telemetry.offer(window(1))
     gateway.error, gateway.keeps_before_failing = DeadlineExceededError("late"), True
     telemetry.send_due()
@@ -111,7 +122,7 @@ def test_what_may_have_arrived_is_sent_again_under_the_same_id(clock: Clock, gat
 
 
 def test_the_budget_holds_and_the_rest_comes_later(clock: Clock, gateway: Gateway) -> None:
-    telemetry = Telemetry("pi", gateway, bytes_per_hour=100_000, monotonic=clock)
+    telemetry = Telemetry("pi", gateway, bytes_per_hour=100_000, clock=clock)
     for hour in range(3):
         for at in range(40):
             telemetry.offer(window(at))
@@ -123,7 +134,7 @@ def test_the_budget_holds_and_the_rest_comes_later(clock: Clock, gateway: Gatewa
 
 
 def test_few_rows_wait_until_others_have_joined_them(clock: Clock, gateway: Gateway) -> None:
-    telemetry = Telemetry("pi", gateway, monotonic=clock)
+    telemetry = Telemetry("pi", gateway, clock=clock)
     for seed in range(3):
         assert gateway.bodies == []
         telemetry.offer(window(seed, count=7, ended=900.0 + seed))
@@ -143,7 +154,7 @@ def test_few_rows_wait_until_others_have_joined_them(clock: Clock, gateway: Gate
 def test_refusals_for_ever_are_dropped_and_others_wait(
     clock: Clock, gateway: Gateway, error: EdgewardError, waiting: int, refused: int
 ) -> None:
-    telemetry = Telemetry("pi", gateway, monotonic=clock)
+    telemetry = Telemetry("pi", gateway, clock=clock)
     gateway.error = error
     telemetry.offer(window(1))
     telemetry.send_due()
@@ -158,7 +169,7 @@ def test_refusals_for_ever_are_dropped_and_others_wait(
 
 
 def test_a_window_larger_than_any_budget_is_dropped_and_said(clock: Clock, gateway: Gateway) -> None:
-    telemetry = Telemetry("pi", gateway, bytes_per_hour=1000, monotonic=clock)
+    telemetry = Telemetry("pi", gateway, bytes_per_hour=1000, clock=clock)
     telemetry.offer(window(1))
     telemetry.send_due()
     assert telemetry.describe()["dropped"] == 1

@@ -5,7 +5,8 @@ import { drawErrors, drawFigures } from "./errors.js";
 import { folded, pill, plain, rest, table } from "./sections.js";
 import { drawPredictions, drawStatistics } from "./statistics.js";
 
-const KINDS = { none: "good", same: "good", stable: "good", ok: "good", drift: "bad", drifted: "bad", worse: "bad" };
+const KINDS = { none: "good", unseen: "", same: "good", stable: "good", ok: "good", drift: "bad", drifted: "bad", worse: "bad" };
+const WORDS = { none: "no change", unseen: "nothing seen yet" };
 const SEEN_BY = { devices: " rows of devices", labels: " by labels" };
 
 // Where one feature drifts its neighbours often do too: the first say what happened.
@@ -26,7 +27,7 @@ export function drawDrift(data) {
     const key = `${one.model} ${one.version} ${one.seen_by}`;
     const verdict = String(one.verdict ?? (findings.length ? "drift" : "none"));
     return el("article", { class: "card" },
-      el("h3", {}, `${one.model ?? one.name ?? ""} ${one.version ?? ""} `, pill(verdict.replaceAll("_", " "), KINDS[verdict] ?? "warn"), SEEN_BY[one.seen_by] ?? null),
+      el("h3", {}, `${one.model ?? one.name ?? ""} ${one.version ?? ""} `, pill(WORDS[verdict] ?? verdict.replaceAll("_", " "), KINDS[verdict] ?? "warn"), SEEN_BY[one.seen_by] ?? null),
       one.reason ? el("p", {}, one.reason) : null,
       findings.length ? findingsTable(findings.slice(0, SHOWN)) : null,
       findings.length > SHOWN ? folded(`drift ${key}`, `${findings.length - SHOWN} more`, findingsTable(findings.slice(SHOWN))) : null,

@@ -74,7 +74,7 @@ function drawRelease(one) {
     typeof one.share === "number" ? el("p", {}, `The candidate gets ${text(one.share * 100)} of the traffic${typeof one.in_stage_s === "number" ? `, in this stage for ${short(one.in_stage_s)} s` : ""}.`) : null,
     one.trouble ? el("p", {}, pill("trouble", "bad"), ` ${one.trouble}`) : null,
     one.reason && one.reason !== verdict?.reason ? el("p", {}, one.reason) : null,
-    verdict ? el("p", {}, pill(String(verdict.action).replaceAll("_", " "), MARKS[verdict.action] ?? ""), ` ${(verdict.reason ?? "").replace(/[.;]?$/, ".")}`, verdict.needed ? ` About ${short(verdict.needed)} requests are still needed.` : "") : null,
+    verdict ? el("p", {}, pill(String(verdict.action).replaceAll("_", " "), MARKS[verdict.action] ?? ""), ` ${(verdict.reason ?? "").replace(/[.;]?$/, ".")}`, verdict.needed && !/needed/.test(verdict.reason ?? "") ? ` About ${short(verdict.needed)} requests are still needed.` : "") : null,
     findings.length ? table([
       ["metric", (f) => [f.metric, f.segment].filter(Boolean).join(", "), "word"], ["stable", (f) => f.stable_estimate, "number"], ["candidate", (f) => f.candidate_estimate, "number"],
       ["worse by", (f) => (f.difference === null || f.difference === undefined ? null : `${short(f.difference)} (${short(f.lower)} … ${short(f.upper)})`), "number"],

@@ -17,7 +17,7 @@ export function drawPredictions(predictions) {
 
 export function drawStatistics({ rows, left_out: leftOut }, key) {
   return folded(`statistics ${key}`, `Statistics of ${rows.length} inputs and outputs`, table([
-    ["feature", (f) => f.feature, "word"], ["is", (f) => f.role], ["rows", (f) => f.count.toLocaleString("en"), "number"], ["missing", (f) => percent(f.missing), "number"],
+    ["feature", (f) => f.feature, "word"], ["is", (f) => f.role, "word"], ["rows", (f) => f.count.toLocaleString("en"), "number"], ["missing", (f) => percent(f.missing), "number"],
     ["mean", (f) => f.mean, "number"], ["mean of the samples", (f) => f.before, "number"], ["10 %", (f) => f.p10, "number"], ["half", (f) => f.p50, "number"], ["90 %", (f) => f.p90, "number"], ["most frequent", (f) => f.top],
   ], rows), leftOut ? el("p", { class: "note" }, `${leftOut} more are in /edgeward/drift.`) : null);
 }

@@ -41,6 +41,16 @@ async def test_findings_have_their_time_and_their_example() -> None:
     assert (fresh["verdict"], fresh["reason"]) == ("learning", "12 rows seen; the first 1,000 become the reference")
 
 
+async def test_a_version_that_nobody_asked_is_not_called_calm() -> None:
+    async def document() -> dict[str, Any]:
+        model = {"model": "m", "version": 2, "rows": 0, "looks": 0, "verdicts": [], "features": {"x": {"rows": 0}}}
+        return {"now": 1.0, "now_unix": 2.0, "models": [model]}
+
+    (told,) = (await drift_section(document)())["models"]
+    assert (told["verdict"], told["reason"]) == ("unseen", "0 rows seen, none looked at yet")
+    assert told["statistics"] is None
+
+
 async def test_rows_of_devices_are_told_apart_and_their_times_stay() -> None:
     async def document() -> dict[str, Any]:
         seen = {"model": "m", "version": 2, "rows": 1500, "looks": 3, "verdicts": [{**FOUND, "since": 999_000.0}]}

@@ -62,6 +62,13 @@ async def send(service: LocalService, rows: Any) -> None:
     await asyncio.gather(*(service.infer(InferenceRequest("digits", {"image": row[None]})) for row in rows))
 
 
+def pass_time(recorder: StatisticsRecorder, clock: Clock, seconds: int) -> None:
+    """As while the machine is awake: the recorder's thread counts every half second."""
+    for _ in range(2 * seconds):
+        clock.now += 0.5
+        recorder.count_now()
+
+
 async def test_rows_become_windows_and_drift_is_said(
     service: LocalService, recorder: StatisticsRecorder, clock: Clock, digits: Bundle
 ) -> None:
@@ -72,21 +79,51 @@ async def test_rows_become_windows_and_drift_is_said(
     recorder.count_now()
     assert recorder.document()["models"][0]["open_rows"] == 450
     assert recorder.verdicts() == {}
-    clock.now += 31
-    recorder.count_now()
+    pass_time(recorder, clock, 31)
     told = recorder.document()["models"][0]
     assert (told["rows"], told["is_drifting"], told["baseline"]["source"]) == (450, False, "bundle")
     assert list(recorder.verdicts().values()) == [()]
     await send(service, 1 - rows)
     recorder.count_now()
-    clock.now += 31
-    recorder.count_now()
+    pass_time(recorder, clock, 31)
     document = recorder.document()
     told = document["models"][0]
-    assert (len(windows), windows[1].summary.rows, windows[1].began, windows[1].ended) == (2, 450, 131.0, 162.0)
+    assert (len(windows), windows[1].summary.rows, windows[1].began, windows[1].ended) == (2, 450, 131.0, 161.0)
     brightness = next(v for v in told["verdicts"] if v["feature"] == "image.brightness")
     assert brightness["since"] == 131.0
     json.dumps(document, allow_nan=False)
+
+
+async def test_a_night_asleep_ends_the_window_when_it_began(
+    service: LocalService, recorder: StatisticsRecorder, clock: Clock, digits: Bundle
+) -> None:
+    windows: list[Window] = []
+    recorder.on_window = windows.append
+    rows = images(digits)[:150]
+    await send(service, rows)
+    recorder.count_now()
+    pass_time(recorder, clock, 5)
+    clock.now += 8 * 3600
+    await send(service, rows[:120])
+    recorder.count_now()
+    assert [(w.summary.rows, w.began, w.ended) for w in windows] == [(150, 100.0, 105.0)], "the evening's rows alone"
+    pass_time(recorder, clock, 31)
+    assert [(w.summary.rows, w.began) for w in windows[1:]] == [(120, 8 * 3600 + 105.0)]
+
+
+async def test_a_window_begins_with_its_first_rows(
+    service: LocalService, recorder: StatisticsRecorder, clock: Clock, digits: Bundle
+) -> None:
+    windows: list[Window] = []
+    recorder.on_window = windows.append
+    await send(service, images(digits)[:100])
+    recorder.count_now()
+    pass_time(recorder, clock, 900)
+    await send(service, images(digits)[:60])
+    recorder.count_now()
+    assert [(w.summary.rows, w.began, w.ended) for w in windows] == [(100, 100.0, 130.0)]
+    pass_time(recorder, clock, 300)
+    assert [(w.summary.rows, w.began, w.ended) for w in windows[1:]] == [(60, 1000.0, 1300.0)]
 
 
 async def test_private_rows_are_counted_here_and_never_handed_on(
@@ -100,14 +137,12 @@ async def test_private_rows_are_counted_here_and_never_handed_on(
         await service.infer(InferenceRequest("digits", {"image": row[None]}, id="private" if at % 3 else ""))
     recorder.count_now()
     assert recorder.document()["models"][0]["open_rows"] == 60
-    clock.now += 301
-    recorder.count_now()
+    pass_time(recorder, clock, 301)
     assert recorder.document()["models"][0]["rows"] == 60
     assert [window.summary.rows for window in windows] == [20]
     await service.infer(InferenceRequest("digits", {"image": rows[:1]}, id="private"))
     recorder.count_now()
-    clock.now += 301
-    recorder.count_now()
+    pass_time(recorder, clock, 301)
     assert recorder.document()["models"][0]["rows"] == 61
     assert len(windows) == 1, "a window of private rows alone is none to others"
 
@@ -166,7 +201,24 @@ def test_a_busy_server_counts_a_random_share(clock: Clock) -> None:
         recorder._done = list(recorder._put)
         recorder.count_now()
         assert recorder.document()["recorder"]["share"] == pytest.approx(0.05), second
-    assert recorder.document()["recorder"]["sampled_rows"] < 2000 + 3 * 200
+    assert recorder.document()["recorder"]["sampled_rows"] <= 4 * 100
+
+
+def test_a_burst_after_a_calm_time_is_capped(clock: Clock) -> None:
+    recorder = StatisticsRecorder(StatisticsSettings(rows_per_s=100), clock)
+    request = InferenceRequest("m", {"x": np.zeros((1, 1))})
+    for burst in range(1, 4):
+        for _ in range(2000):
+            recorder.observe(None, request, {}, 1)  # type: ignore[arg-type]
+        told = recorder.document()["recorder"]
+        assert (told["sampled_rows"], told["dropped_rows"]) == (100 * burst, 0)
+        recorder._queue.clear()
+        recorder._done = list(recorder._put)
+        clock.now += 60
+        recorder.count_now()
+        clock.now += 1
+        recorder.count_now()
+        assert recorder.document()["recorder"]["share"] == 1.0, "nothing came in the last second"
 
 
 async def test_its_thread_counts_by_itself_and_ends(
@@ -191,8 +243,7 @@ async def test_nan_rows_and_strange_shapes_are_counted(
     for value in (array.astype(np.float32) for array in odd):
         await service.infer(InferenceRequest("digits", {"image": value}))
     recorder.count_now()
-    clock.now += 400
-    recorder.count_now()
+    pass_time(recorder, clock, 400)
     told = recorder.document()
     assert told["recorder"]["failures"] == 0
     brightness = told["models"][0]["features"]["image.brightness"]
@@ -211,8 +262,7 @@ async def test_a_bundle_that_takes_anothers_place_under_one_version_begins_anew(
         service = LocalService(engine, name="test", version="1", observers=(recorder,))
         await send(service, rows)
         recorder.count_now()
-        clock.now += 31
-        recorder.count_now()
+        pass_time(recorder, clock, 31)
         await service.drain()
     engine.close()
     (told,) = recorder.document()["models"]

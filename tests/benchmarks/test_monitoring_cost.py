@@ -1,0 +1,70 @@
+"""What monitoring costs: ratios of turns with their intervals, and four real servers that take turns."""
+
+import numpy as np
+import pytest
+
+from benchmarks.monitoring import cost
+from benchmarks.monitoring.cost_ratios import Sample, ratio, totals, verdict
+from benchmarks.monitoring.results import to_markdown
+from benchmarks.significance import Interval
+
+
+def turns(arm: str, cost: float, seed: int, rounds: int = 40) -> list[Sample]:
+    """A machine whose rounds differ by a fifth, all arms alike; a request costs `cost` CPU ms, and an arm's own noise is 1 %."""
+    common, own = np.random.default_rng(0), np.random.default_rng(seed)
+    slowness = common.uniform(1.0, 1.2, rounds)
+    noise = own.normal(1.0, 0.01, rounds)
+    return [
+        Sample(at, arm, int(1000 / slow), 1.0, float(cost * slow), float(cost * shaken * 1e-3 * int(1000 / slow)))
+        for at, (slow, shaken) in enumerate(zip(slowness, noise, strict=True))
+    ]
+
+
+def test_a_cost_of_five_per_cent_shows_and_nothing_does_not() -> None:
+    samples = [*turns("off", 0.5, 1), *turns("again", 0.5, 2), *turns("on", 0.525, 3)]
+    found = ratio(samples, "on", "off")["cpu_ms_per_1000"]
+    assert found.value == pytest.approx(1.05, abs=0.01)
+    assert 1.04 < found.low < found.value < found.high < 1.06
+    assert verdict("cpu_ms_per_1000", found, 0.03) == "MISSED"
+    nothing = ratio(samples, "again", "off")["cpu_ms_per_1000"]
+    assert nothing.low < 1.0 < nothing.high
+    assert verdict("cpu_ms_per_1000", nothing, 0.03) == "held"
+    assert totals(samples, ["off"])["off"]["cpu_ms_per_1000"] == pytest.approx(500, rel=0.01)
+
+
+@pytest.mark.parametrize(
+    ("figure", "interval", "said"),
+    [
+        ("p50_ms", Interval(1.0, 0.99, 1.02), "held"),
+        ("p50_ms", Interval(1.02, 0.9, 1.2), "not shown"),
+        ("p50_ms", Interval(1.06, 1.04, 1.08), "MISSED"),
+        ("per_s", Interval(1.0, 0.98, 1.01), "held"),
+        ("per_s", Interval(0.98, 0.8, 1.1), "not shown"),
+        ("per_s", Interval(0.94, 0.92, 0.96), "MISSED"),
+    ],
+)
+def test_only_a_whole_interval_decides(figure: str, interval: Interval, said: str) -> None:
+    assert verdict(figure, interval, 0.03) == said
+
+
+def test_the_table_says_what_is_held_and_what_the_machine_cannot_tell() -> None:
+    samples = [*turns("off", 0.5, 1), *turns("again", 0.5, 2), *turns("on", 0.525, 3), *turns("bare", 0.5, 4)]
+    told = {"rounds": 40, "seconds": 1.0, "connections": 4, **cost.told(samples)}
+    environment = {
+        "cpu": "", "hardware": {"cores": {"threads": 2}}, "platform": "", "python": "", "commit": "", "load_before": [0]
+    }  # fmt: skip
+    text = to_markdown({"environment": environment, "when": "", "cost": told})
+    (line,) = (line for line in text.splitlines() if line.startswith("| CPU ms of the server for 1,000 requests |"))
+    assert line.endswith("| MISSED |")
+    assert line.count("[") == len(cost.PAIRS)
+
+
+@pytest.mark.slow
+def test_two_servers_take_turns(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(cost, "WARM_UP_ROUNDS", 1)
+    monkeypatch.setattr(cost, "ARMS", {arm: cost.ARMS[arm] for arm in ("on", "bare")})
+    monkeypatch.setattr(cost, "PAIRS", (("on", "bare"),))
+    found = cost.measure(rounds=2, seconds=0.1)
+    assert len(found["samples"]) == 4
+    assert all(sample["cpu_s"] > 0 and sample["requests"] > 0 for sample in found["samples"])
+    assert [(one["arm"], one["to"]) for one in found["ratios"]] == [("on", "bare")]
