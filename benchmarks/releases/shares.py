@@ -24,6 +24,8 @@ S1_REQUESTS = 5000
 S2_REQUESTS = 5000
 S3_REQUESTS = 3000
 S4_CASES = 10_000
+WINDOW_RULES = (flagger(0.025), argo(0.025))
+"""What looks at the share of a window's cases where the candidate alone is wrong, 1 % or 4 %."""
 LABELLED_RUNS = 1000
 """At once: each has its labels' times in memory."""
 
@@ -185,18 +187,19 @@ def late_labels(runs: int, seed: int) -> Iterator[Row]:
                     _with_labels(worse, better, Labelling(share, delay), min(runs - done, LABELLED_RUNS), rng)
                     for done in range(0, runs, LABELLED_RUNS)
                 ]
-                hits, peeked, back, on = (np.concatenate(one) for one in zip(*told, strict=True))
+                hits, peeked, *windows = (np.concatenate(one) for one in zip(*told, strict=True))
                 case = f"{kind}, {share:.0%} labelled, {delay} late"
                 floor = 311 / share + delay if worse != better else None
                 yield row("S5", OURS, case, hits, floor)
                 yield row("S5", "McNemar z at every look", case, peeked, floor)
-                yield row("S5", flagger(0.025).name, case, back, floor, {"promoted": float((on != NEVER).mean())})
+                for rule, back, on in zip(WINDOW_RULES, windows[::2], windows[1::2], strict=True):
+                    yield row("S5", rule.name, case, back, floor, {"promoted": float((on != NEVER).mean())})
 
 
 def _with_labels(
     worse: float, better: float, labelling: Labelling, runs: int, rng: np.random.Generator
-) -> tuple[Ints, Ints, Ints, Ints]:
-    """Requests until each run rolled back by our test, by a z-test and by Flagger, and until Flagger promoted."""
+) -> tuple[Ints, ...]:
+    """Requests until each run rolled back by our test, by a z-test, and until each of `WINDOW_RULES` rolled back and promoted."""
     drawn = rng.random((runs, S3_REQUESTS), np.float32)
     at, order = labelling.arrivals(runs, S3_REQUESTS, rng)
     harm = (drawn < worse).astype(np.int64) - ((drawn >= worse) & (drawn < worse + better))
@@ -211,8 +214,8 @@ def _with_labels(
     looks = WINDOW * np.arange(1, S3_REQUESTS // WINDOW + 1)
     counted_worse, counted_better = ((harm == side).cumsum(1)[:, looks - 1] for side in (1, -1))
     peeked = peeking_mcnemar(counted_worse, counted_better, looks)
-    back, on = flagger(0.025).apply(windows_of(counted_worse))
-    return tuple(_at_request(one, at) for one in (hits, peeked, back, on))  # type: ignore[return-value]  # four of them
+    ends = [end for rule in WINDOW_RULES for end in rule.apply(windows_of(counted_worse))]
+    return tuple(_at_request(one, at) for one in (hits, peeked, *ends))
 
 
 def _at_request(labels: Ints, at: Ints) -> Ints:
