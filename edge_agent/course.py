@@ -227,7 +227,8 @@ class Course:
     def _may_be_joined(self, step: Step, now: float) -> bool:
         """Whether `step`, whose time is up, goes on beside the other arm: it was asked already, and may still win."""
         later = [other for other in self._plan.steps if other.arm is not step.arm]
-        return bool(later) and not self._failures and now < later[0].deadline
+        was_asked = bool(self._failures) or self._kept is not None
+        return bool(later) and not was_asked and now < later[0].deadline
 
     def _ask_beside(self, step: Step, now: float, *, is_hedge: bool = False) -> list[Move]:
         other = next(later for later in self._plan.steps if later.arm is not step.arm)

@@ -328,6 +328,19 @@ def test_a_cascade_that_is_hedged_already_waits_for_that_cloud_answer() -> None:
     assert delivered(course.on(Answered(CLOUD, NOW + 0.2)))[:2] == (CLOUD, Why.UNSURE)
 
 
+def test_an_unsure_answer_that_is_kept_goes_out_in_time_whoever_was_first() -> None:
+    doubtful = LocalState(predicted_s=1.5, typical_s=0.1, is_live=True)
+    course = Course(opening(CASCADE, local=doubtful))
+    assert asked(course.open()) == [CLOUD]
+    assert course.wake_at is not None
+    assert asked(course.on(Due(course.wake_at, 5.0))) == [EDGE]
+    assert course.on(Answered(EDGE, NOW + 0.2, 0.5)) == []
+    assert course.wake_at == pytest.approx(DEADLINE - 0.02)
+    moves = course.on(Due(course.wake_at, 5.0))
+    assert asked(moves) == [], "it has answered already"
+    assert delivered(moves)[:2] == (EDGE, Why.UNSURE_ALONE)
+
+
 def test_no_confidence_is_enough_where_no_threshold_holds_the_risk() -> None:
     course = Course(opening(Rule(threshold=math.inf)))
     course.open()

@@ -47,7 +47,7 @@ class OnGpu(FakeSession):
 async def test_a_device_that_vanishes_is_named_in_the_reply_and_counted(tmp_path: Path) -> None:
     bundle = make_bundle(tmp_path / "b", {"ref": {"ms": 5.0}})
     gpu = Gpu("fake-gpu", "gpu")
-    selection = SelectionSettings(budget_s=0.1, isolate=False)
+    selection = SelectionSettings(budget_s=3.0, isolate=False)
     engine = Engine(EngineSettings(selection, home=tmp_path / "home"), machine(), (FakeBackend(), gpu))
     engine.load(bundle.root)
     service = LocalService(engine)
@@ -81,7 +81,7 @@ def order(engine: Engine, *backends: str) -> None:
 async def test_all_candidates_on_lost_devices_are_passed_by(tmp_path: Path, devices: tuple[str, str]) -> None:
     bundle = make_bundle(tmp_path / "b", {"ref": {}})
     first, second = Gpu("first-gpu", devices[0]), Gpu("second-gpu", devices[1])
-    selection = SelectionSettings(budget_s=0.1, isolate=False)
+    selection = SelectionSettings(budget_s=3.0, isolate=False)
     engine = Engine(EngineSettings(selection, home=tmp_path / "home"), machine(), (FakeBackend(), first, second))
     engine.load(bundle.root)
     order(engine, "first-gpu", "second-gpu", "fake-cpu")
@@ -108,7 +108,7 @@ async def test_all_candidates_on_lost_devices_are_passed_by(tmp_path: Path, devi
 async def test_when_no_device_is_left_the_callers_are_told(tmp_path: Path) -> None:
     bundle = make_bundle(tmp_path / "b", {"ref": {}})
     gpu = Gpu("fake-gpu", "gpu")
-    selection = SelectionSettings(budget_s=0.1, isolate=False)
+    selection = SelectionSettings(budget_s=3.0, isolate=False)
     engine = Engine(EngineSettings(selection, home=tmp_path / "home"), machine(), (gpu,))
     engine.load(bundle.root)
     service = LocalService(engine)
@@ -153,7 +153,7 @@ class SlowToOpen(FakeBackend):
 async def test_the_loop_goes_on_while_what_takes_over_is_opened_and_warmed_up(tmp_path: Path) -> None:
     bundle = make_bundle(tmp_path / "b", {"ref": {}})
     gpu, cpu = Gpu("fake-gpu", "gpu"), SlowToOpen()
-    selection = SelectionSettings(budget_s=0.1, isolate=False)
+    selection = SelectionSettings(budget_s=3.0, isolate=False)
     engine = Engine(EngineSettings(selection, home=tmp_path / "home"), machine(), (gpu, cpu))
     engine.load(bundle.root)
     order(engine, "fake-gpu", "fake-cpu")
@@ -179,7 +179,7 @@ async def test_the_loop_goes_on_while_what_takes_over_is_opened_and_warmed_up(tm
 
 async def test_a_quarantine_is_named_in_the_reply(tmp_path: Path) -> None:
     bundle = make_bundle(tmp_path / "b", {"ref": {"ms": 0.5}, "fast": {"ms": 0.1}})
-    selection = SelectionSettings(budget_s=0.1, isolate=False)
+    selection = SelectionSettings(budget_s=3.0, isolate=False)
     engine = Engine(EngineSettings(selection, home=tmp_path / "home"), machine(), backends())
     model = engine.load(bundle.root)
     service = LocalService(engine)

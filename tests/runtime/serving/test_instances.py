@@ -181,7 +181,7 @@ async def test_real_sessions_answer_each_its_own_rows(tmp_path: Path) -> None:
     model = engine.load("simple")
     assert model.granted.count == 4
     with ThreadPoolExecutor(4) as pool:
-        queue = Scheduler("simple", model.run, lambda rows: 0.001, BatchPolicy(3), pool)
+        queue = Scheduler("simple", model.run, lambda rows: 0.002, BatchPolicy(3), pool)
         queue.follow(BatchPolicy(3), 4, pool)
 
         async def ask(value: int) -> None:
@@ -234,7 +234,7 @@ async def test_what_is_predicted_and_refused_counts_the_batches_beside_each_othe
 async def test_batches_begin_in_order_of_priority_and_arrival() -> None:
     model = Gated()
     with ThreadPoolExecutor(2) as pool:
-        queue = Scheduler("gated", model, lambda rows: 0.001, BatchPolicy(1), pool)
+        queue = Scheduler("gated", model, lambda rows: 0.002, BatchPolicy(1), pool)
         queue.follow(BatchPolicy(1), 2, pool)
         tasks = [
             asyncio.create_task(queue.run({"x": np.full((1, 1), value, np.float32)}, 1, None, None, priority))
