@@ -7,7 +7,7 @@ import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path, PurePath
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -63,7 +63,7 @@ class ImageRows:
         bad = []
         for number, name in enumerate(files, first):
             try:
-                image = self._read(self._folder / name)
+                image = self._read(name)
             except InvalidInputError as error:
                 bad.append(Unreadable(number, str(error), name))
                 continue
@@ -74,8 +74,10 @@ class ImageRows:
         )
         return Block(first, len(files), stacked, tuple(bad), tuple(files))
 
-    def _read(self, path: Path) -> Array:
-        pixels = _decode(self._followed(path), _MODES[self._pixels.channels])
+    def _read(self, name: str) -> Array:
+        # No `Path` an image: each would leave its name in the interpreter's table of interned strings.
+        path = f"{self._folder}/{name}"
+        pixels = _decode(path if self._within is None else self._followed(Path(path)), _MODES[self._pixels.channels])
         image = pixels.reshape((*pixels.shape[:2], self._pixels.channels))
         if self._pixels.is_channels_first:
             image = image.transpose(2, 0, 1)
@@ -94,8 +96,7 @@ class ImageRows:
 
     def _followed(self, path: Path) -> Path:
         """Where the image really lies; `InvalidInputError` where a link leads out of the folders that it must lie in."""
-        if self._within is None:
-            return path
+        assert self._within is not None, "asked only where there are such folders"
         real = path.resolve()
         if not any(real.is_relative_to(allowed) for allowed in self._within):
             raise InvalidInputError("the image is a link out of the folders that may be read; put a copy there instead")
@@ -143,11 +144,15 @@ def _image_files(folder: Path, below: str = "") -> Iterator[str]:
         for entry in entries:
             if entry.is_dir(follow_symlinks=False):
                 yield from _image_files(folder, f"{below}{entry.name}/")
-            elif PurePath(entry.name).suffix.lower() in SUFFIXES and not entry.is_dir():
+            elif _suffix_of(entry.name) in SUFFIXES and not entry.is_dir():
                 yield below + entry.name
 
 
-def _decode(path: Path, mode: str) -> Array:
+def _suffix_of(name: str) -> str:
+    return name[name.rfind(".") :].lower() if "." in name[1:] else ""
+
+
+def _decode(path: Path | str, mode: str) -> Array:
     image_module = _pillow()
     try:
         with warnings.catch_warnings():
