@@ -16,6 +16,8 @@ from typing import Any, Final
 
 from uvicorn.protocols.http.auto import AutoHTTPProtocol
 
+from runtime.errors import OverloadedError
+from runtime.serving.gathering import Gathering
 from runtime.serving.whole_requests import AnswersWhole, KnownHead, WholeRequest, learn, look_up
 from runtime.wire.rest_body import Chunk
 
@@ -40,6 +42,8 @@ class HttpConnection(AutoHTTPProtocol):  # type: ignore[valid-type, misc]  # htt
         self._begun = self._ended = 0
         """Requests that the parser has seen begin and end; h11's protocol counts neither, so that it learns no heads."""
         self._idle_since = 0.0
+        self._gathering: tuple[Gathering, KnownHead, WholeRequest] | None = None
+        """The request whose head is known and whose body is still coming."""
         self._lines: tuple[list[tuple[bytes, bytes]], bytes] = [], b""
 
     @property
@@ -48,18 +52,21 @@ class HttpConnection(AutoHTTPProtocol):  # type: ignore[valid-type, misc]  # htt
         return self.transport.get_extra_info("ssl_object") is not None
 
     def data_received(self, data: bytes) -> None:
-        """Counts it, for `slow_clients`; a whole request with a known head is answered here."""
+        """Counts it, for `slow_clients`; a request with a known head is answered here."""
         self.moves += 1
+        if self._gathering is not None:
+            self._gather(*self._gathering, data)
+            return
         whole, cycle, begun = self._whole, self.cycle, self._begun
         if whole is None or begun != self._ended or not (cycle is None or cycle.response_complete):
             super().data_received(data)
             return
         found = None if self.flow.write_paused else look_up(whole.heads, data)
-        if found is not None:
-            self._answer_whole(*found)
+        if found is not None and self._answer(*found, data):
             return
         super().data_received(data)
-        if self._begun == self._ended == begun + 1 and self.cycle is not None and self.cycle.keep_alive:
+        # A cycle of its own: the parser has seen all of the head of this one request, and no other's.
+        if self._begun == begun + 1 and self.cycle not in (None, cycle) and self.cycle.keep_alive:
             learn(whole, data, self.scope)
 
     def on_message_begin(self) -> None:
@@ -74,6 +81,9 @@ class HttpConnection(AutoHTTPProtocol):  # type: ignore[valid-type, misc]  # htt
 
     def connection_lost(self, exc: Exception | None) -> None:
         """uvicorn's, which knows its own cycles alone."""
+        if self._gathering is not None:
+            self._gathering[0].give_back()
+            self._gathering = None
         if isinstance(self.cycle, WholeRequest):
             if not self.cycle.response_complete:
                 self.cycle.cancel()
@@ -127,8 +137,40 @@ class HttpConnection(AutoHTTPProtocol):  # type: ignore[valid-type, misc]  # htt
                 "503 Service Unavailable", "the server stopped before it could answer; retry, here or at another one"
             )
 
-    def _answer_whole(self, known: KnownHead, body: bytes) -> None:
-        cycle = self.cycle = WholeRequest()
+    def _answer(self, known: KnownHead, begins: int, data: bytes) -> bool:
+        """Takes a request with a known head, whole or begun; False where it has to go the long way."""
+        if len(data) - begins == known.body_bytes:
+            cycle = self.cycle = WholeRequest()
+            self._ask(known, cycle, data[begins:])
+            return True
+        reading = known.may_gather()
+        if reading is None:
+            return False
+        cycle = self.cycle = WholeRequest(more_body=True)
+        gathering = Gathering(data[:begins], known.body_bytes, known.tensors_at, reading)
+        self._gathering = gathering, known, cycle
+        self._gather(gathering, known, cycle, memoryview(data)[begins:])
+        return True
+
+    def _gather(self, gathering: Gathering, known: KnownHead, cycle: WholeRequest, data: Chunk) -> None:
+        try:
+            rest = gathering.take(data)
+        except OverloadedError:  # the long way says so
+            self._gathering = self.cycle = None
+            gathering.give_back()
+            super().data_received(gathering.so_far() + data)
+            if self.cycle is not None and not cycle.keep_alive:
+                self.cycle.keep_alive = False
+            return
+        if gathering.is_whole:
+            self._gathering = None
+            gathering.give_back()
+            cycle.more_body = False
+            self._ask(known, cycle, gathering.body())
+            if rest:
+                self.data_received(bytes(rest))
+
+    def _ask(self, known: KnownHead, cycle: WholeRequest, body: Chunk) -> None:
         cycle.withdraw = known.ask(body, partial(self._reply, cycle))
 
     def _reply(self, cycle: WholeRequest, head: bytes, body: Sequence[Chunk]) -> None:

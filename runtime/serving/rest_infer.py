@@ -1,7 +1,7 @@
 """`POST /v2/models/NAME[/versions/VERSION]/infer`: the hot route of REST, as a plain ASGI function.
 
-JSON and binary tensors (`Inference-Header-Content-Length`) both ways, gzip and deflate both ways. Copies of a binary
-tensor: in, one where uvicorn gathers the body, one more where it came in several parts; out, none of a large one.
+JSON and binary tensors (`Inference-Header-Content-Length`) both ways, gzip and deflate both ways. Copies of a large binary
+tensor behind a head that was seen before: in, two, out of uvloop's buffer and to where the body is gathered; out, none.
 """
 
 from __future__ import annotations
@@ -37,9 +37,9 @@ from runtime.serving.names import check_name
 from runtime.serving.rest_calls import authorize_headers, reply_error, reply_head, send_error
 from runtime.serving.service import InferenceService
 from runtime.serving.shared_memory import write_outputs
-from runtime.serving.whole_requests import AskWhole, Reply
+from runtime.serving.whole_requests import AskWhole, MayGather, Reply
 from runtime.wire.repeats import Repeats
-from runtime.wire.rest_body import HEADER_LENGTH, Body
+from runtime.wire.rest_body import HEADER_LENGTH, Body, Chunk
 from runtime.wire.rest_codec import WantedBinary
 from runtime.wire.rest_repeats import ReplyEncoder, RequestDecoder
 from runtime.wire.values import InferenceRequest, InferenceResponse
@@ -92,17 +92,29 @@ class InferRoute:
             self._controls.load.note_error(error)
             await send_error(send, error)
 
-    def at_once(self, scope: Mapping[str, Any]) -> AskWhole | None:
-        """Who answers requests with this head that arrive whole; None where they go the long way."""
+    def at_once(self, scope: Mapping[str, Any]) -> tuple[AskWhole, MayGather] | None:
+        """Who answers requests with this head; None where they go the long way."""
         target = target_of(scope["path"]) if scope["method"] == "POST" else None
         headers: Headers = dict(scope["headers"])
         if target is None or self._controls.tracer is not None or b"content-encoding" in headers:
             return None
         if int(headers[b"content-length"]) > self._max_body_bytes:
             return None
-        return partial(self._answer_whole, _Head(target, headers, _header_length(headers)))
+        head = _Head(target, headers, _header_length(headers))
+        return partial(self._answer_whole, head), partial(self._may_gather, head)
 
-    def _answer_whole(self, head: _Head, body: bytes, reply: Reply) -> Withdraw | None:
+    def _may_gather(self, head: _Head) -> Reading | None:
+        if _TIMEOUT_KEY in head.headers:  # counts from the head on
+            return None
+        try:
+            if self._authorize is not None:
+                authorize_headers(self._authorize, head.headers)
+            check_name(*head.target)
+        except Exception:  # the long way says what it is
+            return None
+        return self._reading
+
+    def _answer_whole(self, head: _Head, body: Chunk, reply: Reply) -> Withdraw | None:
         load = self._controls.load
         try:
             if self._authorize is not None:

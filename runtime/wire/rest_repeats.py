@@ -13,7 +13,7 @@ import numpy as np
 from runtime.tensors import Array
 from runtime.wire.memory import TensorMemory
 from runtime.wire.repeats import MAX_KEY_BYTES, Repeats, ReplyHead, ReplyKey, RequestHead, head_of, raw_of, reply_key
-from runtime.wire.rest_body import Body
+from runtime.wire.rest_body import Body, Chunk
 from runtime.wire.rest_codec import WantedBinary, decode_request, encode_response
 from runtime.wire.values import InferenceRequest, InferenceResponse, Placed
 
@@ -30,13 +30,13 @@ class RequestDecoder:
         self._heads: Repeats[bytes, tuple[RequestHead, WantedBinary]] = Repeats()
 
     def __call__(
-        self, model: str, version: str, body: bytes, header_length: str | None, deadline: float | None = None
+        self, model: str, version: str, body: Chunk, header_length: str | None, deadline: float | None = None
     ) -> tuple[InferenceRequest, WantedBinary]:
         """As `decode_request` would decode it."""
         length = _plain_length(header_length)
         if length is None or not 0 < length < len(body):
             return decode_request(model, version, body, header_length, deadline, self._memory)
-        key = body[:length]
+        key = bytes(body[:length])
         known = self._heads.get(key)
         if known is not None and len(body) - length == known[0].size_bytes:
             head, wanted = known
