@@ -128,16 +128,7 @@ class Engine:
                     f"the version policy {policy} chooses none of them"
                 )
             before = self._models.get(name, {})
-            table: dict[int, Model] = {}
-            for bundle in bundles:
-                if bundle.version in wanted:
-                    kept = before.get(bundle.version)
-                    table[bundle.version] = (
-                        kept
-                        if kept is not None and kept.bundle.digest == bundle.digest
-                        else self._open(bundle, instances)
-                    )
-            self._set_instances(name, [model for model in table.values() if model in before.values()], instances)
+            table = self._open_table(name, [bundle for bundle in bundles if bundle.version in wanted], instances)
             beside = self._added.get(name, set())
             beside -= set(table)
             table |= {version: before[version] for version in beside if version in before}
@@ -145,6 +136,28 @@ class Engine:
             self._policies[name] = policy
             self._publish(name, table)
             return table[max(table)]
+
+    def _open_table(self, name: str, bundles: Sequence[Bundle], instances: int | None) -> dict[int, Model]:
+        """A model for each bundle, those that are served kept where they are unchanged; all of them, or nothing has changed."""
+        before = self._models.get(name, {})
+        table, opened = dict[int, Model](), list[Model]()
+        try:
+            for bundle in bundles:
+                kept = before.get(bundle.version)
+                if kept is not None and kept.bundle.digest == bundle.digest:
+                    table[bundle.version] = kept
+                else:
+                    opened.append(self._open(bundle, instances))
+                    table[bundle.version] = opened[-1]
+            self._set_instances(name, [model for model in table.values() if model in before.values()], instances)
+        except BaseException as error:
+            for model in opened:
+                model.close()
+                if model.version not in before:
+                    reason = f"it was opened, but the load it was part of failed: {error}"
+                    self._note(name, model.version, ModelState.UNAVAILABLE, reason)
+            raise
+        return table
 
     def reload(
         self,
@@ -263,8 +276,15 @@ class Engine:
         if instances is not None:
             for model in kept:
                 _require(name, instances, model.grant(instances))
-        for model in kept:
-            model.set_instances(count)
+        changed: list[tuple[Model, int]] = []
+        try:
+            for model in kept:
+                changed.append((model, model.instances))
+                model.set_instances(count)
+        except BaseException:
+            for model, was in changed:
+                _set_back(model, was)
+            raise
         if instances is None:
             self._instances.pop(name, None)
         else:
@@ -277,9 +297,8 @@ class Engine:
         try:
             choice = self._choose(bundle)
             model = self._make(bundle, choice, instances)
-            if self.settings.is_warmed_up:
-                model.warm_up()
-        except EdgewardError as error:
+            self._warm_up(model)
+        except BaseException as error:
             state = ModelState.READY if is_served else ModelState.UNAVAILABLE
             self._note(bundle.name, bundle.version, state, f"loading it failed: {error}")
             raise
@@ -305,6 +324,16 @@ class Engine:
                 "model %s: %d calls at a time instead of %d: %s", bundle.name, granted.count, count, granted.why_fewer
             )
         return model
+
+    def _warm_up(self, model: Model) -> None:
+        """Where the settings ask for it; a model that fails at it is closed."""
+        if not self.settings.is_warmed_up:
+            return
+        try:
+            model.warm_up()
+        except BaseException:
+            model.close()
+            raise
 
     @property
     def hardware(self) -> Hardware:
@@ -387,6 +416,21 @@ def _require(name: str, instances: int, granted: Granted) -> None:
     if granted.count < instances:
         raise UnsupportedError(
             f"model {name!r} cannot run {instances} batches at the same time: {granted.why_fewer}; at most {granted.count} can"
+        )
+
+
+def _set_back(model: Model, instances: int) -> None:
+    """For a load that failed: what cannot be undone is said, and stands."""
+    try:
+        model.set_instances(instances)
+    except EdgewardError as error:
+        log.error(
+            "model %s version %d: stays at %d calls at a time, not %d as before the load that failed: %s",
+            model.name,
+            model.version,
+            model.instances,
+            instances,
+            error,
         )
 
 

@@ -120,6 +120,11 @@ class Model:
         """How many calls run at the same time on what answers now; callers beyond that wait for each other."""
         return self.grant(self._instances)
 
+    @property
+    def instances(self) -> int:
+        """How many calls were asked to run at the same time, whatever is granted of them."""
+        return self._instances
+
     def grant(self, instances: int) -> Granted:
         """The same, were so many asked for."""
         service = self._service

@@ -116,6 +116,13 @@ class InferRoute:
 
     def _answer_whole(self, head: _Head, body: Chunk, reply: Reply) -> Withdraw | None:
         load = self._controls.load
+        is_over = False
+
+        def told(response: InferenceResponse | None, error: BaseException | None) -> None:
+            nonlocal is_over
+            is_over = True
+            self._told(head, request, wanted, reply, response, error)
+
         try:
             if self._authorize is not None:
                 authorize_headers(self._authorize, head.headers)
@@ -124,7 +131,7 @@ class InferRoute:
             request, wanted = self._decode(model, version, body, head.header_length, _deadline(head.headers))
             if request.parameters:
                 request = with_timeout(request)
-            withdraw = self._ask(request, partial(self._told, head, request, wanted, reply))
+            withdraw = self._ask(request, told)
         except Exception as error:
             load.note_error(error)
             reply_error(reply, error)
@@ -132,6 +139,10 @@ class InferRoute:
         load.in_flight += 1
 
         def withdrawn() -> None:
+            nonlocal is_over
+            if is_over:  # answered, though the client may not have it yet, or withdrawn before
+                return
+            is_over = True
             load.in_flight -= 1
             load.note_error(CancelledError("the client went away before the answer"))
             withdraw()

@@ -107,7 +107,9 @@ class WholeRequest:
         self.withdraw: Withdraw | None = None
 
     def cancel(self) -> None:
-        """Nobody waits for the answer any more."""
+        """Nobody waits for the answer any more. Twice is fine."""
+        if self.disconnected:
+            return
         self.disconnected = True
         if self.withdraw is not None:
             self.withdraw()

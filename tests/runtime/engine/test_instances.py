@@ -11,12 +11,16 @@ import pytest
 
 from runtime.backends.base import Overlap, RunOptions, Session
 from runtime.backends.pool import SessionPool
-from runtime.bundle.bundle import Bundle
+from runtime.bundle.bundle import Bundle, read_bundle
+from runtime.engine import engine as engine_module
 from runtime.engine.engine import Engine, EngineSettings
 from runtime.engine.instances import MAX_INSTANCES, Granted, Instances, grant
-from runtime.errors import EdgewardError, UnsupportedError, WrongUseError
+from runtime.engine.model import Model
+from runtime.engine.versions import VersionPolicy
+from runtime.errors import EdgewardError, ExecutionError, ModelNotFoundError, UnsupportedError, WrongUseError
 from runtime.selection.memory_use import MemoryUse
 from runtime.selection.settings import SelectionSettings
+from runtime.wire.values import ModelState
 from tests.runtime.selection.fakes import FakeBackend, machine, make_bundle
 
 USES = (MemoryUse(1, 10.0), MemoryUse(8, 12.0), MemoryUse(32, 40.0))
@@ -151,4 +155,116 @@ def test_instances_that_cannot_be_opened_leave_those_that_are(tmp_path: Path) ->
         model.set_instances(2)
     assert model.opened is before
     assert model.granted.count == 1
+    engine.close()
+
+
+class ClosingBackend(OneCallBackend):
+    """Counts its sessions that are open."""
+
+    open_sessions = 0
+
+    def open(self, file: Path, options: RunOptions) -> Session:
+        session = super().open(file, options)
+        self.open_sessions += 1
+        close = session.close
+
+        def closed() -> None:
+            self.open_sessions -= 1
+            close()
+
+        session.close = closed  # type: ignore[method-assign]
+        return session
+
+
+@pytest.fixture
+def _whole_bundles(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A folder of versions may hold bundles here, where elsewhere it holds bare files."""
+
+    def open_all(source: str | Path, cache: Path) -> list[Bundle]:
+        return [read_bundle(root) for root in sorted(Path(source).iterdir())]
+
+    monkeypatch.setattr(engine_module, "open_bundles", open_all)
+
+
+def engine_of_versions(tmp_path: Path) -> tuple[Engine, ClosingBackend]:
+    backend = ClosingBackend()
+    backend.overlap = Overlap.OWN
+    settings = EngineSettings(
+        SelectionSettings(budget_s=0.1, isolate=False, memory_cap_mb=4000.0),
+        VersionPolicy.parse("all"),
+        home=tmp_path / "home",
+    )
+    return Engine(settings, machine(), (backend,)), backend
+
+
+def add_version(tmp_path: Path, version: int, **does: object) -> Path:
+    """In the folder of versions that is returned."""
+    folder = tmp_path / "fake"
+    root = folder / str(version)
+    make_bundle(root, {"ref": {"ms": 0.1, **does}})
+    manifest = json.loads((root / "manifest.json").read_text())
+    (root / "manifest.json").write_text(json.dumps(manifest | {"version": version}))
+    return folder
+
+
+def states(engine: Engine) -> list[tuple[str, ModelState]]:
+    return [(entry.version, entry.state) for entry in engine.index()]
+
+
+@pytest.mark.usefixtures("_whole_bundles")
+def test_a_new_version_is_closed_when_the_load_fails_at_one_that_is_served(tmp_path: Path) -> None:
+    engine, backend = engine_of_versions(tmp_path)
+    served = engine.load(add_version(tmp_path, 1))
+    ranked = tuple(replace(one, memory=(MemoryUse(1, 1500.0),)) for one in served.choice.ranked)
+    served.adopt(replace(served.choice, ranked=ranked), "a test")
+    add_version(tmp_path, 2)
+    before = backend.open_sessions
+    with pytest.raises(UnsupportedError):
+        engine.reload("fake", instances=3)
+    assert engine.versions("fake") == [1]
+    assert states(engine) == [("1", ModelState.READY), ("2", ModelState.UNAVAILABLE)]
+    assert backend.open_sessions == before
+    engine.close()
+
+
+@pytest.mark.usefixtures("_whole_bundles")
+def test_nothing_is_said_to_be_loading_after_a_first_load_that_failed(tmp_path: Path) -> None:
+    engine, backend = engine_of_versions(tmp_path)
+    add_version(tmp_path, 1)
+    folder = add_version(tmp_path, 2, open="raise")
+    with pytest.raises(EdgewardError):
+        engine.load(folder)
+    assert states(engine) == [("1", ModelState.UNAVAILABLE), ("2", ModelState.UNAVAILABLE)]
+    assert backend.open_sessions == 0
+    with pytest.raises(ModelNotFoundError, match="loading it failed"):
+        engine.model("fake")
+
+
+@pytest.mark.usefixtures("_whole_bundles")
+@pytest.mark.parametrize("error", [ExecutionError("no"), MemoryError("no")])
+def test_a_model_that_fails_while_it_is_warmed_up_is_closed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: Exception
+) -> None:
+    def fail(model: Model) -> float:
+        raise error
+
+    monkeypatch.setattr(Model, "warm_up", fail)
+    engine, backend = engine_of_versions(tmp_path)
+    with pytest.raises(type(error)):
+        engine.load(add_version(tmp_path, 1))
+    assert states(engine) == [("1", ModelState.UNAVAILABLE)]
+    assert backend.open_sessions == 0
+
+
+@pytest.mark.usefixtures("_whole_bundles")
+def test_a_load_that_fails_at_the_second_model_sets_the_first_one_back(tmp_path: Path) -> None:
+    engine, _ = engine_of_versions(tmp_path)
+    add_version(tmp_path, 1)
+    engine.load(add_version(tmp_path, 2))
+    first, second = engine.models()
+    second.bundle.root.joinpath("ref").unlink()
+    with pytest.raises(EdgewardError):
+        engine._set_instances("fake", [first, second], 2)
+    assert [first.instances, second.instances] == [1, 1]
+    assert first.granted.count == 1
     engine.close()

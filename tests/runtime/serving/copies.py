@@ -85,7 +85,7 @@ def table(found: dict[str, Copies]) -> str:
         *(f"| {front} | {each.into:.2f} | {each.engine:.2f} | {each.out:.2f} |" for front, each in found.items()),
         "",
         "REST, in: out of uvloop's read buffer, and to where the body is gathered (`serving/gathering`); that is from the second",
-        "request with the same head on. The first, and requests with a deadline in their head, go by uvicorn and are copied oftener.",
+        "request with the same head on. The first, and those with a deadline in their head, go by uvicorn and are copied oftener.",
         "Out: none. gRPC, on both fronts: one of those in and one of those out are ours by the code, the tensor cut out of its",
         "message and the reply joined into one (`wire/grpc_repeats`); the others are the fronts' own, not told apart here.",
         "",

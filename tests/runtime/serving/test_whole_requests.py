@@ -20,10 +20,12 @@ from hypothesis import strategies as st
 from starlette.types import ASGIApp, Receive, Scope, Send
 from uvicorn.server import ServerState
 
+from runtime.serving import rest_infer
 from runtime.serving.bearer import Authorize
 from runtime.serving.controls import Controls
 from runtime.serving.http_connection import HttpConnection
 from runtime.serving.http_server import HttpServer
+from runtime.serving.load import Load
 from runtime.serving.rest_app import rest_app
 from runtime.serving.rest_infer import TIMEOUT_HEADER
 from runtime.serving.sockets import Endpoint
@@ -95,6 +97,7 @@ class Served:
     server: HttpServer
     at: Endpoint
     heads: Repeats[bytes, KnownHead]
+    load: Load
 
     async def ask(self, *parts: bytes, answers: int = 1) -> list[Answer]:
         """What comes back on one connection; fewer than `answers` where the server closes it before."""
@@ -136,9 +139,8 @@ async def read_answer(reader: asyncio.StreamReader) -> Answer:
 @asynccontextmanager
 async def serving(folder: Path, authorize: Authorize | None = None, *, learns: bool = True) -> AsyncIterator[Served]:
     service = FakeService()
-    app = rest_app(
-        service, Controls.under(folder, MAX_BODY_BYTES, None), authorize=authorize, max_body_bytes=MAX_BODY_BYTES
-    )
+    controls = Controls.under(folder, MAX_BODY_BYTES, None)
+    app = rest_app(service, controls, authorize=authorize, max_body_bytes=MAX_BODY_BYTES)
     heads: Repeats[bytes, KnownHead] = Repeats()
     if learns:
         app.heads = heads  # type: ignore[attr-defined]
@@ -152,7 +154,7 @@ async def serving(folder: Path, authorize: Authorize | None = None, *, learns: b
     at = server.bind(Endpoint("127.0.0.1", 0))
     await server.start()
     try:
-        yield Served(service, server, at, heads)
+        yield Served(service, server, at, heads, controls.load)
     finally:
         await server.stop(5)
 
@@ -311,6 +313,48 @@ async def test_a_server_that_may_not_wait_says_so(tmp_path: Path) -> None:
         await asyncio.wait_for(here.server.stop(0.01), PATIENCE_S)
         assert (await reader.read()).startswith(b"HTTP/1.1 503 ")
         await asyncio.wait_for(here.service.withdrawn.acquire(), PATIENCE_S)
+
+
+def counted(load: Load) -> tuple[int, int, float]:
+    """Requests in flight, answered, and failed."""
+    errors = next(family for family in load.families() if family.name == "edgeward_errors_total")
+    return load.in_flight, load.answered, sum(value for _, value in errors.samples)
+
+
+async def test_a_request_that_is_cut_off_is_counted_once(tmp_path: Path) -> None:
+    async with held(tmp_path) as (here, reader, _):
+        in_flight, answered, failed = counted(here.load)
+        assert in_flight == 1
+        await asyncio.wait_for(here.server.stop(0.01), PATIENCE_S)
+        await asyncio.wait_for(reader.read(), PATIENCE_S)
+        assert counted(here.load) == (0, answered, failed + 1)
+
+
+async def test_a_client_that_leaves_while_its_answer_is_packed_is_counted_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    begun, gate = asyncio.Event(), asyncio.Event()
+
+    async def packed_late(data: Any, encoding: str) -> bytes:
+        begun.set()
+        await gate.wait()
+        return b""
+
+    asked = LEARNT["a packed reply"]
+    async with serving(tmp_path) as here:
+        await here.ask(asked)
+        assert look_up(here.heads, asked) is not None
+        monkeypatch.setattr(rest_infer, "pack", packed_late)
+        _, answered, failed = counted(here.load)
+        _, writer = await asyncio.open_connection(here.at.host, here.at.port)
+        writer.write(asked)
+        await asyncio.wait_for(begun.wait(), PATIENCE_S)
+        connections = here.server._server.server_state.connections
+        writer.transport.abort()
+        while connections:  # noqa: ASYNC110  (the server has no event for a client that left)
+            await asyncio.sleep(0.01)
+        gate.set()
+        assert counted(here.load) == (0, answered + 1, failed)
 
 
 async def test_what_is_sent_while_an_answer_is_made_is_answered_after_it(tmp_path: Path) -> None:
