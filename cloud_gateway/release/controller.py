@@ -62,6 +62,7 @@ class ReleaseController:
         self._seen = SeenTraffic(store.engine, store.me)
         self.late.sources.append(self._seen)
         self._attention = Attention(store)
+        self._is_deaf = False
         self._is_taking_over = False
         """This gateway leads, and has yet to learn what the one before it knew."""
         self._versions = versions
@@ -105,6 +106,7 @@ class ReleaseController:
                 log.warning("releases: %s", error)
             except Exception as error:  # the outermost loop: the next tick tries again, and stable serves meanwhile
                 log.error("a step of the releases failed in an unforeseen way", exc_info=error)
+                await asyncio.sleep(TICK_S)
 
     async def _rest(self) -> None:
         """Until the next tick; where another gateway leads, callers here are on the old split until a change is seen: at once."""
@@ -113,8 +115,25 @@ class ReleaseController:
         while (left_s := until - now()) > 0:
             if not self._traffic.active or self.leadership.is_held:
                 await asyncio.sleep(left_s)
-            elif await self._attention.has_moved(left_s, {active.standing for active in self._traffic.active.values()}):
+            elif await self._has_moved(left_s):
                 await self._follow()
+
+    async def _has_moved(self, within_s: float) -> bool:
+        """Whether the leader has switched. Who cannot hear of it looks every tick instead, and does everything else."""
+        try:
+            moved = await self._attention.has_moved(
+                within_s, {active.standing for active in self._traffic.active.values()}
+            )
+        except StorageError as error:
+            if not self._is_deaf:
+                log.error(
+                    "changes of releases are seen every %.1f s only, for they cannot be waited for: %s", TICK_S, error
+                )
+            self._is_deaf = True
+            await asyncio.sleep(within_s)
+            return False
+        self._is_deaf = False
+        return moved
 
     async def close(self) -> None:
         """Keeps what is known, and lets another gateway lead."""

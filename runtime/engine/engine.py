@@ -7,6 +7,7 @@ closed once its calls have ended.
 from __future__ import annotations
 
 import logging
+import os
 import threading
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
@@ -310,7 +311,7 @@ class Engine:
         """`instances` of a load have to be had; those of the settings are a wish, for the next candidate may have to do."""
         count = self.settings.instances.of(bundle.name) if instances is None else instances
         cap_mb = goal_for(bundle, self.settings.selection).memory_cap_mb
-        watch = Watch(self.settings.watch, self._choose_again, lambda: self.hardware.cores.threads, cap_mb)
+        watch = Watch(self.settings.watch, self._choose_again, self._cores, cap_mb)
         model = Model(bundle, choice, watch, count, cap_mb)
         granted = model.granted
         if instances is not None:
@@ -342,8 +343,18 @@ class Engine:
         """
         return self._looked[1]
 
+    def _cores(self) -> int:
+        """What may run at the same time, as last probed; without a probe by affinity: asked on the way of a request."""
+        looked: tuple[str | None, Hardware] | None = self.__dict__.get("_looked")
+        if looked is not None or self._given_hardware is not None:
+            return self.hardware.cores.threads
+        return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
     @cached_property
     def _looked(self) -> tuple[str | None, Hardware]:
+        return self._look()
+
+    def _look(self) -> tuple[str | None, Hardware]:
         """The machine at a glance, and then closely: what changes in between is seen at the next glance."""
         if self._given_hardware is not None:
             return None, self._given_hardware
@@ -372,7 +383,7 @@ class Engine:
         """Measured anew beside what serves. Not kept: the kept choice was measured at rest, this may be a passing state."""
         from runtime.selection.select import choose
 
-        self.__dict__.pop("_looked", None)
+        self.__dict__["_looked"] = self._look()  # others go by the last one meanwhile
         settings = replace(self.settings.selection, refresh=True)
         return choose(model.bundle, self.hardware, self._backends, settings, None, progress)
 

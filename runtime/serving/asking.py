@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable
 
+from runtime.errors import ModelNotReadyError
 from runtime.wire.values import InferenceRequest, InferenceResponse
 
 Answer = Callable[[InferenceResponse | None, BaseException | None], None]
@@ -26,13 +27,15 @@ def ask_in_task(infer: Callable[[InferenceRequest], Awaitable[InferenceResponse]
 
     def ask(request: InferenceRequest, answer: Answer) -> Withdraw:
         is_withdrawn = False
-        task = asyncio.get_running_loop().create_task(_awaited(infer(request)))
+        task = asyncio.get_running_loop().create_task(_answered(infer, request))
 
         def told(done: asyncio.Task[InferenceResponse]) -> None:
-            if done.cancelled():
-                return
-            error = done.exception()
-            if not is_withdrawn:
+            if is_withdrawn:
+                _ = done.cancelled() or done.exception()  # nobody hears it, and asyncio need not complain
+            elif done.cancelled():
+                answer(None, ModelNotReadyError("the work on this request was broken off; retry it"))
+            else:
+                error = done.exception()
                 answer(None if error is not None else done.result(), error)
 
         def withdraw() -> None:
@@ -67,5 +70,9 @@ async def answer_of(ask: Ask, request: InferenceRequest) -> InferenceResponse:
         raise
 
 
-async def _awaited(work: Awaitable[InferenceResponse]) -> InferenceResponse:
-    return await work
+async def _answered(
+    infer: Callable[[InferenceRequest], Awaitable[InferenceResponse]], request: InferenceRequest
+) -> InferenceResponse:
+    return await infer(
+        request
+    )  # begun in the task: one that is withdrawn before its first turn leaves no coroutine behind

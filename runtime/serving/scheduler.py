@@ -363,8 +363,12 @@ class Scheduler:
                 return
         running = len(self._running_until) + 1
         until = now + cost_s * self._contention.factor(running)
+        try:
+            job = self._loop.run_in_executor(self._executor, self._runner.run, self._predict, inputs, rows)
+        except RuntimeError as error:  # the threads were shut down while this waited
+            self._finish(items, [error] * len(items), (0, 0, 0))
+            return
         self._running_until.append(until)
-        job = self._loop.run_in_executor(self._executor, self._runner.run, self._predict, inputs, rows)
         job.add_done_callback(lambda done: self._on_worker_done(items, until, running, cost_s, done))
 
     def _on_worker_done(

@@ -243,3 +243,12 @@ async def test_a_request_that_failed_has_no_times(workers: ThreadPoolExecutor) -
     with pytest.raises(ExecutionError):
         await ask(scheduler(model, workers), 1, timing=timing)
     assert timing == Timing()
+
+
+async def test_a_batch_whose_threads_were_shut_down_is_told_and_drain_ends() -> None:
+    workers = ThreadPoolExecutor(1)
+    queue = scheduler(Doubler(), workers, cost_s=ON_A_WORKER_S)
+    workers.shutdown()
+    with pytest.raises(ExecutionError):
+        await queue.run({"x": np.zeros((1, 2), np.float32)}, 1, None)
+    await asyncio.wait_for(queue.drain(), 5)
