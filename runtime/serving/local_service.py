@@ -284,7 +284,9 @@ class LocalService:
         if lane is None:
             lane = _Lane(model, self._served_by, self._workers, self._limits)
             lane.follow(self._options.get(model.name, BatchOptions()))
-            self._lanes = {known: its for known, its in self._lanes.items() if not known.is_closed} | {model: lane}
+            # One of a model that is going away stays until its last request is answered: who drains waits for it too.
+            used = {known: its for known, its in self._lanes.items() if not (known.is_closed and its.scheduler.is_idle)}
+            self._lanes = used | {model: lane}
         return lane
 
     async def _overrides(self, name: str, parameters: Mapping[str, object]) -> Overrides:

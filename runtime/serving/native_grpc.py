@@ -251,10 +251,10 @@ class NativeGrpcServer:
             reply = (
                 self._encode(response, write_outputs(request, response)) if request.outputs else self._encode(response)
             )
+            front.respond(call_id, reply)
         except Exception as wrong:
             self._end(call_id, wrong)
             return
-        front.respond(call_id, reply)
         self._load.answered += 1
         self._end(call_id)
 

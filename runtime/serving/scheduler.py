@@ -117,6 +117,11 @@ class Scheduler:
         """Rows, bytes and requests in the queue."""
         return self._queued_rows, self._queued_bytes, len(self._queue)
 
+    @property
+    def is_idle(self) -> bool:
+        """Whether nothing waits and nothing runs."""
+        return not self._queue and not self._running_until
+
     def wait_s(self, rows: int) -> float:
         """Predicted seconds until a request of `rows` rows that arrives now is answered: what runs, what waits, and itself."""
         starts_s, factor = self._turn()
@@ -204,7 +209,7 @@ class Scheduler:
 
     async def drain(self) -> None:
         """Returns once nothing waits and nothing runs."""
-        while self._queue or self._running_until:
+        while not self.is_idle:
             self._idle = self._idle or asyncio.Event()
             await self._idle.wait()
 
@@ -423,6 +428,6 @@ class Scheduler:
         self._note_idle()
 
     def _note_idle(self) -> None:
-        if self._idle is not None and not self._queue and not self._running_until:
+        if self._idle is not None and self.is_idle:
             self._idle.set()
             self._idle = None
