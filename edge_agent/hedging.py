@@ -19,7 +19,8 @@ UNKNOWN_SHARE: Final = 0.25
 def hedge_at(plan: Plan, local: LocalState, cloud: CloudState, now: float) -> float | None:
     """The time from which the plan's second arm may be asked beside the first; None: not before the first is given up.
 
-    It takes the live p95 of the first arm; that or the second arm's usual time is waited for, the later of both.
+    It takes the live p95 of the first arm; that or the second arm's usual time is waited for, the later of both. Beside a trial,
+    which is expected to be too slow, the second is asked at once where the time at the end would not be enough for it.
     """
     if len(plan.steps) < 2:
         return None

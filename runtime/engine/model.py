@@ -440,6 +440,10 @@ class _Hold:
             self.end()
             raise ModelNotReadyError(f"model {model.name!r} version {model.version} is being unloaded; load it again")
 
+    def again(self) -> None:
+        """Another use beside one that lasts, also of a model that is being closed; ends with `end`."""
+        self._model._uses.append(None)
+
     def end(self) -> None:
         """Ends one use."""
         model = self._model

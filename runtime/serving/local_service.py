@@ -379,7 +379,7 @@ class _Lane:
         self._shared_workers: Executor = workers
         self._workers: Executor = workers
         self.scheduler = Scheduler(
-            model.name, model.run, model.cost_s, self._policy, workers, limits, model.run_at_once
+            model.name, model.run, model.cost_s, self._policy, workers, limits, model.run_at_once, model.hold()
         )
         self._limits = limits
         self._model = model

@@ -15,6 +15,7 @@ from bisect import insort
 from collections.abc import Callable, Hashable, Mapping
 from concurrent.futures import Executor
 from dataclasses import dataclass
+from typing import Protocol
 
 from runtime.batching.contention import Contention
 from runtime.batching.cut import BatchPolicy, cut
@@ -68,6 +69,16 @@ class Asked:
     """Answered, expired or withdrawn: nothing more is said to `answer`."""
 
 
+class Hold(Protocol):
+    """The use of a model by a batch on a worker thread: it outlasts requests that nobody waits for any more."""
+
+    def again(self) -> None:
+        """Begins beside the use of a request of the batch."""
+
+    def end(self) -> None:
+        """Ends it."""
+
+
 class Scheduler:
     """Runs requests of one model version in batches.
 
@@ -85,12 +96,14 @@ class Scheduler:
         executor: Executor,
         limits: QueueLimits = QueueLimits(),
         predict_at_once: Predict | None = None,
+        hold: Hold | None = None,
     ) -> None:
         self.statistics = Statistics()
         self._name = name
         self._runner = BatchRunner(name)
         self._predict = predict
         self._predict_at_once = predict_at_once or predict
+        self._hold = hold
         self._cost_s = cost_s
         self._policy = policy
         self._executor = executor
@@ -374,6 +387,8 @@ class Scheduler:
             self._finish(items, [error] * len(items), (0, 0, 0))
             return
         self._running_until.append(until)
+        if self._hold is not None:
+            self._hold.again()
         job.add_done_callback(lambda done: self._on_worker_done(items, until, running, cost_s, done))
 
     def _on_worker_done(
@@ -391,6 +406,8 @@ class Scheduler:
             answers, took = done.result()
             self._contention.learn(running, took[1] / 1e9, cost_s)
             self._finish(items, answers, took)
+        if self._hold is not None:
+            self._hold.end()
         self._flush_soon()
 
     def _finish(self, items: list[Asked], answers: Answers, took: Took) -> None:

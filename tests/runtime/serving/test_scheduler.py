@@ -252,3 +252,30 @@ async def test_a_batch_whose_threads_were_shut_down_is_told_and_drain_ends() -> 
     with pytest.raises(ExecutionError):
         await queue.run({"x": np.zeros((1, 2), np.float32)}, 1, None)
     await asyncio.wait_for(queue.drain(), 5)
+
+
+async def test_a_model_stays_in_use_while_a_batch_runs_that_nobody_waits_for(workers: ThreadPoolExecutor) -> None:
+    begun, gate, uses = threading.Event(), threading.Event(), [0]
+
+    class Held:
+        def again(self) -> None:
+            uses[0] += 1
+
+        def end(self) -> None:
+            uses[0] -= 1
+
+    def run(inputs: Mapping[str, Array]) -> dict[str, Array]:
+        begun.set()
+        assert gate.wait(10)
+        return {"y": inputs["x"]}
+
+    queue = Scheduler("m", run, lambda rows: ON_A_WORKER_S, BatchPolicy(), workers, hold=Held())
+    asking = asyncio.create_task(ask(queue, 1.0))
+    await asyncio.to_thread(begun.wait, 10)
+    asking.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await asking
+    assert uses == [1], "its client has left, its batch runs on"
+    gate.set()
+    await asyncio.wait_for(queue.drain(), 10)
+    assert uses == [0]
