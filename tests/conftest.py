@@ -45,6 +45,15 @@ def digits() -> Bundle:
     return read_bundle(shipped_bundles()["digits"])
 
 
+@pytest.fixture
+def time_for_every_look(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A calibration tries every pair of variant and backend, however slow the machine is just now, and however short the budget.
+
+    For tests of what is chosen. What is left out when time is short has tests of its own, on a clock of theirs.
+    """
+    monkeypatch.setattr("runtime.selection.trying.LEAST_LOOKS_S", 3600.0)
+
+
 @pytest.fixture(scope="session")
 def calibrated_home(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A home in which the digits were calibrated, once."""

@@ -1,12 +1,14 @@
 """A bench in this process: what it opens, and how often."""
 
+import itertools
 from pathlib import Path
 
 import pytest
 
 from runtime.selection.candidates import SPINNING, enumerate_candidates
 from runtime.selection.local_bench import LocalBench
-from tests.runtime.selection.fakes import FakeBackend, machine, make_bundle
+from runtime.selection.trial import IsolatedBench
+from tests.runtime.selection.fakes import SOURCE, FakeBackend, backends, machine, make_bundle
 
 CHECK_S = 1.0
 
@@ -63,13 +65,15 @@ def test_memory_of_the_gpu_is_what_its_use_grew_by(
 
 
 def test_memory_is_that_of_the_batches_that_a_queue_makes(tmp_path: Path) -> None:
+    """In a process of its own: what else grows in this one is no candidate's."""
     bundle = make_bundle(tmp_path, {"ref": {"mb_a_row": 4, "ms": 0.01}})
-    candidates, _ = enumerate_candidates(bundle, machine(2), [FakeBackend()])
-    bench = LocalBench(bundle)
+    candidates, _ = enumerate_candidates(bundle, machine(2), backends())
+    bench = IsolatedBench(bundle, SOURCE, seed=0, timeout_s=60.0, memory_mb=None)
     for candidate in candidates:  # the second one is not checked again, and still known
-        memory = bench.try_out(candidate, candidates[0], 1, CHECK_S).memory
+        memory = bench.try_out(candidate, candidates[0], 1, 30.0).memory
         assert [use.rows for use in memory] == [1, 8, 32]
         assert [round(use.mb / 4) for use in memory] == [pytest.approx(rows, abs=2) for rows in (1, 8, 32)]
+    bench.close()
 
 
 @pytest.mark.parametrize("first_ms", [0.0, 100.0])
@@ -94,8 +98,10 @@ def test_an_engine_that_was_loaded_is_told_before_its_first_trial(tmp_path: Path
     assert opened == [["ref"]], "once for the engine, before anything that stays open"
 
 
-def test_a_trial_is_charged_with_no_more_than_it_took(tmp_path: Path) -> None:
+def test_a_trial_is_charged_with_no_more_than_it_took(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Calls of 5 ms that sleep: hardly any of the processor's time, and all of a device's."""
+    processor_s = itertools.count(0, 1e-6)
+    monkeypatch.setattr("runtime.selection.local_bench.time.process_time", lambda: next(processor_s))
     bundle = make_bundle(tmp_path, {"slow": {"ms": 5}})
     on_cpu, on_device = (
         LocalBench(bundle).try_out(
@@ -103,5 +109,5 @@ def test_a_trial_is_charged_with_no_more_than_it_took(tmp_path: Path) -> None:
         )
         for device in ("cpu", "npu")
     )
-    assert 0 < on_cpu.effort_s < on_device.effort_s
+    assert 0 < on_cpu.effort_s < 0.001
     assert on_device.effort_s >= 0.005 * 8

@@ -21,6 +21,7 @@ from runtime.selection.choice import Choice
 from tests.runtime.selection.fakes import SOURCE, FakeBackend, backends, machine, make_bundle
 
 HERE = SelectionSettings(budget_s=0.3, isolate=False)
+pytestmark = pytest.mark.usefixtures("time_for_every_look")
 ROOT = Path(__file__).parents[3]
 
 

@@ -22,6 +22,8 @@ from runtime.tensors import Array
 from runtime.wire.values import InferenceRequest
 from tests.runtime.selection.fakes import CLASSES, FakeBackend, FakeSession, backends, machine, make_bundle
 
+pytestmark = pytest.mark.usefixtures("time_for_every_look")
+
 
 class Gpu(FakeBackend):
     """A fast device that falls off the bus when told to."""
