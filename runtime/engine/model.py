@@ -233,9 +233,13 @@ class Model:
         ranked = self._service.ranked
         return ranked.latency.p95_ms / 1000 if ranked.rows == 1 else None
 
-    def best_batch(self, overhead_s: float = 0.0) -> int:
-        """The measured number of rows with the most rows a second, where a call costs its caller `overhead_s` beside the model."""
-        return self._service.ranked.cost.best_batch(overhead_s * 1000)
+    def best_batch(self) -> int:
+        """The measured number of rows with the most rows a second."""
+        return self._service.ranked.cost.best_batch()
+
+    def measured_rows(self) -> tuple[int, ...]:
+        """The numbers of rows that calls were measured with, ascending, on what answers now."""
+        return self._service.ranked.cost.rows
 
     def most_rows(self) -> int | None:
         """What may be joined to one batch under the memory cap; None where there is no cap."""

@@ -15,7 +15,7 @@ class CostModel:
     points: tuple[tuple[int, float], ...]
 
     def __post_init__(self) -> None:
-        rows = [r for r, _ in self.points]
+        rows = list(self.rows)
         if not rows or rows != sorted(set(rows)) or rows[0] < 1 or any(not ms > 0 for _, ms in self.points):
             raise ValueError(
                 f"points {self.points} are no cost model; expected ascending rows from 1 and times above 0"
@@ -39,12 +39,14 @@ class CostModel:
         before_rows, before_ms = self.points[-2]
         return last_ms + max(0.0, (last_ms - before_ms) / (last_rows - before_rows)) * (rows - last_rows)
 
-    def best_batch(self, overhead_ms: float = 0.0) -> int:
-        """The measured number of rows with the most rows a second; the smaller of two that are equal.
+    @property
+    def rows(self) -> tuple[int, ...]:
+        """The numbers of rows that were measured, ascending."""
+        return tuple(rows for rows, _ in self.points)
 
-        `overhead_ms`: what a call costs whoever makes it, beside the model.
-        """
-        return max(self.points, key=lambda point: (point[0] / (point[1] + overhead_ms), -point[0]))[0]
+    def best_batch(self) -> int:
+        """The measured number of rows with the most rows a second; the smaller of two that are equal."""
+        return max(self.points, key=lambda point: (point[0] / point[1], -point[0]))[0]
 
     def to_dict(self) -> dict[str, float]:
         """Milliseconds by rows, for JSON."""

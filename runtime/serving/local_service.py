@@ -12,6 +12,7 @@ from typing import TypeVar
 
 from runtime.batching.cut import BatchPolicy
 from runtime.batching.rows import batch_key, has_one_key, is_batchable
+from runtime.batching.size import rows_to_gather
 from runtime.bundle.bundle import Bundle
 from runtime.engine.engine import Engine
 from runtime.engine.model import Model
@@ -22,7 +23,7 @@ from runtime.serving.load_parameters import BatchOptions, Overrides, decode_over
 from runtime.serving.observers import Observer, Observers
 from runtime.serving.outputs import check_requested, select_outputs
 from runtime.serving.request_parameters import DEFAULT_PRIORITY, check_parameters, priority_of
-from runtime.serving.scheduler import Asked, QueueLimits, Scheduler
+from runtime.serving.scheduler import INLINE_LIMIT_S, Asked, QueueLimits, Scheduler
 from runtime.serving.sequence_controls import with_controls
 from runtime.serving.statistics import read_statistics
 from runtime.serving.timing import TIMING, Timing, timing_asked
@@ -57,11 +58,6 @@ EXTENSIONS = (
 """What models here can do; a server adds what it does whichever they are (see `controls`)."""
 # How often a request looks for the successor of a version that is replaced under it; a reload takes far longer than a look.
 MAX_LOOKUPS = 3
-# What one run costs here beside the model: the turns of the loop to it, joining, splitting, statistics. Without it a small model
-# whose rows cost the same in any batch is not batched at all, or by chance: with 32 digits rows at once that took 0.07 (native
-# gRPC) to 0.13 ms (REST) more CPU a request on a 2-core x86-64 VM.
-RUN_OVERHEAD_S = 0.0001
-
 T = TypeVar("T")
 
 
@@ -395,7 +391,8 @@ class _Lane:
         if not self.max_batch_size:
             policy = BatchPolicy()
         else:
-            gathered = max(self._model.best_batch(RUN_OVERHEAD_S), *options.preferred_sizes, 1)
+            worth = rows_to_gather(self._model.measured_rows(), self._model.cost_s, INLINE_LIMIT_S)
+            gathered = max((worth, *options.preferred_sizes))
             policy = BatchPolicy(
                 max_rows=min(gathered, self.max_rows, self._model.most_rows() or gathered),
                 max_delay_s=options.max_queue_delay_us / 1e6,
