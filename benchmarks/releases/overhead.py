@@ -21,12 +21,12 @@ from typing import Any
 
 from benchmarks.environment import ROOT, now_utc, read_environment
 from benchmarks.releases.gateways import MODEL, RunningGateway, gateways, one_row
+from benchmarks.releases.paired import BAR, against, verdict
 from runtime.client import connect
 
 PLAIN, CANARY, SHADOW = "no release", "canary 5 %", "canary 5 % and shadow 100 %"
 # A guard that nobody can satisfy soon, so that the release stays where it is while it is measured.
 PLAN: dict[str, Any] = {"stages": [5, 100], "hold_s": 3600, "promote_by_hand": True}
-BAR = 0.05
 WARM_UP_S = 2.0
 # Of the machine's wake-ups: below that a sleep ends late, and the client spins.
 SPIN_S = 0.0005
@@ -35,8 +35,8 @@ SPIN_S = 0.0005
 def main() -> None:
     """Measures, prints and writes the table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--rounds", type=int, default=15)
-    parser.add_argument("--seconds", type=float, default=2.0, help="of each gateway in a round")
+    parser.add_argument("--rounds", type=int, default=60)
+    parser.add_argument("--seconds", type=float, default=0.5, help="of each gateway in a round")
     parser.add_argument("--rate", type=float, nargs="+", default=[100.0, 300.0], help="requests a second")
     parser.add_argument("--out", type=Path, default=ROOT / "benchmarks" / "results")
     options = parser.parse_args()
@@ -113,7 +113,7 @@ def _markdown(told: dict[str, Any]) -> str:
         f"{environment['load_before'][0]}.",
         f"One digits row a request over gRPC, one at a time, at a fixed rate; {plan['rounds']} interleaved rounds of "
         f"{plan['seconds']:g} s each. Latency as the client sees it. Ratio: of the "
-        "p50s of a round, its median over rounds and the middle half of them.",
+        "p50s of a round, its median over rounds with the 95 % interval.",
         "",
         "| requests/s | gateway | p50 ms | p99 ms | errors | p50 against no release | bar |",
         "|---:|---|---:|---:|---:|---|---|",
@@ -124,15 +124,10 @@ def _markdown(told: dict[str, Any]) -> str:
             mine = _by_round(told, rate, name)
             pooled = sorted(value for one in mine.values() for value in one["latencies_ms"])
             errors = sum(one["errors"] for one in mine.values())
-            ratios = sorted(median(mine[n]["latencies_ms"]) / median(base[n]["latencies_ms"]) for n in mine)
-            middle = median(ratios)
-            quarter = len(ratios) // 4
-            shown = "1" if name == PLAIN else f"{middle:.3f} ({ratios[quarter]:.3f} to {ratios[-quarter - 1]:.3f})"
-            bar = (
-                ""
-                if name == PLAIN
-                else f"at most {1 + BAR:g}: {'held' if middle <= 1 + BAR and not errors else 'missed'}"
-            )
+            shown, bar = "1", ""
+            if name != PLAIN:
+                ratio = against(*([one[n]["latencies_ms"] for n in sorted(base)] for one in (mine, base)))
+                shown, bar = str(ratio), f"at most {1 + BAR:g}: {verdict(ratio, errors)}"
             lines.append(
                 f"| {rate:g} | {name} | {median(pooled):.3f} | {pooled[int(len(pooled) * 0.99)]:.3f} | {errors} | {shown} | {bar} |"
             )
