@@ -159,7 +159,7 @@ class Summary:
 
     def merge(self, other: Summary) -> None:
         """Takes what `other` has seen; `ValueError` unless both count by the same baseline."""
-        if other.baseline.key != self.baseline.key:
+        if other.baseline is not self.baseline and other.baseline.key != self.baseline.key:
             raise ValueError(
                 f"statistics of baseline {other.baseline.key} do not join those of {self.baseline.key}: "
                 "another bundle, version or bins"

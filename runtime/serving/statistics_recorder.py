@@ -34,7 +34,7 @@ ROWS_PER_S: Final = 200.0
 """A mean of 10,000 rows is known to a hundredth of their spread: so many come in a minute, at about 1 % of a core."""
 QUEUE_ROWS: Final = 4096
 QUEUE_BYTES: Final = 32 << 20
-BLOCK_ROWS: Final = 256
+BLOCK_ROWS: Final = 512
 """Counted together: numpy's cost a call is then small beside its cost a row."""
 PAUSE_S: Final = 0.5
 COUNT_EVERY_S: Final = 2.0
@@ -125,10 +125,10 @@ class StatisticsRecorder:
         counts["rows"] += rows
         if self._share < 1.0 and self._random.random() >= self._share:
             return
-        size_bytes = sum(value.nbytes for value in request.inputs.values())
         put, done = self._put, self._done
         if put[0] - self._put_before >= self._most:
             return
+        size_bytes = sum([value.nbytes for value in request.inputs.values()])
         if put[0] - done[0] + rows > QUEUE_ROWS or put[1] - done[1] + size_bytes > QUEUE_BYTES:
             counts["dropped_rows"] += rows
             return
