@@ -62,8 +62,8 @@ def subjects() -> tuple[Subject, ...]:
     return (
         Subject("digits", is_quick=True),
         Subject("mnist", _mnist, is_quick=True),
-        Subject("keyword-int8", lambda folder: _keyword("kws_int8_qdq.onnx")),
-        Subject("keyword-tflite", lambda folder: _keyword("kws_fp32.tflite")),
+        Subject("keyword-int8", lambda folder: _keyword("kws_int8_qdq.onnx", 490)),
+        Subject("keyword-tflite", lambda folder: _keyword("kws_fp32.tflite", 49, 10, 1)),
         Subject(
             "resnet-8", lambda folder: _resnet_8("ic_resnet8_fp32.onnx", "layout:NCHW", "cast:FP32"), is_quick=True
         ),
@@ -99,10 +99,10 @@ def _resnet_8(file: str, *steps: str) -> Material:
     return Material(beside(f"models/mlperf_tiny/{file}"), {"image": images}, labels, steps, {"accuracy_floor": 0.7})
 
 
-def _keyword(file: str) -> Material:
+def _keyword(file: str, *shape: int) -> Material:
     """MLPerf Tiny's keyword spotting; nothing that it was trained on is here, so rows are noise and agreement alone is held."""
     source = beside(f"models/mlperf_tiny/{file}")
-    rows = np.random.default_rng(1).uniform(0, 1, (ROWS, 49, 10, 1)).astype(np.float32)
+    rows = np.random.default_rng(1).uniform(0, 1, (ROWS, *shape)).astype(np.float32)
     return Material(source, {"input": rows}, flags={"task": "classification", "accuracy_floor": FLOOR})
 
 
