@@ -18,7 +18,7 @@ from edge_agent.drill import Drill
 from edge_agent.memory import MemoryGauge, available_bytes
 from edge_agent.metrics import agent_metrics
 from edge_agent.network_time import TimedUpstream
-from edge_agent.offline import Offline, make_syncer
+from edge_agent.offline import Offline, agent_home, make_syncer
 from edge_agent.page import agent_page, page_routes
 from edge_agent.renamed import RenamedUpstream
 from edge_agent.request_options import is_private
@@ -143,7 +143,7 @@ async def serve_agent(
     def breakers() -> Mapping[str, BreakerState]:
         return {} if gateway is None else {str(one.address): one.breaker_state for one in gateway.members}
 
-    history, machine = history_of(NAME), Machine()
+    history, machine = history_of(NAME, agent_home()), Machine()
     drift = with_figures(drift_document(NAME, recorder), local)
     page = agent_page(NAME, history, {"status": status, "drift": drift_section(drift)})
 

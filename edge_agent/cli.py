@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from edge_agent import cli_jobs, cli_service
-from edge_agent.routing import Policy
+from edge_agent.rules import Policy
 from runtime.cli.telemetry_options import LogFormatOption, OtlpEndpoint
 
 if TYPE_CHECKING:

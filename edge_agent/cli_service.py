@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import json
-import shutil
 import sys
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Final
 
 import typer
 
@@ -15,6 +14,9 @@ System = Annotated[
 ]
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Show what would be written and run, and do nothing.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON for a program.")]
+
+SHARED: Final = ("calibrations", "bundles", "tensorrt")
+"""What loading models leaves in EDGEWARD_HOME, whichever program did it; all of it can be measured or unpacked again."""
 
 
 def install(
@@ -85,19 +87,27 @@ def uninstall(
     keeps_state: Annotated[
         bool, typer.Option("--keep-state", help="Keep the agent's spool, jobs and synced models.")
     ] = False,
+    is_purging: Annotated[
+        bool,
+        typer.Option(
+            "--purge", help="Also calibrations and unpacked bundles, which predict, serve and a gateway share."
+        ),
+    ] = False,
     is_forced: Annotated[
         bool, typer.Option("--force", help="Also where the spool holds requests that were never answered.")
     ] = False,
     is_dry: DryRun = False,
     as_json: AsJson = False,
 ) -> None:
-    """Ends the service and removes what `install` wrote, and the agent's own state; calibrations stay."""
+    """Ends the service and removes what `install` wrote, and the agent's own state; calibrations stay, without --purge."""
     from edge_agent.install import carry_out
     from edge_agent.install.here import describe_service
     from edge_agent.install.plan import manager_of, plan_uninstall
     from edge_agent.offline import agent_home
-    from runtime.errors import ConflictError
+    from runtime.errors import ConflictError, WrongUseError
 
+    if keeps_state and is_purging:
+        raise WrongUseError("--keep-state and --purge are both given; keep the agent's state, or remove everything")
     service = describe_service((), is_system=is_system)
     manager = manager_of(sys.platform)
     plan = plan_uninstall(manager, service)
@@ -108,17 +118,14 @@ def uninstall(
             f"{waiting} requests in the spool were never answered; let the agent answer them first, or give --keep-state "
             "or --force"
         )
-    removes = [str(path) for path in plan.remove] + ([] if keeps_state else [str(state)])
+    folders = [] if keeps_state else [state]
+    if is_purging:
+        folders += _shared()
     commands = [*plan.before, *plan.after]
     if is_dry:
-        removed = removes
+        removed = [str(path) for path in (*plan.remove, *folders)]
     else:
-        removed = [str(path) for path in carry_out.uninstall(plan)]
-        if not keeps_state and state.exists():
-            shutil.rmtree(state)
-            removed.append(str(state))
-            if not any(state.parent.iterdir()):
-                state.parent.rmdir()
+        removed = [str(path) for path in (*carry_out.uninstall(plan), *carry_out.remove(folders))]
     if as_json:
         runs = [list(command.words) for command in commands]
         print(json.dumps({"manager": manager, "is_dry_run": is_dry, "removes": removed, "runs": runs}, indent=2))
@@ -129,6 +136,14 @@ def uninstall(
         print(f"would run: {' '.join(command.words)}")
     if not is_dry and not removed:
         print("nothing was installed here")
+    elif kept := [str(shared) for shared in _shared() if shared.exists() and shared not in folders]:
+        print(f"kept, for other commands may use it: {', '.join(kept)}; --purge removes that too")
+
+
+def _shared() -> list[Path]:
+    from runtime import config
+
+    return [config.home() / name for name in SHARED]
 
 
 def _waiting(state: Path) -> int:

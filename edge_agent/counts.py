@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections import Counter
 from enum import StrEnum
 
-from edge_agent.routing import Step, Why
+from edge_agent.plan import Step, Why
 from runtime.errors import EdgewardError
 from runtime.wire.values import ServedBy
 

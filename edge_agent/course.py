@@ -13,20 +13,11 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import Final
 
+from edge_agent.falling_back import after_failure, may_fall_back, retell
 from edge_agent.hedging import hedge_at
-from edge_agent.routing import (
-    Plan,
-    Policy,
-    Refusal,
-    RequestFacts,
-    Step,
-    Why,
-    after_failure,
-    decide,
-    may_fall_back,
-    retell,
-)
-from edge_agent.rules import Rule
+from edge_agent.plan import Plan, Refusal, RequestFacts, Step, Why, failure_of
+from edge_agent.routing import decide
+from edge_agent.rules import Policy, Rule
 from edge_agent.states import CloudState, LocalState
 from runtime.errors import DeadlineExceededError, EdgewardError
 from runtime.wire.values import Privacy, ServedBy
@@ -186,10 +177,9 @@ class Course:
             return self._deliver_kept()
         if self._running:  # the other one may still answer, and then says why
             arm, other = next(iter(self._running.items()))
-            why = Why.EDGE_FAILED if step.arm is ServedBy.EDGE else Why.CLOUD_FAILED
             if may_fall_back(step.arm, event.error):
                 text = f"{step.arm} failed: {event.error}; answered by the {arm}"
-                self._running[arm] = Step(arm, why, text, other.deadline)
+                self._running[arm] = Step(arm, failure_of(step.arm), text, other.deadline)
                 return []
             del self._running[arm]
             return [Withdraw(arm), GiveUp(event.error)]

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any, Final, TextIO
 
 from edge_agent.course import Answered, Course, Deliver, Due, Event, Failed, GiveUp, Move, Opening, Withdraw
-from edge_agent.routing import RequestFacts
+from edge_agent.plan import RequestFacts
 from edge_agent.rules import Policy, Rule
 from edge_agent.states import CloudState, LocalState
 from runtime import errors

@@ -12,7 +12,7 @@ from edge_agent.cascade import Cascade
 from edge_agent.counts import Hedge
 from edge_agent.course import Answered, Ask, Course, Deliver, Due, Event, Failed, GiveUp, Move, Opening, Withdraw
 from edge_agent.decision_log import DecisionLog
-from edge_agent.routing import Step
+from edge_agent.plan import Step
 from runtime.errors import EdgewardError
 from runtime.wire.values import InferenceRequest, InferenceResponse, RequestedOutput, ServedBy
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Final, TypeVar
 
-from edge_agent.routing import RequestFacts
+from edge_agent.plan import RequestFacts
 from edge_agent.rules import Policy, Rule
 from runtime.errors import InvalidInputError
 from runtime.wire.values import InferenceRequest, Parameter, Privacy, Route

@@ -17,11 +17,12 @@ from edge_agent.cascades import no_cascade
 from edge_agent.course import Opening
 from edge_agent.decision_log import DecisionLog
 from edge_agent.drill import Drill
+from edge_agent.falling_back import retell
 from edge_agent.flight import Flight
 from edge_agent.memory import MemoryGauge
+from edge_agent.plan import Step, Why
 from edge_agent.request_options import facts_of, policy_of
-from edge_agent.routing import Policy, Step, Why, retell
-from edge_agent.rules import Rule
+from edge_agent.rules import Policy, Rule
 from edge_agent.states import NO_GATEWAY, LocalState
 from runtime.errors import (
     EdgewardError,

@@ -12,8 +12,7 @@ from pydantic import BeforeValidator, Field, SecretStr, field_validator, model_v
 
 from edge_agent.memory import DEFAULT_FLOOR_MB
 from edge_agent.offline_settings import OfflineSettings
-from edge_agent.routing import Policy
-from edge_agent.rules import Rule
+from edge_agent.rules import Policy, Rule
 from edge_agent.service import DEFAULT_DEADLINE_S, HEDGE_SHARE
 from edge_agent.telemetry import BYTES_PER_HOUR
 from edge_agent.upstreams import RETRY_SHARE

@@ -7,7 +7,7 @@ from types import MappingProxyType
 from typing import Final
 
 from edge_agent.counts import Hedge
-from edge_agent.routing import Why
+from edge_agent.plan import Why
 from edge_agent.rules import Policy
 from runtime.wire.values import Privacy, ServedBy
 

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from pytest_benchmark.fixture import BenchmarkFixture
 
-from edge_agent.routing import Plan, Policy, RequestFacts, decide
+from edge_agent.plan import Plan, RequestFacts
+from edge_agent.routing import decide
+from edge_agent.rules import Policy
 from edge_agent.states import CloudState, LocalState
 from runtime.wire.values import Privacy, Route
 

@@ -7,6 +7,7 @@ import shutil
 import subprocess
 import time
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
@@ -80,6 +81,21 @@ def uninstall(plan: UninstallPlan) -> list[Path]:
             raise MachineError(f"{path} cannot be removed: {error.strerror}; run it as an administrator") from error
     for command in plan.after:
         _try(command)
+    return removed
+
+
+def remove(folders: Sequence[Path]) -> list[Path]:
+    """Removes folders of state, and the one that they lie in where it is empty then; those that were there."""
+    removed = [folder for folder in folders if folder.exists()]
+    for folder in removed:
+        try:
+            shutil.rmtree(folder)
+        except OSError as error:
+            raise MachineError(
+                f"{error.filename} cannot be removed: {error.strerror}; remove {folder} by hand"
+            ) from error
+        with suppress(OSError):  # something else is in it
+            folder.parent.rmdir()
     return removed
 
 

@@ -39,6 +39,8 @@ def render(service: ServiceDescription) -> bytes:
         # Again after a failure, not after it was told to end.
         "KeepAlive": {"SuccessfulExit": False},
         "ThrottleInterval": 5,
+        # Somebody waits for its answers. Where it is left out, processor and disk are throttled.
+        "ProcessType": "Interactive",
         "ExitTimeOut": 45,
         "StandardErrorPath": str(log_path(service)),
     }

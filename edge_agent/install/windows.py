@@ -10,6 +10,8 @@ from xml.sax.saxutils import escape
 from edge_agent.install.service import ServiceDescription
 
 TASK: Final = "EdgewardAgent"
+# A normal process. Where it is left out the scheduler takes 7: below normal, for the processor as for the disk.
+PRIORITY: Final = 5
 
 
 def task_path(service: ServiceDescription) -> PurePath:
@@ -42,6 +44,7 @@ def render(service: ServiceDescription) -> bytes:
     <DisallowStartIfOnBatteries>false</DisallowStartIfOnBatteries>
     <StopIfGoingOnBatteries>false</StopIfGoingOnBatteries>
     <ExecutionTimeLimit>PT0S</ExecutionTimeLimit>
+    <Priority>{PRIORITY}</Priority>
     <RestartOnFailure><Interval>PT1M</Interval><Count>255</Count></RestartOnFailure>
   </Settings>
   <Actions Context="Author">

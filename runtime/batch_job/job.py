@@ -9,7 +9,6 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
-import os
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -31,6 +30,7 @@ from runtime.errors import (
     WrongUseError,
 )
 from runtime.row_files.block import Block, Group, RowReader, Unreadable
+from runtime.row_files.image_names import images_digest
 from runtime.row_files.opening import check_input, check_output, make_writer, open_rows
 from runtime.row_files.writer import Part, RowWriter, sync_folder, twin
 from runtime.tensors import Array
@@ -302,17 +302,18 @@ def _publish(job: BatchJob, folder: WorkFolder, state: Checkpoint) -> None:
 
 
 def _fingerprint(job: BatchJob, predictor: Predictor) -> str:
-    """sha256 of what the output depends on; an input is known by its path, size and time, a folder by those of its files."""
-    digest = hashlib.sha256(f"{predictor.identity}\0{job.output.suffix}\0".encode())
-    paths = [job.input]
+    """sha256 of what the output depends on; an input is known by its path, size and time, a folder by those of its images."""
+    said = f"{predictor.identity}\0{job.output.suffix}\0{job.input.absolute()}\0"
+    digest = hashlib.sha256(said.encode("utf-8", "surrogateescape"))
     if job.input.is_dir():
-        paths += sorted(Path(parent) / name for parent, _, names in os.walk(job.input) for name in names)
-    for path in paths:
-        try:
-            told = path.stat()
-        except OSError as error:
-            raise WrongUseError(f"input {path} cannot be read: {error.strerror or error}; check the path") from error
-        digest.update(f"{path.absolute()}\0{told.st_size}\0{told.st_mtime_ns}\0".encode("utf-8", "surrogateescape"))
+        # Not the folder's own time: the output, and what is kept of this job, may lie in it.
+        digest.update(images_digest(job.input).encode())
+        return digest.hexdigest()
+    try:
+        told = job.input.stat()
+    except OSError as error:
+        raise WrongUseError(f"input {job.input} cannot be read: {error.strerror or error}; check the path") from error
+    digest.update(f"{told.st_size}\0{told.st_mtime_ns}".encode())
     return digest.hexdigest()
 
 

@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from runtime import config
@@ -21,14 +22,17 @@ if TYPE_CHECKING:
 FILE: Final = "history.db"
 
 
-def history_of(program: str) -> HistoryRecorder:
-    """A recorder whose history lies in the folder of state; in memory alone, and said, where no database can be there."""
+def history_of(program: str, folder: Path | None = None) -> HistoryRecorder:
+    """A recorder whose history lies in `folder`; in memory alone, and said, where no database can be there.
+
+    `folder`: None: `config.home()`.
+    """
 
     def open_store() -> HistoryStore:
         from runtime.store import open_database, sqlite_url
         from runtime.telemetry.history_store import HistoryStore
 
-        return HistoryStore(open_database(sqlite_url(config.home() / FILE)), program)
+        return HistoryStore(open_database(sqlite_url((folder or config.home()) / FILE)), program)
 
     return HistoryRecorder(open_store)
 

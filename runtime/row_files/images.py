@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -14,10 +13,10 @@ import numpy as np
 
 from runtime.errors import BackendUnavailableError, InvalidInputError
 from runtime.row_files.block import Block, Group, InputSpec, Unreadable
+from runtime.row_files.image_names import SortedNames, image_files
 from runtime.row_files.stacking import fits
 from runtime.tensors import Array, show_shape
 
-SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".bmp", ".gif", ".tif", ".tiff", ".webp", ".ppm", ".pgm"})
 # Decoded: a file of some kilobytes can ask for gigabytes. A camera of 64 megapixels stays below it.
 MAX_PIXELS = 100_000_000
 _MODES = {1: "L", 3: "RGB", 4: "RGBA"}
@@ -42,20 +41,23 @@ class ImageRows:
         self._within = None if within is None else [allowed.resolve() for allowed in within]
         self._spec = _image_input(specs)
         self._pixels = _pixels_of(self._spec)
-        # All that is held of a folder: some 70 bytes an image.
-        self._files = list(_image_files(folder))
-        self._files.sort()
-        self.rows: int | None = len(self._files)
+        self._names = SortedNames(name for name, _ in image_files(folder))
+        self.rows: int | None = len(self._names)
         self._at = 0
 
     def skip(self, rows: int) -> None:
         """Goes past rows."""
+        self._names.skip(rows)
         self._at += rows
+
+    def close(self) -> None:
+        """Forgets the names."""
+        self._names.close()
 
     def read(self, rows: int) -> Block | None:
         """The next rows; images of different sizes come in groups of one size."""
         first = self._at
-        files = self._files[first : first + rows]
+        files = self._names.take(rows)
         if not files:
             return None
         self._at += len(files)
@@ -110,7 +112,11 @@ def open_images(folder: Path, specs: Sequence[InputSpec], within: Sequence[Path]
     `within`: an image that lies in none of these folders, by a link, is a row that cannot be read; None: links are followed.
     """
     _pillow()
-    yield ImageRows(folder, specs, within)
+    rows = ImageRows(folder, specs, within)
+    try:
+        yield rows
+    finally:
+        rows.close()
 
 
 def _image_input(specs: Sequence[InputSpec]) -> InputSpec:
@@ -136,20 +142,6 @@ def _pixels_of(spec: InputSpec) -> _Pixels:
             )
     is_last = shape[2] in _MODES
     return _Pixels(shape[2] if is_last else shape[0], not is_last)
-
-
-def _image_files(folder: Path, below: str = "") -> Iterator[str]:
-    """Paths below `folder`, with `/`; links to folders are not followed. One entry at a time: folders may hold millions."""
-    with os.scandir(folder / below) as entries:
-        for entry in entries:
-            if entry.is_dir(follow_symlinks=False):
-                yield from _image_files(folder, f"{below}{entry.name}/")
-            elif _suffix_of(entry.name) in SUFFIXES and not entry.is_dir():
-                yield below + entry.name
-
-
-def _suffix_of(name: str) -> str:
-    return name[name.rfind(".") :].lower() if "." in name[1:] else ""
 
 
 def _decode(path: Path | str, mode: str) -> Array:

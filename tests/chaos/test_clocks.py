@@ -18,7 +18,7 @@ OF_THE_DAY = {"time.time", "time.time_ns", "datetime.now", "datetime.utcnow", "t
 def test_only_monotonic_clocks_are_read_where_something_is_decided() -> None:
     decides = {
         "breaker", "budget", "cascade", "counts", "course", "decision_log", "hedging", "latency", "memory", "outliers", "pace",
-        "request_options", "routing", "rules", "service", "states", "upstream", "upstreams",
+        "plan", "obstacles", "falling_back", "request_options", "routing", "rules", "service", "states", "upstream", "upstreams",
     }  # fmt: skip
     files = [ROOT / "edge_agent" / f"{name}.py" for name in decides]
     files += [file for room in ROOMS[1:] for file in (ROOT / room).rglob("*.py")]

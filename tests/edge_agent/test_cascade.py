@@ -8,7 +8,7 @@ import pytest
 
 import edgeward
 from edge_agent.cascade import Cascade, fit
-from edge_agent.routing import Policy
+from edge_agent.rules import Policy
 from edge_agent.service import AgentService
 from runtime.errors import PeerUnreachableError, WrongUseError
 from runtime.wire.values import InferenceRequest, InferenceResponse, RequestedOutput

@@ -6,7 +6,7 @@ from dataclasses import replace
 import pytest
 
 from edge_agent.course import Answered, Ask, Course, Deliver, Due, Failed, GiveUp, Move, Opening, Withdraw
-from edge_agent.routing import RequestFacts, Why
+from edge_agent.plan import RequestFacts, Why
 from edge_agent.rules import Policy, Rule
 from edge_agent.states import NO_GATEWAY, CloudState, LocalState
 from runtime.errors import (

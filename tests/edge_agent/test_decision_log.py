@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 
 from edge_agent.course import Answered, Course, Due, Event, Failed, Move, Opening
 from edge_agent.decision_log import DecisionLog, replay
-from edge_agent.routing import Policy, RequestFacts
-from edge_agent.rules import Rule
+from edge_agent.plan import RequestFacts
+from edge_agent.rules import Policy, Rule
 from edge_agent.states import NO_GATEWAY, CloudState, LocalState
 from runtime.errors import (
     DeadlineExceededError,

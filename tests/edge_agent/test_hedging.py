@@ -10,7 +10,7 @@ import pytest
 
 from edge_agent.counts import Hedge
 from edge_agent.pace import MIN_ANSWERS
-from edge_agent.routing import Policy
+from edge_agent.rules import Policy
 from edge_agent.service import AgentService
 from edge_agent.states import CloudState
 from edge_agent.upstream import Gateway

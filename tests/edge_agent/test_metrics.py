@@ -10,7 +10,7 @@ from edge_agent.breaker import BreakerState
 from edge_agent.counts import Counts
 from edge_agent.metrics import agent_metrics
 from edge_agent.network_time import MAX_MODELS, TimedUpstream
-from edge_agent.routing import Step, Why
+from edge_agent.plan import Step, Why
 from edge_agent.states import NO_GATEWAY, CloudState
 from runtime.telemetry.exposition import Family
 from runtime.telemetry.histogram import Buckets

@@ -1,5 +1,6 @@
 """The agent's page, from a real agent in a real browser."""
 
+import socket
 from pathlib import Path
 
 import httpx
@@ -8,6 +9,7 @@ import pytest
 
 from runtime.bundle.bundle import Bundle
 from runtime.client import connect
+from runtime.errors import EdgewardError
 from tests.browser import browsing, page_at, until
 from tests.programs import started
 
@@ -44,3 +46,44 @@ def test_who_serves_how_fast_and_why(digits: Bundle, tmp_path: Path) -> None:
             page.locator("#statistics-rows", has_text="first_choice").wait_for()
             told = httpx.get(f"{again.http}/edgeward/page/history?series=0&span_s=600").json()
             assert len(told["times"]) > 3, "the charts survive a restart"
+
+
+def test_what_waits_and_that_the_breaker_is_open(digits: Bundle, tmp_path: Path) -> None:
+    assert digits.manifest is not None
+    spec = digits.manifest.inputs[0].spec
+    image = np.zeros([max(size, 1) for size in spec.shape], spec.dtype)
+    with socket.socket() as nobody:
+        nobody.bind(("127.0.0.1", 0))  # bound and not listening: every connection is refused
+        gateway = f"127.0.0.1:{nobody.getsockname()[1]}"
+        run = ("agent", "run", "digits", "--grpc-port", "0", "--http-port", "0", "--gateway", gateway)
+        with (
+            browsing() as browser,
+            started(tmp_path, *run) as agent,
+            page_at(browser, f"{agent.http}/edgeward/") as page,
+        ):
+            with connect(agent.grpc) as client:
+                client.predict("digits", image, timeout_s=20)
+                with pytest.raises(EdgewardError):
+                    client.predict("digits", image, timeout_s=5, route="cloud")
+                client.submit("nowhere", {"image": image}, key="later")
+            for title in ("Rows waiting", BREAKER, KEPT):
+                page.locator(f"[aria-label='{title}'] canvas").wait_for()
+            page.locator(f"[aria-label='{BREAKER}'] .u-legend", has_text="half_open").wait_for()
+            until(page, drawn(BREAKER, "line.labels.state === 'open'", "value === 1"))
+            until(page, drawn(KEPT, "true", "value === 1"))
+            until(page, drawn("Rows waiting", "line.labels.model === 'digits'", "value === 0"))
+            page.locator("#verdict", has_text=f"the breaker before gateway {gateway} is").wait_for()
+            page.locator("#gateway-facts", has_text=gateway).get_by_text("no", exact=True).first.wait_for()
+
+
+BREAKER = "Breaker: closed, open, half open"
+KEPT = "Requests kept on disk for later"
+
+
+def drawn(title: str, line: str, value: str) -> str:
+    """Whether the chart has a point of a line such as `line` whose value is such as `value`, in JavaScript."""
+    return f"""(() => {{
+        const chart = document.querySelector("[aria-label='{title}']").chart;
+        const at = chart.lines.findIndex((line) => {line});
+        return at >= 0 && chart.data[at + 1].some((value) => {value});
+    }})()"""

@@ -5,8 +5,7 @@ import asyncio
 import pytest
 
 import runtime.client.aio
-from edge_agent.routing import Policy
-from edge_agent.rules import Rule
+from edge_agent.rules import Policy, Rule
 from edge_agent.service import AgentService
 from edge_agent.upstream import Gateway
 from edge_agent.upstreams import Gateways

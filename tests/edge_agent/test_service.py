@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from edge_agent.drill import Drill
-from edge_agent.routing import Policy
+from edge_agent.rules import Policy
 from edge_agent.service import MAX_REASON_CHARACTERS, AgentService
 from edge_agent.states import CloudState
 from runtime.errors import (

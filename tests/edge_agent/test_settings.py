@@ -4,8 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from edge_agent.routing import Policy
-from edge_agent.rules import Rule
+from edge_agent.rules import Policy, Rule
 from edge_agent.settings import AgentSettings
 from runtime.config import load_settings
 from runtime.errors import WrongUseError

@@ -10,7 +10,7 @@ from edge_agent import words
 from edge_agent.breaker import BreakerState
 from edge_agent.cli import _facts
 from edge_agent.counts import Hedge
-from edge_agent.routing import Why
+from edge_agent.plan import Why
 from edge_agent.rules import Policy
 from runtime.wire.values import Privacy, ServedBy
 

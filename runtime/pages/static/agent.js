@@ -14,6 +14,7 @@ byId("charts").append(...[
   new Chart("Latency of 95 %", is("edgeward_request_duration_seconds", "p95")),
   new Chart("Where the time goes, half of the requests", is("edgeward_request_stage_seconds", "p50")),
   new Chart("Rows waiting", is("edgeward_queue_rows")),
+  new Chart("Requests kept on disk for later", is("edgeward_spool_requests")),
   new Chart("Breaker: closed, open, half open", is("edgeward_breaker_state")),
   new Chart("Errors per second", is("edgeward_errors_total", "per_s")),
   new Chart("Fallbacks per second", is("edgeward_fallbacks_total", "per_s")),

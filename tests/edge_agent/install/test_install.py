@@ -4,15 +4,20 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from edge_agent.install import carry_out
 from edge_agent.install.plan import Command, FileToWrite, InstallPlan, UninstallPlan
 from edge_agent.spool.policy import SpoolLimits
 from edge_agent.spool.store import SpoolStore, Submission
+from runtime.client import connect
+from runtime.client.spooled import Spooled
 from runtime.errors import MachineError, WrongUseError
 from tests.programs import ROOT
 
@@ -107,6 +112,42 @@ def test_install_and_uninstall_leave_nothing_behind(run: Run, home: Path, log: P
     assert "--user disable --now edgeward-agent.service" in log.read_text()
     again = run("uninstall")
     assert (again.returncode, again.stdout) == (0, "nothing was installed here\n")
+
+
+def test_an_agent_that_ran_leaves_what_others_share_and_a_purge_leaves_nothing(run: Run, home: Path) -> None:
+    (home / "kept").write_text("of somebody else")
+    assert run("install", "digits").returncode == 0
+    command = next(line for line in (home / UNIT).read_text().splitlines() if line.startswith("ExecStart="))
+    with served(command.removeprefix("ExecStart=").split(), home) as agent, connect(agent["grpc"]) as client:
+        client.submit("digits", {"image": np.zeros((1, 1, 8, 8), np.float32)}, key="k")
+        while client.fetch(Spooled("digits", "k")) is None:
+            time.sleep(0.05)
+    assert {"spool.db", "history.db"} <= {path.name for path in (home / "state" / "agent").iterdir()}
+    done = run("uninstall")
+    assert done.returncode == 0, done.stderr
+    shared = [str(home / "state" / "calibrations")]
+    assert f"kept, for other commands may use it: {', '.join(shared)}; --purge removes that too" in done.stdout
+    assert [str(path) for path in (home / "state").iterdir()] == shared, "and nothing else"
+    refused = run("uninstall", "--purge", "--keep-state")
+    assert refused.returncode == 2
+    done = run("uninstall", "--purge")
+    assert done.returncode == 0, done.stderr
+    assert sorted(path.name for path in home.iterdir()) == ["config", "kept"]
+    assert tree(home) == ["kept"]
+
+
+@contextmanager
+def served(command: list[str], home: Path) -> Iterator[dict[str, str]]:
+    """The program of a unit, run as a service manager would, on free ports, until it was told to end."""
+    environment = {**os.environ, "EDGEWARD_HOME": str(home / "state"), "PYTHONPATH": str(ROOT)}
+    words = [*command, "--grpc-port", "0", "--http-port", "0", "--json"]
+    with subprocess.Popen(words, cwd=home, env=environment, stdout=subprocess.PIPE, text=True) as process:
+        try:
+            assert process.stdout is not None
+            yield json.loads(process.stdout.readline())
+        finally:
+            process.terminate()
+            assert process.wait(30) == 0
 
 
 def test_what_fails_half_way_is_taken_back(run: Run, home: Path, tmp_path: Path) -> None:

@@ -75,6 +75,77 @@ def test_launchd_reads_the_command_as_it_is() -> None:
     assert plistlib.loads(RENDERED["system.plist"])["UserName"] == "ada"
 
 
+# launchd.plist(5): the keys that are used here, and what they hold.
+LAUNCHD_KEYS = {
+    "Label": str,
+    "ProgramArguments": list,
+    "EnvironmentVariables": dict,
+    "RunAtLoad": bool,
+    "KeepAlive": dict,
+    "ThrottleInterval": int,
+    "ProcessType": str,
+    "ExitTimeOut": int,
+    "StandardErrorPath": str,
+    "UserName": str,
+}
+
+
+@pytest.mark.parametrize("name", ["user.plist", "system.plist"])
+def test_launchd_knows_every_key(name: str) -> None:
+    said = plistlib.loads(RENDERED[name])
+    assert {key: type(value) for key, value in said.items()} == {key: LAUNCHD_KEYS[key] for key in said}
+    assert LAUNCHD_KEYS.keys() - said.keys() == (set() if name == "system.plist" else {"UserName"})
+    assert said["ProcessType"] in ("Background", "Standard", "Adaptive", "Interactive")
+    assert all(isinstance(word, str) for word in said["ProgramArguments"])
+    assert said["KeepAlive"] == {"SuccessfulExit": False}
+
+
+# Task Scheduler schema 1.2 (taskType, triggerBaseType and its extensions, principalType, settingsType, restartType, execType):
+# the children that each element may have. Of triggers the order is fixed, of the others each may stand once, anywhere.
+TRIGGER = ("Enabled", "StartBoundary", "EndBoundary", "Repetition", "ExecutionTimeLimit")
+IN_ORDER = {"LogonTrigger": (*TRIGGER, "UserId", "Delay"), "BootTrigger": (*TRIGGER, "Delay")}
+IN_ANY_ORDER = {
+    "Task": ("RegistrationInfo", "Triggers", "Settings", "Data", "Principals", "Actions"),
+    "RegistrationInfo": ("URI", "SecurityDescriptor", "Source", "Date", "Author", "Version", "Description", "Documentation"),
+    "Triggers": ("LogonTrigger", "BootTrigger"),
+    "Principals": ("Principal",),
+    "Principal": ("UserId", "LogonType", "GroupId", "DisplayName", "RunLevel"),
+    "Settings": (
+        "AllowStartOnDemand", "RestartOnFailure", "MultipleInstancesPolicy", "DisallowStartIfOnBatteries", "StopIfGoingOnBatteries",
+        "AllowHardTerminate", "StartWhenAvailable", "NetworkProfileName", "RunOnlyIfNetworkAvailable", "WakeToRun", "Enabled",
+        "Hidden", "DeleteExpiredTaskAfter", "IdleSettings", "NetworkSettings", "ExecutionTimeLimit", "Priority", "RunOnlyIfIdle",
+    ),
+    "RestartOnFailure": ("Interval", "Count"),
+    "Actions": ("Exec",),
+    "Exec": ("Command", "Arguments", "WorkingDirectory"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("is_system", [False, True])
+def test_the_windows_task_keeps_to_its_schema(is_system: bool) -> None:
+    raw = windows.render(on_windows(is_system=is_system))
+    root = ElementTree.fromstring(raw.decode("utf-16").partition("?>")[2])
+    for element in root.iter():
+        name, children = local(element), [local(child) for child in element]
+        assert len(children) == len(set(children)), name
+        if name in IN_ORDER:
+            assert children == [child for child in IN_ORDER[name] if child in children], name
+        else:
+            assert set(children) <= set(IN_ANY_ORDER.get(name, ())), name
+    texts = {local(element): element.text for element in root.iter()}
+    assert 1 <= int(texts["Count"] or 0) <= 255
+    assert 4 <= int(texts["Priority"] or 0) <= 6, "a normal process"
+    principal = next(element for element in root.iter() if local(element) == "Principal")
+    actions = next(element for element in root.iter() if local(element) == "Actions")
+    assert principal.get("id") == actions.get("Context")
+
+
+def local(element: ElementTree.Element) -> str:
+    space, _, name = element.tag.partition("}")
+    assert space == "{http://schemas.microsoft.com/windows/2004/02/mit/task"
+    return name
+
+
 @pytest.mark.parametrize("is_system", [False, True])
 def test_the_windows_task_is_xml_in_utf_16(is_system: bool) -> None:
     raw = windows.render(on_windows(is_system=is_system))

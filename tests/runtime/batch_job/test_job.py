@@ -126,6 +126,28 @@ def test_stopped_and_run_again_it_goes_on_where_it_was(job: BatchJob) -> None:
     assert job.output.read_bytes() == whole
 
 
+def test_a_folder_that_holds_the_output_too_is_gone_on_with_and_a_new_image_starts_over(tmp_path: Path) -> None:
+    image = pytest.importorskip("PIL.Image")
+    for number in range(10):
+        image.fromarray(np.full((1, 2), number, np.uint8)).save(tmp_path / f"{number}.png")
+    (tmp_path / "7.png").write_bytes(b"broken")
+    pixels = (InputSpec(TensorSpec("x", "UINT8", (-1, 1, 2, 1))),)
+    job = BatchJob(tmp_path, tmp_path / "out.jsonl", checkpoint_every_s=0)
+    for is_changed in (False, True):
+        first = Doubler(inputs=pixels, batch_rows=3)
+        with pytest.raises(CancelledError):
+            run_batch(job, first, should_stop=lambda first=first: len(first.calls) == 2)
+        if is_changed:
+            image.fromarray(np.zeros((1, 2), np.uint8)).save(tmp_path / "10.png")
+        done = run_batch(job, Doubler(inputs=pixels, batch_rows=3))
+        assert (done.resumed_at, done.rows, done.unreadable) == ((0, 10, 1) if is_changed else (6, 9, 1))
+    rows = [json.loads(line) for line in job.output.read_text().splitlines()]
+    assert [row["file"] for row in rows] == ["0.png", "1.png", "10.png", *(f"{n}.png" for n in (2, 3, 4, 5, 6, 8, 9))]
+    assert [row["y"][0][0][0] for row in rows] == [0, 2, 0, 4, 6, 8, 10, 12, 16, 18]
+    (told,) = [json.loads(line) for line in job.errors_file.read_text().splitlines()]
+    assert (told["row"], told["where"]) == (8, "7.png")
+
+
 @pytest.mark.parametrize("change", ["model", "input", "asked"])
 def test_what_changed_since_starts_over(job: BatchJob, change: str) -> None:
     first = Doubler()

@@ -1,7 +1,12 @@
 """`edgeward predict`: every format in and out, atomic, and errors that say which array and rows."""
 
+import contextlib
 import csv
 import json
+import os
+import re
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -10,6 +15,7 @@ import pytest
 import edgeward
 from runtime.bundle.bundle import Bundle
 from runtime.tensors import Array
+from tests.programs import environment
 
 
 @pytest.fixture
@@ -151,3 +157,23 @@ def read(file: Path) -> Array:
         header, *rows = csv.reader(stream)
     assert header == [f"probabilities.{i}" for i in range(10)]
     return np.array(rows, np.float32)
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(sys.platform == "win32", reason="a terminal to watch from is one of POSIX")
+def test_whoever_watches_sees_a_bar_with_rows_and_rate(images: Array, calibrated_home: Path, tmp_path: Path) -> None:
+    np.save(tmp_path / "in.npy", np.resize(images, (30_000, *images.shape[1:])))
+    watched, terminal = os.openpty()
+    words = [sys.executable, "-m", "edgeward", "predict", "digits", "in.npy", "-o", "out.npy"]
+    variables = {**environment(calibrated_home), "TERM": "xterm", "COLUMNS": "100"}
+    with subprocess.Popen(words, cwd=tmp_path, env=variables, stdout=subprocess.DEVNULL, stderr=terminal) as process:
+        os.close(terminal)
+        seen = b""
+        with contextlib.suppress(OSError):  # what Linux says when the other end has closed
+            while piece := os.read(watched, 1 << 16):
+                seen += piece
+    os.close(watched)
+    assert process.returncode == 0, seen
+    assert len(np.load(tmp_path / "out.npy")) == 30_000
+    bars = re.findall(r"([\d,]+) rows\x1b?.*?([\d,]+)/s", seen.decode(errors="replace"))
+    assert len({rows for rows, _ in bars}) > 1, "it moves"

@@ -1,12 +1,16 @@
 """Folders of images: pixels as Pillow has them, in the input's layout and range; what is no image is an unreadable row."""
 
+import os
+import sqlite3
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from runtime.errors import InvalidInputError
+from runtime.errors import InvalidInputError, StorageError
 from runtime.row_files.block import InputSpec
+from runtime.row_files.image_names import SORTED_AT_ONCE_KIB, SortedNames, image_files, images_digest
 from runtime.row_files.opening import open_rows
 from runtime.tensors import TensorSpec
 
@@ -64,3 +68,48 @@ def test_a_float_input_takes_pixels_in_its_declared_range_and_channels_first(fol
 def test_a_model_that_takes_no_images_is_said(specs: list[InputSpec], told: str, folder: Path) -> None:
     with pytest.raises(InvalidInputError, match=told), open_rows(folder, "m", specs):
         pass
+
+
+def test_names_come_in_the_order_of_their_characters_however_many() -> None:
+    chance = np.random.default_rng(2)
+    # More than SQLite sorts in memory, so that it goes through its files.
+    names = [f"{number:x}/é{number % 7}\U0001f600{'x' * 60}.png" for number in chance.permutation(60_000)]
+    assert sum(len(name.encode()) for name in names) > SORTED_AT_ONCE_KIB << 10
+    ordered = SortedNames(iter(names))
+    assert len(ordered) == len(names)
+    first = ordered.take(10)
+    ordered.skip(29_990)
+    rest = ordered.take(10**6)
+    assert [*first, *rest] == [*sorted(names)[:10], *sorted(names)[30_000:]]
+    assert ordered.take(1) == []
+    ordered.close()
+
+
+def test_a_name_that_is_no_text_is_a_name(tmp_path: Path) -> None:
+    folder = os.fsencode(tmp_path)
+    for name in (b"b\xff.png", b"a.png", b"c.PNG", b".png", b"notes"):
+        Path(os.fsdecode(folder + b"/" + name)).write_bytes(b"x")
+    with_names = SortedNames(name for name, _ in image_files(tmp_path))
+    assert [os.fsencode(name) for name in with_names.take(9)] == [b"a.png", b"b\xff.png", b"c.PNG"]
+    with_names.close()
+
+
+def test_a_full_disk_is_said_and_no_database_is_left_open() -> None:
+    def names() -> Iterator[str]:
+        yield "a.png"
+        raise sqlite3.OperationalError("database or disk is full")
+
+    with pytest.raises(StorageError, match="database or disk is full; make room"):
+        SortedNames(names())
+
+
+def test_what_a_folder_holds_is_known_by_its_images_alone(folder: Path) -> None:
+    before = images_digest(folder)
+    (folder / "notes.txt").write_text("other words")
+    (folder / "out.csv").write_text("the job's own")
+    (folder / "z.png").symlink_to(folder / "nowhere.png")
+    with_a_dead_link = images_digest(folder)
+    (folder / "z.png").unlink()
+    assert images_digest(folder) == before != with_a_dead_link
+    os.utime(folder / "b.png", (1, 1))
+    assert images_digest(folder) != before
