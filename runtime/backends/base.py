@@ -47,7 +47,11 @@ class Overlap(StrEnum):
 
 
 class Session(Protocol):
-    """A variant opened on a backend. `run` may be called from any thread."""
+    """A variant opened on a backend. `run` may be called from any thread.
+
+    Where the engine was seen to hand NaN on in floats (Relu of NaN is NaN), its sessions say so with `passes_nan = True`; of
+    others rows with NaN are answered with NaN, see `nan_rows`.
+    """
 
     inputs: tuple[TensorSpec, ...]
     """The variant's own tensors, as the engine reports them."""

@@ -79,6 +79,7 @@ class LiteRTSession:
     """
 
     overlap = Overlap.OWN
+    passes_nan = True
 
     def __init__(self, interpreter: Any, file: Path) -> None:
         in_names, out_names = _signature_names(interpreter)

@@ -272,7 +272,10 @@ class OnnxRuntimeBackend:
         if self._provider.name in ort.get_available_providers():
             return None
         package, number = _installed() or ("onnxruntime", ort.__version__)
-        if package == self._provider.package != "onnxruntime":
+        if package == self._provider.package == "onnxruntime":
+            wheel = f"the installed onnxruntime {number} has no {self._provider.name}"
+            return f"{wheel}: {self._provider.install} for this system again"
+        if package == self._provider.package:
             return (
                 f"{package} {number} is installed, but its files were overwritten by another wheel of the same module: "
                 f"pip uninstall -y onnxruntime && pip install --force-reinstall --no-deps {package}"

@@ -58,6 +58,7 @@ class OnnxRuntimeSession:
         overlap: Overlap = Overlap.SHARED,
     ) -> None:
         self.overlap = overlap
+        self.passes_nan = backend == "onnxruntime-cpu"
         self.inputs = tuple(_spec(node, "input", file) for node in session.get_inputs())
         self.outputs = tuple(_spec(node, "output", file) for node in session.get_outputs())
         self._backend = backend

@@ -1,23 +1,25 @@
 """A variant opened on a backend, speaking the bundle's canonical tensors.
 
-The manifest's preprocessing, mapping (names, layout, shape, quantisation) and a fixed batch are applied here and nowhere
-else, so whoever measures a candidate and whoever serves it run the very same code.
+The manifest's preprocessing, mapping (names, layout, shape, quantisation), a fixed batch and what becomes of NaN are applied
+here and nowhere else, so whoever measures a candidate and whoever serves it run the very same code.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from functools import lru_cache, partial
+from collections.abc import Callable, Mapping
+from functools import lru_cache
 
 import numpy as np
 
 from runtime.backends.base import Backend, Overlap, RunOptions, Session
+from runtime.backends.mapping import from_own, to_own
+from runtime.backends.nan_rows import NanRows, swallows_nan
 from runtime.backends.pool import open_beside
 from runtime.backends.preprocess import Step, steps_of
 from runtime.bundle.bundle import Bundle
 from runtime.bundle.manifest import TensorMapping, Variant
 from runtime.errors import BundleError
-from runtime.tensors import Array, TensorSpec, dtype_of
+from runtime.tensors import Array, TensorSpec
 
 
 class OpenedVariant:
@@ -31,14 +33,15 @@ class OpenedVariant:
         own_in = {spec.name: spec for spec in session.inputs}
         own_out = {spec.name: spec for spec in session.outputs}
         model_in: tuple[TensorSpec, ...]
-        before: dict[str, Step | None] = {}
+        before: dict[str, Step] = {}
         if bundle.manifest is None:
             self.inputs, self.outputs = session.inputs, session.outputs
             model_in = self.inputs
         else:
             self.inputs = tuple(t.spec for t in bundle.manifest.inputs)
             model_in = tuple(t.model_spec for t in bundle.manifest.inputs)
-            before = {t.name: steps_of(t.spec, t.preprocess) for t in bundle.manifest.inputs}
+            steps = {t.name: steps_of(t.spec, t.preprocess) for t in bundle.manifest.inputs}
+            before = {name: step for name, step in steps.items() if step is not None}
             self.outputs = tuple(t.spec for t in bundle.manifest.outputs)
         self.session = session
         self._fixed_batch = variant.fixed_batch
@@ -53,21 +56,22 @@ class OpenedVariant:
         self._batched_in = [s.name for s in self.inputs if s.is_batched]
         # The input whose rows are counted; none where an output does not follow the batch and has to be computed anyway.
         self._counted = self._batched_in[0] if self._batched_in and all(s.is_batched for s in self.outputs) else None
-        self._prepare = [
-            (s.name, mapped_in[s.name].name, _chain([before.get(s.name), _to_own(s, mapped_in[s.name])]))
-            for s in model_in
-        ]
-        self._finish = [(s.name, mapped_out[s.name].name, _from_own(s, mapped_out[s.name])) for s in self.outputs]
-        self._is_same_in = all(name == own and step is None for name, own, step in self._prepare)
+        self._preprocess = before
+        self._map = [(s.name, mapped_in[s.name].name, to_own(s, mapped_in[s.name])) for s in model_in]
+        self._finish = [(s.name, mapped_out[s.name].name, from_own(s, mapped_out[s.name])) for s in self.outputs]
+        self._nan_rows = NanRows(model_in, self.outputs) if swallows_nan(variant, session, model_in) else None
+        self._is_same_in = all(name == own and step is None for name, own, step in self._map)
         self._is_same_out = all(name == own and step is None for name, own, step in self._finish) and len(
             own_out
         ) == len(self.outputs)
-        self.is_same = self._is_same_in and self._is_same_out
+        self.is_same = not before and self._is_same_in and self._is_same_out
+        self._is_direct = self.is_same and self._nan_rows is None
 
     def predict(self, inputs: Mapping[str, Array]) -> dict[str, Array]:
         """The outputs by canonical name, for inputs that fit `self.inputs` (not checked here); the errors of `Session.run`.
 
-        Zero rows give zero rows, whatever the engine would say to them.
+        Zero rows give zero rows, whatever the engine would say to them; rows with NaN give NaN where variant or engine would
+        make a number of it (`nan_rows`), and what the engine makes of them elsewhere.
         """
         if self._counted is not None:
             rows = len(inputs[self._counted])
@@ -75,23 +79,32 @@ class OpenedVariant:
                 return {s.name: np.empty((0, *(max(n, 0) for n in s.shape[1:])), s.dtype) for s in self.outputs}
             if self._fixed_batch is not None and rows != self._fixed_batch:
                 return self._predict_in_fixed_batches(inputs, rows, self._fixed_batch)
-        return self.session.run(inputs) if self.is_same else self._predict_once(inputs)
+        return self.session.run(inputs) if self._is_direct else self._predict_once(inputs)
 
     def prepare(self, inputs: Mapping[str, Array]) -> Mapping[str, Array]:
         """The variant's own tensors, as the engine gets them: preprocessed and mapped."""
-        if self._is_same_in:
-            return inputs
-        return {own: inputs[name] if step is None else step(inputs[name]) for name, own, step in self._prepare}
+        return self._mapped(self._preprocessed(inputs))
 
     def close(self) -> None:
         """Gives the engine's memory back."""
         self.session.close()
 
+    def _preprocessed(self, inputs: Mapping[str, Array]) -> Mapping[str, Array]:
+        if not self._preprocess:
+            return inputs
+        return {**inputs, **{name: step(inputs[name]) for name, step in self._preprocess.items()}}
+
+    def _mapped(self, tensors: Mapping[str, Array]) -> Mapping[str, Array]:
+        if self._is_same_in:
+            return tensors
+        return {own: tensors[name] if step is None else step(tensors[name]) for name, own, step in self._map}
+
     def _predict_once(self, inputs: Mapping[str, Array]) -> dict[str, Array]:
-        results = self.session.run(self.prepare(inputs))
-        if self._is_same_out:
-            return results
-        return {name: results[own] if step is None else step(results[own]) for name, own, step in self._finish}
+        tensors = self._preprocessed(inputs)
+        results = self.session.run(self._mapped(tensors))
+        if not self._is_same_out:
+            results = {name: results[own] if step is None else step(results[own]) for name, own, step in self._finish}
+        return results if self._nan_rows is None else self._nan_rows.kept(tensors, results)
 
     def _predict_in_fixed_batches(self, inputs: Mapping[str, Array], rows: int, size: int) -> dict[str, Array]:
         parts: list[dict[str, Array]] = []
@@ -172,80 +185,3 @@ def _check_fit(
 
 def _same_size(one: int, other: int) -> bool:
     return one == other or one == -1 or other == -1
-
-
-def _to_own(spec: TensorSpec, mapping: TensorMapping) -> Step | None:
-    """The step from a canonical input to the variant's own; None when they are the same."""
-    steps: list[Step] = []
-    if mapping.transpose is not None:
-        steps.append(partial(_transposed, axes=mapping.transpose))
-    if mapping.shape is not None:
-        steps.append(partial(_reshaped, shape=mapping.shape[1:]))
-    if mapping.scale is not None:
-        steps.append(
-            partial(_quantised, datatype=mapping.datatype or "INT8", scale=mapping.scale, zero_point=mapping.zero_point)
-        )
-    elif mapping.datatype is not None and mapping.datatype != spec.datatype:
-        steps.append(partial(_cast, datatype=mapping.datatype))
-    return _chain(steps)
-
-
-def _from_own(spec: TensorSpec, mapping: TensorMapping) -> Step | None:
-    """The step from the variant's own output to the canonical one: the steps of `_to_own` backwards."""
-    steps: list[Step] = []
-    if mapping.scale is not None:
-        steps.append(partial(_dequantised, datatype=spec.datatype, scale=mapping.scale, zero_point=mapping.zero_point))
-    elif mapping.datatype is not None and mapping.datatype != spec.datatype:
-        steps.append(partial(_cast, datatype=spec.datatype))
-    axes = mapping.transpose
-    if mapping.shape is not None:
-        # Back to the canonical shape as it lies in the variant's order of axes.
-        order = axes if axes is not None else tuple(range(len(spec.shape)))
-        steps.append(partial(_reshaped, shape=tuple(spec.shape[a] for a in order[1:])))
-    if axes is not None:
-        steps.append(partial(_transposed, axes=tuple(int(a) for a in np.argsort(axes))))
-    return _chain(steps)
-
-
-def _chain(given: Sequence[Step | None]) -> Step | None:
-    steps = [step for step in given if step is not None]
-    if not steps:
-        return None
-    if len(steps) == 1:
-        return steps[0]
-
-    def run(value: Array) -> Array:
-        for step in steps:
-            value = step(value)
-        return value
-
-    return run
-
-
-def _transposed(value: Array, axes: tuple[int, ...]) -> Array:
-    return np.ascontiguousarray(value.transpose(axes))
-
-
-def _reshaped(value: Array, shape: tuple[int, ...]) -> Array:
-    # numpy cannot work out a free dimension of a tensor without elements.
-    return value.reshape((len(value), *(shape if value.size else (max(n, 0) for n in shape))))
-
-
-def _cast(value: Array, datatype: str) -> Array:
-    return value.astype(dtype_of(datatype))
-
-
-def _quantised(value: Array, datatype: str, scale: float, zero_point: int) -> Array:
-    """Affine quantisation, `round(x / scale) + zero_point` clipped to the dtype's range (TFLite quantisation spec)."""
-    dtype = dtype_of(datatype)
-    info = np.iinfo(dtype)
-    with np.errstate(over="ignore"):  # an infinite quotient is clipped below, as it should be
-        quantised = np.rint(value / np.float32(scale)) + zero_point
-    # NaN has no integer; it becomes the zero point, as TFLite's own reference quantiser leaves it undefined.
-    result: Array = np.nan_to_num(np.clip(quantised, info.min, info.max), nan=zero_point).astype(dtype)
-    return result
-
-
-def _dequantised(value: Array, datatype: str, scale: float, zero_point: int) -> Array:
-    result: Array = (value.astype(np.float32) - np.float32(zero_point)) * np.float32(scale)
-    return result.astype(dtype_of(datatype), copy=False)

@@ -142,6 +142,7 @@ class TorchSession:
     """
 
     overlap = Overlap.SHARED
+    passes_nan = True
 
     def __init__(self, torch: ModuleType, program: Any, device: str, options: RunOptions, file: Path) -> None:
         from torch.utils import _pytree

@@ -19,7 +19,7 @@ from runtime.building.isolated import MB, Limits, WorkFailedError
 from runtime.building.recipes import Recipe, recipes_for
 from runtime.building.request import BuildRequest
 from runtime.building.rows import Split, read_rows, split_rows
-from runtime.building.source_accuracy import check_source
+from runtime.building.source_accuracy import check_source, notes_on_regression
 from runtime.building.workshop import Rows, Workshop
 from runtime.bundle.bare import FORMAT_OF_SUFFIX, read_bare_file
 from runtime.bundle.bundle import Bundle
@@ -146,8 +146,7 @@ class _Build:
         request = self._request
         first = signature.outputs[0]
         is_score = len(first.shape) == 2 and first.shape[1] > 1 and first.spec.dtype.kind == "f"
-        has_classes = split.labels is not None and split.labels.dtype.kind in "iu" and is_score
-        task = request.task or (Task.CLASSIFICATION if has_classes else Task.GENERIC)
+        task = request.task or _task_of(split.labels, is_score=is_score)
         if task is Task.CLASSIFICATION and split.labels is not None:
             _check_labels(first, split.labels)
         if split.labels is None:
@@ -200,6 +199,8 @@ class _Build:
         if result.accuracy is not None:
             self._progress("looking at the source's accuracy", 0.0)
             check_source(self._shop, result.accuracy, model, variant, held_out)
+        elif model.task is Task.REGRESSION and held_out.samples.labels is not None:
+            self._warnings += notes_on_regression(outputs[names[0]], held_out.samples.labels)
         return _Made(variant, outputs, _report(variant, result.accuracy, result.agreement, backend))
 
     def _make(
@@ -218,6 +219,8 @@ class _Build:
         missing = recipe.missing()
         if missing is not None:
             return VariantReport(recipe.name, reason=missing)
+        if recipe.needs_rows and not len(calibration.samples):
+            return VariantReport(recipe.name, reason="it is calibrated on rows without NaN or infinity; there are none")
         of = reference if recipe.made_from is None else made.get(recipe.made_from)
         if of is None:
             return VariantReport(recipe.name, reason=f"it is made from {recipe.made_from}, which is left out")
@@ -283,6 +286,15 @@ def _report(
     # Six digits tell any two counts of a thousand rows apart.
     shares = [None if share is None else round(share, 6) for share in (accuracy, agreement)]
     return VariantReport(variant.name, variant.size_bytes, shares[0], shares[1], backend, reason)
+
+
+def _task_of(labels: Array | None, *, is_score: bool) -> Task:
+    """What labels and first output look like: classes beside scores, numbers that are no classes, or neither."""
+    if labels is None:
+        return Task.GENERIC
+    if labels.dtype.kind == "f":
+        return Task.REGRESSION
+    return Task.CLASSIFICATION if labels.dtype.kind in "iu" and is_score else Task.GENERIC
 
 
 def _check_labels(scores: Tensor, labels: Array) -> None:

@@ -45,7 +45,8 @@ class BuildRequest(Part):
     version: int = Field(default=1, ge=1)
     description: str = ""
     task: Task | None = None
-    """Absent: classification when there are labels and the first output holds scores, otherwise generic."""
+    """Absent: classification when labels are integers and the first output holds scores, regression when they are floats,
+    otherwise generic."""
     inputs: dict[str, InputRequest] = Field(default_factory=dict)
     """By the name that callers use."""
     outputs: dict[str, OutputRequest] = Field(default_factory=dict)

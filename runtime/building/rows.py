@@ -91,19 +91,36 @@ def read_rows(path: Path) -> RowFile:
 
 
 def split_rows(inputs: Mapping[str, Array], labels: Array | None, calibration_rows: int, seed: int) -> Split:
-    """A seeded shuffle: the first rows calibrate (at most half of all), the following are held out."""
+    """A seeded shuffle: the first rows calibrate (at most half of all), the following are held out.
+
+    Rows with NaN or infinity never calibrate, for a range cannot be told from them; held out they measure what becomes of them.
+    """
     rows = len(next(iter(inputs.values())))
     order = np.random.default_rng(seed).permutation(rows)
-    calibrating = min(calibration_rows, rows // 2)
+    is_finite = _finite_rows(inputs)
+    usable = order[is_finite[order]]
+    calibrating = min(calibration_rows, rows // 2, len(usable))
     row_bytes = max(sum(value.nbytes for value in inputs.values()) // rows, 1)
     held = min(rows - calibrating, MAX_HELD_OUT_ROWS, max(MAX_HELD_OUT_BYTES // row_bytes, 1))
-    first, second = np.sort(order[:calibrating]), np.sort(order[calibrating : calibrating + held])
-    unused = rows - calibrating - held
+    rest = order[~np.isin(order, usable[:calibrating])]
+    first, second = np.sort(usable[:calibrating]), np.sort(rest[:held])
+    unused, broken = rows - calibrating - held, rows - len(usable)
     return Split(
         calibration={name: value[first] for name, value in inputs.items()},
         held_out={name: value[second] for name, value in inputs.items()},
         labels=None if labels is None else labels[second],
         said=f"{rows} rows shuffled (seed {seed}): {calibrating} calibrate quantisation and are not in the bundle, "
         f"{held} others are held out as samples; accuracy, agreement and profile are theirs"
-        + (f"; {unused} are not used" if unused else ""),
+        + (f"; {unused} are not used" if unused else "")
+        + (f"; {broken} hold NaN or infinity and do not calibrate" if broken else ""),
     )
+
+
+def _finite_rows(inputs: Mapping[str, Array]) -> Array:
+    """For every row, whether all its floats are numbers."""
+    rows = len(next(iter(inputs.values())))
+    finite = np.ones(rows, bool)
+    for value in inputs.values():
+        if value.dtype.kind == "f":
+            finite &= np.isfinite(value.reshape(rows, -1)).all(axis=1)
+    return finite

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Final
 
+import numpy as np
+
 from runtime.backends.preprocess import steps_of
 from runtime.building.causes import DECISIVE_GAIN, advice, alterations_for, is_decisive, is_guessing
 from runtime.building.workshop import Rows, Workshop
@@ -47,6 +49,29 @@ def check_source(shop: Workshop, accuracy: float, model: ModelDescription, varia
         f"{text}; the declared preprocessing is likely wrong: the accuracy is {other:.2%} (first {rows} rows) "
         f"with the model's input {advice(name)}"
     )
+
+
+def notes_on_regression(answers: Array, labels: Array) -> list[str]:
+    """What a person should hear of a regressor whose labels are known: how near its answers are, and what that means here."""
+    note = "labels are numbers, so the task is regression: variants are held to agreement with the source"
+    rows = len(labels)
+    if answers.size != rows:
+        return [
+            f"{note}; its first output has {answers.size // rows} values a row, so labels are compared with nothing"
+        ]
+    seen, true = answers.reshape(rows).astype(np.float64), labels.astype(np.float64)
+    known = np.isfinite(seen) & np.isfinite(true)
+    if not known.any():
+        return [f"{note}; no row has both an answer and a label that are numbers"]
+    error = float(np.mean(np.abs(seen - true)[known]))
+    mean_error = float(np.mean(np.abs(true[known] - np.median(true[known]))))
+    notes = [f"{note}; it is off by {error:.4g} on average (always answering the labels' median: {mean_error:.4g})"]
+    if error >= mean_error:
+        notes.append(
+            "the source is no nearer to the labels than their median: check that the rows are what it was trained on, the "
+            "declared preprocessing (0..255 or 0..1?) and the unit of the labels"
+        )
+    return notes
 
 
 def _find_cause(

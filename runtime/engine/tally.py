@@ -1,4 +1,4 @@
-"""What the watch of a model found and did since the model was loaded, as counts."""
+"""What the watch of a model found and did since the model was loaded, and what took over from what: counts."""
 
 from __future__ import annotations
 
@@ -49,8 +49,6 @@ class WatchTotals:
     quarantined: int = 0
     """Candidates taken out of service because their answers were wrong too often."""
     recalibrations: int = 0
-    switches: int = 0
-    """Times another candidate took over, after a quarantine or a recalibration."""
     failures: int = 0
     """Checks, quarantines and recalibrations that came to nothing; the log says why."""
     shadow: str = ""

@@ -145,15 +145,28 @@ class Watch:
         self._is_closed = False
 
     def enter(self, claim: Claim) -> Began | None:
-        """Before a call that takes `claim`: the clocks, where it is one of those that are timed."""
+        """Before a call that takes `claim`: the clocks, where it is one of those that are timed. `leave` has to follow."""
         own_load.enter(claim)
-        return None if self._calls % self._stride else own_load.begin(claim, self._clocks)
+        if self._calls % self._stride:
+            return None
+        try:
+            return own_load.begin(claim, self._clocks)
+        except Exception as error:  # no memory, or clocks that fail: the call goes on untimed
+            self._note_untimed(error)
+            return None
+        except BaseException:  # this call will not run
+            own_load.leave(claim)
+            raise
 
     def leave(self, claim: Claim, began: Began | None, rows: int) -> bool:
         """After a call, with what `enter` gave (None also after an error): whether `look` has something to do."""
-        if began is not None and rows and not MEASURING.locked():
-            self._timed.append((rows, own_load.end(claim, began, self._clocks), claim))
-        own_load.leave(claim)
+        try:
+            if began is not None and rows and not MEASURING.locked():
+                self._timed.append((rows, own_load.end(claim, began, self._clocks), claim))
+        except Exception as error:  # the call has its answer
+            self._note_untimed(error)
+        finally:
+            own_load.leave(claim)
         self._calls += 1
         return self._calls >= self._next_check or self._clocks.wall() >= self._next_look_ns
 
@@ -274,7 +287,6 @@ class Watch:
         totals.last_reason = f"{ranked.candidate}: {reason}"
         if model.quarantine(ranked.candidate, reason):
             totals.quarantined += 1
-            totals.switches += 1
         else:
             totals.failures += 1
             totals.last_reason += "; nothing else could take over"
@@ -298,7 +310,6 @@ class Watch:
             MEASURING.release()
         self._own_choice = choice = model.admissible(choice)
         is_switched = model.adopt(choice, str(drift))
-        self.totals.switches += is_switched
         self.totals.recalibrated[drift.verdict, Outcome.SWITCHED if is_switched else Outcome.KEPT] += 1
         if not is_switched:
             log.warning("model %s version %d: measured again, %s stays", model.name, model.version, model.serving)
@@ -310,6 +321,10 @@ class Watch:
     def _note_failure(self, model: Watched, what: str, error: Exception) -> None:
         self.totals.failures += 1
         log.error("model %s version %d: %s: %s", model.name, model.version, what, error, exc_info=error)
+
+    def _note_untimed(self, error: Exception) -> None:
+        self.totals.failures += 1
+        log.error("a call could not be timed: %s", error, exc_info=error)
 
     def _close_reference(self) -> None:
         if self._reference is not None:

@@ -131,7 +131,7 @@ class LocalService:
                 **lane.parameters(),
                 "bundle_sha256": model.bundle.digest,
                 "variant_sha256": chosen.variant.sha256,
-                **({} if model.watch is None else model.watch.totals.to_dict()),
+                **model.watched(),
             },
             plan=lane.plan(self.engine.policy(name)),
         )

@@ -203,5 +203,5 @@ def _describe(model: Model) -> dict[str, object]:
         "row_ms": round(model.cost_s(1) * 1e3, 4),
         "fallbacks": list(model.fallbacks),
         "warnings": list(model.choice.warnings),
-        "watch": {} if model.watch is None else model.watch.totals.to_dict(),
+        "watch": model.watched(),
     }

@@ -59,6 +59,6 @@ function watched(found) {
   const count = (number, one, many) => `${number} ${number === 1 ? one : many}`;
   const checks = found.shadow_checks ? `${count(found.shadow_checks, "answer", "answers")} checked, ${found.disagreements} disagreed` : found.shadow;
   const again = found.recalibrations ? `measured again ${count(found.recalibrations, "time", "times")}` : "";
-  const switches = found.switches ? `${count(found.switches, "switch", "switches")}: ${found.last_reason}` : "";
+  const switches = found.switches ? `${count(found.switches, "switch", "switches")}${found.last_reason ? `: ${found.last_reason}` : ""}` : "";
   return [checks, again, switches].filter(Boolean).join("; ") || "nothing to tell";
 }

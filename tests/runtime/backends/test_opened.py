@@ -132,12 +132,13 @@ def test_quantisation_is_within_half_a_step_and_clips() -> None:
     np.testing.assert_allclose(result[0, 4:], [13.0, -12.5, 13.0, -12.5], rtol=1e-5)
 
 
-def test_quantised_nan_is_the_zero_point() -> None:
-    variant, session = identity(
-        {"datatype": "UINT8", "scale": 0.5, "zero_point": 7}, TensorSpec("q", "UINT8", (-1, 1)), -1, 1
-    )
-    variant.predict({"x": np.array([[np.nan]], np.float32)})
-    assert session.calls[0]["q"] == [[7]]
+def test_a_row_with_nan_is_answered_nan_where_its_tensor_is_quantised() -> None:
+    mapping = {"datatype": "UINT8", "scale": 0.5, "zero_point": 7}
+    variant, session = identity(mapping, TensorSpec("q", "UINT8", (-1, 2)), -1, 2)
+    value = np.array([[1, 2], [np.nan, 3], [np.inf, -np.inf]], np.float32)
+    result = variant.predict({"x": value})["y"]
+    np.testing.assert_array_equal(result, [[1, 2], [np.nan, np.nan], [124, -3.5]])
+    np.testing.assert_array_equal(session.calls[0]["q"], [[9, 11], [7, 13], [255, 0]])
 
 
 def test_cast_goes_there_and_back() -> None:

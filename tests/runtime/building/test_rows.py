@@ -38,6 +38,18 @@ def test_at_most_half_calibrate_and_at_most_a_thousand_are_held_out() -> None:
     assert "3900 are not used" in split.said
 
 
+def test_what_is_no_number_never_calibrates_and_is_held_out() -> None:
+    x = np.arange(40, dtype=np.float32).reshape(20, 2)
+    x[3, 1], x[7, 0], x[8] = np.nan, np.inf, -np.inf
+    split = split_rows({"x": x, "token": np.arange(20)}, None, 100, seed=1)
+    assert len(split.calibration["x"]) == 10
+    assert np.isfinite(split.calibration["x"]).all()
+    assert {3, 7, 8} <= set(split.held_out["token"].tolist())
+    assert not set(split.calibration["token"].tolist()) & set(split.held_out["token"].tolist())
+    assert "3 hold NaN or infinity and do not calibrate" in split.said
+    assert "infinity" not in split_rows({"x": np.zeros((20, 2))}, None, 100, 1).said
+
+
 def test_rows_by_name_by_prefix_or_alone(tmp_path: Path) -> None:
     np.savez(tmp_path / "a.npz", **{"input:x": np.zeros((12, 2)), "y": np.ones((12, 1)), "output:z": np.ones(12)})
     rows = read_rows(tmp_path / "a.npz")

@@ -108,3 +108,35 @@ def test_build_writes_a_bundle_and_says_what_was_left_out(
     assert run("bundle", "build", model, "-o", tmp_path / "b", *rows, "--preprocess", "squeeze:2") == 2
     assert run("bundle", "build", model, "-o", tmp_path / "c", *rows, "--preprocess", "scale:-1/16") == 1
     assert "held-out rows, below the floor 95.00%" in capsys.readouterr().err
+
+
+@pytest.mark.slow
+def test_build_says_on_screen_why_a_variant_is_left_out(
+    run, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("onnx", reason="onnx is not installed")
+    from tests.runtime.building.sources import save_close_scores
+
+    monkeypatch.setenv("COLUMNS", "300")
+    source, rows = save_close_scores(tmp_path)
+    out = tmp_path / "close"
+    chosen = ("--accuracy-floor", 0.95, "--without", "fp16.onnx", "--without", "int8-avx2.onnx")
+    assert run("bundle", "build", source, "-o", out, "--calibration", rows, *chosen) == 0
+    (line,) = [line for line in capsys.readouterr().out.splitlines() if line.startswith("int8.onnx")]
+    assert "left out: " in line
+    assert "is below the floor 95.0 %" in line
+    assert run("bundle", "inspect", out) == 0
+    (line,) = [line for line in capsys.readouterr().out.splitlines() if line.startswith("int8.onnx")]
+    assert "is below the floor 95.0 %" in line
+
+
+def test_verify_names_a_key_that_no_manifest_has(
+    run, digits: Bundle, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    copy = tmp_path / "digits"
+    shutil.copytree(digits.root, copy)
+    manifest = json.loads((copy / "manifest.json").read_text())
+    manifest["target"] = manifest.pop("targets")
+    (copy / "manifest.json").write_text(json.dumps(manifest))
+    assert run("bundle", "verify", copy) == 1
+    assert "unknown key 'target', did you mean 'targets'?" in capsys.readouterr().err

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 
@@ -17,9 +18,11 @@ from runtime.engine.engine import Engine, EngineSettings
 from runtime.engine.instances import MAX_INSTANCES, Granted, Instances, grant
 from runtime.engine.model import Model
 from runtime.engine.versions import VersionPolicy
+from runtime.engine.warm_up import CALLS, warm_up
 from runtime.errors import EdgewardError, ExecutionError, ModelNotFoundError, UnsupportedError, WrongUseError
 from runtime.selection.memory_use import MemoryUse
 from runtime.selection.settings import SelectionSettings
+from runtime.tensors import Array, TensorSpec
 from runtime.wire.values import ModelState
 from tests.runtime.selection.fakes import FakeBackend, machine, make_bundle
 
@@ -268,3 +271,14 @@ def test_a_load_that_fails_at_the_second_model_sets_the_first_one_back(tmp_path:
     assert [first.instances, second.instances] == [1, 1]
     assert first.granted.count == 1
     engine.close()
+
+
+@pytest.mark.parametrize(("overlap", "sessions"), [(Overlap.SHARED, 1), (Overlap.NEVER, 1), (Overlap.OWN, 3)])
+def test_every_session_is_warmed_up_and_one_that_is_shared_only_once(overlap: Overlap, sessions: int) -> None:
+    calls: list[int] = []
+
+    def run(inputs: Mapping[str, Array]) -> None:
+        calls.append(len(inputs["x"]))
+
+    warm_up(run, (TensorSpec("x", "FP32", (-1, 2)),), overlap, 3)
+    assert calls == [1] * (CALLS * sessions)

@@ -1,0 +1,67 @@
+"""Rows with NaN, answered with NaN also by what would make a number of it: variants in integers, and engines that drop it.
+
+ONNX's QuantizeLinear and TFLite leave open what NaN becomes; OpenVINO's Relu makes 0 of it. The rest then answers with confidence.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+
+from runtime.backends.base import Session
+from runtime.bundle.manifest import Variant
+from runtime.tensors import Array, TensorSpec, dtype_of
+
+
+class NanRows:
+    """Of one variant whose model takes `inputs` (preprocessed) and gives `outputs`, both in canonical terms."""
+
+    def __init__(self, inputs: Sequence[TensorSpec], outputs: Sequence[TensorSpec]) -> None:
+        self._inputs = [(spec.name, spec.is_batched) for spec in inputs if spec.dtype.kind == "f"]
+        self._outputs = [(spec.name, spec.is_batched) for spec in outputs if spec.dtype.kind == "f"]
+
+    def kept(self, inputs: Mapping[str, Array], outputs: dict[str, Array]) -> dict[str, Array]:
+        """`outputs`, with NaN in every float of the rows whose inputs hold one; of all rows where an input without rows does.
+
+        Integers and bytes stay as the variant gave them. Infinities are no business of this: they are the largest number
+        there is, and end where a variant's numbers end.
+        """
+        found = [one for one in self._inputs if _holds_nan(inputs[one[0]])]
+        return self._marked(found, inputs, outputs) if found else outputs
+
+    def _marked(
+        self, found: Sequence[tuple[str, bool]], inputs: Mapping[str, Array], outputs: dict[str, Array]
+    ) -> dict[str, Array]:
+        rows: Array | None = None
+        if all(is_batched for _, is_batched in found):
+            rows = np.logical_or.reduce(
+                [np.isnan(inputs[name]).reshape(len(inputs[name]), -1).any(axis=1) for name, _ in found]
+            )
+        marked = dict(outputs)
+        for name, is_batched in self._outputs:
+            value = outputs[name].copy()  # an engine's own memory may be read-only
+            if rows is not None and is_batched and len(value) == len(rows):
+                value[rows] = np.nan
+            else:
+                value[...] = np.nan
+            marked[name] = value
+        return marked
+
+
+def _holds_nan(value: Array) -> bool:
+    """Whether any of `value` is NaN: its minimum is then, found in one pass without a copy; and NaN is not itself."""
+    least = np.minimum.reduce(value, axis=None) if value.size else 0.0
+    return bool(least != least)
+
+
+def swallows_nan(variant: Variant, session: Session, inputs: Sequence[TensorSpec]) -> bool:
+    """Whether NaN becomes a number: by the engine, the variant's precision, or because a float of the model becomes an integer."""
+    if not getattr(session, "passes_nan", False) or "int" in variant.precision:
+        return True
+    floats = {spec.name for spec in inputs if spec.dtype.kind == "f"}
+    return any(
+        name in floats
+        and (place.scale is not None or (place.datatype is not None and dtype_of(place.datatype).kind in "iu"))
+        for name, place in variant.mapping.inputs.items()
+    )
