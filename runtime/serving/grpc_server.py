@@ -165,10 +165,11 @@ class InferenceRpcs:
             load.in_flight += 1
             try:
                 response = await answer_of(ask, request)
+                reply = encode(response, write_outputs(request, response)) if request.outputs else encode(response)
             finally:
                 load.in_flight -= 1
             load.answered += 1
-            return encode(response, write_outputs(request, response)) if request.outputs else encode(response)
+            return reply
 
         return model_infer
 
