@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 
 import grpc
 from google.protobuf.message import Message
@@ -21,6 +21,7 @@ from runtime.serving.deadlines import with_timeout
 from runtime.serving.grpc_calls import Answer, Context, authorize_call, generic_handler, refuse, unary_handler
 from runtime.serving.grpc_controls import ControlRpcs
 from runtime.serving.grpc_health import HealthRpcs
+from runtime.serving.grpc_receiving import MESSAGE_LIMIT_S, Receiving
 from runtime.serving.grpc_stream import stream_infer_handler
 from runtime.serving.load_parameters import check_unload
 from runtime.serving.names import check_name
@@ -65,16 +66,18 @@ class GrpcServer:
         max_message_bytes: int = DEFAULT_MAX_MESSAGE_BYTES,
         tls: ServerTls | None = None,
         shares_port: bool = False,
+        message_limit_s: float = MESSAGE_LIMIT_S,
     ) -> None:
         self._shares_port = shares_port
         self._closing = asyncio.Event()
+        receiving = Receiving(message_limit_s)
         self._tls = tls
         self._server = grpc.aio.server(options=_options(max_message_bytes, shares_port))
-        rpcs = InferenceRpcs(service, controls, authorize, self._closing)
+        rpcs = InferenceRpcs(service, controls, authorize, self._closing, receiving)
         self._server.add_generic_rpc_handlers(
             (
                 generic_handler(inference.SERVICE, rpcs.handlers()),
-                generic_handler(health.SERVICE, HealthRpcs(service, self._closing).handlers()),
+                generic_handler(health.SERVICE, HealthRpcs(service, self._closing, receiving.read).handlers()),
             )
         )
 
@@ -120,8 +123,14 @@ class InferenceRpcs:
     """The RPCs of inference.GRPCInferenceService over one service."""
 
     def __init__(
-        self, service: InferenceService, controls: Controls, authorize: Authorize | None, closing: asyncio.Event
+        self,
+        service: InferenceService,
+        controls: Controls,
+        authorize: Authorize | None,
+        closing: asyncio.Event,
+        receiving: Receiving,
     ) -> None:
+        self._receiving = receiving
         self._service = service
         self._controls = controls
         self._authorize = authorize
@@ -143,7 +152,12 @@ class InferenceRpcs:
             **ControlRpcs(self._controls).answers(),
         }
         handlers = {
-            rpc: unary_handler(inference.METHODS[rpc].request, answer, None if rpc in OPEN_RPCS else self._authorize)
+            rpc: unary_handler(
+                inference.METHODS[rpc].request,
+                answer,
+                None if rpc in OPEN_RPCS else self._authorize,
+                self._receiving.read,
+            )
             for rpc, answer in answers.items()
         }
         handlers["ModelInfer"] = self.model_infer_handler()
@@ -177,8 +191,9 @@ class InferenceRpcs:
         """ModelInfer for grpcio."""
         infer, authorize, monotonic, closing = self.model_infer(), self._authorize, time.monotonic, self._closing
         controls, is_traced = self._controls, self._controls.tracer is not None
+        read = self._receiving.read
 
-        async def handle(raw: bytes, context: Context) -> bytes:
+        async def handle(_: AsyncIterator[bytes], context: Context) -> bytes:
             try:
                 if closing.is_set():
                     await asyncio.sleep(REFUSAL_DELAY_S)
@@ -187,13 +202,16 @@ class InferenceRpcs:
                     authorize_call(authorize, context)
                 if is_traced:
                     controls.follow_metadata(context.invocation_metadata())
+                raw = await read(context)
                 remaining_s = context.time_remaining()
                 return await infer(raw, None if remaining_s is None else monotonic() + remaining_s)
+            except grpc.aio.AbortError:  # no inference was asked for
+                raise
             except Exception as error:
                 controls.load.note_error(error)
                 await refuse(context, error)
 
-        return grpc.unary_unary_rpc_method_handler(handle)
+        return grpc.stream_unary_rpc_method_handler(handle)
 
     async def server_live(self, _: inference.ServerLiveRequest) -> Message:
         """Whether the process works at all."""
