@@ -37,6 +37,15 @@ from runtime.wire.statistics import encode_statistics
 # Image batches pass, a run-away client does not; gRPC's own default of 4 MiB is below a batch of 8 images as float32.
 DEFAULT_MAX_MESSAGE_BYTES = 64 << 20
 
+# Calls open on one connection, the native front's number: a client that keeps to HTTP/2 waits with more. One that opens and resets
+# them at once (CVE-2023-44487) is refused on its own connection, and so is who shares it (ENHANCE_YOUR_CALM: RESOURCE_EXHAUSTED).
+MAX_STREAMS = 1024
+
+# Calls of all connections that wait to be taken from gRPC's core: above the first number it turns calls away at random, above the
+# second all of them, whoever sends them (CANCELLED). At its own 1,000 and 3,000 one such client took others' calls with it, and one
+# with 5,000 good calls at once lost 28 % of them; these leave room for four connections with all their calls at once.
+MAX_PENDING, MAX_PENDING_AT_ALL = 4 * MAX_STREAMS, 6 * MAX_STREAMS
+
 # A peer that vanished without a word is noticed, and its work dropped, after the sum of both.
 KEEPALIVE_TIME_MS, KEEPALIVE_TIMEOUT_MS = 60_000, 20_000
 
@@ -273,6 +282,11 @@ def _options(max_message_bytes: int, shares_port: bool) -> list[tuple[str, int]]
     return [
         ("grpc.max_receive_message_length", max_message_bytes),  # also of what a compressed message unfolds to
         ("grpc.max_send_message_length", -1),
+        ("grpc.max_concurrent_streams", MAX_STREAMS),
+        # It counts calls that are over until they are forgotten here too, and so refuses clients that keep to the limit.
+        ("grpc.http.overload_protection", 0),
+        ("grpc.server.max_pending_requests", MAX_PENDING),
+        ("grpc.server.max_pending_requests_hard_limit", MAX_PENDING_AT_ALL),
         # A second server on the port must fail, not share it; only workers of one server do.
         ("grpc.so_reuseport", int(shares_port)),
         # Clients may ping idle connections every 10 s to keep a NAT open; gRPC's default calls that an attack below 5 min.
