@@ -59,6 +59,10 @@ def serve(
         GrpcFront | None,
         typer.Option("--grpc-front", help="What listens for gRPC; auto takes the faster native one where it can."),
     ] = None,
+    grpc_reflection: Annotated[
+        bool | None,
+        typer.Option("--grpc-reflection", help="Tell tools such as grpcurl what the server speaks (off)."),
+    ] = None,
     tls_cert: Annotated[
         Path | None,
         typer.Option("--tls-cert", metavar="FILE", help="PEM certificate: both ports then speak TLS alone."),
@@ -114,6 +118,7 @@ def serve(
         "grpc_port": grpc_port,
         "http_port": http_port,
         "grpc_front": grpc_front,
+        "grpc_reflection": grpc_reflection,
         "tls_cert": tls_cert,
         "tls_key": tls_key,
         "server_name": server_name,

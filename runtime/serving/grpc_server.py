@@ -75,6 +75,7 @@ class GrpcServer:
         max_message_bytes: int = DEFAULT_MAX_MESSAGE_BYTES,
         tls: ServerTls | None = None,
         shares_port: bool = False,
+        reflects: bool = False,
         message_limit_s: float = MESSAGE_LIMIT_S,
     ) -> None:
         self._shares_port = shares_port
@@ -89,6 +90,11 @@ class GrpcServer:
                 generic_handler(health.SERVICE, HealthRpcs(service, self._closing, receiving.read).handlers()),
             )
         )
+        if reflects:
+            from runtime.serving.grpc_reflection import RPC, SERVICES, reflection_handler
+
+            told = {RPC: reflection_handler(authorize, self._closing)}
+            self._server.add_generic_rpc_handlers(tuple(generic_handler(name, told) for name in SERVICES))
 
     def bind(self, endpoint: Endpoint) -> Endpoint:
         """Takes the address and says it with its real port; `PortInUseError` when somebody listens there."""

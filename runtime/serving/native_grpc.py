@@ -71,9 +71,12 @@ class NativeGrpcServer:
         authorize: Authorize | None = None,
         max_message_bytes: int = DEFAULT_MAX_MESSAGE_BYTES,
         shares_port: bool = False,
+        reflects: bool = False,
     ) -> None:
         self._shares_port = shares_port
-        self._behind = GrpcServer(service, controls, authorize=authorize, max_message_bytes=max_message_bytes)
+        self._behind = GrpcServer(
+            service, controls, authorize=authorize, max_message_bytes=max_message_bytes, reflects=reflects
+        )
         self._ask = controls.asking(service)
         self._decode, self._encode = RequestDecoder(controls.memory), ReplyEncoder()
         self._controls = controls
