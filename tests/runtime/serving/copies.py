@@ -89,11 +89,11 @@ def table(found: dict[str, Copies]) -> str:
         "Out: none.",
         "",
         "gRPC, in: both are the fronts'. grpcio 1.85 makes `bytes` of every slice that came, and joins those",
-        "(`ReceiveMessageOperation.un_c` in `_cygrpc/operation.pyx.pxi`); the native front gathers the body, and makes `bytes` of it.",
-        "The tensor is a view of that, from the second request with the same head on (`wire/grpc_repeats`).",
+        "(`ReceiveMessageOperation.un_c` in `_cygrpc/operation.pyx.pxi`); the native front gathers the body, and makes",
+        "`bytes` of it. The tensor is a view of that, from the second request with the same head on (`wire/grpc_repeats`).",
         "Out: the engine's array into the reply's `bytes`, and those into memory of the front's own (grpcio:",
-        "`grpc_slice_from_copied_buffer` in `SendMessageOperation.c`). Both take one `bytes` and nothing else. The wish for one copy",
-        "is met by REST alone; grpcio has an open change for its own (grpc/grpc, pull request 42193).",
+        "`grpc_slice_from_copied_buffer` in `SendMessageOperation.c`). Both take one `bytes` and nothing else. The wish for",
+        "one copy is met by REST alone; grpcio has an open change for its own (grpc/grpc, pull request 42193).",
         "",
     ]
     return "\n".join(lines)
