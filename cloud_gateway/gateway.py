@@ -93,6 +93,7 @@ async def serve_gateway(
             name=settings.server_name or NAME,
             version=version("edgeward"),
             served_by=ServedBy.CLOUD,
+            limits=settings.queue_limits,
             uploads=uploads_of(settings),
             observers=monitored.observers,
         )

@@ -94,6 +94,7 @@ async def serve_agent(
         engine,
         name=settings.server_name or NAME,
         version=version("edgeward"),
+        limits=settings.queue_limits,
         uploads=uploads_of(settings),
         observers=() if recorder is None else (recorder,),
     )

@@ -1,4 +1,5 @@
-"""The wire's messages: the Open Inference Protocol (`inference`) and gRPC health (`health`).
+"""The wire's messages: the Open Inference Protocol (`inference`), gRPC health (`health`) and gRPC
+reflection (`reflection`).
 
 Byte for byte what Triton's clients speak, yet in a descriptor pool of their own, so that
 tritonclient, kserve or any other owner of the same names can live in the same process.

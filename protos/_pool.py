@@ -47,6 +47,14 @@ def file_named(name: str) -> FileDescriptor:
     return _POOL.FindFileByName(name)
 
 
+def file_with(symbol: str) -> FileDescriptor:
+    """The descriptor of the file that defines `symbol`, a full name; `KeyError` where none does."""
+    try:
+        return _POOL.FindFileContainingSymbol(symbol)
+    except KeyError:  # of the members of its definitions it knows all but methods
+        return _POOL.FindMethodByName(symbol).containing_service.file
+
+
 def definitions(file: FileDescriptor) -> dict[str, Any]:
     """The file's messages, enums and enum values by name, as a generated module has them."""
     found: dict[str, Any] = {}

@@ -1,6 +1,6 @@
 """Compile protos/*.proto into what is committed beside them: one descriptor set, a stub per file.
 
-    python scripts/make_protos.py            write descriptors.binpb, inference.pyi, health.pyi
+    python scripts/make_protos.py            write descriptors.binpb and a .pyi for each
     python scripts/make_protos.py --check    write nothing; exit 1 when one of them is stale
 
 Needs grpcio-tools (in the `dev` extra), at the version in the constraints file: another protoc may
@@ -15,7 +15,7 @@ import tempfile
 from pathlib import Path
 
 PROTOS = Path(__file__).resolve().parent.parent / "protos"
-NAMES = ("inference", "health")
+NAMES = ("inference", "health", "reflection")
 DESCRIPTORS = "descriptors.binpb"
 
 # protoc's stubs say that an enum's metaclass is EnumTypeWrapper, which is not a metaclass. This

@@ -28,6 +28,7 @@ from runtime.selection.cost import CostModel
 from runtime.selection.latency import Latency
 from runtime.selection.settings import Objective
 from runtime.serving.controls import Controls
+from runtime.serving.grpc_receiving import Receiving
 from runtime.serving.grpc_server import InferenceRpcs
 from runtime.serving.local_service import LocalService
 from runtime.serving.rest_app import rest_app
@@ -49,7 +50,7 @@ class DataPlane:
         self._engine = _OneModel(_instant_model(bundle, row.probabilities), home)
         self._service = LocalService(self._engine)
         controls = Controls.under(home, MAX_BYTES, None)
-        self._infer = InferenceRpcs(self._service, controls, None, asyncio.Event()).model_infer()
+        self._infer = InferenceRpcs(self._service, controls, None, asyncio.Event(), Receiving()).model_infer()
         self._app: ASGIApp = rest_app(self._service, controls, max_body_bytes=MAX_BYTES)
         self._message = grpc_exchange(bundle.name, row).body[FRAME_BYTES:]
         self._posted = rest_binary_exchange(bundle.name, row)

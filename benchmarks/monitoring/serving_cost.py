@@ -80,7 +80,12 @@ async def measure(pairs: int) -> Cost:
         request = InferenceRequest("digits", inputs)
         latencies = scheduler.statistics.latencies
         assert latencies is not None
-        watched = Controls.under(config.home(), 1 << 20, "a benchmark").around(service.infer)
+        controls = Controls.under(config.home(), 1 << 20, "a benchmark")
+        around = controls.around(service.infer)
+
+        async def watched(request: InferenceRequest) -> InferenceResponse:
+            with controls.load.answering():
+                return await around(request)
 
         async def one(infer: Infer, kept: Latencies | None) -> int:
             scheduler.statistics.latencies = kept

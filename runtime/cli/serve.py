@@ -59,6 +59,10 @@ def serve(
         GrpcFront | None,
         typer.Option("--grpc-front", help="What listens for gRPC; auto takes the faster native one where it can."),
     ] = None,
+    grpc_reflection: Annotated[
+        bool | None,
+        typer.Option("--grpc-reflection", help="Tell tools such as grpcurl what the server speaks (off)."),
+    ] = None,
     tls_cert: Annotated[
         Path | None,
         typer.Option("--tls-cert", metavar="FILE", help="PEM certificate: both ports then speak TLS alone."),
@@ -79,6 +83,14 @@ def serve(
     instances: Annotated[
         str | None,
         typer.Option("--instances", help="Batches of one model that run at the same time: N, or MODEL=N,... (1)."),
+    ] = None,
+    max_queued_rows: Annotated[
+        int | None,
+        typer.Option("--max-queued-rows", min=1, help="Rows that may wait before one model version (8192)."),
+    ] = None,
+    max_queued_bytes: Annotated[
+        int | None,
+        typer.Option("--max-queued-bytes", min=1, help="Bytes that may wait before one model version (256 MiB)."),
     ] = None,
     workers: Annotated[
         int, typer.Option("--workers", min=1, max=256, help="Processes that share the ports (1); Linux alone has more.")
@@ -106,12 +118,15 @@ def serve(
         "grpc_port": grpc_port,
         "http_port": http_port,
         "grpc_front": grpc_front,
+        "grpc_reflection": grpc_reflection,
         "tls_cert": tls_cert,
         "tls_key": tls_key,
         "server_name": server_name,
         "objective": objective,
         "threads": threads,
         "instances": instances,
+        "max_queued_rows": max_queued_rows,
+        "max_queued_bytes": max_queued_bytes,
         "log_format": log_format,
         "otlp_endpoint": otlp_endpoint,
     }
@@ -149,6 +164,7 @@ async def _serve(engine: Engine, settings: ModelServerSettings, as_json: bool) -
             engine,
             name=settings.server_name or NAME,
             version=version("edgeward"),
+            limits=settings.queue_limits,
             uploads=uploads_of(settings),
             observers=() if recorder is None else (recorder,),
         )
@@ -213,7 +229,9 @@ async def _work(engine: Engine, settings: ModelServerSettings, place: Place, con
     from runtime.serving.shared_statistics import SharedStatistics
     from runtime.serving.worker_service import WorkerService
 
-    local = LocalService(engine, name=settings.server_name or NAME, version=version("edgeward"))
+    local = LocalService(
+        engine, name=settings.server_name or NAME, version=version("edgeward"), limits=settings.queue_limits
+    )
     shared, metrics = SharedStatistics(place.folder, place.name), SharedMetrics(place.folder, place.name)
     beside = Beside(collectors=(model_metrics(local, at_the_edge),), with_others=metrics.with_others)
     service = WorkerService(local, shared, place.count)

@@ -78,26 +78,21 @@ class Controls:
             raise UnsupportedError(f"{self.fixed_because}; these settings can be changed with one worker")
 
     def around(self, infer: Infer) -> Infer:
-        """`infer` as transports call it: counted, traced where that is on, and named in log lines where they are JSON."""
-        inner, load = self._watched(infer), self.load
+        """`infer` as transports call it, traced where that is on, and named in log lines where they are JSON.
 
-        async def counted(request: InferenceRequest) -> InferenceResponse:
-            load.in_flight += 1
-            try:
-                response = await inner(request)
-            finally:
-                load.in_flight -= 1
-            load.answered += 1
-            return response
-
-        return counted
+        Who calls counts (see `Load`): only it knows whether the answer could be sent.
+        """
+        inner = self.traces.around(infer)
+        if self.tracer is not None:
+            inner = self.tracer.around(inner)
+        return _named(inner) if self.names_requests else inner
 
     def asking(self, service: InferenceService) -> Ask:
-        """The short way to `service`, traced and named as by `around`; who asks counts (see `Load`).
+        """The short way to `service`, traced and named as by `around`, and as little counted.
 
         Whatever needs a context of its own, and a service that has no short way, gets a task.
         """
-        in_task = ask_in_task(self._watched(service.infer))
+        in_task = ask_in_task(self.around(service.infer))
         at_once: Ask | None = getattr(service, "ask", None)
         if at_once is None or self.tracer is not None or self.names_requests:
             return in_task
@@ -107,12 +102,6 @@ class Controls:
             return in_task(request, answer) if traces.is_on else direct(request, answer)
 
         return ask
-
-    def _watched(self, infer: Infer) -> Infer:
-        inner = self.traces.around(infer)
-        if self.tracer is not None:
-            inner = self.tracer.around(inner)
-        return _named(inner) if self.names_requests else inner
 
     def follow_headers(self, headers: Mapping[bytes, bytes]) -> None:
         """Makes the caller's span, if it sent one, the parent of what this task does."""

@@ -6,7 +6,7 @@ Handlers take and give bytes, so that a message that does not parse meets the sa
 from __future__ import annotations
 
 import logging
-from collections.abc import Awaitable, Callable, Iterable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping
 from typing import Any, NoReturn
 
 import grpc
@@ -24,20 +24,24 @@ Answer = Callable[[Any], Awaitable[Message]]
 """Makes the reply of one unary RPC from its parsed request."""
 
 
+ReadMessage = Callable[[Context], Awaitable[bytes]]
+"""Reads the one message of a unary RPC; see `grpc_receiving`."""
+
+
 def unary_handler(
-    request_type: type[Message], answer: Answer, authorize: Authorize | None
+    request_type: type[Message], answer: Answer, authorize: Authorize | None, read: ReadMessage
 ) -> grpc.RpcMethodHandler[bytes, bytes]:
     """The handler of a unary RPC that `answer` replies to; `authorize` None leaves it open to everybody."""
 
-    async def handle(raw: bytes, context: Context) -> bytes:
+    async def handle(_: AsyncIterator[bytes], context: Context) -> bytes:
         try:
             if authorize is not None:
                 authorize_call(authorize, context)
-            return (await answer(parse(request_type, raw))).SerializeToString()
+            return (await answer(parse(request_type, await read(context)))).SerializeToString()
         except Exception as error:
             await refuse(context, error)
 
-    return grpc.unary_unary_rpc_method_handler(handle)
+    return grpc.stream_unary_rpc_method_handler(handle)
 
 
 def generic_handler(
@@ -62,7 +66,12 @@ def authorize_metadata(authorize: Authorize, metadata: Iterable[tuple[str, str |
 
 
 async def refuse(context: Context, error: Exception) -> NoReturn:
-    """Ends the RPC with the status, text and hints of `error`; what is not an error of ours is logged here, once."""
+    """Ends the RPC with the status, text and hints of `error`; what is not an error of ours is logged here, once.
+
+    `grpc.aio.AbortError`, always: also where it was ended before and that error says so.
+    """
+    if isinstance(error, grpc.aio.AbortError):
+        raise error
     note_foreign(error)
     code = grpc.StatusCode[status_of(error).grpc]
     await context.abort(code, text_of(error), tuple(hints_of(error).items()))

@@ -6,12 +6,13 @@ It knows the server as a whole ("") and the inference service by name; a single 
 from __future__ import annotations
 
 import asyncio
+from collections.abc import AsyncIterator
 
 import grpc
 
 from protos import health, inference
 from runtime.errors import ModelNotFoundError
-from runtime.serving.grpc_calls import Context, refuse, unary_handler
+from runtime.serving.grpc_calls import Context, ReadMessage, refuse, unary_handler
 from runtime.serving.service import InferenceService
 from runtime.wire.grpc_codec import parse
 
@@ -24,16 +25,17 @@ WATCH_INTERVAL_S = 0.25
 class HealthRpcs:
     """Check, List and Watch; open to everybody. `closing` is set once the server takes no new calls."""
 
-    def __init__(self, service: InferenceService, closing: asyncio.Event) -> None:
+    def __init__(self, service: InferenceService, closing: asyncio.Event, read: ReadMessage) -> None:
         self._service = service
         self._closing = closing
+        self._read = read
 
     def handlers(self) -> dict[str, grpc.RpcMethodHandler[bytes, bytes]]:
         """A handler for every RPC of the service."""
         return {
-            "Check": unary_handler(health.HealthCheckRequest, self.check, None),
-            "List": unary_handler(health.HealthListRequest, self.list_all, None),
-            "Watch": grpc.unary_stream_rpc_method_handler(self.watch),
+            "Check": unary_handler(health.HealthCheckRequest, self.check, None, self._read),
+            "List": unary_handler(health.HealthListRequest, self.list_all, None, self._read),
+            "Watch": grpc.stream_stream_rpc_method_handler(self.watch),
         }
 
     async def check(self, message: health.HealthCheckRequest) -> health.HealthCheckResponse:
@@ -46,10 +48,10 @@ class HealthRpcs:
         """The state of every service now."""
         return health.HealthListResponse(statuses={name: self._state(name) for name in SERVICES})
 
-    async def watch(self, raw: bytes, context: Context) -> None:
+    async def watch(self, _: AsyncIterator[bytes], context: Context) -> None:
         """The state now and at every change, until the caller leaves or the server closes."""
         try:
-            service = parse(health.HealthCheckRequest, raw).service
+            service = parse(health.HealthCheckRequest, await self._read(context)).service
             told = None
             while True:
                 is_closing = self._closing.is_set()

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 
 import grpc
 from google.protobuf.message import Message
@@ -21,6 +21,7 @@ from runtime.serving.deadlines import with_timeout
 from runtime.serving.grpc_calls import Answer, Context, authorize_call, generic_handler, refuse, unary_handler
 from runtime.serving.grpc_controls import ControlRpcs
 from runtime.serving.grpc_health import HealthRpcs
+from runtime.serving.grpc_receiving import MESSAGE_LIMIT_S, Receiving
 from runtime.serving.grpc_stream import stream_infer_handler
 from runtime.serving.load_parameters import check_unload
 from runtime.serving.names import check_name
@@ -35,6 +36,15 @@ from runtime.wire.statistics import encode_statistics
 
 # Image batches pass, a run-away client does not; gRPC's own default of 4 MiB is below a batch of 8 images as float32.
 DEFAULT_MAX_MESSAGE_BYTES = 64 << 20
+
+# Calls open on one connection, the native front's number: a client that keeps to HTTP/2 waits with more. One that opens and resets
+# them at once (CVE-2023-44487) is refused on its own connection, and so is who shares it (ENHANCE_YOUR_CALM: RESOURCE_EXHAUSTED).
+MAX_STREAMS = 1024
+
+# Calls of all connections that wait to be taken from gRPC's core: above the first number it turns calls away at random, above the
+# second all of them, whoever sends them (CANCELLED). At its own 1,000 and 3,000 one such client took others' calls with it, and one
+# with 5,000 good calls at once lost 28 % of them; these leave room for four connections with all their calls at once.
+MAX_PENDING, MAX_PENDING_AT_ALL = 4 * MAX_STREAMS, 6 * MAX_STREAMS
 
 # A peer that vanished without a word is noticed, and its work dropped, after the sum of both.
 KEEPALIVE_TIME_MS, KEEPALIVE_TIMEOUT_MS = 60_000, 20_000
@@ -65,18 +75,26 @@ class GrpcServer:
         max_message_bytes: int = DEFAULT_MAX_MESSAGE_BYTES,
         tls: ServerTls | None = None,
         shares_port: bool = False,
+        reflects: bool = False,
+        message_limit_s: float = MESSAGE_LIMIT_S,
     ) -> None:
         self._shares_port = shares_port
         self._closing = asyncio.Event()
+        receiving = Receiving(message_limit_s)
         self._tls = tls
         self._server = grpc.aio.server(options=_options(max_message_bytes, shares_port))
-        rpcs = InferenceRpcs(service, controls, authorize, self._closing)
+        rpcs = InferenceRpcs(service, controls, authorize, self._closing, receiving)
         self._server.add_generic_rpc_handlers(
             (
                 generic_handler(inference.SERVICE, rpcs.handlers()),
-                generic_handler(health.SERVICE, HealthRpcs(service, self._closing).handlers()),
+                generic_handler(health.SERVICE, HealthRpcs(service, self._closing, receiving.read).handlers()),
             )
         )
+        if reflects:
+            from runtime.serving.grpc_reflection import RPC, SERVICES, reflection_handler
+
+            told = {RPC: reflection_handler(authorize, self._closing)}
+            self._server.add_generic_rpc_handlers(tuple(generic_handler(name, told) for name in SERVICES))
 
     def bind(self, endpoint: Endpoint) -> Endpoint:
         """Takes the address and says it with its real port; `PortInUseError` when somebody listens there."""
@@ -120,8 +138,14 @@ class InferenceRpcs:
     """The RPCs of inference.GRPCInferenceService over one service."""
 
     def __init__(
-        self, service: InferenceService, controls: Controls, authorize: Authorize | None, closing: asyncio.Event
+        self,
+        service: InferenceService,
+        controls: Controls,
+        authorize: Authorize | None,
+        closing: asyncio.Event,
+        receiving: Receiving,
     ) -> None:
+        self._receiving = receiving
         self._service = service
         self._controls = controls
         self._authorize = authorize
@@ -143,7 +167,12 @@ class InferenceRpcs:
             **ControlRpcs(self._controls).answers(),
         }
         handlers = {
-            rpc: unary_handler(inference.METHODS[rpc].request, answer, None if rpc in OPEN_RPCS else self._authorize)
+            rpc: unary_handler(
+                inference.METHODS[rpc].request,
+                answer,
+                None if rpc in OPEN_RPCS else self._authorize,
+                self._receiving.read,
+            )
             for rpc, answer in answers.items()
         }
         handlers["ModelInfer"] = self.model_infer_handler()
@@ -165,10 +194,11 @@ class InferenceRpcs:
             load.in_flight += 1
             try:
                 response = await answer_of(ask, request)
+                reply = encode(response, write_outputs(request, response)) if request.outputs else encode(response)
             finally:
                 load.in_flight -= 1
             load.answered += 1
-            return encode(response, write_outputs(request, response)) if request.outputs else encode(response)
+            return reply
 
         return model_infer
 
@@ -176,8 +206,9 @@ class InferenceRpcs:
         """ModelInfer for grpcio."""
         infer, authorize, monotonic, closing = self.model_infer(), self._authorize, time.monotonic, self._closing
         controls, is_traced = self._controls, self._controls.tracer is not None
+        read = self._receiving.read
 
-        async def handle(raw: bytes, context: Context) -> bytes:
+        async def handle(_: AsyncIterator[bytes], context: Context) -> bytes:
             try:
                 if closing.is_set():
                     await asyncio.sleep(REFUSAL_DELAY_S)
@@ -186,13 +217,16 @@ class InferenceRpcs:
                     authorize_call(authorize, context)
                 if is_traced:
                     controls.follow_metadata(context.invocation_metadata())
+                raw = await read(context)
                 remaining_s = context.time_remaining()
                 return await infer(raw, None if remaining_s is None else monotonic() + remaining_s)
+            except grpc.aio.AbortError:  # no inference was asked for
+                raise
             except Exception as error:
                 controls.load.note_error(error)
                 await refuse(context, error)
 
-        return grpc.unary_unary_rpc_method_handler(handle)
+        return grpc.stream_unary_rpc_method_handler(handle)
 
     async def server_live(self, _: inference.ServerLiveRequest) -> Message:
         """Whether the process works at all."""
@@ -254,6 +288,11 @@ def _options(max_message_bytes: int, shares_port: bool) -> list[tuple[str, int]]
     return [
         ("grpc.max_receive_message_length", max_message_bytes),  # also of what a compressed message unfolds to
         ("grpc.max_send_message_length", -1),
+        ("grpc.max_concurrent_streams", MAX_STREAMS),
+        # It counts calls that are over until they are forgotten here too, and so refuses clients that keep to the limit.
+        ("grpc.http.overload_protection", 0),
+        ("grpc.server.max_pending_requests", MAX_PENDING),
+        ("grpc.server.max_pending_requests_hard_limit", MAX_PENDING_AT_ALL),
         # A second server on the port must fail, not share it; only workers of one server do.
         ("grpc.so_reuseport", int(shares_port)),
         # Clients may ping idle connections every 10 s to keep a NAT open; gRPC's default calls that an attack below 5 min.

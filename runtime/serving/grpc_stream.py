@@ -107,8 +107,9 @@ class _Stream:
             message = parse(inference.ModelInferRequest, raw)
             request = with_timeout(decode_request(message, self._deadline, self._memory))
             check_name(request.model, request.version)
-            response = await self._infer(request)
-            reply.infer_response.CopyFrom(encode_response(response, write_outputs(request, response)))
+            with self._load.answering():
+                response = await self._infer(request)
+                reply.infer_response.CopyFrom(encode_response(response, write_outputs(request, response)))
         except Exception as error:
             note_foreign(error)
             self._load.note_error(error)

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 
 from runtime.errors import EdgewardError
 from runtime.telemetry.exposition import Family, Kind
@@ -16,6 +17,16 @@ class Load:
         self.in_flight = 0
         self.answered = 0
         self._errors: Counter[tuple[str, bool]] = Counter()
+
+    @contextmanager
+    def answering(self) -> Iterator[None]:
+        """One inference, until its answer is encoded: answered, unless it raises."""
+        self.in_flight += 1
+        try:
+            yield
+        finally:
+            self.in_flight -= 1
+        self.answered += 1
 
     def note_error(self, error: BaseException) -> None:
         """One inference that ended in `error` for its caller, whoever found it: the transport, the model or the cloud."""

@@ -41,7 +41,7 @@ from runtime.serving.service import InferenceService
 from runtime.serving.shared_memory import write_outputs
 from runtime.serving.sockets import Endpoint, explain_refusal, listen
 from runtime.wire.grpc_repeats import ReplyEncoder, RequestDecoder
-from runtime.wire.status import hints_of, status_of, text_of
+from runtime.wire.status import INTERNAL_TEXT, hints_of, status_of, text_of
 from runtime.wire.values import InferenceRequest, InferenceResponse
 
 if TYPE_CHECKING:
@@ -71,9 +71,12 @@ class NativeGrpcServer:
         authorize: Authorize | None = None,
         max_message_bytes: int = DEFAULT_MAX_MESSAGE_BYTES,
         shares_port: bool = False,
+        reflects: bool = False,
     ) -> None:
         self._shares_port = shares_port
-        self._behind = GrpcServer(service, controls, authorize=authorize, max_message_bytes=max_message_bytes)
+        self._behind = GrpcServer(
+            service, controls, authorize=authorize, max_message_bytes=max_message_bytes, reflects=reflects
+        )
         self._ask = controls.asking(service)
         self._decode, self._encode = RequestDecoder(controls.memory), ReplyEncoder()
         self._controls = controls
@@ -201,18 +204,25 @@ class NativeGrpcServer:
     def _on_burst(self, front: NativeGrpcFront, loop: asyncio.AbstractEventLoop, events: list[Any]) -> None:
         """Starts every call of a burst; they meet in one batch, because none of them runs before the last is started."""
         for _, call_id, _, raw, _, details in events:
-            if raw is None:  # the client is gone or its deadline over
-                if (withdraw := self._calls.get(call_id)) is not None:
-                    withdraw()
-                    self._end(call_id, CancelledError("the client went away before the answer"))
-                elif (late := self._late.pop(call_id, None)) is not None:
-                    late.cancel()
-            elif self._is_closing:
-                # Late, so that who waits for an answer sends nothing more while the connection is being closed.
-                self._late[call_id] = loop.call_later(REFUSAL_DELAY_S, self._refuse, front, call_id)
-            else:
-                metadata, _, remaining_s = details
-                self._begin(call_id, raw, metadata, remaining_s)
+            try:
+                if raw is None:
+                    self._leave(call_id)
+                elif self._is_closing:
+                    # Late, so that who waits for an answer sends nothing more while the connection is being closed.
+                    self._late[call_id] = loop.call_later(REFUSAL_DELAY_S, self._refuse, front, call_id)
+                else:
+                    metadata, _, remaining_s = details
+                    self._begin(call_id, raw, metadata, remaining_s)
+            except Exception:  # whatever it is, the others of the burst are not to blame
+                log.exception("a call could not be taken from the native front")
+
+    def _leave(self, call_id: int) -> None:
+        """The client is gone, or its deadline is over."""
+        if (withdraw := self._calls.get(call_id)) is not None:
+            withdraw()
+            self._end(call_id, CancelledError("the client went away before the answer"))
+        elif (late := self._late.pop(call_id, None)) is not None:
+            late.cancel()
 
     def _refuse(self, front: NativeGrpcFront, call_id: int) -> None:
         del self._late[call_id]
@@ -294,6 +304,13 @@ def _open_calls(front: NativeGrpcFront) -> int:
 
 
 def _fail(front: NativeGrpcFront, call_id: int, error: BaseException) -> None:
-    """Ends a call with the status, text and hints of `error`; nothing where it has ended."""
+    """Ends a call with the status, text and hints of `error`; nothing where it has ended.
+
+    What the front does not take of that is logged, and its caller told less: nobody is to wait for ever.
+    """
     code = grpc.StatusCode[status_of(error).grpc].value[0]
-    front.fail(call_id, code, text_of(error), list(hints_of(error).items()))
+    try:
+        front.fail(call_id, code, text_of(error), list(hints_of(error).items()))
+    except Exception:
+        log.exception("the native front does not take %r as the end of a call", error)
+        front.fail(call_id, code, INTERNAL_TEXT)

@@ -21,6 +21,7 @@ from runtime.errors import EdgewardError, MachineError, WrongUseError
 from runtime.selection.settings import Objective, SelectionSettings
 from runtime.selection.trying import Progress
 from runtime.serving.polling import poll
+from runtime.serving.scheduler import MAX_QUEUED_BYTES, MAX_QUEUED_ROWS, QueueLimits
 from runtime.serving.server import ServerSettings
 from runtime.serving.service import InferenceService
 from runtime.serving.statistics_recorder import ROWS_PER_S, StatisticsRecorder, StatisticsSettings
@@ -65,6 +66,10 @@ class ModelServerSettings(ServerSettings):
     """Of one call on the processor, at most; None: what measures fastest alone. Fewer leave cores to calls beside it."""
     instances: Annotated[Instances, BeforeValidator(_instances), PlainSerializer(str)] = Instances()
     """How many batches of one model run at the same time: a number for all, or by name ("2,digits=4")."""
+    max_queued_rows: int = Field(default=MAX_QUEUED_ROWS, ge=1)
+    """Rows that may wait before one model version; what comes beyond is refused at once. No request may have more rows."""
+    max_queued_bytes: int = Field(default=MAX_QUEUED_BYTES, ge=1)
+    """Bytes of the inputs that may wait before one model version; a request that finds the queue empty may have more."""
     versions: Annotated[VersionPolicy, BeforeValidator(_policy), PlainSerializer(str)] = VersionPolicy()
     """Which versions of a model are served: latest, latest:N, all or specific:N,N."""
     model_repository: Path | None = None
@@ -89,6 +94,11 @@ class ModelServerSettings(ServerSettings):
         if self.poll_s is not None and self.model_repository is None:
             raise ValueError("poll_s is set without model_repository; there is nothing to look at")
         return self
+
+    @property
+    def queue_limits(self) -> QueueLimits:
+        """What may wait before one model version."""
+        return QueueLimits(self.max_queued_rows, self.max_queued_bytes)
 
     @property
     def has_models(self) -> bool:

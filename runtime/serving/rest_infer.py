@@ -164,11 +164,11 @@ class InferRoute:
             if response is None:
                 assert error is not None, "an answer is one or the other"
                 raise error
-            load.answered += 1
             if request.outputs:
                 body = self._encode(response, wanted, write_outputs(request, response))
             else:
                 body = self._encode(response, wanted)
+            load.answered += 1
         except Exception as wrong:
             load.note_error(wrong)
             reply_error(reply, wrong)
@@ -203,10 +203,11 @@ class InferRoute:
         request, wanted = self._decode(model, version, body, _header_length(headers), deadline)
         if request.parameters:
             request = with_timeout(request)
-        response = await self._hang_ups.while_connected(self._infer(request), receive)
-        if request.outputs:
-            return self._encode(response, wanted, write_outputs(request, response))
-        return self._encode(response, wanted)
+        with self._controls.load.answering():
+            response = await self._hang_ups.while_connected(self._infer(request), receive)
+            if request.outputs:
+                return self._encode(response, wanted, write_outputs(request, response))
+            return self._encode(response, wanted)
 
 
 def target_of(path: str) -> tuple[str, str] | None:

@@ -59,6 +59,8 @@ class ServerSettings(SettingsModel):
     """The same for REST."""
     grpc_front: GrpcFront = GrpcFront.AUTO
     """auto, native (faster, the extra `fast`) or grpcio; see `choose_front`."""
+    grpc_reflection: bool = False
+    """Whether tools such as grpcurl may ask over gRPC what the server speaks."""
     max_message_bytes: int = Field(default=DEFAULT_MAX_MESSAGE_BYTES, gt=0, lt=1 << 31)
     """Of one request, on the wire and unpacked."""
     drain_timeout_s: float = Field(default=30.0, ge=0)
@@ -149,6 +151,7 @@ class Server:
                 authorize=authorize,
                 max_message_bytes=settings.max_message_bytes,
                 shares_port=shares_port,
+                reflects=settings.grpc_reflection,
             )
         else:
             self._grpc = GrpcServer(
@@ -158,6 +161,7 @@ class Server:
                 max_message_bytes=settings.max_message_bytes,
                 tls=self._tls,
                 shares_port=shares_port,
+                reflects=settings.grpc_reflection,
             )
         self._http = HttpServer(
             rest_app(

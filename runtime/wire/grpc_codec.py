@@ -1,8 +1,8 @@
 """ModelInfer on gRPC: the protocol's messages to `InferenceRequest` and `InferenceResponse` and back, for both ends.
 
 Copies of a tensor. In, two: protobuf takes the bytes over, and hands them out as `bytes`, which tensors are read-only views
-of. Out, one: `serialize_response` puts large tensors behind the rest of the message itself, where protobuf would copy three times
-(to `bytes`, into the message, into the wire's bytes).
+of; none where the head of the message was seen before (`grpc_repeats`). Out, one: `serialize_response` puts large tensors behind
+the rest of the message itself, where protobuf would copy three times (to `bytes`, into the message, into the wire's bytes).
 """
 
 from __future__ import annotations

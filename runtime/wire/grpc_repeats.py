@@ -7,7 +7,7 @@ behind what is kept of a reply: fields may stand in any order.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from types import MappingProxyType
 
 import numpy as np
@@ -16,7 +16,18 @@ from protos import inference
 from runtime.tensors import Array
 from runtime.wire.grpc_codec import RAW_OUTPUT_TAG, decode_request, encode_head, parse, serialize_response, varint
 from runtime.wire.memory import TensorMemory
-from runtime.wire.repeats import MAX_KEY_BYTES, Repeats, ReplyHead, ReplyKey, RequestHead, head_of, raw_of, reply_key
+from runtime.wire.repeats import (
+    MAX_KEY_BYTES,
+    VIEW_BYTES,
+    RawTensor,
+    Repeats,
+    ReplyHead,
+    ReplyKey,
+    RequestHead,
+    head_of,
+    raw_of,
+    reply_key,
+)
 from runtime.wire.values import InferenceRequest, InferenceResponse, Placed
 
 # Fields 1 to 7 of ModelInferRequest, all length-delimited: model, version, id, parameters, inputs, outputs, raw contents.
@@ -43,41 +54,60 @@ class RequestDecoder:
             # Everything up to the tensor's bytes, its length among it, as a message before: so is the rest.
             head = self._before.get(raw[:begins])
             if head is not None and len(raw) - begins == head.size_bytes:
-                return _with_tensors(head, "", (raw[begins:],), deadline)
+                return _with_tensors(head, "", raw, (begins,), deadline)
         parts = cut_out(raw)
         if parts is None:
             return decode_request(parse(inference.ModelInferRequest, raw), deadline, self._memory)
-        rest, id_, contents = parts
-        head = self._heads.get(rest)
-        if head is None or [len(content) for content in contents] != [tensor.size_bytes for tensor in head.tensors]:
+        head = self._heads.get(parts.rest)
+        if head is None or parts.sizes != [tensor.size_bytes for tensor in head.tensors]:
             request = decode_request(parse(inference.ModelInferRequest, raw), deadline, self._memory)
-            if len(contents) != len(request.inputs):
+            if len(parts.sizes) != len(request.inputs):
                 return request
-            head = head_of(request, sum(map(len, contents)))
+            head = head_of(request, sum(parts.sizes))
             if head is None:
                 return request
-            self._heads.keep(rest, head)
-        if len(contents) == 1 and not id_ and raw.endswith(contents[0]):
-            begins = len(raw) - len(contents[0])
+            self._heads.keep(parts.rest, head)
+        if len(parts.begins) == 1 and not parts.id and parts.begins[0] + parts.sizes[0] == len(raw):
+            begins = parts.begins[0]
             self._begins_at.keep(len(raw), begins)
             self._before.keep(raw[:begins], head)
-        return _with_tensors(head, id_, contents, deadline)
+        return _with_tensors(head, parts.id, raw, parts.begins, deadline)
 
 
-def _with_tensors(head: RequestHead, id_: str, contents: Sequence[bytes], deadline: float | None) -> InferenceRequest:
+def _with_tensors(
+    head: RequestHead, id_: str, raw: bytes, begins: Sequence[int], deadline: float | None
+) -> InferenceRequest:
     inputs: dict[str, Array] = {}
-    for tensor, content in zip(head.tensors, contents, strict=True):
-        inputs[tensor.name] = np.frombuffer(content, tensor.dtype).reshape(tensor.shape)
+    for tensor, at in zip(head.tensors, begins, strict=True):
+        inputs[tensor.name] = _tensor(tensor, raw, at)
     return InferenceRequest(head.model, inputs, head.version, id_, head.outputs, head.parameters, deadline)
 
 
-def cut_out(raw: bytes) -> tuple[bytes, str, list[bytes]] | None:
-    """A ModelInferRequest without its id and raw contents; the id; the raw contents.
+def _tensor(tensor: RawTensor, raw: bytes, at: int) -> Array:
+    """The tensor that begins at `at`: a view of a large one, wherever it lies (engines take any address); else a copy."""
+    if tensor.size_bytes >= VIEW_BYTES:
+        return np.frombuffer(raw, tensor.dtype, tensor.count, at).reshape(tensor.shape)
+    return np.frombuffer(raw[at : at + tensor.size_bytes], tensor.dtype).reshape(tensor.shape)
 
-    None for what does not look like one, or is not worth keeping.
-    """
+
+@dataclass(frozen=True, slots=True)
+class CutOut:
+    """A ModelInferRequest taken apart."""
+
+    rest: bytes
+    """All of it but its id and its raw contents."""
+    id: str
+    begins: list[int]
+    """Where each of the raw contents begins, in order; a message that ends with one ends where that does."""
+    sizes: list[int]
+    """How many bytes each has."""
+
+
+def cut_out(raw: bytes) -> CutOut | None:
+    """The parts of a ModelInferRequest; None for what does not look like one, or is not worth keeping."""
     rest: list[bytes] = []
-    contents: list[bytes] = []
+    begins: list[int] = []
+    sizes: list[int] = []
     id_ = b""
     start = at = 0  # of what is not yet in `rest`; of the next field
     end = len(raw)
@@ -96,14 +126,15 @@ def cut_out(raw: bytes) -> tuple[bytes, str, list[bytes]] | None:
             if tag == _ID_TAG:
                 id_ = raw[begin:start]
             else:
-                contents.append(raw[begin:start])
+                begins.append(begin)
+                sizes.append(size)
         at = begin + size
     if at != end or end - start > MAX_KEY_BYTES:
         return None
     if start < end:
         rest.append(raw[start:])
     try:
-        return b"".join(rest), str(id_, "utf-8"), contents
+        return CutOut(b"".join(rest), str(id_, "utf-8"), begins, sizes)
     except UnicodeDecodeError:
         return None
 

@@ -30,6 +30,7 @@ HEAD = """# Conformance
 Every RPC of Triton's `inference.GRPCInferenceService` and of `grpc.health.v1.Health`, and every route of REST, asked of a running
 server with a good request. CUDA shared memory was asked with a stand-in for the driver; where CUDA is not, a region is refused as
 UNIMPLEMENTED (501) with the reason: no cuda-bindings, no driver, or no GPU.
+gRPC reflection (v1 and v1alpha) is UNIMPLEMENTED unless `--grpc-reflection` turns it on.
 Written by `python -m tests.runtime.serving.conformance`; a test fails when it is out of date.
 Other people's clients: benchmarks/results/example-clients.md.
 """

@@ -86,8 +86,14 @@ def table(found: dict[str, Copies]) -> str:
         "",
         "REST, in: out of uvloop's read buffer, and to where the body is gathered (`serving/gathering`); that is from the second",
         "request with the same head on. The first, and those with a deadline in their head, go by uvicorn and are copied oftener.",
-        "Out: none. gRPC, on both fronts: one of those in and one of those out are ours by the code, the tensor cut out of its",
-        "message and the reply joined into one (`wire/grpc_repeats`); the others are the fronts' own, not told apart here.",
+        "Out: none.",
+        "",
+        "gRPC, in: both are the fronts'. grpcio 1.85 makes `bytes` of every slice that came, and joins those",
+        "(`ReceiveMessageOperation.un_c` in `_cygrpc/operation.pyx.pxi`); the native front gathers the body, and makes",
+        "`bytes` of it. The tensor is a view of that, from the second request with the same head on (`wire/grpc_repeats`).",
+        "Out: the engine's array into the reply's `bytes`, and those into memory of the front's own (grpcio:",
+        "`grpc_slice_from_copied_buffer` in `SendMessageOperation.c`). Both take one `bytes` and nothing else. The wish for",
+        "one copy is met by REST alone; grpcio has an open change for its own (grpc/grpc, pull request 42193).",
         "",
     ]
     return "\n".join(lines)

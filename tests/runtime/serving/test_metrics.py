@@ -22,7 +22,7 @@ from runtime.telemetry.exposition import Family, Kind
 from runtime.telemetry.histogram import Buckets
 from tests.runtime.serving.clients import HttpClient
 from tests.runtime.serving.real import INPUTS, serving_models
-from tests.runtime.serving.threaded import Threaded
+from tests.runtime.serving.threaded import Threaded, serving
 
 parser = pytest.importorskip("prometheus_client.parser", reason="prometheus-client is not installed")
 
@@ -164,24 +164,43 @@ def test_errors_are_counted_by_class_on_every_transport_and_name_no_model(server
 
 
 async def test_in_flight_counts_who_is_being_answered_and_falls_after_errors() -> None:
-    from runtime.serving.controls import Controls
-    from runtime.wire.values import InferenceRequest, InferenceResponse
+    load, gate = Load(), asyncio.Event()
 
-    controls, gate = Controls.under(Path("unused"), 1, "off"), asyncio.Event()
+    async def infer(*, fails: bool) -> None:
+        with load.answering():
+            await gate.wait()
+            if fails:
+                raise InvalidInputError("bad")
 
-    async def infer(request: InferenceRequest) -> InferenceResponse:
-        await gate.wait()
-        if request.model == "bad":
-            raise InvalidInputError("bad")
-        return InferenceResponse(request.model, "1", {})
-
-    around = controls.around(infer)
-    waiting = [asyncio.ensure_future(around(InferenceRequest(model, {}))) for model in ("good", "bad", "good")]
+    waiting = [asyncio.ensure_future(infer(fails=fails)) for fails in (False, True, False)]
     await asyncio.sleep(0)
-    assert controls.load.in_flight == 3
+    assert (load.in_flight, load.answered) == (3, 0)
     gate.set()
     await asyncio.gather(*waiting, return_exceptions=True)
-    assert (controls.load.in_flight, controls.load.answered) == (0, 2)
+    assert (load.in_flight, load.answered) == (0, 2)
+
+
+def test_an_answer_that_cannot_be_sent_is_an_error_and_no_answer() -> None:
+    """JSON has no NaN. The first request goes the long way, those after it are known by their head."""
+    head = b'{"inputs":[{"name":"x","datatype":"FP32","shape":[1],"parameters":{"binary_data_size":4}}]}'
+    with serving() as fake:
+        http = HttpClient(fake.http, binary=True)
+
+        def told() -> tuple[float, float]:
+            text = http.request("GET", "/metrics")[2].decode()
+            families = {family.name: family for family in parser.text_string_to_metric_families(text)}
+            (answered,) = families["edgeward_inferences"].samples
+            return answered.value, sum(sample.value for sample in families["edgeward_errors"].samples)
+
+        answered, failed = told()
+        for _ in range(3):
+            sent = head + np.array([np.nan], np.float32).tobytes()
+            status, _, data = http.request(
+                "POST", "/v2/models/echo/infer", sent, {"Inference-Header-Content-Length": str(len(head))}
+            )
+            assert status == 400, data
+        assert told() == (answered, failed + 3)
+        http.close()
 
 
 def test_an_unforeseen_error_is_told_as_that() -> None:

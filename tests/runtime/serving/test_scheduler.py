@@ -7,6 +7,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -279,3 +280,30 @@ async def test_a_model_stays_in_use_while_a_batch_runs_that_nobody_waits_for(wor
     gate.set()
     await asyncio.wait_for(queue.drain(), 10)
     assert uses == [0]
+
+
+@pytest.mark.parametrize(
+    ("deadline", "batches"), [(None, [3, 3]), (100.0, [3, 2, 1])], ids=["in no hurry", "in a hurry"]
+)
+async def test_those_who_came_together_last_time_are_waited_for_while_the_loop_is_busy(
+    workers: ThreadPoolExecutor, monkeypatch: pytest.MonkeyPatch, deadline: float | None, batches: list[int]
+) -> None:
+    """Each turn takes two milliseconds, and brings one of the three."""
+    now = 0.0
+    monkeypatch.setattr("runtime.serving.scheduler.time", SimpleNamespace(monotonic=lambda: now))
+    model, loop, answered = Doubler(), asyncio.get_running_loop(), asyncio.Semaphore(0)
+    queue = scheduler(model, workers)
+
+    def arrive(left: int, turn_s: float) -> None:
+        nonlocal now
+        now += turn_s
+        row = {"x": np.zeros((1, 2), np.float32)}
+        queue.ask(row, 1, None, lambda outputs, error: answered.release(), deadline)
+        if left > 1:
+            loop.call_soon(arrive, left - 1, turn_s)
+
+    for turn_s in (0.0, 0.002):
+        arrive(3, turn_s)
+        for _ in range(3):
+            await asyncio.wait_for(answered.acquire(), 10)
+    assert model.batches == batches

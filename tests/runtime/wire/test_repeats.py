@@ -225,6 +225,34 @@ def outcome(call: Callable[[], InferenceRequest]) -> object:
         return type(error), str(error)
 
 
+def test_a_name_that_ends_like_the_tensor_is_not_taken_for_it() -> None:
+    """Fields may stand in any order: this message begins with its tensor, and ends with the same bytes in the model's name."""
+    tensor = inference.ModelInferRequest.InferInputTensor(name="x", datatype="UINT8", shape=[4])
+    inputs = inference.ModelInferRequest(inputs=[tensor]).SerializeToString()
+
+    def message(name: bytes) -> bytes:
+        return b"\x3a\x04ABCD" + inputs + b"\x0a\x05m" + name
+
+    decode = grpc_repeats.RequestDecoder()
+    for name in (b"ABCD", b"WXYZ", b"ABCD"):
+        request = decode(message(name))
+        assert request.model == "m" + name.decode()
+        assert request.inputs["x"].tobytes() == b"ABCD"
+
+
+@pytest.mark.parametrize("ends", [True, False], ids=["its tensor last", "its id last"])
+def test_a_large_tensor_is_a_view_of_its_message(ends: bool) -> None:
+    request = REQUESTS["large"] if ends else InferenceRequest("m", dict(REQUESTS["large"].inputs), "", "7")
+    wire = grpc_codec.encode_request(request).SerializeToString()
+    if not ends:
+        wire = wire.replace(b"\x1a\x017", b"", 1) + b"\x1a\x017"
+    decode = grpc_repeats.RequestDecoder()
+    for _ in range(2):
+        found = decode(wire)
+        assert shown(found) == shown(request)
+        assert np.shares_memory(found.inputs["x"], np.frombuffer(wire, np.uint8))
+
+
 def test_inputs_own_what_they_show_or_are_read_only() -> None:
     decode = grpc_repeats.RequestDecoder()
     for _ in range(2):
