@@ -53,10 +53,11 @@ class Monitoring:
         return () if self.recorder is None else (self.recorder,)
 
     def families(self, labels_of: LabelsOf) -> Collector:
-        """The collector of what drifts here and on devices, of how right models are, and of what they are asked."""
+        """The collector of what drifts here and on devices, how right models are, what they are asked, and what devices sent."""
 
         def read() -> list[Family]:
-            return [drifting_features(self._seen(labels_of)), *self.labelled.families(labels_of)]
+            labelled = self.labelled.families(labels_of)
+            return [drifting_features(self._seen(labels_of)), *labelled, *self.fleet.families()]
 
         statistics = statistics_metrics(self.recorder, labels_of)
 

@@ -1,7 +1,7 @@
 """Takes windows of statistics from agents: capped, counted once, joined by model, kept, drift decided over all devices.
 
-When a window was is worked out here: the moment it arrived, less the age that the device measured on a clock that only
-counts up. A device's idea of the date is never asked.
+When a window was is worked out here: the moment it arrived, less the age that the device measured, both on clocks that only
+count up. No date is asked, the device's nor this machine's: either may be a day off, or be set while rows come in.
 """
 
 from __future__ import annotations
@@ -14,13 +14,14 @@ import threading
 import time
 from collections import OrderedDict
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Annotated, Any, Final
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
+from cloud_gateway.devices import BYTES_PER_HOUR, WINDOWS_PER_HOUR, Devices
+from cloud_gateway.telemetry_metrics import ENVELOPE, WindowCounts, drifting_devices, window_metrics
 from cloud_gateway.windows import Kept, Windows
 from runtime.bundle.bundle import Bundle
 from runtime.errors import EdgewardError, InvalidInputError, ModelNotFoundError, OverloadedError, StorageError
@@ -31,15 +32,13 @@ from runtime.monitoring.reference import Baseline
 from runtime.monitoring.verdict import Verdict
 from runtime.serving.extra_route import ExtraRoute
 from runtime.serving.http_body import read_body
+from runtime.telemetry.elapsed import elapsed_s
+from runtime.telemetry.exposition import Family
 
 log = logging.getLogger(__name__)
 
 PATH: Final = "/edgeward/telemetry"
 MAX_BODY_BYTES: Final = MAX_BLOB_BYTES * 4 // 3 + 4096
-WINDOWS_PER_HOUR: Final = 240
-"""Of one device: one every 15 s. Twice as many may come at once, after a time offline."""
-BYTES_PER_HOUR: Final = 16 << 20
-MAX_DEVICES: Final = 10_000
 MAX_AGE_S: Final = 7 * 86_400.0
 RECENT_IDS: Final = 50_000
 
@@ -52,39 +51,34 @@ class _Envelope(BaseModel):
     age_s: Annotated[float, Field(ge=0, allow_inf_nan=False)]
     span_s: Annotated[float, Field(ge=0, allow_inf_nan=False)]
     blob: str = Field(max_length=MAX_BLOB_BYTES * 4 // 3 + 4)
-
-
-@dataclass(slots=True)
-class _Device:
-    windows_left: float
-    bytes_left: float
-    refilled: float
-    rows: int = 0
-    accepted: int = 0
-    dropped: int = 0
-    last: float = 0.0
+    drifting: list[Annotated[str, Field(max_length=256)]] = Field(default=[], max_length=64)
+    """Features that drift on that device, by its own test."""
 
 
 class Fleet:
-    """What devices sent, by model. `receive` and `document` are called on the event loop; counting runs on a thread."""
+    """What devices sent, by model. `receive` and `document` are called on the event loop; counting runs on a thread.
+
+    Times inside are by `clock`, which nobody sets; `unix` dates what is kept for the next start.
+    """
 
     def __init__(
         self,
         bundle_of: Callable[[str, int], Bundle | None],
         windows: Windows | None,
         unix: Callable[[], float] = time.time,
+        clock: Callable[[], float] = elapsed_s,
     ) -> None:
         self._bundle_of = bundle_of
         self._windows = windows
         self._unix = unix
+        self._clock = clock
         self._lock = threading.Lock()
         self._monitors: dict[tuple[str, int], Monitor] = {}
         self._baselines: dict[tuple[str, int], tuple[str, Baseline]] = {}
         """With the digest of the bundle that each is of."""
-        self._devices: OrderedDict[str, _Device] = OrderedDict()
+        self._devices = Devices()
         self._seen: OrderedDict[tuple[str, str], None] = OrderedDict()
-        self._counts: dict[str, int] = {"accepted": 0, "repeated": 0, "dropped": 0, "not_stored": 0}
-        self._refused: dict[str, int] = {}
+        self._counts = WindowCounts()
 
     async def receive(self, body: bytes) -> Mapping[str, object]:
         """Takes one window; the body of `POST /edgeward/telemetry`. Refusals name their reason."""
@@ -99,39 +93,42 @@ class Fleet:
             try:
                 return self._take(body)
             except BlobError as error:
-                self._refused[error.reason] = self._refused.get(error.reason, 0) + 1
+                self._counts.refuse(error.reason)
                 raise
             except (InvalidInputError, ModelNotFoundError):
-                self._refused["envelope"] = self._refused.get("envelope", 0) + 1
+                self._counts.refuse(ENVELOPE)
                 raise
 
     def load(self) -> int:
         """Counts what the store holds, oldest first, after a start; how many windows that were."""
-        counted = 0
-        for kept in () if self._windows is None else self._windows.all():
+        counted, now = 0, self._unix()
+        ago_s = now - self._clock()
+        for kept in () if self._windows is None else self._windows.all(now):
             try:
                 with self._lock:
-                    self._count(kept)
+                    self._count(kept, kept.began - ago_s, kept.ended - ago_s)
                 counted += 1
             except EdgewardError as error:
                 log.info("a stored window of %s is not counted: %s", kept.device, error)
         return counted
 
     def document(self) -> dict[str, Any]:
-        """What devices told, as JSON."""
+        """What devices told, as JSON; times of verdicts are by `clock`, those of devices are dates."""
         with self._lock:
-            models = [{**monitor.document(), "source": "devices"} for monitor in self._monitors.values()]
-            devices = [
-                {
-                    "device": name,
-                    "rows": d.rows,
-                    "windows": d.accepted,
-                    "dropped": d.dropped,
-                    "last_unix": round(d.last, 1),
-                }
-                for name, d in list(self._devices.items())[-100:]
+            now = self._clock()
+            models = [
+                {**monitor.document(), "source": "devices", "by_device": self._devices.that_tell_of(place, now)}
+                for place, monitor in self._monitors.items()
             ]
-            return {"models": models, "devices": devices, "counts": {**self._counts, "refused": dict(self._refused)}}
+            devices = self._devices.described(self._unix() - now)
+            return {"models": models, "devices": devices, "counts": self._counts.to_dict()}
+
+    def families(self) -> list[Family]:
+        """What became of what devices sent, and on how many of them features drift, as metrics."""
+        with self._lock:
+            now = self._clock()
+            drifting = {place: self._devices.that_tell_of(place, now)["drifting"] for place in self._monitors}
+            return [*window_metrics(self._counts), drifting_devices(drifting)]
 
     def verdicts(self) -> dict[tuple[str, int], tuple[Verdict, ...]]:
         """What drifts now on devices, by model and version; one that no device told of is not in it."""
@@ -140,15 +137,15 @@ class Fleet:
 
     def _take(self, body: bytes) -> Mapping[str, object]:
         envelope = _open(body)
-        now = self._unix()
-        device = self._device(envelope.device, now)
+        now = self._clock()
+        device = self._devices.seen(envelope.device, now)
         key = (envelope.device, envelope.window)
         if key in self._seen:
-            self._counts["repeated"] += 1
+            self._counts.repeated += 1
             return {"accepted": True, "repeated": True, "stored": True}
-        if device.windows_left < 1 or device.bytes_left < len(body):
+        if not device.may_send(len(body)):
             device.dropped += 1
-            self._counts["dropped"] += 1
+            self._counts.dropped += 1
             raise OverloadedError(
                 f"device {envelope.device!r} sends more than {WINDOWS_PER_HOUR} windows or {BYTES_PER_HOUR >> 20} MiB an hour; "
                 "this window is dropped: send fewer, they may be joined",
@@ -161,41 +158,45 @@ class Fleet:
         ended = now - min(envelope.age_s, MAX_AGE_S)
         began = ended - min(envelope.span_s, MAX_AGE_S)
         # What is refused costs its share too, or trying would be free.
-        device.windows_left -= 1
-        device.bytes_left -= len(body)
-        kept = Kept(envelope.device, envelope.window, began, ended, blob)
-        is_stored = self._store(kept)
+        device.spend(len(body))
+        is_stored = self._store(envelope, blob, began, ended)
         if is_stored is None:
-            self._counts["repeated"] += 1
+            self._counts.repeated += 1
             self._remember(key)
             return {"accepted": True, "repeated": True, "stored": True}
         self._remember(key)
         return {"accepted": True, "repeated": False, "stored": is_stored}
 
-    def _store(self, kept: Kept) -> bool | None:
+    def _store(self, envelope: _Envelope, blob: bytes, began: float, ended: float) -> bool | None:
         """Whether it is on disk; None: it had been there. A store that fails keeps nothing from being counted."""
-        baseline = self._baseline(*identify(kept.blob))
-        summary = from_blob(kept.blob, baseline)
+        baseline = self._baseline(*identify(blob))
+        summary = from_blob(blob, baseline)
         is_stored = False
         if self._windows is not None:
+            received = self._unix()
+            offset_s = received - self._clock()
+            kept = Kept(envelope.device, envelope.window, began + offset_s, ended + offset_s, blob)
             try:
-                if not self._windows.add(kept, self._unix()):
+                if not self._windows.add(kept, received):
                     return None
                 is_stored = True
             except StorageError as error:
-                self._counts["not_stored"] += 1
-                if self._counts["not_stored"] & (self._counts["not_stored"] - 1) == 0:
+                self._counts.not_stored += 1
+                if self._counts.not_stored & (self._counts.not_stored - 1) == 0:
                     log.warning("statistics are counted but not kept: %s", error)
-        self._add(kept, Window(summary, kept.began, kept.ended))
+        self._add(envelope.device, Window(summary, began, ended))
+        known = {feature.name for feature in baseline.features}
+        drifting = tuple(name for name in envelope.drifting if name in known)
+        device = self._devices.seen(envelope.device, self._clock())
+        device.tell((baseline.model, baseline.version), ended, drifting)
         return is_stored
 
-    def _count(self, kept: Kept) -> None:
+    def _count(self, kept: Kept, began: float, ended: float) -> None:
         baseline = self._baseline(*identify(kept.blob))
-        self._add(kept, Window(from_blob(kept.blob, baseline), kept.began, kept.ended))
-        self._device(kept.device, self._unix())
+        self._add(kept.device, Window(from_blob(kept.blob, baseline), began, ended))
         self._remember((kept.device, kept.window))
 
-    def _add(self, kept: Kept, window: Window) -> None:
+    def _add(self, sender: str, window: Window) -> None:
         baseline = window.summary.baseline
         monitor = self._monitors.get((baseline.model, baseline.version))
         if monitor is None or monitor.baseline is not baseline:
@@ -203,11 +204,8 @@ class Fleet:
             monitor = self._monitors[(baseline.model, baseline.version)] = Monitor(baseline)
         for verdict in monitor.add(window):
             log.warning("devices' rows of %s version %d drift: %s", baseline.model, baseline.version, verdict)
-        self._counts["accepted"] += 1
-        device = self._device(kept.device, self._unix())
-        device.rows += window.summary.rows
-        device.accepted += 1
-        device.last = max(device.last, kept.ended)
+        self._counts.accepted += 1
+        self._devices.seen(sender, self._clock()).count(window.summary.rows, window.ended)
 
     def _baseline(self, model: str, version: int) -> Baseline:
         bundle = self._bundle_of(model, version)
@@ -225,17 +223,6 @@ class Fleet:
             known = without_outputs(made)
             self._baselines[(model, version)] = (bundle.digest, known)
         return known
-
-    def _device(self, name: str, now: float) -> _Device:
-        device = self._devices.pop(name, None) or _Device(2.0 * WINDOWS_PER_HOUR, 2.0 * BYTES_PER_HOUR, now)
-        self._devices[name] = device
-        while len(self._devices) > MAX_DEVICES:
-            self._devices.popitem(last=False)
-        passed_s = max(now - device.refilled, 0.0)
-        device.refilled = now
-        device.windows_left = min(device.windows_left + passed_s * WINDOWS_PER_HOUR / 3600, 2.0 * WINDOWS_PER_HOUR)
-        device.bytes_left = min(device.bytes_left + passed_s * BYTES_PER_HOUR / 3600, 2.0 * BYTES_PER_HOUR)
-        return device
 
     def _remember(self, key: tuple[str, str]) -> None:
         self._seen[key] = None

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import accumulate
+from operator import sub
 from typing import Final
 
 from sqlalchemy import (
@@ -46,7 +48,7 @@ WINDOWS: Final = Table(
 
 @dataclass(frozen=True, slots=True)
 class Kept:
-    """A window as it came, its times by the gateway's clock."""
+    """A window as it came, its times those of the gateway's calendar then."""
 
     device: str
     window: str
@@ -94,8 +96,12 @@ class Windows:
                 connection.execute(delete(WINDOWS).where(WINDOWS.c.id.in_(oldest)))
         return True
 
-    def all(self) -> Iterator[Kept]:
-        """Every window, in the order they came."""
+    def all(self, now_unix: float) -> Iterator[Kept]:
+        """Every window in the order they came, dated as if the clock that is right `now_unix` had always been (`set_right`)."""
+        with reading(self._engine) as connection:
+            arrivals = connection.execute(select(WINDOWS.c.id, WINDOWS.c.received_unix).order_by(WINDOWS.c.id)).all()
+        numbers, received = zip(*arrivals, strict=True) if arrivals else ((), ())
+        ahead_s = dict(zip(numbers, map(sub, received, set_right(received, now_unix)), strict=True))
         last = 0
         while True:
             with reading(self._engine) as connection:
@@ -103,7 +109,13 @@ class Windows:
                     select(WINDOWS).where(WINDOWS.c.id > last).order_by(WINDOWS.c.id).limit(_PAGE)
                 ).all()
             for row in rows:
-                yield Kept(row.device, row.window, row.began_unix, row.ended_unix, bytes(row.blob))
+                off_s = ahead_s.get(row.id, 0.0)
+                yield Kept(row.device, row.window, row.began_unix - off_s, row.ended_unix - off_s, bytes(row.blob))
             if len(rows) < _PAGE:
                 return
             last = rows[-1].id
+
+
+def set_right(received: Sequence[float], now: float) -> list[float]:
+    """When things came that came in this order, by a clock that may have been set back: none after the next one or after now."""
+    return list(accumulate(reversed([*received, now]), min))[:0:-1]

@@ -26,6 +26,7 @@ from edge_agent.service import AgentService
 from edge_agent.settings import AgentSettings
 from edge_agent.sync.syncer import Syncer
 from edge_agent.telemetry import Telemetry, poster
+from edge_agent.telemetry_metrics import telemetry_metrics
 from edge_agent.upstream import Gateway
 from edge_agent.upstreams import Gateways
 from runtime.client.address import Protocol, bearer, parse_address
@@ -161,6 +162,7 @@ async def serve_agent(
             history.families,
             device_metrics(recorder, at_the_edge),
             *([] if upstream is None else [upstream.families]),
+            *([] if telemetry is None else [telemetry_metrics(telemetry)]),
         ),
         on_stop=on_stop,
     )

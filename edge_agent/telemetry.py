@@ -39,6 +39,8 @@ BYTES_PER_HOUR: Final = 1 << 20
 """A window of a model with 30 features takes about 50 KB, so one every three minutes; 25 MB a day over a mobile link."""
 MAX_WAITING: Final = 24
 """Windows held; beyond it the oldest two of a model become one."""
+MAX_DRIFTING: Final = 16
+"""Features that are named as drifting on this device: joined with others' rows they tell nobody where."""
 EVERY_S: Final = 15.0
 TIMEOUT_S: Final = 10.0
 # Of the agent's stop, for what was not sent yet; it has to end within what a service manager allows.
@@ -54,13 +56,14 @@ class _Waiting:
     summary: Summary
     began: float
     ended: float
+    drifting: tuple[str, ...]
     is_tried: bool = False
     """It may have arrived: it is sent again as it is, under the same id, so that it is not counted twice."""
 
-    def join(self, later: Summary, ended: float) -> None:
+    def join(self, later: Summary, ended: float, drifting: tuple[str, ...]) -> None:
         """Takes the window after it."""
         self.summary.merge(later)
-        self.ended = ended
+        self.ended, self.drifting = ended, drifting
 
 
 class Telemetry:
@@ -103,10 +106,12 @@ class Telemetry:
             self._counts["windows"] += 1
             for waiting in self._waiting:
                 if _is_too_small(waiting) and waiting.summary.baseline.key == window.summary.baseline.key:
-                    waiting.join(window.summary, window.ended)
+                    waiting.join(window.summary, window.ended, window.drifting)
                     self._counts["joined"] += 1
                     return
-            self._waiting.append(_Waiting(uuid.uuid4().hex, window.summary, window.began, window.ended))
+            self._waiting.append(
+                _Waiting(uuid.uuid4().hex, window.summary, window.began, window.ended, window.drifting)
+            )
             if len(self._waiting) > MAX_WAITING:
                 self._make_room()
 
@@ -166,6 +171,7 @@ class Telemetry:
             "age_s": max(self._clock() - entry.ended, 0.0),
             "span_s": max(entry.ended - entry.began, 0.0),
             "blob": base64.b64encode(blob).decode(),
+            "drifting": entry.drifting[:MAX_DRIFTING],
         }
         body = json.dumps(document).encode()
         try:
@@ -221,7 +227,7 @@ class Telemetry:
         for at, older in enumerate(self._waiting):
             for newer in self._waiting[at + 1 :]:
                 if newer.summary.baseline.key == older.summary.baseline.key and not (older.is_tried or newer.is_tried):
-                    older.join(newer.summary, newer.ended)
+                    older.join(newer.summary, newer.ended, newer.drifting)
                     self._waiting = [waiting for waiting in self._waiting if waiting is not newer]
                     self._counts["joined"] += 1
                     return

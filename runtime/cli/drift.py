@@ -164,7 +164,7 @@ def _of_server(told: Mapping[str, Any], model: str | None) -> list[dict[str, Any
         for one in told.get("models", [])
     ]
     devices = told.get("devices") or {}
-    fleet = [{**one, "now": told.get("now_unix"), "seen_by": "devices"} for one in devices.get("models", [])]
+    fleet = [{**one, **clock, "seen_by": "devices"} for one in devices.get("models", [])]
     found = [one for one in (*own, *fleet) if model in (None, one["model"])]
     if model is not None and not found:
         known = ", ".join(sorted({repr(one["model"]) for one in (*own, *fleet)})) or "none yet"

@@ -23,6 +23,8 @@ def show(console: Console, report: Mapping[str, Any]) -> None:
         head += f" seen by {report['seen_by']}"
     console.print(Text(head, style="bold"))
     console.print(Text(summary_line(report), style="red" if report["is_drifting"] else "green"))
+    if (told := report.get("by_device")) is not None and told["drifting"]:
+        console.print(Text(on_devices(told), style="red"))
     for verdict in report["verdicts"][:MAX_SHOWN]:
         _show_verdict(console, verdict, report)
     if len(report["verdicts"]) > MAX_SHOWN:
@@ -54,6 +56,14 @@ def summary_line(report: Mapping[str, Any]) -> str:
     names = ", ".join(verdict["feature"] for verdict in report["verdicts"][:5])
     more = len(report["verdicts"]) - 5
     return f"DRIFT against {against}: {names}{f' and {more} more' if more > 0 else ''}"
+
+
+def on_devices(told: Mapping[str, Any]) -> str:
+    """Which devices say that features drift there."""
+    shown = told["names"][-MAX_SHOWN:]
+    names = "; ".join(f"{one['device']}: {', '.join(one['features'])}" for one in shown)
+    more = told["drifting"] - len(shown)
+    return f"{told['drifting']} of {told['devices']:,} devices drift: {names}{f'; and {more} more' if more > 0 else ''}"
 
 
 def when(verdict: Mapping[str, Any], report: Mapping[str, Any]) -> str:

@@ -31,7 +31,8 @@ VERSION: Final = 1
 MAX_BLOB_BYTES: Final = 2 << 20
 """512 features of 4 KB packed; ordinary models take some tens of KB."""
 MAX_UNPACKED_BYTES: Final = 12 << 20
-MAX_ROWS: Final = 1 << 48
+MAX_ROWS: Final = 1 << 36
+"""Of one window: 200 a second for eleven years. All that a gateway keeps, added up, is a whole number in float64 and int64."""
 _HEAD: Final = struct.Struct("<4sBII")
 
 Count = Annotated[int, Field(ge=0, le=MAX_ROWS)]
@@ -125,6 +126,8 @@ def from_blob(blob: bytes, baseline: Baseline) -> Summary:
             f"the statistics count by baseline {document.baseline!r}, here it is {baseline.key!r}: "
             "the bundle there is another one, although its name and version are the same",
         )
+    if any(told.rows > document.rows for told in document.features.values()):
+        raise BlobError("schema", f"a feature has more rows than the {document.rows} of all")
     summary = Summary(baseline)
     summary.rows = document.rows
     for name, told in document.features.items():
@@ -207,12 +210,15 @@ def _fill_number(name: str, mine: NumberSummary, told: _Number) -> None:
     finite = told.rows - told.missing - told.not_finite
     slack = 1e-9 * max(abs(told.low or 0.0), abs(told.high or 0.0), 1e-300)
     has_range = told.low is not None and told.high is not None and told.low - slack <= told.mean <= told.high + slack
+    # No numbers within a range are further from their mean, all together, than half of them at either end.
+    reach = (1 + 1e-6) * ((told.high or 0.0) - (told.low or 0.0)) / 2 + slack
     if (
         told.count != finite
         or sum(told.bins) != finite
         or len(told.bins) != len(mine.counts)
         or told.out_of_schema > finite
         or (finite > 0) != has_range
+        or told.squares > finite * reach**2
     ):
         raise BlobError("schema", f"the counts of feature {name!r} contradict one another")
     mine.rows, mine.missing, mine.not_finite = told.rows, told.missing, told.not_finite

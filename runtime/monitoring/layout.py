@@ -3,9 +3,10 @@
 A tensor [batch] or [batch, n] of at most 128 columns is tabular: every column is a feature. An image ([batch, channels,
 height, width] or [batch, height, width, channels] of 1, 3 or 4 channels) is told by its brightness, contrast, sharpness,
 where its light lies, its darkest and lightest pixel (haze, exposure) and how much of it is flat (noise). Any other tensor by
-the mean, spread and range of each row. The values *inside* one row are never treated as independent observations: pixels of an
-image are not. Scores of a classifier add the predicted class, its probability, the
-entropy, and class and probability jointly, which is where many models show a change of several inputs together.
+the mean, spread and range of each row, and numbers [batch, n] (an embedding, a recording) by where they lie along a few
+directions too. The values *inside* one row are never treated as independent observations: pixels of an image are not. Scores
+of a classifier add the predicted class, its probability, the entropy, and class and probability jointly, which is where many
+models show a change of several inputs together.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
+from functools import lru_cache
 from typing import Any, Final, Protocol
 
 import numpy as np
@@ -35,6 +37,11 @@ FLAT: Final = 0.02
 """Neighbours that differ by less of the image's own range are flat; little of any picture is once there is noise on it."""
 JOINT_BOUNDS: Final = (0.5, 0.8, 0.95)
 """Of the probability of the predicted class: four steps of sureness beside each class."""
+DIRECTIONS: Final = 8
+"""The first waves of a cosine transform, which are at right angles to each other and to the mean. Columns of an embedding have no
+order, so these are as good as any drawn by chance, and the same on every device; where columns have one (a spectrum, a recording)
+they are its slope and its bends."""
+_FLOATS: Final = frozenset({"FP16", "FP32", "FP64", "BF16"})
 _SUM_TOLERANCE: Final = 0.05
 
 
@@ -144,6 +151,8 @@ def _of_tensor(tensor: TensorLike, role: Role, bounds: tuple[float, float] | Non
     else:
         words = ("mean", "std", "min", "max")
         bounded = {"mean": (low, high), "min": (low, high), "max": (low, high)}
+        if len(shape) == 2 and tensor.datatype in _FLOATS:
+            words += tuple(f"direction_{at}" for at in range(1, DIRECTIONS + 1))
     return [
         Feature(f"{tensor.name}.{word}", tensor.name, role, Kind.NUMBER, word, *bounded.get(word, (None, None)))
         for word in words
@@ -162,7 +171,7 @@ def _of_scores(tensor: TensorLike, bounds: tuple[float, float] | None) -> list[F
 
 
 def _is_score(tensor: TensorLike) -> bool:
-    return len(tensor.shape) == 2 and tensor.shape[1] > 1 and tensor.datatype in ("FP16", "FP32", "FP64", "BF16")
+    return len(tensor.shape) == 2 and tensor.shape[1] > 1 and tensor.datatype in _FLOATS
 
 
 def axes_of_image(shape: Sequence[int]) -> tuple[int, int] | None:
@@ -206,6 +215,9 @@ def _of_rows(value: Array) -> dict[str, Any]:
     mean = flat.mean(axis=1, dtype=np.float64)
     found["mean"] = found["brightness"] = mean
     found["std"] = found["contrast"] = flat.std(axis=1, dtype=np.float64)
+    if value.ndim == 2 and value.dtype.kind == "f":
+        along: Numbers = np.dot(flat, _directions(flat.shape[1]))
+        found |= {f"direction_{at + 1}": along[:, at].astype(np.float64) for at in range(DIRECTIONS)}
     axes = axes_of_image((-1, *value.shape[1:]))
     least, most = flat.min(axis=1).astype(np.float64), flat.max(axis=1).astype(np.float64)
     if axes is None:
@@ -228,6 +240,13 @@ def _of_rows(value: Array) -> dict[str, Any]:
         centre = light.sum(axis=other, dtype=np.float64) @ places / total
         found[name] = np.where(total == 0, 0.5, centre)
     return found
+
+
+@lru_cache(maxsize=32)
+def _directions(width: int) -> Numbers:
+    """[width, direction], each of length 1."""
+    places = (np.arange(width)[:, None] + 0.5) * np.arange(1, DIRECTIONS + 1)
+    return np.asarray(np.cos(np.pi / width * places) * math.sqrt(2 / width), np.float64)
 
 
 def _of_rows_scores(value: Array) -> dict[str, Any]:

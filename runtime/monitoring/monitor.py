@@ -28,6 +28,8 @@ class Window:
     summary: Summary
     began: float
     ended: float
+    drifting: tuple[str, ...] = ()
+    """Features that drift for whoever counted it; empty where that is not to be told."""
 
 
 class Monitor:

@@ -10,6 +10,8 @@ from typing import Any, Final
 from runtime.pages.drift_statistics import statistics_of
 from runtime.pages.sections import Document
 
+MAX_DEVICES: Final = 5
+"""Named in a line; the document has more."""
 SIZES: Final = ("ks", "psi", "wasserstein")
 """Of the distances, those that people read; all of them are in the document."""
 
@@ -17,13 +19,14 @@ SIZES: Final = ("ks", "psi", "wasserstein")
 def drift_section(document: Document) -> Document:
     """The section over `runtime.serving.drift_document`; its times become seconds since 1970.
 
-    A gateway's document also tells of rows that devices saw, and of labels: those times are of that kind already.
+    A gateway's document also tells of rows that devices saw, and of labels, whose times are of that kind already.
     """
 
     async def tell() -> Mapping[str, Any]:
         told = await document()
-        here = [_model(one, _offset_s(told), "this program") for one in told["models"]]
-        devices = [_model(one, 0.0, "devices") for one in told.get("devices", {}).get("models", ())]
+        offset_s = _offset_s(told)
+        here = [_model(one, offset_s, "this program") for one in told["models"]]
+        devices = [_model(one, offset_s, "devices") for one in told.get("devices", {}).get("models", ())]
         labelled = map(_labelled, told.get("labels", {}).get("models", ()))
         return {"models": [*here, *labelled, *devices], "figures": told.get("figures", [])}
 
@@ -51,6 +54,10 @@ def _model(one: Mapping[str, Any], offset_s: float, seen_by: str) -> dict[str, A
             f". Without labels, by how sure it is: {estimate['accuracy']:.1%} of the newest {estimate['rows']:,} answers right, "
             f"{estimate['sample_accuracy']:.1%} of the samples; this {estimate['assumptions']}"
         )
+    if (found := one.get("by_device")) is not None and found["devices"]:
+        reason += f". Of {found['devices']:,} devices that told within a day {_drifting(found)}"
+        if found["drifting"] and verdict == "none":
+            verdict = "drift"
     return {
         "model": one["model"],
         "version": one["version"],
@@ -60,6 +67,15 @@ def _model(one: Mapping[str, Any], offset_s: float, seen_by: str) -> dict[str, A
         "findings": [_finding(found, offset_s) for found in one["verdicts"]],
         "statistics": statistics_of(one["features"]) if one["rows"] and one.get("features") else None,
     }
+
+
+def _drifting(found: Mapping[str, Any]) -> str:
+    """On which devices features drift, by each one's own test."""
+    if not found["drifting"]:
+        return "none drifts"
+    named = ", ".join(f"{one['device']} ({', '.join(one['features'][:2])})" for one in found["names"][-MAX_DEVICES:])
+    more = found["drifting"] - MAX_DEVICES
+    return f"{found['drifting']:,} drift: {named}{f' and {more:,} more' if more > 0 else ''}"
 
 
 def _labelled(one: Mapping[str, Any]) -> dict[str, Any]:

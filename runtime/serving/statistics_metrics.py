@@ -1,4 +1,6 @@
-"""Metrics of what models are asked and say: what drifts, and the newest window's numbers, which the page charts."""
+"""Metrics of what models are asked and say: what drifts, the newest window's numbers, which the page charts, and how many rows
+those are of.
+"""
 
 from __future__ import annotations
 
@@ -15,6 +17,8 @@ DRIFTING = "edgeward_drifting_features"
 VALUE = "edgeward_feature_value"
 MISSING = "edgeward_feature_missing_ratio"
 SHARE = "edgeward_feature_category_ratio"
+ROWS = "edgeward_statistics_rows_total"
+FAILURES = "edgeward_statistics_failures_total"
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,4 +87,23 @@ def _families(recorder: StatisticsRecorder | None, labels_of: LabelsOf) -> list[
         Family(VALUE, Kind.GAUGE, "Mean and quantiles of inputs and outputs, of the newest window of rows.", values),
         Family(MISSING, Kind.GAUGE, "Share of the newest window's rows without a finite value.", missing),
         Family(SHARE, Kind.GAUGE, "Share of the newest window's rows with a value of a category.", shares),
+        *([] if recorder is None else _of_recorder(recorder.counts)),
+    ]
+
+
+def _of_recorder(counts: Mapping[str, int]) -> list[Family]:
+    taken, dropped = counts["sampled_rows"], counts["dropped_rows"]
+    rows: list[Sample] = [
+        ({"result": "counted"}, taken),
+        ({"result": "passed_by"}, max(counts["rows"] - taken - dropped, 0)),
+        ({"result": "dropped"}, dropped),
+    ]
+    return [
+        Family(
+            ROWS,
+            Kind.COUNTER,
+            "Answered rows: counted, passed by as not in the sample, or dropped as counting lagged behind.",
+            rows,
+        ),
+        Family(FAILURES, Kind.COUNTER, "Times that counting failed; answers went on.", [({}, counts["failures"])]),
     ]

@@ -11,7 +11,7 @@ import random
 import threading
 from collections import deque
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Final
 
 import numpy as np
@@ -137,6 +137,11 @@ class StatisticsRecorder:
         put[1] += size_bytes
         self._queue.append(_Taken(model, request.inputs, outputs, rows, size_bytes, self.is_private(request)))
 
+    @property
+    def counts(self) -> Mapping[str, int]:
+        """Rows it was told of, those it took, those a full queue dropped, and what failed: since the program began."""
+        return self._counts
+
     def document(self) -> dict[str, Any]:
         """What is known of every model, and what the recorder itself did, as JSON."""
         with self._lock:
@@ -259,6 +264,8 @@ class _Watched:
         """Of the rows that others may count too; None while there is no baseline."""
         self._private: Summary | None = None
         """Of those that they may not; None: there were none."""
+        self._has_private = False
+        """Whether there ever were: what drifts here may then be theirs alone, and is not told."""
         self._name, self._version, self._serving = model.name, model.version, model.serving
         self._learner: Learner | None = None
         self._monitor: Monitor | None = None
@@ -283,6 +290,7 @@ class _Watched:
         if self._window is not None:
             if is_private and self._private is None:
                 self._private = Summary(self._window.baseline)
+                self._has_private = True
             window = self._private if is_private and self._private is not None else self._window
             window.update(inputs, outputs)
         elif self._learner is not None:
@@ -308,7 +316,9 @@ class _Watched:
             log.warning("model %s version %d drifts: %s", self._name, self._version, verdict)
         self.numbers = window_numbers(whole.summary, self._monitor.verdicts)
         self._window, self._private = Summary(baseline), None
-        return shared if shared.summary.rows and baseline.source == "bundle" else None
+        if not shared.summary.rows or baseline.source != "bundle":
+            return None
+        return shared if self._has_private else replace(shared, drifting=tuple(self._monitor.verdicts))
 
     @property
     def model_version(self) -> tuple[str, int]:

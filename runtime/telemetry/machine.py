@@ -8,7 +8,8 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from typing import Any, Final
 
 from runtime.telemetry.exposition import Family, Kind, Sample
@@ -97,24 +98,19 @@ class Machine:
         nvml, handles = self._nvml, self._open_nvml()
         if nvml is None or not handles:
             return []
-        busy: list[Sample] = []
-        memory: list[Sample] = []
-        power: list[Sample] = []
+        told: dict[str, list[Sample]] = {name: [] for name in _GPU_TEXTS}
         for index, handle in enumerate(handles):
             try:
                 uuid = nvml.nvmlDeviceGetUUID(handle)
-                gpu = {"gpu": str(index), "uuid": uuid.decode() if isinstance(uuid, bytes) else uuid}
-                rates, held = nvml.nvmlDeviceGetUtilizationRates(handle), nvml.nvmlDeviceGetMemoryInfo(handle)
-                busy.append((gpu, rates.gpu / 100))
-                memory += [({**gpu, "state": "total"}, held.total), ({**gpu, "state": "used"}, held.used)]
-                power.append((gpu, nvml.nvmlDeviceGetPowerUsage(handle) / 1000))
-            except nvml.NVMLError:  # part of it is not supported on every GPU; what was told stays
+            except nvml.NVMLError:  # a GPU that has fallen off the bus
                 continue
-        return [
-            Family("edgeward_gpu_busy_ratio", Kind.GAUGE, "Share of time in which the GPU was busy, 0..1.", busy),
-            Family("edgeward_gpu_memory_bytes", Kind.GAUGE, "Memory of the GPU.", memory),
-            Family("edgeward_gpu_power_watts", Kind.GAUGE, "Power that the GPU draws.", power),
-        ]
+            gpu = {"gpu": str(index), "uuid": uuid.decode() if isinstance(uuid, bytes) else uuid}
+            for read in (_busy, _memory, _power, _power_limit):
+                # Not every GPU tells all of it; what it tells stays.
+                with suppress(nvml.NVMLError):
+                    for name, labels, value in read(nvml, handle):
+                        told[name].append(({**gpu, **labels}, value))
+        return [Family(name, Kind.GAUGE, text, told[name]) for name, text in _GPU_TEXTS.items()]
 
     def _open_nvml(self) -> list[Any]:
         if self._handles is None:
@@ -133,3 +129,30 @@ class Machine:
             except self._nvml.NVMLError as error:
                 log.info("no GPU metrics: NVML says %s", error)
         return self._handles
+
+
+_GPU_TEXTS: Final = {
+    "edgeward_gpu_busy_ratio": "Share of time in which the GPU was busy, 0..1.",
+    "edgeward_gpu_memory_bytes": "Memory of the GPU.",
+    "edgeward_gpu_power_watts": "Power that the GPU draws.",
+    "edgeward_gpu_power_limit_watts": "Power that the GPU may draw.",
+}
+_Reading = Iterator[tuple[str, Mapping[str, str], float]]
+
+
+def _busy(nvml: Any, handle: Any) -> _Reading:
+    yield "edgeward_gpu_busy_ratio", {}, nvml.nvmlDeviceGetUtilizationRates(handle).gpu / 100
+
+
+def _memory(nvml: Any, handle: Any) -> _Reading:
+    held = nvml.nvmlDeviceGetMemoryInfo(handle)
+    yield "edgeward_gpu_memory_bytes", {"state": "total"}, held.total
+    yield "edgeward_gpu_memory_bytes", {"state": "used"}, held.used
+
+
+def _power(nvml: Any, handle: Any) -> _Reading:
+    yield "edgeward_gpu_power_watts", {}, nvml.nvmlDeviceGetPowerUsage(handle) / 1000
+
+
+def _power_limit(nvml: Any, handle: Any) -> _Reading:
+    yield "edgeward_gpu_power_limit_watts", {}, nvml.nvmlDeviceGetEnforcedPowerLimit(handle) / 1000

@@ -12,8 +12,9 @@ import numpy as np
 import pytest
 from sqlalchemy import text
 
-from cloud_gateway.telemetry import WINDOWS_PER_HOUR, Fleet
-from cloud_gateway.windows import Kept, Windows
+from cloud_gateway.devices import MAX_DEVICES, WINDOWS_PER_HOUR, Devices
+from cloud_gateway.telemetry import Fleet
+from cloud_gateway.windows import Kept, Windows, set_right
 from runtime.bundle.bundle import Bundle
 from runtime.errors import EdgewardError, InvalidInputError, ModelNotFoundError, OverloadedError, StorageError
 from runtime.monitoring.blob import BlobError, to_blob
@@ -24,7 +25,8 @@ from tests.other_samples import with_samples
 
 
 class Clock:
-    now = 1_000_000.0
+    def __init__(self, now: float = 1_000_000.0) -> None:
+        self.now = now
 
     def __call__(self) -> float:
         return self.now
@@ -65,8 +67,21 @@ def fleet(digits: Bundle, windows: Windows) -> Fleet:
     return make_fleet(digits, windows)
 
 
-def make_fleet(digits: Bundle, windows: Windows | None, clock: Clock | None = None) -> Fleet:
-    return Fleet(lambda name, version: digits if (name, version) == ("digits", 1) else None, windows, clock or Clock())
+def make_fleet(
+    digits: Bundle, windows: Windows | None, clock: Clock | None = None, calendar: Clock | None = None
+) -> Fleet:
+    """`clock` counts up, `calendar` is what people and NTP set."""
+
+    def bundle_of(name: str, version: int) -> Bundle | None:
+        return digits if (name, version) == ("digits", 1) else None
+
+    return Fleet(bundle_of, windows, calendar or Clock(), clock or Clock(500.0))
+
+
+def counted(fleet: Fleet) -> dict[str, float]:
+    """What its metrics say, without what is nought."""
+    samples = [sample for family in fleet.families() for sample in family.samples]
+    return {" ".join(filter(None, labels.values())): float(count) for labels, count in samples if count}  # type: ignore[arg-type]
 
 
 def test_devices_are_joined_and_drift_of_all_is_found(fleet: Fleet, sender: Sender) -> None:
@@ -101,29 +116,28 @@ def test_when_it_was_is_told_by_our_clock_and_an_age(
 ) -> None:
     """A device a day off in its date tells durations alone; an absurd one counts as a week."""
     make_fleet(digits, windows).take(sender.body(age_s=age_s))
-    (kept,) = windows.all()
+    (kept,) = windows.all(1_000_000.0)
     assert kept.ended == 1_000_000.0 - min(age_s, 7 * 86_400)
     assert kept.began == kept.ended - 30
 
 
 def test_a_device_that_sends_too_much_is_dropped_and_counted(digits: Bundle, sender: Sender) -> None:
-    clock = Clock()
+    clock = Clock(500.0)
     fleet = make_fleet(digits, None, clock)
     blob = sender.blob(slice(0, 60))
-    for _ in range(2 * WINDOWS_PER_HOUR):
-        try:
-            fleet.take(sender.body(blob))
-        except OverloadedError:
-            break
+    for _ in range(2 * WINDOWS_PER_HOUR):  # what is refused costs its share too
+        with pytest.raises(BlobError):
+            fleet.take(sender.body(b"", blob="AAAA"))
     with pytest.raises(OverloadedError, match="'pi' sends more than 240 windows or 16 MiB an hour") as refused:
         fleet.take(sender.body(blob))
     assert refused.value.retry_after_s == 60
     fleet.take(sender.body(blob, device="another"))
-    clock.now += 3600
+    clock.now += 15.0
     fleet.take(sender.body(blob))
     told = fleet.document()
-    assert told["counts"]["dropped"] >= 1
-    assert next(d for d in told["devices"] if d["device"] == "pi")["dropped"] >= 1
+    assert told["counts"]["dropped"] == 1
+    assert next(d for d in told["devices"] if d["device"] == "pi")["dropped"] == 1
+    assert counted(fleet) == {"accepted": 2, "dropped": 1, "refused not_one": 2 * WINDOWS_PER_HOUR}
 
 
 @pytest.mark.parametrize(
@@ -136,6 +150,8 @@ def test_a_device_that_sends_too_much_is_dropped_and_counted(digits: Bundle, sen
         ({"age_s": "5"}, InvalidInputError),
         ({"more": 1}, InvalidInputError),
         ({"blob": "!!!!"}, InvalidInputError),
+        ({"drifting": ["x"] * 65}, InvalidInputError),
+        ({"drifting": ["x" * 1000]}, InvalidInputError),
         ({"blob": "AAAA"}, BlobError),
     ],
 )
@@ -162,6 +178,7 @@ def test_another_model_or_bundle_is_refused_by_name(fleet: Fleet, sender: Sender
     with pytest.raises(BlobError, match="the bundle there is another one"):
         fleet.take(sender.body(to_blob(Summary(other))))
     assert fleet.document()["counts"]["refused"] == {"envelope": 1, "baseline": 1}
+    assert counted(fleet) == {"refused envelope": 1, "refused baseline": 1}
 
 
 def test_a_store_that_takes_nothing_keeps_nothing_from_being_counted(
@@ -176,6 +193,7 @@ def test_a_store_that_takes_nothing_keeps_nothing_from_being_counted(
     assert fleet.take(body) == {"accepted": True, "repeated": False, "stored": False}
     assert fleet.take(body)["repeated"] is True
     assert fleet.document()["counts"]["not_stored"] == 1
+    assert counted(fleet) == {"accepted": 1, "repeated": 1, "": 1}, "the last is what is not stored"
 
 
 def test_a_read_only_database_says_so(tmp_path: Path) -> None:
@@ -193,7 +211,7 @@ def test_the_store_is_bounded(tmp_path: Path) -> None:
     for at in range(50):
         assert windows.add(Kept("d", f"{at:032x}", at, at + 1, b"x" * 100), float(at))
         assert not windows.add(Kept("d", f"{at:032x}", at, at + 1, b"x"), float(at))
-    kept = list(windows.all())
+    kept = list(windows.all(50.0))
     assert len(kept) <= 20
     assert kept[-1].window == f"{49:032x}"
 
@@ -223,3 +241,95 @@ def test_a_bundle_that_takes_anothers_place_under_one_version_begins_anew(
     base = bundled_baseline(served[-1])
     assert base is not None
     assert (told["rows"], told["baseline"]["key"]) == (100, base.key)
+
+
+@pytest.mark.slow
+def test_a_gateway_whose_clock_is_set_back_a_day_sees_what_devices_see_now(
+    digits: Bundle, windows: Windows, sender: Sender
+) -> None:
+    clock, calendar = Clock(500.0), Clock()
+    fleet = make_fleet(digits, windows, clock, calendar)
+    calm, inverted = sender.blob(slice(0, 450)), sender.blob(change=lambda v: 1 - v)
+
+    def send(blob: bytes, times: int) -> None:
+        for _ in range(times):
+            clock.now += 15
+            calendar.now += 15
+            fleet.take(sender.body(blob))
+
+    def found(by: Fleet) -> dict[str, Any]:
+        return {one["feature"]: one for one in by.document()["models"][0]["verdicts"]}
+
+    send(calm, 130)  # as many blocks as the test holds
+    assert found(fleet) == {}
+    calendar.now -= 86_400
+    send(inverted, 4)
+    assert found(fleet)["image.brightness"]["since"] == clock.now - 3 * 15 - 35, "when the first of them began"
+    assert fleet.document()["devices"][0]["last_unix"] == calendar.now - 5
+    # What is on disk is put in the order in which it came, not in that of its dates.
+    again = make_fleet(digits, windows, Clock(20.0), calendar)
+    assert again.load() == 134
+    assert "image.brightness" in found(again)
+    assert again.document()["devices"][0]["last_unix"] == calendar.now - 5
+
+
+@pytest.mark.slow
+def test_a_device_that_drifts_alone_is_named_where_the_rows_of_all_are_calm(
+    digits: Bundle, windows: Windows, sender: Sender
+) -> None:
+    clock = Clock(500.0)
+    fleet = make_fleet(digits, windows, clock)
+
+    def told(by: Fleet) -> dict[str, Any]:
+        found: dict[str, Any] = by.document()["models"][0]["by_device"]
+        metric = next(family for family in by.families() if family.name == "edgeward_drifting_devices")
+        assert [count for _, count in metric.samples] == [found["drifting"]]
+        return found
+
+    def all_others() -> None:
+        for device in range(60):
+            fleet.take(sender.body(sender.blob(slice(device, device + 390)), device=f"pi-{device}", drifting=[]))
+
+    all_others()
+    assert told(fleet) == {"devices": 60, "drifting": 0, "names": []}
+    inverted = sender.blob(slice(0, 60), change=lambda v: 1 - v)
+    fleet.take(sender.body(inverted, device="pi-60", drifting=["image.brightness", "made up"]))
+    named = [{"device": "pi-60", "features": ["image.brightness"]}]
+    all_others()
+    assert told(fleet) == {"devices": 61, "drifting": 1, "names": named}
+    assert not fleet.document()["models"][0]["is_drifting"], "the newest rows of all are calm"
+    # A window of before, which comes late, says nothing of now; after a start nothing is known until a device tells again.
+    fleet.take(sender.body(device="pi-60", age_s=3600.0))
+    assert told(fleet)["names"] == named
+    again = make_fleet(digits, windows, clock)
+    again.load()
+    assert told(again)["devices"] == 0
+    clock.now += 60
+    fleet.take(sender.body(device="pi-60"))
+    assert told(fleet)["drifting"] == 0
+    clock.now += 2 * 86_400
+    assert told(fleet)["devices"] == 0, "whoever is not heard of any more"
+
+
+def test_devices_that_were_not_heard_of_for_longest_are_forgotten() -> None:
+    devices = Devices()
+    for number in range(MAX_DEVICES + 5):
+        devices.seen(f"pi-{number}", float(number)).tell(("m", 1), float(number), ("x",))
+        devices.seen("pi-0", float(number))
+    told = devices.that_tell_of(("m", 1), float(MAX_DEVICES))
+    assert told["drifting"] == MAX_DEVICES
+    assert told["names"][-1]["device"] == "pi-0"
+
+
+@pytest.mark.parametrize(
+    ("received", "now", "right"),
+    [
+        ([], 5.0, []),
+        ([1.0, 2.0, 3.0], 5.0, [1.0, 2.0, 3.0]),
+        # Ahead for a while, then set right; and set back since the last one came.
+        ([1.0, 90.0, 91.0, 4.0, 5.0], 6.0, [1.0, 4.0, 4.0, 4.0, 5.0]),
+        ([1.0, 90.0], 3.0, [1.0, 3.0]),
+    ],
+)
+def test_nothing_came_after_what_came_later(received: list[float], now: float, right: list[float]) -> None:
+    assert set_right(received, now) == right

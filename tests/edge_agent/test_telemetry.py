@@ -5,11 +5,13 @@ from __future__ import annotations
 import base64
 import json
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
-from edge_agent.telemetry import MAX_WAITING, Telemetry
+from edge_agent.telemetry import MAX_DRIFTING, MAX_WAITING, Telemetry
+from edge_agent.telemetry_metrics import telemetry_metrics
 from runtime.errors import (
     DeadlineExceededError,
     EdgewardError,
@@ -75,8 +77,22 @@ def test_a_window_travels_with_its_age_and_without_a_date(clock: Clock, gateway:
     telemetry.send_due()
     (body,) = gateway.bodies
     assert (body["device"], body["age_s"], body["span_s"]) == ("pi", 70.0, 30.0)
-    assert set(body) == {"device", "window", "age_s", "span_s", "blob"}
+    assert set(body) == {"device", "window", "age_s", "span_s", "blob", "drifting"}
     assert telemetry.describe()["sent"] == 1
+
+
+def test_what_drifts_here_is_told_as_it_is_now(clock: Clock, gateway: Gateway) -> None:
+    telemetry = Telemetry("pi", gateway, clock=clock)
+    gateway.error = PeerUnreachableError("away")
+    for seed in range(MAX_WAITING + 1):
+        drifting = ("x[0]",) if seed else ("x[1]", "site")
+        telemetry.offer(replace(window(seed), drifting=drifting))
+    gateway.error = None
+    telemetry.send_due()
+    assert gateway.bodies[0]["drifting"] == ["x[0]"], "of two that were joined the later one's"
+    telemetry.offer(replace(window(99), drifting=tuple(f"x[{at}]" for at in range(40))))
+    telemetry.send_due()
+    assert len(gateway.bodies[-1]["drifting"]) == MAX_DRIFTING
 
 
 def test_a_night_asleep_makes_a_window_older_and_refills_the_budget(clock: Clock, gateway: Gateway) -> None:
@@ -190,3 +206,28 @@ def test_what_is_lost_with_the_agent_is_said(gateway: Gateway, caplog: pytest.Lo
     telemetry.offer(window(1, count=60))
     telemetry.close()
     assert "statistics of 60 rows (1 windows) were not sent and are lost as this agent stops: away" in caplog.text
+
+
+async def test_metrics_tell_what_became_of_windows(clock: Clock, gateway: Gateway) -> None:
+    telemetry = Telemetry("pi", gateway, clock=clock)
+    collect = telemetry_metrics(telemetry)
+
+    async def told() -> dict[str, float]:
+        samples = [sample for family in await collect() for sample in family.samples]
+        return {labels.get("result", str(at)): float(count) for at, (labels, count) in enumerate(samples)}  # type: ignore[arg-type]
+
+    telemetry.offer(window(1))
+    assert await told() == {"sent": 0, "joined": 0, "dropped": 0, "refused": 0, "4": 1, "5": 0}
+    gateway.error = InvalidInputError("another bundle")
+    telemetry.send_due()
+    gateway.error = None
+    telemetry.offer(window(2))
+    telemetry.send_due()
+    assert await told() == {
+        "sent": 1,
+        "joined": 0,
+        "dropped": 0,
+        "refused": 1,
+        "4": 0,
+        "5": len(json.dumps(gateway.bodies[0])),
+    }

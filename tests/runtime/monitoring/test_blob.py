@@ -89,6 +89,8 @@ def test_what_is_no_blob_is_refused_with_its_reason(blob: bytes, reason: str) ->
         {"x__mean": 1e300},
         {"x__low": None},
         {"x__rows": 1 << 60},
+        {"x__squares": 1e300},
+        {"x__squares": 6e4},
         {"x__quantiles": ["kll", "AAAA"]},
         {"x__quantiles": ["kll", "!"]},
         {"x__quantiles": ["fixed", "AAAA"]},
@@ -102,6 +104,23 @@ def test_statistics_that_contradict_themselves_are_refused(lie: dict[str, Any]) 
     with pytest.raises(BlobError) as refused:
         from_blob(changed(**lie), BASE)
     assert refused.value.reason == "schema"
+
+
+def test_rows_of_all_are_no_fewer_than_those_of_a_feature_and_no_more_than_can_be_added_up() -> None:
+    document = json.loads(zlib.decompress(BLOB[_HEAD.size :]))
+    for lie in (0, 499, 1 << 48, -1):
+        with pytest.raises(BlobError) as refused:
+            from_blob(packed(json.dumps(document | {"rows": lie}).encode()), BASE)
+        assert refused.value.reason == "schema"
+
+
+@pytest.mark.parametrize("values", [[4.0] * 7, [1e6] * 3, [-1e140, 1e140], [0.0, 1.0] * 5, [1e-300, 2e-300], [3.7]])
+def test_the_spread_of_any_numbers_is_taken(values: list[float]) -> None:
+    summary = Summary(BASE)
+    inputs, outputs = rows(1, len(values))
+    inputs["x"] = np.tile(np.array(values)[:, None], (1, 3))
+    summary.update(inputs, outputs)
+    assert from_blob(to_blob(summary), BASE).rows == len(values)
 
 
 def test_another_model_version_or_baseline_is_named() -> None:

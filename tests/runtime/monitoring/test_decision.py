@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 import numpy as np
+import psutil
 import pytest
 
+from runtime.monitoring.blob import to_blob
 from runtime.monitoring.decision import Against, DriftSettings, DriftTest, Measure
-from runtime.monitoring.layout import Feature, Kind, Role
+from runtime.monitoring.layout import Feature, Kind, Role, columns, features_of
 from runtime.monitoring.monitor import Learner, Monitor, Window
 from runtime.monitoring.reference import Baseline, make_baseline
 from runtime.monitoring.summary import Summary
 from runtime.monitoring.verdict import Suspect, Verdict
+from runtime.tensors import TensorSpec
 
 NUMBER = Feature("t", "t", Role.INPUT, Kind.NUMBER, "column:0")
 CATEGORY = Feature("c", "c", Role.INPUT, Kind.CATEGORY, "column:0")
@@ -96,6 +100,48 @@ def test_new_categories_in_their_thousands_are_one_verdict_with_examples() -> No
     assert [verdict.suspect for _, verdict in found] == [Suspect.NEW_CATEGORY]
     assert "new " in monitor.verdicts["c"].detail
     assert any(b.label == "values never seen before" for b in monitor.verdicts["c"].bins)
+
+
+@pytest.mark.slow
+def test_new_categories_in_their_millions_are_one_verdict_and_are_not_kept() -> None:
+    base = make(np.random.default_rng(5).choice(["a", "b", "c"], 3000).tolist(), CATEGORY)
+    monitor, window, before = Monitor(base), 20_000, psutil.Process().memory_info().rss
+    for at in range(100):
+        values = [f"an identifier in a category's field {at} {row}" for row in range(window)]
+        summary = Summary(base)
+        summary.update_columns({"c": values})
+        monitor.add(Window(summary, float(at), float(at + 1)))
+    (verdict,) = monitor.verdicts.values()
+    assert verdict.suspect is Suspect.NEW_CATEGORY
+    document = monitor.document()
+    assert document["features"]["c"]["out_of_schema"] == document["rows"] == 2_000_000
+    assert len(json.dumps(document)) < 20_000
+    assert len(to_blob(summary)) < 20_000
+    # Two million such names would take 190 MB.
+    assert psutil.Process().memory_info().rss - before < 60e6
+
+
+def test_texts_about_something_else_are_found_in_the_models_embedding() -> None:
+    """What only turns in space leaves the mean, the spread and the range of a row as they were."""
+    rng = np.random.default_rng(8)
+    features = features_of([], [TensorSpec("e", "FP32", (-1, 384))], is_classifier=False, ranges={})
+    topics = rng.normal(size=(2, 384))
+    topics -= topics.mean(axis=1, keepdims=True)
+
+    def embedded(topic: int, rows: int) -> dict[str, Any]:
+        drawn = 0.5 * topics[topic] + rng.normal(size=(rows, 384))
+        return {"e": (drawn / np.linalg.norm(drawn, axis=1, keepdims=True)).astype(np.float32)}
+
+    base = make_baseline("m", 1, features, columns(features, {}, embedded(0, 2000)))
+    monitor = Monitor(base)
+    for at in range(25):
+        if at == 20:
+            assert not monitor.verdicts
+        summary = Summary(base)
+        summary.update({}, embedded(int(at >= 20), BLOCK))
+        monitor.add(Window(summary, float(at), float(at + 1)))
+    assert monitor.verdicts
+    assert all(name.startswith("e.direction_") for name in monitor.verdicts)
 
 
 def test_shares_of_categories() -> None:

@@ -31,14 +31,15 @@ def test_bounds_hold_for_what_is_frequent(use_sketches: bool) -> None:
     assert all(item.low <= seen[item.name] <= item.high for item in top)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("use_sketches", KINDS)
-def test_new_values_in_the_hundred_thousands_stay_small_and_hide_nobody(use_sketches: bool) -> None:
+def test_new_values_in_the_millions_stay_small_and_hide_nobody(use_sketches: bool) -> None:
     made = make_items(use_sketches=use_sketches)
     for block in range(20):
-        made.update({"often": 1000} | {f"once {block} {at}": 1 for at in range(5_000)})
+        made.update({"often": 20_000} | {f"once {block} {at}": 1 for at in range(100_000)})
     first = made.top(1)[0]
     assert first.name == "often"
-    assert first.low <= 20_000 <= first.high
+    assert first.low <= 400_000 <= first.high
     assert len(made.top(10_000)) <= 200
     assert made.blind > 0
 

@@ -95,10 +95,31 @@ def test_the_rule_for_features() -> None:
     image = features_of([TensorSpec("i", "UINT8", (-1, 32, 32, 3))], [], is_classifier=False, ranges={})
     assert [f.name.partition(".")[2] for f in image] == list(IMAGE_WORDS)
     wide = features_of([TensorSpec("w", "FP32", (-1, 4000))], [], is_classifier=False, ranges={})
-    assert [f.name.partition(".")[2] for f in wide] == ["mean", "std", "min", "max"]
+    directions = [f"direction_{at}" for at in range(1, 9)]
+    assert [f.name.partition(".")[2] for f in wide] == ["mean", "std", "min", "max", *directions]
+    tokens = features_of([TensorSpec("t", "INT64", (-1, -1))], [], is_classifier=False, ranges={})
+    assert [f.name.partition(".")[2] for f in tokens] == ["mean", "std", "min", "max"], "ids lie nowhere"
     flag = features_of([TensorSpec("f", "BOOL", (-1, 1))], [], is_classifier=False, ranges={})
     assert flag[0].kind is Kind.CATEGORY
     assert features_of([TensorSpec("fixed", "FP32", (4, 4))], [], is_classifier=False, ranges={}) == ()
+
+
+def test_directions_are_at_right_angles_and_say_slope_and_bend() -> None:
+    features = features_of([], [TensorSpec("e", "FP32", (-1, 200))], is_classifier=False, ranges={})
+    basis = np.eye(200, dtype=np.float32)
+    told = columns(features, {}, {"e": basis})
+    along = np.stack([told[f"e.direction_{at}"] for at in range(1, 9)], axis=1)
+    np.testing.assert_allclose(along.T @ along, np.eye(8), atol=1e-6)
+    np.testing.assert_allclose(along.sum(axis=0), 0, atol=1e-5)
+    slope = np.linspace(-1, 1, 200, dtype=np.float32)
+    rows = np.stack([slope, -slope, slope**2, np.full(200, np.nan), np.full(200, 3e38)]).astype(np.float32)
+    told = columns(features, {}, {"e": rows})
+    first, second = told["e.direction_1"], told["e.direction_2"]
+    assert first[0] == -first[1]
+    assert abs(first[0]) > 5 > 0.01 > abs(first[2])
+    assert abs(second[2]) > 1 > 0.01 > abs(second[0])
+    assert np.isnan(first[3])
+    assert np.isfinite(first[4])
 
 
 def test_image_features_see_light_and_place() -> None:

@@ -51,11 +51,30 @@ async def test_a_version_that_nobody_asked_is_not_called_calm() -> None:
     assert told["statistics"] is None
 
 
-async def test_rows_of_devices_are_told_apart_and_their_times_stay() -> None:
+async def test_rows_of_devices_are_told_apart_and_dated_as_others() -> None:
     async def document() -> dict[str, Any]:
-        seen = {"model": "m", "version": 2, "rows": 1500, "looks": 3, "verdicts": [{**FOUND, "since": 999_000.0}]}
+        seen = {"model": "m", "version": 2, "rows": 1500, "looks": 3, "verdicts": [{**FOUND, "since": 40.0}]}
         return {"now": 100.0, "now_unix": 1_000_100.0, "models": [], "devices": {"models": [seen]}}
 
     (told,) = (await drift_section(document)())["models"]
     assert (told["seen_by"], told["verdict"]) == ("devices", "drift")
-    assert told["findings"][0]["since"] == 999_000.0
+    assert told["findings"][0]["since"] == 1_000_040.0
+
+
+async def test_devices_that_drift_alone_are_named() -> None:
+    names = [{"device": f"pi-{at}", "features": ["light", "place", "noise"]} for at in range(7)]
+
+    async def document() -> dict[str, Any]:
+        seen = {"model": "m", "version": 2, "rows": 1500, "looks": 3, "verdicts": []}
+        several = [
+            {**seen, "by_device": {"devices": count, "drifting": len(named), "names": named}}
+            for count, named in ((0, []), (40, []), (1200, names))
+        ]
+        return {"now": 100.0, "now_unix": 1_000_100.0, "models": [], "devices": {"models": several}}
+
+    nobody, calm, drifting = (await drift_section(document)())["models"]
+    assert (nobody["verdict"], calm["verdict"], drifting["verdict"]) == ("none", "none", "drift")
+    assert "devices" not in nobody["reason"]
+    assert calm["reason"].endswith("Of 40 devices that told within a day none drifts")
+    assert "Of 1,200 devices that told within a day 7 drift: pi-2 (light, place)" in drifting["reason"]
+    assert drifting["reason"].endswith("pi-6 (light, place) and 2 more")

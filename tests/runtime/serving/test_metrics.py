@@ -3,6 +3,7 @@
 import asyncio
 import json
 from collections.abc import Iterator
+from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ from runtime.engine.tally import Outcome, Switch, SwitchReason
 from runtime.errors import EdgewardError, InvalidInputError, OverloadedError
 from runtime.serving.beside import Beside
 from runtime.serving.load import Load
-from runtime.serving.metric_names import KSERVE, TRITON, renamed
+from runtime.serving.metric_names import TRITON, WITHOUT_TWIN, renamed
 from runtime.serving.metrics import render_metrics
 from runtime.serving.model_metrics import model_metrics
 from runtime.telemetry.exposition import Family, Kind
@@ -23,6 +24,41 @@ from runtime.telemetry.histogram import Buckets
 from tests.runtime.serving.clients import HttpClient
 from tests.runtime.serving.real import INPUTS, serving_models
 from tests.runtime.serving.threaded import Threaded, serving
+
+# https://docs.nvidia.com/deeplearning/triton-inference-server/user-guide/docs/user_guide/metrics.html, every table.
+TRITONS = {
+    "nv_inference_request_success",
+    "nv_inference_request_failure",
+    "nv_inference_count",
+    "nv_inference_exec_count",
+    "nv_inference_pending_request_count",
+    "nv_inference_request_duration_us",
+    "nv_inference_queue_duration_us",
+    "nv_inference_compute_input_duration_us",
+    "nv_inference_compute_infer_duration_us",
+    "nv_inference_compute_output_duration_us",
+    "nv_inference_first_response_histogram_ms",
+    "nv_inference_request_summary_us",
+    "nv_inference_queue_summary_us",
+    "nv_inference_compute_input_summary_us",
+    "nv_inference_compute_infer_summary_us",
+    "nv_inference_compute_output_summary_us",
+    "nv_gpu_power_usage",
+    "nv_gpu_power_limit",
+    "nv_energy_consumption",
+    "nv_gpu_utilization",
+    "nv_gpu_memory_total_bytes",
+    "nv_gpu_memory_used_bytes",
+    "nv_cpu_utilization",
+    "nv_cpu_memory_total_bytes",
+    "nv_cpu_memory_used_bytes",
+    "nv_pinned_memory_pool_total_bytes",
+    "nv_pinned_memory_pool_used_bytes",
+    "nv_cache_num_hits_per_model",
+    "nv_cache_num_misses_per_model",
+    "nv_cache_hit_duration_per_model",
+    "nv_cache_miss_duration_per_model",
+}
 
 parser = pytest.importorskip("prometheus_client.parser", reason="prometheus-client is not installed")
 
@@ -229,20 +265,58 @@ def test_aliases_rename_filter_and_add_up() -> None:
             "edgeward_requests_failed_total",
             Kind.COUNTER,
             "F.",
-            [({"model": "m", "version": "1", "role": "stable", "reason": "rejected"}, 3)],
+            [
+                ({"model": "m", "version": "1", "role": "stable", "reason": reason}, count)
+                for reason, count in (("rejected", 3), ("expired", 2), ("failed", 1))
+            ],
         ),
+        Family("edgeward_requests_cancelled_total", Kind.COUNTER, "C.", [({"model": "m", "version": "1"}, 4)]),
     ]
     told = {family.name: family.samples for family in renamed(families)}
     assert told["request_predict_seconds"] == [({"model_name": "m"}, Buckets((0.1,), (4, 2), 0.75))]
     assert told["nv_cpu_memory_total_bytes"] == [({}, 10)]
     assert told["nv_cpu_memory_used_bytes"] == [({}, 4)]
     assert told["nv_gpu_utilization"] == [({"gpu_uuid": "GPU-7"}, 0.5)]
-    assert told["nv_inference_request_failure"] == [({"model": "m", "version": "1", "reason": "REJECTED"}, 3)]
+    assert told["nv_inference_request_failure"] == [
+        ({"model": "m", "version": "1", "reason": "CANCELED"}, 4),
+        ({"model": "m", "version": "1", "reason": "REJECTED"}, 5),
+        ({"model": "m", "version": "1", "reason": "BACKEND"}, 1),
+    ]
 
 
-def test_no_two_aliases_have_one_name() -> None:
-    names = [alias.theirs for alias in (*TRITON, *KSERVE)]
-    assert len(names) == len(set(names))
+def _failed() -> list[Family]:
+    labels = {"model": "m", "version": "1"}
+    samples = [({**labels, "reason": reason}, 1) for reason in ("rejected", "expired", "failed")]
+    ours = Family("edgeward_requests_failed_total", Kind.COUNTER, "F.", samples)
+    return renamed([ours, Family("edgeward_requests_cancelled_total", Kind.COUNTER, "C.", [(labels, 1)])])
+
+
+def test_every_name_of_tritons_guide_is_told_or_said_to_have_no_twin() -> None:
+    renamed_there = {alias.theirs for alias in TRITON}
+    assert renamed_there < TRITONS, "no name is invented"
+    for name in TRITONS - renamed_there:
+        assert sum(fnmatchcase(name, pattern) for pattern in WITHOUT_TWIN) == 1, name
+    assert not any(fnmatchcase(name, pattern) for name in renamed_there for pattern in WITHOUT_TWIN)
+    reasons = {sample["reason"] for family in _failed() for sample, _ in family.samples}
+    assert reasons <= {"REJECTED", "CANCELED", "BACKEND", "OTHER"}
+
+
+def test_what_tritons_dashboards_ask_for_is_there(server: Threaded) -> None:
+    """Expressions of the dashboards in Triton's own repository (deploy/), by metric and labels; GPUs this machine has not."""
+    with connect(server.grpc) as client:
+        client.predict("simple", INPUTS, version="1")
+    families = scrape(server)
+    for name, labels in (
+        ("nv_inference_count", {"model", "version"}),
+        ("nv_inference_exec_count", {"model", "version"}),
+        ("nv_inference_request_success", {"model", "version"}),
+        ("nv_inference_request_failure", {"model", "version", "reason"}),
+        ("nv_inference_request_duration_us", {"model", "version"}),
+        ("nv_inference_queue_duration_us", {"model", "version"}),
+        ("nv_inference_compute_infer_duration_us", {"model", "version"}),
+    ):
+        assert {frozenset(sample.labels) for sample in families[name].samples} == {frozenset(labels)}, name
+        assert families[name].type == "counter"
 
 
 def test_a_program_of_its_own_tells_all_of_them(tmp_path: Path) -> None:

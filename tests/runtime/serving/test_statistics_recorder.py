@@ -15,8 +15,10 @@ from runtime.bundle.bundle import Bundle
 from runtime.engine.engine import Engine, EngineSettings
 from runtime.monitoring.monitor import Window
 from runtime.selection.settings import SelectionSettings
+from runtime.serving.beside import at_the_edge
 from runtime.serving.local_service import LocalService
 from runtime.serving.observers import Observers
+from runtime.serving.statistics_metrics import statistics_metrics
 from runtime.serving.statistics_recorder import QUEUE_ROWS, StatisticsRecorder, StatisticsSettings
 from runtime.wire.values import InferenceRequest
 from tests.other_samples import with_samples
@@ -91,6 +93,8 @@ async def test_rows_become_windows_and_drift_is_said(
     assert (len(windows), windows[1].summary.rows, windows[1].began, windows[1].ended) == (2, 450, 131.0, 161.0)
     brightness = next(v for v in told["verdicts"] if v["feature"] == "image.brightness")
     assert brightness["since"] == 131.0
+    assert windows[0].drifting == ()
+    assert "image.brightness" in windows[1].drifting, "told to the gateway, which else would not know where"
     json.dumps(document, allow_nan=False)
 
 
@@ -145,6 +149,14 @@ async def test_private_rows_are_counted_here_and_never_handed_on(
     pass_time(recorder, clock, 301)
     assert recorder.document()["models"][0]["rows"] == 61
     assert len(windows) == 1, "a window of private rows alone is none to others"
+    dark = 1 - images(digits)
+    await service.infer(InferenceRequest("digits", {"image": dark}, id="private"))
+    await service.infer(InferenceRequest("digits", {"image": rows}))
+    recorder.count_now()
+    pass_time(recorder, clock, 31)
+    assert recorder.verdicts()["digits", 1]
+    assert windows[-1].summary.rows == 60
+    assert windows[-1].drifting == (), "what drifts may be private rows' alone"
 
 
 async def test_a_broken_recorder_changes_no_answer(
@@ -188,6 +200,12 @@ async def test_a_full_queue_drops_and_counts(
     assert told["queued_rows"] <= QUEUE_ROWS
     recorder.count_now()
     assert recorder.document()["recorder"]["queued_rows"] == 0
+    families = {family.name: family for family in await statistics_metrics(recorder, at_the_edge)()}
+    assert {labels["result"]: count for labels, count in families["edgeward_statistics_rows_total"].samples} == {
+        "counted": 4000,
+        "passed_by": 0,
+        "dropped": 1000,
+    }
 
 
 def test_a_busy_server_counts_a_random_share(clock: Clock) -> None:

@@ -49,6 +49,9 @@ class FakeNvml:
             raise self.NVMLError("Not Supported")
         return 70_500
 
+    def nvmlDeviceGetEnforcedPowerLimit(self, handle: int) -> int:
+        return 300_000
+
 
 def values(families: list[Family], name: str) -> dict[str, float]:
     (family,) = [family for family in families if family.name == name]
@@ -74,6 +77,9 @@ async def test_gpus_tell_what_they_can() -> None:
     assert values(told, "edgeward_gpu_busy_ratio") == {"0/GPU-0": 0.25, "1/GPU-1": 0.5}
     assert values(told, "edgeward_gpu_memory_bytes")["1/GPU-1/used"] == 200
     assert values(told, "edgeward_gpu_power_watts") == {"0/GPU-0": 70.5}
+    assert values(told, "edgeward_gpu_power_limit_watts") == {"0/GPU-0": 300, "1/GPU-1": 300}, (
+        "the rest is told all the same"
+    )
     machine.close()
     assert not nvml.is_open
 
