@@ -75,8 +75,8 @@ class ActiveRelease:
         )
         self.on_mirrored: Callable[[Mirrored], None] | None = None
         """Told of every mirrored request as it is absorbed."""
-        self.waits_for_labels = any(guard.metric is Metric.LOSS for guard in plan.guards)
-        """Whether answers are kept until labels come."""
+        self.waits_for_labels = plan.shadow is not None or any(guard.metric is Metric.LOSS for guard in plan.guards)
+        """Whether answers are kept until labels come: for a shadow's report also where no guard looks at them."""
         self.mirrored_share = 0.0 if plan.shadow is None else plan.shadow.share / 100
         """Of stable's requests, those that the candidate is given too."""
         self.control_share = plan.control_share / 100
@@ -244,16 +244,9 @@ class ActiveRelease:
         if self.state.share > 0.0:  # a shadow's guards compare pairs; of two arms only one has callers
             self.watch.observe(observation)
 
+                    "noise_from": self.mirror.noise_from,
     def _take_pair(self, pair: SeenPair) -> None:
-        report = self.counts.shadow
-        report.candidate_errors += pair.is_candidate_error
-        if pair.comparison is not None:
-            report.observe(pair.comparison, pair.segment)
-        if pair.noise is not None:
-            report.noise.observe(pair.noise)
-        if pair.timed is not None:
-            report.stable_latency.observe(pair.timed[0])
-            report.candidate_latency.observe(pair.timed[1])
+        self.counts.shadow.observe(pair)
         compared = pair.comparison
         agrees = None if compared is None else compared.agrees
         # Latencies are compared like with like: of callers while both versions have some, else of requests that both ran alone.

@@ -49,7 +49,9 @@ class Placement:
         shadow = plan.shadow or ShadowSettings()
         has_latency = any(guard.metric is Metric.LATENCY for guard in plan.guards)
         twice_every = 1 if has_latency and plan.strategy is Strategy.SHADOW else shadow.noise_floor_every
-        return self._put(release, Mirror(*pair, shadow.queue, twice_every, times_candidate=has_latency))
+        has_copy = shadow.noise_floor_copy
+        mirror = Mirror(*pair, shadow.queue, twice_every, times_candidate=has_latency, has_copy=has_copy)
+        return self._put(release, mirror)
 
     def restored(self, release: Release) -> tuple[ReleaseCounts, GuardWatch]:
         """What was saved of a release that cannot be put in place."""
