@@ -71,6 +71,23 @@ want_chromium() {
     rm -f "$log"
 }
 
+# want_postgresql: a server's programs for the tests of the gateway's state on PostgreSQL, which start one of their own on a free port.
+# The package would make and start a cluster of its own: it is told not to. Not being root is no failure: those tests skip.
+want_postgresql() {
+    if command -v initdb >/dev/null 2>&1 || ls /usr/lib/postgresql/*/bin/initdb >/dev/null 2>&1; then return 0; fi
+    if [ "$(id -u)" != 0 ] || ! command -v apt-get >/dev/null 2>&1; then
+        say "PostgreSQL is not installed and cannot be by this user, so the tests of the gateway's state on it will skip."
+        return 0
+    fi
+    say "Installing PostgreSQL for the tests of the gateway's state on it ..."
+    local log
+    log="$(mktemp)"
+    if ! timeout 300 sh -c 'mkdir -p /etc/postgresql-common && { [ -e /etc/postgresql-common/createcluster.conf ] || echo "create_main_cluster = false" >/etc/postgresql-common/createcluster.conf; } && apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends postgresql' >"$log" 2>&1; then
+        say "PostgreSQL could not be installed, so the tests of the gateway's state on it will skip: $(tail -n 1 "$log")"
+    fi
+    rm -f "$log"
+}
+
 # want_promtool FOLDER: Prometheus' own checker for alert rules and metrics. Debian has it inside the server's package, which would start
 # a server: only that one program is taken out of it. Where that fails we say why and go on: those tests skip.
 want_promtool() {

@@ -7,7 +7,10 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
 
+from benchmarks.releases.latencies import S6_REQUESTS
 from benchmarks.releases.outcomes import Row
+from benchmarks.releases.shares import S1_REQUESTS, S2_REQUESTS, S3_REQUESTS, S4_CASES
+from benchmarks.releases.watches import LABELLED_REQUESTS
 
 TITLES = {
     "S1": "S1: no difference. Rolled back = wrong; requests of each arm",
@@ -18,6 +21,16 @@ TITLES = {
     "S6": "S6: p99 latency 20 % higher. Requests of the candidate until rollback",
     "S8": "S8: 500 devices in waves of 1, 5, 25 and 100 %, 1 % tolerated. Devices that had the version at the stop",
 }
+HORIZONS = {
+    "S1": f"A run ends after {S1_REQUESTS:,} requests of each arm, through GuardWatch after 2,000 of the candidate.",
+    "S2": f"A run ends after {S2_REQUESTS:,} requests of each arm, through GuardWatch after 4,000 or (three guards) 2,000 of the "
+    "candidate.",
+    "S3": f"A run ends after {S3_REQUESTS:,} cases.",
+    "S4": f"A run ends after {S4_CASES:,} cases.",
+    "S5": f"A run ends after {S3_REQUESTS:,} labels, through GuardWatch after {LABELLED_REQUESTS:,} requests.",
+    "S6": f"A run ends after {S6_REQUESTS:,} requests of each arm.",
+}
+"""How far "ever" was looked at. The tests promise their alpha over any number of requests; the window rules promise nothing."""
 HEADS = {
     "excess_bad": "excess bad predictions",
     "harmed": "devices harmed, mean",
@@ -141,7 +154,8 @@ def markdown(rows: Sequence[Row], environment: dict[str, Any], started: str, see
     for scenario in TITLES:
         own = [one for one in rows if one.scenario == scenario]
         if own:
-            lines += ["", f"## {TITLES[scenario]}", "", *_table(own)]
+            horizon = [HORIZONS[scenario], ""] if scenario in HORIZONS else []
+            lines += ["", f"## {TITLES[scenario]}", "", *horizon, *_table(own)]
     lines += ["", "## Bars", "", *(f"- {bar}" for bar in bars(rows))]
     return "\n".join(lines) + "\n"
 

@@ -1,4 +1,4 @@
-"""What the arms of a release said, kept until labels come: only for releases with a guard on losses."""
+"""What the arms of a release said, kept until labels come: for releases with a shadow, or with a guard on losses."""
 
 from __future__ import annotations
 
@@ -30,6 +30,7 @@ class ArmAnswers:
         """Answers that could not be kept: too many waited, or the output is none that a label could be compared with."""
         self._store = store
         self._waiting: list[tuple[Answered, Served]] = []
+        self._is_writing = asyncio.Lock()
         traffic.on_answer = self.take
 
     def take(self, answered: Answered) -> None:
@@ -64,17 +65,18 @@ class ArmAnswers:
             await self.flush()
 
     async def flush(self) -> None:
-        """Writes down what waits now."""
-        batch, self._waiting = self._waiting, []
-        if not batch:
-            return
-        try:
-            await asyncio.to_thread(self._write, batch)
-        except StorageError as error:
-            kept = (batch + self._waiting)[:MOST_WAITING]
-            self.lost += len(batch) + len(self._waiting) - len(kept)
-            self._waiting = kept
-            log.error("answers of releases could not be written down yet: %s", error)
+        """Writes down what waits now; what is being written is there too when this returns."""
+        async with self._is_writing:
+            batch, self._waiting = self._waiting, []
+            if not batch:
+                return
+            try:
+                await asyncio.to_thread(self._write, batch)
+            except StorageError as error:
+                kept = (batch + self._waiting)[:MOST_WAITING]
+                self.lost += len(batch) + len(self._waiting) - len(kept)
+                self._waiting = kept
+                log.error("answers of releases could not be written down yet: %s", error)
 
     def _write(self, batch: list[tuple[Answered, Served]]) -> None:
         rows: list[dict[str, Any]] = [

@@ -142,10 +142,10 @@ def export_items(
     key_file: KeyFile = None,
     config: Config = None,
 ) -> None:
-    """Writes what waits for a person as tasks for Label Studio."""
+    """Writes what waits for a person as tasks for Label Studio, one a row, and prints the labelling configuration for them."""
     from dataclasses import fields
 
-    from cloud_gateway.automation.label_studio import export_lines
+    from cloud_gateway.automation.label_studio import CHOICES_CONFIG, TEXT_CONFIG, export_lines
     from cloud_gateway.automation.queue import ReviewItem
     from runtime.errors import WrongUseError
 
@@ -153,11 +153,18 @@ def export_items(
         items = client.get("/admin/reviews", {"model": model, "limit": str(limit)})["items"]
     known = [one.name for one in fields(ReviewItem)]
     made = [ReviewItem(**{name: item[name] for name in known}) for item in items]
+    labels = {item["id"]: item["labels"] for item in items}
     try:
-        output.write_text(export_lines(made), encoding="utf-8")
+        output.write_text(export_lines(made, lambda item: labels[item.id]), encoding="utf-8")
     except OSError as error:
         raise WrongUseError(f"{output} cannot be written: {error}") from error
     print(f"{len(made)} items in {output}")
+    if made:
+        has_labels = {bool(labels[item.id]) for item in made}
+        print("\nThe project's labelling configuration in Label Studio, which checks what is suggested against it:")
+        for is_choice, configuration in ((True, CHOICES_CONFIG), (False, TEXT_CONFIG)):
+            if is_choice in has_labels:
+                print(f"\n{configuration}", end="")
 
 
 @app.command(name="import", epilog="Example: edgeward review import annotations.json")

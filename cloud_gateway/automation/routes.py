@@ -168,7 +168,8 @@ class AutomationRoutes:
     async def export(self, request: AdminRequest) -> Response:
         """Open items as JSON lines for Label Studio."""
         found = await asyncio.to_thread(self._queue.items, request.query.get("model", ""), "", _limit(request))
-        return Response(export_lines(found), media_type="application/x-ndjson")
+        text = await asyncio.to_thread(export_lines, found, self._labels_of)
+        return Response(text, media_type="application/x-ndjson")
 
     async def take_import(self, request: AdminRequest) -> Mapping[str, Any]:
         """Body: what Label Studio exported; what became of each annotation."""

@@ -136,19 +136,23 @@ class Comparison:
         return self.count - self._before_stage
 
     def needed(self) -> int | None:
-        """Comparisons still needed to prove that it is within the margin; None when it does not look as if it were."""
+        """Comparisons still needed to prove that it is within the margin; None when it does not look as if it were.
+
+        Of values without bounds nothing can be assumed before some were seen: until then it is the fewest that the test takes.
+        """
         beyond = self._evidence.beyond
         scale = self._margin if self.guard.metric is not Metric.LATENCY else 1.0 - self.guard.quantile
         if beyond.count < FEW:
-            if isinstance(self._evidence, AsymptoticEvidence):
-                return None
             gap = scale
             variance = 2 * scale if self.guard.metric is Metric.LATENCY else max(ASSUMED_VARIANCE, scale)
+            if isinstance(self._evidence, AsymptoticEvidence):
+                variance = beyond.variance
         else:
             gap, variance = max(min(-beyond.mean, scale), LEAST_GAP * scale), beyond.variance
             if -beyond.mean < 0 and self._looks_beyond():
                 return None
-        return max(observations_needed(self._evidence.e_fine, self._alpha, gap, variance), 1)
+        estimate = observations_needed(self._evidence.e_fine, self._alpha, gap, variance)
+        return max(estimate, self._evidence.fewest_left, 1)
 
     def _looks_beyond(self) -> bool:
         """Whether the confidence sequence leaves no room under the margin."""

@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from typing import Any, Protocol, Self
 
 from runtime.sequential import AsymptoticMean, BettingMixture, EmpiricalBernstein
+from runtime.sequential.asymptotic import FEWEST
 
 # A tolerance of zero disagreements: the first one is all the evidence there can be. The bet's null must lie above its lowest value.
 _LEAST_NULL = 1e-6
@@ -34,6 +35,10 @@ class Evidence(Protocol):
     def e_fine(self) -> float:
         """Evidence, of this stage, that the harm is under the margin."""
 
+    @property
+    def fewest_left(self) -> int:
+        """Comparisons of this stage without which the test says nothing, whatever they show."""
+
     def interval(self) -> tuple[float, float, float]:
         """The mean harm, its lower and its upper bound; there was one comparison at least."""
 
@@ -48,6 +53,7 @@ class BoundedEvidence:
     """For harm from `low` (-1: differences, 0: shares) to 1, beyond the margin up to `most_beyond`: exact at any number."""
 
     test = "betting mixture"
+    fewest_left = 0
 
     def __init__(self, tolerance: float, low: float, most_beyond: float, alpha: float) -> None:
         self._worse = BettingMixture(max(tolerance, low + _LEAST_NULL), low)
@@ -128,6 +134,11 @@ class AsymptoticEvidence:
     def e_fine(self) -> float:
         """Evidence, of this stage, that the harm is under the margin."""
         return self._within.e_value(0.0, self._alpha)
+
+    @property
+    def fewest_left(self) -> int:
+        """Until the normal approximation is to be trusted."""
+        return max(FEWEST - self._within.count, 0)
 
     def interval(self) -> tuple[float, float, float]:
         """The mean harm, its lower and its upper bound."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
@@ -34,6 +35,7 @@ MAX_PENDING: Final = 65536
 # 100 % of the traffic there are none, for stable answers nothing that it could be compared with.
 BROKEN_AFTER: Final = 20
 BROKEN_AFTER_S: Final = 1.0
+FENCED: Final = "the database cannot be asked what was decided: stable answers every request here until it can"
 
 
 class ActiveRelease:
@@ -60,6 +62,10 @@ class ActiveRelease:
         """Observations that the guards, or a disk, could not take in time."""
         self.switched_unix_us: int | None = None
         """When callers here got the share that holds now; None: since it was put in place."""
+        self.decided_unix_us: int | None = None
+        """When the share that holds now was every gateway's; None: it has not been changed, or is not yet."""
+        self.trusted_until = math.inf
+        """Until then (`time.perf_counter`) callers are answered by `split`, then by `fenced`: whoever leads may have moved."""
         self.counts, self.watch = restored(release, watch_type)
         self.late_read: dict[str, int] = dict(release.evidence.get("late_read", {}))
         """Of each source of `late`, the number up to which its rows are in `watch`."""
@@ -73,10 +79,14 @@ class ActiveRelease:
             plan.routing_key,
             plan.segment,
         )
+        self.fenced = replace(self.split, share=0.0)
+        """Stable for everyone: how a gateway answers that cannot know what was decided."""
+        self.fenced_answers = 0
+        """By this gateway since it has the release."""
         self.on_mirrored: Callable[[Mirrored], None] | None = None
         """Told of every mirrored request as it is absorbed."""
-        self.waits_for_labels = any(guard.metric is Metric.LOSS for guard in plan.guards)
-        """Whether answers are kept until labels come."""
+        self.waits_for_labels = plan.shadow is not None or any(guard.metric is Metric.LOSS for guard in plan.guards)
+        """Whether answers are kept until labels come: for a shadow's report also where no guard looks at them."""
         self.mirrored_share = 0.0 if plan.shadow is None else plan.shadow.share / 100
         """Of stable's requests, those that the candidate is given too."""
         self.control_share = plan.control_share / 100
@@ -184,7 +194,7 @@ class ActiveRelease:
         """From the next request on."""
         if share != self.split.share:
             self.split = replace(self.split, share=share)
-            self.switched_unix_us = time.time_ns() // 1000
+            self.switched_unix_us, self.decided_unix_us = time.time_ns() // 1000, None
 
     def move(self, state: ReleaseState) -> None:
         """Takes a new state on: from the next request on its split holds."""
@@ -192,6 +202,11 @@ class ActiveRelease:
         if (state.stage, state.share) != (self.state.stage, self.state.share) and state.status.is_alive:
             self.watch.start_stage(state.share, self.release.plan.paired_share(state.share))
         self.state = state
+
+    @property
+    def is_fenced(self) -> bool:
+        """Whether stable answers everything here, because what was decided cannot be known."""
+        return time.perf_counter() >= self.trusted_until
 
     @property
     def standing(self) -> tuple[int, str, float]:
@@ -214,9 +229,11 @@ class ActiveRelease:
             "replaced_by_stable": counts.replaced,
             "losses": counts.describe_losses(),
             "lost_observations": self.lost,
+            "fenced_answers": self.fenced_answers,
             "switched_unix_us": self.switched_unix_us,
+            "decided_unix_us": self.decided_unix_us,
             "needed": self.needed,
-            "trouble": self.trouble,
+            "trouble": FENCED if self.is_fenced else self.trouble,
             # A gateway that does not lead, or has just come back, judges nothing yet, and knows what it has seen all the same.
             "verdict": (self.verdict or self.watch.judge()).to_dict(),
         }
@@ -227,6 +244,7 @@ class ActiveRelease:
                     "offered": self.mirror.offered,
                     "dropped": self.mirror.dropped,
                     "waiting": self.mirror.waiting,
+                    "noise_from": self.mirror.noise_from,
                 }
         return told
 
@@ -245,15 +263,7 @@ class ActiveRelease:
             self.watch.observe(observation)
 
     def _take_pair(self, pair: SeenPair) -> None:
-        report = self.counts.shadow
-        report.candidate_errors += pair.is_candidate_error
-        if pair.comparison is not None:
-            report.observe(pair.comparison, pair.segment)
-        if pair.noise is not None:
-            report.noise.observe(pair.noise)
-        if pair.timed is not None:
-            report.stable_latency.observe(pair.timed[0])
-            report.candidate_latency.observe(pair.timed[1])
+        self.counts.shadow.observe(pair)
         compared = pair.comparison
         agrees = None if compared is None else compared.agrees
         # Latencies are compared like with like: of callers while both versions have some, else of requests that both ran alone.

@@ -1,7 +1,7 @@
 """The loop that carries releases out: it asks the guards, lets `steps` decide, stores the decision, and moves the traffic.
 
-A step forward is stored before traffic moves: a disk that is full holds the release. A step back moves traffic first, and is stored
-as soon as that can be done: no disk stands between a bad candidate and the way back.
+A step forward is stored before traffic moves: a disk that is full holds the release. A step back, whoever asks for it and however
+far, moves traffic first, and is stored as soon as that can be done: no disk stands between a bad candidate and the way back.
 """
 
 from __future__ import annotations
@@ -11,10 +11,10 @@ import logging
 import time
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any, Final
 
-from cloud_gateway.release.active import ActiveRelease
+from cloud_gateway.release.active import FENCED, ActiveRelease
 from cloud_gateway.release.description import describe_release, describe_running, numbers, numbers_of
 from cloud_gateway.release.events import Webhook, event_of, say
 from cloud_gateway.release.following import Attention
@@ -28,6 +28,7 @@ from cloud_gateway.release.service import Traffic
 from cloud_gateway.release.state import ReleaseState, Status
 from cloud_gateway.release.steps import Command, Decision, Move, begin, next_step, obey
 from cloud_gateway.release.store import DECIDED, Release, ReleaseStore
+from cloud_gateway.release.switchover import Switches, Switchover
 from cloud_gateway.release.traffic import SeenTraffic
 from cloud_gateway.release.versions import Versions
 from runtime.errors import ConflictError, EdgewardError, InvalidInputError, ModelNotFoundError, StorageError
@@ -41,6 +42,20 @@ SAVE_S: Final = 1.0
 SLICE: Final = 25
 # A pause of the whole process (a machine that slept) counts for no more than this in a stage.
 MAX_STEP_S: Final = 5.0
+
+
+@dataclass(frozen=True, slots=True)
+class _Look:
+    """What the database says."""
+
+    began: float
+    """By the clock of requests, before it was asked."""
+    line: int
+    """Of the log: what follows holds at least as of it."""
+    current: dict[str, int]
+    """Model → the version that ended releases made the one to serve."""
+    alive: dict[str, Release]
+    """By model."""
 
 
 class ReleaseController:
@@ -62,6 +77,9 @@ class ReleaseController:
         self._seen = SeenTraffic(store.engine, store.me)
         self.late.sources.append(self._seen)
         self._attention = Attention(store)
+        self.switchover = Switchover(store, traffic)
+        self.switches = Switches(self.switchover, store)
+        self._is_fenced = False
         self._is_deaf = False
         self._is_taking_over = False
         """This gateway leads, and has yet to learn what the one before it knew."""
@@ -76,28 +94,39 @@ class ReleaseController:
         self._held: dict[int, object] = {}
         """Release → what it was last said to wait for."""
         self._unstored: dict[str, tuple[ActiveRelease, dict[str, Any]]] = {}
-        """Releases that have been taken back, and whose end no disk would take yet, with what is to be stored."""
+        """Releases that have been taken back, if only in part, and no disk would take that yet, with what is to be stored."""
         self._changing = asyncio.Lock()
         """One command or decision at a time."""
 
     async def open(self) -> None:
         """Goes on where the database says that releases were; before the first request."""
-        await self.leadership.beat()
+        await self.beat()
+        self._is_taking_over = False  # nothing is known here that the database does not know
         await self._follow()
+
+    async def beat(self) -> None:
+        """Says that this gateway is there; whoever leads knows by that that its splits hold."""
+        began = self.switchover.clock()
+        self._is_taking_over |= await self.leadership.beat()
+        if self.leadership.is_held and self.leadership.trouble is None:
+            self.switchover.trust(began)
 
     async def run(self) -> None:
         """Decides, every `TICK_S`, until cancelled."""
         beaten_at = self._monotonic()
         while True:
             try:
+                self._note_fence()
                 await self._rest()
                 if self._monotonic() - beaten_at >= BEAT_S:
                     beaten_at = self._monotonic()
-                    self._is_taking_over |= await self.leadership.beat()
+                    await self.beat()
                     if self._is_taking_over:
                         await self._take_over()
                     await asyncio.to_thread(self._placement.note_steady)
                     await self._follow()
+                    if self.leadership.is_held and self._traffic.active:
+                        await self.switchover.look()
                 await self.tick()
             except StorageError as error:
                 log.error("releases stay as they are: %s", error)
@@ -137,6 +166,7 @@ class ReleaseController:
 
     async def close(self) -> None:
         """Keeps what is known, and lets another gateway lead."""
+        await self.switches.close()
         await self._attention.close()
         for active in list(self._traffic.active.values()):
             with suppress(EdgewardError):
@@ -145,6 +175,8 @@ class ReleaseController:
             if active.mirror is not None:
                 await asyncio.to_thread(active.mirror.close)
         await self._placement.close()
+        with suppress(StorageError):
+            await self.switchover.leave()
         await self.leadership.give_back()
         await asyncio.to_thread(self._webhook.close)
 
@@ -169,6 +201,7 @@ class ReleaseController:
                 await self._placement.unpin(plan.model, plan.candidate, before)
                 raise
             active = await self._placement.activate(release, pair)
+            active.trusted_until = self.switchover.trusted_until
             active.late_read = marks
             self._tell("start", release, {"plan": plan.model_dump(mode="json")})
             return self.status(plan.model)
@@ -176,7 +209,7 @@ class ReleaseController:
     async def command(
         self, model: str, command: Command, why: str = "", to_percent: float | None = None
     ) -> dict[str, Any]:
-        """Does what a person asks of a model's release; its status after that."""
+        """Does what a person asks of a model's release; its status once that holds for callers of every gateway."""
         await self.leadership.require()
         async with self._changing:
             active = self._traffic.active.get(model)
@@ -187,7 +220,8 @@ class ReleaseController:
                 raise ConflictError(f"release {release.id} of {model!r} does not run here: {trouble}")
             state = obey(active.release.plan, active.state, command, why, to_percent)
             await self._carry_out(active, state, str(command), {"by_hand": True, **numbers(active)})
-            return await self.describe(model)
+        await self.switches.wait(model)
+        return await self.describe(model)
 
     def running(self, model: str) -> Release:
         """The release that runs here; `ModelNotFoundError` where there is none."""
@@ -242,7 +276,15 @@ class ReleaseController:
                     await self._decide_or_say(active, now)
         if self._unstored and not self._changing.locked():
             async with self._changing:
-                await self._store_ends()
+                await self._store_steps_back()
+
+    def _note_fence(self) -> None:
+        is_fenced = any(active.is_fenced for active in self._traffic.active.values())
+        if is_fenced and not self._is_fenced:
+            log.error("releases: %s", FENCED)
+        elif self._is_fenced and not is_fenced:
+            log.info("releases: callers are answered by the splits that were decided again")
+        self._is_fenced = is_fenced
 
     async def _hand_over_late(self, active: ActiveRelease) -> None:
         """A disk that cannot be read keeps no release from being judged by what was seen."""
@@ -312,37 +354,52 @@ class ReleaseController:
         self, active: ActiveRelease, state: ReleaseState, event: str, document: dict[str, Any]
     ) -> None:
         self._held.pop(active.release.id, None)
-        model = active.split.model
-        if state.status in (Status.ROLLED_BACK, Status.ABORTED):
-            done = harm(active.counts, active.verdict or active.watch.judge())
+        model, before = active.split.model, active.state
+        if state.share < before.share or state.status in (Status.ROLLED_BACK, Status.ABORTED):
+            done: dict[str, Any] = {}
+            if not state.status.is_alive:
+                found = harm(active.counts, active.verdict or active.watch.judge())
+                done = {**found.to_dict(), "harm": str(found)}
             active.move(state)  # first of all
-            self._traffic.pins[model] = str(active.split.stable)
-            told = {DECIDED: self._store.unix_us(), **document, **done.to_dict(), "harm": str(done)}
-            self._unstored[model] = (active, {"event": event, **told})
-            await self._store_ends()
+            self._pin(active)
+            told = {"event": event, DECIDED: self._store.unix_us(), **document, **done}
+            if model in self._unstored:
+                told["unstored_before"] = self._unstored[model][1]
+            self._unstored[model] = (active, told)
+            await self._store_steps_back()
             return
+        if model in self._unstored:
+            raise StorageError(
+                f"release of {model!r} was taken back to {before.share * 100:g} % of the traffic, which no disk would take yet; "
+                "it goes forward once that is stored"
+            )
         active.release = await self._store_change(active, state, event, document)
         active.move(state)
-        active.needed = None  # of the stage before; the next tick reckons anew
         self._pin(active)
-        self._tell(event, active.release, document)
-        if not state.status.is_alive:
-            self.late.forget(active.release.id)
-            await self._placement.end(active)
+        if state.share != before.share:
+            self.switches.begin(active, event)
+        await self._note_done(active, event, document)
 
-    async def _store_ends(self) -> None:
+    async def _store_steps_back(self) -> None:
         """Stores what was taken back already; again at the next tick where the disk will not take it now."""
         for model, (active, document) in list(self._unstored.items()):
             event = str(document["event"])
             try:
                 active.release = await self._store_change(active, active.state, event, document)
+                self.switches.begin(active, event)
             except StorageError as error:
                 log.error("release of %s: %s is done, but not stored yet: %s", model, event, error)
                 continue
             except ConflictError as error:
                 log.error("release of %s: %s is done here, but not stored: %s", model, event, error)
             del self._unstored[model]
-            self._tell(event, active.release, document)
+            await self._note_done(active, event, document)
+
+    async def _note_done(self, active: ActiveRelease, event: str, document: dict[str, Any]) -> None:
+        """A step was carried out here, and stored."""
+        active.needed = None  # of the stage before; the next tick reckons anew
+        self._tell(event, active.release, document)
+        if not active.state.status.is_alive:
             self.late.forget(active.release.id)
             await self._placement.end(active)
 
@@ -369,30 +426,56 @@ class ReleaseController:
 
     async def _follow(self) -> None:
         """Brings this gateway in line with the database: what began, moved or ended elsewhere, and which versions to serve."""
-        current, alive = await asyncio.to_thread(lambda: (self._store.current(), self._store.releases(only_alive=True)))
+        look = await self._look()
         if self._changing.locked():
             return
         async with self._changing:
-            by_model = {release.plan.model: release for release in alive}
-            if not self.leadership.is_held:
-                for model, active in list(self._traffic.active.items()):
-                    await self._follow_one(active, by_model.get(model))
-            for model, release in by_model.items():
-                if model not in self._traffic.active and model not in self._unstored:
-                    error = await self._placement.resume(release)
-                    if error is not None and self.leadership.is_held:
-                        await self._give_up(release, error)
-            await self._placement.serve({model: version for model, version in current.items() if model not in by_model})
+            await self._catch_up(look)
+            for release in look.alive.values():
+                if release.plan.model not in self._traffic.active and release.plan.model not in self._unstored:
+                    await self._resume(release)
+            await self._placement.serve(
+                {model: version for model, version in look.current.items() if model not in look.alive}
+            )
 
-    async def _follow_one(self, active: ActiveRelease, found: Release | None) -> None:
-        if found is None or found.id != active.release.id:
-            ended = await asyncio.to_thread(self._store.newest, active.split.model)
-            active.state = ended.state
-            await self._placement.end(active)
-        elif replace(found.state, in_stage_s=0.0, reason="") != replace(active.state, in_stage_s=0.0, reason=""):
-            active.release = found
-            active.move(found.state)
-            self._pin(active)
+    async def _look(self) -> _Look:
+        began = self.switchover.clock()
+        line, current, alive = await asyncio.to_thread(self._store.look)
+        return _Look(began, line, current, {release.plan.model: release for release in alive})
+
+    async def _catch_up(self, look: _Look) -> None:
+        """Moves and ends what moved or ended elsewhere, says so, and only then clears away."""
+        if self.leadership.is_held:
+            await self.switchover.leave()  # nobody waits for the one that leads, which trusts what it beats for
+            return
+        ended = []
+        for model, active in list(self._traffic.active.items()):
+            found = look.alive.get(model)
+            if found is None or found.id != active.release.id:
+                newest = await asyncio.to_thread(self._store.newest, model)
+                active.state = newest.state
+                self._placement.let_go(active)
+                ended.append(active)
+            elif replace(found.state, in_stage_s=0.0, reason="") != replace(active.state, in_stage_s=0.0, reason=""):
+                active.release = found
+                active.move(found.state)
+                self._pin(active)
+        await self.switchover.acknowledge(look.line, look.began)
+        for active in ended:
+            await self._placement.clear_away(active)
+
+    async def _resume(self, release: Release) -> None:
+        """Puts a release in place that runs elsewhere, or ran here; while it was loaded it may have moved."""
+        error = await self._placement.resume(release)
+        leads = self.leadership.is_held
+        if error is not None:
+            if leads:
+                await self._give_up(release, error)
+            return
+        active = self._traffic.active[release.plan.model]
+        active.trusted_until = self.switchover.trusted_until if leads else 0.0
+        if not leads:
+            await self._catch_up(await self._look())
 
     def _pin(self, active: ActiveRelease) -> None:
         is_all = active.state.status in (Status.SETTLING, Status.PROMOTED)

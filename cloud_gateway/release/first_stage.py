@@ -56,13 +56,15 @@ def first_stage(plan: ReleasePlan) -> FirstStage | None:
         return None
     watch = {guard.label: GuardWatch([guard], plan.alpha, share, paired).judge().needed for guard in required}
     slowest = max(required, key=lambda guard: watch[guard.label] or 0)
+    # Of values without bounds a watch that has seen none says the least that its test takes, whatever they turn out to be.
+    is_known = all(guard.metric is not Metric.BUSINESS or guard.bounds is not None for guard in required)
     harmless = [_harmless(guard, plan.alpha) for guard in required]
     per_comparison = 1.0 / (min(share, 1.0 - share) or paired)
     known = [count for count in harmless if count is not None]
     return FirstStage(
         share=share,
         if_harmless=ceil(max(known) * per_comparison) if len(known) == len(harmless) else None,
-        about=None if None in watch.values() else watch[slowest.label],
+        about=watch[slowest.label] if is_known and None not in watch.values() else None,
         guard=slowest.label,
         margin=slowest.margin,
     )

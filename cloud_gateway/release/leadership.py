@@ -25,6 +25,8 @@ class Leadership:
     def __init__(self, store: ReleaseStore, monotonic: Callable[[], float] = time.monotonic) -> None:
         self.leader = ""
         """As it was last seen."""
+        self.trouble: StorageError | None = None
+        """Why the last beat did not reach the database."""
         self._store = store
         self._monotonic = monotonic
         self._seen: Seen | None = None
@@ -43,7 +45,9 @@ class Leadership:
             leads, leader, self._seen = await asyncio.to_thread(self._store.beat, self._seen, now)
         except StorageError as error:
             log.error("the lease of releases cannot be renewed: %s", error)
+            self.trouble = error
             return False
+        self.trouble = None
         if leader != self.leader:
             log.info("releases on this database are led by %s", "this gateway" if leads else leader)
         self.leader = leader
@@ -51,9 +55,13 @@ class Leadership:
         return leads and not was_held
 
     async def require(self) -> None:
-        """Waits a moment for the lead; `ConflictError` names who has it."""
+        """Waits a moment for the lead; `ConflictError` names who has it, `StorageError` says why nobody can know."""
         until = self._monotonic() + LEAD_WAIT_S
         while not self.is_held:
+            if self.trouble is not None:
+                raise StorageError(
+                    f"nothing can be changed now, and stable answers until the database takes writes: {self.trouble}"
+                ) from self.trouble
             if self._monotonic() >= until:
                 raise ConflictError(
                     "this gateway does not lead the releases of its database; ask the one that does: "

@@ -3,8 +3,8 @@
 Beside stable the candidate is asked too, or stable beside a candidate that has all of the traffic.
 `offer` costs a request a look at a queue's length; what does not fit is dropped and counted. The thread is less important than
 others (`nice`, where threads have that), gathers what came within 20 ms, and runs it as one batch, so that it takes the event
-loop's place seldom. One request of so many is run alone, on the candidate and once more on stable, in turns: that gives both
-latencies alike, and the noise floor.
+loop's place seldom. One request of so many is run alone, on the candidate and on a second copy of stable, in turns: that gives
+both latencies alike, and the noise floor.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ from typing import Final
 
 from cloud_gateway.guards import Arm
 from cloud_gateway.release.comparison import Comparison, compare
+from cloud_gateway.release.second_copy import SecondCopy
 from runtime.batching.rows import batch_key, is_batchable, join, split
 from runtime.bundle.manifest import Task
 from runtime.engine.model import Model
@@ -58,7 +59,7 @@ class Mirrored:
     timed: tuple[float, float] | None = None
     """Seconds of stable and of the candidate, each alone; None: it ran in a batch."""
     noise: Comparison | None = None
-    """Stable against a second run of stable."""
+    """Stable against a second copy of it."""
     about: object = None
     """What whoever offered the request wants to know it by."""
 
@@ -82,15 +83,24 @@ class Mirror:
     """One release's queue and thread, which begins with the first request. `offer` and `take` are called on the event loop."""
 
     def __init__(
-        self, stable: Model, candidate: Model, max_queued: int, twice_every: int, *, times_candidate: bool = False
+        self,
+        stable: Model,
+        candidate: Model,
+        max_queued: int,
+        twice_every: int,
+        *,
+        times_candidate: bool = False,
+        has_copy: bool = True,
     ) -> None:
         """`twice_every`: one request that stable answered of so many is run on stable again; 0: none, 1: all.
 
         `times_candidate`: those that the candidate answered are all run on both, one after the other, for their latencies.
+        `has_copy`: whether a second copy of stable is loaded for what is run on it again.
         """
         self.offered = 0
         self.dropped = 0
         self._stable = stable
+        self._second = SecondCopy(stable, is_wanted=has_copy)
         self._candidate = candidate
         self._task = Task.GENERIC if candidate.bundle.manifest is None else candidate.bundle.manifest.task
         self._names = [spec.name for spec in candidate.outputs]
@@ -155,6 +165,11 @@ class Mirror:
         """Requests in the queue."""
         return len(self._queue)
 
+    @property
+    def noise_from(self) -> str:
+        """What stable is compared with for the noise floor."""
+        return self._second.noise_from
+
     def close(self) -> None:
         """Ends the thread; what waits is forgotten. Blocks for as long as one run takes."""
         self._closing.set()
@@ -163,6 +178,12 @@ class Mirror:
 
     def _work(self) -> None:
         _be_nice()
+        try:
+            self._answer()
+        finally:
+            self._second.close()
+
+    def _answer(self) -> None:
         is_odd = False
         while not self._closing.wait(GATHER_S):
             while self._queue and len(self._done) < MAX_UNTAKEN and not self._closing.is_set():
@@ -226,10 +247,11 @@ class Mirror:
     def _run_twice(self, item: _Item, *, candidate_first: bool) -> Mirrored:
         took: dict[bool, float] = {}
         answers: dict[bool, Mapping[str, Array]] = {}
+        stable = self._second.model() if item.answered is Arm.STABLE else self._stable
         for is_candidate in (True, False) if candidate_first else (False, True):
             began = time.perf_counter()
             try:
-                answers[is_candidate] = (self._candidate if is_candidate else self._stable).predict(item.inputs)
+                answers[is_candidate] = (self._candidate if is_candidate else stable).predict(item.inputs)
             except ModelNotReadyError:
                 raise
             except EdgewardError as error:

@@ -49,7 +49,9 @@ class Placement:
         shadow = plan.shadow or ShadowSettings()
         has_latency = any(guard.metric is Metric.LATENCY for guard in plan.guards)
         twice_every = 1 if has_latency and plan.strategy is Strategy.SHADOW else shadow.noise_floor_every
-        return self._put(release, Mirror(*pair, shadow.queue, twice_every, times_candidate=has_latency))
+        has_copy = shadow.noise_floor_copy
+        mirror = Mirror(*pair, shadow.queue, twice_every, times_candidate=has_latency, has_copy=has_copy)
+        return self._put(release, mirror)
 
     def restored(self, release: Release) -> tuple[ReleaseCounts, GuardWatch]:
         """What was saved of a release that cannot be put in place."""
@@ -96,16 +98,23 @@ class Placement:
 
     async def end(self, active: ActiveRelease) -> None:
         """Traffic has its version for good; the other one goes, unless whoever started the gateway wants it."""
-        split, status = active.split, active.state.status
-        kept, gone = split.stable, split.candidate
-        if status is Status.PROMOTED:
-            kept, gone = gone, kept
-        self._traffic.pins[split.model] = str(kept)
-        self._traffic.active.pop(split.model, None)
+        self.let_go(active)
+        await self.clear_away(active)
+
+    def let_go(self, active: ActiveRelease) -> None:
+        """The next request gets the version that the release ended with."""
+        kept, _ = _kept_and_gone(active)
+        self._traffic.pins[active.split.model] = str(kept)
+        self._traffic.active.pop(active.split.model, None)
+
+    async def clear_away(self, active: ActiveRelease) -> None:
+        """What is left of a release that was let go."""
+        split = active.split
         if active.mirror is not None:
             await asyncio.to_thread(active.mirror.close)
         await asyncio.to_thread(self._trials.end, split.release)
-        await self._retire(split.model, gone, f"release {split.release} of it is {status}")
+        _, gone = _kept_and_gone(active)
+        await self._retire(split.model, gone, f"release {split.release} of it is {active.state.status}")
 
     async def serve(self, current: Mapping[str, int]) -> None:
         """Has the versions answer that ended releases made the ones to serve."""
@@ -153,3 +162,10 @@ class Placement:
         if self.troubles.get(model) != trouble:
             log.error("model %s: %s", model, trouble)
         self.troubles[model] = trouble
+
+
+def _kept_and_gone(active: ActiveRelease) -> tuple[int, int]:
+    split = active.split
+    if active.state.status is Status.PROMOTED:
+        return split.candidate, split.stable
+    return split.stable, split.candidate

@@ -54,6 +54,9 @@ class ShadowSettings(SettingsModel):
     """Requests that may wait for it; more are dropped, and counted."""
     noise_floor_every: int = Field(default=20, ge=0)
     """One mirrored request of so many is run on stable once more, to see how far stable differs from itself; 0: none."""
+    noise_floor_copy: bool = True
+    """Whether that is a second copy of stable, as the candidate is one more: a third model in memory. False: stable itself, which
+    hides what only two sessions differ by."""
 
 
 class ReleasePlan(SettingsModel):

@@ -1,19 +1,15 @@
-"""What is counted in a release: requests of both arms, and of a shadow how its answers compare with stable's, answer by answer."""
+"""What is counted in a release: requests of both arms, losses where the truth is known, and people beside both versions."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, Final
+from typing import Any
 
 from cloud_gateway.guards import Arm, LabelledObservation, Observation
-from cloud_gateway.release.comparison import Comparison
 from cloud_gateway.release.latency import LatencyHistogram
+from cloud_gateway.release.shadow_report import ShadowReport, count_pair
 from cloud_gateway.release.split import MAX_SEGMENTS, OTHER_SEGMENT
-
-# Pairs of classes that are told apart; a model of a thousand classes has a million pairs.
-MAX_CONFUSIONS: Final = 400
-OTHER_PAIRS: Final = "other"
 
 
 @dataclass(slots=True)
@@ -117,7 +113,7 @@ class PeopleReport:
         self.stable.observe(LabelledObservation(seen.person_loss, seen.stable_loss))
         self.candidate.observe(LabelledObservation(seen.person_loss, seen.candidate_loss))
         for said, answer in seen.differing:
-            _count(self.confusion, f"{said}>{answer}")
+            count_pair(self.confusion, f"{said}>{answer}")
 
     def describe(self) -> dict[str, Any]:
         """For people and programs."""
@@ -144,106 +140,6 @@ class PeopleReport:
     def from_state(cls, state: Mapping[str, Any]) -> PeopleReport:
         """The one that `to_state` was asked of."""
         return cls(Losses.from_state(state["stable"]), Losses.from_state(state["candidate"]), dict(state["confusion"]))
-
-
-@dataclass(slots=True)
-class Agreement:
-    """How often two answers to one request agreed, and how far they were apart."""
-
-    compared: int = 0
-    agreeing: int = 0
-    distance_sum: float = 0.0
-
-    def observe(self, comparison: Comparison) -> None:
-        """Takes one pair of answers in."""
-        self.compared += 1
-        self.agreeing += comparison.agrees
-        self.distance_sum += comparison.distance
-
-    def describe(self) -> dict[str, Any]:
-        """For people and programs."""
-        if not self.compared:
-            return {"compared": 0}
-        return {
-            "compared": self.compared,
-            "agreement": self.agreeing / self.compared,
-            "mean_distance": self.distance_sum / self.compared,
-        }
-
-    def to_state(self) -> list[float]:
-        """Everything, in types that JSON has."""
-        return [self.compared, self.agreeing, self.distance_sum]
-
-    @classmethod
-    def from_state(cls, state: list[float]) -> Agreement:
-        """The one that `to_state` was asked of."""
-        return cls(int(state[0]), int(state[1]), state[2])
-
-
-@dataclass(slots=True)
-class ShadowReport:
-    """Prediction by prediction: the candidate beside stable, and stable beside itself."""
-
-    overall: Agreement = field(default_factory=Agreement)
-    segments: dict[str, Agreement] = field(default_factory=dict)
-    noise: Agreement = field(default_factory=Agreement)
-    """Stable against a second run of stable: what no candidate can be held to."""
-    confusion: dict[str, int] = field(default_factory=dict)
-    """Of a classifier, rows by "stable's class>candidate's class", where they differ."""
-    candidate_errors: int = 0
-    stable_latency: LatencyHistogram = field(default_factory=LatencyHistogram)
-    candidate_latency: LatencyHistogram = field(default_factory=LatencyHistogram)
-    """Of requests that both ran alone, one after the other, in turns."""
-
-    def observe(self, comparison: Comparison, segment: str) -> None:
-        """Takes one mirrored request in."""
-        self.overall.observe(comparison)
-        if segment:
-            self.segments.setdefault(segment, Agreement()).observe(comparison)
-        for before, after in comparison.classes:
-            _count(self.confusion, f"{before}>{after}")
-
-    @property
-    def seen(self) -> int:
-        """Requests that both versions were given."""
-        return self.overall.compared + self.candidate_errors
-
-    def describe(self) -> dict[str, Any]:
-        """For people and programs."""
-        return {
-            **self.overall.describe(),
-            "candidate_errors": self.candidate_errors,
-            "noise_floor": self.noise.describe(),
-            "segments": {name: one.describe() for name, one in sorted(self.segments.items())},
-            "confusion": dict(sorted(self.confusion.items(), key=lambda pair: -pair[1])),
-            "stable": self.stable_latency.describe(),
-            "candidate": self.candidate_latency.describe(),
-        }
-
-    def to_state(self) -> dict[str, Any]:
-        """Everything, in types that JSON has."""
-        return {
-            "overall": self.overall.to_state(),
-            "segments": {name: one.to_state() for name, one in self.segments.items()},
-            "noise": self.noise.to_state(),
-            "confusion": self.confusion,
-            "candidate_errors": self.candidate_errors,
-            "stable_latency": self.stable_latency.to_state(),
-            "candidate_latency": self.candidate_latency.to_state(),
-        }
-
-    @classmethod
-    def from_state(cls, state: Mapping[str, Any]) -> ShadowReport:
-        """The one that `to_state` was asked of."""
-        return cls(
-            Agreement.from_state(state["overall"]),
-            {name: Agreement.from_state(one) for name, one in state["segments"].items()},
-            Agreement.from_state(state["noise"]),
-            dict(state["confusion"]),
-            state["candidate_errors"],
-            LatencyHistogram.from_state(state["stable_latency"]),
-            LatencyHistogram.from_state(state["candidate_latency"]),
-        )
 
 
 @dataclass(slots=True)
@@ -294,9 +190,3 @@ class ReleaseCounts:
             {name: Losses.from_state(one) for name, one in state["segment_losses"].items()},
             PeopleReport.from_state(state["people"]),
         )
-
-
-def _count(confusion: dict[str, int], pair: str) -> None:
-    if pair not in confusion and len(confusion) >= MAX_CONFUSIONS:
-        pair = OTHER_PAIRS
-    confusion[pair] = confusion.get(pair, 0) + 1

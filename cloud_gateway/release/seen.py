@@ -29,7 +29,7 @@ class SeenPair:
     timed: tuple[float, float] | None
     """Seconds of stable and of the candidate, each alone."""
     noise: Comparison | None
-    """Stable against a second run of stable."""
+    """Stable against a second copy of it."""
 
     @classmethod
     def of(cls, mirrored: Mirrored) -> Self:

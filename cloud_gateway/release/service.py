@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from cloud_gateway.guards import Arm
-from cloud_gateway.release.active import ActiveRelease
+from cloud_gateway.release.active import FENCED, ActiveRelease
 from cloud_gateway.release.mirror import Mirrored
 from cloud_gateway.release.request_log import Asked, RequestLog
 from cloud_gateway.release.split import Place, Split, place, random_place
@@ -155,11 +155,11 @@ class ReleaseService(Layered):
         return asked
 
     async def _infer_released(self, active: ActiveRelease, request: InferenceRequest) -> InferenceResponse:
-        split = active.split
+        began = time.perf_counter()
+        split = active.split if began < active.trusted_until else active.fenced
         where = _place(split.salt, request, split.routing_key)
         arm = split.arm(where)
         segment = active.segments.of(request.parameters.get(split.segment)) if split.segment else ""
-        began = time.perf_counter()
         try:
             response = await self._inner.infer(_versioned(request, split.version(arm)))
         except (EdgewardError, asyncio.CancelledError) as error:
@@ -195,7 +195,11 @@ class ReleaseService(Layered):
             outputs = None if _is_in_words(request) else response.outputs
             self._offer(active, request, outputs, segment, arm, asked)
         self._tell(active, arm, response, segment)
-        return _saying(response, {**response.parameters, RELEASE: arm.value})
+        told = {**response.parameters, RELEASE: arm.value}
+        if split is active.fenced:
+            active.fenced_answers += 1
+            told["reason"] = FENCED
+        return _saying(response, told)
 
     @staticmethod
     def _is_checked(active: ActiveRelease, split: Split, request: InferenceRequest) -> bool:

@@ -41,6 +41,8 @@ class Release:
     """What its guards and counts knew when they were last saved."""
     began_unix_ms: int
     changed_unix_ms: int
+    line: int = 0
+    """Of the audit log: that of its last change, where this gateway made it; 0: it was read."""
 
 
 class ReleaseStore:
@@ -97,9 +99,9 @@ class ReleaseStore:
             number = int(key[0])
             self._pin(connection, plan, state)
             told = {"release": number, DECIDED: self.unix_us(), "plan": plan.model_dump(mode="json"), **_columns(state)}
-            self._append(connection, head, "start", plan.model, told)
+            line = self._append(connection, head, "start", plan.model, told)
             announce(connection, _CHANNEL)
-        return Release(number, plan, state, {}, now, now)
+        return Release(number, plan, state, {}, now, now, line.number)
 
     def change(
         self,
@@ -127,12 +129,12 @@ class ReleaseStore:
                 )
             self._pin(connection, release.plan, state)
             told = {"release": release.id, DECIDED: self.unix_us(), **_columns(state), **document}
-            self._append(connection, head, event, release.plan.model, told)
+            line = self._append(connection, head, event, release.plan.model, told)
             _drop_traffic(connection, release.id, evidence if state.status.is_alive else None)
             announce(connection, _CHANNEL)
             if is_promoted:
                 self.rollouts.begin_in(connection, _promoted(release))
-        return Release(release.id, release.plan, state, evidence, release.began_unix_ms, now)
+        return Release(release.id, release.plan, state, evidence, release.began_unix_ms, now, line.number)
 
     def save(self, release: Release, state: ReleaseState, evidence: Mapping[str, Any]) -> None:
         """Keeps what is known by now; no change of the release, so no line in the log."""
@@ -169,6 +171,12 @@ class ReleaseStore:
         query = select(RELEASES.c.id, RELEASES.c.status, RELEASES.c.share).where(RELEASES.c.status.in_(ALIVE))
         with reading(self.engine) as connection:
             return {(row.id, row.status, row.share) for row in connection.execute(query)}
+
+    def look(self) -> tuple[int, dict[str, int], list[Release]]:
+        """Number of the log's last line, then what holds at least as of it: the versions to serve, and the releases that run."""
+        with reading(self.engine) as connection:
+            line = int(connection.execute(select(AUDIT_HEAD.c.number)).scalar_one())
+        return line, self.current(), self.releases(only_alive=True)
 
     def newest(self, model: str) -> Release:
         """The newest release of a model; `ModelNotFoundError` where there never was one."""

@@ -1,4 +1,4 @@
-"""The tables of releases: releases, the versions to serve, the audit log and its head, and the lease."""
+"""The tables of releases: releases, the versions to serve, the audit log and its head, the lease, and who runs releases."""
 
 from __future__ import annotations
 
@@ -81,6 +81,14 @@ TRAFFIC: Final = Table(
     Column("seen", Text, nullable=False),
     UniqueConstraint("release", "gateway", "first"),
     sqlite_autoincrement=True,
+)
+GATEWAYS: Final = Table(
+    "release_gateways",
+    TABLES,
+    Column("name", String(256), primary_key=True),
+    Column("beat", BigInteger, nullable=False),
+    # Of the audit log: whatever it says up to there holds for this gateway's callers.
+    Column("line", BigInteger, nullable=False),
 )
 LEASE: Final = "releases"
 """The name of the one lease."""

@@ -182,20 +182,30 @@ def _shadow(shadow: Mapping[str, Any]) -> RenderableType:
         pairs.append(("agreement", f"{shadow['agreement']:.4%}, mean distance {shadow['mean_distance']:.5f}"))
     noise = shadow["noise_floor"]
     if noise["compared"]:
-        pairs.append(("stable with itself", f"{noise['agreement']:.4%} of {noise['compared']:,}"))
-        pairs.append(
-            (
-                "latency alone",
-                f"stable p50 {_ms(shadow['stable']['p50_ms'])}, p99 {_ms(shadow['stable']['p99_ms'])}; "
-                f"candidate p50 {_ms(shadow['candidate']['p50_ms'])}, p99 {_ms(shadow['candidate']['p99_ms'])}",
-            )
-        )
+        source = shadow.get("noise_from", "itself")
+        pairs.append(("noise floor", f"{noise['agreement']:.4%} of {noise['compared']:,} agree with {source}"))
+    if shadow["stable"]["p50_ms"] is not None:
+        pairs.append(("latency alone", _both_latencies(shadow)))
+    if shadow["confusion"]:
+        pairs.append(("differ", _confused(shadow["confusion"])))
     for name, one in shadow["segments"].items():
-        pairs.append((f"segment {name}", f"{one['agreement']:.4%} of {one['compared']:,}"))
-    most = list(shadow["confusion"].items())[:MAX_CONFUSIONS_SHOWN]
-    if most:
-        pairs.append(("differ", ", ".join(f"{pair.replace('>', '→')} {count}×" for pair, count in most)))
+        said = [f"{one['agreement']:.4%} of {one['compared']:,}"] if one["compared"] else []
+        said += [f"{one['candidate_errors']:,} failed"] if one["candidate_errors"] else []
+        said += [_both_latencies(one)] if one["stable"]["p50_ms"] is not None else []
+        said += [f"differ {_confused(one['confusion'])}"] if one["confusion"] else []
+        pairs.append((f"segment {name}", "; ".join(said)))
     return facts(pairs)
+
+
+def _both_latencies(one: Mapping[str, Any]) -> str:
+    return "; ".join(
+        f"{arm} p50 {_ms(one[arm]['p50_ms'])}, p99 {_ms(one[arm]['p99_ms'])}" for arm in ("stable", "candidate")
+    )
+
+
+def _confused(confusion: Mapping[str, int]) -> str:
+    most = list(confusion.items())[:MAX_CONFUSIONS_SHOWN]
+    return ", ".join(f"{pair.replace('>', '→')} {count}×" for pair, count in most)
 
 
 def _losses(losses: Mapping[str, Any]) -> RenderableType:
@@ -214,9 +224,8 @@ def _losses(losses: Mapping[str, Any]) -> RenderableType:
         if one["compared"]:
             said = f"people {_loss(one['people_loss'])}, {arm} {_loss(one['loss'])} on {one['compared']:,} that people answered"
             pairs.append((f"people and {arm}", said))
-    most = list(people["confusion"].items())[:MAX_CONFUSIONS_SHOWN]
-    if most:
-        pairs.append(("they differ", ", ".join(f"{pair.replace('>', '→')} {count}×" for pair, count in most)))
+    if people["confusion"]:
+        pairs.append(("they differ", _confused(people["confusion"])))
     return facts(pairs)
 
 

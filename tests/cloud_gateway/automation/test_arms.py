@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
+import threading
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -102,6 +105,27 @@ async def test_labels_are_read_in_parts_and_behind_what_was_read(released: Relea
     first = late.read(release, 0, newest, 2)
     assert [row.number for row in [*first, *late.read(release, first[-1].number, newest - 1, 10)]] == [1, 2, 3, 4]
     assert late.read(replace(release, plan=parse_plan(LEAST)), 0, newest, 10) == [], "another model"
+
+
+async def test_a_flush_waits_for_what_is_being_written(released: Released, monkeypatch: pytest.MonkeyPatch) -> None:
+    has_begun, may_end = threading.Event(), threading.Event()
+    write = released.arms._write
+
+    def slowly(batch: Any) -> None:
+        has_begun.set()
+        assert may_end.wait(20)
+        write(batch)
+
+    monkeypatch.setattr(released.arms, "_write", slowly)
+    released.say("r1", Arm.STABLE, 3)
+    first = asyncio.create_task(released.arms.flush())
+    await asyncio.to_thread(has_begun.wait, 20)
+    second = asyncio.create_task(released.arms.flush())  # a label has come, and is about what is being written
+    await asyncio.sleep(0.05)
+    assert not second.done()
+    may_end.set()
+    await asyncio.gather(first, second)
+    assert released.house.labels.take("mnist", "r1", 3).taken is Taken.ACCEPTED
 
 
 async def test_people_stand_beside_both_arms_where_they_answered_blind(released: Released, house: House) -> None:

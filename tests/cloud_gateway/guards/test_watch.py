@@ -23,6 +23,7 @@ from cloud_gateway.guards import (
 )
 from cloud_gateway.guards.watch import MOST_SEGMENTS
 from runtime.errors import InvalidInputError
+from runtime.sequential.asymptotic import FEWEST
 
 ERRORS = GuardSettings(metric=Metric.ERROR_RATE, margin=0.02)
 LATENCY = GuardSettings(metric=Metric.LATENCY, margin=0.5, quantile=0.9)
@@ -248,6 +249,28 @@ def test_a_guard_that_is_not_required_only_rolls_back() -> None:
     verdict = canary(GuardWatch([optional], 0.05, 0.5), 200, 0.0, 0.0)
     assert verdict.action is Action.HOLD
     assert "no guard is required" in verdict.reason
+
+
+def test_a_metric_without_bounds_says_how_much_more_it_takes_too() -> None:
+    guard = GuardSettings(metric=Metric.BUSINESS, name="basket", margin=1.0)
+    watch = GuardWatch([guard], 0.05, 0.25)
+    assert watch.judge().needed == 4 * FEWEST, "a quarter of the requests are the candidate's"
+    rng = np.random.default_rng(4)
+    told = []
+    for at in range(40_000):
+        arm = Arm.CANDIDATE if at % 4 == 0 else Arm.STABLE
+        watch.observe(Observation(arm, False, 0.01, str(at)))
+        watch.observe(MetricObservation(arm, "basket", float(rng.normal(20.0, 8.0))))
+        if at % 500 == 20:
+            verdict = watch.judge()
+            if verdict.action is Action.ADVANCE:
+                break
+            assert verdict.needed is not None
+            assert f"{verdict.needed:,} requests more" in verdict.reason
+            told.append(at + verdict.needed)
+    assert verdict.action is Action.ADVANCE
+    assert told[0] > 400, "some are known by now, and their spread with them"
+    assert at / 3 < told[-1] < 3 * at, "an estimate"
 
 
 def test_without_guards_nothing_advances() -> None:

@@ -1,12 +1,18 @@
 """The registry keeps what it took, refuses what would change it, and finds what was changed; in a folder and by fsspec."""
 
+import threading
 import uuid
+import warnings
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from cloud_gateway.registry import Registry, open_registry
+from cloud_gateway.registry.remote_shelf import CLAIM_S, FsspecShelf
 from runtime.bundle.bundle import Bundle
 from runtime.bundle.writing import pack
 from runtime.errors import (
@@ -20,12 +26,55 @@ from runtime.errors import (
 from tests.cloud_gateway.bundles import make_bundle
 
 
-@pytest.fixture(params=["folder", "fsspec"])
-def registry(request: pytest.FixtureRequest, tmp_path: Path) -> Registry:
-    if request.param == "fsspec":
-        pytest.importorskip("fsspec", reason="fsspec is not installed")
-        return open_registry(f"memory://{uuid.uuid4()}/models", tmp_path / "cache")
-    return open_registry(str(tmp_path / "registry"), tmp_path / "cache")
+@pytest.fixture(params=["folder", "memory", "file", "ftp"])
+def place(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
+    """A folder, or a URL; the last is of a server that knows nothing of us."""
+    if request.param == "folder":
+        yield str(tmp_path / "registry")
+        return
+    pytest.importorskip("fsspec", reason="fsspec is not installed")
+    if request.param == "memory":
+        yield f"memory://{uuid.uuid4()}/models"
+    elif request.param == "file":
+        yield (tmp_path / "registry").as_uri()
+    else:
+        with ftp_server(tmp_path / "ftp") as url:
+            yield f"{url}/models"
+
+
+@pytest.fixture
+def registry(place: str, tmp_path: Path) -> Registry:
+    return open_registry(place, tmp_path / "cache")
+
+
+@contextmanager
+def ftp_server(folder: Path) -> Iterator[str]:
+    """An FTP server on a free loopback port, its files in `folder`."""
+    pytest.importorskip("pyftpdlib", reason="pyftpdlib is not installed")
+    with warnings.catch_warnings():
+        warnings.simplefilter(
+            "ignore", DeprecationWarning
+        )  # asyncore, which from Python 3.12 on is a package of its own
+        from pyftpdlib.authorizers import DummyAuthorizer
+        from pyftpdlib.handlers import FTPHandler
+        from pyftpdlib.servers import ThreadedFTPServer
+
+    folder.mkdir()
+    authorizer = DummyAuthorizer()
+    authorizer.add_user("edgeward", "secret", str(folder), perm="elradfmwMT")
+
+    class Handler(FTPHandler):  # type: ignore[misc]
+        pass
+
+    Handler.authorizer = authorizer
+    server = ThreadedFTPServer(("127.0.0.1", 0), Handler)
+    thread = threading.Thread(target=server.serve_forever, kwargs={"timeout": 0.05, "handle_exit": False})
+    thread.start()
+    try:
+        yield f"ftp://edgeward:secret@127.0.0.1:{server.address[1]}"
+    finally:
+        server.close_all()
+        thread.join(30)
 
 
 @pytest.fixture
@@ -56,20 +105,97 @@ def test_a_version_never_changes(registry: Registry, first: Bundle, tmp_path: Pa
     assert registry.bundle("small", 1).digest == first.digest
 
 
-def test_of_two_pushes_at_once_one_is_refused(tmp_path: Path) -> None:
-    registry = open_registry(str(tmp_path / "registry"), tmp_path / "cache")
+def test_of_pushes_at_once_one_at_most_is_taken_and_stays(place: str, tmp_path: Path) -> None:
     bundles = [make_bundle(tmp_path / f"b{at}", 1, description=str(at)) for at in range(6)]
+    registries = [open_registry(place, tmp_path / f"cache{at}") for at in range(6)]
+    ready = threading.Barrier(6)
 
-    def push(bundle: Bundle) -> str | None:
+    def push(at: int) -> str | None:
+        ready.wait(30)
         try:
-            return registry.push(bundle.root).digest
+            return registries[at].push(bundles[at].root).digest
         except ConflictError:
             return None
 
     with ThreadPoolExecutor(6) as pool:
-        taken = [digest for digest in pool.map(push, bundles) if digest is not None]
-    assert len(taken) == 1
-    assert registry.bundle("small", 1).digest == taken[0]
+        taken = [digest for digest in pool.map(push, range(6)) if digest is not None]
+    assert len(taken) <= 1
+    if "://" not in place:
+        assert taken, "a folder can tell who was first"
+    if not taken:  # each saw another's claim, and gave way: nobody's is there, and the next one is taken
+        taken = [registries[0].push(bundles[0].root).digest]
+    for registry in registries:
+        assert registry.bundle("small", 1).digest == taken[0]
+        with pytest.raises(ConflictError, match="never change"):
+            registry.push(next(bundle for bundle in bundles if bundle.digest != taken[0]).root)
+
+
+def test_who_comes_between_a_claim_and_its_file_gives_way(tmp_path: Path) -> None:
+    memory = pytest.importorskip("fsspec.implementations.memory", reason="fsspec is not installed")
+    url = f"memory://{uuid.uuid4()}"
+    now = [1000.0]
+    shelf, other = (FsspecShelf(url, lambda: now[0]) for _ in range(2))
+    files = []
+    for name in ("first", "second"):
+        files.append(tmp_path / name)
+        files[-1].write_text(name)
+    at_place = shelf._at_place
+
+    def interrupted(work: Any) -> Any:
+        class Between:
+            def __init__(self, files: Any) -> None:
+                self._files = files
+
+            def __getattr__(self, name: str) -> Any:
+                return getattr(self._files, name)
+
+            def mv(self, source: str, target: str) -> None:
+                with pytest.raises(ConflictError, match="by another push at this moment; try again"):
+                    other.put("m/1/record.json", files[1])
+                self._files.mv(source, target)
+
+        return at_place(lambda place, root: work(Between(place), root))
+
+    shelf._at_place = interrupted  # type: ignore[method-assign]
+    shelf.put("m/1/record.json", files[0])
+    shelf._at_place = at_place  # type: ignore[method-assign]
+    assert shelf.read("m/1/record.json", 99) == b"first"
+    with pytest.raises(ConflictError, match="is there already"):
+        other.put("m/1/record.json", files[1])
+    assert other.names("m") == ["1"]
+
+    def cut_off(*_: object) -> None:
+        raise OSError("the connection is gone")
+
+    monkey = pytest.MonkeyPatch()
+    monkey.setattr(memory.MemoryFileSystem, "mv", cut_off)
+    with pytest.raises(StorageError, match="the connection is gone"):
+        shelf.put("m/2/record.json", files[0])
+    monkey.undo()
+    with pytest.raises(ConflictError, match="try again"):
+        other.put("m/2/record.json", files[1])
+    now[0] += CLAIM_S
+    other.put("m/2/record.json", files[1])
+    assert shelf.read("m/2/record.json", 99) == b"second"
+
+
+def test_what_another_gateway_pushed_is_seen_at_once(place: str, tmp_path: Path, first: Bundle) -> None:
+    mine, theirs = (open_registry(place, tmp_path / name) for name in ("mine", "theirs"))
+    assert mine.versions("small") == []
+    theirs.push(first.root)
+    assert [one.version for one in mine.versions("small")] == [1]
+    theirs.push(make_bundle(tmp_path / "second", 2).root)
+    assert [one.version for one in mine.versions("small")] == [1, 2]
+
+
+def test_a_server_that_is_away_is_said_and_found_again(tmp_path: Path, first: Bundle) -> None:
+    pytest.importorskip("fsspec", reason="fsspec is not installed")
+    with ftp_server(tmp_path / "ftp") as url:
+        registry = open_registry(f"{url}/models", tmp_path / "cache")
+        registry.push(first.root)
+    with pytest.raises(StorageError, match="failed") as said:
+        registry.versions("small")
+    assert "secret" not in str(said.value)
 
 
 def test_a_push_that_was_cut_off_does_not_block_the_next(tmp_path: Path, first: Bundle) -> None:

@@ -89,7 +89,23 @@ SHADOW: dict[str, Any] = {
     "dropped": 4,
     "confusion": {"3>8": 1},
     "noise_floor": {"compared": 2, "agreement": 1.0, "mean_distance": 0.0},
-    "segments": {"de": {"compared": 5, "agreement": 0.8}},
+    "segments": {
+        "de": {
+            "compared": 5,
+            "agreement": 0.8,
+            "candidate_errors": 2,
+            "confusion": {"1>7": 1},
+            "stable": {"p50_ms": 1.5, "p99_ms": 2.0},
+            "candidate": {"p50_ms": 1.6, "p99_ms": 2.5},
+        },
+        "fr": {
+            "compared": 0,
+            "candidate_errors": 1,
+            "confusion": {},
+            "stable": {"p50_ms": None, "p99_ms": None},
+            "candidate": {"p50_ms": None, "p99_ms": None},
+        },
+    },
     "stable": LATENCY,
     "candidate": LATENCY,
 }
@@ -163,6 +179,8 @@ def test_a_status_shows_everything() -> None:
         "stable 0.3, candidate 0.4",
         "people 0.05, candidate 0.06 on 12 that people answered",
         "4 dropped",
+        "80.0000% of 5; 2 failed; stable p50 1.5 ms, p99 2 ms; candidate p50 1.6 ms, p99 2.5 ms; differ 1→7 1×",
+        "1 failed",
     ):
         assert word in text
     assert "segment de" in text

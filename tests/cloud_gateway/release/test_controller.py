@@ -96,6 +96,7 @@ class Gateway:
     async def tick(self, seconds: float = 0.2) -> None:
         self.clock.now += seconds
         await self.controller.leadership.beat()
+        self.controller.switchover.trust(time.perf_counter())
         await self.controller.tick()
 
     async def ask(self, count: int = 1, index: int = 0) -> list[InferenceResponse]:
@@ -499,6 +500,40 @@ async def test_a_full_disk_holds_what_goes_forward_and_never_the_way_back(stock:
         await one.tick()
         assert one.store.newest("small").state.status == "rolled_back"
         assert one.events() == ["start", "hold", "rollback"]
+        assert one.engine.versions("small") == [1]
+
+
+async def test_a_share_that_is_lowered_by_hand_is_a_step_back_too(stock: Stock, file: Path) -> None:
+    async with gateway(stock, file) as one:
+        disk: Any = FullDisk(one.store)
+        one.controller._store = disk
+        await one.controller.start(plan(more='strategy = "blue_green"'))
+        disk.is_full = True
+        lowered = await one.controller.command("small", Command.PROMOTE, "slow", 0.0001)
+        assert lowered["share"] == 0.000001
+        assert await one.versions_told() == {"1"}, "done, though it cannot be stored yet"
+        assert one.store.newest("small").state.share == 1.0
+        with pytest.raises(StorageError, match="goes forward once that is stored"):
+            await one.controller.command("small", Command.PROMOTE, "", 50.0)
+        told(ADVANCE)
+        await one.tick(1000)
+        assert one.controller.status("small")["share"] == 0.000001, "nothing is decided before it is stored"
+        disk.is_full = False
+        told(HOLD)
+        await one.tick()
+        found = one.store.newest("small")
+        assert (found.state.share, found.state.status) == (0.000001, "running")
+        assert one.engine.versions("small") == [1, 2], "both stay warm"
+        await one.controller.command("small", Command.PROMOTE, "", 50.0)
+        disk.is_full = True
+        for command, percent in ((Command.PROMOTE, 10.0), (Command.ROLLBACK, None)):
+            await one.controller.command("small", command, "", percent)
+        assert await one.versions_told() == {"1"}
+        disk.is_full = False
+        await one.tick()
+        document = json.loads(one.store.audit()[-1].document)
+        assert (document["status"], document["unstored_before"]["event"]) == ("rolled_back", "promote")
+        assert one.store.check_audit()[2] is None
         assert one.engine.versions("small") == [1]
 
 

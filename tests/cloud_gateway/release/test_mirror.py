@@ -10,10 +10,16 @@ import numpy as np
 import pytest
 
 from cloud_gateway.guards import Arm
+from cloud_gateway.release import second_copy
+from cloud_gateway.release.comparison import Comparison
 from cloud_gateway.release.mirror import Mirror, Mirrored
-from cloud_gateway.release.report import ShadowReport
+from cloud_gateway.release.second_copy import COPY, SAME, SecondCopy
+from cloud_gateway.release.seen import SeenPair
+from cloud_gateway.release.shadow_report import MAX_SEGMENT_CONFUSIONS, ShadowReport
+from cloud_gateway.release.split import MAX_SEGMENTS
 from runtime.engine.engine import Engine, EngineSettings
 from runtime.engine.model import Model
+from runtime.errors import ExecutionError
 from tests.cloud_gateway.bundles import PICK_FAILS_ON_SMALL_TABLES, SELECTION, make_bundle, row
 
 PATIENCE_S = 20.0
@@ -68,7 +74,7 @@ def test_one_that_fails_is_told_from_the_others_of_its_batch(models: dict[str, M
     assert all(one.comparison is not None and one.comparison.agrees for one in found if one.error is None)
 
 
-def test_a_second_run_of_stable_is_the_noise_floor(models: dict[str, Model]) -> None:
+def test_a_second_copy_of_stable_is_the_noise_floor(models: dict[str, Model]) -> None:
     found = mirrored(models, "other", [row() for _ in range(40)], twice_every=4)
     twice = [one for one in found if one.noise is not None]
     assert len(twice) == 10
@@ -79,13 +85,59 @@ def test_a_second_run_of_stable_is_the_noise_floor(models: dict[str, Model]) -> 
         assert min(one.timed) > 0
     report = ShadowReport()
     for one in found:
-        assert one.comparison is not None
-        report.observe(one.comparison, one.segment)
+        report.observe(SeenPair.of(one))
     told: dict[str, Any] = report.describe()
     assert told["agreement"] == 0.0
     assert told["confusion"] == {"0>2": 40}
-    assert {name: one["compared"] for name, one in told["segments"].items()} == {"even": 20, "odd": 20}
+    segments = told["segments"]
+    assert {name: (one["compared"], one["confusion"]) for name, one in segments.items()} == {
+        "even": (20, {"0>2": 20}),
+        "odd": (20, {"0>2": 20}),
+    }
+    # Every fourth request is run alone on both: those of one segment.
+    assert {name: one["noise_floor"]["compared"] for name, one in segments.items()} == {"even": 0, "odd": 10}
+    assert segments["odd"]["stable"]["p50_ms"] > 0
+    assert segments["odd"]["candidate"]["p50_ms"] > 0
+    assert segments["even"]["candidate"]["p50_ms"] is None
     assert ShadowReport.from_state(report.to_state()).describe() == told
+
+
+def test_segments_and_pairs_of_classes_are_bounded() -> None:
+    report = ShadowReport()
+    for number in range(200):
+        compared = Comparison(False, 1.0, ((number, number + 1),))
+        report.observe(SeenPair("night", compared, False, False, None, None))
+        report.observe(SeenPair(f"s{number}", None, True, False, None, None))
+    told = report.describe()
+    assert len(told["segments"]) <= MAX_SEGMENTS + 1
+    assert sum(one["candidate_errors"] for one in told["segments"].values()) == 200
+    assert len(told["segments"]["night"]["confusion"]) == MAX_SEGMENT_CONFUSIONS + 1
+    assert sum(told["segments"]["night"]["confusion"].values()) == 200
+
+
+def test_the_noise_floor_is_a_second_copy_where_one_can_be_had(
+    models: dict[str, Model], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stable = models["stable"]
+    second = SecondCopy(stable)
+    copy = second.model()
+    assert copy is not stable
+    assert copy.opened is not stable.opened, "a session of its own"
+    assert second.model() is copy
+    second.close()
+    assert copy.is_closed
+    assert not stable.is_closed
+    unwanted = SecondCopy(stable, is_wanted=False)
+    assert (unwanted.model(), unwanted.noise_from) == (stable, SAME)
+
+    def no_room(*_: object) -> Model:
+        raise ExecutionError("no memory left")
+
+    monkeypatch.setattr(second_copy, "Model", no_room)
+    refused = SecondCopy(stable)
+    assert refused.noise_from == COPY
+    assert refused.model() is stable
+    assert "no memory left" in refused.noise_from
 
 
 def test_beside_a_candidate_that_has_the_callers_stable_is_asked(models: dict[str, Model]) -> None:

@@ -1,6 +1,7 @@
 """On the way of every request: who answers, what is noted, and that a candidate's failure is nobody's."""
 
 import asyncio
+import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
@@ -9,7 +10,7 @@ import numpy as np
 import pytest
 
 from cloud_gateway.guards import Arm
-from cloud_gateway.release.active import BROKEN_AFTER, BROKEN_AFTER_S, ActiveRelease
+from cloud_gateway.release.active import BROKEN_AFTER, BROKEN_AFTER_S, FENCED, ActiveRelease
 from cloud_gateway.release.plan import ReleasePlan, parse_plan
 from cloud_gateway.release.service import Answered, ReleaseService, Traffic
 from cloud_gateway.release.state import ReleaseState, Status
@@ -220,6 +221,26 @@ async def test_answers_that_labels_are_to_judge_are_told_to_whoever_keeps_them(
     await service.infer(InferenceRequest("digits", {}, id="r1", parameters={"country": "fr"}))
     (one,) = told
     assert (one.release, one.version, one.arm, one.request_id, one.segment) == (7, "2", Arm.CANDIDATE, "r1", "fr")
+    activate(traffic, 0.0, parse_plan(LEAST + 'strategy = "shadow"'))
+    await service.infer(InferenceRequest("digits", {}, id="r2"))
+    assert (told[-1].request_id, told[-1].arm) == ("r2", Arm.STABLE), (
+        "a shadow's report has losses without such a guard"
+    )
+
+
+async def test_who_cannot_know_what_was_decided_answers_with_stable(service: ReleaseService, traffic: Traffic) -> None:
+    active = activate(traffic, 1.0)
+    active.trusted_until = time.perf_counter() + 60
+    assert (await service.infer(request())).version == "2"
+    active.trusted_until = time.perf_counter()
+    reply = await service.infer(request())
+    assert (reply.version, reply.parameters["release"], reply.parameters["reason"]) == ("1", "stable", FENCED)
+    assert active.describe()["fenced_answers"] == 1
+    assert active.is_fenced
+    assert "cannot be asked" in active.describe()["trouble"]
+    active.trusted_until = time.perf_counter() + 60
+    assert (await service.infer(request())).version == "2"
+    assert active.describe()["trouble"] is None
 
 
 async def test_a_model_is_not_unloaded_under_its_release(

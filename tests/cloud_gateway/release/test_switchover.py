@@ -1,0 +1,161 @@
+"""A switch is decided once it holds for callers of every gateway, and one that cannot hear of it fences itself by then."""
+
+from __future__ import annotations
+
+import json
+import time
+from contextlib import AbstractAsyncContextManager
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from cloud_gateway.guards import Arm
+from cloud_gateway.release import controller, roll, switchover
+from cloud_gateway.release.lease import BEAT_S
+from cloud_gateway.release.steps import Command
+from runtime.errors import StorageError
+from tests.cloud_gateway.release.test_controller import Gateway, Stock, gateway, make_stock, plan
+from tests.cloud_gateway.release.test_following import BLUE_GREEN, running, until
+
+pytestmark = pytest.mark.slow
+NEARLY_NONE = 0.0001
+
+
+@pytest.fixture(scope="module")
+def stock(tmp_path_factory: pytest.TempPathFactory) -> Stock:
+    return make_stock(tmp_path_factory.mktemp("switchover"))
+
+
+@pytest.fixture
+def file(tmp_path: Path) -> Path:
+    return tmp_path / "gateway.db"
+
+
+def ticking(stock: Stock, file: Path, me: str) -> AbstractAsyncContextManager[Gateway]:
+    """A gateway by this machine's clock, for `running`."""
+    clock: Any = time.monotonic
+    return gateway(stock, file, me=me, clock=clock)
+
+
+def switches(one: Gateway) -> list[dict[str, Any]]:
+    return [json.loads(line.document) for line in one.store.audit() if line.event == switchover.SWITCHED]
+
+
+async def test_a_command_returns_once_the_one_that_follows_has_switched(stock: Stock, file: Path) -> None:
+    async with gateway(stock, file, me="a") as a, gateway(stock, file, me="b") as b:
+        await a.controller.start(plan(more=BLUE_GREEN))
+        await b.controller._follow()
+        async with running(b):
+            for percent, version in ((NEARLY_NONE, "1"), (100.0, "2"), (NEARLY_NONE, "1")):
+                told = await a.controller.command("small", Command.PROMOTE, "", percent)
+                assert b.traffic.active["small"].split.share == percent / 100, "by now, not soon"
+                assert await b.versions_told() == {version}
+                assert told["decided_unix_us"] >= b.controller.status("small")["switched_unix_us"]
+            await a.controller.command("small", Command.ROLLBACK)
+            assert "small" not in b.traffic.active
+        found = switches(a)
+        assert [(one["of"], one["gateways"], one["fenced"], one["unheard"]) for one in found] == [
+            *[("promote", 1, [], [])] * 3,
+            ("rollback", 1, [], []),
+        ]
+        assert a.store.check_audit()[2] is None
+
+
+async def test_a_deaf_gateway_answers_with_stable_once_the_switch_is_decided_without_it(
+    stock: Stock, file: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    for module in (roll, switchover):
+        monkeypatch.setattr(module, "FENCE_S", 1.5)
+    async with gateway(stock, file, me="a") as a, gateway(stock, file, me="b") as b:
+        await a.controller.start(plan(more=BLUE_GREEN))
+        await b.controller._follow()
+        assert await b.versions_told() == {"2"}
+        told = await a.controller.command("small", Command.PROMOTE, "", NEARLY_NONE)  # b looks at nothing
+        assert b.traffic.active["small"].split.share == 1.0, "it has heard of nothing"
+        assert await b.versions_told() == {"1"}, "and answers with stable all the same"
+        assert told["decided_unix_us"] is not None
+        assert [one["fenced"] for one in switches(a)] == [["b"]]
+        assert "did not say that they carried out promote: b" in caplog.text
+        assert b.controller.status("small")["trouble"] is not None
+        await b.controller._follow()
+        assert b.controller.status("small")["trouble"] is None
+        assert b.traffic.active["small"].split.share == NEARLY_NONE / 100
+
+
+async def test_a_gateway_that_joins_answers_by_no_split_before_it_is_waited_for(
+    stock: Stock, file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with gateway(stock, file, me="a") as a, gateway(stock, file, me="b") as b:
+        await a.controller.start(plan(more=BLUE_GREEN))
+        activate, seen = b.controller._placement.activate, []
+
+        async def move_meanwhile(*given: Any) -> Any:
+            await a.controller.command("small", Command.PROMOTE, "", NEARLY_NONE)
+            active = await activate(*given)
+            seen.append(active.split.share)
+            return active
+
+        monkeypatch.setattr(b.controller._placement, "activate", move_meanwhile)
+        await b.controller._follow()
+        assert seen == [1.0], "loaded as of a split that is over"
+        assert b.traffic.active["small"].split.share == NEARLY_NONE / 100
+        assert await b.versions_told() == {"1"}
+
+
+async def test_a_gateway_whose_database_is_gone_fences_itself_and_goes_on_when_it_is_back(
+    stock: Stock, file: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    for module in (roll, switchover):
+        monkeypatch.setattr(module, "FENCE_S", 0.5)
+    monkeypatch.setattr(controller, "BEAT_S", 0.1)
+    async with ticking(stock, file, "a") as a:
+        await a.controller.start(plan(more=BLUE_GREEN))
+        async with running(a):
+            await until(lambda: not a.traffic.active["small"].is_fenced)
+            assert await a.versions_told() == {"2"}
+            gone = pytest.MonkeyPatch()
+
+            def refuse(*_: object) -> Any:
+                raise StorageError("no such database")
+
+            for name in ("beat", "look"):
+                gone.setattr(a.store, name, refuse)
+            await until(lambda: a.traffic.active["small"].is_fenced)
+            assert await a.versions_told() == {"1"}, "stable keeps serving"
+            await until(lambda: controller.FENCED in caplog.text)
+            gone.undo()
+            await until(lambda: not a.traffic.active["small"].is_fenced)
+            assert await a.versions_told() == {"2"}
+
+
+async def test_a_follower_that_cannot_wait_for_changes_does_everything_else(
+    stock: Stock, file: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(controller, "BEAT_S", BEAT_S / 10)
+    async with ticking(stock, file, "a") as a, ticking(stock, file, "b") as b, running(a):
+        await a.controller.start(plan(more=BLUE_GREEN))
+        await b.controller._follow()
+        asked: list[float] = []
+
+        async def deaf(*_: object) -> bool:
+            asked.append(time.monotonic())
+            raise StorageError("no notifications from here")
+
+        monkeypatch.setattr(b.controller._attention, "has_moved", deaf)
+        beats: list[object] = []
+        beat = b.store.beat
+
+        def counted(*given: Any) -> Any:
+            beats.append(given)
+            return beat(*given)
+
+        monkeypatch.setattr(b.store, "beat", counted)
+        async with running(b):
+            await until(lambda: len(beats) > 3 and len(asked) > 3)
+            await a.controller.command("small", Command.PROMOTE, "", NEARLY_NONE)
+            assert b.traffic.active["small"].split.share == NEARLY_NONE / 100, "seen at a look of its own"
+            await b.ask(5)
+            arms = a.traffic.active["small"].counts.arms
+            await until(lambda: arms[Arm.STABLE].requests == 5)  # what it saw is with the leader
+            assert caplog.text.count("cannot be waited for") == 1, "said once"
