@@ -451,6 +451,7 @@ def load(source: str | Path, settings: EngineSettings | None = None, progress: P
     The newest version of `source` (a bundle's folder or tar, a bare .onnx/.tflite/.pt2, or the name of a bundle that ships with
     Edgeward); the first time on a machine it is measured for a few seconds, later the cached choice is used. Unlike a served
     model it is not run before you call it: the first call allocates and takes longer; `Model.warm_up` takes that on itself.
+    Daemon threads of yours have to be out of `predict` when the interpreter ends: it aborts or hangs inside most engines.
     """
     chosen = replace(settings or EngineSettings(), versions=VersionPolicy(), is_warmed_up=False)
     return Engine(chosen, progress=progress).load(source)

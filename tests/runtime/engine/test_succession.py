@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 import threading
 from collections.abc import Callable
 from pathlib import Path
+
+import pytest
 
 from runtime.engine.drift import Drift
 from runtime.engine.model import Model
@@ -16,6 +20,7 @@ from tests.runtime.engine.bed import Lab, Make, X, choice_of
 from tests.runtime.selection.fakes import make_bundle
 
 PATIENCE_S = 10.0
+ROOT = Path(__file__).resolve().parents[3]
 
 
 def test_the_old_session_is_closed_when_its_last_call_ends(make: Make) -> None:
@@ -99,3 +104,38 @@ def test_closing_cancels_a_measurement_that_is_under_way(make: Make, tmp_path: P
     model.close()
     assert has_ended.is_set()
     assert watch.totals.failures == 0
+
+
+PROGRAM = """
+import sys, threading
+from pathlib import Path
+from runtime.engine.model import Model
+from runtime.engine.watch import Watch, WatchSettings
+from tests.runtime.engine.bed import Lab, X, choice_of
+from tests.runtime.selection.fakes import make_bundle
+
+bundle = make_bundle(Path(sys.argv[1]), {"ref": {}, "fast": {}})
+lab, is_inside = Lab(), threading.Event()
+watch = Watch(WatchSettings(shadow_every=1), lambda model, progress: model.choice, lambda: 2)
+
+def inside(name):
+    if name == "ref":
+        is_inside.set()
+        while not watch._is_closed:
+            threading.Event().wait(0.001)
+        print("left", flush=True)
+
+lab.inside = inside
+model = Model(bundle, choice_of(bundle, lab, "fast", "ref"), watch)
+model.predict(X)
+assert is_inside.wait(10)
+"""
+
+
+@pytest.mark.slow
+def test_what_a_watch_has_under_way_ends_before_the_interpreter_does(tmp_path: Path) -> None:
+    """A thread that is inside an engine at the end takes the process with it, or keeps it."""
+    done = subprocess.run(
+        [sys.executable, "-c", PROGRAM, str(tmp_path / "b")], cwd=ROOT, capture_output=True, text=True, timeout=60
+    )
+    assert (done.returncode, done.stdout) == (0, "left\n"), done.stderr

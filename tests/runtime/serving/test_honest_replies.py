@@ -195,7 +195,7 @@ async def test_a_quarantine_is_named_in_the_reply(tmp_path: Path) -> None:
     assert after["backend"] == model.serving != first
     assert f"{first} is in quarantine (its answers were wrong)" in str(after["reason"])
     described = (await service.describe_model("fake", "")).parameters
-    assert (described["shadow_checks"], described["recalibrations"], described["switches"]) == (0, 0, 0)
+    assert (described["shadow_checks"], described["recalibrations"], described["switches"]) == (0, 0, 1)
     (shown,) = describe_models(engine)
     assert shown["fallbacks"] == [after["reason"]]
     assert isinstance(shown["watch"], dict)
