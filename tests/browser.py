@@ -1,5 +1,6 @@
 """A real headless Chromium for tests of pages: Debian's, driven by Playwright."""
 
+import os
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -10,6 +11,8 @@ import pytest
 
 CHROMIUM = Path("/usr/bin/chromium")
 PATIENCE_MS = 20_000
+SHOTS = os.environ.get("EDGEWARD_TEST_SCREENSHOTS")
+"""A folder for pictures of pages, for people to look at."""
 ARGUMENTS = (
     "--no-sandbox",
     "--disable-gpu",
@@ -37,13 +40,24 @@ def browsing() -> Iterator[Any]:
 
 @contextmanager
 def page_at(browser: Any, url: str, **context: Any) -> Iterator[Any]:
-    """The page at `url`, until the block ends; errors in its console fail the test, and so does whatever its policy blocked."""
+    """The page at `url`, until the block ends.
+
+    Errors in its console fail the test, whatever its policy blocked, and whatever it asks of another server: it works offline.
+    """
     complaints: list[str] = []
+    home = url.partition("://")[2].partition("/")[0]
+
+    def watch(request: Any) -> None:
+        kind, _, rest = request.url.partition("://")
+        if kind in ("http", "https") and rest.partition("/")[0] != home:
+            complaints.append(f"it asked {request.url}")
+
     with browser.new_context(**context) as opened:
         page = opened.new_page()
         page.set_default_timeout(PATIENCE_MS)
         page.on("console", lambda told: complaints.append(told.text) if told.type in ("error", "warning") else None)
         page.on("pageerror", lambda error: complaints.append(str(error)))
+        page.on("request", watch)
         page.goto(url)
         yield page
         assert complaints == []
@@ -55,3 +69,17 @@ def until(page: Any, script: str) -> None:
     while not page.evaluate(script):
         assert time.monotonic() < end, f"never true: {script}"
         page.wait_for_timeout(100)
+
+
+def shoot(page: Any, name: str) -> None:
+    """Pictures of the whole page in light, dark and at a phone's width, where a folder is named for them."""
+    if not SHOTS:
+        return
+    size = page.viewport_size
+    for kind, scheme, width in (("light", "light", 1100), ("dark", "dark", 1100), ("phone", "dark", 390)):
+        page.emulate_media(color_scheme=scheme)
+        page.set_viewport_size({"width": width, "height": 900})
+        page.wait_for_timeout(300)  # charts are drawn anew at their width
+        page.screenshot(path=f"{SHOTS}/{name}-{kind}.png", full_page=True)
+    page.emulate_media(color_scheme="light")
+    page.set_viewport_size(size)

@@ -291,8 +291,12 @@ def bin_label(reference: FeatureReference, at: int) -> str:
         return "all values"
     if at == 0:
         return f"below {edges[0]:.4g}"
+    # One value that many rows have is a bin of its own, which ends at the next number there is: nobody reads that one.
+    is_after_one = at >= 2 and edges[at - 1] == np.nextafter(edges[at - 2], np.inf)
     if at == len(edges):
-        return f"{edges[-1]:.4g} and above"
+        return f"above {edges[-2]:.4g}" if is_after_one else f"{edges[-1]:.4g} and above"
     if edges[at] == np.nextafter(edges[at - 1], np.inf):
         return f"exactly {edges[at - 1]:.4g}"
-    return f"{edges[at - 1]:.4g} to {edges[at]:.4g}"
+    return (
+        f"above {edges[at - 2]:.4g} to {edges[at]:.4g}" if is_after_one else f"{edges[at - 1]:.4g} to {edges[at]:.4g}"
+    )

@@ -26,6 +26,7 @@ from tests.browser import browsing, page_at, until
 
 KEY = "edgeward_admin_of-these-tests-alone-0123456789"
 PATIENCE_S = 20
+AFTER = {"promote": "running", "pause": "paused", "resume": "running", "abort": "aborted", "rollback": "rolled_back"}
 HOSTILE = '<img src=x onerror="window.broken=1">"><script>window.broken=1</script>'
 
 pytestmark = pytest.mark.slow
@@ -39,6 +40,9 @@ class Gateway:
     answered: int = 0
     asked: list[tuple[str, str, Any]] = field(default_factory=list)
     status: str = "running"
+    in_stage_s: float = 12.0
+    acted_at: float | None = None
+    """When the system last did something by itself."""
     waiting: list[str] = field(default_factory=lambda: ["r1", "r2", "r3"])
     drift_fails: bool = False
     histogram: Histogram = field(default_factory=lambda: Histogram(LATENCY_BOUNDS_NS))
@@ -70,7 +74,7 @@ class Gateway:
             "findings": [{**finding, **numbers}],
         }
         release = {"model": HOSTILE, "stable": 1, "candidate": 2, "strategy": "canary", "status": self.status}
-        release |= {"share": 0.05, "in_stage_s": 12.0, "began_unix_ms": 1_795_720_875_642}
+        release |= {"share": 0.05, "in_stage_s": self.in_stage_s, "began_unix_ms": 1_795_720_875_642}
         arm = {"requests": 72, "errors": 3, "p50_ms": 0.9, "p99_ms": 5.0}
         release |= {"arms": {"stable": arm, "candidate": arm | {"requests": 8}}}
         return {"releases": [{**release, "stage": 1, "stages": [1, 5, 25, 100], "verdict": verdict}]}
@@ -85,16 +89,18 @@ class Gateway:
         return {"waiting": len(self.waiting)}
 
     async def decisions(self) -> Mapping[str, Any]:
-        lines = [
+        lines: list[dict[str, Any]] = [
             {"at": time.time() - 30, "what": "stage_advanced", "model": HOSTILE, "reason": HOSTILE, "who": "guards"}
         ]
+        if self.acted_at is not None:
+            lines.append({"at": self.acted_at, "what": "rollback", "model": "m", "reason": "worse", "is_own": True})
         return {
             "decisions": [*lines, {"unix_ms": 1_700_000_000_000, "event": "started", "document": {"reason": "asked"}}]
         }
 
     async def release_action(self, request: AdminRequest) -> Mapping[str, Any]:
         self.asked.append((request.path["model"], request.path["action"], await request.json()))
-        self.status = "rolled_back"
+        self.status = AFTER[request.path["action"]]
         return {"status": self.status}
 
     async def families(self) -> list[Family]:
@@ -110,7 +116,7 @@ class Gateway:
 
 
 @contextmanager
-def serving(gateway: Gateway, *, is_bare: bool = False) -> Iterator[Gateway]:
+def serving(gateway: Gateway, *, is_bare: bool = False, port: int = 0) -> Iterator[Gateway]:
     """The page on an admin port of its own, in a thread; `is_bare`: with no part set up."""
     started = threading.Event()
     stop: list[Any] = []
@@ -135,7 +141,7 @@ def serving(gateway: Gateway, *, is_bare: bool = False) -> Iterator[Gateway]:
             AdminRoute("POST", "/admin/releases/{model:path}/{action}", gateway.release_action),
         ]
         running = asyncio.create_task(page.run(gateway.families))
-        async with admin_server("127.0.0.1", 0, routes, AdminKey(KEY)) as at:
+        async with admin_server("127.0.0.1", port, routes, AdminKey(KEY)) as at:
             gateway.url = f"http://{at}/"
             stop.extend((asyncio.get_running_loop(), asyncio.Event()))
             started.set()
@@ -243,6 +249,36 @@ def test_a_rollback_asks_for_the_key_and_for_a_confirmation_and_is_done(browser:
         assert page.evaluate("JSON.stringify(localStorage)").count(KEY) == 0
 
 
+def test_every_control_of_a_release_says_what_it_does_and_is_reached_by_keyboard(
+    browser: Any, gateway: Gateway
+) -> None:
+    with page_at(browser, gateway.url) as page:
+        page.evaluate("key => sessionStorage.setItem('edgeward.key', key)", KEY)
+        page.reload()
+        page.locator("#releases").get_by_role("button", name="Pause").focus()
+        page.keyboard.press("Enter")
+        gateway.in_stage_s = 14.0  # what stands behind the dialog is drawn anew
+        page.get_by_text("in this stage for 14 s").wait_for()
+        page.keyboard.press("Escape")
+        page.get_by_role("dialog").wait_for(state="detached")
+        assert gateway.asked == []
+        assert page.evaluate("document.activeElement.textContent") == "Pause", "where one was"
+        for name, effect in (
+            ("Promote", "takes the next stage now"),
+            ("Pause", "keeps the split as it is"),
+            ("Resume", "lets the guards decide again"),
+            ("Abort", "all requests go to the stable version"),
+        ):
+            page.locator("#releases").get_by_role("button", name=name, exact=True).focus()
+            page.keyboard.press("Enter")
+            assert effect in page.get_by_role("dialog").inner_text()
+            page.keyboard.press("Tab")
+            page.keyboard.press("Enter")
+            page.get_by_text(f"{name}: done.").wait_for()
+            page.locator("#releases .pill", has_text=AFTER[name.lower()]).first.wait_for()
+        assert [action for _, action, _ in gateway.asked] == ["promote", "pause", "resume", "abort"]
+
+
 def test_a_wrong_key_is_refused_by_the_server_and_asked_for_again(browser: Any, gateway: Gateway) -> None:
     with browser.new_context() as context:  # the browser itself notes the 401 in its console
         page = context.new_page()
@@ -277,6 +313,35 @@ def test_pins_and_theme_survive_a_reload(browser: Any, gateway: Gateway) -> None
         assert page.evaluate("getComputedStyle(document.body).backgroundColor") == "rgb(13, 17, 23)"
         page.get_by_role("button", name="Unpin").click()
         page.locator("#pinned figure").wait_for(state="detached")
+
+
+def test_what_moved_before_the_system_acted_is_listed_first(browser: Any) -> None:
+    now = int(time.time())
+    gateway = Gateway(acted_at=now - 1800)
+    moved, calm = 'edgeward_errors_total{error="ExecutionError"} per_s', 'edgeward_cache_hits_total{model="a"} per_s'
+    for second in range(now - 3 * 3600, now - 60):
+        is_before = now - 2000 < second < now - 1800
+        gateway.recorder.history.add({calm: 5.0, moved: 40.0 if is_before else 1.0}, second)
+    with serving(gateway), page_at(browser, gateway.url) as page:
+        page.get_by_text("ranked by 1 action of the system").wait_for()
+        first = page.locator("#statistics-rows tr").first
+        assert moved in first.inner_text()
+        assert "1 of 1" in first.inner_text()
+        assert "1 of 1" not in page.locator("#statistics-rows tr", has_text="cache_hits").inner_text()
+
+
+def test_a_gateway_that_comes_back_is_live_again(browser: Any) -> None:
+    gateway = Gateway()
+    with browser.new_context() as context:  # the browser notes in its console what it cannot reach
+        page = context.new_page()
+        with serving(gateway):
+            page.goto(gateway.url)
+            page.get_by_text("live", exact=True).wait_for()
+        page.get_by_text("not connected", exact=True).wait_for()
+        port = int(gateway.url.rstrip("/").rpartition(":")[2])
+        with serving(Gateway(status="paused"), port=port):
+            page.get_by_text("live", exact=True).wait_for()
+            page.locator("#releases").get_by_text("paused", exact=True).wait_for()
 
 
 def test_the_report_is_one_file_that_needs_nothing(browser: Any, gateway: Gateway, tmp_path: Path) -> None:

@@ -15,7 +15,7 @@ from runtime.bundle.bundle import Bundle, read_bundle
 from runtime.bundle.locate import shipped_bundles
 from runtime.bundle.writing import pack
 from runtime.client import connect
-from tests.browser import browsing, page_at
+from tests.browser import browsing, page_at, shoot
 from tests.programs import started
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(240)]
@@ -74,6 +74,7 @@ def test_a_canary_is_rolled_back_by_the_button_of_the_page(browser: Any, second:
             assert versions() == {"1", "2"}
             release = page.locator("#releases article")
             release.get_by_text("running", exact=True).wait_for()
+            shoot(page, "gateway-release")
             assert release.locator(".steps li").all_inner_texts() == ["40 %", "100 %"]
             release.get_by_role("button", name="Roll back").click()
             page.get_by_role("dialog").get_by_role("button", name="Roll back").click()
@@ -90,6 +91,7 @@ def test_a_canary_is_rolled_back_by_the_button_of_the_page(browser: Any, second:
             drift = page.locator("#drift-findings article", has_text="digits 1")
             drift.get_by_text("drift", exact=True).wait_for()
             drift.get_by_text("image.brightness").first.wait_for()
+            shoot(page, "gateway-drift")
 
 
 def test_an_agents_page_shows_drift(browser: Any, tmp_path: Path) -> None:
@@ -105,3 +107,4 @@ def test_an_agents_page_shows_drift(browser: Any, tmp_path: Path) -> None:
         drift = page.locator("#drift-findings article", has_text="digits 1")
         drift.get_by_text("drift", exact=True).wait_for()
         drift.get_by_text("image.brightness").first.wait_for()
+        shoot(page, "agent-drift")

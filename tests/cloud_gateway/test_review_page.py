@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -19,7 +18,7 @@ from runtime.bundle.locate import shipped_bundles
 from runtime.client import connect
 from runtime.errors import UnauthenticatedError
 from runtime.wire.values import InferenceRequest
-from tests.browser import browsing, page_at
+from tests.browser import browsing, page_at, shoot
 from tests.cloud_gateway.bundles import make_bundle, row
 from tests.programs import Program, started
 
@@ -32,8 +31,6 @@ start_level = "shadow"
 second_opinion_share = {second_opinion_share}
 """
 PORTS = ("--grpc-port", "0", "--http-port", "0")
-SHOTS = os.environ.get("EDGEWARD_TEST_SCREENSHOTS")
-"""A folder for pictures of the page, for people to look at."""
 
 
 @pytest.fixture(scope="module")
@@ -57,14 +54,6 @@ def gateway(home: Path, model: str, settings: str) -> Iterator[tuple[Program, Ad
         key = read_admin_key(admin_key_file(home))
         with AdminClient(program.admin.removeprefix("http://"), key) as admin:
             yield program, admin
-
-
-def shoot(page: Any, name: str) -> None:
-    if SHOTS:
-        for kind, scheme, width in (("light", "light", 1100), ("dark", "dark", 1100), ("phone", "light", 390)):
-            page.emulate_media(color_scheme=scheme)
-            page.set_viewport_size({"width": width, "height": 900})
-            page.screenshot(path=f"{SHOTS}/{name}-{kind}.png")
 
 
 def test_two_people_answer_with_keys_of_their_own(browser: Any, digits: np.ndarray, tmp_path: Path) -> None:

@@ -126,7 +126,7 @@ export class Chart {
       padding: [null, 20, null, null],
       cursor: { sync: { key: "all" }, y: false },
       scales: { x: { time: true, range: (u, low, high) => { const now = Math.max(high ?? 0, series.at || Date.now() / 1e3); return [Math.max(now - span, Math.min(low ?? 0, now - 60)), now]; } }, y: { range: (u, low, high) => [Math.min(0, low ?? 0), high > 0 ? high * 1.1 : 1] } },
-      axes: [{ ...axis, space: 70, size: 32, values: (u, ticks) => ticks.map((at) => timeTick(at, u.scales.x.max - u.scales.x.min)) }, { ...axis, size: 62, values: (u, ticks) => ticks.map((tick) => inUnits(kind, tick)) }],
+      axes: [{ ...axis, space: 70, size: 32, values: (u, ticks) => ticks.map((at) => timeTick(at, u.scales.x.max - u.scales.x.min)) }, { ...axis, size: 72, values: (u, ticks) => ticks.map((tick) => inUnits(kind, tick)) }],
       series: [{ value: (u, at) => (at == null ? "–" : new Date(at * 1e3).toLocaleTimeString()), label: "time" },
         ...this.lines.map((line, at) => ({
           label: names[at], stroke: colour(`--c${at % 8}`), width: 1.5, dash: at >= 8 ? [4, 3] : undefined, spanGaps: false,
@@ -270,7 +270,7 @@ export function setUpStatistics(title) {
         el("td", { "data-label": "series" }, el("code", {}, text)), cell,
         el("td", { class: "number", "data-label": "before actions" }, rank ? `${rank.preceded} of ${rank.actions}, ${short(rank.lift)} × as often as at any time` : "–"));
     }));
-    told.textContent = `${found.length} of ${series.names.length} series${found.length > MAX_ROWS ? `; the first ${MAX_ROWS} are shown` : ""}${whyNot ? `; in order of their names: ${whyNot}` : actions ? `; ranked by ${actions} actions of the system` : ""}`;
+    told.textContent = `${found.length} of ${series.names.length} series${found.length > MAX_ROWS ? `; the first ${MAX_ROWS} are shown` : ""}${whyNot ? `; in order of their names: ${whyNot}` : actions ? `; ranked by ${actions} ${actions === 1 ? "action" : "actions"} of the system` : ""}`;
     values();
   };
   const values = () => {

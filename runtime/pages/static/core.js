@@ -26,9 +26,12 @@ export function show(parent, ...children) {
   if (parent.contains(document.activeElement) && document.activeElement.tagName === "INPUT") return false;
   const focus = parent.contains(document.activeElement) ? document.activeElement.dataset.focus : null;
   parent.replaceChildren(...next.childNodes);
-  if (focus) [...parent.querySelectorAll("[data-focus]")].find((node) => node.dataset.focus === focus)?.focus();
+  if (focus) focusOn(parent, focus);
   return true;
 }
+
+/** Moves the focus to what stands in the place of an element that was drawn anew. */
+const focusOn = (parent, name) => [...parent.querySelectorAll("[data-focus]")].find((node) => node.dataset.focus === name)?.focus();
 
 // ---------------------------------------------------------------- numbers and times
 
@@ -116,6 +119,7 @@ export function askForKey(why) {
 export function dialog(title, content, button, onYes = () => {}, kind = "main") {
   return new Promise((resolve, reject) => {
     let isYes = false;
+    const before = document.activeElement?.dataset.focus;
     const box = el(
       "dialog", { "aria-labelledby": "dialog-title" },
       el("form", { method: "dialog", onsubmit: () => { isYes = true; onYes(); } },
@@ -126,6 +130,8 @@ export function dialog(title, content, button, onYes = () => {}, kind = "main") 
     );
     box.addEventListener("close", () => {
       box.remove();
+      // The browser goes back to the element that it left, unless that was drawn anew meanwhile.
+      if (before && document.activeElement === document.body) focusOn(document, before);
       isYes ? resolve() : reject(new Error("cancelled"));
     });
     document.body.append(box);

@@ -13,7 +13,7 @@ const SEEN_BY = { devices: " rows of devices", labels: " by labels" };
 const SHOWN = 5;
 
 const findingsTable = (findings) => table([
-  ["feature", (f) => f.feature ?? f.name, "word"], ["size", (f) => f.size], ["kind", (f) => f.kind?.replaceAll?.("_", " ") ?? f.kind],
+  ["feature", (f) => f.feature ?? f.name, "word"], ["size", (f) => f.size, "word"], ["kind", (f) => f.kind?.replaceAll?.("_", " ") ?? f.kind],
   ["since", (f) => (f.since ? clock(f.since) : null), "word"], ["example", (f) => f.example ?? f.examples], ["what to do next", (f) => f.next ?? f.next_step],
 ], findings);
 

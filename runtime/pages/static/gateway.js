@@ -59,7 +59,7 @@ const fill = (path, values) => path.replace(/\{(\w+)\}/g, (_, name) => encodeURI
 // Of a release, what `drawRelease` shows, and what tells a reader nothing.
 const SHOWN = [
   "model", "stable", "candidate", "strategy", "stages", "stage", "state", "status", "reason", "verdict", "arms", "share", "in_stage_s", "trouble", "needed",
-  "replaced_by_stable", "lost_observations", "losses", "release", "hold_s", "began_unix_ms", "changed_unix_ms", "is_alive", "is_leader", "is_leading", "leader", "waves",
+  "replaced_by_stable", "lost_observations", "losses", "release", "hold_s", "began_unix_ms", "changed_unix_ms", "is_alive", "is_leader", "is_leading", "leader", "waves", "switched_unix_us",
 ];
 
 function drawRelease(one) {

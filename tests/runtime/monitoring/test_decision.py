@@ -15,7 +15,7 @@ from runtime.monitoring.layout import Feature, Kind, Role, columns, features_of
 from runtime.monitoring.monitor import Learner, Monitor, Window
 from runtime.monitoring.reference import Baseline, make_baseline
 from runtime.monitoring.summary import Summary
-from runtime.monitoring.verdict import Suspect, Verdict
+from runtime.monitoring.verdict import Suspect, Verdict, bin_label
 from runtime.tensors import TensorSpec
 
 NUMBER = Feature("t", "t", Role.INPUT, Kind.NUMBER, "column:0")
@@ -142,6 +142,20 @@ def test_texts_about_something_else_are_found_in_the_models_embedding() -> None:
         monitor.add(Window(summary, float(at), float(at + 1)))
     assert monitor.verdicts
     assert all(name.startswith("e.direction_") for name in monitor.verdicts)
+
+
+@pytest.mark.parametrize(
+    ("edges", "labels"),
+    [
+        ((0.0, 5e-324), ["below 0", "exactly 0", "above 0"]),
+        ((2.0, float(np.nextafter(2, 3)), 4.0), ["below 2", "exactly 2", "above 2 to 4", "4 and above"]),
+        ((1.0, 2.0), ["below 1", "1 to 2", "2 and above"]),
+        ((), ["all values"]),
+    ],
+)
+def test_bins_are_called_by_numbers_that_people_write(edges: tuple[float, ...], labels: list[str]) -> None:
+    reference = make(np.arange(100.0)).references[0].model_copy(update={"edges": edges})
+    assert [bin_label(reference, at) for at in range(len(edges) + 1)] == labels
 
 
 def test_shares_of_categories() -> None:

@@ -29,7 +29,7 @@ def test_everything_that_a_page_asks_for_is_served(html: str) -> None:
     assert asked <= set(files)
 
 
-@pytest.mark.parametrize("name", [*PAGES, *PAGES.values(), *OURS])
+@pytest.mark.parametrize("name", [*PAGES, *PAGES.values(), "review.html", "review.js", *OURS])
 def test_nothing_is_inline_and_nothing_comes_from_elsewhere(name: str) -> None:
     text = (FOLDER / name).read_text()
     assert not re.search(r"<script(?![^>]*src=)|<style|\sstyle=\"|\son[a-z]+=\"", text)
