@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from importlib.metadata import version
+from typing import Final
 
 from edge_agent.bare_key import say_if_bare
 from edge_agent.breaker import BreakerState
@@ -51,6 +52,8 @@ log = logging.getLogger(__name__)
 
 NAME = "edgeward-agent"
 STATUS_PATH = "/edgeward/status"
+# The first answers come first: charts that begin a second later lose nothing that anybody looks for.
+CHARTS_AFTER_S: Final = 1.0
 
 
 def run(
@@ -149,6 +152,17 @@ async def serve_agent(
     drift = with_figures(drift_document(NAME, recorder), local)
     page = agent_page(NAME, history, {"status": status, "drift": drift_section(drift)})
 
+    listening = asyncio.Event()
+
+    def on_listening(at: Listening) -> None:
+        listening.set()
+        if on_started is not None:
+            on_started(at)
+
+    async def settled() -> None:
+        await listening.wait()
+        await asyncio.sleep(CHARTS_AFTER_S)
+
     def on_stop() -> None:
         page.close()
         offline.interrupt()
@@ -171,11 +185,15 @@ async def serve_agent(
         if part is not None:
             part.start()
     try:
-        async with polling(settings, engine, local), offline.running(), running_page(page, service, beside):
+        async with (
+            polling(settings, engine, local),
+            offline.running(),
+            running_page(page, service, beside, settled),
+        ):
             await serve(
                 offline.service,
                 settings,
-                on_started=on_started,
+                on_started=on_listening,
                 documents={STATUS_PATH: status, DRIFT_PATH: drift},
                 extra=offline.routes,
                 beside=beside,

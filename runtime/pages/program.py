@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager, suppress
 from functools import partial
 from pathlib import Path
@@ -37,10 +37,24 @@ def history_of(program: str, folder: Path | None = None) -> HistoryRecorder:
     return HistoryRecorder(open_store)
 
 
+async def at_once() -> None:
+    """Waits for nothing."""
+
+
 @asynccontextmanager
-async def running_page(page: Page, service: InferenceService, beside: Beside) -> AsyncIterator[None]:
-    """Keeps the page's history and its readers current meanwhile."""
-    running = asyncio.create_task(page.run(partial(collect, service, beside)))
+async def running_page(
+    page: Page, service: InferenceService, beside: Beside, begin: Callable[[], Awaitable[object]] = at_once
+) -> AsyncIterator[None]:
+    """Keeps the page's history and its readers current meanwhile, once `begin` has returned.
+
+    The history's database is a library that takes as much of the processor as many a model's whole start.
+    """
+
+    async def run() -> None:
+        await begin()
+        await page.run(partial(collect, service, beside))
+
+    running = asyncio.create_task(run())
     try:
         yield
     finally:
