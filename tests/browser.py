@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 CHROMIUM = Path("/usr/bin/chromium")
-PATIENCE_MS = 20_000
+PATIENCE_MS = 60_000
 ARGUMENTS = (
     "--no-sandbox",
     "--disable-gpu",

@@ -3,12 +3,17 @@
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 import edgeward
 from runtime.bundle.bundle import Bundle, read_bundle
 from runtime.bundle.locate import shipped_bundles
 
 SHARED = Path(__file__).resolve().parents[2] / "shared"
+
+# How long an example takes says something of the machine, nothing of what is tested.
+settings.register_profile("edgeward", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("edgeward")
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
