@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 CHROMIUM = Path("/usr/bin/chromium")
-PATIENCE_MS = 20_000
+PATIENCE_MS = 60_000
 SHOTS = os.environ.get("EDGEWARD_TEST_SCREENSHOTS")
 """A folder for pictures of pages, for people to look at."""
 ARGUMENTS = (

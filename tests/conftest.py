@@ -3,12 +3,17 @@
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck, settings
 
-import edgeward
 from runtime.bundle.bundle import Bundle, read_bundle
 from runtime.bundle.locate import shipped_bundles
+from tests import programs
 
 SHARED = Path(__file__).resolve().parents[2] / "shared"
+
+# How long an example takes says something of the machine, nothing of what is tested.
+settings.register_profile("edgeward", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("edgeward")
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -18,6 +23,19 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     )
     parser.addoption("--kserve-python", metavar="PYTHON", help="an interpreter that has kserve, to run its clients")
     parser.addoption("--perf-analyzer", metavar="FILE", help="Triton's load generator, to run it against our server")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Files whose tests allow themselves the most time come first: beside them the many short ones fill every core to the end."""
+
+    def most_s(item: pytest.Item) -> float:
+        mark = item.get_closest_marker("timeout")
+        return float(mark.args[0]) if mark is not None else 0.0
+
+    longest: dict[Path, float] = {}
+    for item in items:
+        longest[item.path] = max(longest.get(item.path, 0.0), most_s(item))
+    items.sort(key=lambda item: -longest[item.path])
 
 
 def _shared(name: str) -> Path:
@@ -55,8 +73,6 @@ def time_for_every_look(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture(scope="session")
-def calibrated_home(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def calibrated_home() -> Path:
     """A home in which the digits were calibrated, once."""
-    home = tmp_path_factory.mktemp("home")
-    edgeward.load("digits", edgeward.EngineSettings(home=home)).close()
-    return home
+    return programs.calibrated_home()

@@ -7,7 +7,6 @@ import os
 import pwd
 import shutil
 import signal
-import socket
 import subprocess
 import tempfile
 import time
@@ -15,6 +14,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+
+from tests.ports import free_port
 
 PATIENCE_S = 30.0
 # The server refuses to run as root; Debian's package makes this user.
@@ -99,9 +100,7 @@ def server() -> Iterator[Server]:
             check=False,
         )
         assert made.returncode == 0, made.stderr
-        with socket.create_server(("127.0.0.1", 0)) as taken:
-            port = taken.getsockname()[1]
-        running = Server(programs, folder, port, user)
+        running = Server(programs, folder, free_port(), user)
         running.start()
         try:
             yield running

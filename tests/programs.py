@@ -1,20 +1,26 @@
 """Edgeward's programs as people run them: real processes on free loopback ports, for tests that need the whole."""
 
+import atexit
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
+import edgeward
 from runtime.client.document import fetch_document
+from runtime.selection.settings import SelectionSettings
 
 ROOT = Path(__file__).resolve().parents[1]
-PATIENCE_S = 30.0
+PATIENCE_S = 60.0
 
 
 @dataclass
@@ -35,9 +41,30 @@ def environment(home: Path) -> dict[str, str]:
     return {**os.environ, "EDGEWARD_HOME": str(home), "PYTHONPATH": os.pathsep.join(paths)}
 
 
+@cache
+def calibrated_home() -> Path:
+    """A home in which the digits were calibrated, once a process."""
+    home = Path(tempfile.mkdtemp(prefix="edgeward-tests-"))
+    atexit.register(shutil.rmtree, home, ignore_errors=True)
+    edgeward.load("digits", edgeward.EngineSettings(home=home)).close()
+    return home
+
+
+def calibrate(bundle: Path) -> None:
+    """From now on homes of programs have a choice for this bundle, too: quickly made, and in this process."""
+    quick = SelectionSettings(budget_s=0.1, isolate=False)
+    edgeward.load(bundle, edgeward.EngineSettings(quick, home=calibrated_home())).close()
+
+
 @contextmanager
 def started(home: Path, *arguments: str) -> Iterator[Program]:
-    """An `edgeward` program that listens; its log is shown when it does not end well."""
+    """An `edgeward` program that listens; its log is shown when it does not end well.
+
+    A home without calibrations is given those made here: how programs calibrate is not what these tests are about, and it takes
+    each of them as long as all the rest of its start.
+    """
+    if not (home / "calibrations").exists():
+        shutil.copytree(calibrated_home() / "calibrations", home / "calibrations")
     log = home / f"{arguments[0]}.log"
     with log.open("a") as errors:
         process = subprocess.Popen(

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 from typer.testing import CliRunner
 
+from benchmarks import finding
 from benchmarks.arrivals import Arrivals
 from benchmarks.cli import app
 from benchmarks.find_max import find_max
@@ -80,7 +81,10 @@ def test_a_hopeless_rate_is_given_up_before_all_its_requests_are_sent(serve: Any
 
 
 @pytest.mark.slow
-def test_from_the_command_line_it_is_printed_and_saved(serve: Any, tmp_path: Path) -> None:
+def test_from_the_command_line_it_is_printed_and_saved(
+    serve: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(finding, "RESOLUTION", 0.4)  # how near it comes is the other test's
     server = serve(OneAtATime())
     words = ["run", "--model", "fake", "--target", f"slow={server.target},none=http://127.0.0.1:1", "--find-max"]
     words += ["--slo", "p50<=30ms", "--arrivals", "constant:60", "--duration", "0.5", "--warm-up", "0"]

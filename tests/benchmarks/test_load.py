@@ -80,18 +80,20 @@ def test_requests_that_end_a_plan_early_end_the_time_over_which_they_were_offere
 
 
 def test_overdue_requests_are_sent_and_their_wait_counts() -> None:
-    # One connection, held until long after the last request was due.
+    # One connection, held by the first request until long after the last one was due.
     held = threading.Event()
     wishes = Wishes(arrivals=Arrivals.parse("constant:100"), duration_s=0.1, in_flight=1)
-    threading.Timer(0.4, held.set).start()
+    release = threading.Timer(0.4, held.set)
 
     def infer(inputs: Mapping[str, Array]) -> Answer:
+        if not held.is_set():
+            release.start()
         held.wait(30)
         return HERE
 
     samples = load(infer, plan("server", wishes)).samples
     assert len(samples) == 10
-    # The last was due after 90 ms and could not be sent before some 350: what it waited is in its latency.
+    # The last was due after 90 ms and could not be sent before 400: what it waited is in its latency.
     assert samples.latency_ms[-1] > 200
     assert np.all(samples.queued_ms(1)[1:] > 0)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import sys
 from functools import partial
 from pathlib import Path
@@ -53,9 +54,10 @@ def _exchange(row: Row):  # type: ignore[no-untyped-def]
 
 
 @pytest.fixture
-def peers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[Peer]:
+def peers(calibrated_home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[Peer]:
     """Two peers whose environments are made already, so that nothing is installed; they and their programs are below `tmp_path`."""
     monkeypatch.setenv("EDGEWARD_HOME", str(tmp_path))
+    shutil.copytree(calibrated_home / "calibrations", tmp_path / "calibrations")
     monkeypatch.setattr(rounds, "WARM_UP_S", 0.1)
     programs = {"good": GOOD % Row.of_digits().probabilities.tolist(), "bad": BAD}
     for name, program in programs.items():

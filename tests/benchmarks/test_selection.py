@@ -152,12 +152,29 @@ def test_without_an_onnx_file_there_is_no_gain_to_tell() -> None:
 
 
 @pytest.mark.slow
-def test_a_bundle_is_built_as_users_build_theirs_and_kept(tmp_path: Path) -> None:
+def test_a_network_is_built_of_a_program_where_pytorch_is_and_of_an_onnx_file_elsewhere(tmp_path: Path) -> None:
     (subject,) = (subject for subject in subjects() if subject.name == "perceptron")
+
+    def prepare(folder: Path) -> Material:
+        """Without what else is made of fp32: `tests/runtime/building` has that, and it takes a minute."""
+        assert subject.prepare is not None
+        material = subject.prepare(folder)
+        spared = ("fp16.onnx", "int8.onnx", "int8-avx2.onnx", "fp32.tflite", "int8.tflite", "dynamic-int8.tflite")
+        return replace(material, flags={**material.flags, "without": spared})
+
+    bundles._build(replace(subject, prepare=prepare), tmp_path)
     bundle = read_bundle(Path(bundles.source_of(subject, tmp_path)))
     kinds = {variant.name for variant in bundle.variants}
-    # Of a program where PyTorch is, of an ONNX file elsewhere; int8 of random weights may be too far off to be kept.
-    assert kinds & {"model.pt2", "fp32.onnx"} == ({"model.pt2", "fp32.onnx"} if find_spec("torch") else {"fp32.onnx"})
+    assert kinds == ({"model.pt2", "fp32.onnx"} if find_spec("torch") else {"fp32.onnx"})
+    assert all(variant.agreement is not None and variant.agreement >= models.FLOOR for variant in bundle.variants)
+
+
+@pytest.mark.slow
+def test_a_bundle_is_built_as_users_build_theirs_and_kept(tmp_path: Path) -> None:
+    (subject,) = (subject for subject in subjects() if subject.name == "boosted-trees")
+    bundle = read_bundle(Path(bundles.source_of(subject, tmp_path)))
+    kinds = {variant.name for variant in bundle.variants}
+    assert "fp32.onnx" in kinds
     asked = {"fp16.onnx", "int8.onnx", "int8-avx2.onnx"}
     assert asked <= kinds | set(bundles.left_out(bundle))
     manifest = bundle.manifest

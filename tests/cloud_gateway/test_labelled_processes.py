@@ -71,7 +71,6 @@ class Caller:
             inputs = {"image": images[first : first + ROWS]}
             parameters = {"segment": segment} if segment else {}
             self.client.infer(InferenceRequest("digits", inputs, id=names[-1], parameters=parameters))
-        time.sleep(1)  # answers are written down every quarter second
         return names
 
     def label(self, names: list[str], truth: np.ndarray) -> None:
@@ -169,12 +168,16 @@ def test_the_page_says_where_the_model_errs_and_by_what_figures(
         assert caller.labelled()["errors"] == errors
         for _ in range(5):  # a window closes at once when it holds 2,048 rows
             caller.ask(images)
-        figures = {one["figure"]: one for one in caller.document()["figures"][0]["figures"]}
+
+        def told() -> dict[str, dict[str, Any]]:
+            return {one["figure"]: one for one in caller.document()["figures"][0]["figures"]}
+
+        wait_until(lambda: bool(told()["p95_latency_ms"]["live"]))
+        figures = told()
         assert figures["accuracy"]["target"] == 0.975
         assert figures["accuracy"]["dev"] > 0.98
         assert figures["accuracy"]["test"] > 0.98
         assert figures["accuracy"]["live"] == caller.labelled()["accuracy"]
-        assert figures["p95_latency_ms"]["live"] > 0
         with page_at(browser, f"{gateway.admin}/", viewport={"width": 390, "height": 800}) as page:
             card = page.locator("#drift-findings article", has_text="by labels")
             card.get_by_text("tag segment = night").wait_for()
@@ -185,6 +188,7 @@ def test_the_page_says_where_the_model_errs_and_by_what_figures(
             table = page.locator("#figures tbody tr", has_text="accuracy")
             assert "97.5 %" in table.inner_text()
             seen = page.locator("#drift-findings article", has_text="What it answers")
+            seen.locator("meter").nth(9).wait_for()
             assert seen.locator("meter").count() == 10
             seen.get_by_text("Statistics of").click()
             seen.locator("details tr", has_text="image.brightness").wait_for()
@@ -193,12 +197,12 @@ def test_the_page_says_where_the_model_errs_and_by_what_figures(
             pin.click()
             page.locator("#pinned .uplot").wait_for()
             assert page.evaluate("document.documentElement.scrollWidth") <= 390
-        told = fetch_document(gateway.http.removeprefix("http://"), "/edgeward/drift")
+        document = caller.document()
         command = [sys.executable, "-m", "edgeward", "drift", "report", "--address"]
         report = subprocess.run(
             [*command, gateway.http.removeprefix("http://")], env=environment(tmp_path), capture_output=True, text=True
         )
-        assert told["labels"]["models"][0]["errors"]["wrong_rows"] > 0
+        assert document["labels"]["models"][0]["errors"]["wrong_rows"] > 0
         for wanted in ("tag segment = night", "9 taken for 4", "95 % of requests within", "tried here"):
             assert wanted in report.stdout, report.stdout + report.stderr
 

@@ -16,7 +16,7 @@ from runtime.bundle.locate import shipped_bundles
 from runtime.bundle.writing import pack
 from runtime.client import connect
 from tests.browser import browsing, page_at, shoot
-from tests.programs import started
+from tests.programs import calibrate, started
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(240)]
 
@@ -38,6 +38,7 @@ def second(tmp_path: Path) -> Bundle:
     shutil.copytree(shipped_bundles()["digits"], folder)
     manifest = folder / "manifest.json"
     manifest.write_text(json.dumps({**json.loads(manifest.read_text()), "version": 2}))
+    calibrate(folder)
     return read_bundle(folder)
 
 

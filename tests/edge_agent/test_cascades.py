@@ -25,7 +25,7 @@ from runtime.wire.values import InferenceRequest
 from tests.edge_agent.sorting import STRONG, WEAK, rows, sorting_bundle
 from tests.edge_agent.test_service import FakeGateway, request
 from tests.edge_agent.test_upstream import until
-from tests.programs import started
+from tests.programs import calibrate, started
 
 QUICK = SelectionSettings(budget_s=0.2, isolate=False, backends=("onnxruntime-cpu",))
 
@@ -139,12 +139,12 @@ RISKS = (0.02, 0.05, 0.1)
 def test_a_weak_model_here_and_a_strong_one_there_keep_the_wished_for_risk(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    sorting_bundle(tmp_path / "large", "large", STRONG)
+    calibrate(sorting_bundle(tmp_path / "large", "large", STRONG).root)
     routes, models = [], []
     for risk in RISKS:
         name = f"sort-{risk:g}".replace(".", "-")
         models.append(name)
-        sorting_bundle(tmp_path / name, name, WEAK)
+        calibrate(sorting_bundle(tmp_path / name, name, WEAK).root)
         routes.append(f'[routes.{name}]\ncascade = true\ncascade_risk = {risk}\nhedge = false\ncloud_model = "large"\n')
     homes = [tmp_path / "cloud", tmp_path / "edge"]
     for home in homes:

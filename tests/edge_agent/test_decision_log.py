@@ -157,7 +157,7 @@ async def test_an_agents_requests_are_replayed_from_its_log(tmp_path: Path) -> N
     for _ in range(10):
         await service.infer(request())
     await AgentService(FakeLocal(ExecutionError("broke")), FakeGateway(), decision_log=log).infer(request())
-    hung = AgentService(FakeLocal(is_hanging=True), FakeGateway(), default_deadline_s=0.2, decision_log=log)
+    hung = AgentService(FakeLocal(is_hanging=True), FakeGateway(), default_deadline_s=1.0, decision_log=log)
     await hung.infer(request())
     await asyncio.sleep(0)
     log.close()

@@ -22,7 +22,7 @@ from runtime.client.document import exchange_document, fetch_document
 from runtime.client.rest import RestClient
 from runtime.errors import ConflictError, InvalidInputError
 from runtime.wire.rest_body import Body
-from tests.programs import PATIENCE_S, Program, environment, started
+from tests.programs import PATIENCE_S, Program, calibrate, environment, started
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
 
@@ -67,8 +67,7 @@ def edgeward(home: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
 
 
 @pytest.fixture
-def home(calibrated_home: Path, tmp_path: Path) -> Path:
-    shutil.copytree(calibrated_home / "calibrations", tmp_path / "calibrations")
+def home(tmp_path: Path) -> Path:
     return tmp_path
 
 
@@ -173,6 +172,7 @@ def test_a_new_version_arrives_and_stays(home: Path, digits: Bundle) -> None:
     shutil.copytree(digits.root, newer)
     manifest = json.loads((newer / "manifest.json").read_text())
     (newer / "manifest.json").write_text(json.dumps({**manifest, "version": 2}))
+    calibrate(newer)
     key = home / "key"
     key.write_text("a-key-of-our-own-0123456789\n")
     run = ("gateway", "run", str(newer), "--grpc-port", "0", "--http-port", "0", "--api-key-file", str(key))

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+import edgeward
 from runtime.bundle.bundle import Bundle
 from runtime.client import connect
 from runtime.client.rest import RestClient
@@ -145,10 +146,16 @@ def test_a_key_lets_the_agent_in(home: Path, tmp_path: Path, image: np.ndarray) 
             assert who(answer(client, image)) == "edge"
 
 
-def test_status_for_people_and_programs(home: Path) -> None:
+def test_status_for_people_and_programs(
+    home: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("EDGEWARD_HOME", str(home))
+
     def run(*arguments: str) -> subprocess.CompletedProcess[str]:
-        command = [sys.executable, "-m", "edgeward", *arguments]
-        return subprocess.run(command, cwd=home, env=environment(home), capture_output=True, text=True, timeout=60)
+        """The command in this process, which has imported everything."""
+        with pytest.raises(SystemExit) as ended:
+            edgeward.main(arguments)
+        return subprocess.CompletedProcess(arguments, int(ended.value.code or 0), *capsys.readouterr())
 
     with gateway(home) as cloud, agent(home, cloud) as edge:
         for program, kind in ((edge, "agent"), (cloud, "gateway")):
@@ -170,6 +177,7 @@ def test_status_for_people_and_programs(home: Path) -> None:
     assert "is unreachable" in gone.stderr
     assert "Traceback" not in gone.stderr
     for wrong in (("agent", "run"), ("agent", "run", "digits", "--gateway", "nowhere"), ("gateway", "run")):
-        failed = run(*wrong)
+        command = [sys.executable, "-m", "edgeward", *wrong]
+        failed = subprocess.run(command, cwd=home, env=environment(home), capture_output=True, text=True, timeout=60)
         assert failed.returncode == 2, failed.stderr
         assert "Traceback" not in failed.stderr

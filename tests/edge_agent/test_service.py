@@ -208,7 +208,7 @@ async def test_a_queue_that_cannot_meet_the_deadline_sends_to_the_cloud() -> Non
 
 async def test_a_hanging_edge_leaves_the_cloud_its_time() -> None:
     local, gateway = FakeLocal(is_hanging=True), FakeGateway()
-    response = await AgentService(local, gateway, default_deadline_s=0.2).infer(request())
+    response = await AgentService(local, gateway, default_deadline_s=1.0).infer(request())
     assert who(response)[:2] == (2.0, "cloud")
     assert "the edge took longer than" in str(response.parameters["reason"])
 
@@ -406,7 +406,7 @@ async def test_a_request_without_another_arm_can_be_withdrawn() -> None:
 async def test_a_stalled_edge_is_hedged_and_then_passed_over(tmp_path: Path) -> None:
     file = tmp_path / "drill"
     file.write_text("stall 60")
-    service = AgentService(FakeLocal(), FakeGateway(), default_deadline_s=0.4, drill=Drill(file))
+    service = AgentService(FakeLocal(), FakeGateway(), default_deadline_s=1.0, drill=Drill(file))
     reasons = []
     for _ in range(4):
         response = await service.infer(request())

@@ -23,9 +23,7 @@ from runtime.monitoring.monitor import Window
 from runtime.monitoring.summary import Summary
 from runtime.wire.values import InferenceRequest
 from tests.certificates import issue
-from tests.programs import started
-
-PATIENCE_S = 20.0
+from tests.programs import PATIENCE_S, started
 
 
 def until(look: Callable[[], Any]) -> Any:

@@ -91,7 +91,7 @@ def _spans(body: bytes) -> Iterator[Span]:
 @contextmanager
 def collecting() -> Iterator[Collector]:
     collector = Collector()
-    thread = threading.Thread(target=collector.server.serve_forever)
+    thread = threading.Thread(target=collector.server.serve_forever, kwargs={"poll_interval": 0.01})
     thread.start()
     try:
         yield collector

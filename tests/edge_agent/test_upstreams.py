@@ -146,13 +146,13 @@ async def test_a_gateway_that_answers_with_errors_loses_its_requests_to_the_othe
 
 
 class Slow(Echo):
-    """Takes a twentieth of a second for an answer, until it has recovered."""
+    """Takes half a second for an answer, until it has recovered: far longer than the other one, on a busy machine too."""
 
     is_slow = True
 
     async def infer(self, request: InferenceRequest) -> InferenceResponse:
         if self.is_slow:
-            await asyncio.sleep(0.05)
+            await asyncio.sleep(0.5)
         return await super().infer(request)
 
     def recover(self) -> None:

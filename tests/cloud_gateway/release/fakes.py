@@ -1,4 +1,4 @@
-"""Guards that say what a test tells them, and a clock that it sets."""
+"""Guards that say what a test tells them, a clock that it sets, and a webhook that keeps what it is to post."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar, Self
@@ -14,6 +14,7 @@ from cloud_gateway.guards import (
     Observation,
     Verdict,
 )
+from cloud_gateway.release.events import Webhook
 
 
 def verdict(
@@ -68,3 +69,14 @@ class Clock:
 
     def __call__(self) -> float:
         return self.now
+
+
+class Posted(Webhook):
+    """Keeps what it is to post."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.events: list[Mapping[str, Any]] = []
+
+    def post(self, url: str, event: Mapping[str, Any]) -> None:
+        self.events.append(event)

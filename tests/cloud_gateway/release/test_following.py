@@ -13,19 +13,9 @@ from cloud_gateway.release.state import ReleaseState, Status
 from cloud_gateway.release.steps import Command, begin
 from cloud_gateway.release.store import ReleaseStore
 from runtime.store import open_database, sqlite_url
-from tests.cloud_gateway.release.test_controller import PATIENCE_S, Gateway, Stock, gateway, make_stock, plan
+from tests.cloud_gateway.release.gateways import PATIENCE_S, Gateway, Stock, gateway, plan
 
 BLUE_GREEN = 'strategy = "blue_green"\nkeep_warm_s = 3600'
-
-
-@pytest.fixture(scope="module")
-def stock(tmp_path_factory: pytest.TempPathFactory) -> Stock:
-    return make_stock(tmp_path_factory.mktemp("following"))
-
-
-@pytest.fixture
-def file(tmp_path: Path) -> Path:
-    return tmp_path / "gateway.db"
 
 
 @asynccontextmanager

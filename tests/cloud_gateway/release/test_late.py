@@ -25,9 +25,9 @@ from runtime.store import open_database, sqlite_url
 from runtime.wire.values import InferenceRequest
 from tests.cloud_gateway.bundles import make_bundle, row
 from tests.cloud_gateway.release.fakes import Clock
-from tests.cloud_gateway.release.test_controller import Gateway, Stock, gateway, make_stock, plan
+from tests.cloud_gateway.release.gateways import Gateway, Stock, gateway, plan
 from tests.cloud_gateway.release.test_processes import admin_of, wait_for
-from tests.programs import started
+from tests.programs import calibrate, started
 
 GUARDS = """
 stages = [50, 100]
@@ -43,16 +43,6 @@ margin = 0.5
 
 # A class that neither version answers: the candidate is no worse, and its release goes on.
 NEITHER = 1
-
-
-@pytest.fixture(scope="module")
-def stock(tmp_path_factory: pytest.TempPathFactory) -> Stock:
-    return make_stock(tmp_path_factory.mktemp("late"))
-
-
-@pytest.fixture
-def file(tmp_path: Path) -> Path:
-    return tmp_path / "gateway.db"
 
 
 class Beside:
@@ -210,6 +200,8 @@ def test_a_gateway_that_is_killed_right_after_its_reply_has_lost_nothing(tmp_pat
     home = tmp_path / "home"
     home.mkdir()
     bundles = {1: make_bundle(tmp_path / "1", 1), 2: make_bundle(tmp_path / "2", 2, is_other=True)}
+    for bundle in bundles.values():
+        calibrate(bundle.root)
     words = ("gateway", "run", str(bundles[1].root), "--grpc-port", "0", "--http-port", "0")
     metrics = [
         {"name": "revenue", "value": 1.0, "release": str(arm), "id": f"{arm} {number}"}

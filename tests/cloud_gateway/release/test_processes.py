@@ -18,7 +18,7 @@ from runtime.bundle.writing import pack
 from runtime.client import connect
 from runtime.errors import ConflictError
 from tests.cloud_gateway.bundles import PICK_FAILS_ON_SMALL_TABLES, make_bundle, row
-from tests.programs import PATIENCE_S, Program, environment, started
+from tests.programs import PATIENCE_S, Program, calibrate, environment, started
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(240)]
 
@@ -39,11 +39,14 @@ margin = 0.2
 
 @pytest.fixture
 def bundles(tmp_path: Path) -> dict[int, Bundle]:
-    return {
+    made = {
         1: make_bundle(tmp_path / "1", 1),
         2: make_bundle(tmp_path / "2", 2, is_other=True),
         3: make_bundle(tmp_path / "3", 3, table_size=2),
     }
+    for bundle in made.values():
+        calibrate(bundle.root)
+    return made
 
 
 def run(home: Path, *words: str, code: int = 0) -> str:

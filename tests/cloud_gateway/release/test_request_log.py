@@ -15,17 +15,12 @@ from cloud_gateway.release.simulation import Outcome, read_log, simulate
 from runtime.bundle.writing import pack
 from runtime.client import connect
 from tests.cloud_gateway.bundles import PICK_FAILS_ON_SMALL_TABLES, make_bundle, row
-from tests.cloud_gateway.release.test_controller import PATIENCE_S, Gateway, Stock, gateway, make_stock, plan
+from tests.cloud_gateway.release.gateways import PATIENCE_S, Gateway, Stock, gateway, plan
 from tests.cloud_gateway.release.test_processes import admin_of, run
-from tests.programs import started
+from tests.programs import calibrate, started
 
 SHADOW = 'strategy = "shadow"\nhold_s = 0'
 ASKED = Asked("small", "user-7", "de", Arm.STABLE, False, 0.004)
-
-
-@pytest.fixture(scope="module")
-def stock(tmp_path_factory: pytest.TempPathFactory) -> Stock:
-    return make_stock(tmp_path_factory.mktemp("logged"))
 
 
 def lines_of(file: Path) -> list[dict[str, Any]]:
@@ -129,6 +124,8 @@ def test_a_gateway_that_is_told_to_writes_what_the_command_reads(tmp_path: Path)
     home = tmp_path / "home"
     home.mkdir()
     bundles = {version: make_bundle(tmp_path / str(version), version, is_other=version == 2) for version in (1, 2)}
+    for bundle in bundles.values():
+        calibrate(bundle.root)
     words = (
         "gateway",
         "run",

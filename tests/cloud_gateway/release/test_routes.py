@@ -16,9 +16,7 @@ from cloud_gateway.release.routes import ReleaseRoutes
 from runtime.bundle.writing import pack
 from tests.cloud_gateway.admin.serving import KEY
 from tests.cloud_gateway.bundles import make_bundle
-from tests.cloud_gateway.release.test_controller import Gateway, Stock, gateway, stock
-
-__all__ = ["stock"]  # a fixture, by name
+from tests.cloud_gateway.release.gateways import Gateway, Stock, gateway
 
 PLAN = {"model": "small", "stable": 1, "candidate": 2, "stages": [50, 100]}
 

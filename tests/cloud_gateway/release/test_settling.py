@@ -14,21 +14,11 @@ from cloud_gateway.release.steps import Command
 from runtime.engine.model import Model
 from runtime.wire.values import InferenceRequest, RequestedOutput
 from tests.cloud_gateway.bundles import PICK_FAILS_ON_SMALL_TABLES, row
-from tests.cloud_gateway.release.test_controller import PATIENCE_S, Gateway, Stock, gateway, make_stock, plan
+from tests.cloud_gateway.release.gateways import PATIENCE_S, Gateway, Stock, gateway, plan
 
 BLUE_GREEN = 'strategy = "blue_green"\nkeep_warm_s = 20\n'
 ROUND = 40
 MOST_ROUNDS = 100
-
-
-@pytest.fixture(scope="module")
-def stock(tmp_path_factory: pytest.TempPathFactory) -> Stock:
-    return make_stock(tmp_path_factory.mktemp("settling"))
-
-
-@pytest.fixture
-def file(tmp_path: Path) -> Path:
-    return tmp_path / "gateway.db"
 
 
 async def asked_until(one: Gateway, is_so: Callable[[dict[str, Any]], bool], failing: int = 0) -> dict[str, Any]:

@@ -15,21 +15,11 @@ from cloud_gateway.release import controller, roll, switchover
 from cloud_gateway.release.lease import BEAT_S
 from cloud_gateway.release.steps import Command
 from runtime.errors import StorageError
-from tests.cloud_gateway.release.test_controller import Gateway, Stock, gateway, make_stock, plan
+from tests.cloud_gateway.release.gateways import Gateway, Stock, gateway, plan
 from tests.cloud_gateway.release.test_following import BLUE_GREEN, running, until
 
 pytestmark = pytest.mark.slow
 NEARLY_NONE = 0.0001
-
-
-@pytest.fixture(scope="module")
-def stock(tmp_path_factory: pytest.TempPathFactory) -> Stock:
-    return make_stock(tmp_path_factory.mktemp("switchover"))
-
-
-@pytest.fixture
-def file(tmp_path: Path) -> Path:
-    return tmp_path / "gateway.db"
 
 
 def ticking(stock: Stock, file: Path, me: str) -> AbstractAsyncContextManager[Gateway]:

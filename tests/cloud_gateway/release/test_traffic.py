@@ -21,7 +21,7 @@ from runtime.errors import StorageError
 from runtime.store import open_database, reading, sqlite_url
 from tests.cloud_gateway.bundles import PICK_FAILS_ON_SMALL_TABLES
 from tests.cloud_gateway.release.fakes import Clock
-from tests.cloud_gateway.release.test_controller import SHADOW, Gateway, Stock, gateway, make_stock, plan
+from tests.cloud_gateway.release.gateways import SHADOW, Gateway, Stock, gateway, plan
 from tests.cloud_gateway.release.test_settling import have_compared
 
 GUARDS = """
@@ -36,16 +36,6 @@ PAIRS = [
     SeenPair("", None, True, False, None, None),
     SeenPair("de", Comparison(False, 0.5, ((1, 2), (0, 3))), False, False, (0.5, 0.25), Comparison(True, 0.0)),
 ]
-
-
-@pytest.fixture(scope="module")
-def stock(tmp_path_factory: pytest.TempPathFactory) -> Stock:
-    return make_stock(tmp_path_factory.mktemp("traffic"))
-
-
-@pytest.fixture
-def file(tmp_path: Path) -> Path:
-    return tmp_path / "gateway.db"
 
 
 def test_what_was_seen_survives_being_written_down() -> None:

@@ -1,7 +1,6 @@
 """The live status: it ends with the release, and a gateway that comes back is found again."""
 
 import os
-import socket
 import subprocess
 import sys
 import threading
@@ -17,7 +16,8 @@ from runtime.bundle.writing import pack
 from runtime.errors import ModelNotFoundError, PeerUnreachableError
 from tests.cloud_gateway.bundles import make_bundle
 from tests.cloud_gateway.release.test_processes import admin_of, plan
-from tests.programs import PATIENCE_S, environment, started
+from tests.ports import free_port
+from tests.programs import PATIENCE_S, calibrate, environment, started
 
 
 def test_while_nobody_answers_the_last_status_stays_and_says_so() -> None:
@@ -87,9 +87,9 @@ def test_a_live_status_goes_on_over_a_restart_of_the_gateway(tmp_path: Path) -> 
     home = tmp_path / "home"
     home.mkdir()
     bundles = {1: make_bundle(tmp_path / "1", 1), 2: make_bundle(tmp_path / "2", 2)}
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = str(probe.getsockname()[1])
+    for bundle in bundles.values():
+        calibrate(bundle.root)
+    port = str(free_port())
     words = ("gateway", "run", str(bundles[1].root), "--grpc-port", "0", "--http-port", "0", "--admin-port", port)
     with started(home, *words) as gateway, admin_of(home, gateway) as admin:
         admin.upload("/admin/registry", pack(bundles[2], tmp_path / "packed.tar"))

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import shutil
 import time
 from collections.abc import Callable
 from contextlib import AbstractContextManager
@@ -15,7 +13,7 @@ import pytest
 
 from cloud_gateway.rollout.gate import position
 from runtime.client import connect
-from tests.cloud_gateway.release.test_processes import run
+from runtime.client.document import exchange_document
 from tests.cloud_gateway.rollout.test_processes import gateway, promote, second
 from tests.programs import PATIENCE_S, Program, started
 
@@ -28,12 +26,11 @@ FIRST, LAST = sorted(("camera-1", "camera-2"), key=lambda name: position(1, name
 
 
 class Device:
-    """A home of its own, and an agent that runs there and is told to sync by the command."""
+    """A home of its own, and an agent that runs there and is told to sync, as `agent sync --once` does."""
 
-    def __init__(self, root: Path, calibrated: Path, name: str, gateway_http: str, trial_s: float) -> None:
+    def __init__(self, root: Path, name: str, gateway_http: str, trial_s: float) -> None:
         self.home = root / name
         self.home.mkdir()
-        shutil.copytree(calibrated / "calibrations", self.home / "calibrations")
         (self.home / "agent.toml").write_text(
             f'models = ["digits"]\ndevice_name = "{name}"\nsync_trial_s = {trial_s}\n'
             f'sync_from = "{gateway_http.removeprefix("http://")}"\nsync_models = ["digits"]\n'
@@ -43,8 +40,7 @@ class Device:
         return started(self.home, "agent", "run", "--grpc-port", "0", "--http-port", "0", "--config", "agent.toml")
 
     def sync(self, agent: Program) -> dict[str, Any]:
-        words = ("agent", "sync", "--once", "--http-port", agent.http.rpartition(":")[2], "--json")
-        told: dict[str, Any] = json.loads(run(self.home, *words))
+        told = exchange_document(agent.http.removeprefix("http://"), "POST", "/edgeward/sync", {}, timeout_s=120)
         assert told["last_error"] is None, told
         return told
 
@@ -65,11 +61,9 @@ def is_on_trial(agent: Program) -> bool:
     return bool(agent.status()["sync"]["models"]["digits"]["is_on_trial"])
 
 
-def test_the_second_device_gets_it_once_the_first_has_kept_it(
-    tmp_path: Path, calibrated_home: Path, second: Path
-) -> None:
+def test_the_second_device_gets_it_once_the_first_has_kept_it(tmp_path: Path, second: Path) -> None:
     with gateway(tmp_path / "gateway") as (cloud, admin):
-        first, last = (Device(tmp_path, calibrated_home, name, cloud.http, 1.0) for name in (FIRST, LAST))
+        first, last = (Device(tmp_path, name, cloud.http, 1.0) for name in (FIRST, LAST))
         with first.agent() as one, last.agent() as other:
             first.sync(one)
             last.sync(other)  # the gateway knows both
@@ -91,11 +85,9 @@ def test_the_second_device_gets_it_once_the_first_has_kept_it(
             assert (waves["status"], waves["outcomes"]) == ("done", {"kept": 2})
 
 
-def test_a_device_that_it_crashes_stops_the_wave_and_the_second_never_has_it(
-    tmp_path: Path, calibrated_home: Path, second: Path
-) -> None:
+def test_a_device_that_it_crashes_stops_the_wave_and_the_second_never_has_it(tmp_path: Path, second: Path) -> None:
     with gateway(tmp_path / "gateway") as (cloud, admin):
-        first, last = (Device(tmp_path, calibrated_home, name, cloud.http, 3600.0) for name in (FIRST, LAST))
+        first, last = (Device(tmp_path, name, cloud.http, 3600.0) for name in (FIRST, LAST))
         with last.agent() as other:
             last.sync(other)
             with first.agent() as one:

@@ -22,7 +22,7 @@ from runtime.bundle.bundle import read_bundle
 from runtime.bundle.locate import shipped_bundles
 from runtime.bundle.writing import pack
 from tests.cloud_gateway.release.test_processes import run
-from tests.programs import PATIENCE_S, Program, started
+from tests.programs import PATIENCE_S, Program, calibrate, started
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(240)]
 
@@ -68,6 +68,7 @@ def second(tmp_path: Path) -> Path:
     shutil.copytree(shipped_bundles()["digits"], folder)
     manifest = folder / "manifest.json"
     manifest.write_text(json.dumps({**json.loads(manifest.read_text()), "version": 2}))
+    calibrate(folder)
     return pack(read_bundle(folder), tmp_path / "second.tar")
 
 

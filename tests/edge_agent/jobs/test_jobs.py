@@ -123,10 +123,9 @@ async def test_a_restart_goes_on_where_it_was(rows: Path, tmp_path: Path) -> Non
     async with asyncio.timeout(PATIENCE_S):
         while len(service.asked) < 2:  # noqa: ASYNC110
             await asyncio.sleep(0.01)
-    closing = asyncio.create_task(asyncio.to_thread(jobs.close))
-    await asyncio.sleep(0.05)
+    jobs.interrupt()
     service.gate.release()  # the batch under way is answered, then the runner ends
-    await closing
+    await asyncio.to_thread(jobs.close)
     assert not (tmp_path / "out.npy").exists()
     before = len(service.asked)
     service.gate = None

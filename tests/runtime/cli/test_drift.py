@@ -14,8 +14,9 @@ from runtime.bundle.bundle import Bundle
 
 
 @pytest.fixture
-def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.setenv("EDGEWARD_HOME", str(tmp_path / "home"))
+def home(calibrated_home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder for files; programs and models have the home in which the digits were calibrated."""
+    monkeypatch.setenv("EDGEWARD_HOME", str(calibrated_home))
     return tmp_path
 
 

@@ -18,6 +18,7 @@ from runtime.client.request import MAX_MESSAGE_BYTES
 from runtime.client.rest import RestClient
 from runtime.client.sync import Client
 from runtime.wire.values import InferenceRequest, ModelState, Route
+from tests import ports
 
 X = np.array([[1.5, -2.0]], dtype=np.float32)
 
@@ -86,9 +87,7 @@ def address(kind: str, request: pytest.FixtureRequest) -> str:
 
 @pytest.fixture
 def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+    return ports.free_port()
 
 
 def test_predict_sends_everything_and_brings_the_answer(make: Make, address: str, answers: Any) -> None:

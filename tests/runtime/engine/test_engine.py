@@ -8,6 +8,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -17,6 +18,7 @@ from runtime.backends.base import Overlap, RunOptions
 from runtime.backends.onnxruntime import OnnxRuntimeBackend
 from runtime.bundle.bundle import Bundle
 from runtime.engine.engine import Engine, EngineSettings, load
+from runtime.engine.model import Model
 from runtime.engine.versions import VersionPolicy
 from runtime.errors import (
     BackendUnavailableError,
@@ -151,7 +153,7 @@ def test_replacing_and_unloading_under_load_fails_no_call(
     threads = [threading.Thread(target=ask) for _ in range(3)]
     for thread in threads:
         thread.start()
-    for version in range(2, 7):
+    for version in range(2, 5):
         version_of(digits, source, version)
         assert engine.reload("digits").version == version
     stop.set()
@@ -159,9 +161,9 @@ def test_replacing_and_unloading_under_load_fails_no_call(
         thread.join()
     assert failures == []
     assert answered > 0
-    assert engine.versions("digits") == [6]
+    assert engine.versions("digits") == [4]
     engine.close()
-    assert [entry.state for entry in engine.index()] == [ModelState.UNAVAILABLE] * 6
+    assert [entry.state for entry in engine.index()] == [ModelState.UNAVAILABLE] * 4
 
 
 def test_close_waits_for_calls_in_flight(settings: EngineSettings) -> None:
@@ -215,16 +217,14 @@ class FadingBackend(OnnxRuntimeBackend):
 
 def test_when_the_device_vanishes_the_next_candidate_answers(digits: Bundle, tmp_path: Path) -> None:
     fading = FadingBackend(digits.root / "variants" / "fp32.onnx")
-    selection = SelectionSettings(budget_s=0.2, isolate=False, variants=("fp32.onnx",), memory_cap_mb=4000)
+    # Two candidates, both of which are looked at, however slow the machine is.
+    selection = SelectionSettings(budget_s=0.2, isolate=False, variants=("fp32.onnx",), threads=1, memory_cap_mb=4000)
     engine = Engine(EngineSettings(selection, home=tmp_path), backends=[fading, OnnxRuntimeBackend.cpu()])
     model = engine.load("digits")
-    while model.candidate.backend is not fading:  # put it first, whatever measured fastest today
+    if model.candidate.backend is not fading:  # put it first, whatever measured fastest today
         ranked = sorted(model.choice.ranked, key=lambda r: r.candidate.backend is not fading)
-        from dataclasses import replace
-
-        from runtime.engine.model import Model
-
         model = Model(model.bundle, replace(model.choice, ranked=tuple(ranked)))
+    assert model.candidate.backend is fading
     image = np.zeros((1, 1, 8, 8), np.float32)
     before = model.predict(image)["probabilities"]
     fading.is_gone = True

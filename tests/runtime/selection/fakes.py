@@ -49,14 +49,14 @@ class FakeSession:
         x = inputs["x"]
         if does == "abort":
             os.abort()
-        if does == "hang":
-            threading.Event().wait()
         if does == "raise":
             raise ExecutionError("operator Foo is not implemented")
-        if does == "eat" and not self._held:
+        if does.startswith("eat") and not self._held:
             for _ in range(400):
                 self._held.append(bytearray(b"x") * (1 << 20))
                 time.sleep(0.001)
+        if does.endswith("hang"):
+            threading.Event().wait()
         if does.startswith("fork"):
             child = os.fork()
             if child == 0:

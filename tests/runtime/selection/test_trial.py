@@ -41,6 +41,10 @@ class Isolated:
     def try_out(self, name: str) -> Trial:
         return self.bench.try_out(self[name], None, 1, CHECK_S)
 
+    def allow(self, timeout_s: float) -> None:
+        """From now on an order may take so long."""
+        self.bench._timeout_s = timeout_s
+
     @property
     def pid(self) -> int:
         worker = self.bench._worker
@@ -101,11 +105,12 @@ def test_a_hang_costs_only_that_candidate(tmp_path: Path) -> None:
         with pytest.raises(CandidateFailedError, match="it hung: no answer within 1 s") as caught:
             isolated.try_out("hang")
         assert caught.value.is_hang
+        isolated.allow(30.0)
         assert isolated.try_out("good").guard.accuracy == 1.0
 
 
 def test_a_hunger_for_memory_costs_only_that_candidate(tmp_path: Path) -> None:
-    with Isolated(tmp_path, memory_mb=150, eat={"run": "eat"}) as isolated:
+    with Isolated(tmp_path, memory_mb=150, eat={"run": "eat, hang"}) as isolated:
         with pytest.raises(CandidateFailedError, match="it took more than 150 MB of memory and was ended"):
             isolated.try_out("eat")
         assert isolated.try_out("good").guard.accuracy == 1.0
@@ -202,11 +207,13 @@ def test_a_crash_is_noticed_although_a_fork_holds_the_pipe(tmp_path: Path) -> No
 
 
 def test_nothing_is_left_running_or_open(tmp_path: Path) -> None:
-    with Isolated(tmp_path, timeout_s=1.0, hang={"run": "hang"}) as isolated:
+    with Isolated(tmp_path, hang={"run": "hang"}) as isolated:
         isolated.try_out("good")
         first = isolated.pid
-        with pytest.raises(CandidateFailedError):
+        isolated.allow(1.0)
+        with pytest.raises(CandidateFailedError, match="it hung"):
             isolated.try_out("hang")
+        isolated.allow(30.0)
         isolated.try_out("good")
         second = isolated.pid
     assert not psutil.pid_exists(first)

@@ -96,9 +96,12 @@ async def test_a_description_says_what_was_chosen(service: LocalService) -> None
 
 
 async def test_the_queue_refuses_what_it_cannot_answer_in_time(service: LocalService) -> None:
+    model = service.engine.model("digits")
+    slow = tuple(replace(one, cost=CostModel(((1, 1e3), (32, 32e3)))) for one in model.choice.ranked)
+    model.adopt(replace(model.choice, ranked=slow), "a test")
     now = asyncio.get_running_loop().time()
     with pytest.raises(OverloadedError, match="deadline leaves"):
-        await service.infer(request(8000, deadline=now + 0.05))
+        await service.infer(request(8000, deadline=now + 60))
     assert service.predict_wait_s("digits", rows=32) > service.predict_wait_s("digits", rows=1) > 0
 
 
@@ -116,12 +119,12 @@ async def test_reloading_under_load_fails_no_request(service: LocalService, bund
 
     askers = [asyncio.ensure_future(ask()) for _ in range(4)]
     manifest = json.loads((bundle_copy / "manifest.json").read_text())
-    for version in range(2, 8):
+    for version in range(2, 5):
         (bundle_copy / "manifest.json").write_text(json.dumps(manifest | {"version": version}))
         await service.load("digits", {})
     stop.set()
     assert sum(await asyncio.gather(*askers)) > 0
-    assert "7" in versions
+    assert "4" in versions
     assert len(versions) > 1
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import signal
-import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -14,6 +13,7 @@ import pytest
 
 from protos import inference
 from runtime.serving.grpc_front import why_not_native
+from tests.ports import free_port
 from tests.runtime.serving.clients import Call, GrpcClient, grpc_call
 from tests.runtime.serving.load import Load, operators_of, over_grpc, over_http, over_stream
 from tests.runtime.serving.real import INPUTS, put_model, simple_bytes
@@ -29,7 +29,7 @@ ANSWERS_EACH = 5
 @pytest.mark.timeout(300)
 def test_ten_restarts_and_twenty_reloads_lose_nothing(tmp_path: Path) -> None:
     put_model(tmp_path / "repository", "simple", 1)
-    ports = _free_ports()
+    ports = (free_port(), free_port())
     fronts = ["grpcio"] if why_not_native(has_tls=False) is not None else ["native", "grpcio"]
     address = f"127.0.0.1:{ports[0]}"
     clients = [GrpcClient(address) for _ in range(3)]
@@ -88,10 +88,3 @@ def _start(root: Path, ports: tuple[int, int], front: str) -> subprocess.Popen[s
     assert line, program.communicate()[1]
     assert json.loads(line)["models"][0]["name"] == "simple"
     return program
-
-
-def _free_ports() -> tuple[int, int]:
-    with socket.socket() as one, socket.socket() as other:
-        for each in (one, other):
-            each.bind(("127.0.0.1", 0))
-        return int(one.getsockname()[1]), int(other.getsockname()[1])

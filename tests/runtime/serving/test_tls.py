@@ -2,16 +2,10 @@
 
 from __future__ import annotations
 
-import json
-import os
-import signal
 import socket
 import ssl
-import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
@@ -25,9 +19,9 @@ from runtime.serving.grpc_front import why_not_native
 from runtime.serving.server import ServerSettings
 from runtime.serving.tls import ServerTls
 from tests.certificates import issue
+from tests.programs import started
 from tests.runtime.serving.threaded import PATIENCE_S, Threaded, serving
 
-ROOT = Path(__file__).resolve().parents[3]
 X = {"x": np.ones((1, 2), np.float32)}
 
 
@@ -63,10 +57,13 @@ def test_every_client_of_ours_is_answered_over_tls(secured: Threaded, files: Pat
 @pytest.mark.parametrize("ca", ["other.pem", None], ids=["another CA", "the system's"])
 def test_a_certificate_that_nobody_vouches_for_is_not_believed(secured: Threaded, files: Path, ca: str | None) -> None:
     ca_file = None if ca is None else files / ca
-    with connect(secured.at.grpc_address, ca_file=ca_file, timeout_s=5) as client, pytest.raises(PeerUnreachableError):
+    with (
+        connect(secured.at.grpc_address, ca_file=ca_file, timeout_s=PATIENCE_S) as client,
+        pytest.raises(PeerUnreachableError),
+    ):
         client.is_live()
     with (
-        RestClient(secured.at.http_address, ca_file=ca_file, timeout_s=5) as rest,
+        RestClient(secured.at.http_address, ca_file=ca_file, timeout_s=PATIENCE_S) as rest,
         pytest.raises(PeerUnreachableError, match="certificate verify failed"),
     ):
         rest.is_live()
@@ -74,7 +71,10 @@ def test_a_certificate_that_nobody_vouches_for_is_not_believed(secured: Threaded
 
 def test_a_certificate_for_another_name_is_not_believed(secured: Threaded, files: Path) -> None:
     port, ca = secured.at.http.port, files / "ca.pem"
-    with RestClient(f"https://127.0.0.2:{port}", ca_file=ca, timeout_s=5) as rest, pytest.raises(PeerUnreachableError):
+    with (
+        RestClient(f"https://127.0.0.2:{port}", ca_file=ca, timeout_s=PATIENCE_S) as rest,
+        pytest.raises(PeerUnreachableError),
+    ):
         rest.is_live()
 
 
@@ -140,39 +140,12 @@ def test_a_ca_for_a_plain_address_is_a_mistake(files: Path) -> None:
 @pytest.mark.slow
 def test_an_agent_asks_its_gateway_over_tls(files: Path, tmp_path: Path) -> None:
     tls = ["--tls-cert", str(files / "cert.pem"), "--tls-key", str(files / "key.pem")]
-    gateway = _start(tmp_path / "gateway", "gateway", "run", "digits", *tls)
-    try:
-        at = _told(gateway)
-        cloud = ["--gateway", at["grpc"], "--gateway-ca", str(files / "ca.pem"), "--policy", "cloud_only"]
-        agent = _start(tmp_path / "agent", "agent", "run", *cloud)
-        try:
-            with connect(_told(agent)["grpc"]) as client:
-                reply = client.predict("digits", {"image": np.zeros((1, 1, 8, 8), np.float32)}, timeout_s=PATIENCE_S)
-            assert reply.parameters["served_by"] == "cloud"
-        finally:
-            _end(agent)
-    finally:
-        _end(gateway)
-
-
-def _start(home: Path, *words: str) -> subprocess.Popen[str]:
-    command = [sys.executable, str(ROOT / "edgeward.py"), *words, "--grpc-port", "0", "--http-port", "0", "--json"]
-    environ = {**os.environ, "EDGEWARD_HOME": str(home)}
-    return subprocess.Popen(command, env=environ, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-
-
-def _told(program: subprocess.Popen[str]) -> dict[str, Any]:
-    assert program.stdout is not None
-    line = program.stdout.readline()
-    assert line, program.communicate()[1]
-    return dict(json.loads(line))
-
-
-def _end(program: subprocess.Popen[str]) -> None:
-    program.send_signal(signal.SIGTERM)
-    try:
-        program.communicate(timeout=PATIENCE_S)
-    finally:
-        program.kill()
-        program.communicate()
-    assert program.returncode == 0
+    homes = tmp_path / "gateway", tmp_path / "agent"
+    for home in homes:
+        home.mkdir()
+    ports = ("--grpc-port", "0", "--http-port", "0")
+    with started(homes[0], "gateway", "run", "digits", *tls, *ports) as gateway:
+        cloud = ["--gateway", gateway.grpc, "--gateway-ca", str(files / "ca.pem"), "--policy", "cloud_only"]
+        with started(homes[1], "agent", "run", *cloud, *ports) as agent, connect(agent.grpc) as client:
+            reply = client.predict("digits", {"image": np.zeros((1, 1, 8, 8), np.float32)}, timeout_s=PATIENCE_S)
+    assert reply.parameters["served_by"] == "cloud"

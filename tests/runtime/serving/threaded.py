@@ -15,7 +15,7 @@ from runtime.serving.service import InferenceService
 from tests.runtime.serving.fake_service import FakeService
 
 T = TypeVar("T")
-PATIENCE_S = 20
+PATIENCE_S = 60
 
 
 @dataclass

@@ -1,0 +1,79 @@
+"""Two gateways on one database: one leads, the other follows and takes over."""
+
+import asyncio
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from cloud_gateway.release.plan import ReleasePlan
+from cloud_gateway.release.steps import Command
+from tests.cloud_gateway.release.fakes import ADVANCE, Clock
+from tests.cloud_gateway.release.gateways import Stock, gateway, plan, told
+
+
+async def test_a_second_gateway_follows_and_takes_over(stock: Stock, file: Path) -> None:
+    clock = Clock()
+    async with gateway(stock, file, me="a", clock=clock) as a, gateway(stock, file, me="b", clock=clock) as b:
+        await a.controller.start(plan(more="stages = [50, 100]\nhold_s = 0"))
+        await b.controller._follow()
+        assert await b.versions_told() == {"1", "2"}
+        keys = [reply.version for reply in await a.ask(60)]
+        assert [reply.version for reply in await b.ask(60)] == keys, "both split alike"
+        told(ADVANCE)
+        await b.tick()
+        assert b.controller.status("small")["share"] == 0.5, "only the leader decides"
+        await a.tick()
+        assert a.controller.status("small")["status"] == "settling"
+        await b.controller._follow()
+        assert await b.versions_told() == {"2"}
+        await a.controller.leadership.give_back()
+        assert await b.controller.leadership.beat()
+        await b.controller._take_over()
+        await b.controller.command("small", Command.ROLLBACK, "seen by b")
+        assert await b.versions_told() == {"1"}
+        await a.controller._follow()
+        assert await a.versions_told() == {"1"}
+        assert a.engine.versions("small") == [1]
+        assert a.store.check_audit()[2] is None
+
+
+async def test_a_second_gateway_answers_with_stable_until_it_has_the_candidate(
+    stock: Stock, file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with gateway(stock, file, me="a") as a, gateway(stock, file, me="b") as b:
+        await a.controller.start(plan(more='strategy = "blue_green"'))
+        load, told_meanwhile = b.versions.load_pair, []
+
+        async def load_slowly(plan: ReleasePlan) -> Any:
+            told_meanwhile.append(await b.versions_told(5))
+            return await load(plan)
+
+        monkeypatch.setattr(b.versions, "load_pair", load_slowly)
+        await b.controller._follow()
+        assert told_meanwhile == [{"1"}]
+        assert await b.versions_told() == {"2"}
+
+
+async def test_a_command_right_after_the_lead_was_won_is_not_undone(
+    stock: Stock, file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with gateway(stock, file) as one:
+        await one.controller.start(plan(more="stages = [50, 100]\nhold_s = 0"))
+        read = one.store.releases
+        has_read = asyncio.Event()
+        loop = asyncio.get_running_loop()
+
+        def read_slowly(**given: Any) -> Any:
+            found = read(**given)
+            loop.call_soon_threadsafe(has_read.set)
+            time.sleep(0.2)
+            return found
+
+        monkeypatch.setattr(one.store, "releases", read_slowly)
+        taking_over = asyncio.create_task(one.controller._take_over())
+        await has_read.wait()
+        promoted = await one.controller.command("small", Command.PROMOTE, "at once")
+        await taking_over
+        assert promoted["status"] == one.controller.status("small")["status"] == "settling"
