@@ -53,8 +53,10 @@ def check_source(shop: Workshop, accuracy: float, model: ModelDescription, varia
 
 def notes_on_regression(answers: Array, labels: Array) -> list[str]:
     """What a person should hear of a regressor whose labels are known: how near its answers are, and what that means here."""
-    note = "labels are numbers, so the task is regression: variants are held to agreement with the source"
+    note = "the task is regression: variants are held to agreement with the source"
     rows = len(labels)
+    if not {answers.dtype.kind, labels.dtype.kind} <= set("fiu"):
+        return [f"{note}; its first output or the labels are no numbers, so they are compared with nothing"]
     if answers.size != rows:
         return [
             f"{note}; its first output has {answers.size // rows} values a row, so labels are compared with nothing"
@@ -66,7 +68,7 @@ def notes_on_regression(answers: Array, labels: Array) -> list[str]:
     error = float(np.mean(np.abs(seen - true)[known]))
     mean_error = float(np.mean(np.abs(true[known] - np.median(true[known]))))
     notes = [f"{note}; it is off by {error:.4g} on average (always answering the labels' median: {mean_error:.4g})"]
-    if error >= mean_error:
+    if error >= mean_error > 0:
         notes.append(
             "the source is no nearer to the labels than their median: check that the rows are what it was trained on, the "
             "declared preprocessing (0..255 or 0..1?) and the unit of the labels"

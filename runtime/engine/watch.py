@@ -105,6 +105,7 @@ def start_thread(job: Callable[[], None]) -> None:
 
 _AT_WORK: Final[WeakSet[Watch]] = WeakSet()
 """Those that ever had something to do."""
+_AT_WORK_LOCK: Final = threading.Lock()
 
 
 def _end_at_exit(watch: Watch) -> None:
@@ -113,7 +114,8 @@ def _end_at_exit(watch: Watch) -> None:
     A daemon thread inside an engine at that moment is unwound through C++ that does not allow it: of processes that ended during
     calls of ONNX Runtime 6 of 6 aborted, of OpenVINO 8 of 16, and 7 hung (1.32, 2026.4, CPython 3.11; LiteRT: none of 6).
     """
-    _AT_WORK.add(watch)
+    with _AT_WORK_LOCK:
+        _AT_WORK.add(watch)
     _register_exit()
 
 
@@ -123,8 +125,13 @@ def _register_exit() -> None:
 
 
 def _close_all() -> None:
-    for watch in list(_AT_WORK):
-        watch.close()
+    with _AT_WORK_LOCK:
+        watches = list(_AT_WORK)
+    for watch in watches:
+        try:
+            watch.close()
+        except Exception:  # the others are still inside an engine
+            log.exception("the watch of a model did not end as it should")
 
 
 class Watch:

@@ -41,7 +41,11 @@ DIRECTIONS: Final = 8
 """The first waves of a cosine transform, which are at right angles to each other and to the mean. Columns of an embedding have no
 order, so these are as good as any drawn by chance, and the same on every device; where columns have one (a spectrum, a recording)
 they are its slope and its bends."""
+MAX_DIRECTED_COLUMNS: Final = 16384
+"""Of wider rows, and of rows whose width is the caller's choice, no directions: they take 64 bytes a column, for each width."""
 _FLOATS: Final = frozenset({"FP16", "FP32", "FP64", "BF16"})
+_DIRECTED: Final = _FLOATS - {"BF16"}
+"""numpy has no kind of its own for bfloat16."""
 _SUM_TOLERANCE: Final = 0.05
 
 
@@ -151,7 +155,7 @@ def _of_tensor(tensor: TensorLike, role: Role, bounds: tuple[float, float] | Non
     else:
         words = ("mean", "std", "min", "max")
         bounded = {"mean": (low, high), "min": (low, high), "max": (low, high)}
-        if len(shape) == 2 and tensor.datatype in _FLOATS:
+        if len(shape) == 2 and 0 < width <= MAX_DIRECTED_COLUMNS and tensor.datatype in _DIRECTED:
             words += tuple(f"direction_{at}" for at in range(1, DIRECTIONS + 1))
     return [
         Feature(f"{tensor.name}.{word}", tensor.name, role, Kind.NUMBER, word, *bounded.get(word, (None, None)))
@@ -215,7 +219,7 @@ def _of_rows(value: Array) -> dict[str, Any]:
     mean = flat.mean(axis=1, dtype=np.float64)
     found["mean"] = found["brightness"] = mean
     found["std"] = found["contrast"] = flat.std(axis=1, dtype=np.float64)
-    if value.ndim == 2 and value.dtype.kind == "f":
+    if value.ndim == 2 and value.dtype.kind == "f" and MAX_COLUMNS < flat.shape[1] <= MAX_DIRECTED_COLUMNS:
         along: Numbers = np.dot(flat, _directions(flat.shape[1]))
         found |= {f"direction_{at + 1}": along[:, at].astype(np.float64) for at in range(DIRECTIONS)}
     axes = axes_of_image((-1, *value.shape[1:]))
@@ -242,7 +246,7 @@ def _of_rows(value: Array) -> dict[str, Any]:
     return found
 
 
-@lru_cache(maxsize=32)
+@lru_cache(maxsize=8)
 def _directions(width: int) -> Numbers:
     """[width, direction], each of length 1."""
     places = (np.arange(width)[:, None] + 0.5) * np.arange(1, DIRECTIONS + 1)

@@ -21,15 +21,24 @@ _DIGEST_BITS: Final = 256
 def image_files(folder: Path, below: str = "") -> Iterator[tuple[str, os.DirEntry[str]]]:
     """Paths below `folder`, with `/`, in no order; sub-folders too, but links to folders are not followed."""
     try:
-        entries = os.scandir(folder / below)
+        with os.scandir(folder / below) as entries:
+            for entry in entries:
+                if entry.is_dir(follow_symlinks=False):
+                    yield from image_files(folder, f"{below}{entry.name}/")
+                elif _suffix_of(entry.name) in SUFFIXES and not _leads_to_a_folder(entry):
+                    yield below + entry.name, entry
     except OSError as error:
-        raise WrongUseError(f"folder {error.filename} cannot be read: {error.strerror}; check its rights") from error
-    with entries:
-        for entry in entries:
-            if entry.is_dir(follow_symlinks=False):
-                yield from image_files(folder, f"{below}{entry.name}/")
-            elif _suffix_of(entry.name) in SUFFIXES and not entry.is_dir():
-                yield below + entry.name, entry
+        raise WrongUseError(
+            f"folder {error.filename or folder / below} cannot be read: {error.strerror}; check its rights"
+        ) from error
+
+
+def _leads_to_a_folder(entry: os.DirEntry[str]) -> bool:
+    """One that cannot be followed, as a link to itself, is a row that cannot be read."""
+    try:
+        return entry.is_dir()
+    except OSError:
+        return False
 
 
 def images_digest(folder: Path) -> str:

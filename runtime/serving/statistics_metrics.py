@@ -95,7 +95,7 @@ def _of_recorder(counts: Mapping[str, int]) -> list[Family]:
     taken, dropped = counts["sampled_rows"], counts["dropped_rows"]
     rows: list[Sample] = [
         ({"result": "counted"}, taken),
-        ({"result": "passed_by"}, max(counts["rows"] - taken - dropped, 0)),
+        ({"result": "passed_by"}, counts["passed_rows"]),
         ({"result": "dropped"}, dropped),
     ]
     return [

@@ -99,7 +99,7 @@ class StatisticsRecorder:
         self._second_began = clock()
         self._counted_at = clock()
         self._rows_before = 0
-        self._counts = {"rows": 0, "sampled_rows": 0, "dropped_rows": 0, "failures": 0}
+        self._counts = dict.fromkeys(("rows", "passed_rows", "sampled_rows", "dropped_rows", "failures"), 0)
         self._lock = threading.Lock()
         """Around everything that the thread counts and a document reads; `observe` never takes it."""
         self._watched: dict[_Key, _Watched] = {}
@@ -123,10 +123,10 @@ class StatisticsRecorder:
         """Takes a random share of the requests into the queue; a full queue drops, and counts that."""
         counts = self._counts
         counts["rows"] += rows
-        if self._share < 1.0 and self._random.random() >= self._share:
-            return
         put, done = self._put, self._done
-        if put[0] - self._put_before >= self._most:
+        is_chosen = self._share >= 1.0 or self._random.random() < self._share
+        if not is_chosen or put[0] - self._put_before >= self._most:
+            counts["passed_rows"] += rows
             return
         size_bytes = sum([value.nbytes for value in request.inputs.values()])
         if put[0] - done[0] + rows > QUEUE_ROWS or put[1] - done[1] + size_bytes > QUEUE_BYTES:

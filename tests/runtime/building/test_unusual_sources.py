@@ -111,6 +111,14 @@ def test_numbers_as_labels_make_a_regression(tmp_path: Path) -> None:
     assert any("no nearer to the labels than their median" in text and "0..1?" in text for text in wrong.warnings)
 
 
+def test_labels_in_words_are_compared_with_no_number(tmp_path: Path) -> None:
+    source = save_linear(tmp_path / "m.onnx", np.array([[2.0], [-1.0]]))
+    x = np.random.default_rng(2).uniform(0, 1, (40, 2)).astype(np.float32)
+    np.savez(tmp_path / "rows.npz", x=x, labels=np.array(["low", "high"] * 20))
+    report = build(source, tmp_path / "rows.npz", tmp_path / "out", without=ONLY_INT8, task=Task.REGRESSION)
+    assert any("are no numbers, so they are compared with nothing" in text for text in report.warnings)
+
+
 def test_an_int8_source_with_floats_outside_is_taken_as_it_is(digits: Bundle, tmp_path: Path) -> None:
     samples = digits.samples()
     assert samples is not None

@@ -99,6 +99,12 @@ def test_the_rule_for_features() -> None:
     assert [f.name.partition(".")[2] for f in wide] == ["mean", "std", "min", "max", *directions]
     tokens = features_of([TensorSpec("t", "INT64", (-1, -1))], [], is_classifier=False, ranges={})
     assert [f.name.partition(".")[2] for f in tokens] == ["mean", "std", "min", "max"], "ids lie nowhere"
+    for columns_ in (
+        -1,
+        100_000,
+    ):  # as wide as a caller chooses, or so wide that eight of them weigh as much as the rows
+        sound = features_of([TensorSpec("s", "FP32", (-1, columns_))], [], is_classifier=False, ranges={})
+        assert [f.name.partition(".")[2] for f in sound] == ["mean", "std", "min", "max"]
     flag = features_of([TensorSpec("f", "BOOL", (-1, 1))], [], is_classifier=False, ranges={})
     assert flag[0].kind is Kind.CATEGORY
     assert features_of([TensorSpec("fixed", "FP32", (4, 4))], [], is_classifier=False, ranges={}) == ()

@@ -219,7 +219,9 @@ def test_a_busy_server_counts_a_random_share(clock: Clock) -> None:
         recorder._done = list(recorder._put)
         recorder.count_now()
         assert recorder.document()["recorder"]["share"] == pytest.approx(0.05), second
-    assert recorder.document()["recorder"]["sampled_rows"] <= 4 * 100
+    counts = recorder.counts
+    assert counts["sampled_rows"] <= 4 * 100
+    assert counts["passed_rows"] + counts["sampled_rows"] + counts["dropped_rows"] == counts["rows"] == 4 * 2000
 
 
 def test_a_burst_after_a_calm_time_is_capped(clock: Clock) -> None:
