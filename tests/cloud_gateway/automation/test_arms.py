@@ -182,6 +182,7 @@ async def test_without_an_id_nothing_is_kept(released: Released) -> None:
         ("r1", "", float("nan")),
         ("r1", "", float("inf")),
     ],
+    ids=["long id", "NUL in the id", "half a surrogate", "NUL in the segment", "nan", "inf"],
 )
 async def test_what_a_database_would_refuse_is_counted_and_keeps_nothing_else_from_being_written(
     released: Released, request_id: str, segment: str, value: float
