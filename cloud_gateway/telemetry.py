@@ -44,7 +44,8 @@ RECENT_IDS: Final = 50_000
 
 
 class _Envelope(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+    # Later agents may say more; it is left aside rather than the whole window refused.
+    model_config = ConfigDict(frozen=True, extra="ignore", strict=True)
 
     device: str = Field(min_length=1, max_length=128, pattern=r"^[\x20-\x7e]+$")
     window: str = Field(pattern=r"^[0-9a-f]{32}$")

@@ -165,14 +165,16 @@ class Telemetry:
 
     def _send(self, entry: _Waiting, blob: bytes) -> bool:
         """Whether the next may follow."""
-        document = {
+        document: dict[str, Any] = {
             "device": self._device,
             "window": entry.id,
             "age_s": max(self._clock() - entry.ended, 0.0),
             "span_s": max(entry.ended - entry.began, 0.0),
             "blob": base64.b64encode(blob).decode(),
-            "drifting": entry.drifting[:MAX_DRIFTING],
         }
+        if entry.drifting:
+            # Only then: gateways of earlier builds refuse what they do not know.
+            document["drifting"] = entry.drifting[:MAX_DRIFTING]
         body = json.dumps(document).encode()
         try:
             self._post(body)

@@ -1,4 +1,7 @@
-"""What the arms of a release said, kept until labels come: for releases with a shadow, or with a guard on losses."""
+"""What the arms of a release said, kept until labels come.
+
+All of it for a guard on losses; of a shadow without one, what `Traffic.tell` bounds.
+"""
 
 from __future__ import annotations
 
@@ -6,17 +9,19 @@ import asyncio
 import logging
 from typing import Any, Final
 
-from cloud_gateway.automation.answers import suggestion_of
+from cloud_gateway.automation.answers import check_answer, suggestion_of
 from cloud_gateway.automation.store import AutomationStore, DecidedBy, Served
 from cloud_gateway.automation.tables import ARM_ANSWERS
 from cloud_gateway.release.service import Answered, Traffic
-from runtime.errors import EdgewardError, StorageError
+from runtime.errors import EdgewardError, InvalidInputError, StorageError
 from runtime.store import insert_new, writing
 
 log = logging.getLogger(__name__)
 
 FLUSH_EVERY_S: Final = 0.25
 MOST_WAITING: Final = 16_384
+MOST_ID_CHARACTERS: Final = 256
+"""Of a request's id in the tables."""
 
 
 class ArmAnswers:
@@ -27,7 +32,8 @@ class ArmAnswers:
 
     def __init__(self, store: AutomationStore, traffic: Traffic) -> None:
         self.lost = 0
-        """Answers that could not be kept: too many waited, or the output is none that a label could be compared with."""
+        """Answers that could not be kept: too many waited, the output is none that a label could be compared with, or a database
+        would refuse the request's id or segment."""
         self._store = store
         self._waiting: list[tuple[Answered, Served]] = []
         self._is_writing = asyncio.Lock()
@@ -39,7 +45,9 @@ class ArmAnswers:
             return
         settings = self._store.settings.get(answered.model)
         try:
+            _check_texts(answered)
             suggestion = suggestion_of(answered.outputs, "" if settings is None else settings.output)
+            check_answer(suggestion.answer)
         except EdgewardError:
             self.lost += 1
             return
@@ -101,3 +109,22 @@ class ArmAnswers:
             connection.execute(insert_new(connection, ARM_ANSWERS), rows)
             if answers:
                 self._store.record_in(connection, answers)
+
+
+def _check_texts(answered: Answered) -> None:
+    """Callers choose them: what PostgreSQL would refuse must not keep others' answers from being written down with it."""
+    if len(answered.request_id) > MOST_ID_CHARACTERS:
+        raise InvalidInputError(
+            f"the request id has {len(answered.request_id)} characters; at most {MOST_ID_CHARACTERS} are kept"
+        )
+    for text in (answered.request_id, answered.segment):
+        if "\0" in text or not _is_utf8(text):
+            raise InvalidInputError(f"{text!r:.80} has a character that no database keeps")
+
+
+def _is_utf8(text: str) -> bool:
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Sequence
 from typing import Any, Final
 
@@ -16,6 +17,8 @@ answer is no class."""
 # Beyond so many classes without names nobody chooses from a list of numbers.
 MOST_UNNAMED: Final = 100
 MOST_SAID: Final = 12
+# A text is a number's only where the number is written that way: "7" is 7, while "007" and "+7" are names.
+_NUMBER: Final = re.compile(r"0|-?[1-9][0-9]{0,14}")
 
 
 def no_choices(_model: str, _version: str, _output: str) -> Sequence[str]:
@@ -55,14 +58,16 @@ def classes(names: Sequence[str] | None, shape: Sequence[int], *, is_classifier:
 def numbered(answer: Any, choices: Sequence[str]) -> Any:
     """`answer` with names of classes as their numbers, which is how models say them; `InvalidInputError` for no class.
 
-    Where there are no `choices`, as it is.
+    A text that is no name may be a number. Where there are no `choices`, whatever else is said stays as it is.
     """
-    if not choices:
-        return answer
     if isinstance(answer, list):
         return [None if one is None else numbered(one, choices) for one in answer]
     if isinstance(answer, str) and answer in choices:
         return choices.index(answer)
+    if isinstance(answer, str) and _NUMBER.fullmatch(answer):
+        answer = int(answer)
+    if not choices:
+        return answer
     if isinstance(answer, int) and not isinstance(answer, bool) and 0 <= answer < len(choices):
         return answer
     known = ", ".join(choices[:MOST_SAID]) + (", …" if len(choices) > MOST_SAID else "")

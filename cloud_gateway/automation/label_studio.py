@@ -10,7 +10,6 @@ line or a list of tasks; of each task the choices, numbers or texts that were an
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
@@ -37,7 +36,6 @@ TEXT_CONFIG: Final = """\
 </View>
 """
 MOST_LINES: Final = 10_000
-_NUMBER: Final = re.compile(r"0|-?[1-9][0-9]{0,14}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -177,18 +175,13 @@ def _answer_of(annotation: dict[str, Any], number: int) -> Answer:
         raise InvalidInputError(
             f"task {number} has an annotation without choices, text or number; label it or leave it out"
         )
-    answers: list[int | float | str | bool | None] = [_as_class(value) for value in values]
+    answers: list[int | float | str | bool | None] = [_as_value(value) for value in values]
     return answers[0] if len(answers) == 1 else answers
 
 
-def _as_class(value: Any) -> int | float | str:
-    """Choices are texts, also where a class is a number: a text is a number's only where the number is written that way.
-
-    So "7" is class 7, as it was exported, while "007" and "+7" are names.
-    """
-    if isinstance(value, str):
-        return int(value) if _NUMBER.fullmatch(value) else value
-    if isinstance(value, int | float):
+def _as_value(value: Any) -> int | float | str:
+    """As it was annotated: whether "7" is the name of a class or a number, only the model's classes say (`choices.numbered`)."""
+    if isinstance(value, int | float | str):
         return value
     raise InvalidInputError(f"annotated value {value!r:.40} is neither a text nor a number")
 

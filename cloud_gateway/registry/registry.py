@@ -10,12 +10,12 @@ from __future__ import annotations
 
 import tempfile
 import time
-from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from cloud_gateway.registry.remote_shelf import ClaimedError
 from cloud_gateway.registry.shelf import Shelf, open_shelf
 from runtime.bundle.bundle import Bundle, sha256_of
 from runtime.bundle.locate import open_bundles
@@ -54,7 +54,7 @@ class Registry:
         self._cache = cache
 
     def push(self, archive: Path) -> RegisteredVersion:
-        """Takes a bundle in (a tar of one, or its folder); pushing the same again changes nothing.
+        """Takes a bundle in (a tar of one, or its folder); pushing the same again changes nothing, or brings back what was lost.
 
         `ConflictError` when that version is there with other content, `BundleError` when the bundle does not hold.
         """
@@ -62,8 +62,9 @@ class Registry:
         assert bundle.manifest is not None, "checked when it was opened"
         bundle.verify()
         known = self._record(bundle.name, bundle.version)
-        if known is not None:
-            return _same(known, bundle)
+        archived = _name(bundle.name, bundle.version, f"{bundle.digest}.tar")
+        if known is not None and _same(known, bundle) and self._is_there(archived):
+            return known
         self._cache.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=self._cache, prefix=".push-") as scratch:
             # Packed by us: the same bundle gives the same bytes, and nothing that its manifest does not name comes along.
@@ -80,10 +81,16 @@ class Registry:
             )
             written = Path(scratch) / RECORD
             written.write_text(record.model_dump_json(indent=2), encoding="utf-8")
-            with suppress(
-                ConflictError
-            ):  # named by its digest: what lies there, perhaps of a push that was cut off, is the same
-                self._shelf.put(_name(bundle.name, bundle.version, f"{bundle.digest}.tar"), packed)
+            try:
+                self._shelf.put(archived, packed)
+            except ClaimedError:
+                raise
+            except ConflictError:
+                pass  # named by its digest: what lies there, perhaps of a push that was cut off, is the same
+            if not self._is_there(archived):
+                raise StorageError(
+                    f"the registry took {archived} and does not have it; nothing was recorded: push it again"
+                )
             try:
                 self._shelf.put(_name(bundle.name, bundle.version, RECORD), written)
             except ConflictError:
@@ -131,6 +138,9 @@ class Registry:
             )
         bundle.verify()
         return bundle
+
+    def _is_there(self, name: str) -> bool:
+        return self._shelf.read(name, 1) is not None
 
     def _opened(self, source: Path) -> Bundle:
         found = open_bundles(source, self._cache)

@@ -27,6 +27,10 @@ CLAIM_S: Final = 3600.0
 _DEPTH: Final = 3
 
 
+class ClaimedError(ConflictError):
+    """Another push claims the name: it may be there soon, and is not yet."""
+
+
 class FsspecShelf:
     """A URL. Threads may share it: each call has what fsspec keeps for its thread, or a connection of its own."""
 
@@ -66,24 +70,29 @@ class FsspecShelf:
         return self._at_place(work)
 
     def put(self, name: str, content: Path) -> None:
-        """Uploaded under a name that claims it, and moved: a file of that name is whole."""
+        """Uploaded under a name that claims it, and moved: a file of that name is whole. `ClaimedError`: another's will be."""
 
         def work(files: Any, root: str) -> None:
             at = _path(root, name)
             folder, _, last = at.rpartition("/")
             _make_folder(files, folder)
             mine = f"{last}{_CLAIM}{self._unix_s():.0f}-{os.urandom(8).hex()}"
-            files.put_file(str(content), f"{folder}/{mine}")
             try:
+                files.put_file(str(content), f"{folder}/{mine}")
                 there = {_last(one) for one in _listed(files, folder)}
                 if last in there:
                     raise ConflictError(f"{at} is there already, and what is in a registry does not change")
                 if any(self._claims(one, last) for one in there - {mine}):
-                    raise ConflictError(f"{at} is being written by another push at this moment; try again")
+                    raise ClaimedError(
+                        f"{at} is being written by another push at this moment; try again "
+                        f"(one that was cut off counts for {CLAIM_S / 60:.0f} minutes)"
+                    )
+                files.mv(f"{folder}/{mine}", at)
             except BaseException:
-                files.rm_file(f"{folder}/{mine}")
+                # Over a link that is gone it stays, and gives way an hour later.
+                with suppress(Exception):
+                    files.rm_file(f"{folder}/{mine}")
                 raise
-            files.mv(f"{folder}/{mine}", at)
 
         self._at_place(work)
 

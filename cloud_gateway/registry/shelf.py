@@ -27,7 +27,7 @@ class Shelf(Protocol):
         """A small file's bytes; None where it is absent."""
 
     def put(self, name: str, content: Path) -> None:
-        """Copies a file there, whole or not at all; `ConflictError` when the name is taken."""
+        """Copies a file there, whole or not at all; `ConflictError` when the name is taken, `ClaimedError` when it may be soon."""
 
     def fetch(self, name: str, target: Path) -> Path:
         """The file as one of this machine: itself where it lies here, else copied to `target`."""

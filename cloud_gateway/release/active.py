@@ -35,6 +35,9 @@ MAX_PENDING: Final = 65536
 # 100 % of the traffic there are none, for stable answers nothing that it could be compared with.
 BROKEN_AFTER: Final = 20
 BROKEN_AFTER_S: Final = 1.0
+# Requests of a shadow that are kept until labels come, where no guard looks at losses and its report alone does: once all
+# of them have labels a share is known to 0.3 %, and a busy shadow must not fill the database that the lease is in.
+MOST_KEPT_FOR_REPORT: Final = 100_000
 FENCED: Final = "the database cannot be asked what was decided: stable answers every request here until it can"
 
 
@@ -85,8 +88,10 @@ class ActiveRelease:
         """By this gateway since it has the release."""
         self.on_mirrored: Callable[[Mirrored], None] | None = None
         """Told of every mirrored request as it is absorbed."""
-        self.waits_for_labels = plan.shadow is not None or any(guard.metric is Metric.LOSS for guard in plan.guards)
-        """Whether answers are kept until labels come: for a shadow's report also where no guard looks at them."""
+        self.waits_for_labels = any(guard.metric is Metric.LOSS for guard in plan.guards)
+        """Whether every answer is kept until labels come, because a guard looks at them."""
+        self.left_for_report = MOST_KEPT_FOR_REPORT if plan.shadow is not None and not self.waits_for_labels else 0
+        """Mirrored requests that may still be kept until labels come, for a shadow's report alone."""
         self.mirrored_share = 0.0 if plan.shadow is None else plan.shadow.share / 100
         """Of stable's requests, those that the candidate is given too."""
         self.control_share = plan.control_share / 100

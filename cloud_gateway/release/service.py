@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from cloud_gateway.guards import Arm
-from cloud_gateway.release.active import FENCED, ActiveRelease
+from cloud_gateway.release.active import FENCED, MOST_KEPT_FOR_REPORT, ActiveRelease
 from cloud_gateway.release.mirror import Mirrored
 from cloud_gateway.release.request_log import Asked, RequestLog
 from cloud_gateway.release.split import Place, Split, place, random_place
@@ -70,7 +70,8 @@ class Traffic:
     log: RequestLog | None = None
     """Told of every request that names no version."""
     on_answer: Callable[[Answered], None] | None = None
-    """Told of every answer within a release that waits for labels; must be quick and must not raise."""
+    """Told of every answer within a release whose guards wait for labels, and of both answers to a bounded number of requests that
+    a shadow compared; must be quick and must not raise."""
 
     def settled(self, model: str) -> str | None:
         """The version that has a model's traffic for good: stable until its release has ended; None: no release ever said."""
@@ -78,26 +79,41 @@ class Traffic:
         return self.pins.get(model) if active is None else str(active.split.stable)
 
     def tell(self, mirrored: Mirrored, active: ActiveRelease) -> None:
-        """Tells the log of a mirrored request, and `on_answer` what the version said to it that did not have its caller."""
+        """Tells the log of a mirrored request, and `on_answer` what the version said to it that did not have its caller.
+
+        Where only a shadow's report waits for labels, the answer that the caller had too: nothing else of that release is kept.
+        """
         if self.log is not None and isinstance(mirrored.about, Asked):
             self.log.write(mirrored.about, mirrored)
-        asked, outputs = Arm.CANDIDATE, mirrored.candidate_outputs
-        if mirrored.answered is Arm.CANDIDATE:
-            asked, outputs = Arm.STABLE, mirrored.stable_outputs
-        if self.on_answer is not None and active.waits_for_labels and outputs is not None:
-            split = active.split
+        is_for_report = active.left_for_report > 0 and bool(mirrored.request_id)
+        if self.on_answer is None or not (active.waits_for_labels or is_for_report):
+            return
+        split = active.split
+        for arm, outputs in ((Arm.STABLE, mirrored.stable_outputs), (Arm.CANDIDATE, mirrored.candidate_outputs)):
+            is_shadow = arm is not mirrored.answered
+            if outputs is None or not (is_shadow or is_for_report):
+                continue
             self.on_answer(
                 Answered(
                     split.model,
-                    split.version(asked),
+                    split.version(arm),
                     split.release,
-                    asked,
+                    arm,
                     mirrored.request_id,
                     mirrored.segment,
                     outputs,
-                    is_shadow=True,
+                    is_shadow,
                 )
             )
+        if is_for_report:
+            active.left_for_report -= 1
+            if not active.left_for_report:
+                log.warning(
+                    "release %d of %s: %d compared requests are kept until labels come, no more; a guard on losses keeps all",
+                    split.release,
+                    split.model,
+                    MOST_KEPT_FOR_REPORT,
+                )
 
 
 class ReleaseService(Layered):

@@ -148,7 +148,6 @@ def test_a_device_that_sends_too_much_is_dropped_and_counted(digits: Bundle, sen
         ({"device": "a\nb"}, InvalidInputError),
         ({"age_s": -1.0}, InvalidInputError),
         ({"age_s": "5"}, InvalidInputError),
-        ({"more": 1}, InvalidInputError),
         ({"blob": "!!!!"}, InvalidInputError),
         ({"drifting": ["x"] * 65}, InvalidInputError),
         ({"drifting": ["x" * 1000]}, InvalidInputError),
@@ -164,6 +163,10 @@ def test_a_wrong_envelope_is_refused(
     for raw in (b"", b"[]", b"\xff", b"x" * 4_000_000):
         with pytest.raises(InvalidInputError):
             fleet.take(raw)
+
+
+def test_what_a_later_agent_says_beside_is_left_aside(fleet: Fleet, sender: Sender) -> None:
+    assert fleet.take(sender.body(more=1)) == {"accepted": True, "repeated": False, "stored": True}
 
 
 def test_another_model_or_bundle_is_refused_by_name(fleet: Fleet, sender: Sender) -> None:

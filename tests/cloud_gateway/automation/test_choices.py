@@ -42,6 +42,22 @@ def test_what_is_no_class_is_refused_with_what_there_is(answer: Any) -> None:
         numbered(answer, ANIMALS)
 
 
+def test_a_name_that_looks_like_a_number_is_a_name_first() -> None:
+    assert numbered("1", ("1", "2", "3")) == 0
+    assert numbered(["3", "0"], ("1", "2", "3")) == [2, 0]
+    assert numbered(1, ("1", "2", "3")) == 1, "a number is a class's"
+    assert numbered("1", ANIMALS) == 1
+
+
+@pytest.mark.parametrize(
+    ("said", "answer"),
+    [("7", 7), ("-3", -3), ("007", "007"), ("-0", "-0"), ("1.0", "1.0"), ("cat", "cat"), ("--1", "--1"), ("٣", "٣")],
+)
+def test_a_text_is_a_number_only_where_the_number_is_written_that_way(said: str, answer: int | str) -> None:
+    found = numbered(said, ())
+    assert (found, type(found)) == (answer, type(answer))
+
+
 def test_without_choices_an_answer_stays_as_it_is() -> None:
     assert numbered("anything", ()) == "anything"
     assert numbered(1.5, ()) == 1.5

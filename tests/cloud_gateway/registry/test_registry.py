@@ -1,6 +1,7 @@
 """The registry keeps what it took, refuses what would change it, and finds what was changed; in a folder and by fsspec."""
 
 import threading
+import time
 import uuid
 import warnings
 from collections.abc import Iterator
@@ -12,7 +13,8 @@ from typing import Any
 import pytest
 
 from cloud_gateway.registry import Registry, open_registry
-from cloud_gateway.registry.remote_shelf import CLAIM_S, FsspecShelf
+from cloud_gateway.registry.remote_shelf import CLAIM_S, ClaimedError, FsspecShelf
+from cloud_gateway.registry.shelf import FolderShelf
 from runtime.bundle.bundle import Bundle
 from runtime.bundle.writing import pack
 from runtime.errors import (
@@ -169,6 +171,7 @@ def test_who_comes_between_a_claim_and_its_file_gives_way(tmp_path: Path) -> Non
 
     monkey = pytest.MonkeyPatch()
     monkey.setattr(memory.MemoryFileSystem, "mv", cut_off)
+    monkey.setattr(memory.MemoryFileSystem, "rm_file", cut_off)
     with pytest.raises(StorageError, match="the connection is gone"):
         shelf.put("m/2/record.json", files[0])
     monkey.undo()
@@ -177,6 +180,61 @@ def test_who_comes_between_a_claim_and_its_file_gives_way(tmp_path: Path) -> Non
     now[0] += CLAIM_S
     other.put("m/2/record.json", files[1])
     assert shelf.read("m/2/record.json", 99) == b"second"
+
+
+@pytest.mark.parametrize("step", ["put_file", "mv"])
+def test_a_push_whose_link_broke_is_made_good_by_the_next(
+    tmp_path: Path, first: Bundle, monkeypatch: pytest.MonkeyPatch, step: str
+) -> None:
+    memory = pytest.importorskip("fsspec.implementations.memory", reason="fsspec is not installed")
+    registry = open_registry(f"memory://{uuid.uuid4()}", tmp_path / "cache")
+    real = getattr(memory.MemoryFileSystem, step)
+
+    def broken(files: Any, source: str, target: str) -> None:
+        if step == "put_file":
+            real(files, source, target)  # what a transfer that broke off leaves
+        raise OSError("the connection is gone")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(memory.MemoryFileSystem, step, broken)
+        with pytest.raises(StorageError, match="the connection is gone"):
+            registry.push(first.root)
+    assert registry.push(first.root).digest == first.digest
+    assert registry.bundle("small", 1).digest == first.digest
+
+
+def test_a_push_that_meets_anothers_claim_is_not_acknowledged(tmp_path: Path, first: Bundle) -> None:
+    memory = pytest.importorskip("fsspec.implementations.memory", reason="fsspec is not installed")
+    place = f"/{uuid.uuid4()}"
+    registry = open_registry(f"memory:/{place}", tmp_path / "cache")
+    claim = f"{place}/small/1/{first.digest}.tar.claim-{time.time():.0f}-1"
+    memory.MemoryFileSystem().pipe_file(claim, b"half")
+    with pytest.raises(ClaimedError, match="by another push at this moment; try again"):
+        registry.push(first.root)
+    assert registry.versions("small") == []
+    memory.MemoryFileSystem().rm_file(claim)
+    assert registry.push(first.root).digest == first.digest
+    assert registry.bundle("small", 1).digest == first.digest
+
+
+def test_bytes_that_are_gone_come_back_when_the_bundle_is_pushed_again(tmp_path: Path, first: Bundle) -> None:
+    registry = open_registry(str(tmp_path / "registry"), tmp_path / "cache")
+    before = registry.push(first.root)
+    next((tmp_path / "registry" / "small" / "1").glob("*.tar")).unlink()
+    assert registry.push(first.root) == before
+    assert registry.bundle("small", 1).digest == first.digest
+
+
+def test_what_a_place_took_and_does_not_have_is_not_recorded(tmp_path: Path, first: Bundle) -> None:
+    class Forgetful(FolderShelf):
+        def put(self, name: str, content: Path) -> None:
+            if name.endswith(".json"):
+                super().put(name, content)
+
+    registry = Registry(Forgetful(tmp_path / "registry"), tmp_path / "cache")
+    with pytest.raises(StorageError, match="nothing was recorded: push it again"):
+        registry.push(first.root)
+    assert registry.versions("small") == []
 
 
 def test_what_another_gateway_pushed_is_seen_at_once(place: str, tmp_path: Path, first: Bundle) -> None:

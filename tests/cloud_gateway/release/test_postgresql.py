@@ -16,6 +16,7 @@ from sqlalchemy import text
 from cloud_gateway.admin.client import AdminClient
 from cloud_gateway.admin.key import admin_key_file, read_admin_key
 from cloud_gateway.automation.answers import Suggestion
+from cloud_gateway.automation.arms import ArmAnswers
 from cloud_gateway.automation.labels import Labels, Taken
 from cloud_gateway.automation.late_labels import LateLabels
 from cloud_gateway.automation.levels import Level
@@ -28,6 +29,7 @@ from cloud_gateway.idempotency import Idempotent, ResultLimits
 from cloud_gateway.release.late import LateRow
 from cloud_gateway.release.plan import parse_plan
 from cloud_gateway.release.reported import Report, ReportedMetrics
+from cloud_gateway.release.service import Answered, Traffic
 from cloud_gateway.release.state import ReleaseState, Status
 from cloud_gateway.release.steps import begin
 from cloud_gateway.release.store import ReleaseStore
@@ -101,6 +103,25 @@ def test_metrics_and_whole_labels_are_numbered_and_count_once(url: str) -> None:
     assert late.read(release, 0, late.newest(), 10) == [LateRow(1, LabelledObservation(1.0, None))]
     engine.dispose()
     store.close()
+
+
+async def test_an_answer_that_it_would_refuse_does_not_block_the_others(url: str) -> None:
+    store, traffic = AutomationStore(open_database(url), [], time.time), Traffic()
+    arms = ArmAnswers(store, traffic)
+    assert traffic.on_answer is not None
+    for request_id, value in (
+        ("r" * 257, 1.0),
+        ("r\0", 1.0),
+        ("r\ud800", 1.0),
+        ("nan", float("nan")),
+        ("r" * 256, 3.0),
+    ):
+        outputs = {"y": np.array([[value]])}
+        traffic.on_answer(Answered("digits", "1", 1, Arm.STABLE, request_id, "", outputs, False))
+    await arms.flush()
+    assert arms.lost == 4
+    assert Labels(store).take("digits", "r" * 256, 3).taken is Taken.ACCEPTED
+    store.engine.dispose()
 
 
 def test_waves_advance_once_though_two_gateways_hear_of_the_devices_at_once(url: str) -> None:

@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 
 from cloud_gateway.guards import Arm
-from cloud_gateway.release.active import BROKEN_AFTER, BROKEN_AFTER_S, FENCED, ActiveRelease
+from cloud_gateway.release.active import BROKEN_AFTER, BROKEN_AFTER_S, FENCED, MOST_KEPT_FOR_REPORT, ActiveRelease
+from cloud_gateway.release.mirror import Mirrored
 from cloud_gateway.release.plan import ReleasePlan, parse_plan
 from cloud_gateway.release.service import Answered, ReleaseService, Traffic
 from cloud_gateway.release.state import ReleaseState, Status
@@ -221,11 +222,41 @@ async def test_answers_that_labels_are_to_judge_are_told_to_whoever_keeps_them(
     await service.infer(InferenceRequest("digits", {}, id="r1", parameters={"country": "fr"}))
     (one,) = told
     assert (one.release, one.version, one.arm, one.request_id, one.segment) == (7, "2", Arm.CANDIDATE, "r1", "fr")
+
+
+def test_for_a_shadows_report_alone_a_bounded_number_of_compared_requests_is_told(traffic: Traffic) -> None:
+    told: list[Answered] = []
+    traffic.on_answer = told.append
+    active = activate(traffic, 0.0, parse_plan(LEAST + 'strategy = "shadow"'))
+    assert active.left_for_report == MOST_KEPT_FOR_REPORT
+    active.left_for_report = 2
+    one, two = {"y": np.zeros(1)}, {"y": np.ones(1)}
+    for request_id in ("", "r1", "r2", "r3"):
+        traffic.tell(Mirrored(request_id, "fr", None, one, None if request_id == "r2" else two), active)
+    assert [(said.request_id, said.version, said.arm, said.is_shadow) for said in told] == [
+        ("r1", "1", Arm.STABLE, False),
+        ("r1", "2", Arm.CANDIDATE, True),
+        ("r2", "1", Arm.STABLE, False),
+    ]
+    assert [said.outputs for said in told] == [one, two, one]
+
+
+async def test_requests_that_a_shadow_did_not_compare_are_not_told(service: ReleaseService, traffic: Traffic) -> None:
+    told: list[Answered] = []
+    traffic.on_answer = told.append
     activate(traffic, 0.0, parse_plan(LEAST + 'strategy = "shadow"'))
-    await service.infer(InferenceRequest("digits", {}, id="r2"))
-    assert (told[-1].request_id, told[-1].arm) == ("r2", Arm.STABLE), (
-        "a shadow's report has losses without such a guard"
-    )
+    await service.infer(InferenceRequest("digits", {}, id="r1"))
+    assert told == []
+
+
+def test_with_a_guard_on_losses_a_mirrored_request_tells_what_its_caller_did_not_get(traffic: Traffic) -> None:
+    told: list[Answered] = []
+    traffic.on_answer = told.append
+    loss_guard = '\n[[guards]]\nmetric = "loss"\nmargin = 0.1'
+    active = activate(traffic, 0.0, parse_plan(LEAST + 'strategy = "shadow"' + loss_guard))
+    assert (active.waits_for_labels, active.left_for_report) == (True, 0)
+    traffic.tell(Mirrored("r1", "", None, {}, {}), active)
+    assert [(said.arm, said.is_shadow) for said in told] == [(Arm.CANDIDATE, True)]
 
 
 async def test_who_cannot_know_what_was_decided_answers_with_stable(service: ReleaseService, traffic: Traffic) -> None:
