@@ -182,14 +182,14 @@ class ActiveRelease:
             self._take(one)
         self.late_read[source] = number
 
-    def restore(self, release: Release) -> None:
-        """Knows what the database does, and no more: what was seen here alone must be in there by now."""
+    def restore(self, release: Release, state: ReleaseState) -> None:
+        """Knows what the database does, and no more: what was seen here alone must be in there by now. Stands at `state`."""
         self.release = release
         self.counts, self.watch = restored(release, self._watch_type)
         self.late_read = dict(release.evidence.get("late_read", {}))
         self.verdict = None
-        self._switch(release.state.share)
         self.state = release.state
+        self.move(state)
 
     def _switch(self, share: float) -> None:
         """From the next request on."""
