@@ -451,12 +451,17 @@ class ReleaseController:
             await self._catch_up(look)
             for release in look.alive.values():
                 if release.plan.model not in self._traffic.active and release.plan.model not in self._unstored:
-                    await self._resume(release)
+                    await self._resume_or_say(release)
             await self._placement.serve(
                 {model: version for model, version in look.current.items() if model not in look.alive}
             )
 
     async def _look(self) -> _Look:
+        if not self.leadership.is_held:
+            try:
+                await self.switchover.join()
+            except StorageError as error:
+                log.error("stable answers here, for whoever leads cannot be told of this gateway: %s", error)
         began = self.switchover.clock()
         line, current, alive = await asyncio.to_thread(self._store.look)
         return _Look(began, line, current, {release.plan.model: release for release in alive})
@@ -479,9 +484,16 @@ class ReleaseController:
                 active.move(found.state)
                 self._pin(active)
         if not self._unstored:
-            await self.switchover.acknowledge(look.line, look.began)
+            await self._acknowledge(look)
         for active in ended:
             await self._placement.clear_away(active)
+
+    async def _acknowledge(self, look: _Look) -> None:
+        """A gateway that cannot say what it has carried out is not waited for, so stable answers here until it can."""
+        try:
+            await self.switchover.acknowledge(look.line, look.began)
+        except StorageError as error:
+            log.error("stable answers here, for what was carried out cannot be said: %s", error)
 
     async def _let_go(self, active: ActiveRelease) -> None:
         """It ended elsewhere: from the next request on."""
@@ -489,10 +501,17 @@ class ReleaseController:
         active.state = newest.state
         self._placement.let_go(active)
 
+    async def _resume_or_say(self, release: Release) -> None:
+        """One release that cannot go on yet keeps no other, and no gateway that starts, from serving; it is tried again."""
+        try:
+            await self._resume(release)
+        except (StorageError, ConflictError) as error:
+            log.error("release %d of %s cannot be brought in line yet: %s", release.id, release.plan.model, error)
+
     async def _resume(self, release: Release) -> None:
         """Puts a release in place that runs elsewhere, or ran here; while it was loaded it may have moved."""
+        leads = self.leadership.is_held  # loading may take longer than the lead is believed
         error = await self._placement.resume(release)
-        leads = self.leadership.is_held
         if error is not None:
             if leads:
                 await self._give_up(release, error)

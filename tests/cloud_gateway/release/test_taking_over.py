@@ -11,6 +11,7 @@ import pytest
 from cloud_gateway.release.plan import ReleasePlan
 from cloud_gateway.release.state import Status
 from cloud_gateway.release.steps import Command
+from cloud_gateway.release.switchover import Presence
 from runtime.errors import StorageError
 from tests.cloud_gateway.release.fakes import ADVANCE, Clock
 from tests.cloud_gateway.release.gateways import Gateway, Stock, gateway, plan, told
@@ -92,6 +93,19 @@ async def test_a_command_right_after_the_lead_was_won_is_not_undone(
         assert promoted["status"] == one.controller.status("small")["status"] == "settling"
 
 
+async def test_a_release_that_ended_elsewhere_is_cleared_away_though_nobody_can_be_told(
+    stock: Stock, file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with gateway(stock, file, me="a") as a, gateway(stock, file, me="b") as b:
+        await a.controller.start(plan())
+        await b.controller._follow()
+        abort_unheard(a)
+        monkeypatch.setattr(Presence, "leave", refuse)
+        await b.controller._follow()
+        assert await b.versions_told() == {"1"}
+        assert b.engine.versions("small") == [1]
+
+
 async def test_who_takes_over_lets_go_of_a_release_whose_end_it_never_saw(stock: Stock, file: Path) -> None:
     async with gateway(stock, file, me="a") as a, gateway(stock, file, me="b") as b:
         await a.controller.start(plan())
@@ -121,3 +135,23 @@ async def test_who_takes_over_trusts_no_split_before_it_has_read_what_holds(
         monkeypatch.undo()
         await b.controller.beat()
         assert b.controller.switchover.trusted_until > trusted_until
+
+
+async def test_a_gateway_that_joins_is_waited_for_before_it_looks(
+    stock: Stock, file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with gateway(stock, file, me="a") as a, gateway(stock, file, me="b") as b:
+        await a.controller.start(plan())
+        presence, look = Presence(a.store), b.store.look
+        rows: list[list[tuple[str, int]]] = []
+
+        def look_and_note() -> Any:
+            rows.append([(row.name, row.line) for row in presence.others()])
+            return look()
+
+        monkeypatch.setattr(b.store, "look", look_and_note)
+        await b.controller._follow()
+        assert rows == [[], [("b", 0)]], (
+            "it ran nothing at its first look, and the second is the one that it answers by"
+        )
+        assert [row.line for row in presence.others()] == [1]
