@@ -497,8 +497,8 @@ class ReleaseController:
 
     async def _let_go(self, active: ActiveRelease) -> None:
         """It ended elsewhere: from the next request on."""
-        newest = await asyncio.to_thread(self._store.newest, active.split.model)
-        active.state = newest.state
+        found = await asyncio.to_thread(self._store.releases, active.split.model)
+        active.state = next(release.state for release in found if release.id == active.release.id)
         self._placement.let_go(active)
 
     async def _resume_or_say(self, release: Release) -> None:

@@ -10,7 +10,7 @@ import pytest
 
 from cloud_gateway.release.plan import ReleasePlan
 from cloud_gateway.release.state import Status
-from cloud_gateway.release.steps import Command
+from cloud_gateway.release.steps import Command, begin
 from cloud_gateway.release.switchover import Presence
 from runtime.errors import StorageError
 from tests.cloud_gateway.release.fakes import ADVANCE, Clock
@@ -117,6 +117,21 @@ async def test_who_takes_over_lets_go_of_a_release_whose_end_it_never_saw(stock:
         assert b.traffic.active == {}
         assert await b.versions_told() == {"1"}
         assert b.engine.versions("small") == [1]
+
+
+async def test_a_release_that_ended_well_and_was_followed_by_another_is_let_go_as_it_ended(
+    stock: Stock, file: Path
+) -> None:
+    async with gateway(stock, file, me="a") as a, gateway(stock, file, me="b") as b:
+        await a.controller.start(plan())
+        await b.controller._follow()
+        release = a.controller.running("small")
+        a.store.change(release, replace(release.state, status=Status.PROMOTED, share=1.0), "finish", {}, {})
+        following = plan(5).model_copy(update={"stable": 2})
+        a.store.start(following, begin(following))
+        await b.controller._take_over()
+        assert await b.versions_told() == {"2"}, "stable of the one that runs now"
+        assert b.engine.versions("small") == [2]
 
 
 async def test_who_takes_over_trusts_no_split_before_it_has_read_what_holds(
