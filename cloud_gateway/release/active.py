@@ -8,7 +8,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 from cloud_gateway.guards import (
     Arm,
@@ -28,6 +28,7 @@ from cloud_gateway.release.state import ReleaseState
 from cloud_gateway.release.store import Release
 
 log = logging.getLogger(__name__)
+SavedT = TypeVar("SavedT")
 
 # Observations that may wait for the guards, and then for a disk: minutes of traffic. What finds no room is counted as lost.
 MAX_PENDING: Final = 65536
@@ -186,14 +187,14 @@ class ActiveRelease:
             self._take(one)
         self.late_read[source] = number
 
-    def restore(self, release: Release) -> None:
-        """Knows what the database does, and no more: what was seen here alone must be in there by now."""
+    def restore(self, release: Release, state: ReleaseState) -> None:
+        """Knows what the database does, and no more: what was seen here alone must be in there by now. Stands at `state`."""
         self.release = release
         self.counts, self.watch = restored(release, self._watch_type)
         self.late_read = dict(release.evidence.get("late_read", {}))
         self.verdict = None
-        self._switch(release.state.share)
         self.state = release.state
+        self.move(state)
 
     def _switch(self, share: float) -> None:
         """From the next request on."""
@@ -291,13 +292,27 @@ class ActiveRelease:
 
 def restored(release: Release, watch_type: type[GuardWatch]) -> tuple[ReleaseCounts, GuardWatch]:
     """What was saved of a release; what cannot be read, as after an upgrade, begins anew: its guards hold until they know more."""
-    plan, saved = release.plan, release.evidence
+    plan, share = release.plan, release.state.share
+    counts = _saved(release, "counts", ReleaseCounts.from_state)
+    watch = _saved(release, "watch", watch_type.from_state)
+    return (
+        ReleaseCounts() if counts is None else counts,
+        watch_type(plan.guards, plan.alpha, share, plan.paired_share(share)) if watch is None else watch,
+    )
+
+
+def _saved(release: Release, part: str, read: Callable[[Any], SavedT]) -> SavedT | None:
+    """One part of what was saved; None: there is none, or it cannot be read."""
+    if part not in release.evidence:
+        return None
     try:
-        counts = ReleaseCounts.from_state(saved["counts"]) if "counts" in saved else ReleaseCounts()
-        if "watch" in saved:
-            return counts, watch_type.from_state(saved["watch"])
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
-        log.error("the evidence of release %d of %s cannot be read and begins anew: %r", release.id, plan.model, error)
-        counts = ReleaseCounts()
-    share = release.state.share
-    return counts, watch_type(plan.guards, plan.alpha, share, plan.paired_share(share))
+        return read(release.evidence[part])
+    except (LookupError, TypeError, ValueError, AttributeError) as error:
+        log.error(
+            "the %s in the evidence of release %d of %s cannot be read and begins anew: %r",
+            part,
+            release.id,
+            release.plan.model,
+            error,
+        )
+        return None

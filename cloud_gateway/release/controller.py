@@ -58,6 +58,16 @@ class _Look:
     """By model."""
 
 
+@dataclass(frozen=True, slots=True)
+class _StepBack:
+    """What is done here, and no disk would take yet."""
+
+    active: ActiveRelease
+    state: ReleaseState
+    """Whatever the database says meanwhile."""
+    document: dict[str, Any]
+
+
 class ReleaseController:
     """All releases of one gateway. Used on its event loop."""
 
@@ -93,21 +103,22 @@ class ReleaseController:
         self._saved_at: dict[int, float] = {}
         self._held: dict[int, object] = {}
         """Release → what it was last said to wait for."""
-        self._unstored: dict[str, tuple[ActiveRelease, dict[str, Any]]] = {}
-        """Releases that have been taken back, if only in part, and no disk would take that yet, with what is to be stored."""
+        self._unstored: dict[str, _StepBack] = {}
+        """By model: releases that have been taken back, if only in part; they stay so until that is stored."""
         self._changing = asyncio.Lock()
         """One command or decision at a time."""
 
     async def open(self) -> None:
         """Goes on where the database says that releases were; before the first request."""
         await self.beat()
-        self._is_taking_over = False  # nothing is known here that the database does not know
         await self._follow()
 
     async def beat(self) -> None:
-        """Says that this gateway is there; whoever leads knows by that that its splits hold."""
+        """Says that this gateway is there; whoever leads, and has taken over, knows by that that its splits hold."""
         began = self.switchover.clock()
         self._is_taking_over |= await self.leadership.beat()
+        if self._is_taking_over:
+            await self._take_over()
         if self.leadership.is_held and self.leadership.trouble is None:
             self.switchover.trust(began)
 
@@ -121,8 +132,6 @@ class ReleaseController:
                 if self._monotonic() - beaten_at >= BEAT_S:
                     beaten_at = self._monotonic()
                     await self.beat()
-                    if self._is_taking_over:
-                        await self._take_over()
                     await asyncio.to_thread(self._placement.note_steady)
                     await self._follow()
                     if self.leadership.is_held and self._traffic.active:
@@ -364,8 +373,8 @@ class ReleaseController:
             self._pin(active)
             told = {"event": event, DECIDED: self._store.unix_us(), **document, **done}
             if model in self._unstored:
-                told["unstored_before"] = self._unstored[model][1]
-            self._unstored[model] = (active, told)
+                told["unstored_before"] = self._unstored[model].document
+            self._unstored[model] = _StepBack(active, state, told)
             await self._store_steps_back()
             return
         if model in self._unstored:
@@ -382,10 +391,11 @@ class ReleaseController:
 
     async def _store_steps_back(self) -> None:
         """Stores what was taken back already; again at the next tick where the disk will not take it now."""
-        for model, (active, document) in list(self._unstored.items()):
+        for model, step in list(self._unstored.items()):
+            active, document = step.active, step.document
             event = str(document["event"])
             try:
-                active.release = await self._store_change(active, active.state, event, document)
+                active.release = await self._store_change(active, step.state, event, document)
                 self.switches.begin(active, event)
             except StorageError as error:
                 log.error("release of %s: %s is done, but not stored yet: %s", model, event, error)
@@ -414,15 +424,23 @@ class ReleaseController:
     async def _take_over(self) -> None:
         """Another gateway led until now: what it has seen is in the database, and there goes what was seen here."""
         async with self._changing:  # a command since the lead was won is not undone by what was read before it
-            for active in list(self._traffic.active.values()):
-                await _absorb(active)
-                await self._hand_in(active)
-            for release in await asyncio.to_thread(lambda: self._store.releases(only_alive=True)):
-                found = self._traffic.active.get(release.plan.model)
-                if found is not None and found.release.id == release.id:
-                    found.restore(release)
-                    self._pin(found)
+            releases = await asyncio.to_thread(lambda: self._store.releases(only_alive=True))
+            alive = {release.id: release for release in releases}
+            ended = []
+            for model, active in list(self._traffic.active.items()):
+                release = alive.get(active.release.id)
+                if release is not None:
+                    await _absorb(active)
+                    await self._hand_in(active)
+                    step = self._unstored.get(model)
+                    active.restore(release, release.state if step is None else step.state)
+                    self._pin(active)
+                elif model not in self._unstored:  # nobody was told of its end here
+                    await self._let_go(active)
+                    ended.append(active)
             self._is_taking_over = False
+            for active in ended:
+                await self._placement.clear_away(active)
 
     async def _follow(self) -> None:
         """Brings this gateway in line with the database: what began, moved or ended elsewhere, and which versions to serve."""
@@ -433,12 +451,17 @@ class ReleaseController:
             await self._catch_up(look)
             for release in look.alive.values():
                 if release.plan.model not in self._traffic.active and release.plan.model not in self._unstored:
-                    await self._resume(release)
+                    await self._resume_or_say(release)
             await self._placement.serve(
                 {model: version for model, version in look.current.items() if model not in look.alive}
             )
 
     async def _look(self) -> _Look:
+        if not self.leadership.is_held:
+            try:
+                await self.switchover.join()
+            except StorageError as error:
+                log.error("stable answers here, for whoever leads cannot be told of this gateway: %s", error)
         began = self.switchover.clock()
         line, current, alive = await asyncio.to_thread(self._store.look)
         return _Look(began, line, current, {release.plan.model: release for release in alive})
@@ -450,24 +473,45 @@ class ReleaseController:
             return
         ended = []
         for model, active in list(self._traffic.active.items()):
+            if model in self._unstored:
+                continue  # it was taken back here, which the database does not know yet
             found = look.alive.get(model)
             if found is None or found.id != active.release.id:
-                newest = await asyncio.to_thread(self._store.newest, model)
-                active.state = newest.state
-                self._placement.let_go(active)
+                await self._let_go(active)
                 ended.append(active)
             elif replace(found.state, in_stage_s=0.0, reason="") != replace(active.state, in_stage_s=0.0, reason=""):
                 active.release = found
                 active.move(found.state)
                 self._pin(active)
-        await self.switchover.acknowledge(look.line, look.began)
+        if not self._unstored:
+            await self._acknowledge(look)
         for active in ended:
             await self._placement.clear_away(active)
 
+    async def _acknowledge(self, look: _Look) -> None:
+        """A gateway that cannot say what it has carried out is not waited for, so stable answers here until it can."""
+        try:
+            await self.switchover.acknowledge(look.line, look.began)
+        except StorageError as error:
+            log.error("stable answers here, for what was carried out cannot be said: %s", error)
+
+    async def _let_go(self, active: ActiveRelease) -> None:
+        """It ended elsewhere: from the next request on."""
+        found = await asyncio.to_thread(self._store.releases, active.split.model)
+        active.state = next(release.state for release in found if release.id == active.release.id)
+        self._placement.let_go(active)
+
+    async def _resume_or_say(self, release: Release) -> None:
+        """One release that cannot go on yet keeps no other, and no gateway that starts, from serving; it is tried again."""
+        try:
+            await self._resume(release)
+        except (StorageError, ConflictError) as error:
+            log.error("release %d of %s cannot be brought in line yet: %s", release.id, release.plan.model, error)
+
     async def _resume(self, release: Release) -> None:
         """Puts a release in place that runs elsewhere, or ran here; while it was loaded it may have moved."""
+        leads = self.leadership.is_held  # loading may take longer than the lead is believed
         error = await self._placement.resume(release)
-        leads = self.leadership.is_held
         if error is not None:
             if leads:
                 await self._give_up(release, error)

@@ -92,11 +92,18 @@ class Switchover:
         for active in self._traffic.active.values():
             active.trusted_until = self.trusted_until
 
-    async def acknowledge(self, line: int, began: float) -> None:
-        """Says that everything up to `line`, as looked up from `began` on, holds for callers here."""
-        if self._traffic.active:
-            await asyncio.to_thread(self._presence.beat, line)
+    async def join(self) -> None:
+        """Whoever leads waits for this gateway from now on: before the first look by which it answers."""
+        if self._traffic.active and not self._is_there:
+            await asyncio.to_thread(self._presence.beat, 0)
             self._is_there = True
+
+    async def acknowledge(self, line: int, began: float) -> None:
+        """Says that everything up to `line`, as looked up from `began` on, holds for callers here; nothing before `join`."""
+        if self._traffic.active:
+            if not self._is_there:
+                return  # nobody waited for this gateway at that look: the split may be over by now
+            await asyncio.to_thread(self._presence.beat, line)
         elif self._is_there:
             await self.leave()
         self.trust(began)

@@ -2,13 +2,19 @@
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from cloud_gateway.guards import GuardWatch
 from cloud_gateway.registry import open_registry
-from cloud_gateway.release.lease import LEASE_S
+from cloud_gateway.release.lease import LEASE_S, TRUST_S
+from cloud_gateway.release.plan import ReleasePlan
+from cloud_gateway.release.store import ReleaseStore
+from cloud_gateway.release.switchover import Presence
 from cloud_gateway.release.trials import STEADY_S
+from cloud_gateway.release.versions import Versions
+from runtime.errors import ExecutionError, StorageError
 from tests.cloud_gateway.bundles import PICK_FAILS_ON_SMALL_TABLES
 from tests.cloud_gateway.release.fakes import ADVANCE, HOLD, Clock, Posted
 from tests.cloud_gateway.release.gateways import HOOKED, Stock, gateway, plan, told
@@ -74,6 +80,42 @@ async def test_a_candidate_that_is_gone_when_the_gateway_comes_back(stock: Stock
     assert "bad predictions, at most" in document["harm"]
     (event,) = posted.events
     assert (event["event"], event["status"], event["harm"]) == ("release.rollback", "rolled_back", document["harm"])
+
+
+async def test_a_candidate_whose_loading_fails_after_the_lead_has_lapsed_is_rolled_back_too(
+    stock: Stock, file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clock = Clock()
+    async with gateway(stock, file, clock=clock) as one:
+        await one.controller.start(plan())
+
+    async def fail_slowly(_: Versions, plan: ReleasePlan) -> Any:
+        clock.now += TRUST_S
+        raise ExecutionError(f"version {plan.candidate} fails its warm-up")
+
+    monkeypatch.setattr(Versions, "load_pair", fail_slowly)
+    async with gateway(stock, file, me="again", clock=clock) as one:
+        ended = await one.controller.describe("small")
+        assert (ended["status"], ended["share"]) == ("rolled_back", 0.0)
+        assert await one.versions_told() == {"1"}
+
+
+async def test_a_gateway_that_comes_back_to_a_database_that_takes_no_writes_serves_stable(
+    stock: Stock, file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with gateway(stock, file) as one:
+        await one.controller.start(plan())
+
+    def refuse(*_: object) -> Any:
+        raise StorageError("database or disk is full")
+
+    for table in (Presence, ReleaseStore):
+        monkeypatch.setattr(table, "beat", refuse)
+    async with gateway(stock, file, me="again") as one:
+        assert await one.versions_told() == {"1"}
+        monkeypatch.undo()
+        await one.controller.beat()
+        assert await one.versions_told() == {"1", "2"}, "it goes on as soon as it can be said who leads"
 
 
 async def test_a_candidate_that_takes_the_gateway_down_twice_is_taken_back(stock: Stock, file: Path) -> None:

@@ -9,6 +9,7 @@ import pytest
 
 from cloud_gateway.bundles import served_bundles
 from cloud_gateway.guards import Arm, GuardWatch, LabelledObservation, MetricObservation
+from cloud_gateway.release.lease import TRUST_S
 from cloud_gateway.release.plan import parse_plan
 from cloud_gateway.release.steps import Command
 from cloud_gateway.release.store import ReleaseStore
@@ -255,6 +256,30 @@ async def test_a_full_disk_holds_what_goes_forward_and_never_the_way_back(stock:
         await one.tick()
         assert one.store.newest("small").state.status == "rolled_back"
         assert one.events() == ["start", "hold", "rollback"]
+        assert one.engine.versions("small") == [1]
+
+
+@pytest.mark.parametrize("look", ["_follow", "_take_over"])
+async def test_a_step_back_that_no_disk_took_is_not_undone_by_what_the_database_says(
+    stock: Stock, file: Path, look: str
+) -> None:
+    async with gateway(stock, file) as one:
+        disk: Any = FullDisk(one.store)
+        one.controller._store = disk
+        await one.controller.start(plan())
+        disk.is_full = True
+        await one.controller.command("small", Command.ABORT, "now")
+        one.clock.now += TRUST_S  # the full disk takes no beat either
+        assert not one.controller.leadership.is_held
+        await getattr(one.controller, look)()
+        assert one.store.newest("small").state.share == 0.5
+        assert one.traffic.active["small"].split.share == 0.0
+        disk.is_full = False
+        await one.tick()
+        ended = one.store.newest("small").state
+        assert (ended.status, ended.share) == ("aborted", 0.0)
+        assert one.events() == ["start", "abort"]
+        assert await one.versions_told() == {"1"}
         assert one.engine.versions("small") == [1]
 
 

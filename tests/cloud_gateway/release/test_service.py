@@ -1,6 +1,7 @@
 """On the way of every request: who answers, what is noted, and that a candidate's failure is nobody's."""
 
 import asyncio
+import json
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -314,10 +315,20 @@ def test_requests_that_were_routed_before_a_switch_do_not_make_the_new_split_loo
     assert active.counts.arms[Arm.CANDIDATE].requests == 40, "they are counted all the same"
 
 
-@pytest.mark.parametrize("part", ["counts", "watch"])
-def test_evidence_that_cannot_be_read_begins_anew(part: str, caplog: pytest.LogCaptureFixture) -> None:
-    whole = ActiveRelease(Release(7, PLAN, ReleaseState(Status.RUNNING, 0.1, 0), {}, 0, 0)).evidence()
-    damaged = {**whole, part: {"of": "another version"}}
-    active = ActiveRelease(Release(7, PLAN, ReleaseState(Status.RUNNING, 0.1, 0), damaged, 0, 0))
-    assert active.evidence() == whole
+@pytest.mark.parametrize("form", [{"of": "another version"}, [], [[0]]])
+@pytest.mark.parametrize(("part", "other"), [("counts", "watch"), ("watch", "counts")])
+def test_evidence_that_cannot_be_read_begins_anew_and_costs_no_other(
+    part: str, other: str, form: object, caplog: pytest.LogCaptureFixture
+) -> None:
+    state = ReleaseState(Status.RUNNING, 0.1, 0)
+    active = ActiveRelease(Release(7, PLAN, state, {}, 0, 0))
+    fresh = json.loads(json.dumps(active.evidence()))
+    active.note_request((Arm.CANDIDATE, True, 0.01, 7, "", 0.1, False))
+    active.absorb(10)
+    saved = json.loads(json.dumps(active.evidence()))
+    assert saved[part] != fresh[part]
+    again = ActiveRelease(Release(7, PLAN, state, {**saved, part: form}, 0, 0)).evidence()
+    assert again[other] == saved[other]
+    assert again[part] == fresh[part]
+    assert f"the {part} in the evidence of release 7" in caplog.text
     assert "begins anew" in caplog.text

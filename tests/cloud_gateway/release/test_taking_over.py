@@ -2,15 +2,29 @@
 
 import asyncio
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from cloud_gateway.release.plan import ReleasePlan
-from cloud_gateway.release.steps import Command
+from cloud_gateway.release.state import Status
+from cloud_gateway.release.steps import Command, begin
+from cloud_gateway.release.switchover import Presence
+from runtime.errors import StorageError
 from tests.cloud_gateway.release.fakes import ADVANCE, Clock
-from tests.cloud_gateway.release.gateways import Stock, gateway, plan, told
+from tests.cloud_gateway.release.gateways import Gateway, Stock, gateway, plan, told
+
+
+def abort_unheard(one: Gateway) -> None:
+    """Its release ends in the database, and nobody waits until that holds anywhere."""
+    release = one.controller.running("small")
+    one.store.change(release, replace(release.state, status=Status.ABORTED, share=0.0), "abort", {}, {})
+
+
+def refuse(*_: object, **__: object) -> Any:
+    raise StorageError("database or disk is full")
 
 
 async def test_a_second_gateway_follows_and_takes_over(stock: Stock, file: Path) -> None:
@@ -77,3 +91,82 @@ async def test_a_command_right_after_the_lead_was_won_is_not_undone(
         promoted = await one.controller.command("small", Command.PROMOTE, "at once")
         await taking_over
         assert promoted["status"] == one.controller.status("small")["status"] == "settling"
+
+
+async def test_a_release_that_ended_elsewhere_is_cleared_away_though_nobody_can_be_told(
+    stock: Stock, file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with gateway(stock, file, me="a") as a, gateway(stock, file, me="b") as b:
+        await a.controller.start(plan())
+        await b.controller._follow()
+        abort_unheard(a)
+        monkeypatch.setattr(Presence, "leave", refuse)
+        await b.controller._follow()
+        assert await b.versions_told() == {"1"}
+        assert b.engine.versions("small") == [1]
+
+
+async def test_who_takes_over_lets_go_of_a_release_whose_end_it_never_saw(stock: Stock, file: Path) -> None:
+    async with gateway(stock, file, me="a") as a, gateway(stock, file, me="b") as b:
+        await a.controller.start(plan())
+        await b.controller._follow()
+        abort_unheard(a)
+        await a.controller.leadership.give_back()
+        await b.controller.beat()
+        assert b.controller.leadership.is_held
+        assert b.traffic.active == {}
+        assert await b.versions_told() == {"1"}
+        assert b.engine.versions("small") == [1]
+
+
+async def test_a_release_that_ended_well_and_was_followed_by_another_is_let_go_as_it_ended(
+    stock: Stock, file: Path
+) -> None:
+    async with gateway(stock, file, me="a") as a, gateway(stock, file, me="b") as b:
+        await a.controller.start(plan())
+        await b.controller._follow()
+        release = a.controller.running("small")
+        a.store.change(release, replace(release.state, status=Status.PROMOTED, share=1.0), "finish", {}, {})
+        following = plan(5).model_copy(update={"stable": 2})
+        a.store.start(following, begin(following))
+        await b.controller._take_over()
+        assert await b.versions_told() == {"2"}, "stable of the one that runs now"
+        assert b.engine.versions("small") == [2]
+
+
+async def test_who_takes_over_trusts_no_split_before_it_has_read_what_holds(
+    stock: Stock, file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with gateway(stock, file, me="a") as a, gateway(stock, file, me="b") as b:
+        await a.controller.start(plan())
+        await b.controller._follow()
+        trusted_until = b.controller.switchover.trusted_until
+        await a.controller.leadership.give_back()
+        monkeypatch.setattr(b.store, "releases", refuse)
+        with pytest.raises(StorageError):
+            await b.controller.beat()
+        assert b.controller.leadership.is_held
+        assert b.controller.switchover.trusted_until == trusted_until
+        monkeypatch.undo()
+        await b.controller.beat()
+        assert b.controller.switchover.trusted_until > trusted_until
+
+
+async def test_a_gateway_that_joins_is_waited_for_before_it_looks(
+    stock: Stock, file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with gateway(stock, file, me="a") as a, gateway(stock, file, me="b") as b:
+        await a.controller.start(plan())
+        presence, look = Presence(a.store), b.store.look
+        rows: list[list[tuple[str, int]]] = []
+
+        def look_and_note() -> Any:
+            rows.append([(row.name, row.line) for row in presence.others()])
+            return look()
+
+        monkeypatch.setattr(b.store, "look", look_and_note)
+        await b.controller._follow()
+        assert rows == [[], [("b", 0)]], (
+            "it ran nothing at its first look, and the second is the one that it answers by"
+        )
+        assert [row.line for row in presence.others()] == [1]
