@@ -115,10 +115,12 @@ class AgentService:
         # A trial is one request now and then, and no change; what it finds out may be one.
         if step.why is not Why.TRIAL and step.why is not self._last_why.get(request.model, Why.FIRST_CHOICE):
             self._say_change(request.model, step)
-        said = {**response.parameters, "served_by": str(step.arm)}
         told = [step.reason] if step.is_worth_telling else []
         if isinstance(wished, str) and step.arm is ServedBy.EDGE and policy_of(request) is None:
             told.append(wished)
+        if not told and response.parameters.get("served_by") == str(step.arm):
+            return response  # with the very mapping that encoders know
+        said = {**response.parameters, "served_by": str(step.arm)}
         if told:
             # What the arm itself has to tell, such as a device that vanished, stands beside why it was taken.
             told += [str(said["reason"])] if "reason" in said else []

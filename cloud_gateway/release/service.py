@@ -27,6 +27,7 @@ from runtime.errors import (
 from runtime.serving.layered import Layered
 from runtime.serving.service import InferenceService
 from runtime.tensors import Array
+from runtime.wire.repeats import OneMore
 from runtime.wire.values import (
     InferenceRequest,
     InferenceResponse,
@@ -125,6 +126,7 @@ class ReleaseService(Layered):
     def __init__(self, inner: InferenceService, traffic: Traffic) -> None:
         super().__init__(inner, inner.infer)
         self._traffic = traffic
+        self._one_more = OneMore()
 
     async def infer(self, request: InferenceRequest) -> InferenceResponse:
         """The answer of the arm that the request's key falls to; stable's where the candidate fails."""
@@ -211,10 +213,10 @@ class ReleaseService(Layered):
             outputs = None if _is_in_words(request) else response.outputs
             self._offer(active, request, outputs, segment, arm, asked)
         self._tell(active, arm, response, segment)
-        told = {**response.parameters, RELEASE: arm.value}
+        told = self._one_more(response.parameters, RELEASE, arm.value)
         if split is active.fenced:
             active.fenced_answers += 1
-            told["reason"] = FENCED
+            told = {**told, "reason": FENCED}
         return _saying(response, told)
 
     @staticmethod

@@ -94,6 +94,26 @@ class ReplyHead:
     """What goes before each raw output, where the protocol puts something there."""
 
 
+class OneMore:
+    """Reply parameters with one more: the very same mapping whenever the same is added to the very same one, as `ReplyHead` asks.
+
+    A mapping made anew for every reply has each of them encoded from nothing.
+    """
+
+    __slots__ = ("_made",)
+
+    def __init__(self) -> None:
+        self._made: Repeats[tuple[int, str, str], tuple[Parameters, Parameters]] = Repeats()
+
+    def __call__(self, parameters: Parameters, name: str, value: str) -> Parameters:
+        """`parameters` and `name`; neither mapping is changed from here on."""
+        key = id(parameters), name, value
+        made = self._made.get(key)
+        if made is None or made[0] is not parameters:
+            made = self._made.keep(key, (parameters, {**parameters, name: value}))
+        return made[1]
+
+
 ReplyKey = tuple[object, ...]
 
 

@@ -332,3 +332,20 @@ def test_evidence_that_cannot_be_read_begins_anew_and_costs_no_other(
     assert again[part] == fresh[part]
     assert f"the {part} in the evidence of release 7" in caplog.text
     assert "begins anew" in caplog.text
+
+
+async def test_replies_of_an_arm_bring_one_mapping_that_encoders_know_again(traffic: Traffic) -> None:
+    """One made for each reply has each of them encoded from nothing."""
+    local, said = Inner(), {"served_by": "cloud"}
+
+    async def infer(asked: InferenceRequest) -> InferenceResponse:
+        return InferenceResponse(asked.model, asked.version, {"y": np.zeros(1)}, asked.id, said)
+
+    local.infer = infer  # type: ignore[method-assign]
+    service = ReleaseService(local, traffic)
+    activate(traffic, 0.5)
+    replies = [await service.infer(request(routing_key=f"user-{number}")) for number in range(40)]
+    by_arm = {arm: [r.parameters for r in replies if r.parameters["release"] == arm] for arm in ("stable", "candidate")}
+    for told in by_arm.values():
+        assert len(told) > 5
+        assert all(one is told[0] for one in told)

@@ -14,7 +14,7 @@ from protos import inference
 from runtime.errors import EdgewardError, InvalidInputError
 from runtime.tensors import Array
 from runtime.wire import grpc_codec, grpc_repeats, rest_codec, rest_repeats
-from runtime.wire.repeats import MAX_KEPT, Repeats
+from runtime.wire.repeats import MAX_KEPT, OneMore, Repeats
 from runtime.wire.values import InferenceRequest, InferenceResponse, Placed, RequestedOutput
 
 ROW = np.arange(6, dtype=np.float32).reshape(2, 3)
@@ -267,3 +267,15 @@ def test_a_full_table_forgets() -> None:
     assert table.get(0) == 0
     table.keep(-1, 7)
     assert (table.get(0), table.get(-1)) == (None, 7)
+
+
+def test_one_more_parameter_makes_one_mapping_for_as_long_as_it_is_added_to_the_same() -> None:
+    one_more, said = OneMore(), {"served_by": "cloud"}
+    first = one_more(said, "release", "stable")
+    assert first == {"served_by": "cloud", "release": "stable"}
+    assert one_more(said, "release", "stable") is first
+    assert one_more(said, "release", "candidate") == {"served_by": "cloud", "release": "candidate"}
+    assert one_more(said, "release", "stable") is first
+    other = one_more(dict(said), "release", "stable")
+    assert other == first
+    assert other is not first
