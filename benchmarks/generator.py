@@ -28,7 +28,8 @@ from benchmarks.process import own_peak_bytes
 from benchmarks.samples import columns_of
 from benchmarks.scenarios import Kind, Scenario
 from benchmarks.settings import ANYONE, Access, Setting
-from benchmarks.targets import Target, make_target, rows_of
+from benchmarks.target import Target
+from benchmarks.targets import make_target, rows_of
 from runtime.errors import CallerError, EdgewardError
 from runtime.selection.rows import Rows
 

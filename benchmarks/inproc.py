@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from benchmarks.bundles import newest
 from benchmarks.settings import BackendName
-from benchmarks.targets import Answer, Description, Origin, Target, newest
+from benchmarks.target import Answer, Description, Origin, Target
 from runtime.backends.base import RunOptions
 from runtime.backends.opened import OpenedVariant, open_variant
 from runtime.backends.registry import all_backends

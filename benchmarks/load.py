@@ -18,7 +18,7 @@ import numpy as np
 from benchmarks.arrivals import Times
 from benchmarks.samples import OK, Nanoseconds, Samples
 from benchmarks.scenarios import Scenario
-from benchmarks.targets import Answer, Origin
+from benchmarks.target import Answer, Origin
 from runtime.errors import EdgewardError
 from runtime.tensors import Array
 from runtime.wire.status import status_of

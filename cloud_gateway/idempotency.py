@@ -8,19 +8,22 @@ both run a request, the first to write wins, and both answer with its result.
 from __future__ import annotations
 
 import asyncio
-import hashlib
 import logging
 import time
 from collections.abc import Awaitable, Callable
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, replace
-from typing import Any, TypeVar
+from dataclasses import replace
+from typing import TYPE_CHECKING, TypeVar
 
 from cloud_gateway.auth import caller
-from runtime.errors import ConflictError, DeadlineExceededError
+from cloud_gateway.owned_key import OwnedKey, ResultLimits, conflict
+from runtime.errors import DeadlineExceededError
 from runtime.wire.grpc_codec import decode_response, encode_response
 from runtime.wire.idempotency import key_of, payload_digest
 from runtime.wire.values import InferenceRequest, InferenceResponse
+
+if TYPE_CHECKING:  # SQLAlchemy, which is loaded with the first key
+    from cloud_gateway.results import Results
 
 log = logging.getLogger(__name__)
 
@@ -32,27 +35,7 @@ _Outcome = asyncio.Future[InferenceResponse | None]
 DEDUPLICATED = "deduplicated"
 """Reply parameter (true): the request ran before, and this is the result that it had then."""
 
-
-@dataclass(frozen=True, slots=True)
-class ResultLimits:
-    """How much is remembered; what goes, goes oldest first."""
-
-    max_bytes: int = 256 << 20
-    max_results: int = 1_000_000
-
-
-@dataclass(frozen=True, slots=True)
-class OwnedKey:
-    """A request's key and whose it is."""
-
-    text: str
-    owner: str
-    """The sha256 of the caller's API key; empty on a gateway that asks for none."""
-
-    @property
-    def stored(self) -> str:
-        """What it is kept under, 128 characters at most. No key begins with "@", so none is taken for another caller's."""
-        return f"@{hashlib.sha256(f'{self.owner} {self.text}'.encode()).hexdigest()}" if self.owner else self.text
+_LIMITS = ResultLimits()
 
 
 class Idempotent:
@@ -61,11 +44,11 @@ class Idempotent:
     The database (a URL) is opened when the first key comes.
     """
 
-    def __init__(self, infer: Infer, database: str, limits: ResultLimits = ResultLimits()) -> None:
+    def __init__(self, infer: Infer, database: str, limits: ResultLimits = _LIMITS) -> None:
         self._infer = infer
         self._database = database
         self._limits = limits
-        self._results: Any = None
+        self._results: Results | None = None
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="edgeward-results")
         self._running: dict[OwnedKey, tuple[str, _Outcome]] = {}
         self.deduplicated = 0
@@ -119,7 +102,7 @@ class Idempotent:
         self.deduplicated += 1
         return replace(response, id=request.id, parameters={**response.parameters, DEDUPLICATED: True})
 
-    def _opened(self) -> Any:
+    def _opened(self) -> Results:
         if self._results is None:
             from cloud_gateway.results import Results
 
@@ -128,11 +111,6 @@ class Idempotent:
 
     async def _off_loop(self, job: Callable[[], T]) -> T:
         return await asyncio.get_running_loop().run_in_executor(self._thread, job)
-
-
-def conflict(key: OwnedKey) -> ConflictError:
-    """The error of a key that stands for another request."""
-    return ConflictError(f"key {key.text!r} was used for another request; a new request takes a new key")
 
 
 def _decoded(raw: bytes) -> InferenceResponse:

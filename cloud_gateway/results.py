@@ -20,7 +20,7 @@ from sqlalchemy import (
     select,
 )
 
-from cloud_gateway.idempotency import OwnedKey, ResultLimits, conflict
+from cloud_gateway.owned_key import OwnedKey, ResultLimits, conflict
 from runtime.store import open_database, reading, writing
 
 log = logging.getLogger(__name__)

@@ -23,7 +23,8 @@ import numpy as np
 from benchmarks.load import code_of
 from benchmarks.loadgen.plan import LOADGEN_NAME, Mode, Order
 from benchmarks.scenarios import Kind
-from benchmarks.targets import Origin, Target, make_target, rows_of
+from benchmarks.target import Origin, Target
+from benchmarks.targets import make_target, rows_of
 from runtime.errors import EdgewardError, WrongUseError
 from runtime.selection.rows import Rows
 from runtime.tensors import Array

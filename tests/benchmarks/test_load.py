@@ -7,7 +7,7 @@ import pytest
 from benchmarks.arrivals import Arrivals
 from benchmarks.load import Infer, Load, LoadGenerator
 from benchmarks.scenarios import Scenario, Wishes, plan
-from benchmarks.targets import Answer, Origin
+from benchmarks.target import Answer, Origin
 from runtime.errors import OverloadedError
 from runtime.tensors import Array
 

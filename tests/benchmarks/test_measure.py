@@ -25,7 +25,7 @@ from benchmarks.samples import Recording, load
 from benchmarks.scenarios import Scenario, Wishes, plan
 from benchmarks.settings import Access, Setting
 from benchmarks.significance import Verdict
-from benchmarks.targets import Answer, Origin
+from benchmarks.target import Answer, Origin
 from benchmarks.validity import Effort, invalid_reason
 from runtime.errors import ModelNotFoundError, PeerUnreachableError
 from runtime.tensors import Array

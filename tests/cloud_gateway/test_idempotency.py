@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 
 from cloud_gateway.auth import caller
-from cloud_gateway.idempotency import Idempotent, ResultLimits
+from cloud_gateway.idempotency import Idempotent
+from cloud_gateway.owned_key import ResultLimits
 from runtime.errors import ConflictError, DeadlineExceededError, ExecutionError, InvalidInputError
 from runtime.store import sqlite_url
 from runtime.wire.values import InferenceRequest, InferenceResponse

@@ -25,7 +25,8 @@ from cloud_gateway.automation.settings import AutomationSettings
 from cloud_gateway.automation.store import AutomationStore, DecidedBy, Served
 from cloud_gateway.automation.tables import ARM_ANSWERS
 from cloud_gateway.guards import Arm, LabelledObservation, MetricObservation
-from cloud_gateway.idempotency import Idempotent, ResultLimits
+from cloud_gateway.idempotency import Idempotent
+from cloud_gateway.owned_key import ResultLimits
 from cloud_gateway.release.late import LateRow
 from cloud_gateway.release.plan import parse_plan
 from cloud_gateway.release.reported import Report, ReportedMetrics
