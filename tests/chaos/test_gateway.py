@@ -24,7 +24,7 @@ from runtime.wire.values import InferenceRequest
 from tests.chaos.test_full_disk import disk, fill
 from tests.cloud_gateway.bundles import make_bundle, row
 from tests.cloud_gateway.release.test_processes import admin_of
-from tests.programs import PATIENCE_S, Program, started
+from tests.programs import PATIENCE_S, Program, calibrate, started
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(240)]
 __all__ = ["disk"]
@@ -48,7 +48,10 @@ is_required = false
 def bundles(tmp_path_factory: pytest.TempPathFactory) -> tuple[Bundle, Path]:
     """Stable, and an archive of the candidate."""
     folder = tmp_path_factory.mktemp("bundles")
-    return make_bundle(folder / "1", 1), pack(make_bundle(folder / "2", 2, is_other=True), folder / "2.tar")
+    stable, candidate = make_bundle(folder / "1", 1), make_bundle(folder / "2", 2, is_other=True)
+    for bundle in (stable, candidate):
+        calibrate(bundle.root)
+    return stable, pack(candidate, folder / "2.tar")
 
 
 def words(bundle: Bundle, *more: str) -> tuple[str, ...]:

@@ -20,7 +20,7 @@ from runtime.errors import UnauthenticatedError
 from runtime.wire.values import InferenceRequest
 from tests.browser import browsing, page_at, shoot
 from tests.cloud_gateway.bundles import make_bundle, row
-from tests.programs import Program, started
+from tests.programs import Program, calibrate, started
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(240)]
 
@@ -122,6 +122,7 @@ def test_two_people_answer_with_keys_of_their_own(browser: Any, digits: np.ndarr
 
 def test_without_keys_a_name_is_asked_once_and_rows_are_answered_in_turn(browser: Any, tmp_path: Path) -> None:
     bundle = make_bundle(tmp_path / "small", 1)
+    calibrate(bundle.root)
     settings = AUTOMATION.format(model="small", second_opinion_share=0.001)
     with gateway(tmp_path, str(bundle.root), settings) as (program, admin), connect(program.grpc) as client:
         for rows in (1, 2):

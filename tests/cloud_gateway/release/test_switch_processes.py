@@ -20,7 +20,7 @@ from runtime.client import connect
 from runtime.store import sqlite_url
 from tests.cloud_gateway.bundles import make_bundle, row
 from tests.cloud_gateway.release.test_processes import admin_of
-from tests.programs import PATIENCE_S, Program, started
+from tests.programs import PATIENCE_S, Program, calibrate, started
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(240)]
 
@@ -90,8 +90,10 @@ def switched(admin: AdminClient, percent: float) -> tuple[float, float]:
 
 
 def test_no_request_after_the_answer_to_a_switch_is_on_the_old_split(tmp_path: Path) -> None:
-    bundle = make_bundle(tmp_path / "1", 1)
-    candidate = pack(make_bundle(tmp_path / "2", 2, is_other=True), tmp_path / "2.tar")
+    bundle, other = make_bundle(tmp_path / "1", 1), make_bundle(tmp_path / "2", 2, is_other=True)
+    for one in (bundle, other):
+        calibrate(one.root)
+    candidate = pack(other, tmp_path / "2.tar")
     config = tmp_path / "gateway.toml"
     config.write_text(f'database = "{sqlite_url(tmp_path / "shared.db")}"\nregistry = "{tmp_path / "registry"}"\n')
     words = ("gateway", "run", str(bundle.root), "--grpc-port", "0", "--http-port", "0", "--config", str(config))

@@ -41,14 +41,12 @@ class Agent:
     untold: list[dict[str, Any]] = field(default_factory=list)
     rejected: set[int] = field(default_factory=set)
 
-    def sync(self, http: str) -> None:
+    def sync(self, http: httpx.Client) -> None:
         if self.untold:
             told = {"device": self.name, "outcomes": self.untold}
-            httpx.post(f"{http}/edgeward/bundles/outcomes", json=told, timeout=PATIENCE_S).raise_for_status()
+            http.post("/edgeward/bundles/outcomes", json=told).raise_for_status()
             self.untold = []
-        asked = httpx.get(
-            f"{http}/edgeward/bundles", params={"device": self.name, "model": "digits"}, timeout=PATIENCE_S
-        )
+        asked = http.get("/edgeward/bundles", params={"device": self.name, "model": "digits"})
         (version,) = (one["version"] for one in asked.json()["bundles"])
         if version == self.serves or version in self.rejected:
             return
@@ -82,8 +80,9 @@ def gateway(home: Path) -> Iterator[tuple[Program, AdminClient]]:
 
 
 def sync_all(agents: list[Agent], http: str) -> None:
-    with ThreadPoolExecutor(8) as pool:
-        for done in [pool.submit(agent.sync, http) for agent in agents]:
+    # One for all, without the certificates that HTTPS would need: reading them takes 36 ms of a core, for each of 1000 calls.
+    with httpx.Client(base_url=http, timeout=PATIENCE_S, verify=False) as client, ThreadPoolExecutor(8) as pool:
+        for done in [pool.submit(agent.sync, client) for agent in agents]:
             done.result()
 
 
