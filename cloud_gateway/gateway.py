@@ -30,6 +30,7 @@ from cloud_gateway.telemetry import telemetry_route
 from runtime import config
 from runtime.engine.engine import Engine
 from runtime.selection.trying import Progress
+from runtime.serving.asking import ask_of
 from runtime.serving.drift_document import DRIFT_PATH
 from runtime.serving.figures_document import with_figures
 from runtime.serving.layered import Layered
@@ -101,7 +102,7 @@ async def serve_gateway(
         decided = await parts.enter_async_context(
             deciding(settings, local, home, monitored.findings, monitored.labelled.take, monitored.details)
         )
-        once = Idempotent(decided.service.infer, settings.results_url(home))
+        once = Idempotent(decided.service.infer, settings.results_url(home), ask=ask_of(decided.service))
         parts.push_async_callback(once.close)
         drift = with_figures(monitored.document, local)
         documents = {"status": status, "drift": drift}
@@ -110,7 +111,7 @@ async def serve_gateway(
         )
         await parts.enter_async_context(polling(settings, engine, decided.service))
         await serve(
-            Layered(decided.service, once.infer),
+            Layered(decided.service, once.infer, once.ask),
             settings,
             on_started=None if on_started is None else lambda at: on_started(GatewayListening(at, admin.at)),
             authorize=authorizer,

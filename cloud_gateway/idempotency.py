@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, TypeVar
 from cloud_gateway.auth import caller
 from cloud_gateway.owned_key import OwnedKey, ResultLimits, conflict
 from runtime.errors import DeadlineExceededError
+from runtime.serving.asking import Answer, Ask, Withdraw, ask_in_task
 from runtime.wire.grpc_codec import decode_response, encode_response
 from runtime.wire.idempotency import key_of, payload_digest
 from runtime.wire.values import InferenceRequest, InferenceResponse
@@ -44,8 +45,11 @@ class Idempotent:
     The database (a URL) is opened when the first key comes.
     """
 
-    def __init__(self, infer: Infer, database: str, limits: ResultLimits = _LIMITS) -> None:
+    def __init__(self, infer: Infer, database: str, limits: ResultLimits = _LIMITS, *, ask: Ask | None = None) -> None:
+        """`ask`: the short way of `infer`, for requests that pass by."""
         self._infer = infer
+        self._ask = ask_in_task(infer) if ask is None else ask
+        self._ask_once = ask_in_task(self.infer)
         self._database = database
         self._limits = limits
         self._results: Results | None = None
@@ -82,6 +86,11 @@ class Idempotent:
         finally:
             del self._running[key]
         return self._again(response, request) if is_old else replace(response, id=request.id)
+
+    def ask(self, request: InferenceRequest, answer: Answer) -> Withdraw:
+        """`infer`; without a task where the request has no key."""
+        has_key = bool(request.parameters) and key_of(request.parameters) is not None
+        return (self._ask_once if has_key else self._ask)(request, answer)
 
     async def close(self) -> None:
         """Closes the database; after the last request."""

@@ -99,7 +99,7 @@ async def automation(
     flushes = [part.flush for part in (service, arms) if part is not None]
     routes = AutomationRoutes(store, service, flushes, on_labelled, choices, has_reviewers=has_reviewers).routes()
     try:
-        yield Automated(inner if service is None else Layered(inner, service.infer), routes)
+        yield Automated(inner if service is None else Layered(inner, service.infer, service.ask), routes)
     finally:
         for task in running:
             task.cancel()

@@ -24,6 +24,7 @@ from cloud_gateway.automation.settings import AutomationSettings
 from cloud_gateway.automation.standing import Standing
 from cloud_gateway.automation.store import AutomationStore, DecidedBy, Served
 from runtime.errors import EdgewardError, InvalidInputError, StorageError
+from runtime.serving.asking import Answer, Withdraw, ask_in_task, ask_of
 from runtime.serving.outputs import check_requested, select_outputs
 from runtime.serving.service import InferenceService
 from runtime.tensors import Array
@@ -66,6 +67,7 @@ class AutomationService:
         self.lost_records = 0
         """Requests that could not be written down, so that no label will find them."""
         self._inner = inner
+        self._ask_decided = ask_in_task(self.infer)
         self._store = store
         self._class_names = class_names
         self._queue = ReviewQueue(store)
@@ -127,6 +129,11 @@ class AutomationService:
             await self._note(served)
         parameters = {**response.parameters, **told, **_said(served, standing.level)}
         return replace(response, id=request.id, parameters=parameters)
+
+    def ask(self, request: InferenceRequest, answer: Answer) -> Withdraw:
+        """`infer`; without a task where the request's model has no level."""
+        is_decided = self._store.settings.get(request.model) is not None
+        return (self._ask_decided if is_decided else ask_of(self._inner))(request, answer)
 
     async def run(self) -> None:
         """Writes down what was served and looks after lapsed audits, until cancelled."""

@@ -24,6 +24,7 @@ from runtime.errors import (
     ModelNotFoundError,
     OverloadedError,
 )
+from runtime.serving.asking import Answer, Withdraw, ask_in_task, ask_of
 from runtime.serving.layered import Layered
 from runtime.serving.service import InferenceService
 from runtime.tensors import Array
@@ -125,6 +126,8 @@ class ReleaseService(Layered):
 
     def __init__(self, inner: InferenceService, traffic: Traffic) -> None:
         super().__init__(inner, inner.infer)
+        self._ask_inner = ask_of(inner)
+        self._ask_released = ask_in_task(self.infer)
         self._traffic = traffic
         self._one_more = OneMore()
 
@@ -133,24 +136,50 @@ class ReleaseService(Layered):
         if request.version:
             return await self._inner.infer(request)
         active = self._traffic.active.get(request.model)
-        if active is None:
-            version = self._traffic.pins.get(request.model)
-            chosen = request if version is None else _versioned(request, version)
-            return await (self._inner.infer(chosen) if self._traffic.log is None else self._infer_logged(chosen))
-        return await self._infer_released(active, request)
-
-    async def _infer_logged(self, request: InferenceRequest) -> InferenceResponse:
-        """Outside of a release."""
-        segment = str(request.parameters.get(DEFAULT_SEGMENT) or "")[:64]
+        if active is not None:
+            return await self._infer_released(active, request)
+        chosen = self._pinned(request)
         began = time.perf_counter()
         try:
-            response = await self._inner.infer(request)
+            response = await self._inner.infer(chosen)
         except EdgewardError as error:
-            if self._is_the_arms_fault(error):
-                self._log(request, DEFAULT_KEY, segment, Arm.STABLE, began, is_error=True)
+            self._log_outside(chosen, began, error)
             raise
-        self._log(request, DEFAULT_KEY, segment, Arm.STABLE, began, is_error=False)
+        self._log_outside(chosen, began, None)
         return response
+
+    def ask(self, request: InferenceRequest, answer: Answer) -> Withdraw:
+        """`infer`; without a task outside of a release."""
+        if request.version:
+            return self._ask_inner(request, answer)
+        if request.model in self._traffic.active:
+            return self._ask_released(request, answer)
+        chosen = self._pinned(request)
+        if self._traffic.log is None:
+            return self._ask_inner(chosen, answer)
+        began = time.perf_counter()
+
+        def told(response: InferenceResponse | None, error: BaseException | None) -> None:
+            self._log_outside(chosen, began, error)
+            answer(response, error)
+
+        try:
+            return self._ask_inner(chosen, told)
+        except EdgewardError as error:
+            self._log_outside(chosen, began, error)
+            raise
+
+    def _pinned(self, request: InferenceRequest) -> InferenceRequest:
+        version = self._traffic.pins.get(request.model)
+        return request if version is None else _versioned(request, version)
+
+    def _log_outside(self, request: InferenceRequest, began: float, error: BaseException | None) -> None:
+        """What the log is to know of a request outside of a release; nothing of errors that are no version's fault."""
+        if self._traffic.log is None:
+            return
+        if error is None or (isinstance(error, EdgewardError) and self._is_the_arms_fault(error)):
+            segment = str(request.parameters.get(DEFAULT_SEGMENT) or "")[:64]
+            self._log(request, DEFAULT_KEY, segment, Arm.STABLE, began, is_error=error is not None)
 
     def _log(
         self,

@@ -263,5 +263,5 @@ async def _work(engine: Engine, settings: ModelServerSettings, place: Place, con
             task.cancel()
             with suppress(asyncio.CancelledError):
                 await task
-        metrics.publish(await beside.families())
+        metrics.tell(await beside.families())
         local.close()

@@ -4,23 +4,35 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping
 
+from runtime.serving.asking import Answer, Ask, Withdraw, ask_in_task
 from runtime.serving.service import InferenceService
 from runtime.wire.statistics import ModelStatistics
 from runtime.wire.values import IndexEntry, InferenceRequest, InferenceResponse, ModelDescription, ServerDescription
 
 
 class Layered:
-    """An `InferenceService`: `infer` as given, everything else `inner`'s."""
+    """An `InferenceService`: `infer` as given, everything else `inner`'s.
+
+    `ask` is the short way of `infer`; what is put before a service has one where most requests pass by it.
+    """
 
     def __init__(
-        self, inner: InferenceService, infer: Callable[[InferenceRequest], Awaitable[InferenceResponse]]
+        self,
+        inner: InferenceService,
+        infer: Callable[[InferenceRequest], Awaitable[InferenceResponse]],
+        ask: Ask | None = None,
     ) -> None:
         self._inner = inner
         self._infer = infer
+        self._ask = ask_in_task(infer) if ask is None else ask
 
     async def infer(self, request: InferenceRequest) -> InferenceResponse:
         """What was put before the service."""
         return await self._infer(request)
+
+    def ask(self, request: InferenceRequest, answer: Answer) -> Withdraw:
+        """The same without a task, where that was given."""
+        return self._ask(request, answer)
 
     async def describe_model(self, name: str, version: str) -> ModelDescription:
         """Passed on."""

@@ -8,8 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import shutil
-import tempfile
 import threading
 import time
 from collections.abc import Sized
@@ -36,6 +34,7 @@ from runtime.serving.grpc_server import (
     closing_error,
 )
 from runtime.serving.names import check_name
+from runtime.serving.own_folder import OwnFolder
 from runtime.serving.refusing import start_refusing
 from runtime.serving.service import InferenceService
 from runtime.serving.shared_memory import write_outputs
@@ -90,7 +89,7 @@ class NativeGrpcServer:
         self._late: dict[int, asyncio.TimerHandle] = {}
         self._front: NativeGrpcFront | None = None
         self._receiver: threading.Thread | None = None
-        self._folder: Path | None = None
+        self._folder: OwnFolder | None = None
 
     def bind(self, endpoint: Endpoint) -> Endpoint:
         """Takes the address and says it with its real port; `PortInUseError` when somebody listens there."""
@@ -122,11 +121,12 @@ class NativeGrpcServer:
     async def start(self) -> None:
         """Begins to answer."""
         assert self._front is not None, "bind comes before start"
-        self._folder = Path(tempfile.mkdtemp(prefix="edgeward-"))
-        self._behind.bind_unix(str(self._folder / BEHIND))
+        self._folder = OwnFolder("edgeward-grpc-")
+        folder = self._folder.path
+        self._behind.bind_unix(str(folder / BEHIND))
         await self._behind.start()
-        (self._folder / FALLBACK).symlink_to(BEHIND)
-        self._front.set_fallback(str(self._folder / FALLBACK))
+        (folder / FALLBACK).symlink_to(BEHIND)
+        self._front.set_fallback(str(folder / FALLBACK))
         self._front.start()
         loop = asyncio.get_running_loop()
         self._receiver = threading.Thread(
@@ -138,7 +138,7 @@ class NativeGrpcServer:
         """Takes no new calls, answers those accepted, and cuts off what `grace_s` was too short for."""
         self._is_closing = True
         end = time.monotonic() + grace_s
-        refuser = None if self._folder is None else await self._refuse_behind(self._folder)
+        refuser = None if self._folder is None else await self._refuse_behind(self._folder.path)
         behind = asyncio.create_task(self._behind.stop(grace_s))
         if self._calls:
             self._none_left = asyncio.Event()
@@ -161,7 +161,7 @@ class NativeGrpcServer:
         if refuser is not None:
             await refuser.stop(None)
         if self._folder is not None:
-            shutil.rmtree(self._folder, ignore_errors=True)
+            self._folder.close()
             self._folder = None
 
     async def _refuse_behind(self, folder: Path) -> grpc.aio.Server | None:

@@ -34,6 +34,13 @@ class SharedMetrics:
         part.write_bytes(_FAMILIES.dump_json(_counted(families)))
         part.replace(self._file)
 
+    def tell(self, families: Sequence[Family]) -> None:
+        """`publish`; where that cannot be, as when the folder went with a killed supervisor, a line in the log."""
+        try:
+            self.publish(families)
+        except OSError as error:
+            log.error("the other workers do not learn what this one counted: %s", error)
+
     def with_others(self, own: Sequence[Family]) -> list[Family]:
         """What can be added up of `own`, with the others' added; theirs is at most `PUBLISH_EVERY_S` old."""
         told = [_counted(own)]
@@ -49,10 +56,7 @@ class SharedMetrics:
     async def keep_publishing(self, read: Callable[[], Awaitable[Sequence[Family]]]) -> None:
         """Publishes what `read` says now and then, until cancelled."""
         while True:
-            try:
-                self.publish(await read())
-            except OSError as error:
-                log.error("the other workers do not learn what this one counted: %s", error)
+            self.tell(await read())
             await asyncio.sleep(PUBLISH_EVERY_S)
 
 

@@ -44,6 +44,13 @@ class SharedStatistics:
         part.replace(self._file)
         self._last = told
 
+    def tell(self, models: Sequence[ModelStatistics]) -> None:
+        """`publish`; where that cannot be, as when the folder went with a killed supervisor, a line in the log."""
+        try:
+            self.publish(models)
+        except OSError as error:
+            log.error("the other workers do not learn what this one did: %s", error)
+
     def with_others(self, own: Sequence[ModelStatistics]) -> list[ModelStatistics]:
         """`own` with what the other workers did on the same versions added."""
         told: list[Sequence[ModelStatistics]] = [own]
@@ -60,10 +67,7 @@ class SharedStatistics:
     async def keep_publishing(self, read: Callable[[], Sequence[ModelStatistics]]) -> None:
         """Publishes what `read` says now and then, until cancelled."""
         while True:
-            try:
-                self.publish(read())
-            except OSError as error:
-                log.error("the other workers do not learn what this one did: %s", error)
+            self.tell(read())
             await asyncio.sleep(PUBLISH_EVERY_S)
 
 

@@ -69,7 +69,7 @@ class WorkerService:
     async def drain(self) -> None:
         """Answers what was accepted; the last totals are told."""
         await self._service.drain()
-        self._shared.publish(self._service.statistics("", ""))
+        self._shared.tell(self._service.statistics("", ""))
 
     def _refuse(self, what: str) -> NoReturn:
         raise UnsupportedError(

@@ -12,16 +12,16 @@ import os
 import signal
 import socket
 import sys
-import tempfile
 import time
 from collections.abc import Callable, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, closing
 from dataclasses import dataclass
 from multiprocessing.connection import Connection, wait
 from pathlib import Path
 from typing import Any
 
 from runtime.errors import EdgewardError, MachineError, WrongUseError
+from runtime.serving.own_folder import OwnFolder
 from runtime.serving.restarts import MAX_RESTARTS, WINDOW_S, Restarts
 from runtime.serving.sockets import Endpoint, listen, reserve, resolve
 
@@ -81,7 +81,7 @@ class Supervisor:
         Raises what kept a worker from starting; `MachineError` when workers end by themselves again and again.
         """
         with ExitStack() as stack:
-            folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="edgeward-workers-")))
+            folder = stack.enter_context(closing(OwnFolder("edgeward-workers-"))).path
             at = resolve(host)
             # Bound and never listened on: the ports stay ours while a worker is started again.
             ports = [

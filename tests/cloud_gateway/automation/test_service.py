@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from dataclasses import dataclass, field
 from typing import Any, cast
 
@@ -93,6 +94,26 @@ async def test_a_model_without_settings_passes_through_untouched(gate: Gate) -> 
     response = await gate.infer(model="another", segment="x")
     assert response.parameters == {}
     assert gate.models.asked[0].parameters == {"segment": "x"}
+
+
+async def test_the_short_way_meets_the_level_too(gate: Gate) -> None:
+    told: list[InferenceResponse | None] = []
+    answered = asyncio.Semaphore(0)
+
+    def answer(response: InferenceResponse | None, error: BaseException | None) -> None:
+        told.append(response)
+        answered.release()
+
+    gate.at(Level.HUMAN_ONLY)
+    for model in ("digits", "another"):
+        request = InferenceRequest(model, {"image": np.zeros((1, 8, 8), np.float32)}, id=model)
+        gate.service.ask(request, answer)
+        await asyncio.wait_for(answered.acquire(), 10)
+    of_a_person, of_the_model = (response.parameters if response else None for response in told)
+    assert of_a_person is not None
+    assert of_a_person["decided_by"] == "human_pending"
+    assert of_the_model == {}
+    assert [asked.id for asked in gate.models.asked] == ["another"]
 
 
 async def test_a_release_behind_automation_sees_the_segment_but_not_where_the_input_lies(gate: Gate) -> None:
