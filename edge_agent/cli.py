@@ -190,13 +190,13 @@ def status(
 
 def _show_routes(settings: AgentSettings) -> None:
     """What each model with settings of its own comes to, for people."""
+    if not settings.routes:
+        return
     from rich.table import Table
     from rich.text import Text
 
     from runtime.cli.console import people
 
-    if not settings.routes:
-        return
     table = Table("route", "policy", "privacy", "hedge", "cascade", box=None, pad_edge=False)
     for name, route in settings.routes.items():
         rule = settings.rule_of(name)

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from edge_agent.sync import check as check_module
-from edge_agent.sync import syncer as module
+from edge_agent.sync import download as module
 from edge_agent.sync.check import Checked, check_apart
 from edge_agent.sync.download import Source
 from edge_agent.sync.interruption import Interruption
