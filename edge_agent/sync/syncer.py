@@ -15,7 +15,7 @@ from edge_agent.sync.check import Checked, check_apart
 from edge_agent.sync.interruption import Interruption
 from edge_agent.sync.record import ModelRecord, Offer
 from edge_agent.sync.state import SyncFolder, SyncState
-from runtime.errors import CancelledError, EdgewardError, MachineError, ModelError, WrongUseError
+from runtime.errors import CancelledError, EdgewardError, MachineError, ModelError, StorageError, WrongUseError
 
 if TYPE_CHECKING:
     from edge_agent.sync.download import Source
@@ -69,14 +69,24 @@ class Syncer:
         self._has_stopped = False
 
     def start(self) -> None:
-        """Before anything is answered: serves what was synced before, rolled back where it has crashed twice."""
+        """Before anything is answered: serves what was synced before, rolled back where it has crashed twice.
+
+        Where the disk takes nothing, crashes of what is on trial could not be counted: the version before it serves meanwhile.
+        """
         if not self._folder.exists():
             return
         with self._lock:
             state = self._folder.read()
             state = replace(state, models={name: records.begun(found) for name, found in state.models.items()})
-            # On disk before anything is loaded: what crashes while it loads has to count.
-            self._write(state)
+            try:
+                # On disk before anything is loaded: what crashes while it loads has to count.
+                self._write(state)
+            except StorageError as error:
+                log.error("what was synced serves, but for versions on trial: %s", error)
+                for name, found in state.models.items():
+                    proven = found if found.trial is None else replace(found, current=found.previous, trial=None)
+                    self._serve(state, name, proven)
+                return
             for name, found in state.models.items():
                 if found.note.startswith("rolled back"):
                     log.warning("model %s: %s", name, found.note)
