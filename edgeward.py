@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import gc
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from importlib import import_module
 from itertools import takewhile
 from typing import TYPE_CHECKING, Any
@@ -123,7 +123,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
     _say_unknown_variables()
     try:
-        _app(command)(words, prog_name="edgeward")
+        _app(_needed(command, options))(words, prog_name="edgeward")
     except EdgewardError as error:
         if "--debug" in options:
             raise
@@ -145,12 +145,19 @@ def _say_unknown_variables() -> None:
         print(f"edgeward: {sentence}", file=sys.stderr)
 
 
-def _app(command: str) -> typer.Typer:
-    """The application with `command` alone, or with all of them where that is no command of ours (`--help`, a typing slip)."""
+def _needed(command: str, options: Sequence[str]) -> Iterable[str]:
+    """What has to be loaded: one command of ours, none for the version, all of them for `--help` and a typing slip."""
+    if command in _COMMANDS:
+        return [command]
+    return [] if "--version" in options else _COMMANDS
+
+
+def _app(commands: Iterable[str]) -> typer.Typer:
+    """The application with `commands`."""
     import typer
 
     app = typer.Typer(no_args_is_help=True, pretty_exceptions_enable=False)
-    for name in [command] if command in _COMMANDS else _COMMANDS:
+    for name in commands:
         app.add_typer(import_module(_COMMANDS[name]).app, name=name if name in _GROUPS else None)
 
     def show_version(is_asked: bool) -> None:
