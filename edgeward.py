@@ -83,6 +83,7 @@ _SETTINGS = {
 }
 # Those with subcommands of their own; the others are one command, called what it is called here.
 _GROUPS = frozenset({"bundle", "agent", "gateway", "drift", "release", "review", "bench"})
+_SERVERS = frozenset({"serve", "agent", "gateway"})
 
 # Objects made, less those freed, before the youngest are looked through for garbage (700 in Python 3.11).
 COLLECT_AFTER = 20_000
@@ -119,8 +120,12 @@ def main(arguments: Sequence[str] | None = None) -> None:
     command = words[len(options)] if len(options) < len(words) else ""
     # What a command imports stays: looking through it again and again for garbage is a twelfth of a start.
     gc.set_threshold(COLLECT_AFTER)
+    from runtime import config
     from runtime.errors import EdgewardError, WrongUseError
 
+    if command in _SERVERS:
+        # numpy's BLAS starts a thread a core, which spins for work that no server has; engines bring pools of their own.
+        config.set_unless_set("OPENBLAS_NUM_THREADS", "1")
     _say_unknown_variables()
     try:
         _app(_needed(command, options))(words, prog_name="edgeward")
