@@ -21,8 +21,8 @@ def hedge_at(plan: Plan, local: LocalState, cloud: CloudState, now: float) -> fl
     """The time from which the plan's second arm may be asked beside the first; None: not before the first is given up.
 
     It takes the live p95 of the first arm; that or the second arm's usual time is waited for, the later of both. Beside a trial,
-    which is expected to be too slow, the second is asked at once where the time at the end would not be enough for it, a long shot too:
-    of two arms in doubt the one that waits has none of the time that it may need.
+    which is expected to be too slow, the second is asked at once where the time at the end would not be enough for it. So
+    is a long shot: of two slow arms, the one that is kept waiting loses the time that it may need.
     """
     if len(plan.steps) < 2:
         return None
