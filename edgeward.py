@@ -11,8 +11,9 @@ imports what it needs and no more.
 
 from __future__ import annotations
 
+import gc
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from importlib import import_module
 from itertools import takewhile
 from typing import TYPE_CHECKING, Any
@@ -82,6 +83,10 @@ _SETTINGS = {
 }
 # Those with subcommands of their own; the others are one command, called what it is called here.
 _GROUPS = frozenset({"bundle", "agent", "gateway", "drift", "release", "review", "bench"})
+_SERVERS = frozenset({"serve", "agent", "gateway"})
+
+# Objects made, less those freed, before the youngest are looked through for garbage (700 in Python 3.11).
+COLLECT_AFTER = 20_000
 
 EXIT_FAILED = 1
 EXIT_WRONG_USE = 2
@@ -113,11 +118,17 @@ def main(arguments: Sequence[str] | None = None) -> None:
     words = list(sys.argv[1:] if arguments is None else arguments)
     options = list(takewhile(lambda word: word.startswith("-"), words))
     command = words[len(options)] if len(options) < len(words) else ""
+    # What a command imports stays: looking through it again and again for garbage is a twelfth of a start.
+    gc.set_threshold(COLLECT_AFTER)
+    from runtime import config
     from runtime.errors import EdgewardError, WrongUseError
 
+    if command in _SERVERS:
+        # numpy's BLAS starts a thread a core, which spins for work that no server has; engines bring pools of their own.
+        config.set_unless_set("OPENBLAS_NUM_THREADS", "1")
     _say_unknown_variables()
     try:
-        _app(command)(words, prog_name="edgeward")
+        _app(_needed(command, options))(words, prog_name="edgeward")
     except EdgewardError as error:
         if "--debug" in options:
             raise
@@ -139,12 +150,19 @@ def _say_unknown_variables() -> None:
         print(f"edgeward: {sentence}", file=sys.stderr)
 
 
-def _app(command: str) -> typer.Typer:
-    """The application with `command` alone, or with all of them where that is no command of ours (`--help`, a typing slip)."""
+def _needed(command: str, options: Sequence[str]) -> Iterable[str]:
+    """What has to be loaded: one command of ours, none for the version, all of them for `--help` and a typing slip."""
+    if command in _COMMANDS:
+        return [command]
+    return [] if "--version" in options else _COMMANDS
+
+
+def _app(commands: Iterable[str]) -> typer.Typer:
+    """The application with `commands`."""
     import typer
 
     app = typer.Typer(no_args_is_help=True, pretty_exceptions_enable=False)
-    for name in [command] if command in _COMMANDS else _COMMANDS:
+    for name in commands:
         app.add_typer(import_module(_COMMANDS[name]).app, name=name if name in _GROUPS else None)
 
     def show_version(is_asked: bool) -> None:

@@ -22,7 +22,7 @@ from typing import Final
 
 from starlette.responses import Response
 
-from cloud_gateway.admin import AdminRequest, AdminRoute
+from cloud_gateway.admin.app import AdminRequest, AdminRoute
 from runtime.pages.page import Answer, Asked, Page
 from runtime.pages.sections import Document
 from runtime.pages.static_files import StaticFile, read_file

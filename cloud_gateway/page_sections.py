@@ -9,7 +9,7 @@ from urllib.parse import urlencode
 
 from starlette.requests import Request
 
-from cloud_gateway.admin import AdminRequest, AdminRoute
+from cloud_gateway.admin.app import AdminRequest, AdminRoute
 from cloud_gateway.automation.assembly import AUDITED_AS
 from cloud_gateway.release.active import ActiveRelease
 from cloud_gateway.release.plan import Strategy

@@ -8,30 +8,21 @@ import time
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from importlib.metadata import version
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
-from edge_agent.bare_key import say_if_bare
 from edge_agent.breaker import BreakerState
 from edge_agent.cascade import Cascade
 from edge_agent.cascades import Cascades
-from edge_agent.decision_log import DecisionLog
 from edge_agent.drill import Drill
 from edge_agent.memory import MemoryGauge, available_bytes
 from edge_agent.metrics import agent_metrics
-from edge_agent.network_time import TimedUpstream
 from edge_agent.offline import Offline, agent_home, make_syncer
 from edge_agent.page import agent_page, page_routes
-from edge_agent.renamed import RenamedUpstream
 from edge_agent.request_options import is_private
 from edge_agent.service import AgentService
 from edge_agent.settings import AgentSettings
 from edge_agent.sync.syncer import Syncer
-from edge_agent.telemetry import Telemetry, poster
 from edge_agent.telemetry_metrics import telemetry_metrics
-from edge_agent.upstream import Gateway
-from edge_agent.upstreams import Gateways
-from runtime.client.address import Protocol, bearer, parse_address
-from runtime.client.trust import tls_context
 from runtime.engine.engine import Engine
 from runtime.pages.drift_section import drift_section
 from runtime.pages.program import history_of, running_page
@@ -47,6 +38,11 @@ from runtime.serving.server import Listening, serve
 from runtime.serving.server import run as run_loop
 from runtime.serving.statistics_metrics import device_metrics
 from runtime.telemetry.machine import Machine
+
+if TYPE_CHECKING:
+    from edge_agent.cloud import Cloud
+    from edge_agent.decision_log import DecisionLog
+    from edge_agent.telemetry import Telemetry
 
 log = logging.getLogger(__name__)
 
@@ -83,15 +79,17 @@ async def serve_agent(
     syncer: Syncer | None = None,
 ) -> None:
     """Serves what `engine` holds until SIGTERM, SIGINT or `stop`; the engine stays the caller's to close."""
-    gateway = connect(settings)
-    drill = None if settings.drill_file is None else Drill(settings.drill_file)
-    if drill is not None:
-        log.warning(
-            "failure drill: while %s exists, every local run fails; run without drill_file to end this", drill.file
-        )
-    decision_log = None if settings.decision_log is None else DecisionLog(settings.decision_log)
+    drill = drill_of(settings)
+    decision_log = decision_log_of(settings)
     recorder = recorder_of(settings)
-    telemetry = None if recorder is None else telemetry_of(settings)
+    cloud: Cloud | None = None
+    telemetry: Telemetry | None = None
+    if settings.gateway is not None or settings.gateway_http is not None:
+        from edge_agent.cloud import connect, telemetry_of  # what an agent that answers alone need not load
+
+        cloud = connect(settings)
+        telemetry = None if recorder is None else telemetry_of(settings)
+    gateways = None if cloud is None else cloud.gateways
     if recorder is not None:
         recorder.on_window = None if telemetry is None else telemetry.offer
     local = LocalService(
@@ -102,13 +100,12 @@ async def serve_agent(
         uploads=uploads_of(settings),
         observers=() if recorder is None else (recorder,),
     )
-    upstream = None if gateway is None else TimedUpstream(gateway)
     cascades = Cascades(engine, settings.cascade_risks())
     cascades.fit_now()
     floor_bytes = settings.min_available_memory_mb << 20
     service = AgentService(
         local,
-        None if upstream is None else RenamedUpstream(upstream, settings.cloud_names()),
+        None if cloud is None else cloud.upstream,
         settings.policy,
         settings.default_deadline_s,
         drill,
@@ -116,7 +113,7 @@ async def serve_agent(
         rules={name: settings.rule_of(name) for name in settings.routes},
         hedge_share=settings.hedge_share,
         cascades=cascades.of,
-        memory=MemoryGauge(floor_bytes, available_bytes) if floor_bytes and gateway is not None else None,
+        memory=MemoryGauge(floor_bytes, available_bytes) if floor_bytes and cloud is not None else None,
         decision_log=decision_log,
     )
     if recorder is not None:
@@ -125,7 +122,6 @@ async def serve_agent(
     started = time.monotonic()
 
     async def status() -> Mapping[str, object]:
-        gateways = [] if gateway is None else await gateway.describe()
         return {
             "program": NAME,
             "version": version("edgeward"),
@@ -136,17 +132,21 @@ async def serve_agent(
             "routes": {
                 name: describe_rule(service, name) for name in sorted({*routed_models(engine), *settings.routes})
             },
-            "gateways": gateways,
+            "gateways": [] if gateways is None else await gateways.describe(),
             "requests": service.counts.describe(),
             "effort": service.counts.describe_effort()
-            | ({} if gateway is None else {"retries": gateway.retries, "retries_held_back": gateway.retries_held_back}),
+            | (
+                {}
+                if gateways is None
+                else {"retries": gateways.retries, "retries_held_back": gateways.retries_held_back}
+            ),
             "lateness": service.describe_paces(),
             "telemetry": None if telemetry is None else telemetry.describe(),
             **await offline.describe(),
         }
 
     def breakers() -> Mapping[str, BreakerState]:
-        return {} if gateway is None else {str(one.address): one.breaker_state for one in gateway.members}
+        return {} if gateways is None else {str(one.address): one.breaker_state for one in gateways.members}
 
     history, machine = history_of(NAME, agent_home()), Machine()
     drift = with_figures(drift_document(NAME, recorder), local)
@@ -175,12 +175,12 @@ async def serve_agent(
             machine.families,
             history.families,
             device_metrics(recorder, at_the_edge),
-            *([] if upstream is None else [upstream.families]),
+            *([] if cloud is None else [cloud.timed.families]),
             *([] if telemetry is None else [telemetry_metrics(telemetry)]),
         ),
         on_stop=on_stop,
     )
-    watch = None if gateway is None else asyncio.create_task(gateway.watch())
+    watch = None if gateways is None else asyncio.create_task(gateways.watch())
     for part in (recorder, telemetry):
         if part is not None:
             part.start()
@@ -204,8 +204,8 @@ async def serve_agent(
             watch.cancel()
             with suppress(asyncio.CancelledError):
                 await watch
-        if gateway is not None:
-            await gateway.close()
+        if gateways is not None:
+            await gateways.close()
         for part in (recorder, telemetry):
             if part is not None:
                 await asyncio.to_thread(part.close)
@@ -216,29 +216,23 @@ async def serve_agent(
         local.close()
 
 
-def telemetry_of(settings: AgentSettings) -> Telemetry | None:
-    """What sends statistics to the gateway, not started yet; None where they stay here."""
-    if settings.gateway_http is None:
+def drill_of(settings: AgentSettings) -> Drill | None:
+    """What makes local runs fail while its file exists, and says so; None where no drill is asked for."""
+    if settings.drill_file is None:
         return None
-    key = settings.read_api_key()
-    say_if_bare(key, parse_address(settings.gateway_http, Protocol.HTTP), "gateway_http as https://HOST:PORT")
-    post = poster(settings.gateway_http, key, settings.gateway_ca)
-    return Telemetry(settings.device_name, post, settings.telemetry_bytes_per_hour)
+    log.warning(
+        "failure drill: while %s exists, every local run fails; run without drill_file to end this", settings.drill_file
+    )
+    return Drill(settings.drill_file)
 
 
-def connect(settings: AgentSettings) -> Gateways | None:
-    """The gateways that the settings name; nothing is sent yet."""
-    if settings.gateway is None:
+def decision_log_of(settings: AgentSettings) -> DecisionLog | None:
+    """Where decisions are written down; None where they are not."""
+    if settings.decision_log is None:
         return None
-    key = settings.read_api_key()
-    gateways = [Gateway(address, key, ca_file=settings.gateway_ca) for address in settings.gateway]
-    if settings.gateway_ca is not None:
-        tls_context(settings.gateway_ca)  # a file that will not do shows now, not at the first fallback
-    if key is not None:
-        bearer(key)  # a key that cannot stand in a header shows now, not at the first fallback
-    for gateway in gateways:
-        say_if_bare(key, gateway.address, "its address as grpcs://HOST:PORT")
-    return Gateways(gateways, settings.retry_share)
+    from edge_agent.decision_log import DecisionLog
+
+    return DecisionLog(settings.decision_log)
 
 
 def routed_models(engine: Engine) -> list[str]:

@@ -1,4 +1,6 @@
-"""Budgets for extra work: hedges and retries may be a share of the requests, so that trouble is not answered with load. Pure."""
+"""Budgets for extra work: hedges and retries may be a share of the requests, so that trouble is not answered with load; what
+statistics may take of a link. Pure.
+"""
 
 from __future__ import annotations
 
@@ -6,6 +8,12 @@ from typing import Final
 
 # As many as may be spent at once after a quiet time: a burst of late answers is answered, a storm is not.
 DEFAULT_BURST: Final = 10.0
+# The tail beyond the 95th percentile, which is what hedges are for; more would be load without an effect on the tail.
+HEDGE_SHARE: Final = 0.05
+# Retries may be a fifth of the requests: one lost call in five is made good, and an outage is not answered with twice the load.
+RETRY_SHARE: Final = 0.2
+# A window of statistics of a model with 30 features takes about 50 KB, so one every three minutes; 25 MB a day over a mobile link.
+BYTES_PER_HOUR: Final = 1 << 20
 
 
 class TokenBucket:

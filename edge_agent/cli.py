@@ -190,13 +190,13 @@ def status(
 
 def _show_routes(settings: AgentSettings) -> None:
     """What each model with settings of its own comes to, for people."""
+    if not settings.routes:
+        return
     from rich.table import Table
     from rich.text import Text
 
     from runtime.cli.console import people
 
-    if not settings.routes:
-        return
     table = Table("route", "policy", "privacy", "hedge", "cascade", box=None, pad_edge=False)
     for name, route in settings.routes.items():
         rule = settings.rule_of(name)
@@ -245,7 +245,9 @@ def _offline_facts(told: Mapping[str, Any]) -> list[tuple[str, str]]:
         oldest = "" if spool["oldest_age_s"] is None else f", the oldest for {spool['oldest_age_s']:.0f} s"
         depth = f"{spool['depth']} requests wait ({spool['bytes']} bytes{oldest})"
     lines = [("spool", depth)]
-    if told["jobs"]:
+    if "error" in told["jobs"]:
+        lines.append(("jobs", told["jobs"]["error"]))
+    elif told["jobs"]:
         lines.append(("jobs", ", ".join(f"{count} {state}" for state, count in told["jobs"].items())))
     last = "never" if sync["last_at"] is None else sync["last_at"]
     lines.append(("last sync", f"{last}: {sync['last_error']}" if sync["last_error"] else last))

@@ -6,15 +6,18 @@ import asyncio
 import time
 from collections.abc import Awaitable
 from dataclasses import replace
+from typing import TYPE_CHECKING
 
 from edge_agent.calls import Calls
 from edge_agent.cascade import Cascade
 from edge_agent.counts import Hedge
 from edge_agent.course import Answered, Ask, Course, Deliver, Due, Event, Failed, GiveUp, Move, Opening, Withdraw
-from edge_agent.decision_log import DecisionLog
 from edge_agent.plan import Step
 from runtime.errors import EdgewardError
 from runtime.wire.values import InferenceRequest, InferenceResponse, RequestedOutput, ServedBy
+
+if TYPE_CHECKING:
+    from edge_agent.decision_log import DecisionLog
 
 
 class Flight:

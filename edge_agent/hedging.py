@@ -21,7 +21,8 @@ def hedge_at(plan: Plan, local: LocalState, cloud: CloudState, now: float) -> fl
     """The time from which the plan's second arm may be asked beside the first; None: not before the first is given up.
 
     It takes the live p95 of the first arm; that or the second arm's usual time is waited for, the later of both. Beside a trial,
-    which is expected to be too slow, the second is asked at once where the time at the end would not be enough for it.
+    which is expected to be too slow, the second is asked at once where the time at the end would not be enough for it. So
+    is a long shot: of two slow arms, the one that is kept waiting loses the time that it may need.
     """
     if len(plan.steps) < 2:
         return None
@@ -36,7 +37,7 @@ def hedge_at(plan: Plan, local: LocalState, cloud: CloudState, now: float) -> fl
         kept_s = second.deadline - first.deadline
         if other.predicted_s is not None and other.predicted_s * FALLBACK_MARGIN <= kept_s:
             return None
-        at = now + (other_s if second.is_long_shot else 0.0)
+        at = now
     else:
         p95_s = own.predicted_s if isinstance(own, CloudState) or own.is_live else None
         if p95_s is None:

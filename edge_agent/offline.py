@@ -34,10 +34,10 @@ def agent_home() -> Path:
 
 def make_syncer(settings: AgentSettings, engine: Engine | None) -> Syncer:
     """What keeps the wanted models current, in `engine` where an agent runs."""
-    from edge_agent.sync.download import Source
-
     wishes = None
     if settings.sync_from is not None and settings.sync_models:
+        from edge_agent.sync.download import Source
+
         source = Source(settings.sync_from, settings.read_api_key(), settings.gateway_ca)
         say_if_bare(source.api_key, source.parsed, "sync_from as https://HOST:PORT")
         objective = "" if settings.objective is None else settings.objective.value

@@ -10,6 +10,9 @@ from edge_agent.rules import Policy, Rule
 from runtime.errors import InvalidInputError
 from runtime.wire.values import InferenceRequest, Parameter, Privacy, Route
 
+DEFAULT_DEADLINE_S: Final = 10.0
+"""Nobody should wait for ever because no deadline was given: long enough for a large model on a slow device and a fallback after
+it, short enough for a person to see an error rather than a hanging program."""
 IDEMPOTENT: Final = "idempotent"
 """Request parameter (bool): false forbids that the request runs twice. Without it, only parts of a sequence must not."""
 _SEQUENCE: Final = ("sequence_id", "sequence_start", "sequence_end")

@@ -8,20 +8,19 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from types import MappingProxyType
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
-from edge_agent.budget import TokenBucket
+from edge_agent.budget import HEDGE_SHARE, TokenBucket
 from edge_agent.calls import Calls, Local, Upstream
 from edge_agent.cascade import Cascade
 from edge_agent.cascades import no_cascade
 from edge_agent.course import Opening
-from edge_agent.decision_log import DecisionLog
 from edge_agent.drill import Drill
 from edge_agent.falling_back import retell
 from edge_agent.flight import Flight
 from edge_agent.memory import MemoryGauge
 from edge_agent.plan import Step, Why
-from edge_agent.request_options import facts_of, policy_of
+from edge_agent.request_options import DEFAULT_DEADLINE_S, facts_of, policy_of
 from edge_agent.rules import Policy, Rule
 from edge_agent.states import NO_GATEWAY, LocalState
 from runtime.errors import (
@@ -40,15 +39,13 @@ from runtime.wire.values import (
     ServerDescription,
 )
 
+if TYPE_CHECKING:
+    from edge_agent.decision_log import DecisionLog
+
 log = logging.getLogger(__name__)
 
-# Nobody should wait for ever because no deadline was given: long enough for a large model on a slow device and a
-# fallback after it, short enough for a person to see an error rather than a hanging program.
-DEFAULT_DEADLINE_S: Final = 10.0
 # A reason quotes errors, which may quote others; replies to small requests should stay small.
 MAX_REASON_CHARACTERS: Final = 500
-# The tail beyond the 95th percentile, which is what hedges are for; more would be load without an effect on the tail.
-HEDGE_SHARE: Final = 0.05
 
 
 class AgentService:

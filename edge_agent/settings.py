@@ -10,12 +10,11 @@ from typing import Annotated
 
 from pydantic import BeforeValidator, Field, SecretStr, field_validator, model_validator
 
+from edge_agent.budget import BYTES_PER_HOUR, HEDGE_SHARE, RETRY_SHARE
 from edge_agent.memory import DEFAULT_FLOOR_MB
 from edge_agent.offline_settings import OfflineSettings
+from edge_agent.request_options import DEFAULT_DEADLINE_S
 from edge_agent.rules import Policy, Rule
-from edge_agent.service import DEFAULT_DEADLINE_S, HEDGE_SHARE
-from edge_agent.telemetry import BYTES_PER_HOUR
-from edge_agent.upstreams import RETRY_SHARE
 from runtime.client.address import Protocol, parse_address
 from runtime.confidence.defaults import DEFAULT_RISK
 from runtime.config import SettingsModel

@@ -19,6 +19,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
+from edge_agent.budget import BYTES_PER_HOUR
 from runtime.client.address import Protocol, bearer, parse_address
 from runtime.client.connections import Connections
 from runtime.client.failures import said_by
@@ -35,8 +36,6 @@ from runtime.wire.status import error_of_http
 log = logging.getLogger(__name__)
 
 PATH: Final = "/edgeward/telemetry"
-BYTES_PER_HOUR: Final = 1 << 20
-"""A window of a model with 30 features takes about 50 KB, so one every three minutes; 25 MB a day over a mobile link."""
 MAX_WAITING: Final = 24
 """Windows held; beyond it the oldest two of a model become one."""
 MAX_DRIFTING: Final = 16

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
-from edge_agent.telemetry import Telemetry
 from runtime.telemetry.exposition import Collector, Family, Kind
+
+if TYPE_CHECKING:
+    from edge_agent.telemetry import Telemetry
 
 RESULTS: Final = ("sent", "joined", "dropped", "refused")
 

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from contextlib import suppress
 from typing import Final
 
-from edge_agent.budget import TokenBucket
+from edge_agent.budget import RETRY_SHARE, TokenBucket
 from edge_agent.outliers import Outliers, OutlierSettings, Standing
 from edge_agent.states import CloudState
 from edge_agent.upstream import Gateway
@@ -24,8 +24,6 @@ from runtime.wire.values import InferenceRequest, InferenceResponse, ModelDescri
 
 log = logging.getLogger(__name__)
 
-# Retries may be a fifth of the requests: one lost call in five is made good, and an outage is not answered with twice the load.
-RETRY_SHARE: Final = 0.2
 # The same gateway is asked again only after a pause, drawn from half of it to all: what broke needs a moment.
 RETRY_PAUSE_S: Final = 0.05
 # One call and two more tries: what fails three times in a row is not bad luck.

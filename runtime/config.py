@@ -28,7 +28,8 @@ DEFAULT = "default"
 class SettingsModel(BaseModel):
     """Base of every program's settings: immutable, and an unknown key is an error."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    # Of a ladder of settings only the program's own is ever read; the others need no validator.
+    model_config = ConfigDict(frozen=True, extra="forbid", defer_build=True)
 
 
 S = TypeVar("S", bound=SettingsModel)

@@ -3,7 +3,3 @@
 `app` (routes with keys, caps and headers), `key` (who may change things), `server` (the port), `client` (for our own
 commands). What can be asked and told is the business of each part: it hands in its routes.
 """
-
-from cloud_gateway.admin.app import AdminRequest, AdminRoute, admin_app
-
-__all__ = ["AdminRequest", "AdminRoute", "admin_app"]

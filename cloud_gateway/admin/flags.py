@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from cloud_gateway.admin.client import AdminClient
+if TYPE_CHECKING:
+    from cloud_gateway.admin.client import AdminClient
 
 AdminHost = Annotated[str | None, typer.Option("--admin-host", help="Address of the gateway's admin API (127.0.0.1).")]
 AdminPort = Annotated[int | None, typer.Option("--admin-port", help="Its port (8002).")]
@@ -26,6 +27,7 @@ def connect_admin(
 
     `changes`: whether the key is needed; without it what only reads does without where there is none.
     """
+    from cloud_gateway.admin.client import AdminClient
     from cloud_gateway.admin.key import admin_key_file, read_admin_key
     from cloud_gateway.settings import ADMIN_PORT, GatewaySettings
     from runtime.config import home, load_settings

@@ -12,7 +12,7 @@ from typing import Any, Final
 
 from sqlalchemy import Connection, Engine
 
-from cloud_gateway.admin import AdminRoute
+from cloud_gateway.admin.app import AdminRoute
 from cloud_gateway.automation.arms import ArmAnswers
 from cloud_gateway.automation.choices import Choices, no_choices
 from cloud_gateway.automation.drift import DriftWatch, Findings

@@ -8,7 +8,7 @@ from typing import Any, Final
 
 from starlette.responses import Response
 
-from cloud_gateway.admin import AdminRequest, AdminRoute
+from cloud_gateway.admin.app import AdminRequest, AdminRoute
 from cloud_gateway.automation.choices import Choices, no_choices, numbered
 from cloud_gateway.automation.label_studio import export_lines, import_lines
 from cloud_gateway.automation.labels import LabelledAnswer, Labels

@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import threading
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from runtime.errors import StorageError
 from runtime.serving.service import InferenceService
 
 if TYPE_CHECKING:
     from edge_agent.jobs.board import Job, JobBoard
     from edge_agent.jobs.runner import JobRunner
+
+log = logging.getLogger(__name__)
 
 
 class Jobs:
@@ -29,9 +34,12 @@ class Jobs:
         self._runner: JobRunner | None = None
 
     def start(self) -> None:
-        """Goes on with what an earlier run left."""
+        """Goes on with what an earlier run left; a board that cannot be opened is said, and answers go on without it."""
         if self._file.exists():
-            self._open()
+            try:
+                self._open()
+            except StorageError as error:
+                log.error("the jobs of %s cannot be read, so they wait: %s", self._file, error)
 
     def submit(self, model: str, source: Path, output: Path, route: str) -> Job:
         """A new job, which waits for those before it."""
@@ -52,12 +60,13 @@ class Jobs:
         """Ends a job; False where it had ended, or never was."""
         return self._file.exists() and self._open()[1].cancel(number)
 
-    def describe(self) -> dict[str, int]:
-        """How many jobs are in each state."""
-        counts: dict[str, int] = {}
-        for job in self.list():
-            counts[job.state.value] = counts.get(job.state.value, 0) + 1
-        return counts
+    def describe(self) -> dict[str, int | str]:
+        """How many jobs are in each state; under "error" why that cannot be told."""
+        try:
+            known = self.list()
+        except StorageError as error:
+            return {"error": str(error)}
+        return dict(Counter(job.state.value for job in known))
 
     def interrupt(self) -> None:
         """Begins no further batch; quick, from any thread."""

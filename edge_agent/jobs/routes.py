@@ -33,7 +33,7 @@ MAX_BODY_BYTES = 1 << 16
 class Submitted(BaseModel):
     """A job as it comes."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, defer_build=True)
 
     model: str
     input: str = Field(min_length=1, max_length=4096)

@@ -8,15 +8,17 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from edge_agent.sync import record as records
 from edge_agent.sync.check import Checked, check_apart
-from edge_agent.sync.download import Source, download, fetch_index, tell_outcomes
 from edge_agent.sync.interruption import Interruption
 from edge_agent.sync.record import ModelRecord, Offer
 from edge_agent.sync.state import SyncFolder, SyncState
-from runtime.errors import CancelledError, EdgewardError, MachineError, ModelError, WrongUseError
+from runtime.errors import CancelledError, EdgewardError, MachineError, ModelError, StorageError, WrongUseError
+
+if TYPE_CHECKING:
+    from edge_agent.sync.download import Source
 
 log = logging.getLogger(__name__)
 
@@ -67,14 +69,24 @@ class Syncer:
         self._has_stopped = False
 
     def start(self) -> None:
-        """Before anything is answered: serves what was synced before, rolled back where it has crashed twice."""
+        """Before anything is answered: serves what was synced before, rolled back where it has crashed twice.
+
+        Where the disk takes nothing, crashes of what is on trial could not be counted: the version before it serves meanwhile.
+        """
         if not self._folder.exists():
             return
         with self._lock:
             state = self._folder.read()
             state = replace(state, models={name: records.begun(found) for name, found in state.models.items()})
-            # On disk before anything is loaded: what crashes while it loads has to count.
-            self._write(state)
+            try:
+                # On disk before anything is loaded: what crashes while it loads has to count.
+                self._write(state)
+            except StorageError as error:
+                log.error("what was synced serves, but for versions on trial: %s", error)
+                for name, found in state.models.items():
+                    proven = found if found.trial is None else replace(found, current=found.previous, trial=None)
+                    self._serve(state, name, proven)
+                return
             for name, found in state.models.items():
                 if found.note.startswith("rolled back"):
                     log.warning("model %s: %s", name, found.note)
@@ -84,6 +96,8 @@ class Syncer:
 
     def sync(self) -> dict[str, Any]:
         """One pass; what `describe` says after it. `WrongUseError` where nothing is wished for."""
+        from edge_agent.sync.download import fetch_index  # what an agent that keeps nothing current need not load
+
         wishes = self._wishes
         if wishes is None:
             raise WrongUseError(
@@ -160,12 +174,16 @@ class Syncer:
         if not outcomes:
             return state
         if wishes.device:
+            from edge_agent.sync.download import tell_outcomes
+
             tell_outcomes(wishes.source, self._interruption, wishes.device, outcomes)
         state = replace(state, models={name: records.told(found, found.untold) for name, found in state.models.items()})
         self._write(state)
         return state
 
     def _sync_one(self, state: SyncState, name: str, offers: Sequence[Offer], wishes: Wishes) -> SyncState:
+        from edge_agent.sync.download import download
+
         found = state.models.get(name, ModelRecord())
         served = None if self._served is None else self._served.digest(name)
         offer = records.wanted(found, served, offers)

@@ -1,14 +1,18 @@
-"""How commands print: consoles for results and for people, and the plain table of facts."""
+"""How commands print: consoles for results and for people, and the plain table of facts.
+
+What draws them is loaded when something is drawn: a program that another one started says a line of JSON.
+"""
 
 from __future__ import annotations
 
 import sys
 from collections.abc import Iterable
 from contextvars import ContextVar
+from typing import TYPE_CHECKING
 
-from rich.console import Console
-from rich.table import Table
-from rich.text import Text
+if TYPE_CHECKING:
+    from rich.console import Console
+    from rich.table import Table
 
 # In a file or pipe nothing wraps sentences at the 80 columns that rich would take.
 PIPED_WIDTH = 200
@@ -29,16 +33,23 @@ def set_debugging(is_debug: bool) -> None:
 
 def standard() -> Console:
     """Results, on standard output."""
+    from rich.console import Console
+
     return Console(width=None if sys.stdout.isatty() else PIPED_WIDTH, highlight=False)
 
 
 def people() -> Console:
     """Progress and warnings, on standard error, so that they never mix with results."""
+    from rich.console import Console
+
     return Console(stderr=True, width=None if sys.stderr.isatty() else PIPED_WIDTH, highlight=False)
 
 
 def facts(pairs: Iterable[tuple[str, str]], title: str | None = None) -> Table:
     """Names on the left, values on the right, no lines."""
+    from rich.table import Table
+    from rich.text import Text
+
     table = Table(title=title, title_justify="left", show_header=False, box=None, pad_edge=False, padding=(0, 2, 0, 0))
     table.add_column(style="cyan")
     table.add_column(overflow="fold")

@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any
-
-from rich.table import Table
-from rich.text import Text
+from typing import TYPE_CHECKING, Any
 
 from runtime.cli.console import debugging, people, standard
-from runtime.client.document import fetch_document
 from runtime.config import DEFAULT, Loaded, S
 from runtime.engine.engine import Engine
 from runtime.errors import PeerUnreachableError, WrongUseError
@@ -21,20 +18,23 @@ from runtime.serving.program import describe_models
 from runtime.serving.server import Listening
 from runtime.serving.sockets import Endpoint
 
+if TYPE_CHECKING:
+    from rich.table import Table
+
 
 def show_settings(loaded: Loaded[S]) -> None:
     """The settings that somebody chose, with their origin, for people; with `--debug` those at their defaults too."""
     described = loaded.describe()
     chosen = [row for row in described if row[2] != DEFAULT]
     shown = described if debugging() else chosen
-    console = people()
     if shown:
-        table = Table("setting", "value", "from", box=None, pad_edge=False)
-        for name, value, origin in shown:
-            table.add_row(Text(name), Text(value), Text(origin), style="dim" if origin == DEFAULT else None)
-        console.print(table)
+        # Plain: what draws tables takes as long to load as a small model to open.
+        rows = [("setting", "value", "from"), *shown]
+        name_width, value_width = (max(len(row[column]) for row in rows) for column in (0, 1))
+        for name, value, origin in rows:
+            print(f"{name:<{name_width}}  {value:<{value_width}}  {origin}", file=sys.stderr)
     if left := len(described) - len(shown):
-        console.print(Text(f"{left} settings at their defaults; edgeward --debug COMMAND... lists them", style="dim"))
+        print(f"{left} settings at their defaults; edgeward --debug COMMAND... lists them", file=sys.stderr)
 
 
 def status_of(
@@ -43,6 +43,8 @@ def status_of(
     """What `program` says of itself at `path`; `WrongUseError` where another program of ours listens there,
     `PeerUnreachableError` where none does.
     """
+    from runtime.client.document import fetch_document
+
     at = str(Endpoint(host, http_port))
     try:
         told = fetch_document(at, path, api_key=api_key, tls_cert=tls_cert)
@@ -61,6 +63,9 @@ def status_of(
 
 def show_models(models: Sequence[Mapping[str, Any]]) -> Table:
     """What `describe_models` says, for people."""
+    from rich.table import Table
+    from rich.text import Text
+
     table = Table("model", "version", "runs on", "a row", "why", box=None, pad_edge=False)
     for model in models:
         row = show_ms(model["row_ms"]) if model["row_ms"] else "not measured"
@@ -71,9 +76,10 @@ def show_models(models: Sequence[Mapping[str, Any]]) -> Table:
 
 def narrate(what: str, share: float) -> None:
     """A step of choosing a backend, for people who watch; nobody else wants hundreds of lines."""
-    console = people()
-    if console.is_terminal:
-        console.print(Text(f"{share:4.0%} {what}"), style="dim", end="\r", overflow="crop", no_wrap=True)
+    if sys.stderr.isatty():
+        from rich.text import Text
+
+        people().print(Text(f"{share:4.0%} {what}"), style="dim", end="\r", overflow="crop", no_wrap=True)
 
 
 def announce(
@@ -106,6 +112,8 @@ def announce_models(
         }
         print(json.dumps({**told, "models": models}), flush=True)
         return
+    from rich.text import Text
+
     console = standard()
     for model in models:
         console.print(Text.assemble((str(model["name"]), "bold"), f" version {model['version']}: {model['why']}"))

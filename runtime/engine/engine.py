@@ -311,7 +311,7 @@ class Engine:
         """`instances` of a load have to be had; those of the settings are a wish, for the next candidate may have to do."""
         count = self.settings.instances.of(bundle.name) if instances is None else instances
         cap_mb = goal_for(bundle, self.settings.selection).memory_cap_mb
-        watch = Watch(self.settings.watch, self._choose_again, self._cores, cap_mb)
+        watch = Watch(self.settings.watch, self._choose_again, self.cores, cap_mb)
         model = Model(bundle, choice, watch, count, cap_mb)
         granted = model.granted
         if instances is not None:
@@ -343,8 +343,8 @@ class Engine:
         """
         return self._looked[1]
 
-    def _cores(self) -> int:
-        """What may run at the same time, as last probed; without a probe by affinity: asked on the way of a request."""
+    def cores(self) -> int:
+        """What may run at the same time, as last probed; without a probe by affinity: at a start, on the way of a request."""
         looked: tuple[str | None, Hardware] | None = self.__dict__.get("_looked")
         if looked is not None or self._given_hardware is not None:
             return self.hardware.cores.threads

@@ -18,8 +18,6 @@ from starlette.responses import JSONResponse, Response, StreamingResponse
 
 from runtime.errors import InvalidInputError
 from runtime.pages.feed import Feed
-from runtime.pages.ranking import action_times, rank
-from runtime.pages.report import report_html
 from runtime.pages.sections import Document
 from runtime.pages.static_files import HEADERS, StaticFile, read_files
 from runtime.telemetry.history import LEVELS, Column, Window
@@ -132,6 +130,8 @@ class Page:
         return _json(self._ranked)
 
     async def _rank_now(self) -> dict[str, Any]:
+        from runtime.pages.ranking import action_times, rank  # on few pages, and when somebody asks
+
         if self._sections.get(DECISIONS) is None:
             return {"actions": 0, "ranks": [], "why_not": "this program keeps no log of what it decided"}
         state = (await self._feed.look())[DECISIONS]
@@ -149,6 +149,8 @@ class Page:
         return {"actions": len(actions), "ranks": told, "why_not": None}
 
     async def _report(self, _: Asked) -> Response:
+        from runtime.pages.report import report_html
+
         sections = await self._feed.look()
         window = (await self._window(REPORT_SPAN_S, None)).thinned(REPORT_POINTS)
         made_at = time.time()

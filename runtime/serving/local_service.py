@@ -84,7 +84,7 @@ class LocalService:
         self._served_by = served_by
         self._limits = limits
         self._is_draining = False
-        self._workers = ThreadPoolExecutor(max(engine.hardware.cores.threads, 2), thread_name_prefix="edgeward-run")
+        self._workers = ThreadPoolExecutor(max(engine.cores(), 2), thread_name_prefix="edgeward-run")
         # One at a time: two calibrations side by side would measure each other.
         self._loader = ThreadPoolExecutor(1, thread_name_prefix="edgeward-load")
         self._lanes: dict[Model, _Lane] = {}

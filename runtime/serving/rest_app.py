@@ -27,7 +27,6 @@ from runtime.serving.http_body import read_body
 from runtime.serving.load_parameters import check_unload
 from runtime.serving.metrics import render_metrics
 from runtime.serving.names import check_name
-from runtime.serving.openapi import openapi_document
 from runtime.serving.rest_calls import authorize_headers, send_error
 from runtime.serving.rest_infer import InferRoute, target_of
 from runtime.serving.service import InferenceService
@@ -184,6 +183,8 @@ class _Routes:
         return Response(text, headers={"content-type": CONTENT_TYPE})
 
     async def openapi(self, _: Request) -> Response:
+        from runtime.serving.openapi import openapi_document
+
         """What this server answers, as an OpenAPI document."""
         described = self._service.describe_server()
         return JSONResponse(openapi_document(described.name, described.version))

@@ -7,11 +7,14 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
-from runtime.monitoring.verdict import Verdict
 from runtime.serving.beside import LabelsOf
 from runtime.serving.statistics_recorder import StatisticsRecorder
 from runtime.telemetry.exposition import Collector, Family, Kind, Sample
+
+if TYPE_CHECKING:
+    from runtime.monitoring.verdict import Verdict
 
 DRIFTING = "edgeward_drifting_features"
 VALUE = "edgeward_feature_value"

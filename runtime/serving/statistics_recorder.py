@@ -11,22 +11,21 @@ import random
 import threading
 from collections import deque
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
-from typing import Any, Final
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
 from runtime.engine.model import Model
-from runtime.monitoring.bundled import features_of_bundle
-from runtime.monitoring.monitor import Learner, Monitor, Window
-from runtime.monitoring.reference import Baseline
-from runtime.monitoring.summary import Summary
-from runtime.monitoring.verdict import Verdict
-from runtime.monitoring.window_numbers import WindowNumbers, window_numbers
-from runtime.serving.sample_reference import sample_reference
 from runtime.telemetry.elapsed import elapsed_s
 from runtime.tensors import Array
 from runtime.wire.values import InferenceRequest
+
+if TYPE_CHECKING:
+    from runtime.monitoring.monitor import Window
+    from runtime.monitoring.verdict import Verdict
+    from runtime.monitoring.window_numbers import WindowNumbers
+    from runtime.serving.watched_statistics import WatchedStatistics
 
 log = logging.getLogger(__name__)
 
@@ -45,8 +44,6 @@ WINDOW_ROWS: Final = 100
 MAX_WINDOW_ROWS: Final = 2048
 GAP_S: Final = 10.0
 """Where nothing was counted for so long the machine slept, or stood still: rows of before and after are no one window."""
-ESTIMATE_ROWS: Final = 1000
-"""Newest rows that the estimate without labels is of: the noise of so many is a per cent."""
 MAX_MODELS: Final = 32
 
 
@@ -70,7 +67,6 @@ class _Taken:
     is_private: bool
 
 
-OnWindow = Callable[[Window], None]
 _Key = tuple[str, int, str, str]
 """Model, version, digest of the bundle, what answers: rows of another of these are not to be mixed with its own."""
 
@@ -81,7 +77,7 @@ class StatisticsRecorder:
     def __init__(
         self, settings: StatisticsSettings = StatisticsSettings(), clock: Callable[[], float] = elapsed_s
     ) -> None:
-        self.on_window: OnWindow | None = None
+        self.on_window: Callable[[Window], None] | None = None
         """Told of every window, on the recorder's thread, without the rows of private requests."""
         self.is_private: Callable[[InferenceRequest], bool] = lambda _: False
         """Whether the rows of a request are counted for this machine alone; asked on the loop."""
@@ -102,7 +98,7 @@ class StatisticsRecorder:
         self._counts = dict.fromkeys(("rows", "passed_rows", "sampled_rows", "dropped_rows", "failures"), 0)
         self._lock = threading.Lock()
         """Around everything that the thread counts and a document reads; `observe` never takes it."""
-        self._watched: dict[_Key, _Watched] = {}
+        self._watched: dict[_Key, WatchedStatistics] = {}
         self._wake = threading.Event()
         self._is_closing = False
         self._thread: threading.Thread | None = None
@@ -221,9 +217,11 @@ class StatisticsRecorder:
             self._second_began, self._rows_before, self._put_before = now, rows, self._put[0]
 
     def _count(self, key: _Key, several: list[_Taken]) -> None:
+        from runtime.serving.watched_statistics import WatchedStatistics  # at the first rows: after their answers
+
         watched = self._watched.get(key)
         if watched is None:
-            watched = _Watched(several[0].model)
+            watched = WatchedStatistics(several[0].model)
             with self._lock:
                 # Another variant or bundle of the same version began to answer: its answers lie otherwise.
                 self._watched = {k: w for k, w in self._watched.items() if k[:2] != key[:2]} | {key: watched}
@@ -236,7 +234,7 @@ class StatisticsRecorder:
                     watched.began = self._counted_at
                 watched.update(inputs, outputs, is_private=block[0].is_private)
 
-    def _is_due(self, watched: _Watched, now: float) -> bool:
+    def _is_due(self, watched: WatchedStatistics, now: float) -> bool:
         age_s, rows, settings = now - watched.began, watched.open_rows, self._settings
         is_old = age_s >= settings.window_s and (rows >= settings.window_rows or age_s >= 10 * settings.window_s)
         return is_old or rows >= MAX_WINDOW_ROWS
@@ -245,105 +243,13 @@ class StatisticsRecorder:
         for watched in list(self._watched.values()):
             self._guarded(lambda watched=watched: self._close_window(watched, ended))  # type: ignore[misc]
 
-    def _close_window(self, watched: _Watched, ended: float) -> None:
+    def _close_window(self, watched: WatchedStatistics, ended: float) -> None:
         if not watched.open_rows:
             return
         with self._lock:
             shared = watched.close(ended)
         if self.on_window is not None and shared is not None:
             self.on_window(shared)
-
-
-class _Watched:
-    """One model version on one variant: its monitor once there is a baseline, and the window that is open."""
-
-    def __init__(self, model: Model) -> None:
-        self.began = 0.0
-        """When the first rows of the open window were counted."""
-        self._window: Summary | None = None
-        """Of the rows that others may count too; None while there is no baseline."""
-        self._private: Summary | None = None
-        """Of those that they may not; None: there were none."""
-        self._has_private = False
-        """Whether there ever were: what drifts here may then be theirs alone, and is not told."""
-        self._name, self._version, self._serving = model.name, model.version, model.serving
-        self._learner: Learner | None = None
-        self._monitor: Monitor | None = None
-        reference = sample_reference(model)
-        self._accuracy = reference.accuracy
-        self.numbers: WindowNumbers | None = None
-        """Of the last closed window."""
-        baseline = reference.baseline
-        if baseline is None:
-            features = features_of_bundle(model.bundle.manifest, model.inputs, model.outputs)
-            self._learner = Learner(model.name, model.version, features)
-        else:
-            self._begin(baseline)
-
-    @property
-    def open_rows(self) -> int:
-        """Rows in the open window."""
-        return sum(part.rows for part in (self._window, self._private) if part is not None)
-
-    def update(self, inputs: Mapping[str, Array], outputs: Mapping[str, Array], *, is_private: bool) -> None:
-        """Takes a block of rows."""
-        if self._window is not None:
-            if is_private and self._private is None:
-                self._private = Summary(self._window.baseline)
-                self._has_private = True
-            window = self._private if is_private and self._private is not None else self._window
-            window.update(inputs, outputs)
-        elif self._learner is not None:
-            learnt = self._learner.update(inputs, outputs)
-            if learnt is not None:
-                self._learner = None
-                self._begin(learnt)
-
-    def close(self, ended: float) -> Window | None:
-        """Ends the open window; the next begins with its first rows. What of it others may count, None where that is nothing.
-
-        They count by the bundle's baseline, never by one of the first rows seen here.
-        """
-        assert self._window is not None, "only an open window is closed"
-        assert self._monitor is not None, "a window has a monitor"
-        baseline, shared = self._monitor.baseline, Window(self._window, self.began, ended)
-        whole = shared
-        if self._private is not None:
-            whole = Window(Summary(baseline), self.began, ended)
-            whole.summary.merge(self._window)
-            whole.summary.merge(self._private)
-        for verdict in self._monitor.add(whole):
-            log.warning("model %s version %d drifts: %s", self._name, self._version, verdict)
-        self.numbers = window_numbers(whole.summary, self._monitor.verdicts)
-        self._window, self._private = Summary(baseline), None
-        if not shared.summary.rows or baseline.source != "bundle":
-            return None
-        return shared if self._has_private else replace(shared, drifting=tuple(self._monitor.verdicts))
-
-    @property
-    def model_version(self) -> tuple[str, int]:
-        """Which it is."""
-        return self._name, self._version
-
-    def verdicts(self) -> tuple[Verdict, ...] | None:
-        """What drifts now; None before the first look."""
-        monitor = self._monitor
-        return None if monitor is None or not monitor.looks else tuple(monitor.verdicts.values())
-
-    def document(self) -> dict[str, Any]:
-        """As JSON."""
-        told = {"model": self._name, "version": self._version, "backend": self._serving}
-        if self._monitor is not None:
-            estimate = None if self._accuracy is None else self._accuracy.estimate(self._monitor.newest(ESTIMATE_ROWS))
-            known: dict[str, Any] = {"open_rows": self.open_rows, "learning": None, "estimate": estimate}
-            if self._accuracy is not None:
-                known["sample_accuracy"] = round(self._accuracy.right / self._accuracy.rows, 5)
-            return {**told, **self._monitor.document(), **known}
-        learnt = 0 if self._learner is None else self._learner.rows
-        return {**told, "rows": 0, "verdicts": [], "is_drifting": False, "learning": {"rows": learnt}}
-
-    def _begin(self, baseline: Baseline) -> None:
-        self._monitor, self._window = Monitor(baseline), Summary(baseline)
 
 
 def _most(settings: StatisticsSettings) -> float:

@@ -10,9 +10,13 @@ import logging
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
-from typing import Any, Final
+from functools import cached_property
+from typing import TYPE_CHECKING, Any, Final
 
 from runtime.telemetry.exposition import Family, Kind, Sample
+
+if TYPE_CHECKING:
+    import psutil
 
 log = logging.getLogger(__name__)
 
@@ -24,11 +28,7 @@ class Machine:
     """Reads on a thread, for a sleeping GPU takes its time to answer. `families` is a `Collector`."""
 
     def __init__(self, nvml: Any = None) -> None:
-        import psutil
-
-        self._process = psutil.Process()
-        self._started_unix_s = self._process.create_time()
-        self._process.cpu_percent()  # the first answer is always 0: there is nothing to compare with
+        self._cpu_before = time.process_time(), time.monotonic()
         self._read_at = -MAX_AGE_S
         self._told: list[Family] = []
         self._reading = asyncio.Lock()
@@ -43,6 +43,12 @@ class Machine:
                 self._read_at = time.monotonic()
         return self._told
 
+    @cached_property
+    def _process(self) -> psutil.Process:
+        import psutil  # at the first reading: a program answers before anybody asks how it is
+
+        return psutil.Process()
+
     def close(self) -> None:
         """Lets go of the driver."""
         if self._handles and self._nvml is not None:
@@ -53,23 +59,26 @@ class Machine:
         return [*self._process_families(), *self._machine_families(), *self._gpu_families()]
 
     def _process_families(self) -> list[Family]:
-        with self._process.oneshot():
-            times, memory = self._process.cpu_times(), self._process.memory_info()
-            threads = self._process.num_threads()
-            busy = self._process.cpu_percent() / 100
+        process = self._process
+        with process.oneshot():
+            times, memory = process.cpu_times(), process.memory_info()
+            threads, started_unix_s = process.num_threads(), process.create_time()
+        before, since = self._cpu_before
+        self._cpu_before = cpu_s, now = times.user + times.system, time.monotonic()
+        busy = max(cpu_s - before, 0.0) / max(now - since, 1e-3)
         return [
             Family(
                 "process_cpu_seconds_total",
                 Kind.COUNTER,
                 "CPU time of this process.",
-                [({}, times.user + times.system)],
+                [({}, cpu_s)],
             ),
             Family("process_resident_memory_bytes", Kind.GAUGE, "Memory that this process holds.", [({}, memory.rss)]),
             Family(
                 "process_start_time_seconds",
                 Kind.GAUGE,
                 "When this process began, Unix time.",
-                [({}, self._started_unix_s)],
+                [({}, started_unix_s)],
             ),
             Family("process_threads", Kind.GAUGE, "Threads of this process.", [({}, threads)]),
             Family("edgeward_process_cpu_cores", Kind.GAUGE, "Cores that this process keeps busy.", [({}, busy)]),

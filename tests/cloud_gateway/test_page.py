@@ -14,7 +14,7 @@ from typing import Any
 import httpx
 import pytest
 
-from cloud_gateway.admin import AdminRequest, AdminRoute
+from cloud_gateway.admin.app import AdminRequest, AdminRoute
 from cloud_gateway.admin.key import AdminKey
 from cloud_gateway.admin.server import admin_server
 from cloud_gateway.page import REVIEW_PATH, gateway_page, page_routes

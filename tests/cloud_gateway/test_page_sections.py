@@ -5,7 +5,7 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
-from cloud_gateway.admin import AdminRequest, AdminRoute
+from cloud_gateway.admin.app import AdminRequest, AdminRoute
 from cloud_gateway.automation.assembly import append_to
 from cloud_gateway.automation.levels import Level
 from cloud_gateway.automation.routes import AutomationRoutes

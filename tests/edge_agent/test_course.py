@@ -193,6 +193,18 @@ def test_a_slow_arm_that_nobody_asked_lately_is_tried_and_leaves_the_other_its_t
     assert asked(Course(opening(cloud=slow)).open()) == [EDGE], "no trial where the rule does not wish for it"
 
 
+def test_of_two_slow_arms_the_second_is_not_kept_waiting_for_a_trial_of_the_first() -> None:
+    edge = LocalState(predicted_s=3.0, typical_s=3.0, is_live=True, unasked_s=9.0, floor_s=0.01)
+    cloud = CloudState(True, True, predicted_s=2.0, typical_s=2.0, unasked_s=0.0, floor_s=0.1)
+    course = Course(opening(local=edge, cloud=cloud))
+    moves = course.open()
+    assert asked(moves) == [EDGE]
+    assert isinstance(moves[0], Ask)
+    assert moves[0].step.why is Why.TRIAL
+    assert course.wake_at == NOW
+    assert asked(course.on(Due(NOW, 1.0))) == [CLOUD]
+
+
 def test_a_device_short_of_memory_lets_the_cloud_go_first() -> None:
     short = replace(FAST_EDGE, pressure="memory is short", unasked_s=9.0)
     moves = Course(opening(local=short)).open()

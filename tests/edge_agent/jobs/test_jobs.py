@@ -137,6 +137,17 @@ async def test_a_restart_goes_on_where_it_was(rows: Path, tmp_path: Path) -> Non
     await asyncio.to_thread(again.close)
 
 
+async def test_a_board_that_cannot_be_opened_is_told_and_holds_nothing_up(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    (tmp_path / "jobs.db").mkdir()
+    jobs = Jobs(tmp_path / "jobs.db", Service(), Engine(), [tmp_path])  # type: ignore[arg-type]
+    await asyncio.to_thread(jobs.start)
+    assert "cannot be read, so they wait" in caplog.text
+    assert "unable to open database file" in str((await asyncio.to_thread(jobs.describe))["error"])
+    await asyncio.to_thread(jobs.close)
+
+
 async def test_a_batch_that_is_not_answered_holds_up_no_stop_and_is_asked_again(
     rows: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from edge_agent.sync import check as check_module
-from edge_agent.sync import syncer as module
+from edge_agent.sync import download as module
 from edge_agent.sync.check import Checked, check_apart
 from edge_agent.sync.download import Source
 from edge_agent.sync.interruption import Interruption
@@ -196,6 +196,31 @@ def test_what_was_synced_serves_after_a_restart(gateway: Gateway, tmp_path: Path
         syncer = make(tmp_path, served)
         syncer.start()
         assert served.now == "2"
+
+
+def test_a_disk_that_takes_nothing_keeps_what_is_proven_in_service(
+    gateway: Gateway, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    syncer = make(tmp_path, Served())
+    gateway.versions = [2]
+    syncer.sync()
+    syncer.confirm()
+    syncer.stop()
+    (tmp_path / "state.new").mkdir()  # where the next state would be written
+    proven = Served()
+    make(tmp_path, proven).start()
+    assert proven.now == "2"
+    assert "state.json cannot be written" in caplog.text
+
+    (tmp_path / "state.new").rmdir()
+    gateway.versions = [3]
+    syncer = make(tmp_path, proven)
+    syncer.sync()
+    assert proven.now == "3"
+    (tmp_path / "state.new").mkdir()
+    after = Served()
+    make(tmp_path, after).start()
+    assert after.now == "2", "crashes of what is on trial could not be counted"
 
 
 def test_without_an_agent_the_next_one_takes_the_switch(gateway: Gateway, tmp_path: Path) -> None:

@@ -181,7 +181,7 @@ async def test_counting_that_fails_is_counted_and_goes_on(
 
     await send(service, images(digits)[:2])
     with monkeypatch.context() as patch:
-        patch.setattr("runtime.serving.statistics_recorder._Watched", fail)
+        patch.setattr("runtime.serving.watched_statistics.WatchedStatistics", fail)
         recorder.count_now()
     await send(service, images(digits)[:2])
     recorder.count_now()
