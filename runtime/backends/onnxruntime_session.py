@@ -63,6 +63,7 @@ class OnnxRuntimeSession:
         self.outputs = tuple(_spec(node, "output", file) for node in session.get_outputs())
         self._backend = backend
         self._names = [spec.name for spec in self.outputs]
+        self._only = self._names[0] if len(self._names) == 1 else None
         self._has_strings = any(spec.datatype == "BYTES" for spec in (*self.inputs, *self.outputs))
         self.native = session
         self._run = run
@@ -80,6 +81,8 @@ class OnnxRuntimeSession:
             raise self._failure(error, show_tensors(inputs)) from error
         if self._has_strings:
             results = [_encoded(value) if value.dtype.kind == "O" else value for value in results]
+        if self._only is not None:
+            return {self._only: results[0]}  # a microsecond less than by `zip`
         return dict(zip(self._names, results, strict=True))
 
     def run_bound(self, inputs: Mapping[str, DeviceTensor]) -> dict[str, DeviceTensor]:

@@ -148,8 +148,11 @@ class Model:
         if type(inputs) is not dict and not isinstance(inputs, Mapping):
             inputs = self._named(inputs)
         self._check.rows(inputs)
-        with self._uses:
+        self._uses.begin()  # not by `with`, which takes 0.7 µs of every call
+        try:
             return self.run(inputs)
+        finally:
+            self._uses.end()
 
     def check(self, inputs: Mapping[str, Array]) -> int:
         """The number of rows of `inputs`; `InvalidInputError` names what does not fit."""
@@ -185,7 +188,7 @@ class Model:
             raise
         if watch is None:
             return outputs
-        rows = 1 if self._counted is None else len(inputs[self._counted])
+        rows = 1 if began is None or self._counted is None else len(inputs[self._counted])
         if watch.leave(service.claim, began, rows) and service is self._succession.service:
             watch.look(self, service, inputs, outputs)
         return outputs

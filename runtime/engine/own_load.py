@@ -93,14 +93,10 @@ class Seen:
 _UNDER_WAY: Final[list[Claim]] = []
 
 
-def enter(claim: Claim) -> None:
-    """Notes a call before it runs."""
-    _UNDER_WAY.append(claim)
-
-
-def leave(claim: Claim) -> None:
-    """Notes its end."""
-    _UNDER_WAY.remove(claim)
+enter: Final[Callable[[Claim], None]] = _UNDER_WAY.append
+"""Notes a call before it runs."""
+leave: Final[Callable[[Claim], None]] = _UNDER_WAY.remove
+"""Notes its end."""
 
 
 def begin(claim: Claim, clocks: Clocks) -> Began:

@@ -52,8 +52,7 @@ class Uses:
             self._none_left.wait_for(lambda: not self._under_way, timeout_s)
             return len(self._under_way)
 
-    def __enter__(self) -> None:
-        self.begin()
+    __enter__ = begin
 
     def __exit__(self, *exc: object) -> None:
         self.end()

@@ -156,6 +156,7 @@ class Watch:
         self._cores = cores
         self._memory_cap_mb = memory_cap_mb
         self._clocks = clocks
+        self._wall = clocks.wall
         self._start = start
         # To seed a generator of its own takes 30 µs, which nobody needs but who wants the same calls sampled again.
         self._randint = random.randint if seed is None else random.Random(seed).randint  # noqa: S311  (no secret)
@@ -193,15 +194,21 @@ class Watch:
 
     def leave(self, claim: Claim, began: Began | None, rows: int) -> bool:
         """After a call, with what `enter` gave (None also after an error): whether `look` has something to do."""
+        if began is None:
+            own_load.leave(claim)
+        else:
+            self._note_timed(claim, began, rows)
+        self._calls += 1
+        return self._calls >= self._next_check or self._wall() >= self._next_look_ns
+
+    def _note_timed(self, claim: Claim, began: Began, rows: int) -> None:
         try:
-            if began is not None and rows and not MEASURING.locked():
+            if rows and not MEASURING.locked():
                 self._timed.append((rows, own_load.end(claim, began, self._clocks), claim))
         except Exception as error:  # the call has its answer
             self._note_untimed(error)
         finally:
             own_load.leave(claim)
-        self._calls += 1
-        return self._calls >= self._next_check or self._clocks.wall() >= self._next_look_ns
 
     def look(
         self, model: Watched, service: InService, inputs: Mapping[str, Array], outputs: Mapping[str, Array]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Final
@@ -25,6 +26,11 @@ source in one answer of six or seven while it is as often right; confidences or 
 MAX_NOISE: Final = 0.02
 """Candidates that differ by more are never taken for equal, however noisy the machine: it bounds the regret of a tie. On fewer
 threads so much always counts as equal: the others are left to what else runs, above all the server around the model."""
+MAX_NOISE_OF_THREADS: Final = 0.05
+"""On fewer threads also this counts as equal, where the two cannot be told apart: what makes a machine unstable is mostly
+neighbours that take cores, and who needs one core is slowed by them less often."""
+APART_ERRORS: Final = 2.0
+"""Standard errors between two medians within which they are not told apart (one time in 20 by chance)."""
 MEMORY_NOISE_MB: Final = 1.0
 """Allocators round up and keep pages; growth that differs by less is the same."""
 UNSTABLE_SPREAD: Final = 0.15
@@ -75,7 +81,7 @@ class Origin:
 def decide(measured: Sequence[Measured], rejected: Sequence[Rejected], goal: Goal, origin: Origin) -> Choice:
     """The ranking with a sentence for everyone; `NoCandidateError`, with every reason, when nothing may run.
 
-    Among those as good as the best (within the noise, or on fewer threads within `MAX_NOISE`), the more
+    Among those as good as the best (within the noise, or on fewer threads nearly so), the more
     accurate wins, then the one with fewer threads; of equal memory, the faster.
     """
     refused = [rejected_because(m.candidate, reason) for m in measured if (reason := refusal(m, goal)) is not None]
@@ -183,7 +189,8 @@ def _is_tied(measured: Measured, best: Measured, objective: Objective) -> bool:
         return measured.memory_mb - best.memory_mb <= MEMORY_NOISE_MB
     noise = min(MAX_NOISE, max(measured.latency.error, best.latency.error))
     if measured.candidate.options.threads < best.candidate.options.threads:
-        noise = MAX_NOISE
+        apart = APART_ERRORS * math.hypot(measured.latency.error, best.latency.error)
+        noise = max(MAX_NOISE, min(MAX_NOISE_OF_THREADS, apart))
     return abs(measured.latency.median_ms / best.latency.median_ms - 1) <= noise
 
 

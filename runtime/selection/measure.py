@@ -25,9 +25,9 @@ log = logging.getLogger(__name__)
 
 SWEEP_SHARE: Final = 0.2
 """Of the budget, for the other batch sizes of the best ones."""
-LEAST_CHECK_SHARE: Final = 0.2
+LEAST_CHECK_SHARE: Final = 0.1
 """Of the budget, for checking the answers of whoever is to be chosen, however long the rest took."""
-LEAST_ROUNDS_SHARE: Final = 0.2
+LEAST_ROUNDS_SHARE: Final = 0.1
 """Of the budget, for measuring in rounds, however long the trials took."""
 SWEPT: Final = 2
 """The best, and the one that takes over should its answers prove wrong."""
@@ -64,7 +64,7 @@ def measure(
     """
     start = clock()
     rows = BATCH_SIZES[-1] if goal.objective is Objective.THROUGHPUT else 1
-    tried = try_all(bench, candidates, reference, rows, budget_s, progress)
+    tried = try_all(bench, candidates, reference, rows, budget_s, clock, progress)
     after = clock()
     trial_s = after - start - tried.loading_s
     rejected = tried.rejected
@@ -80,7 +80,7 @@ def measure(
         check_s = min(WHOLE_S, max(end - sweep_s - clock(), LEAST_CHECK_SHARE * budget_s))
         rejected += _confirm(bench, measured, tried.standard, goal, check_s)
         sizes = {candidate.key: trial.batch_sizes for candidate, trial in tried.trials}
-        _sweep(bench, measured, sizes, goal, max(end, clock() + sweep_s / 2), clock, progress)
+        _sweep(bench, measured, sizes, goal, max(end, clock() + sweep_s / 4), clock, progress)
     is_sampled = any(trial.is_sampled for _, trial in tried.trials)
     return Measurement(
         tuple(measured.values()),

@@ -28,12 +28,17 @@ SURE_LOOKS: Final = 2
 """The reference and the most promising pair beside it are tried whatever that takes: without a second there is no choice."""
 LOOKS_SHARE: Final = 0.6
 """Of the budget, by when the last first look should be over; two fifths are for rounds and the check of the winner."""
+WAITED_SHARE: Final = 0.7
+"""The same by the clock on the wall, on a machine whose other programs make every look last longer than it takes."""
 LEAST_LOOKS_S: Final = 1.5
 """For first looks whatever the budget: the pairs of a small model take less, and a short answer should be right too."""
 PROMISE: Final = ("int8", "fp32", "dynamic-int8", "bf16", "fp16")
 """Precisions on a processor, the most promising first. fp16 is computed in fp32 there by most engines, after a conversion."""
 OPTIONS_SHARE: Final = 0.5
 """Of the budget, by when the last trial of another way to run should be over: the rest is for measuring them."""
+CHEAP_SHARE: Final = 0.02
+"""Of the budget: who took less in its first look is tried with every option however long others made that last, for a small model
+on a busy machine should not be chosen for from a few."""
 LEAST_CHECK_S: Final = 0.1
 CHECK_SHARE: Final = 0.05
 """Of the budget, for checking answers beyond the first rows in one trial; who then looks like winning is checked in full."""
@@ -94,6 +99,7 @@ def try_all(
     reference: str,
     rows: int,
     budget_s: float,
+    clock: Callable[[], float],
     progress: Progress,
 ) -> Tried:
     """Every pair tried once, and then their further ways to run, while their parts of the budget last."""
@@ -102,6 +108,8 @@ def try_all(
     check_s = max(LEAST_CHECK_S, CHECK_SHARE * budget_s)
     spent_s = 0.0
     """What trials were charged with; not crashes and hangs, which cost only whom they befall, nor what other programs took."""
+    waited_s = 0.0
+    """What they lasted, without what engines took to load."""
     hung: dict[tuple[str, str], str] = {}
     skipped: set[tuple[str, str]] = set()
     took_s: dict[tuple[str, str], float] = {}
@@ -114,10 +122,14 @@ def try_all(
         if not is_look and look_ms.get(pair, 0.0) > FAR_BEHIND * tried.fastest_ms(rows):
             return f"{UNTRIED}, since it is far behind with other options ({look_ms[pair]:.3g} ms)"
         if is_look:
-            is_late = spent_s + min(took_s.values(), default=0.0) > max(LOOKS_SHARE * budget_s, LEAST_LOOKS_S)
+            next_s = min(took_s.values(), default=0.0)
+            is_late = spent_s + next_s > max(LOOKS_SHARE * budget_s, LEAST_LOOKS_S)
+            is_late = is_late or waited_s + next_s > max(WAITED_SHARE * budget_s, LEAST_LOOKS_S)
             is_late = is_late and len(tried.trials) >= SURE_LOOKS
         else:
-            is_late = pair in skipped or spent_s + took_s.get(pair, 0.0) > OPTIONS_SHARE * budget_s
+            next_s = took_s.get(pair, 0.0)
+            until_now_s = spent_s if next_s < CHEAP_SHARE * budget_s else waited_s
+            is_late = pair in skipped or until_now_s + next_s > OPTIONS_SHARE * budget_s
         if not is_late:
             return None
         tried.untried += 1
@@ -131,6 +143,7 @@ def try_all(
             tried.rejected.append(rejected_because(candidate, reason))
             continue
         is_reference = tried.standard is None and candidate.variant.name == reference
+        began = clock()
         try:
             trial = bench.try_out(candidate, candidate if is_reference else tried.standard, rows, check_s)
         except CandidateFailedError as error:
@@ -144,6 +157,7 @@ def try_all(
         tried.loading_s += trial.loading_s
         took_s[candidate.pair] = trial.effort_s
         spent_s += trial.effort_s
+        waited_s += clock() - began - trial.loading_s
         if is_look:
             look_ms[candidate.pair] = best_ms(trial, rows)
     return tried

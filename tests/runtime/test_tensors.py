@@ -11,6 +11,7 @@ from hypothesis.extra import numpy as hnp
 from runtime.errors import InvalidInputError
 from runtime.tensors import (
     DATATYPES,
+    InputCheck,
     TensorSpec,
     as_bytes_tensor,
     check_inputs,
@@ -141,6 +142,11 @@ def test_inputs_that_fit_give_their_rows() -> None:
 def test_inputs_that_do_not_fit_are_named(inputs: dict[str, np.ndarray], says: str) -> None:
     with pytest.raises(InvalidInputError, match=says):
         check_inputs("m", [IMAGE], inputs)
+    check = InputCheck("m", [IMAGE])
+    for rows in (1, 3):  # what it remembers of calls that fit hides none that does not
+        assert check.rows({"image": np.zeros((rows, 3, 4), np.float32)}) == rows
+        with pytest.raises(InvalidInputError, match=says):
+            check.rows(inputs)
 
 
 def test_inputs_of_one_request_carry_the_same_batch() -> None:

@@ -14,7 +14,7 @@ import pytest
 from onnx import TensorProto, helper
 
 from runtime.backends.base import RunOptions
-from runtime.backends.onnxruntime import OnnxRuntimeBackend
+from runtime.backends.onnxruntime import OnnxRuntimeBackend, unwrapped
 from runtime.backends.onnxruntime_session import OnnxRuntimeSession, is_full
 from runtime.bundle.bundle import Bundle
 from runtime.bundle.manifest import Format
@@ -169,6 +169,21 @@ def test_a_lost_gpu_is_told_from_a_failed_run(
 )
 def test_a_device_without_room_is_told_from_a_bad_file(message: str, expected: bool) -> None:
     assert is_full(RuntimeError(message)) is expected
+
+
+def test_an_engine_session_is_called_without_its_wrapper_where_there_is_one() -> None:
+    class Wrapper:
+        def run(self, names: list[str], inputs: dict[str, object]) -> list[str]:
+            return ["wrapped"]
+
+    class Engine:
+        def run(self, names: list[str], inputs: dict[str, object], options: None) -> list[str]:
+            return ["engine"]
+
+    wrapper = Wrapper()
+    assert unwrapped(wrapper)(["y"], {}) == ["wrapped"]
+    wrapper._sess = Engine()  # type: ignore[attr-defined]
+    assert unwrapped(wrapper)(["y"], {}) == ["engine"]
 
 
 @pytest.mark.slow

@@ -171,6 +171,12 @@ def test_more_threads_have_to_gain_two_percent_however_steady_the_machine(ms: fl
     assert choice.selected.candidate.variant.name == first
 
 
+@pytest.mark.parametrize(("ms", "spread", "first"), [(1.04, 0.2, "few"), (1.04, 0.02, "many"), (1.06, 0.2, "many")])
+def test_on_an_unstable_machine_they_have_to_gain_more(ms: float, spread: float, first: str) -> None:
+    choice = choice_of(measured("many", 1.0, threads=2, spread=spread), measured("few", ms, threads=1, spread=spread))
+    assert choice.selected.candidate.variant.name == first
+
+
 @pytest.mark.parametrize(
     ("ms", "spread"),
     [

@@ -101,11 +101,22 @@ def test_one_candidate_is_measured_briefly() -> None:
 
 
 def test_a_clear_lead_ends_it_early_and_a_close_race_uses_the_time() -> None:
-    clear, close = Simulated({"a": 1.0, "b": 1.5}, 1, 0.02), Simulated({"a": 1.0, "b": 1.002}, 1, 0.1)
+    clear, close = Simulated({"a": 1.0, "b": 2.5}, 1, 0.02), Simulated({"a": 1.0, "b": 1.002}, 1, 0.1)
     clear.run(3.0)
     close.run(3.0)
     assert clear.now - 100 < 1.0
     assert close.now - 100 > 2.9
+
+
+def test_a_neighbour_that_takes_a_core_for_a_while_settles_nothing() -> None:
+    """Two threads are faster than one while both cores are theirs, which for the first half second they are not."""
+    now, true_ms = 0.0, {"one thread": 1.2, "two threads": 1.0}
+    halving = Halving(true_ms, 2.0, 0, now)
+    while (turn := halving.next(now)) is not None:
+        ms = 1.5 if turn.key == "two threads" and now < 0.5 else true_ms[turn.key]
+        halving.record(turn, [ms] * 20)
+        now += 0.03
+    assert halving.survivors[0] == "two threads"
 
 
 def test_who_fails_is_out_and_the_rest_go_on() -> None:

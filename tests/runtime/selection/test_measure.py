@@ -211,6 +211,17 @@ def test_what_other_programs_take_is_not_held_against_candidates() -> None:
     assert (result.untried, len(result.measured)) == (0, len(candidates))
 
 
+def test_looks_that_last_long_leave_the_budget_its_rest() -> None:
+    """A middling model on a busy machine: looks are cheap by what they take, but not by the clock on the wall."""
+    bench = FakeBench({"fp32": 40.0, "int8": 20.0, "fp16": 40.0, "bf16": 40.0})
+    bench.luck = dict.fromkeys(bench.ms, 1.0)
+    bench.others = 3.0
+    candidates = ways_to_run(bench, {name: name for name in bench.ms})
+    result = measure(bench, candidates, "fp32", Goal(), 3.0, 0, lambda: bench.now, lambda what, share: None)
+    assert result.trial_s + result.measuring_s <= 3.0
+    assert min(result.measured, key=lambda m: m.latency.median_ms).candidate.variant.name == "int8"
+
+
 def test_other_ways_to_run_a_pair_that_is_far_behind_are_not_tried() -> None:
     bench = FakeBench({"a": 1.0, "far": 9.0})
     candidates = [candidate(name, threads) for name in ("a", "far") for threads in (1, 2)]
