@@ -43,6 +43,7 @@ MOST_KEPT_FOR_REPORT: Final = 100_000
 # Observations that the guards take before requests get their turn: half a millisecond at 19 to 28 us each, with one or two guards.
 SLICE: Final = 25
 FENCED: Final = "the database cannot be asked what was decided: stable answers every request here until it can"
+UNFENCED: Final = "the database can be asked again: callers are answered by the split that was decided"
 
 
 class ActiveRelease:

@@ -86,6 +86,11 @@ class CarryingOut:
         plan, state = release.plan, release.state
         reason = f"{state.reason}; {document['harm']}" if "harm" in document else state.reason
         say(event, plan.model, reason, is_alarm=event == str(Move.ROLLBACK))
+        self.post(event, release, document)
+
+    def post(self, event: str, release: Release, document: dict[str, Any]) -> None:
+        """The webhook alone, where the plan has one."""
+        plan = release.plan
         if plan.webhook:
             told = {**describe_release(release), **document}
             self._webhook.post(plan.webhook, event_of(event, plan.model, told))

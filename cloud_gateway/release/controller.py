@@ -13,7 +13,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from typing import Any, Final
 
-from cloud_gateway.release.active import FENCED, ActiveRelease
+from cloud_gateway.release.active import FENCED, UNFENCED, ActiveRelease
 from cloud_gateway.release.carrying_out import CarryingOut
 from cloud_gateway.release.description import describe_release, describe_running, numbers
 from cloud_gateway.release.events import Webhook
@@ -268,11 +268,13 @@ class ReleaseController:
 
     def _note_fence(self) -> None:
         is_fenced = any(active.is_fenced for active in self._traffic.active.values())
-        if is_fenced and not self._is_fenced:
-            log.error("releases: %s", FENCED)
-        elif self._is_fenced and not is_fenced:
-            log.info("releases: callers are answered by the splits that were decided again")
+        if is_fenced == self._is_fenced:
+            return
         self._is_fenced = is_fenced
+        event, said = ("fenced", FENCED) if is_fenced else ("unfenced", UNFENCED)
+        log.log(logging.ERROR if is_fenced else logging.INFO, "releases: %s", said)
+        for active in self._traffic.active.values():
+            self._carrying_out.post(event, active.release, {"reason": said, "fenced_answers": active.fenced_answers})
 
     async def _hand_in(self, active: ActiveRelease) -> None:
         """Where it cannot be written now, it waits."""

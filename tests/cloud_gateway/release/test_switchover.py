@@ -15,6 +15,7 @@ from cloud_gateway.release import controller, roll, switchover
 from cloud_gateway.release.lease import BEAT_S
 from cloud_gateway.release.steps import Command
 from runtime.errors import StorageError
+from tests.cloud_gateway.release.fakes import Posted
 from tests.cloud_gateway.release.gateways import Gateway, Stock, gateway, plan
 from tests.cloud_gateway.release.test_following import BLUE_GREEN, running, until
 
@@ -99,8 +100,9 @@ async def test_a_gateway_whose_database_is_gone_fences_itself_and_goes_on_when_i
     for module in (roll, switchover):
         monkeypatch.setattr(module, "FENCE_S", 0.5)
     monkeypatch.setattr(controller, "BEAT_S", 0.1)
-    async with ticking(stock, file, "a") as a:
-        await a.controller.start(plan(more=BLUE_GREEN))
+    posted, clock = Posted(), time.monotonic
+    async with gateway(stock, file, me="a", clock=clock, webhook=posted) as a:  # type: ignore[arg-type]
+        await a.controller.start(plan(more=f'{BLUE_GREEN}\nwebhook = "http://127.0.0.1:9/hook"'))
         async with running(a):
             await until(lambda: not a.traffic.active["small"].is_fenced)
             assert await a.versions_told() == {"2"}
@@ -114,9 +116,13 @@ async def test_a_gateway_whose_database_is_gone_fences_itself_and_goes_on_when_i
             await until(lambda: a.traffic.active["small"].is_fenced)
             assert await a.versions_told() == {"1"}, "stable keeps serving"
             await until(lambda: controller.FENCED in caplog.text)
+            told = [event for event in posted.events if event["event"] == "release.fenced"]
+            assert told[-1]["reason"] == controller.FENCED
             gone.undo()
             await until(lambda: not a.traffic.active["small"].is_fenced)
             assert await a.versions_told() == {"2"}
+            await until(lambda: posted.events[-1]["event"] == "release.unfenced")
+            assert posted.events[-1]["fenced_answers"] >= 50
 
 
 async def test_a_follower_that_cannot_wait_for_changes_does_everything_else(
