@@ -31,6 +31,7 @@ class Leadership:
         self._monotonic = monotonic
         self._seen: Seen | None = None
         self._led_at: float | None = None
+        self._tried_at: float | None = None
 
     @property
     def is_held(self) -> bool:
@@ -39,7 +40,7 @@ class Leadership:
 
     async def beat(self) -> bool:
         """Renews the lease, or takes it where it is free; whether this gateway leads from now on and did not before."""
-        now = self._monotonic()
+        now = self._tried_at = self._monotonic()
         was_held = self.is_held
         try:
             leads, leader, self._seen = await asyncio.to_thread(self._store.beat, self._seen, now)
@@ -56,13 +57,15 @@ class Leadership:
 
     async def require(self) -> None:
         """Waits a moment for the lead; `ConflictError` names who has it, `StorageError` says why nobody can know."""
-        until = self._monotonic() + LEAD_WAIT_S
+        asked = self._monotonic()
         while not self.is_held:
-            if self.trouble is not None:
+            is_over = self._monotonic() - asked >= LEAD_WAIT_S
+            has_tried = self._tried_at is not None and self._tried_at >= asked  # the trouble of before may have passed
+            if self.trouble is not None and (has_tried or is_over):
                 raise StorageError(
                     f"nothing can be changed now, and stable answers until the database takes writes: {self.trouble}"
                 ) from self.trouble
-            if self._monotonic() >= until:
+            if is_over:
                 raise ConflictError(
                     "this gateway does not lead the releases of its database; ask the one that does: "
                     f"{self.leader or 'none is known'}"

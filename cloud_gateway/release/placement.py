@@ -5,15 +5,15 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 
 from cloud_gateway.guards import GuardWatch, Metric
 from cloud_gateway.release.active import ActiveRelease, restored
 from cloud_gateway.release.mirror import Mirror
-from cloud_gateway.release.plan import ShadowSettings, Strategy
+from cloud_gateway.release.plan import ReleasePlan, ShadowSettings, Strategy
 from cloud_gateway.release.report import ReleaseCounts
 from cloud_gateway.release.service import Traffic
-from cloud_gateway.release.state import Status
+from cloud_gateway.release.state import ReleaseState, Status
 from cloud_gateway.release.store import Release
 from cloud_gateway.release.trials import Trials
 from cloud_gateway.release.versions import Versions
@@ -57,21 +57,35 @@ class Placement:
         """What was saved of a release that cannot be put in place."""
         return restored(release, self._watch_type)
 
-    async def resume(self, release: Release) -> EdgewardError | None:
-        """Puts a release of the database in place; what is wrong where that cannot be: then stable answers."""
-        plan, state = release.plan, release.state
+    async def prepare(self, release: Release) -> tuple[Model, Model]:
+        """Both versions of a release in the database, for `activate`; until then, and where that cannot be, stable answers."""
+        plan = release.plan
         # Until both are loaded, whatever share the candidate has elsewhere: where another gateway leads, callers are here already.
         self._traffic.pins[plan.model] = str(plan.stable)
         try:
             pair = await self._load_again(release)
         except EdgewardError as error:
             self._note_trouble(plan.model, f"release {release.id} cannot go on here: {error}")
-            return error
+            raise
         self.troubles.pop(plan.model, None)
-        await self.activate(release, pair)
-        share = f"{state.share * 100:g} % of the traffic"
-        log.info("release %d of %s goes on: %s, %s", release.id, plan.model, state.status, share)
-        return None
+        return pair
+
+    async def drop(self, release: Release) -> None:
+        """It ended while it was prepared, and was never put in place here."""
+        kept, gone = _kept_and_gone(release.plan, release.state)
+        self._traffic.pins[release.plan.model] = str(kept)
+        await self.forget(release)
+        await self._retire(release.plan.model, gone, f"release {release.id} of it is {release.state.status}")
+
+    def move(self, active: ActiveRelease, state: ReleaseState) -> None:
+        """From the next request on the release stands so."""
+        active.move(state)
+        self.pin(active)
+
+    def pin(self, active: ActiveRelease) -> None:
+        """Requests that look at no split, such as those for metadata, get the version that has most of it."""
+        is_all = active.state.status in (Status.SETTLING, Status.PROMOTED)
+        self._traffic.pins[active.split.model] = str(active.split.candidate if is_all else active.split.stable)
 
     async def _load_again(self, release: Release) -> tuple[Model, Model]:
         """The pair of a release that this gateway, or another, ran before; never a candidate that it did not survive."""
@@ -96,47 +110,42 @@ class Placement:
         """The gateway ends as it was told to."""
         await asyncio.to_thread(self._trials.close)
 
-    async def end(self, active: ActiveRelease) -> None:
-        """Traffic has its version for good; the other one goes, unless whoever started the gateway wants it."""
-        self.let_go(active)
-        await self.clear_away(active)
-
     def let_go(self, active: ActiveRelease) -> None:
         """The next request gets the version that the release ended with."""
-        kept, _ = _kept_and_gone(active)
+        kept, _ = _kept_and_gone(active.release.plan, active.state)
         self._traffic.pins[active.split.model] = str(kept)
         self._traffic.active.pop(active.split.model, None)
 
     async def clear_away(self, active: ActiveRelease) -> None:
-        """What is left of a release that was let go."""
+        """What is left of a release that was let go; takes as long as the shadow's last run and the last requests do."""
         split = active.split
         if active.mirror is not None:
             await asyncio.to_thread(active.mirror.close)
         await asyncio.to_thread(self._trials.end, split.release)
-        _, gone = _kept_and_gone(active)
+        _, gone = _kept_and_gone(active.release.plan, active.state)
         await self._retire(split.model, gone, f"release {split.release} of it is {active.state.status}")
 
-    async def serve(self, current: Mapping[str, int]) -> None:
-        """Has the versions answer that ended releases made the ones to serve."""
-        for model, version in current.items():
-            if model in self._traffic.active:
-                continue
-            if self._traffic.pins.get(model) == str(version) and self._versions.find(model, version) is not None:
-                continue
-            before = self._versions.served(model)
-            try:
-                await self._versions.load(model, version)
-            except EdgewardError as error:
-                served = ", ".join(map(str, before)) or "none"
-                self._note_trouble(
-                    model, f"version {version}, which is to be served, cannot be: {error}; served: {served}"
-                )
-                continue
-            self.troubles.pop(model, None)
-            self._traffic.pins[model] = str(version)
-            for other in before:
-                if other != version:
-                    await self._retire(model, other, f"version {version} took its place in a release")
+    def serves(self, model: str, version: int) -> bool:
+        """Whether that version answers, or a release says which one does."""
+        is_pinned = self._traffic.pins.get(model) == str(version) and self._versions.find(model, version) is not None
+        return is_pinned or model in self._traffic.active
+
+    async def serve(self, model: str, version: int) -> None:
+        """Has the version answer that an ended release made the one to serve."""
+        if self.serves(model, version):
+            return
+        before = self._versions.served(model)
+        try:
+            await self._versions.load(model, version)
+        except EdgewardError as error:
+            served = ", ".join(map(str, before)) or "none"
+            self._note_trouble(model, f"version {version}, which is to be served, cannot be: {error}; served: {served}")
+            return
+        self.troubles.pop(model, None)
+        self._traffic.pins[model] = str(version)
+        for other in before:
+            if other != version:
+                await self._retire(model, other, f"version {version} took its place in a release")
 
     async def unpin(self, model: str, candidate: int, before: str | None) -> None:
         """As it was before a release that did not begin."""
@@ -147,6 +156,10 @@ class Placement:
             self._traffic.pins[model] = before
 
     async def _retire(self, model: str, version: int, reason: str) -> None:
+        """Takes a version out of service, unless whoever started the gateway, or a release that began meanwhile, wants it."""
+        active = self._traffic.active.get(model)
+        if active is not None and version in (active.split.stable, active.split.candidate):
+            return
         if self._versions.find(model, version) is not None and not self._versions.is_asked_for(model, version):
             await self._versions.unload(model, version, reason)
 
@@ -155,7 +168,7 @@ class Placement:
         active = ActiveRelease(release, self._watch_type, mirror, self._monotonic)
         active.on_mirrored = lambda mirrored: self._traffic.tell(mirrored, active)
         self._traffic.active[plan.model] = active
-        self._traffic.pins[plan.model] = str(plan.candidate if release.state.status is Status.SETTLING else plan.stable)
+        self.pin(active)
         return active
 
     def _note_trouble(self, model: str, trouble: str) -> None:
@@ -164,8 +177,7 @@ class Placement:
         self.troubles[model] = trouble
 
 
-def _kept_and_gone(active: ActiveRelease) -> tuple[int, int]:
-    split = active.split
-    if active.state.status is Status.PROMOTED:
-        return split.candidate, split.stable
-    return split.stable, split.candidate
+def _kept_and_gone(plan: ReleasePlan, state: ReleaseState) -> tuple[int, int]:
+    if state.status is Status.PROMOTED:
+        return plan.candidate, plan.stable
+    return plan.stable, plan.candidate

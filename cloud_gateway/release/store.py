@@ -187,6 +187,11 @@ class ReleaseStore:
             )
         return found[0]
 
+    def find(self, number: int) -> Release:
+        """The release of that number, which there is."""
+        with reading(self.engine) as connection:
+            return _release(connection.execute(select(RELEASES).where(RELEASES.c.id == number)).one())
+
     def current(self) -> dict[str, int]:
         """Model → the version that releases made the one to serve."""
         with reading(self.engine) as connection:

@@ -85,6 +85,9 @@ class Switchover:
         self._traffic = traffic
         self._roll = Roll()
         self._is_there = False
+        """Surely: whoever leads sees this gateway's row, and waits for it."""
+        self._has_row = False
+        """Perhaps: the row was written, or that was tried, and it is not known to be gone."""
 
     def trust(self, began: float) -> None:
         """What was looked up from `began` on is carried out here."""
@@ -95,6 +98,7 @@ class Switchover:
     async def join(self) -> None:
         """Whoever leads waits for this gateway from now on: before the first look by which it answers."""
         if self._traffic.active and not self._is_there:
+            self._has_row = True
             await asyncio.to_thread(self._presence.beat, 0)
             self._is_there = True
 
@@ -104,8 +108,6 @@ class Switchover:
             if not self._is_there:
                 return  # nobody waited for this gateway at that look: the split may be over by now
             await asyncio.to_thread(self._presence.beat, line)
-        elif self._is_there:
-            await self.leave()
         self.trust(began)
 
     async def look(self) -> None:
@@ -125,10 +127,11 @@ class Switchover:
         return Switched(len(others | self._roll.names), self._roll.fenced(line, self.clock()), behind)
 
     async def leave(self) -> None:
-        """Nobody needs to wait for this gateway any more."""
-        if self._is_there:
-            self._is_there = False
+        """Nobody needs to wait for this gateway any more; after a `StorageError` the next call tries again."""
+        if self._has_row:
+            self._is_there = False  # whatever becomes of the row: before it answers by a split again, it joins
             await asyncio.to_thread(self._presence.leave)
+            self._has_row = False
 
 
 class Switches:

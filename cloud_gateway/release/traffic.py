@@ -6,10 +6,12 @@ one that leads does of its own.
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Sequence
 
 from sqlalchemy import Engine, func, select
 
+from cloud_gateway.release.active import ActiveRelease
 from cloud_gateway.release.late import SLICE, LateRow
 from cloud_gateway.release.seen import Seen, from_text, to_text
 from cloud_gateway.release.state import ALIVE
@@ -54,3 +56,11 @@ class SeenTraffic:
         )
         with reading(self._engine) as connection:
             return [LateRow(row.number, seen=from_text(row.seen)) for row in connection.execute(query)]
+
+
+async def hand_in(table: SeenTraffic, active: ActiveRelease) -> None:
+    """What was seen here of a release and no database knows yet, to the gateway that leads."""
+    first, seen = active.unkept()
+    if seen:
+        await asyncio.to_thread(table.hand_in, active.release, first, seen)
+        active.forget(len(seen))

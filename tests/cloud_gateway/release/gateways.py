@@ -79,6 +79,18 @@ class Gateway:
         await self.controller.leadership.beat()
         self.controller.switchover.trust(time.perf_counter())
         await self.controller.tick()
+        await self.controller.turns.wait()
+
+    async def follow(self) -> None:
+        """Looks at the database, and waits for what has to be loaded or ended for that."""
+        await self.controller.following.follow()
+        await self.controller.turns.wait()
+
+    async def take_over(self) -> None:
+        """As the loop does after the beat that won the lead."""
+        self.controller.leading.is_taking_over = True
+        await self.controller._take_over()
+        await self.controller.turns.wait()
 
     async def ask(self, count: int = 1, index: int = 0) -> list[InferenceResponse]:
         requests = [

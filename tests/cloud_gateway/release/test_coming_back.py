@@ -115,6 +115,7 @@ async def test_a_gateway_that_comes_back_to_a_database_that_takes_no_writes_serv
         assert await one.versions_told() == {"1"}
         monkeypatch.undo()
         await one.controller.beat()
+        await one.take_over()
         assert await one.versions_told() == {"1", "2"}, "it goes on as soon as it can be said who leads"
 
 
@@ -131,7 +132,7 @@ async def test_a_candidate_that_takes_the_gateway_down_twice_is_taken_back(stock
         for _ in range(10):  # the lease of the one that crashed runs out
             clock.now += 1.0
             await one.controller.leadership.beat()
-            await one.controller._follow()
+            await one.follow()
         ended = await one.controller.describe("small")
         assert ended["status"] == "rolled_back"
         assert "ended 2 times in a row" in ended["reason"]

@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -213,27 +214,25 @@ async def test_a_shadow_compares_every_answer_and_ends_without_moving_traffic(st
 
 
 class FullDisk:
-    """A store whose disk is full while the test says so."""
+    """Makes a store's disk full while the test says so."""
 
     def __init__(self, store: ReleaseStore) -> None:
-        self._store = store
         self.is_full = False
+        for name in ("start", "change", "save"):
+            setattr(store, name, self._refusing(getattr(store, name)))
 
-    def __getattr__(self, name: str) -> Any:
-        real = getattr(self._store, name)
-
-        def call(*arguments: Any, **options: Any) -> Any:
-            if self.is_full and name in ("start", "change", "save"):
+    def _refusing(self, real: Callable[..., Any]) -> Callable[..., Any]:
+        def call(*arguments: Any) -> Any:
+            if self.is_full:
                 raise StorageError("database or disk is full")
-            return real(*arguments, **options)
+            return real(*arguments)
 
         return call
 
 
 async def test_a_full_disk_holds_what_goes_forward_and_never_the_way_back(stock: Stock, file: Path) -> None:
     async with gateway(stock, file) as one:
-        disk: Any = FullDisk(one.store)
-        one.controller._store = disk
+        disk = FullDisk(one.store)
         disk.is_full = True
         with pytest.raises(StorageError):
             await one.controller.start(plan())
@@ -259,19 +258,18 @@ async def test_a_full_disk_holds_what_goes_forward_and_never_the_way_back(stock:
         assert one.engine.versions("small") == [1]
 
 
-@pytest.mark.parametrize("look", ["_follow", "_take_over"])
+@pytest.mark.parametrize("look", ["follow", "take_over"])
 async def test_a_step_back_that_no_disk_took_is_not_undone_by_what_the_database_says(
     stock: Stock, file: Path, look: str
 ) -> None:
     async with gateway(stock, file) as one:
-        disk: Any = FullDisk(one.store)
-        one.controller._store = disk
+        disk = FullDisk(one.store)
         await one.controller.start(plan())
         disk.is_full = True
         await one.controller.command("small", Command.ABORT, "now")
         one.clock.now += TRUST_S  # the full disk takes no beat either
         assert not one.controller.leadership.is_held
-        await getattr(one.controller, look)()
+        await getattr(one, look)()
         assert one.store.newest("small").state.share == 0.5
         assert one.traffic.active["small"].split.share == 0.0
         disk.is_full = False
@@ -285,8 +283,7 @@ async def test_a_step_back_that_no_disk_took_is_not_undone_by_what_the_database_
 
 async def test_a_share_that_is_lowered_by_hand_is_a_step_back_too(stock: Stock, file: Path) -> None:
     async with gateway(stock, file) as one:
-        disk: Any = FullDisk(one.store)
-        one.controller._store = disk
+        disk = FullDisk(one.store)
         await one.controller.start(plan(more='strategy = "blue_green"'))
         disk.is_full = True
         lowered = await one.controller.command("small", Command.PROMOTE, "slow", 0.0001)

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from cloud_gateway.release import controller
-from cloud_gateway.release.following import Attention
+from cloud_gateway.release.attention import Attention
 from cloud_gateway.release.state import ReleaseState, Status
 from cloud_gateway.release.steps import Command, begin
 from cloud_gateway.release.store import ReleaseStore
@@ -41,7 +41,7 @@ async def test_a_follower_moves_and_goes_back_though_no_look_of_its_own_is_due(
 ) -> None:
     async with gateway(stock, file, me="a") as a, gateway(stock, file, me="b") as b:
         await a.controller.start(plan(more=BLUE_GREEN))
-        await b.controller._follow()
+        await b.follow()
         monkeypatch.setattr(controller, "TICK_S", 3600.0)
         async with running(b):
             for percent, versions in ((0.0001, {"1"}), (100.0, {"2"})):

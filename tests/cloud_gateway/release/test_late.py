@@ -83,7 +83,7 @@ async def test_what_a_follower_is_told_moves_the_leaders_guards(stock: Stock, fi
     ):
         with beside(a, file) as at_a, beside(b, file) as at_b:
             await a.controller.start(plan(more=GUARDS))
-            await b.controller._follow()
+            await b.follow()
             names = [f"r{number}" for number in range(2 * SLICE + 10)]
             await answered(a, names)
             await at_a.arms.flush()
@@ -107,7 +107,7 @@ async def test_what_a_follower_is_told_moves_the_leaders_guards(stock: Stock, fi
             # The other one leads from now on: it knows as much, and goes on behind it.
             await a.controller.leadership.give_back()
             assert await b.controller.leadership.beat()
-            await b.controller._take_over()
+            await b.take_over()
             await answered(b, ["more"])
             await at_b.arms.flush()
             at_a.labels.take("small", "more", NEITHER)

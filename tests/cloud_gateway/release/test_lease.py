@@ -1,6 +1,8 @@
 """One leader: by counters that move and each gateway's own clock, whatever wall clocks say."""
 
+import asyncio
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -9,7 +11,7 @@ from cloud_gateway.release.lease import LEASE_S, TRUST_S, Claim, LeaseRow, claim
 from cloud_gateway.release.plan import parse_plan
 from cloud_gateway.release.steps import begin
 from cloud_gateway.release.store import ReleaseStore
-from runtime.errors import ConflictError
+from runtime.errors import ConflictError, StorageError
 from runtime.store import open_database, sqlite_url
 from tests.cloud_gateway.release.fakes import Clock
 from tests.cloud_gateway.release.test_plan import LEAST
@@ -98,3 +100,31 @@ async def test_commands_wait_for_the_lead_and_then_name_who_has_it(tmp_path: Pat
     await lead.beat()
     with pytest.raises(ConflictError, match="ask the one that does: a"):
         await lead.require()
+
+
+async def test_a_command_is_told_of_trouble_only_by_a_beat_that_began_after_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    one = Gateway(tmp_path / "gateway.db", "a", 0)
+
+    def refuse(*_: object) -> Any:
+        raise StorageError("database or disk is full")
+
+    def beat_fails() -> None:
+        monkeypatch.setattr(one.store, "beat", refuse)
+
+    beat_fails()
+    await one.lead.beat()
+    one.clock.now += 1
+    asked = asyncio.create_task(one.lead.require())
+    await asyncio.sleep(0)
+    monkeypatch.undo()
+    await one.lead.beat()
+    await asked
+    beat_fails()
+    one.clock.now += TRUST_S
+    asked = asyncio.create_task(one.lead.require())
+    await asyncio.sleep(0)
+    await one.lead.beat()
+    with pytest.raises(StorageError, match="stable answers until the database takes writes: database or disk is full"):
+        await asked

@@ -1,5 +1,7 @@
 """Who gets which version: the share that was asked for, the same for the same key, and nobody back to stable while it grows."""
 
+import hashlib
+
 from cloud_gateway.guards import Arm
 from cloud_gateway.release.split import (
     MAX_SEGMENTS,
@@ -29,6 +31,13 @@ def test_keys_fall_evenly() -> None:
         # Four standard deviations of 20,000 draws.
         assert abs(share_of_candidate(share, places) - share) < 4 * (share * (1 - share) / 20_000) ** 0.5
     assert abs(share_of_candidate(0.3, [random_place() for _ in range(20_000)]) - 0.3) < 0.013
+
+
+def test_a_key_falls_where_it_fell_in_earlier_builds() -> None:
+    for salt in (SALT, b"digits/2", SALT):
+        for key in ("user-7", "", "\ud800"):
+            expected = hashlib.blake2b(key.encode("utf-8", "surrogatepass"), digest_size=8, key=salt).digest()
+            assert place(salt, key) == int.from_bytes(expected, "big")
 
 
 def test_all_and_nothing_are_exact() -> None:

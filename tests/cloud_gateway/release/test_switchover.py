@@ -15,6 +15,7 @@ from cloud_gateway.release import controller, roll, switchover
 from cloud_gateway.release.lease import BEAT_S
 from cloud_gateway.release.steps import Command
 from runtime.errors import StorageError
+from tests.cloud_gateway.release.fakes import Posted
 from tests.cloud_gateway.release.gateways import Gateway, Stock, gateway, plan
 from tests.cloud_gateway.release.test_following import BLUE_GREEN, running, until
 
@@ -35,7 +36,7 @@ def switches(one: Gateway) -> list[dict[str, Any]]:
 async def test_a_command_returns_once_the_one_that_follows_has_switched(stock: Stock, file: Path) -> None:
     async with gateway(stock, file, me="a") as a, gateway(stock, file, me="b") as b:
         await a.controller.start(plan(more=BLUE_GREEN))
-        await b.controller._follow()
+        await b.follow()
         async with running(b):
             for percent, version in ((NEARLY_NONE, "1"), (100.0, "2"), (NEARLY_NONE, "1")):
                 told = await a.controller.command("small", Command.PROMOTE, "", percent)
@@ -59,7 +60,7 @@ async def test_a_deaf_gateway_answers_with_stable_once_the_switch_is_decided_wit
         monkeypatch.setattr(module, "FENCE_S", 1.5)
     async with gateway(stock, file, me="a") as a, gateway(stock, file, me="b") as b:
         await a.controller.start(plan(more=BLUE_GREEN))
-        await b.controller._follow()
+        await b.follow()
         assert await b.versions_told() == {"2"}
         told = await a.controller.command("small", Command.PROMOTE, "", NEARLY_NONE)  # b looks at nothing
         assert b.traffic.active["small"].split.share == 1.0, "it has heard of nothing"
@@ -68,7 +69,7 @@ async def test_a_deaf_gateway_answers_with_stable_once_the_switch_is_decided_wit
         assert [one["fenced"] for one in switches(a)] == [["b"]]
         assert "did not say that they carried out promote: b" in caplog.text
         assert b.controller.status("small")["trouble"] is not None
-        await b.controller._follow()
+        await b.follow()
         assert b.controller.status("small")["trouble"] is None
         assert b.traffic.active["small"].split.share == NEARLY_NONE / 100
 
@@ -87,7 +88,7 @@ async def test_a_gateway_that_joins_answers_by_no_split_before_it_is_waited_for(
             return active
 
         monkeypatch.setattr(b.controller._placement, "activate", move_meanwhile)
-        await b.controller._follow()
+        await b.follow()
         assert seen == [1.0], "loaded as of a split that is over"
         assert b.traffic.active["small"].split.share == NEARLY_NONE / 100
         assert await b.versions_told() == {"1"}
@@ -99,8 +100,9 @@ async def test_a_gateway_whose_database_is_gone_fences_itself_and_goes_on_when_i
     for module in (roll, switchover):
         monkeypatch.setattr(module, "FENCE_S", 0.5)
     monkeypatch.setattr(controller, "BEAT_S", 0.1)
-    async with ticking(stock, file, "a") as a:
-        await a.controller.start(plan(more=BLUE_GREEN))
+    posted, clock = Posted(), time.monotonic
+    async with gateway(stock, file, me="a", clock=clock, webhook=posted) as a:  # type: ignore[arg-type]
+        await a.controller.start(plan(more=f'{BLUE_GREEN}\nwebhook = "http://127.0.0.1:9/hook"'))
         async with running(a):
             await until(lambda: not a.traffic.active["small"].is_fenced)
             assert await a.versions_told() == {"2"}
@@ -114,9 +116,13 @@ async def test_a_gateway_whose_database_is_gone_fences_itself_and_goes_on_when_i
             await until(lambda: a.traffic.active["small"].is_fenced)
             assert await a.versions_told() == {"1"}, "stable keeps serving"
             await until(lambda: controller.FENCED in caplog.text)
+            told = [event for event in posted.events if event["event"] == "release.fenced"]
+            assert told[-1]["reason"] == controller.FENCED
             gone.undo()
             await until(lambda: not a.traffic.active["small"].is_fenced)
             assert await a.versions_told() == {"2"}
+            await until(lambda: posted.events[-1]["event"] == "release.unfenced")
+            assert posted.events[-1]["fenced_answers"] >= 50
 
 
 async def test_a_follower_that_cannot_wait_for_changes_does_everything_else(
@@ -125,14 +131,14 @@ async def test_a_follower_that_cannot_wait_for_changes_does_everything_else(
     monkeypatch.setattr(controller, "BEAT_S", BEAT_S / 10)
     async with ticking(stock, file, "a") as a, ticking(stock, file, "b") as b, running(a):
         await a.controller.start(plan(more=BLUE_GREEN))
-        await b.controller._follow()
+        await b.follow()
         asked: list[float] = []
 
         async def deaf(*_: object) -> bool:
             asked.append(time.monotonic())
             raise StorageError("no notifications from here")
 
-        monkeypatch.setattr(b.controller._attention, "has_moved", deaf)
+        monkeypatch.setattr(b.controller.following._attention, "has_moved", deaf)
         beats: list[object] = []
         beat = b.store.beat
 

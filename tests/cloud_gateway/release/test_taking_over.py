@@ -31,7 +31,7 @@ async def test_a_second_gateway_follows_and_takes_over(stock: Stock, file: Path)
     clock = Clock()
     async with gateway(stock, file, me="a", clock=clock) as a, gateway(stock, file, me="b", clock=clock) as b:
         await a.controller.start(plan(more="stages = [50, 100]\nhold_s = 0"))
-        await b.controller._follow()
+        await b.follow()
         assert await b.versions_told() == {"1", "2"}
         keys = [reply.version for reply in await a.ask(60)]
         assert [reply.version for reply in await b.ask(60)] == keys, "both split alike"
@@ -40,14 +40,14 @@ async def test_a_second_gateway_follows_and_takes_over(stock: Stock, file: Path)
         assert b.controller.status("small")["share"] == 0.5, "only the leader decides"
         await a.tick()
         assert a.controller.status("small")["status"] == "settling"
-        await b.controller._follow()
+        await b.follow()
         assert await b.versions_told() == {"2"}
         await a.controller.leadership.give_back()
         assert await b.controller.leadership.beat()
-        await b.controller._take_over()
+        await b.take_over()
         await b.controller.command("small", Command.ROLLBACK, "seen by b")
         assert await b.versions_told() == {"1"}
-        await a.controller._follow()
+        await a.follow()
         assert await a.versions_told() == {"1"}
         assert a.engine.versions("small") == [1]
         assert a.store.check_audit()[2] is None
@@ -65,7 +65,7 @@ async def test_a_second_gateway_answers_with_stable_until_it_has_the_candidate(
             return await load(plan)
 
         monkeypatch.setattr(b.versions, "load_pair", load_slowly)
-        await b.controller._follow()
+        await b.follow()
         assert told_meanwhile == [{"1"}]
         assert await b.versions_told() == {"2"}
 
@@ -75,18 +75,18 @@ async def test_a_command_right_after_the_lead_was_won_is_not_undone(
 ) -> None:
     async with gateway(stock, file) as one:
         await one.controller.start(plan(more="stages = [50, 100]\nhold_s = 0"))
-        read = one.store.releases
+        read = one.store.find
         has_read = asyncio.Event()
         loop = asyncio.get_running_loop()
 
-        def read_slowly(**given: Any) -> Any:
-            found = read(**given)
+        def read_slowly(number: int) -> Any:
+            found = read(number)
             loop.call_soon_threadsafe(has_read.set)
             time.sleep(0.2)
             return found
 
-        monkeypatch.setattr(one.store, "releases", read_slowly)
-        taking_over = asyncio.create_task(one.controller._take_over())
+        monkeypatch.setattr(one.store, "find", read_slowly)
+        taking_over = asyncio.create_task(one.take_over())
         await has_read.wait()
         promoted = await one.controller.command("small", Command.PROMOTE, "at once")
         await taking_over
@@ -98,10 +98,10 @@ async def test_a_release_that_ended_elsewhere_is_cleared_away_though_nobody_can_
 ) -> None:
     async with gateway(stock, file, me="a") as a, gateway(stock, file, me="b") as b:
         await a.controller.start(plan())
-        await b.controller._follow()
+        await b.follow()
         abort_unheard(a)
         monkeypatch.setattr(Presence, "leave", refuse)
-        await b.controller._follow()
+        await b.follow()
         assert await b.versions_told() == {"1"}
         assert b.engine.versions("small") == [1]
 
@@ -109,11 +109,12 @@ async def test_a_release_that_ended_elsewhere_is_cleared_away_though_nobody_can_
 async def test_who_takes_over_lets_go_of_a_release_whose_end_it_never_saw(stock: Stock, file: Path) -> None:
     async with gateway(stock, file, me="a") as a, gateway(stock, file, me="b") as b:
         await a.controller.start(plan())
-        await b.controller._follow()
+        await b.follow()
         abort_unheard(a)
         await a.controller.leadership.give_back()
         await b.controller.beat()
         assert b.controller.leadership.is_held
+        await b.take_over()
         assert b.traffic.active == {}
         assert await b.versions_told() == {"1"}
         assert b.engine.versions("small") == [1]
@@ -124,12 +125,12 @@ async def test_a_release_that_ended_well_and_was_followed_by_another_is_let_go_a
 ) -> None:
     async with gateway(stock, file, me="a") as a, gateway(stock, file, me="b") as b:
         await a.controller.start(plan())
-        await b.controller._follow()
+        await b.follow()
         release = a.controller.running("small")
         a.store.change(release, replace(release.state, status=Status.PROMOTED, share=1.0), "finish", {}, {})
         following = plan(5).model_copy(update={"stable": 2})
         a.store.start(following, begin(following))
-        await b.controller._take_over()
+        await b.take_over()
         assert await b.versions_told() == {"2"}, "stable of the one that runs now"
         assert b.engine.versions("small") == [2]
 
@@ -139,16 +140,19 @@ async def test_who_takes_over_trusts_no_split_before_it_has_read_what_holds(
 ) -> None:
     async with gateway(stock, file, me="a") as a, gateway(stock, file, me="b") as b:
         await a.controller.start(plan())
-        await b.controller._follow()
+        await b.follow()
         trusted_until = b.controller.switchover.trusted_until
         await a.controller.leadership.give_back()
-        monkeypatch.setattr(b.store, "releases", refuse)
+        monkeypatch.setattr(b.store, "find", refuse)
+        await b.controller.beat()
         with pytest.raises(StorageError):
-            await b.controller.beat()
+            await b.take_over()
         assert b.controller.leadership.is_held
         assert b.controller.switchover.trusted_until == trusted_until
-        monkeypatch.undo()
         await b.controller.beat()
+        assert b.controller.switchover.trusted_until == trusted_until
+        monkeypatch.undo()
+        await b.take_over()
         assert b.controller.switchover.trusted_until > trusted_until
 
 
@@ -165,8 +169,39 @@ async def test_a_gateway_that_joins_is_waited_for_before_it_looks(
             return look()
 
         monkeypatch.setattr(b.store, "look", look_and_note)
-        await b.controller._follow()
+        await b.follow()
         assert rows == [[], [("b", 0)]], (
             "it ran nothing at its first look, and the second is the one that it answers by"
         )
         assert [row.line for row in presence.others()] == [1]
+
+
+async def test_who_could_not_say_that_it_left_says_so_at_its_next_look_and_joins_anew(
+    stock: Stock, file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with gateway(stock, file, me="a") as a, gateway(stock, file, me="b") as b:
+        presence, beat = Presence(a.store), Presence.beat
+        await a.controller.start(plan())
+        await b.follow()
+        for is_looked_again in (True, False):
+            abort_unheard(a)
+            monkeypatch.setattr(Presence, "leave", refuse)
+            await b.follow()
+            monkeypatch.undo()
+            assert [row.name for row in presence.others()] == ["b"]
+            if is_looked_again:
+                await b.follow()
+                assert presence.others() == [], "tried again"
+            await a.take_over()  # it leads, and has yet to hear of what was ended behind its back
+            await a.controller.start(plan())
+            said: list[int] = []
+
+            def note(self: Presence, line: int, said: list[int] = said) -> None:
+                said.append(line)
+                beat(self, line)
+
+            monkeypatch.setattr(Presence, "beat", note)
+            await b.follow()
+            monkeypatch.undo()
+            assert said[0] == 0 < said[1], "waited for before the look by which it answers, whatever became of its row"
+            assert await b.versions_told() == {"1", "2"}

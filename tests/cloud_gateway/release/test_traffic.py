@@ -69,7 +69,7 @@ async def test_a_follower_alone_has_the_traffic_and_the_leader_decides_by_it(sto
         gateway(stock, file, me="b", clock=clock, watch_type=GuardWatch) as b,
     ):
         await a.controller.start(plan(5, GUARDS))
-        await b.controller._follow()
+        await b.follow()
         for _ in range(3):
             await b.ask(10 * SLICE)
             await seconds(clock, b, a)
@@ -97,7 +97,7 @@ async def test_a_follower_that_is_restarted_has_told_what_it_counted_once(
     async with gateway(stock, file, me="a", clock=clock, watch_type=GuardWatch) as a:
         await a.controller.start(plan(more=GUARDS))
         async with gateway(stock, file, me="b", clock=clock, watch_type=GuardWatch, is_clean=is_clean) as b:
-            await b.controller._follow()
+            await b.follow()
             await b.ask(60)
             clock.now += 1.0
             await b.controller.tick()  # it counts, and hands in
@@ -122,7 +122,7 @@ async def test_a_follower_that_takes_over_knows_both_and_counts_nothing_twice(
             await b.controller.leadership.give_back()
             await a.controller.leadership.beat()
             await a.controller.start(plan(more=GUARDS))
-            await b.controller._follow()
+            await b.follow()
             await a.ask(30)
             await b.ask(50)
             if is_saved:
@@ -137,7 +137,7 @@ async def test_a_follower_that_takes_over_knows_both_and_counts_nothing_twice(
         await b.controller.leadership.beat()
         clock.now += LEASE_S
         assert await b.controller.leadership.beat()
-        await b.controller._take_over()
+        await b.take_over()
         await seconds(clock, b)
         assert sum(requests(b).values()) == 89
 
@@ -149,7 +149,7 @@ async def test_a_shadow_beside_a_follower_reports_to_the_leader(stock: Stock, fi
         gateway(stock, file, me="b", clock=clock, watch_type=GuardWatch) as b,
     ):
         await a.controller.start(plan(more=SHADOW))
-        await b.controller._follow()
+        await b.follow()
         await b.ask(30)
         await have_compared(b)
         for _ in range(100):
@@ -174,7 +174,7 @@ async def test_what_cannot_be_handed_in_waits_and_an_ended_release_takes_nothing
         gateway(stock, file, me="b", clock=clock, watch_type=GuardWatch) as b,
     ):
         await a.controller.start(plan(more=GUARDS))
-        await b.controller._follow()
+        await b.follow()
         await b.ask(20)
         with monkeypatch.context() as patched:
             patched.setattr(SeenTraffic, "hand_in", full)

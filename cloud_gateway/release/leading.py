@@ -1,0 +1,148 @@
+"""What only the gateway that leads does: it asks the guards, lets `steps` decide, and has that carried out."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from dataclasses import replace
+from typing import Final
+
+from cloud_gateway.release.active import ActiveRelease
+from cloud_gateway.release.carrying_out import CarryingOut
+from cloud_gateway.release.description import numbers, numbers_of
+from cloud_gateway.release.harm import harm
+from cloud_gateway.release.late import LateEvidence
+from cloud_gateway.release.placement import Placement
+from cloud_gateway.release.service import Traffic
+from cloud_gateway.release.state import Status
+from cloud_gateway.release.steps import Decision, Move, next_step
+from cloud_gateway.release.store import Release, ReleaseStore
+from cloud_gateway.release.traffic import SeenTraffic, hand_in
+from cloud_gateway.release.turns import Turns
+from cloud_gateway.release.versions import Versions
+from runtime.errors import ConflictError, EdgewardError, StorageError
+
+log = logging.getLogger(__name__)
+
+# How often evidence is kept. A gateway that is killed forgets so much of it, whatever it showed: that biases nothing.
+SAVE_S: Final = 1.0
+
+
+class Leading:
+    """Used on one event loop."""
+
+    def __init__(
+        self,
+        store: ReleaseStore,
+        versions: Versions,
+        placement: Placement,
+        traffic: Traffic,
+        carrying_out: CarryingOut,
+        turns: Turns,
+        late: LateEvidence,
+        seen: SeenTraffic,
+    ) -> None:
+        self.is_taking_over = False
+        """This gateway leads, and has yet to learn what the one before it knew: it decides nothing until then."""
+        self._store = store
+        self._versions = versions
+        self._placement = placement
+        self._traffic = traffic
+        self._carrying_out = carrying_out
+        self._turns = turns
+        self._late = late
+        self._seen = seen
+
+    async def hand_over_late(self, active: ActiveRelease) -> None:
+        """Labels, metrics and what other gateways saw, to the guards; where that cannot be read, they judge by the rest."""
+        try:
+            await self._late.hand_over(active)
+        except StorageError as error:
+            log.error("what came late for the release of %s cannot be read: %s", active.split.model, error)
+
+    async def decide(self, active: ActiveRelease, now: float, passed_s: float) -> None:
+        """What follows from its guards, `passed_s` after the last time. What cannot be stored is said, and no other waits."""
+        if (turn := self._turns.of(active.split.model)).locked():
+            return  # a command under way goes first; the next tick comes soon
+        async with turn:
+            active.state = replace(active.state, in_stage_s=active.state.in_stage_s + passed_s)
+            try:
+                await self._decide(active, now)
+            except (StorageError, ConflictError) as error:
+                if active.trouble != str(error):
+                    log.error("release of %s stays as it is: %s", active.split.model, error)
+                active.trouble = str(error)
+            else:
+                active.trouble = None
+
+    async def save(self, active: ActiveRelease) -> None:
+        """Keeps what the guards know by now."""
+        known = active.unkept_count
+        await asyncio.to_thread(self._store.save, active.release, active.state, active.evidence())
+        active.forget(known)
+
+    async def take_over(self) -> None:
+        """Another gateway led until now: what it has seen is in the database, and there goes what was seen here."""
+        for model, active in list(self._traffic.active.items()):
+            async with self._turns.of(
+                model
+            ):  # a command since the lead was won is not undone by what was read before it
+                if self._traffic.active.get(model) is active:
+                    await self._take_over(active)
+        self.is_taking_over = False
+
+    async def give_up(self, release: Release, error: EdgewardError) -> None:
+        """A release whose candidate cannot be had any more, or crashes the gateway, is rolled back, if only stable is there."""
+        plan = release.plan
+        if self._versions.find(plan.model, plan.stable) is None:
+            return  # nothing answers; what is wrong may pass, and is said in the status
+        reason = f"the candidate cannot go on: {error}"
+        state = replace(release.state, status=Status.ROLLED_BACK, share=0.0, reason=reason)
+        event = str(Move.ROLLBACK)
+        counts, watch = self._placement.restored(release)
+        verdict = watch.judge()
+        done = harm(counts, verdict)
+        document = {**numbers_of(counts, verdict), **done.to_dict(), "harm": str(done)}
+        ended = await asyncio.to_thread(self._store.change, release, state, event, document, release.evidence)
+        await self._placement.forget(release)
+        self._carrying_out.tell(event, ended, document)
+
+    async def _decide(self, active: ActiveRelease, now: float) -> None:
+        plan = active.release.plan
+        if self._traffic.active.get(plan.model) is not active or plan.model in self._carrying_out.unstored:
+            return
+        failure = active.broken_because(now)
+        if self._versions.find(plan.model, plan.candidate) is None:
+            failure = f"version {plan.candidate} is not loaded any more"
+        active.verdict = active.watch.judge()
+        decision = next_step(plan, active.state, active.verdict, failure)
+        active.needed = decision.needed
+        if decision.move is not Move.HOLD:
+            await self._carrying_out.carry_out(active, decision.state, str(decision.move), numbers(active))
+            return
+        active.state = decision.state
+        if active.held != (decision.cause, decision.state.stage):
+            await self._note_hold(active, decision)
+        elif now - active.saved_at >= SAVE_S:
+            active.saved_at = now
+            await self.save(active)
+
+    async def _note_hold(self, active: ActiveRelease, decision: Decision) -> None:
+        """One record when a release begins to wait for something else, not five a second."""
+        document = {"waits_for": str(decision.cause), "needed": decision.needed, **numbers(active)}
+        await self._carrying_out.store_change(active, active.state, str(Move.HOLD), document)
+        active.held = (decision.cause, decision.state.stage)
+        self._carrying_out.tell(str(Move.HOLD), active.release, document)
+
+    async def _take_over(self, active: ActiveRelease) -> None:
+        release = await asyncio.to_thread(self._store.find, active.release.id)
+        step = self._carrying_out.unstored.get(active.split.model)
+        if release.state.status.is_alive:
+            await active.absorb_all()
+            await hand_in(self._seen, active)
+            active.restore(release, release.state if step is None else step.state)
+            self._placement.pin(active)
+        elif step is None:  # nobody was told of its end here
+            active.state = release.state
+            self._placement.let_go(active)
+            self._carrying_out.clear_away(active)

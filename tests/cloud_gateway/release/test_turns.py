@@ -1,0 +1,176 @@
+"""What takes long in one release, a load or a shadow's last run, keeps no beat, look or decision waiting."""
+
+import asyncio
+import threading
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from cloud_gateway.release import controller
+from cloud_gateway.release.plan import ReleasePlan
+from cloud_gateway.release.store import ReleaseStore
+from cloud_gateway.release.turns import Turns
+from cloud_gateway.release.versions import Versions
+from runtime.errors import ConflictError, StorageError
+from tests.cloud_gateway.release.fakes import ROLLBACK
+from tests.cloud_gateway.release.gateways import PATIENCE_S, SHADOW, Stock, gateway, plan, told
+from tests.cloud_gateway.release.test_following import BLUE_GREEN, running, until
+from tests.cloud_gateway.release.test_switchover import ticking
+
+
+class Counted:
+    """How often a method was called."""
+
+    def __init__(self, real: Callable[..., Any]) -> None:
+        self.count = 0
+        self._real = real
+
+    def __call__(self, *given: Any) -> Any:
+        self.count += 1
+        return self._real(*given)
+
+
+@pytest.fixture
+def _beats_often(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(controller, "BEAT_S", 0.05)
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("_beats_often")
+async def test_a_follower_that_loads_a_candidate_beats_and_looks_meanwhile(
+    stock: Stock, file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with ticking(stock, file, "a") as a, ticking(stock, file, "b") as b:
+        await a.controller.start(plan(more=BLUE_GREEN))
+        load, may_load = b.versions.load_pair, asyncio.Event()
+
+        async def load_slowly(plan: ReleasePlan) -> Any:
+            await may_load.wait()
+            return await load(plan)
+
+        monkeypatch.setattr(b.versions, "load_pair", load_slowly)
+        async with running(b):
+            await until(lambda: b.controller.turns.is_working("small"))
+            beats, looks = Counted(b.store.beat), Counted(b.store.look)
+            monkeypatch.setattr(b.store, "beat", beats)
+            monkeypatch.setattr(b.store, "look", looks)
+            await until(lambda: beats.count > 3 and looks.count > 3)
+            assert await b.versions_told() == {"1"}, "until it has the candidate"
+            may_load.set()
+            await b.controller.turns.wait("small")
+            assert await b.versions_told() == {"2"}
+
+
+@pytest.mark.usefixtures("_beats_often")
+async def test_a_gateway_that_starts_keeps_the_lead_however_long_it_loads(
+    stock: Stock, file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with gateway(stock, file) as one:
+        await one.controller.start(plan())
+    load, beat, count = Versions.load_pair, ReleaseStore.beat, 0
+
+    def counted(*given: Any) -> Any:
+        nonlocal count
+        count += 1
+        return beat(*given)
+
+    async def load_slowly(self: Versions, plan: ReleasePlan) -> Any:
+        await until(lambda: count > 3)
+        return await load(self, plan)
+
+    monkeypatch.setattr(ReleaseStore, "beat", counted)
+    monkeypatch.setattr(Versions, "load_pair", load_slowly)
+    async with gateway(stock, file, me="again") as one:
+        assert await one.versions_told() == {"1", "2"}
+
+
+@pytest.fixture
+def let_go() -> Iterator[threading.Event]:
+    """Set at the end in any case, or a thread would wait for ever."""
+    event = threading.Event()
+    yield event
+    event.set()
+
+
+async def test_a_shadow_that_hangs_keeps_no_decision_waiting(
+    stock: Stock, file: Path, monkeypatch: pytest.MonkeyPatch, let_go: threading.Event
+) -> None:
+    async with gateway(stock, file) as one:
+        await one.controller.start(plan(more=SHADOW))
+        mirror = one.traffic.active["small"].mirror
+        assert mirror is not None
+        close = mirror.close
+
+        def close_late() -> None:
+            assert let_go.wait(PATIENCE_S)
+            close()
+
+        monkeypatch.setattr(mirror, "close", close_late)
+        told(ROLLBACK)
+        one.clock.now += 0.2
+        await one.controller.tick()
+        assert one.store.newest("small").state.status == "rolled_back"
+        assert one.traffic.active == {}
+        assert one.engine.versions("small") == [1, 2], "it may be running still"
+        following = asyncio.create_task(one.controller.start(plan()))
+        await one.controller.beat()
+        await one.controller.tick()
+        assert not following.done(), "of one model one change at a time"
+        let_go.set()
+        assert (await following)["status"] == "running"
+        assert await one.versions_told() == {"1", "2"}
+
+
+async def test_a_change_of_one_model_keeps_no_other_from_its_way_back(stock: Stock, file: Path) -> None:
+    async with gateway(stock, file) as one:
+        await one.controller.start(plan())
+        told(ROLLBACK)
+        async with one.controller.turns.of("small"):
+            await one.tick()
+            assert await one.versions_told() == {"1", "2"}, "a command under way goes first"
+        async with one.controller.turns.of("another that takes minutes to load"):
+            await one.tick()
+            assert await one.versions_told() == {"1"}
+
+
+@pytest.mark.parametrize(
+    ("error", "said"),
+    [
+        (StorageError("disk full"), "cannot be brought in line with the database yet: disk full"),
+        (ConflictError("another leads"), "cannot be brought in line with the database yet: another leads"),
+        (ZeroDivisionError("division"), "failed in an unforeseen way"),
+    ],
+)
+async def test_work_that_fails_is_said_and_the_model_is_free_for_the_next(
+    error: Exception, said: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    turns = Turns()
+
+    async def fail() -> None:
+        async with turns.of("small"):
+            raise error
+
+    turns.begin("small", fail())
+    assert turns.is_working("small")
+    assert not turns.is_working("other")
+    await turns.wait("small")
+    assert said in caplog.text
+    assert not turns.is_working("small")
+    assert not turns.of("small").locked()
+
+
+async def test_closing_gives_up_what_is_under_way() -> None:
+    turns, is_over = Turns(), asyncio.Event()
+
+    async def last_for_ever() -> None:
+        async with turns.of("small"):
+            await is_over.wait()
+
+    turns.begin("small", last_for_ever())
+    await asyncio.sleep(0)
+    assert turns.of("small").locked()
+    await turns.close()
+    assert not turns.is_working("small")
+    assert not turns.of("small").locked()
