@@ -57,6 +57,17 @@ class Server:
         # clock_getcpuclockid(3) of another process, which Python does not wrap: its number is in the clock's.
         return time.clock_gettime((~self._process.pid << 3) | _SCHEDULED)
 
+    def thread_s(self, name: str) -> float:
+        """What the one thread that is called so, as Linux knows it, has used of processors since it began."""
+        for task in Path(f"/proc/{self._process.pid}/task").iterdir():
+            if (task / "comm").read_text(encoding="ascii").strip() == name:
+                return int((task / "schedstat").read_text(encoding="ascii").split()[0]) * 1e-9
+        raise LookupError(f"process {self._process.pid} has no thread named {name!r}")
+
+    def signal(self, number: int) -> None:
+        """Sends the process a signal."""
+        self._process.send_signal(number)
+
     def ask(self, seconds: float, pool: ThreadPoolExecutor) -> Turn:
         """Every connection asks for so long."""
         began = time.perf_counter()
