@@ -26,7 +26,7 @@ from runtime.batch_job.job import BatchJob, run_batch
 from runtime.batch_job.predictor import LocalPredictor
 from runtime.engine.engine import EngineSettings, load
 from runtime.engine.model import Model
-from runtime.engine.watch import WatchSettings
+from runtime.engine.watch_settings import WatchSettings
 from runtime.errors import WrongUseError
 from runtime.selection.candidates import SPINNING
 from runtime.selection.rows import rows_for

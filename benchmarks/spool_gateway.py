@@ -16,8 +16,9 @@ import numpy as np
 from cloud_gateway.idempotency import DEDUPLICATED, Idempotent
 from runtime.errors import ModelNotFoundError
 from runtime.serving.layered import Layered
-from runtime.serving.server import Listening, ServerSettings, serve
+from runtime.serving.server import Listening, serve
 from runtime.serving.server import run as run_loop
+from runtime.serving.settings import ServerSettings
 from runtime.store import sqlite_url
 from runtime.tensors import TensorSpec
 from runtime.wire.statistics import ModelStatistics

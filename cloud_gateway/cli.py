@@ -67,8 +67,8 @@ def run(
     as_json: Annotated[bool, typer.Option("--json", help="Print one line of JSON once it listens.")] = False,
 ) -> None:
     """Serves each MODEL by the Open Inference Protocol v2 until Ctrl-C; with keys made, only to who sends one."""
-    from cloud_gateway.gateway import NAME
     from cloud_gateway.gateway import run as run_gateway
+    from cloud_gateway.program import NAME
     from cloud_gateway.settings import GatewaySettings
     from runtime.cli.program import announce, narrate, show_settings
     from runtime.config import load_settings
@@ -113,7 +113,7 @@ def status(
 ) -> None:
     """Asks the gateway of this machine which models run on what and why, and whether it wants a key."""
     from cloud_gateway.auth import read_chosen_keys
-    from cloud_gateway.gateway import NAME, STATUS_PATH
+    from cloud_gateway.program import NAME, STATUS_PATH
     from cloud_gateway.settings import GatewaySettings
     from runtime.cli.console import facts, standard
     from runtime.cli.program import show_models, status_of

@@ -21,6 +21,7 @@ from cloud_gateway.bundles import bundle_routes
 from cloud_gateway.deciding import deciding
 from cloud_gateway.idempotency import Idempotent
 from cloud_gateway.monitoring import monitoring
+from cloud_gateway.program import NAME, STATUS_PATH
 from cloud_gateway.release.assembly import registry_of
 from cloud_gateway.rollout.offers import DeviceOffers
 from cloud_gateway.rollout.routes import outcome_route
@@ -42,9 +43,6 @@ from runtime.serving.server import Listening, serve
 from runtime.serving.server import run as run_loop
 from runtime.serving.sockets import Endpoint
 from runtime.wire.values import ServedBy
-
-NAME = "edgeward-gateway"
-STATUS_PATH = "/edgeward/status"
 
 
 @dataclass(frozen=True, slots=True)

@@ -36,8 +36,6 @@ _Outcome = asyncio.Future[InferenceResponse | None]
 DEDUPLICATED = "deduplicated"
 """Reply parameter (true): the request ran before, and this is the result that it had then."""
 
-_LIMITS = ResultLimits()
-
 
 class Idempotent:
     """`infer` of a service, made idempotent for requests that carry a key; those without pass by. Used on one event loop.
@@ -45,7 +43,9 @@ class Idempotent:
     The database (a URL) is opened when the first key comes.
     """
 
-    def __init__(self, infer: Infer, database: str, limits: ResultLimits = _LIMITS, *, ask: Ask | None = None) -> None:
+    def __init__(
+        self, infer: Infer, database: str, limits: ResultLimits = ResultLimits(), *, ask: Ask | None = None
+    ) -> None:
         """`ask`: the short way of `infer`, for requests that pass by."""
         self._infer = infer
         self._ask = ask_in_task(infer) if ask is None else ask

@@ -10,8 +10,7 @@ from pydantic import Field, SecretStr, model_validator
 from cloud_gateway.admin.reviewers import ReviewerSettings
 from cloud_gateway.automation.settings import AutomationSettings
 from runtime.errors import WrongUseError
-from runtime.serving.program import ModelServerSettings
-from runtime.store import sqlite_url
+from runtime.serving.settings import ModelServerSettings
 
 ADMIN_PORT: Final = 8002
 
@@ -46,13 +45,11 @@ class GatewaySettings(ModelServerSettings):
 
     def database_url(self, home: Path) -> str:
         """Where releases, reviews and their audit are kept, of a gateway whose state lives under `home`; holds the password."""
-        return (
-            sqlite_url(home / "gateway" / "gateway.db") if self.database is None else self.database.get_secret_value()
-        )
+        return _file(home, "gateway.db") if self.database is None else self.database.get_secret_value()
 
     def results_url(self, home: Path) -> str:
         """Where the results of requests with idempotency keys are kept: gateways that share a database share these, too."""
-        return sqlite_url(home / "gateway" / "results.db") if self.database is None else self.database_url(home)
+        return _file(home, "results.db") if self.database is None else self.database_url(home)
 
     @model_validator(mode="after")
     def _one_automation_a_model(self) -> GatewaySettings:
@@ -89,3 +86,9 @@ class GatewaySettings(ModelServerSettings):
         """`WrongUseError` when there is nothing to serve."""
         if not self.has_models:
             raise WrongUseError("no model is given; name at least one, as in: edgeward gateway run digits")
+
+
+def _file(home: Path, name: str) -> str:
+    from runtime.store import sqlite_url  # SQLAlchemy, which commands that ask a gateway do without
+
+    return sqlite_url(home / "gateway" / name)

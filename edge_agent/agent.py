@@ -18,6 +18,7 @@ from edge_agent.memory import MemoryGauge, available_bytes
 from edge_agent.metrics import agent_metrics
 from edge_agent.offline import Offline, agent_home, make_syncer
 from edge_agent.page import agent_page, page_routes
+from edge_agent.program import NAME, STATUS_PATH
 from edge_agent.request_options import is_private
 from edge_agent.service import AgentService
 from edge_agent.settings import AgentSettings
@@ -46,8 +47,6 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-NAME = "edgeward-agent"
-STATUS_PATH = "/edgeward/status"
 # The first answers come first: charts that begin a second later lose nothing that anybody looks for.
 CHARTS_AFTER_S: Final = 1.0
 

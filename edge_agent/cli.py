@@ -105,8 +105,8 @@ def run(
     as_json: Annotated[bool, typer.Option("--json", help="Print one line of JSON once it listens.")] = False,
 ) -> None:
     """Serves each MODEL by the Open Inference Protocol v2 until Ctrl-C; the gateway answers where this device cannot."""
-    from edge_agent.agent import NAME
     from edge_agent.agent import run as run_agent
+    from edge_agent.program import NAME
     from edge_agent.settings import AgentSettings
     from runtime.cli.program import announce, narrate, show_settings
     from runtime.config import load_settings
@@ -171,7 +171,7 @@ def status(
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON for a program.")] = False,
 ) -> None:
     """Asks the agent of this machine which models run on what and why, how its gateway is, and who answered."""
-    from edge_agent.agent import NAME, STATUS_PATH
+    from edge_agent.program import NAME, STATUS_PATH
     from edge_agent.settings import AgentSettings
     from runtime.cli.console import facts, standard
     from runtime.cli.program import show_models, status_of

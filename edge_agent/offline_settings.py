@@ -11,7 +11,7 @@ from edge_agent.spool.policy import SpoolLimits, WhenFull
 from edge_agent.sync.record import TRIAL_S
 from runtime.client.address import Protocol, parse_address
 from runtime.errors import WrongUseError
-from runtime.serving.program import ModelServerSettings
+from runtime.serving.settings import ModelServerSettings
 
 
 def _split(value: object) -> object:

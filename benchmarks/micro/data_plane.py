@@ -20,7 +20,8 @@ from runtime.bundle.locate import shipped_bundles
 from runtime.bundle.manifest import Format
 from runtime.engine.engine import Engine, EngineSettings
 from runtime.engine.model import Model
-from runtime.engine.watch import Watch, WatchSettings
+from runtime.engine.watch import Watch
+from runtime.engine.watch_settings import WatchSettings
 from runtime.hardware import Hardware
 from runtime.selection.candidates import Candidate
 from runtime.selection.choice import Choice, Ranked

@@ -13,7 +13,7 @@ import numpy as np
 
 from runtime.engine.engine import EngineSettings, load
 from runtime.engine.model import Model
-from runtime.engine.watch import WatchSettings
+from runtime.engine.watch_settings import WatchSettings
 from runtime.monitoring.bundled import as_answered, bundled_baseline
 from runtime.monitoring.decision import DriftTest
 from runtime.monitoring.layout import columns

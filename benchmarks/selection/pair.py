@@ -21,7 +21,7 @@ from runtime.backends.opened import open_variant
 from runtime.bundle.manifest import Format
 from runtime.engine.engine import EngineSettings, load
 from runtime.engine.model import Model
-from runtime.engine.watch import WatchSettings
+from runtime.engine.watch_settings import WatchSettings
 from runtime.selection.rows import rows_for
 
 QUIET_S = 0.05

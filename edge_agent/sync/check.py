@@ -55,7 +55,7 @@ def check(tar: Path, model: str, objective: str) -> Checked:
     from runtime import config
     from runtime.bundle.locate import open_bundles
     from runtime.engine.engine import EngineSettings, load
-    from runtime.engine.watch import WatchSettings
+    from runtime.engine.watch_settings import WatchSettings
     from runtime.errors import EdgewardError
     from runtime.selection.guard import check_answers
     from runtime.selection.settings import Objective, SelectionSettings

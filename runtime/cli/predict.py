@@ -155,7 +155,7 @@ def _opened(source: str, route: RouteTo, address: str, objective: Objective | No
         return
     from runtime.batch_job.predictor import LocalPredictor
     from runtime.engine.engine import EngineSettings, load
-    from runtime.engine.watch import WatchSettings
+    from runtime.engine.watch_settings import WatchSettings
 
     # Nothing takes over in the middle: one job's answers all come from one candidate.
     with load(source, EngineSettings(SelectionSettings(objective=objective), watch=WatchSettings(0, 0))) as model:

@@ -11,15 +11,15 @@ from typing import TYPE_CHECKING, Any
 
 from runtime.cli.console import debugging, people, standard
 from runtime.config import DEFAULT, Loaded, S
-from runtime.engine.engine import Engine
 from runtime.errors import PeerUnreachableError, WrongUseError
 from runtime.selection.latency import show_ms
-from runtime.serving.program import describe_models
-from runtime.serving.server import Listening
 from runtime.serving.sockets import Endpoint
 
 if TYPE_CHECKING:
     from rich.table import Table
+
+    from runtime.engine.engine import Engine
+    from runtime.serving.server import Listening
 
 
 def show_settings(loaded: Loaded[S]) -> None:
@@ -89,6 +89,8 @@ def announce(
 
     `also`: name → URL of what else listens.
     """
+    from runtime.serving.program import describe_models
+
     announce_models(program, describe_models(engine), at, as_json=as_json, also=also)
 
 

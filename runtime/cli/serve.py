@@ -15,8 +15,8 @@ if TYPE_CHECKING:
     from multiprocessing.connection import Connection
 
     from runtime.engine.engine import Engine
-    from runtime.serving.program import ModelServerSettings
     from runtime.serving.server import Listening
+    from runtime.serving.settings import ModelServerSettings
     from runtime.serving.workers import Place
 
 app = typer.Typer()
@@ -104,8 +104,9 @@ def serve(
     from runtime.config import load_settings
     from runtime.errors import WrongUseError
     from runtime.serving.log_format import logging_as
-    from runtime.serving.program import ModelServerSettings, load_all, make_engine
+    from runtime.serving.program import load_all, make_engine
     from runtime.serving.server import run
+    from runtime.serving.settings import ModelServerSettings
 
     flags = {
         "models": sources or None,

@@ -20,12 +20,14 @@ from runtime.backends.base import Backend
 from runtime.backends.registry import all_backends, our_backends
 from runtime.bundle.bundle import Bundle
 from runtime.bundle.locate import open_bundles
-from runtime.engine.instances import Granted, Instances
+from runtime.engine.grant import Granted
+from runtime.engine.instances import Instances
 from runtime.engine.measuring import MEASURING
 from runtime.engine.model import Model
 from runtime.engine.repository import Repository
 from runtime.engine.versions import VersionPolicy
-from runtime.engine.watch import Watch, WatchSettings
+from runtime.engine.watch import Watch
+from runtime.engine.watch_settings import WatchSettings
 from runtime.errors import (
     BundleError,
     ConflictError,

@@ -10,8 +10,8 @@ import numpy as np
 
 from runtime.backends.opened import OpenedVariant
 from runtime.bundle.bundle import Bundle
+from runtime.engine.grant import Granted
 from runtime.engine.in_service import InService
-from runtime.engine.instances import Granted
 from runtime.engine.succession import Succession
 from runtime.engine.tally import Switch
 from runtime.engine.uses import Uses

@@ -13,8 +13,8 @@ from dataclasses import replace
 from runtime.backends.base import Overlap
 from runtime.backends.opened import OpenedVariant, open_variant
 from runtime.bundle.bundle import Bundle
+from runtime.engine.grant import Granted, grant
 from runtime.engine.in_service import InService
-from runtime.engine.instances import Granted, grant
 from runtime.engine.tally import Switch, SwitchReason
 from runtime.engine.uses import Uses
 from runtime.engine.warm_up import warm_up

@@ -14,7 +14,6 @@ import sys
 import threading
 from collections import deque
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from functools import cache, partial
 from typing import TYPE_CHECKING, Any, Final, Protocol
 from weakref import WeakSet
@@ -28,7 +27,8 @@ from runtime.engine.measuring import MEASURING
 from runtime.engine.own_load import Began, Claim, Clocks, Seen
 from runtime.engine.reference import NoReferenceError, Reference, Sample
 from runtime.engine.tally import Outcome, WatchTotals
-from runtime.errors import EdgewardError, WrongUseError
+from runtime.engine.watch_settings import WatchSettings
+from runtime.errors import EdgewardError
 from runtime.selection.candidates import Candidate
 from runtime.selection.choice import Choice, Ranked
 from runtime.tensors import Array
@@ -38,10 +38,6 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-SHADOW_EVERY: Final = 1000
-"""A reference ten times slower than what serves then takes a hundredth of its time."""
-RECALIBRATE_EVERY_S: Final = 600.0
-"""Measuring takes some ten seconds of all cores: a sixtieth of the time at most."""
 LOOK_EVERY_S: Final = 2.0
 """A look at the timings takes some 0.05 ms, of one call every so often."""
 TIMED_A_LOOK: Final = 64
@@ -55,22 +51,6 @@ CLOSE_TIMEOUT_S: Final = 5.0
 Start = Callable[[Callable[[], None]], None]
 ChooseAgain = Callable[[Any, "Progress"], Choice]
 """Measures the candidates of a model (the `Watched` one) anew; may take seconds."""
-
-
-@dataclass(frozen=True, slots=True)
-class WatchSettings:
-    """How closely models are watched while they serve."""
-
-    shadow_every: int = SHADOW_EVERY
-    """One call of so many is also run on the reference variant, and the answers compared; 0: none."""
-    recalibrate_every_s: float = RECALIBRATE_EVERY_S
-    """When calls take longer than they were measured to: measure again, at most this often for a model; 0: never."""
-
-    def __post_init__(self) -> None:
-        if self.shadow_every < 0:
-            raise WrongUseError(f"shadow_every is {self.shadow_every}; expected a number of calls, or 0 for no checks")
-        if not self.recalibrate_every_s >= 0:
-            raise WrongUseError(f"recalibrate_every_s is {self.recalibrate_every_s}; expected seconds, or 0 for never")
 
 
 class Watched(Protocol):

@@ -23,6 +23,7 @@ from runtime.serving.grpc_controls import ControlRpcs
 from runtime.serving.grpc_health import HealthRpcs
 from runtime.serving.grpc_receiving import MESSAGE_LIMIT_S, Receiving
 from runtime.serving.grpc_stream import stream_infer_handler
+from runtime.serving.limits import DEFAULT_MAX_MESSAGE_BYTES
 from runtime.serving.load_parameters import check_unload
 from runtime.serving.names import check_name
 from runtime.serving.service import InferenceService
@@ -33,9 +34,6 @@ from runtime.wire.grpc_descriptions import decode_load_parameters, encode_index,
 from runtime.wire.grpc_repeats import ReplyEncoder, RequestDecoder
 from runtime.wire.model_config import encode_config
 from runtime.wire.statistics import encode_statistics
-
-# Image batches pass, a run-away client does not; gRPC's own default of 4 MiB is below a batch of 8 images as float32.
-DEFAULT_MAX_MESSAGE_BYTES = 64 << 20
 
 # Calls open on one connection, the native front's number: a client that keeps to HTTP/2 waits with more. One that opens and resets
 # them at once (CVE-2023-44487) is refused on its own connection, and so is who shares it (ENHANCE_YOUR_CALM: RESOURCE_EXHAUSTED).

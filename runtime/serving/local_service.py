@@ -19,11 +19,12 @@ from runtime.engine.model import Model
 from runtime.engine.versions import VersionPolicy
 from runtime.errors import EdgewardError, InvalidInputError, ModelNotReadyError, UnsupportedError
 from runtime.serving.asking import Answer, Withdraw, answer_of
+from runtime.serving.limits import QueueLimits
 from runtime.serving.load_parameters import BatchOptions, Overrides, decode_overrides
 from runtime.serving.observers import Observer, Observers
 from runtime.serving.outputs import check_requested, select_outputs
 from runtime.serving.request_parameters import DEFAULT_PRIORITY, check_parameters, priority_of
-from runtime.serving.scheduler import INLINE_LIMIT_S, Asked, QueueLimits, Scheduler
+from runtime.serving.scheduler import INLINE_LIMIT_S, Asked, Scheduler
 from runtime.serving.sequence_controls import with_controls
 from runtime.serving.statistics import read_statistics
 from runtime.serving.timing import TIMING, Timing, timing_asked
@@ -71,7 +72,7 @@ class LocalService:
         name: str = "edgeward",
         version: str = "",
         served_by: ServedBy = ServedBy.EDGE,
-        limits: QueueLimits = QueueLimits(),  # noqa: B008  (frozen)
+        limits: QueueLimits = QueueLimits(),
         uploads: Uploads | None = None,
         observers: Sequence[Observer] = (),
     ) -> None:

@@ -26,13 +26,13 @@ from runtime.serving.controls import Controls
 from runtime.serving.deadlines import with_timeout
 from runtime.serving.grpc_calls import authorize_metadata, note_foreign
 from runtime.serving.grpc_server import (
-    DEFAULT_MAX_MESSAGE_BYTES,
     KEEPALIVE_TIME_MS,
     KEEPALIVE_TIMEOUT_MS,
     REFUSAL_DELAY_S,
     GrpcServer,
     closing_error,
 )
+from runtime.serving.limits import DEFAULT_MAX_MESSAGE_BYTES
 from runtime.serving.names import check_name
 from runtime.serving.own_folder import OwnFolder
 from runtime.serving.refusing import start_refusing

@@ -6,104 +6,22 @@ import asyncio
 import logging
 from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager, suppress
-from pathlib import Path
-from typing import Annotated
-
-from pydantic import BeforeValidator, Field, PlainSerializer, model_validator
 
 from runtime import config
 from runtime.engine.engine import Engine, EngineSettings
-from runtime.engine.instances import Instances
 from runtime.engine.model import Model
-from runtime.engine.versions import VersionPolicy
-from runtime.engine.watch import RECALIBRATE_EVERY_S, SHADOW_EVERY, WatchSettings
-from runtime.errors import EdgewardError, MachineError, WrongUseError
-from runtime.selection.settings import Objective, SelectionSettings
+from runtime.engine.watch_settings import WatchSettings
+from runtime.errors import EdgewardError, MachineError
+from runtime.selection.settings import SelectionSettings
 from runtime.selection.trying import Progress
 from runtime.serving.polling import poll
-from runtime.serving.scheduler import MAX_QUEUED_BYTES, MAX_QUEUED_ROWS, QueueLimits
-from runtime.serving.server import ServerSettings
 from runtime.serving.service import InferenceService
-from runtime.serving.statistics_recorder import ROWS_PER_S, StatisticsRecorder, StatisticsSettings
+from runtime.serving.settings import ModelServerSettings
+from runtime.serving.statistics_recorder import StatisticsRecorder
+from runtime.serving.statistics_settings import StatisticsSettings
 from runtime.serving.uploads import Uploads
 
 log = logging.getLogger(__name__)
-
-
-def _split(value: object) -> object:
-    """An environment variable is one text: "digits,model.onnx"."""
-    return [part.strip() for part in value.split(",") if part.strip()] if isinstance(value, str) else value
-
-
-def _policy(value: object) -> object:
-    """As on the command line, "latest:2"."""
-    try:
-        return VersionPolicy.parse(value) if isinstance(value, str) else value
-    except WrongUseError as error:
-        raise ValueError(str(error)) from error
-
-
-def _instances(value: object) -> object:
-    """As on the command line, "2" or "2,digits=4"; a number, or in a file a table of numbers by model."""
-    try:
-        if isinstance(value, dict):
-            value = ",".join(f"{name}={count}" for name, count in value.items())
-        return Instances.parse(str(value)) if isinstance(value, str | int) else value
-    except WrongUseError as error:
-        raise ValueError(str(error)) from error
-
-
-class ModelServerSettings(ServerSettings):
-    """A server of models, and what their backends are chosen for."""
-
-    server_name: str | None = Field(default=None, min_length=1, max_length=64)
-    """What ServerMetadata calls the server, for clients that look ("triton"); None: the program's own name."""
-    models: Annotated[tuple[str, ...], BeforeValidator(_split)] = Field(default=())
-    """Names that ship, folders, tars or model files; as a variable, separated by commas."""
-    objective: Objective | None = None
-    """In place of what each model's manifest asks for; where neither does, latency."""
-    threads: int | None = Field(default=None, ge=1)
-    """Of one call on the processor, at most; None: what measures fastest alone. Fewer leave cores to calls beside it."""
-    instances: Annotated[Instances, BeforeValidator(_instances), PlainSerializer(str)] = Instances()
-    """How many batches of one model run at the same time: a number for all, or by name ("2,digits=4")."""
-    max_queued_rows: int = Field(default=MAX_QUEUED_ROWS, ge=1)
-    """Rows that may wait before one model version; what comes beyond is refused at once. No request may have more rows."""
-    max_queued_bytes: int = Field(default=MAX_QUEUED_BYTES, ge=1)
-    """Bytes of the inputs that may wait before one model version; a request that finds the queue empty may have more."""
-    versions: Annotated[VersionPolicy, BeforeValidator(_policy), PlainSerializer(str)] = VersionPolicy()
-    """Which versions of a model are served: latest, latest:N, all or specific:N,N."""
-    model_repository: Path | None = None
-    """A folder whose sub-folders are models; all of them are served, unless some are named in `models`."""
-    poll_s: float | None = Field(default=None, gt=0)
-    """How often the model repository is looked at for changes; None: models change by explicit load and unload alone."""
-    shadow_every: int = Field(default=SHADOW_EVERY, ge=0)
-    """One call of so many is also run on the reference variant, beside the others, and compared; 0: none."""
-    recalibrate_every_s: float = Field(default=RECALIBRATE_EVERY_S, ge=0)
-    """When a model takes longer than it was measured to, measure again, at most this often; 0: never."""
-    allow_model_upload: bool = False
-    """Whether a load may bring the model's file; whoever reaches the server can then have it run any model."""
-    monitor: bool = True
-    """Whether statistics of inputs and outputs are kept, and drift is looked for."""
-    monitor_sample: float = Field(default=1.0, gt=0, le=1)
-    """Share of the requests that is counted, before `monitor_rows_per_s` caps it."""
-    monitor_rows_per_s: float = Field(default=ROWS_PER_S, gt=0)
-    """Rows counted a second, at most; above, a random share of the requests is."""
-
-    @model_validator(mode="after")
-    def _polls_something(self) -> ModelServerSettings:
-        if self.poll_s is not None and self.model_repository is None:
-            raise ValueError("poll_s is set without model_repository; there is nothing to look at")
-        return self
-
-    @property
-    def queue_limits(self) -> QueueLimits:
-        """What may wait before one model version."""
-        return QueueLimits(self.max_queued_rows, self.max_queued_bytes)
-
-    @property
-    def has_models(self) -> bool:
-        """Whether any model is named, be it by its folder."""
-        return bool(self.models) or self.model_repository is not None
 
 
 def make_engine(settings: ModelServerSettings, progress: Progress | None = None) -> Engine:

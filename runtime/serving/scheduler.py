@@ -23,6 +23,7 @@ from runtime.batching.patience import Patience
 from runtime.batching.wait import starts_in_s
 from runtime.errors import BackendUnavailableError, DeadlineExceededError, EdgewardError, OverloadedError
 from runtime.serving.execution import Answers, BatchRunner, Predict, as_ours
+from runtime.serving.limits import QueueLimits
 from runtime.serving.statistics import MAX_PENDING, Statistics, Took
 from runtime.serving.timing import Timing
 from runtime.tensors import Array
@@ -38,16 +39,6 @@ GATHER_LIMIT_S = 0.005
 # The same where a request has a deadline, or needs a batch of its own.
 URGENT_GATHER_LIMIT_S = 0.001
 # Admission: enough for a second of a fast model, little enough that memory is bounded.
-MAX_QUEUED_ROWS = 8192
-MAX_QUEUED_BYTES = 256 << 20
-
-
-@dataclass(frozen=True, slots=True)
-class QueueLimits:
-    """What may wait before one model version."""
-
-    max_rows: int = MAX_QUEUED_ROWS
-    max_bytes: int = MAX_QUEUED_BYTES
 
 
 Answer = Callable[[dict[str, Array] | None, EdgewardError | None], None]

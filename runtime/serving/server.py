@@ -16,25 +16,22 @@ import time
 from collections.abc import Callable, Coroutine, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path
 from types import MappingProxyType
 from typing import Any, TypeVar
 
-from pydantic import Field, model_validator
-
 from runtime import config
-from runtime.config import SettingsModel
 from runtime.serving.bearer import Authorize
 from runtime.serving.beside import Beside
 from runtime.serving.controls import Controls
 from runtime.serving.extra_route import ExtraRoute
-from runtime.serving.grpc_front import GrpcFront, choose_front
-from runtime.serving.grpc_server import DEFAULT_MAX_MESSAGE_BYTES, GrpcServer
+from runtime.serving.grpc_front import choose_front
+from runtime.serving.grpc_server import GrpcServer
 from runtime.serving.http_server import HttpServer
 from runtime.serving.log_format import LogFormat
 from runtime.serving.native_grpc import NativeGrpcServer
 from runtime.serving.rest_app import Document, rest_app
 from runtime.serving.service import InferenceService
+from runtime.serving.settings import ServerSettings
 from runtime.serving.shared_memory import why_off
 from runtime.serving.sockets import Endpoint, resolve
 from runtime.serving.tls import ServerTls
@@ -44,55 +41,6 @@ from runtime.telemetry.tracing import open_tracer
 log = logging.getLogger(__name__)
 
 T = TypeVar("T")
-
-
-class ServerSettings(SettingsModel):
-    """Where a server listens, and what it takes."""
-
-    host: str = "127.0.0.1"
-    grpc_port: int = Field(default=8001, ge=0, le=65535)
-    """0: any free port; `on_started` says which."""
-    http_port: int = Field(default=8000, ge=0, le=65535)
-    uds: Path | None = None
-    """A Unix socket for gRPC, beside the port; only this user may connect."""
-    http_uds: Path | None = None
-    """The same for REST."""
-    grpc_front: GrpcFront = GrpcFront.AUTO
-    """auto, native (faster, the extra `fast`) or grpcio; see `choose_front`."""
-    grpc_reflection: bool = False
-    """Whether tools such as grpcurl may ask over gRPC what the server speaks."""
-    max_message_bytes: int = Field(default=DEFAULT_MAX_MESSAGE_BYTES, gt=0, lt=1 << 31)
-    """Of one request, on the wire and unpacked."""
-    drain_timeout_s: float = Field(default=30.0, ge=0)
-    """How long requests under way may take after SIGTERM."""
-    tls_cert: Path | None = None
-    """A PEM file with the certificate (and its chain) that both ports show; None: they speak in the clear."""
-    tls_key: Path | None = None
-    """Its private key, PEM without a passphrase."""
-    shared_memory: bool = True
-    """Whether clients of this machine may pass tensors in shared memory; never where others reach the server too."""
-
-    log_format: LogFormat = LogFormat.TEXT
-    """json: a line is an object, and names the request it was written for."""
-    otlp_endpoint: str | None = None
-    """Where OpenTelemetry traces go, such as http://127.0.0.1:4318 (OTLP over HTTP; the extra `otel`); None: there are none."""
-    trace_ratio: float = Field(default=1.0, ge=0, le=1)
-    """The share of requests that begin a trace here; one that comes within a trace follows that trace's decision."""
-
-    @model_validator(mode="after")
-    def _has_both_of_tls(self) -> ServerSettings:
-        if (self.tls_cert is None) != (self.tls_key is None):
-            given, missing = ("tls_key", "tls_cert") if self.tls_cert is None else ("tls_cert", "tls_key")
-            raise ValueError(f"{given} is set without {missing}; TLS needs the certificate and its key")
-        return self
-
-    @model_validator(mode="after")
-    def _ports_differ(self) -> ServerSettings:
-        if self.uds is not None and self.uds == self.http_uds:
-            raise ValueError(f"uds and http_uds are both {self.uds}; give each a path of its own")
-        if self.grpc_port and self.grpc_port == self.http_port:
-            raise ValueError(f"grpc_port and http_port are both {self.grpc_port}; give each a port of its own, or 0")
-        return self
 
 
 @dataclass(frozen=True, slots=True)

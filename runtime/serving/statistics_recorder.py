@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, Final
 import numpy as np
 
 from runtime.engine.model import Model
+from runtime.serving.statistics_settings import StatisticsSettings
 from runtime.telemetry.elapsed import elapsed_s
 from runtime.tensors import Array
 from runtime.wire.values import InferenceRequest
@@ -27,10 +28,9 @@ if TYPE_CHECKING:
     from runtime.monitoring.window_numbers import WindowNumbers
     from runtime.serving.watched_statistics import WatchedStatistics
 
+
 log = logging.getLogger(__name__)
 
-ROWS_PER_S: Final = 200.0
-"""A mean of 10,000 rows is known to a hundredth of their spread: so many come in a minute, at about 1 % of a core."""
 QUEUE_ROWS: Final = 4096
 QUEUE_BYTES: Final = 32 << 20
 BLOCK_ROWS: Final = 512
@@ -38,23 +38,10 @@ BLOCK_ROWS: Final = 512
 PAUSE_S: Final = 0.5
 COUNT_EVERY_S: Final = 2.0
 """Rows that do not fill a block wait so long: 25 rows take 2.6 ms of a processor and 256 take 4.0 (22 features, November 2026)."""
-WINDOW_S: Final = 30.0
-WINDOW_ROWS: Final = 100
-"""A window closes after `WINDOW_S` with so many rows, or after ten times as long with fewer."""
 MAX_WINDOW_ROWS: Final = 2048
 GAP_S: Final = 10.0
 """Where nothing was counted for so long the machine slept, or stood still: rows of before and after are no one window."""
 MAX_MODELS: Final = 32
-
-
-@dataclass(frozen=True, slots=True)
-class StatisticsSettings:
-    """How much is counted, and in which windows."""
-
-    sample: float = 1.0
-    rows_per_s: float = ROWS_PER_S
-    window_s: float = WINDOW_S
-    window_rows: int = WINDOW_ROWS
 
 
 @dataclass(frozen=True, slots=True)

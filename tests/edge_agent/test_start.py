@@ -70,3 +70,25 @@ def test_an_agent_that_knows_its_model_listens_without_what_it_needs_later(tmp_p
         if not said[-1]:
             return
     pytest.fail(f"no start was without them: {said}")
+
+
+@pytest.mark.parametrize("program", ["agent", "gateway"])
+def test_asking_how_a_program_is_loads_no_server_and_no_engine(program: str, tmp_path: Path) -> None:
+    asking = f"""
+import atexit, json, sys
+import edgeward
+atexit.register(lambda: print(json.dumps(sorted(sys.modules))))
+edgeward.main(["{program}", "status", "--http-port", "1"])
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", asking],
+        env=environment(tmp_path),
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+    assert done.returncode == 1
+    assert "127.0.0.1:1" in done.stderr, "nobody is there, and it says where it asked"
+    heavy = {"grpc", "onnxruntime", "runtime.engine.engine", "runtime.serving.server", "sqlalchemy", "uvicorn"}
+    assert not heavy & set(json.loads(done.stdout))

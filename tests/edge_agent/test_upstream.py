@@ -23,7 +23,8 @@ from runtime.errors import (
     PeerUnreachableError,
     UnauthenticatedError,
 )
-from runtime.serving.server import Server, ServerSettings
+from runtime.serving.server import Server
+from runtime.serving.settings import ServerSettings
 from runtime.tensors import TensorSpec
 from runtime.wire.values import (
     IndexEntry,

@@ -17,7 +17,8 @@ from runtime.monitoring.verdict import Verdict
 from runtime.selection.settings import SelectionSettings
 from runtime.serving.local_service import LocalService
 from runtime.serving.service import InferenceService
-from runtime.serving.statistics_recorder import StatisticsRecorder, StatisticsSettings
+from runtime.serving.statistics_recorder import StatisticsRecorder
+from runtime.serving.statistics_settings import StatisticsSettings
 from runtime.wire.values import InferenceRequest
 from tests.cloud_gateway.automation.conftest import Clock, House
 

@@ -279,7 +279,7 @@ from pathlib import Path
 import edgeward
 from runtime.batch_job.job import BatchJob, run_batch
 from runtime.batch_job.predictor import LocalPredictor
-from runtime.engine.watch import WatchSettings
+from runtime.engine.watch_settings import WatchSettings
 
 job = BatchJob(Path(sys.argv[1]), Path(sys.argv[2]), checkpoint_every_s=0)
 with edgeward.load("digits", edgeward.EngineSettings(watch=WatchSettings(0, 0))) as model:

@@ -28,7 +28,7 @@ CHILD = """
 import sys
 from pathlib import Path
 import edgeward
-from runtime.engine.watch import WatchSettings
+from runtime.engine.watch_settings import WatchSettings
 from runtime.row_files import parquet_writer
 from runtime.batch_job.job import BatchJob, run_batch
 from runtime.batch_job.predictor import LocalPredictor

@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 
 from runtime.engine.model import Model
-from runtime.engine.watch import Watch, WatchSettings
+from runtime.engine.watch import Watch
+from runtime.engine.watch_settings import WatchSettings
 from runtime.selection.choice import Choice
 from runtime.selection.trying import Progress
 from tests.runtime.engine.bed import Bed, Clock, Lab, Make, choice_of

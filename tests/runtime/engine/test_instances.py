@@ -15,7 +15,8 @@ from runtime.backends.pool import SessionPool
 from runtime.bundle.bundle import Bundle, read_bundle
 from runtime.engine import engine as engine_module
 from runtime.engine.engine import Engine, EngineSettings
-from runtime.engine.instances import MAX_INSTANCES, Granted, Instances, grant
+from runtime.engine.grant import Granted, grant
+from runtime.engine.instances import MAX_INSTANCES, Instances
 from runtime.engine.model import Model
 from runtime.engine.versions import VersionPolicy
 from runtime.engine.warm_up import CALLS, warm_up

@@ -12,7 +12,8 @@ import pytest
 
 from runtime.engine.drift import Drift
 from runtime.engine.model import Model
-from runtime.engine.watch import Watch, WatchSettings
+from runtime.engine.watch import Watch
+from runtime.engine.watch_settings import WatchSettings
 from runtime.selection.choice import Choice
 from runtime.selection.trying import Progress
 from runtime.tensors import Array
@@ -110,7 +111,8 @@ PROGRAM = """
 import sys, threading
 from pathlib import Path
 from runtime.engine.model import Model
-from runtime.engine.watch import Watch, WatchSettings
+from runtime.engine.watch import Watch
+from runtime.engine.watch_settings import WatchSettings
 from tests.runtime.engine.bed import Lab, X, choice_of
 from tests.runtime.selection.fakes import make_bundle
 

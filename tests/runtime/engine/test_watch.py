@@ -13,7 +13,7 @@ from runtime.engine import own_load
 from runtime.engine.model import Model
 from runtime.engine.reference import Reference
 from runtime.engine.tally import Switch, SwitchReason
-from runtime.engine.watch import WatchSettings
+from runtime.engine.watch_settings import WatchSettings
 from runtime.errors import WrongUseError
 from tests.runtime.engine.bed import Make, X, choice_of
 from tests.runtime.selection.fakes import CLASSES, FakeBackend

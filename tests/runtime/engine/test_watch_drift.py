@@ -13,7 +13,8 @@ from runtime.engine.drift import Verdict
 from runtime.engine.engine import Engine, EngineSettings
 from runtime.engine.measuring import MEASURING
 from runtime.engine.tally import Outcome, Switch, SwitchReason
-from runtime.engine.watch import LOOK_EVERY_S, WatchSettings
+from runtime.engine.watch import LOOK_EVERY_S
+from runtime.engine.watch_settings import WatchSettings
 from runtime.errors import NoCandidateError
 from runtime.selection.settings import SelectionSettings
 from tests.runtime.engine.bed import Make, choice_of

@@ -159,7 +159,8 @@ def _serve(front: str, scratch: Path, library: Path) -> None:
     from runtime.engine.engine import Engine, EngineSettings
     from runtime.serving.asking import Answer, Withdraw
     from runtime.serving.local_service import LocalService
-    from runtime.serving.server import Listening, ServerSettings, run, serve
+    from runtime.serving.server import Listening, run, serve
+    from runtime.serving.settings import ServerSettings
     from runtime.wire.values import InferenceRequest, InferenceResponse
     from tests.runtime.serving.real import SELECTION
 

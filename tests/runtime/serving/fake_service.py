@@ -20,7 +20,8 @@ import numpy as np
 
 from runtime import errors
 from runtime.errors import EdgewardError, InvalidInputError, ModelNotFoundError, ModelNotReadyError
-from runtime.serving.server import Listening, ServerSettings, run, serve
+from runtime.serving.server import Listening, run, serve
+from runtime.serving.settings import ServerSettings
 from runtime.tensors import TensorSpec
 from runtime.wire.statistics import ModelStatistics, Spent
 from runtime.wire.values import (

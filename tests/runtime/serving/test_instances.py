@@ -23,8 +23,8 @@ from runtime.errors import InvalidInputError, OverloadedError, UnsupportedError,
 from runtime.selection.settings import SelectionSettings
 from runtime.serving.load_parameters import decode_overrides
 from runtime.serving.local_service import LocalService
-from runtime.serving.program import ModelServerSettings
 from runtime.serving.scheduler import Scheduler
+from runtime.serving.settings import ModelServerSettings
 from runtime.tensors import Array
 from runtime.wire.model_config import config_json, encode_config
 from runtime.wire.values import InferenceRequest

@@ -13,8 +13,8 @@ import pytest
 from runtime.batching.cut import BatchPolicy
 from runtime.config import load_settings
 from runtime.errors import OverloadedError, WrongUseError
-from runtime.serving.program import ModelServerSettings
-from runtime.serving.scheduler import MAX_QUEUED_BYTES, MAX_QUEUED_ROWS, QueueLimits
+from runtime.serving.limits import MAX_QUEUED_BYTES, MAX_QUEUED_ROWS, QueueLimits
+from runtime.serving.settings import ModelServerSettings
 from tests.programs import started
 from tests.runtime.serving.clients import Call, GrpcClient
 from tests.runtime.serving.test_scheduler import ON_A_WORKER_S, Doubler, ask, scheduler

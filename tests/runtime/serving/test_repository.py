@@ -15,7 +15,8 @@ from runtime.errors import EdgewardError, InvalidInputError, ModelNotFoundError,
 from runtime.serving import uploads as uploads_module
 from runtime.serving.load_parameters import BatchOptions, check_unload, decode_overrides
 from runtime.serving.polling import changes, poll
-from runtime.serving.program import ModelServerSettings, load_all, make_engine
+from runtime.serving.program import load_all, make_engine
+from runtime.serving.settings import ModelServerSettings
 from runtime.serving.uploads import Uploads
 from tests.runtime.serving import real as real_models
 from tests.runtime.serving.clients import Call, GrpcClient, HttpClient

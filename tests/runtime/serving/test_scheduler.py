@@ -14,7 +14,8 @@ import pytest
 
 from runtime.batching.cut import BatchPolicy
 from runtime.errors import DeadlineExceededError, ExecutionError, OverloadedError
-from runtime.serving.scheduler import QueueLimits, Scheduler
+from runtime.serving.limits import QueueLimits
+from runtime.serving.scheduler import Scheduler
 from runtime.serving.timing import Timing
 from runtime.tensors import Array
 
@@ -53,7 +54,7 @@ def scheduler(
     workers: ThreadPoolExecutor,
     cost_s: float = 0.0,
     policy: BatchPolicy = BatchPolicy(max_rows=8),  # noqa: B008
-    limits: QueueLimits = QueueLimits(),  # noqa: B008
+    limits: QueueLimits = QueueLimits(),
 ) -> Scheduler:
     return Scheduler("doubler", model, lambda rows: cost_s, policy, workers, limits)
 

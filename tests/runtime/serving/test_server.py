@@ -21,7 +21,8 @@ from protos import inference
 from runtime.config import load_settings
 from runtime.errors import PortInUseError, WrongUseError
 from runtime.serving.grpc_front import why_not_native
-from runtime.serving.server import Listening, Server, ServerSettings, serve
+from runtime.serving.server import Listening, Server, serve
+from runtime.serving.settings import ServerSettings
 from runtime.serving.sockets import Endpoint
 from tests.runtime.serving.clients import Call, GrpcClient, HttpClient, grpc_call, infer_message
 from tests.runtime.serving.fake_service import FakeService

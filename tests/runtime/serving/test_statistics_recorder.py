@@ -19,7 +19,8 @@ from runtime.serving.beside import at_the_edge
 from runtime.serving.local_service import LocalService
 from runtime.serving.observers import Observers
 from runtime.serving.statistics_metrics import statistics_metrics
-from runtime.serving.statistics_recorder import QUEUE_ROWS, StatisticsRecorder, StatisticsSettings
+from runtime.serving.statistics_recorder import QUEUE_ROWS, StatisticsRecorder
+from runtime.serving.statistics_settings import StatisticsSettings
 from runtime.wire.values import InferenceRequest
 from tests.other_samples import with_samples
 

@@ -15,7 +15,8 @@ from runtime.client.aio import AsyncClient
 from runtime.client.rest import RestClient
 from runtime.errors import PeerUnreachableError, PortInUseError, WrongUseError
 from runtime.serving.grpc_front import GrpcFront
-from runtime.serving.server import Server, ServerSettings, run
+from runtime.serving.server import Server, run
+from runtime.serving.settings import ServerSettings
 from runtime.serving.unix_socket import MAX_PATH_BYTES, claim, listen_unix, remove
 from tests.runtime.serving.fake_service import FakeService
 from tests.runtime.serving.threaded import serving as serving_in_a_thread

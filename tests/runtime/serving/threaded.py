@@ -10,8 +10,9 @@ from typing import Any, TypeVar
 
 from runtime.serving.bearer import Authorize
 from runtime.serving.rest_app import Document
-from runtime.serving.server import Listening, ServerSettings, run, serve
+from runtime.serving.server import Listening, run, serve
 from runtime.serving.service import InferenceService
+from runtime.serving.settings import ServerSettings
 from tests.runtime.serving.fake_service import FakeService
 
 T = TypeVar("T")

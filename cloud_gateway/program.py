@@ -1,0 +1,8 @@
+"""What the gateway calls itself, and where it says over HTTP how it is."""
+
+from __future__ import annotations
+
+from typing import Final
+
+NAME: Final = "edgeward-gateway"
+STATUS_PATH: Final = "/edgeward/status"
