@@ -77,7 +77,7 @@ _COMMANDS = {
 }
 # Every program's settings: what may stand in the environment that they share.
 _SETTINGS = {
-    "runtime.serving.program": "ModelServerSettings",
+    "runtime.serving.settings": "ModelServerSettings",
     "edge_agent.settings": "AgentSettings",
     "cloud_gateway.settings": "GatewaySettings",
 }
@@ -154,7 +154,7 @@ def _needed(command: str, options: Sequence[str]) -> Iterable[str]:
     """What has to be loaded: one command of ours, none for the version, all of them for `--help` and a typing slip."""
     if command in _COMMANDS:
         return [command]
-    return [] if "--version" in options else _COMMANDS
+    return [] if "--version" in options and "--help" not in options else _COMMANDS
 
 
 def _app(commands: Iterable[str]) -> typer.Typer:

@@ -7,7 +7,6 @@ closed once its calls have ended.
 from __future__ import annotations
 
 import logging
-import os
 import threading
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
@@ -36,6 +35,8 @@ from runtime.errors import (
     ModelNotReadyError,
     UnsupportedError,
 )
+from runtime.hardware.cores import allowed_threads
+from runtime.hardware.host import Host
 from runtime.selection.cache import glance
 from runtime.selection.choice import Choice
 from runtime.selection.goal import goal_for
@@ -346,11 +347,11 @@ class Engine:
         return self._looked[1]
 
     def cores(self) -> int:
-        """What may run at the same time, as last probed; without a probe by affinity: at a start, on the way of a request."""
+        """Threads that may run at the same time, as last probed; before any probe, which no start waits for, as allowed now."""
         looked: tuple[str | None, Hardware] | None = self.__dict__.get("_looked")
         if looked is not None or self._given_hardware is not None:
             return self.hardware.cores.threads
-        return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+        return allowed_threads(Host.this_machine())
 
     @cached_property
     def _looked(self) -> tuple[str | None, Hardware]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-from runtime.hardware.cgroup import CgroupLimits, CpuQuota
+from runtime.hardware.cgroup import CgroupLimits, CpuQuota, read_mountinfo, read_quotas
 from runtime.hardware.cpu import Cpu, parse_cpu_list
 from runtime.hardware.host import Host
 from runtime.hardware.missing import Missing
@@ -38,6 +38,13 @@ def read_allowed_cores(host: Host, cpu: Cpu, limits: CgroupLimits | None) -> All
         missing.append(Missing("allowed cores", "the allowed cores are unknown: one core is assumed"))
     quota = limits.tightest_quota if limits else None
     return allow(cpu.logical_cores, affinity, quota, tuple(missing))
+
+
+def allowed_threads(host: Host) -> int:
+    """`AllowedCores.threads` by affinity and quotas alone, without a look at the processor: 0.2 ms, where a start waits for it."""
+    quotas = read_quotas(host, read_mountinfo(host)) or ()
+    quota = min(quotas, key=lambda quota: quota.cores, default=None)
+    return allow(host.logical_cores(), _read_affinity(host), quota).threads
 
 
 def allow(

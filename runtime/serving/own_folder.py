@@ -25,7 +25,12 @@ class OwnFolder:
         parent = Path(tempfile.gettempdir()) if parent is None else parent
         sweep(prefix, parent)
         self.path = Path(tempfile.mkdtemp(prefix=prefix, dir=parent))
-        self._lock = os.open(new := self.path / f"{_LOCK}.new", os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600)
+        new = self.path / f"{_LOCK}.new"
+        try:
+            self._lock = os.open(new, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600)
+        except OSError:
+            self.path.rmdir()
+            raise
         if _is_taken(self._lock):
             new.rename(self.path / _LOCK)  # locked before anybody can find it; without a lock nobody sweeps the folder
 
@@ -50,6 +55,9 @@ def _remove_if_left(folder: Path) -> None:
     lock = os.open(folder / _LOCK, os.O_RDWR | os.O_NOFOLLOW)
     try:
         if _is_taken(lock):
+            for inside in folder.iterdir():
+                if inside.name != _LOCK:  # last: whatever cannot be removed must still be known as left
+                    shutil.rmtree(inside) if inside.is_dir() and not inside.is_symlink() else inside.unlink()
             shutil.rmtree(folder)
     finally:
         os.close(lock)

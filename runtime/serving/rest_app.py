@@ -183,9 +183,9 @@ class _Routes:
         return Response(text, headers={"content-type": CONTENT_TYPE})
 
     async def openapi(self, _: Request) -> Response:
+        """What this server answers, as an OpenAPI document."""
         from runtime.serving.openapi import openapi_document
 
-        """What this server answers, as an OpenAPI document."""
         described = self._service.describe_server()
         return JSONResponse(openapi_document(described.name, described.version))
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from runtime.hardware.cgroup import CgroupLimits, CpuQuota
-from runtime.hardware.cores import allow, parse_affinity, read_allowed_cores
+from runtime.hardware.cores import allow, allowed_threads, parse_affinity, read_allowed_cores
 from runtime.hardware.cpu import Cpu
 from runtime.hardware.missing import reason_for
 
@@ -64,6 +64,19 @@ def test_linux_reads_its_files_and_other_systems_are_asked(record) -> None:
     windows = read_allowed_cores(record(system="win32", affinity=lambda: 3), processor(8), None)
     assert windows.threads == 3
     assert reason_for(windows.missing, "CPU quota") == "no CPU quota is read on win32: it has no control groups"
+
+
+def test_threads_are_known_by_affinity_and_quota_alone(record) -> None:
+    files = {
+        "/proc/self/status": "Cpus_allowed_list:\t0-5\n",
+        "/sys/devices/system/cpu/online": "0-63\n",
+        "/proc/self/cgroup": "0::/kubepods/pod\n",
+        "/proc/self/mountinfo": "30 24 0:26 / /sys/fs/cgroup rw shared:4 - cgroup2 cgroup2 rw\n",
+        "/sys/fs/cgroup/kubepods/pod/cpu.max": "200000 100000\n",
+    }
+    assert allowed_threads(record(files, logical_cores=lambda: 64)) == 2
+    del files["/sys/fs/cgroup/kubepods/pod/cpu.max"]
+    assert allowed_threads(record(files, logical_cores=lambda: 64)) == 6
 
 
 def test_what_is_unknown_is_said(record) -> None:

@@ -61,6 +61,34 @@ def test_what_a_killed_process_left_is_swept_and_what_lives_is_not(tmp_path: Pat
     mine.close()
 
 
+def test_what_cannot_be_removed_is_still_known_as_left(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    left = tmp_path / "ours-left"
+    left.mkdir()
+    (left / "a").touch()
+    (left / "lock").touch()
+
+    def refuses(*_: object) -> None:
+        raise PermissionError("not today")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Path, "unlink", refuses)
+        sweep("ours-", tmp_path)
+    assert (left / "lock").exists()
+    sweep("ours-", tmp_path)
+    assert not left.exists()
+
+
+def test_a_folder_without_room_for_its_lock_is_not_left(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: object) -> int:
+        raise OSError(28, "No space left on device")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(os, "open", full)
+        with pytest.raises(OSError, match="No space left"):
+            OwnFolder("ours-", tmp_path)
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_what_is_no_folder_of_ours_stays(tmp_path: Path) -> None:
     elsewhere = tmp_path / "elsewhere"
     elsewhere.mkdir()
