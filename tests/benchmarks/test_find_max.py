@@ -35,6 +35,7 @@ class OneAtATime:
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(480)  # a dozen probes, each a program that starts
 def test_the_search_ends_below_what_a_server_can_do(serve: Any) -> None:
     server = serve(OneAtATime())
     wishes = Wishes(duration_s=0.5, warm_up_s=0, arrivals=Arrivals.parse("constant:40"))

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-import edge_agent.sync.syncer as module
+import edge_agent.sync.download as module
 from edge_agent.sync.check import Checked
 from edge_agent.sync.download import Source
 from edge_agent.sync.interruption import Interruption
