@@ -18,6 +18,7 @@ from cloud_gateway.admin.app import AdminRequest, AdminRoute
 from cloud_gateway.admin.key import AdminKey
 from cloud_gateway.admin.server import admin_server
 from cloud_gateway.page import REVIEW_PATH, gateway_page, page_routes
+from cloud_gateway.release.shadow_report import Agreement, ShadowReport, SideBySide
 from runtime.errors import StorageError
 from runtime.telemetry.exposition import Family, Kind
 from runtime.telemetry.histogram import LATENCY_BOUNDS_NS, Histogram
@@ -48,6 +49,7 @@ class Gateway:
     asked: list[tuple[str, str, Any]] = field(default_factory=list)
     status: str = "running"
     in_stage_s: float = 12.0
+    shadow: dict[str, Any] = field(default_factory=dict)
     acted_at: float | None = None
     """When the system last did something by itself."""
     waiting: list[str] = field(default_factory=lambda: ["r1", "r2", "r3"])
@@ -86,7 +88,11 @@ class Gateway:
         release |= {"share": 0.05, "in_stage_s": self.in_stage_s, "began_unix_ms": 1_795_720_875_642}
         arm = {"requests": 72, "errors": 3, "p50_ms": 0.9, "p99_ms": 5.0}
         release |= {"arms": {"stable": arm, "candidate": arm | {"requests": 8}}, "reason": "the guards did not object"}
-        release |= {"decided_unix_us": None, "switched_unix_us": 1_795_720_875_642_000, "fenced_answers": 17}
+        release |= {
+            "decided_unix_us": None,
+            "switched_unix_us": 1_795_720_875_642_000,
+            "fenced_answers": 17,
+        } | self.shadow
         return {"releases": [{**release, "stage": 1, "stages": [1, 5, 25, 100], "verdict": verdict}]}
 
     async def drift(self) -> Mapping[str, Any]:
@@ -254,6 +260,17 @@ def test_the_first_lines_answer_every_question_and_agree_with_each_other(browser
         answers("Yes. Now: ", f"Rolled back. {HOSTILE}: 1 → 2: the guards", "Yes.", levels, "Rollback of m, ")
         assert "by a person" not in page.locator("#answer-decisions").inner_text()
         assert page.locator("#summary .bad").all_inner_texts() == ["Rolled back."]
+
+
+def test_a_shadow_is_shown_beside_stable(browser: Any, gateway: Gateway) -> None:
+    night = SideBySide(Agreement(40, 30, 0.5), Agreement(), {"4>9": 10}, candidate_errors=2)
+    report = ShadowReport(SideBySide(Agreement(1000, 990, 5.0), Agreement(100, 99, 0.1)), {"night": night})
+    gateway.shadow = {"strategy": "shadow", "shadow": report.describe()}
+    with page_at(browser, gateway.url) as page:
+        page.locator("#answer-release", has_text="1 → 2 answers unseen beside stable: too little").wait_for()
+        rows = page.locator("#releases table", has_text="answered by both").locator("tbody tr")
+        assert rows.nth(0).inner_text().split("\t") == ["all", "1000", "99 %", "99 %", "0", "–", "–", "–"]
+        assert rows.nth(1).inner_text().split("\t") == ["night", "40", "75 %", "–", "2", "–", "–", "4 → 9: 10"]
 
 
 @pytest.mark.parametrize("width", [700, 1280])

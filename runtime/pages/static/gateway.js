@@ -118,7 +118,8 @@ const answers = { releases: ["release", releaseAnswer], drift: ["drift", inputAn
 function take(name, state) {
   last[name] = state;
   draw[name]?.(state);
-  for (const part of name === "reviews" ? ["automation"] : [name]) if (part in answers && part in last) answer(answers[part][0], last[part], answers[part][1]);
+  const part = name === "reviews" ? "automation" : name;  // whose line tells what waits
+  if (part in answers && part in last) answer(answers[part][0], last[part], answers[part][1]);
 }
 
 const seen = {
