@@ -1,13 +1,15 @@
 """The gateway's page, `/` of the admin port: is it healthy, is the new version better, is the input still the same, who decides,
 and what did the system do.
 
-Each part hands in a document; one that is None shows as "not set up". What the page knows how to show of them (whatever else
-they say is shown as a plain list):
+Each part hands in a document; one that is None shows as "not set up". What the page shows of them, and nothing else that they
+say, so that each number stands beside words of the page:
 
     status      models: as `describe_models`
     releases    releases: [model, stable, candidate, strategy, status, share (0 to 1), stage, stages (percent), reason, arms,
-                verdict: as `Verdict.to_dict`]
-    drift       models: [model, version, seen_by, verdict, reason, findings: [feature, size, since, kind, example, next]]
+                verdict: as `Verdict.to_dict`, trouble, waves, replaced_by_stable, lost_observations, fenced_answers,
+                changed_unix_ms]
+    drift       models: [model, version, seen_by, verdict, reason, findings: [feature, kind, detail, since, next, size,
+                example], estimate: [said, assumes], statistics, errors], figures
     automation  models: [model, segment, level, since, reason]
     reviews     waiting
     decisions   decisions: [at or unix_ms, what or event, model, reason or document.reason, who, acted, is_own]
@@ -46,7 +48,9 @@ def gateway_page(
     items are answered. None: the page has no buttons, or link, for that.
     """
     options = {"release_path": release_path, "review_path": review_path}
-    return Page(name, "gateway.html", "gateway.js", recorder, {**dict.fromkeys(SECTIONS), **sections}, options)
+    return Page(
+        name, "gateway.html", ["gateway.js", "release.js"], recorder, {**dict.fromkeys(SECTIONS), **sections}, options
+    )
 
 
 def page_routes(page: Page) -> list[AdminRoute]:

@@ -18,7 +18,7 @@ PATH: Final = "/edgeward/"
 
 def agent_page(name: str, recorder: HistoryRecorder, sections: Mapping[str, Document | None]) -> Page:
     """The page; `sections`: "status", as `agent status` shows it, and "drift" where this device watches its input."""
-    return Page(name, "agent.html", "agent.js", recorder, {"status": None, "drift": None, **sections}, {})
+    return Page(name, "agent.html", ["agent.js"], recorder, {"status": None, "drift": None, **sections}, {})
 
 
 def page_routes(page: Page) -> list[PageRoute]:

@@ -48,12 +48,6 @@ def _model(one: Mapping[str, Any], offset_s: float, seen_by: str) -> dict[str, A
         verdict, reason = "unseen", f"{one['rows']:,} rows seen, none looked at yet"
     else:
         verdict, reason = "none", f"{one['rows']:,} rows seen, {one['looks']} looks, no difference beyond chance"
-    estimate = one.get("estimate")
-    if estimate is not None:
-        reason += (
-            f". Without labels, by how sure it is: {estimate['accuracy']:.1%} of the newest {estimate['rows']:,} answers right, "
-            f"{estimate['sample_accuracy']:.1%} of the samples; this {estimate['assumptions']}"
-        )
     if (found := one.get("by_device")) is not None and found["devices"]:
         reason += f". Of {found['devices']:,} devices that told within a day {_drifting(found)}"
         if found["drifting"] and verdict == "none":
@@ -65,7 +59,17 @@ def _model(one: Mapping[str, Any], offset_s: float, seen_by: str) -> dict[str, A
         "verdict": verdict,
         "reason": reason,
         "findings": [_finding(found, offset_s) for found in one["verdicts"]],
+        "estimate": None if one.get("estimate") is None else _estimate(one["estimate"]),
         "statistics": statistics_of(one["features"]) if one["rows"] and one.get("features") else None,
+    }
+
+
+def _estimate(found: Mapping[str, Any]) -> dict[str, Any]:
+    """How often it is right, as far as that can be said without labels, and what has to hold for that."""
+    return {
+        "said": f"Without labels, by how sure it is: {found['accuracy']:.1%} of the newest {found['rows']:,} answers right, "
+        f"{found['sample_accuracy']:.1%} of the samples",
+        "assumes": f"This {found['assumptions']}",
     }
 
 
@@ -105,7 +109,8 @@ def _loss(found: Mapping[str, Any]) -> dict[str, Any]:
         "feature": "accuracy",
         "size": f"{found['reference_accuracy']:.1%} → {found['accuracy']:.1%}",
         "since": found["since_unix"],
-        "kind": f"{found['suspect']} ({found['detail']})",
+        "kind": found["suspect"],
+        "detail": found["detail"],
         "example": ", ".join(f"{m['label']} taken for {m['predicted']}: {m['rows']}" for m in found["mistakes"]),
         "next": found["next"],
     }
@@ -118,7 +123,8 @@ def _finding(found: Mapping[str, Any], offset_s: float) -> dict[str, Any]:
         "feature": found["feature"],
         "size": "; ".join(f"{name} {found['size'][name]:.3g}" for name in SIZES if found["size"].get(name) is not None),
         "since": None if since is None else since + offset_s,
-        "kind": f"{found['suspect']} ({found['detail']})",
+        "kind": found["suspect"],
+        "detail": found["detail"],
         "example": bins,
         "next": found["next"],
     }

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -61,7 +61,7 @@ class Page:
         self,
         title: str,
         html: str,
-        script: str,
+        scripts: Sequence[str],
         recorder: HistoryRecorder,
         sections: Mapping[str, Document | None],
         options: Mapping[str, Any],
@@ -71,7 +71,7 @@ class Page:
         self._recorder = recorder
         self._sections = sections
         self._options = options
-        self._files = read_files(html, script)
+        self._files = read_files(html, *scripts)
         self._feed = Feed(recorder, sections)
         self._ranking = asyncio.Lock()
         self._ranked: dict[str, Any] = {}

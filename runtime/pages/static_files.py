@@ -12,9 +12,19 @@ from typing import Final
 from starlette.responses import Response
 
 FOLDER: Final = Path(__file__).with_name("static")
-OURS: Final = ("page.css", "theme.js", "core.js", "charts.js", "sections.js", "drift.js", "errors.js", "statistics.js")
+OURS: Final = (
+    "page.css",
+    "theme.js",
+    "core.js",
+    "charts.js",
+    "sections.js",
+    "drift.js",
+    "errors.js",
+    "statistics.js",
+    "summary.js",
+)
 FOR_ALL: Final = (*OURS, "uplot.js", "uplot.css", "uplot.LICENSE")
-"""What every program's page has; beside these, a page has its HTML and one script."""
+"""What every program's page has; beside these, a page has its HTML and its own scripts."""
 _TYPES: Final = MappingProxyType({".js": "text/javascript", ".css": "text/css", ".html": "text/html"})
 
 # No script, style or image but from here; none of it inline; nobody may put the page into a frame.
@@ -50,9 +60,9 @@ class StaticFile:
         return Response(self.body, headers={**headers, "content-type": self.content_type})
 
 
-def read_files(html: str, script: str) -> Mapping[str, StaticFile]:
+def read_files(html: str, *scripts: str) -> Mapping[str, StaticFile]:
     """The files of one page by the name they are served under; its HTML under ""."""
-    return {"": read_file(html), script: read_file(script), **{name: read_file(name) for name in FOR_ALL}}
+    return {"": read_file(html), **{name: read_file(name) for name in (*scripts, *FOR_ALL)}}
 
 
 def read_file(name: str) -> StaticFile:

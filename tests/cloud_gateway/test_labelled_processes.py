@@ -172,7 +172,7 @@ def test_the_page_says_where_the_model_errs_and_by_what_figures(
         def told() -> dict[str, dict[str, Any]]:
             return {one["figure"]: one for one in caller.document()["figures"][0]["figures"]}
 
-        wait_until(lambda: bool(told()["p95_latency_ms"]["live"]))
+        wait_until(lambda: all((told()["p95_latency_ms"]["live"], told()["accuracy"]["test"])))
         figures = told()
         assert figures["accuracy"]["target"] == 0.975
         assert figures["accuracy"]["dev"] > 0.98

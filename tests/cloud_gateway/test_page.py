@@ -18,6 +18,7 @@ from cloud_gateway.admin.app import AdminRequest, AdminRoute
 from cloud_gateway.admin.key import AdminKey
 from cloud_gateway.admin.server import admin_server
 from cloud_gateway.page import REVIEW_PATH, gateway_page, page_routes
+from cloud_gateway.release.shadow_report import Agreement, ShadowReport, SideBySide
 from runtime.errors import StorageError
 from runtime.telemetry.exposition import Family, Kind
 from runtime.telemetry.histogram import LATENCY_BOUNDS_NS, Histogram
@@ -27,6 +28,13 @@ from tests.browser import browsing, page_at, until
 KEY = "edgeward_admin_of-these-tests-alone-0123456789"
 PATIENCE_S = 20
 AFTER = {"promote": "running", "pause": "paused", "resume": "running", "abort": "aborted", "rollback": "rolled_back"}
+FOUND = {
+    "since": 1_700_000_000.0,
+    "size": "ks 0.4",
+    "kind": "covariate shift",
+    "detail": "",
+    "next": "look at the camera",
+}
 HOSTILE = '<img src=x onerror="window.broken=1">"><script>window.broken=1</script>'
 
 pytestmark = pytest.mark.slow
@@ -41,9 +49,12 @@ class Gateway:
     asked: list[tuple[str, str, Any]] = field(default_factory=list)
     status: str = "running"
     in_stage_s: float = 12.0
+    shadow: dict[str, Any] = field(default_factory=dict)
     acted_at: float | None = None
     """When the system last did something by itself."""
     waiting: list[str] = field(default_factory=lambda: ["r1", "r2", "r3"])
+    found: list[dict[str, Any]] = field(default_factory=lambda: [{**FOUND, "feature": "brightness"}])
+    """What drifts."""
     drift_fails: bool = False
     histogram: Histogram = field(default_factory=lambda: Histogram(LATENCY_BOUNDS_NS))
     recorder: HistoryRecorder = field(default_factory=HistoryRecorder)
@@ -76,14 +87,30 @@ class Gateway:
         release = {"model": HOSTILE, "stable": 1, "candidate": 2, "strategy": "canary", "status": self.status}
         release |= {"share": 0.05, "in_stage_s": self.in_stage_s, "began_unix_ms": 1_795_720_875_642}
         arm = {"requests": 72, "errors": 3, "p50_ms": 0.9, "p99_ms": 5.0}
-        release |= {"arms": {"stable": arm, "candidate": arm | {"requests": 8}}}
+        release |= {"arms": {"stable": arm, "candidate": arm | {"requests": 8}}, "reason": "the guards did not object"}
+        release |= {
+            "decided_unix_us": None,
+            "switched_unix_us": 1_795_720_875_642_000,
+            "fenced_answers": 17,
+        } | self.shadow
         return {"releases": [{**release, "stage": 1, "stages": [1, 5, 25, 100], "verdict": verdict}]}
 
     async def drift(self) -> Mapping[str, Any]:
         if self.drift_fails:
             raise StorageError("the disk of the drift report is full; make room")
-        finding = {"feature": "brightness", "size": 0.4, "kind": "covariate_shift", "next": "look at the camera"}
-        return {"models": [{"model": HOSTILE, "version": 1, "verdict": "drift", "findings": [finding]}]}
+        shares = [{"value": str(number), "share": 0.1, "before": 0.1} for number in range(10)]
+        seen = {
+            "model": HOSTILE,
+            "version": 1,
+            "verdict": "drift" if self.found else "none",
+            "reason": "2,000 rows seen",
+            "estimate": {"said": "97 % right", "assumes": "This holds while nothing else changes"},
+            "statistics": {"rows": [], "left_out": 0, "predictions": shares},
+        }
+        return {"models": [{**seen, "findings": self.found}]}
+
+    async def automation(self) -> Mapping[str, Any]:
+        return {"models": [{"model": HOSTILE, "segment": "night", "level": "assist", "reason": "not proven"}]}
 
     async def reviews(self) -> Mapping[str, Any]:
         return {"waiting": len(self.waiting)}
@@ -126,6 +153,7 @@ def serving(gateway: Gateway, *, is_bare: bool = False, port: int = 0) -> Iterat
             "status": gateway.models,
             "releases": gateway.releases,
             "drift": gateway.drift,
+            "automation": gateway.automation,
             "reviews": gateway.reviews,
             "decisions": gateway.decisions,
         }
@@ -176,8 +204,7 @@ def gateway() -> Iterator[Gateway]:
 def test_it_loads_and_updates_live(browser: Any, gateway: Gateway) -> None:
     with page_at(browser, gateway.url) as page:
         page.get_by_text("live", exact=True).wait_for()
-        until(page, "document.querySelector('#verdict').textContent.includes('requests/s')")
-        assert page.locator("#verdict").inner_text().startswith("Yes.")
+        page.locator("#answer-health", has_text="requests/s").wait_for()
         until(page, "document.querySelectorAll('.uplot').length >= 2")
         row = page.locator("#statistics-rows tr", has_text="edgeward_inferences_total per_s").locator("td").nth(2)
         until(page, "document.querySelector('#statistics-rows').textContent.includes('/s')")
@@ -185,12 +212,93 @@ def test_it_loads_and_updates_live(browser: Any, gateway: Gateway) -> None:
         release = page.locator("#releases").inner_text()
         assert page.locator("#releases .steps li").all_inner_texts() == ["1 %", "5 %", "25 %", "100 %"]
         assert "The candidate gets 5 % of the traffic, in this stage for 12 s." in release
-        assert "1795720875642" not in release.replace(",", "")
+        assert "Stable answered 17 requests while this gateway could not know what was decided." in release
+        for raw in ("1795720875642", "unix", "decided us", "fenced"):
+            assert raw not in release.replace(",", ""), "what has no words of the page's is not shown"
         gateway.status = "paused"
         page.locator("#releases").get_by_text("paused").wait_for()
         gateway.drift_fails = True
-        page.get_by_text("the disk of the drift report is full; make room").wait_for()
+        page.locator("#drift").get_by_text("the disk of the drift report is full; make room").wait_for()
+        page.locator("#answer-drift", has_text="Not known. the disk").wait_for()
+        page.locator("#answer-health", has_text="“Is the input still the same?” has no answer").wait_for()
         assert "brightness" not in page.locator("#drift").inner_text()
+
+
+def test_the_first_lines_answer_every_question_and_agree_with_each_other(browser: Any) -> None:
+    gateway = Gateway(found=[], status="promoted")
+
+    def answers(*expected: str) -> None:
+        for name, words in zip(("health", "release", "drift", "automation", "decisions"), expected, strict=True):
+            page.locator(f"#answer-{name}", has_text=words).wait_for()
+
+    levels = "People. " + HOSTILE + " in night: people, who see what the model suggests."
+    advanced = re.compile(r"Stage advanced of .*, by guards: ")
+    with serving(gateway), page_at(browser, gateway.url) as page:
+        answers("Yes. Now: ", "Promoted.", "Yes.", levels + " 3 requests wait for a person.", advanced)
+        assert page.locator("#answer-health").inner_text().endswith("no errors.")
+
+        gateway.found.extend({**FOUND, "feature": name} for name in ("brightness", "contrast", "blur", "noise"))
+        gateway.status = "running"
+        gateway.waiting.clear()
+        answers(
+            f"It runs, but look: the input of {HOSTILE} 1 has changed. Now: ",
+            f"Not known yet. {HOSTILE}: 1 → 2 gets 5 % of the traffic: too little is known.",
+            "brightness: covariate shift; 3 more features changed. Next: look at the camera.",
+            levels,
+            advanced,
+        )
+        assert page.locator("#answer-drift").inner_text().startswith(f"No. {HOSTILE} 1, since ")
+        card = page.locator("#drift-findings article")
+        assert card.locator("tbody").first.locator("tr").count() == 3
+        assert not card.get_by_text("This holds while nothing else changes.").is_visible(), "folded"
+        card.get_by_text("97 % right").click()
+        card.get_by_text("This holds while nothing else changes.").wait_for()
+
+        gateway.found.clear()
+        gateway.status = "rolled_back"
+        gateway.acted_at = time.time()
+        answers("Yes. Now: ", f"Rolled back. {HOSTILE}: 1 → 2: the guards", "Yes.", levels, "Rollback of m, ")
+        assert "by a person" not in page.locator("#answer-decisions").inner_text()
+        assert page.locator("#summary .bad").all_inner_texts() == ["Rolled back."]
+
+
+def test_a_shadow_is_shown_beside_stable(browser: Any, gateway: Gateway) -> None:
+    night = SideBySide(Agreement(40, 30, 0.5), Agreement(), {"4>9": 10}, candidate_errors=2)
+    report = ShadowReport(SideBySide(Agreement(1000, 990, 5.0), Agreement(100, 99, 0.1)), {"night": night})
+    gateway.shadow = {"strategy": "shadow", "shadow": report.describe()}
+    with page_at(browser, gateway.url) as page:
+        page.locator("#answer-release", has_text="1 → 2 answers unseen beside stable: too little").wait_for()
+        rows = page.locator("#releases table", has_text="answered by both").locator("tbody tr")
+        assert rows.nth(0).inner_text().split("\t") == ["all", "1000", "99 %", "99 %", "0", "–", "–", "–"]
+        assert rows.nth(1).inner_text().split("\t") == ["night", "40", "75 %", "–", "2", "–", "–", "4 → 9: 10"]
+
+
+@pytest.mark.parametrize("width", [700, 1280])
+def test_a_line_leads_to_its_section_whose_title_is_then_in_sight(browser: Any, gateway: Gateway, width: int) -> None:
+    with page_at(browser, gateway.url, viewport={"width": width, "height": 500}, reduced_motion="reduce") as page:
+        until(page, "document.querySelectorAll('.uplot').length >= 2")
+        for link in page.locator("#summary a").all():
+            link.focus()
+            page.keyboard.press("Enter")
+            title = page.get_by_role("heading", name=link.text_content(), exact=True)
+            # The last sections may end before the screen does.
+            until(page, f"location.hash === '{link.get_attribute('href')}'")
+            page.wait_for_timeout(100)
+            place, bar = title.bounding_box(), page.locator("header").bounding_box()
+            assert bar["y"] == 0
+            assert bar["height"] <= place["y"] <= 450, link.text_content()
+
+
+def test_a_calm_chart_says_none_and_names_break_where_words_end(browser: Any, gateway: Gateway) -> None:
+    with page_at(browser, gateway.url, viewport={"width": 390, "height": 800}) as page:
+        page.locator("[aria-label='Errors per second'] .empty", has_text=re.compile("^none$")).wait_for()
+        page.locator("[aria-label='Busy cores'] .empty", has_text="nothing yet").wait_for()
+        name = page.locator("#statistics-rows code", has_text="edgeward_request_duration_seconds").first
+        assert name.inner_html().startswith("edgeward_<wbr>request_<wbr>duration_<wbr>seconds{<wbr>model=")
+        rows = page.locator("#drift-findings table.narrow tbody tr")
+        assert rows.count() == 10
+        one_line = page.locator("#drift-findings table.narrow thead tr").bounding_box()["height"]
+        assert all(row.bounding_box()["height"] < 2 * one_line for row in rows.all()), "a class is a line"
 
 
 def test_a_peak_of_one_second_is_seen_in_a_day(browser: Any) -> None:
@@ -219,7 +327,7 @@ def test_a_peak_of_one_second_is_seen_in_a_day(browser: Any) -> None:
 
 def test_names_from_strangers_are_text_everywhere(browser: Any, gateway: Gateway) -> None:
     with page_at(browser, gateway.url) as page:
-        for place in ("#models", "#releases", "#drift-findings", "#decision-log", "#statistics-rows"):
+        for place in ("#summary", "#models", "#releases", "#drift-findings", "#decision-log", "#statistics-rows"):
             page.locator(place, has_text="<img src=x").wait_for()
         until(page, "document.querySelectorAll('.uplot').length >= 2")
         pin = page.locator("#statistics-rows tr", has_text="queue_rows").get_by_role("button")
@@ -338,6 +446,7 @@ def test_a_gateway_that_comes_back_is_live_again(browser: Any) -> None:
             page.goto(gateway.url)
             page.get_by_text("live", exact=True).wait_for()
         page.get_by_text("not connected", exact=True).wait_for()
+        page.locator("#answer-health", has_text="Not known. This page is not connected").wait_for()
         port = int(gateway.url.rstrip("/").rpartition(":")[2])
         with serving(Gateway(status="paused"), port=port):
             page.get_by_text("live", exact=True).wait_for()
@@ -354,7 +463,7 @@ def test_the_report_is_one_file_that_needs_nothing(browser: Any, gateway: Gatewa
     assert re.fullmatch(r"edgeward-report-\d{8}-\d{6}\.html", file.name)
     with page_at(browser, file.as_uri()) as page:
         text = page.locator("body").inner_text()
-        for wanted in ("brightness", "too little is known", "edgeward_queue_rows", "Automation", "not set up", HOSTILE):
+        for wanted in ("brightness", "too little is known", "edgeward_queue_rows", "Automation", "not proven", HOSTILE):
             assert wanted in text
         assert page.locator("svg path").count() >= 2
         assert page.evaluate("window.broken") is None
@@ -382,7 +491,9 @@ def test_parts_that_are_missing_are_said_to_be(browser: Any) -> None:
     with serving(Gateway(), is_bare=True) as bare, page_at(browser, bare.url) as page:
         for place in ("#releases", "#drift-findings", "#levels", "#reviews", "#decision-log"):
             page.locator(place, has_text="Not set up.").wait_for()
-        until(page, "document.querySelector('#verdict').textContent.startsWith('Yes.')")
+        page.locator("#answer-health", has_text="Yes.").wait_for()
+        assert page.locator("#summary dd", has_text="Not set up.").count() == 4
+        assert "not set up" in httpx.get(f"{bare.url}page/report").text
 
 
 def test_what_needs_a_key_from_elsewhere_and_what_does_not(gateway: Gateway) -> None:

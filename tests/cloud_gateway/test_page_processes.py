@@ -71,11 +71,15 @@ def test_a_canary_is_rolled_back_by_the_button_of_the_page(browser: Any, second:
                 return {client.predict("digits", images[:1], parameters=one).version for one in asked}
 
             admin.upload("/admin/registry", pack(second, tmp_path / "packed.tar"))
+            page.locator("#answer-health", has_text="Yes.").wait_for()
+            page.locator("#answer-release", has_text="No new version is on trial.").wait_for()
             admin.post("/admin/releases", {"plan": PLAN})
             assert versions() == {"1", "2"}
+            page.locator("#answer-release", has_text="digits: 1 → 2 gets 40 % of the traffic: ").wait_for()
             release = page.locator("#releases article")
             release.get_by_text("running", exact=True).wait_for()
             shoot(page, "gateway-release")
+            assert release.locator("dl").count() == 0, "nothing but what has words"
             assert release.locator(".steps li").all_inner_texts() == ["40 %", "100 %"]
             release.get_by_role("button", name="Roll back").click()
             page.get_by_role("dialog").get_by_role("button", name="Roll back").click()
@@ -86,12 +90,18 @@ def test_a_canary_is_rolled_back_by_the_button_of_the_page(browser: Any, second:
             assert versions() == {"1"}
             assert release.get_by_role("button").count() == 0, "it is over"
             page.locator("#decision-log", has_text="rollback").wait_for()
+            page.locator("#answer-release", has_text="Rolled back. digits: 1 → 2, ").wait_for()
+            page.locator("#answer-decisions", has_text="by a person: rolled back by hand.").wait_for()
+            page.locator("#answer-health", has_text="Yes.").wait_for()
 
             for _ in range(3):  # a window closes at once when it holds 2,048 rows
                 client.predict("digits", images)
             drift = page.locator("#drift-findings article", has_text="digits 1")
             drift.get_by_text("drift", exact=True).wait_for()
             drift.get_by_text("image.brightness").first.wait_for()
+            page.locator("#answer-drift", has_text="No. digits 1, since ").wait_for()
+            page.locator("#answer-drift", has_text="Next: ").wait_for()
+            page.locator("#answer-health", has_text="It runs, but look: the input of digits 1 has changed.").wait_for()
             shoot(page, "gateway-drift")
 
 
@@ -108,4 +118,6 @@ def test_an_agents_page_shows_drift(browser: Any, tmp_path: Path) -> None:
         drift = page.locator("#drift-findings article", has_text="digits 1")
         drift.get_by_text("drift", exact=True).wait_for()
         drift.get_by_text("image.brightness").first.wait_for()
+        page.locator("#answer-drift", has_text="No. digits 1, since ").wait_for()
+        page.locator("#answer-health", has_text="It runs, but look: the input of digits 1 has changed.").wait_for()
         shoot(page, "agent-drift")

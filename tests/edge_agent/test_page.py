@@ -34,7 +34,12 @@ def test_who_serves_how_fast_and_why(digits: Bundle, tmp_path: Path) -> None:
                     page.locator("[aria-label='Who answers, per second'] canvas").wait_for()
                     client.predict("digits", image, timeout_s=20)
                 page.locator("#statistics-told", has_text="this program keeps no log of what it decided").wait_for()
-                until(page, "document.querySelector('#verdict').textContent.startsWith('Yes.')")
+                page.locator("#answer-health", has_text="Yes.").wait_for()
+                page.locator("#answer-serving", has_text=f"{agent.models[0]['backend']} answers digits 1: ").wait_for()
+                page.locator("#answer-gateway", has_text="This device answers alone").wait_for()
+                page.locator("#answer-requests", has_text="The edge, first choice: 21 of 21 requests.").wait_for()
+                page.locator("#answer-drift", has_text="Not known yet.").wait_for()
+                page.locator("[aria-label='Errors per second']", has_text="none").wait_for()
                 assert page.evaluate("document.documentElement.scrollWidth") <= 390
             charted = httpx.get(f"{agent.http}/edgeward/page/history?series=0&span_s=600").json()["times"]
             assert charted
@@ -74,7 +79,7 @@ def test_what_waits_and_that_the_breaker_is_open(digits: Bundle, tmp_path: Path)
             until(page, drawn(BREAKER, "line.labels.state === 'open'", "value === 1"))
             until(page, drawn(KEPT, "true", "value === 1"))
             until(page, drawn("Rows waiting", "line.labels.model === 'digits'", "value === 0"))
-            page.locator("#verdict", has_text=f"the breaker before gateway {gateway} is").wait_for()
+            page.locator("#answer-health", has_text=f"Look: the breaker before gateway {gateway} is").wait_for()
             page.locator("#gateway-facts", has_text=gateway).get_by_text("no", exact=True).first.wait_for()
 
 

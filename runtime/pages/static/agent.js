@@ -1,9 +1,10 @@
 // The agent's page: who serves, latency, queue, breaker, chosen backend and why.
 "use strict";
-import { byId, el, inUnits, listen, setUpHead, short, show, showLink } from "./core.js";
-import { Chart, largest, redraw, setUpSpans, setUpStatistics, takeSeries, takeTick, total, value } from "./charts.js";
+import { byId, el, listen, sentence, setUpHead, short, showLink } from "./core.js";
+import { Chart, redraw, setUpSpans, setUpStatistics, takeSeries, takeTick } from "./charts.js";
 import { facts, models, pill, section, table } from "./sections.js";
-import { drawDrift } from "./drift.js";
+import { drawDrift, inputAnswer } from "./drift.js";
+import { answer, sayHealth, sayLink } from "./summary.js";
 
 const is = (metric, stat = "") => (one) => one.metric === metric && one.stat === stat;
 
@@ -15,27 +16,40 @@ byId("charts").append(...[
   new Chart("Where the time goes, half of the requests", is("edgeward_request_stage_seconds", "p50")),
   new Chart("Rows waiting", is("edgeward_queue_rows")),
   new Chart("Requests kept on disk for later", is("edgeward_spool_requests")),
-  new Chart("Breaker: closed, open, half open", is("edgeward_breaker_state")),
-  new Chart("Errors per second", is("edgeward_errors_total", "per_s")),
-  new Chart("Fallbacks per second", is("edgeward_fallbacks_total", "per_s")),
+  new Chart("Breaker: closed, open, half open", is("edgeward_breaker_state"), { none: "no gateway is set" }),
+  new Chart("Errors per second", is("edgeward_errors_total", "per_s"), { none: "none" }),
+  new Chart("Fallbacks per second", is("edgeward_fallbacks_total", "per_s"), { none: "none" }),
   new Chart("Busy cores", is("edgeward_process_cpu_cores")),
 ].map((chart) => chart.root));
 const statistics = setUpStatistics("agent");
 
 let status = null;
 
-function verdict() {
-  const rate = total("edgeward_inferences_total"), errors = total("edgeward_errors_total"), p95 = largest("edgeward_request_duration_seconds", "p95");
-  const troubles = [];
-  if (value("edgeward_ready") === 0) troubles.push("it takes no new requests");
-  if (errors > 0 && errors >= 0.01 * (rate + errors)) troubles.push(`${short((100 * errors) / (rate + errors))} % of requests end in an error`);
-  if (status?.drill_file) troubles.push("a failure drill is armed");
-  for (const { address, breaker, left_out } of status?.gateways ?? []) {
-    if (breaker !== "closed") troubles.push(`the breaker before gateway ${address} is ${breaker.replace("_", " ")}`);
-    else if (left_out) troubles.push(`gateway ${address} is left out for a while: ${left_out}`);
-  }
-  const numbers = [`${short(rate)} requests/s`, Number.isFinite(p95) ? `95 % within ${inUnits("x_seconds p95", p95)}` : null, errors ? `${short(errors)} errors/s` : "no errors"].filter(Boolean).join(", ");
-  show(byId("verdict"), troubles.length ? el("strong", { class: "bad" }, "Look: ") : el("strong", { class: "good" }, "Yes. "), `${troubles.length ? `${troubles.join("; ")}. ` : ""}Now: ${numbers}.`);
+function troubles() {
+  return [status?.drill_file ? "a failure drill is armed" : null, ...(status?.gateways ?? []).map(({ address, breaker, left_out }) => {
+    if (breaker !== "closed") return `the breaker before gateway ${address} is ${breaker.replace("_", " ")}`;
+    return left_out ? `gateway ${address} is left out for a while: ${left_out}` : null;
+  })].filter(Boolean);
+}
+
+function servingAnswer({ models: [first, ...others] }) {
+  if (!first) return ["bad", "None.", "No model is loaded.", "no model is loaded"];
+  const why = (first.why ?? "").replace(`${first.backend}: `, "");  // which it begins with
+  return ["", first.backend, sentence(`answers ${first.name} ${first.version}${why && `: ${why}`}`) + (others.length ? ` ${others.length} more below.` : "")];
+}
+
+function gatewayAnswer({ gateways, policy }) {
+  if (!gateways?.length) return ["", "None.", `This device answers alone (policy ${policy}).`];
+  const reached = gateways.filter((one) => one.is_reachable).length;
+  return [reached === gateways.length ? "good" : "bad", `${reached} of ${gateways.length} reachable.`, `Policy ${policy}.`];
+}
+
+const rowsOf = (requests) => Object.entries(requests ?? {}).flatMap(([who, reasons]) => Object.entries(reasons).map(([why, count]) => ({ who, why: why.replaceAll("_", " "), count })));
+
+function requestsAnswer({ requests }) {
+  const rows = rowsOf(requests).filter((row) => row.count).sort((a, b) => b.count - a.count), all = rows.reduce((sum, row) => sum + row.count, 0);
+  if (!all) return ["", "Nobody yet.", ""];
+  return ["", `The ${rows[0].who}, ${rows[0].why}:`, `${rows[0].count.toLocaleString("en")} of ${all.toLocaleString("en")} requests.`];
 }
 
 function gatewayFacts(gateway) {
@@ -52,20 +66,23 @@ function gatewayFacts(gateway) {
 const draw = {
   status(state) {
     status = state.data ?? null;
+    answer("serving", state, servingAnswer);
+    answer("gateway", state, gatewayAnswer);
+    answer("requests", state, requestsAnswer);
     section(byId("models"), state, (data) => models(data.models ?? []));
     section(byId("gateway-facts"), state, ({ gateways, policy }) => (gateways?.length
       ? el("div", {}, facts([["policy", policy]]), ...gateways.map(gatewayFacts))
       : el("p", { class: "empty" }, `None: this device answers alone (policy ${policy}).`)));
     section(byId("requests-table"), state, ({ requests }) => {
-      const rows = Object.entries(requests ?? {}).flatMap(([who, reasons]) => Object.entries(reasons).map(([why, count]) => ({ who, why, count })));
-      return rows.length ? table([["who", (r) => r.who, "word"], ["why", (r) => r.why.replaceAll("_", " ")], ["requests", (r) => r.count.toLocaleString("en"), "number"]], rows) : el("p", { class: "empty" }, "No requests yet.");
+      const rows = rowsOf(requests);
+      return rows.length ? table([["who", (r) => r.who, "word"], ["why", (r) => r.why], ["requests", (r) => r.count.toLocaleString("en"), "number"]], rows, "narrow") : el("p", { class: "empty" }, "No requests yet.");
     });
   },
-  drift(state) { section(byId("drift-findings"), state, drawDrift); },
+  drift(state) { section(byId("drift-findings"), state, drawDrift); answer("drift", state, inputAnswer); },
 };
 
 listen({
   series(names) { takeSeries(names); statistics.list(); },
-  tick(row) { takeTick(row); statistics.values(); verdict(); },
+  tick(row) { takeTick(row); statistics.values(); sayHealth(troubles()); },
   section({ name, ...state }) { draw[name]?.(state); },
-}, showLink);
+}, (isUp) => { showLink(isUp); sayLink(isUp); });

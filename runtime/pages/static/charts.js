@@ -1,6 +1,6 @@
 // Charts that live: the history of their series once, then a point each second; only what is on screen is drawn.
 "use strict";
-import { el, byId, inUnits, keep, local, recall, request, short } from "./core.js";
+import { breakable, el, byId, inUnits, keep, local, recall, request, short } from "./core.js";
 
 export const SPANS = [[600, "10 min"], [10_800, "3 h"], [86_400, "24 h"], [2_592_000, "30 days"]];
 const LIVE_S = 600;
@@ -39,19 +39,19 @@ const looker = new IntersectionObserver((seen) => {
 }, { rootMargin: "200px" });
 const sizer = new ResizeObserver((all) => { for (const { target } of all) target.chart?.fit(); });
 
-/** A chart of every series that `pick(parsed)` takes; a line's name is what tells it from the others. */
+/** A chart of every series that `pick(parsed)` takes; a line's name is what tells it from the others. `none`: what it means that there is none. */
 export class Chart {
-  constructor(title, pick, { id = title, corner = null } = {}) {
+  constructor(title, pick, { corner = null, none = "nothing yet" } = {}) {
     this.title = title;
     this.pick = pick;
-    this.id = id;
+    this.none = none;
     this.lines = [];
     this.data = [[]];
     this.plot = null;
     this.isSeen = false;
     this.place = el("div", { class: "plot" });
     this.empty = el("p", { class: "empty" }, "nothing yet");
-    this.root = el("figure", { class: "card chart", "aria-label": title }, el("h3", {}, title, corner), this.empty, this.place);
+    this.root = el("figure", { class: "card chart", "aria-label": title }, el("h3", {}, el("span", {}, breakable(title)), corner), this.empty, this.place);
     this.root.chart = this.place.chart = this;
     charts.add(this);
     looker.observe(this.root);
@@ -191,6 +191,7 @@ function reloadSoon() {
 export function takeSeries(names) {
   series.names = names;
   series.parsed = names.map(parse);
+  for (const chart of charts) chart.empty.textContent = chart.none;
   const changed = [...charts].filter((chart) => chart.match());
   if (changed.length) reloadSoon();
 }
@@ -238,13 +239,12 @@ export function setUpStatistics(title) {
     for (const pin of pins) {
       if (drawn.has(pin)) continue;
       const off = el("button", { type: "button", "aria-label": `Unpin ${pin}`, onclick: () => toggle(pin) }, "Unpin");
-      const chart = new Chart(pin, (one) => one.name === pin, { id: `pin ${pin}`, corner: off });
+      const chart = new Chart(pin, (one) => one.name === pin, { corner: off });
       drawn.set(pin, chart);
       byId("pinned").append(chart.root);
       chart.match();
       reload([chart]).catch((error) => console.warn(error.message));
     }
-    byId("pinned-none").classList.toggle("hidden", pins.length > 0);
   };
   const toggle = (pin) => {
     pins = pins.includes(pin) ? pins.filter((one) => one !== pin) : [...pins, pin];
@@ -267,8 +267,8 @@ export function setUpStatistics(title) {
       const isPinned = pins.includes(text);
       return el("tr", {},
         el("td", { "data-label": "" }, el("button", { type: "button", "aria-pressed": String(isPinned), "aria-label": `Pin ${text}`, onclick: () => toggle(text) }, isPinned ? "Pinned" : "Pin")),
-        el("td", { "data-label": "series" }, el("code", {}, text)), cell,
-        el("td", { class: "number", "data-label": "before actions" }, rank ? `${rank.preceded} of ${rank.actions}, ${short(rank.lift)} × as often as at any time` : "–"));
+        el("td", { "data-label": "" }, el("code", {}, breakable(text))), cell,
+        el("td", { class: rank ? "number" : "number none", "data-label": "before actions" }, rank ? `${rank.preceded} of ${rank.actions}, ${short(rank.lift)} × as often as at any time` : "–"));
     }));
     told.textContent = `${found.length} of ${series.names.length} series${found.length > MAX_ROWS ? `; the first ${MAX_ROWS} are shown` : ""}${whyNot ? `; in order of their names: ${whyNot}` : actions ? `; ranked by ${actions} ${actions === 1 ? "action" : "actions"} of the system` : ""}`;
     values();
@@ -296,5 +296,3 @@ export function setUpStatistics(title) {
   drawPins();
   return { list, values };
 }
-
-export const shown = short;

@@ -33,7 +33,14 @@ export function show(parent, ...children) {
 /** Moves the focus to what stands in the place of an element that was drawn anew. */
 const focusOn = (parent, name) => [...parent.querySelectorAll("[data-focus]")].find((node) => node.dataset.focus === name)?.focus();
 
-// ---------------------------------------------------------------- numbers and times
+// ---------------------------------------------------------------- words, numbers and times
+
+/** A long name that a line may end in where a reader would: behind an underscore, a comma or a bracket. */
+export const breakable = (name) => name.split(/(?<=[_,{])(?=..)/).flatMap((part) => [part, el("wbr")]);
+export const percent = (share) => (share === null || share === undefined ? null : `${short(share * 100)} %`);
+export const capital = (text) => `${text.slice(0, 1).toUpperCase()}${text.slice(1)}`;
+/** With one full stop. */
+export const sentence = (text) => text.replace(/[.;]?$/, ".");
 
 export function short(value) {
   if (value === null || value === undefined || Number.isNaN(value)) return "–";

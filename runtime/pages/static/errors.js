@@ -1,9 +1,8 @@
 // Where a model errs, by its labels, and its figures beside the targets.
 "use strict";
-import { clock, el, short } from "./core.js";
+import { clock, el, percent, short } from "./core.js";
 import { folded, pill, table } from "./sections.js";
 
-const percent = (share) => (share === null || share === undefined ? null : `${short(share * 100)} %`);
 const FIGURES = { accuracy: ["accuracy", percent], p95_latency_ms: ["95 % of requests within", (v) => `${short(v)} ms`], rows_per_s: ["rows a second", (v) => short(v)] };
 const figure = (value, show) => (value === null || value === undefined ? null : show(value));
 // Of a latency, less is better.
@@ -16,7 +15,7 @@ export function drawFigures(list) {
   const column = (title, key) => [title, (f) => figure(f[key], f.show), "number"];
   return el("article", { class: "card", id: "figures" }, el("h3", {}, "Figures beside the targets"), table([
     ["model", (f) => f.model, "word"], ["figure", (f) => f.name], column("target", "target"), column("training", "training"), column("built", "dev"), column("tried here", "test"),
-    ["live", (f) => el("span", {}, figure(f.live, f.show) ?? "–", isMissed(f) ? [" ", pill("missed", "bad")] : null), "number"], column("estimated", "estimated"),
+    ["live", (f) => (isMissed(f) ? el("span", {}, `${f.show(f.live)} `, pill("missed", "bad")) : figure(f.live, f.show)), "number"], column("estimated", "estimated"),
   ], lines));
 }
 

@@ -1,4 +1,4 @@
-// How sections of documents are shown: what is known by name, and whatever else there is as a plain list.
+// How sections of documents are shown: tables, names with values, and what is folded.
 "use strict";
 import { el, short, show } from "./core.js";
 
@@ -9,30 +9,22 @@ export function section(place, state, draw) {
   else show(place, draw(state.data));
 }
 
-export function table(columns, rows) {
-  return el("div", { class: "scroll" }, el("table", { class: "stack" },
+/** `kind`: "stack": on a phone a row is a list of what it has; "narrow": no wider than its words, everywhere. */
+export function table(columns, rows, kind = "stack") {
+  return el("div", { class: "scroll" }, el("table", { class: kind },
     el("thead", {}, el("tr", {}, columns.map(([title, , kind]) => el("th", { class: kind ?? null, scope: "col" }, title)))),
-    el("tbody", {}, rows.map((row) => el("tr", {}, columns.map(([title, read, kind]) => el("td", { class: kind ?? null, "data-label": title }, cell(read(row)))))))));
+    el("tbody", {}, rows.map((row) => el("tr", {}, columns.map(([title, read, kind]) => {
+      const shown = cell(read(row));
+      return el("td", { class: [kind, shown === NOTHING ? "none" : null].filter(Boolean).join(" ") || null, "data-label": title }, shown);
+    }))))));
 }
 
-const cell = (value) => (value === null || value === undefined || value === "" ? "–" : typeof value === "number" ? short(value) : typeof value === "object" && !(value instanceof Node) ? plain(value) : value);
+const NOTHING = "–";
+const cell = (value) => (value === null || value === undefined || value === "" ? NOTHING : typeof value === "number" ? short(value) : value);
 
-/** Names and values of what has no display of its own. */
+/** Names and values. */
 export function facts(pairs) {
   return el("dl", {}, pairs.filter(([, value]) => value !== null && value !== undefined && value !== "").map(([name, value]) => [el("dt", {}, name), el("dd", {}, cell(value))]));
-}
-
-/** Any document: lists as lists, objects as names and values. */
-export function plain(value) {
-  if (value === null || value === undefined) return "–";
-  if (Array.isArray(value)) return value.length ? (value.every((one) => typeof one !== "object") ? value.join(", ") : el("div", {}, value.map((one) => el("div", { class: "card" }, plain(one))))) : "none";
-  if (typeof value === "object") return facts(Object.entries(value).map(([name, one]) => [name.replaceAll("_", " "), typeof one === "boolean" ? (one ? "yes" : "no") : typeof one === "object" ? plain(one) : one]));
-  return typeof value === "number" ? short(value) : String(value);
-}
-
-/** What is left of `data` when `known` names are shown already. */
-export function rest(data, known) {
-  return facts(Object.entries(data).filter(([name]) => !known.includes(name)).map(([name, value]) => [name.replaceAll("_", " "), typeof value === "object" ? plain(value) : String(value)]));
 }
 
 const opened = new Set();
@@ -60,5 +52,5 @@ function watched(found) {
   const checks = found.shadow_checks ? `${count(found.shadow_checks, "answer", "answers")} checked, ${found.disagreements} disagreed` : found.shadow;
   const again = found.recalibrations ? `measured again ${count(found.recalibrations, "time", "times")}` : "";
   const switches = found.switches ? `${count(found.switches, "switch", "switches")}${found.last_reason ? `: ${found.last_reason}` : ""}` : "";
-  return [checks, again, switches].filter(Boolean).join("; ") || "nothing to tell";
+  return [checks, again, switches].filter(Boolean).join("; ");
 }

@@ -1,9 +1,8 @@
 // What models were asked and said: a line a feature, and how the answers spread.
 "use strict";
-import { el, short } from "./core.js";
+import { el, percent } from "./core.js";
 import { folded, table } from "./sections.js";
 
-const percent = (share) => (share === null || share === undefined ? null : `${short(share * 100)} %`);
 
 /** A bar for a share of 0 to 1; the number stands beside it, so it is nothing to read aloud. */
 const bar = (share) => el("meter", { min: 0, max: 1, value: share ?? 0, "aria-hidden": "true" });
@@ -11,8 +10,8 @@ const bar = (share) => el("meter", { min: 0, max: 1, value: share ?? 0, "aria-hi
 export function drawPredictions(predictions) {
   if (!predictions.length) return null;
   return el("div", { class: "actions" }, el("h3", {}, "What it answers"), table([
-    ["class", (p) => p.value, "word"], ["of the answers", (p) => el("span", {}, bar(p.share), ` ${percent(p.share)}`)], ["of the samples", (p) => percent(p.before), "number"],
-  ], predictions));
+    ["class", (p) => p.value, "word"], ["of the answers", (p) => el("span", {}, bar(p.share), ` ${percent(p.share)}`), "whole"], ["of the samples", (p) => percent(p.before), "number"],
+  ], predictions, "narrow"));
 }
 
 export function drawStatistics({ rows, left_out: leftOut }, key) {

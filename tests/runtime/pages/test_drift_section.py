@@ -33,12 +33,27 @@ async def test_findings_have_their_time_and_their_example() -> None:
             "feature": "age",
             "size": "ks 0.512; psi 2",
             "since": 1_000_090.0,
-            "kind": "unit change (all values are 12 times what they were)",
+            "kind": "unit change",
+            "detail": "all values are 12 times what they were",
             "example": "0..10: 50.0% → 12.5%",
             "next": "ask who sends it",
         }
     ]
     assert (fresh["verdict"], fresh["reason"]) == ("learning", "12 rows seen; the first 1,000 become the reference")
+
+
+async def test_how_often_it_is_right_without_labels_is_told_apart_from_what_has_to_hold_for_that() -> None:
+    async def document() -> dict[str, Any]:
+        estimate = {"accuracy": 0.97, "sample_accuracy": 0.993, "rows": 2356, "assumptions": "holds while x"}
+        model = {"model": "m", "version": 2, "rows": 2356, "looks": 1, "verdicts": [FOUND], "estimate": estimate}
+        return {"now": 1.0, "now_unix": 2.0, "models": [model]}
+
+    (told,) = (await drift_section(document)())["models"]
+    assert told["reason"] == "1 of its features differ; 2,356 rows seen"
+    assert told["estimate"]["assumes"] == "This holds while x"
+    assert told["estimate"]["said"] == (
+        "Without labels, by how sure it is: 97.0% of the newest 2,356 answers right, 99.3% of the samples"
+    )
 
 
 async def test_a_version_that_nobody_asked_is_not_called_calm() -> None:
