@@ -8,13 +8,12 @@ from contextlib import asynccontextmanager, closing
 from dataclasses import dataclass
 
 from cloud_gateway.admin.app import AdminRequest, AdminRoute
-from cloud_gateway.admin.key import AdminKey
 from cloud_gateway.admin.reviewers import ReviewerKeys
 from cloud_gateway.admin.server import admin_server
 from cloud_gateway.deciding import Deciding
 from cloud_gateway.page import REVIEW_PATH, gateway_page, page_routes, review_page_routes
 from cloud_gateway.page_sections import roles_of, section_documents
-from cloud_gateway.settings import GatewaySettings
+from cloud_gateway.unkept import Footing
 from runtime.pages.drift_section import drift_section
 from runtime.pages.program import history_of, running_page
 from runtime.serving.beside import Beside, LabelsOf
@@ -42,8 +41,7 @@ class Administration:
 @asynccontextmanager
 async def administration(
     program: str,
-    settings: GatewaySettings,
-    key: AdminKey,
+    stood_on: Footing,
     local: LocalService,
     decided: Deciding,
     documents: Mapping[str, Document],
@@ -70,9 +68,10 @@ async def administration(
             on_stop=page.close,
         )
         routes = [_status_route(documents["status"]), *decided.routes, *page_routes(page), *review_page_routes()]
-        reviewers = ReviewerKeys(settings.reviewers)
+        routes = [stood_on.changing(route) if route.changes else route for route in routes]
+        settings, reviewers = stood_on.settings, ReviewerKeys(stood_on.settings.reviewers)
         async with (
-            admin_server(settings.admin_host, settings.chosen_admin_port, routes, key, reviewers) as at,
+            admin_server(settings.admin_host, settings.chosen_admin_port, routes, stood_on.admin_key, reviewers) as at,
             running_page(page, decided.service, beside),
         ):
             if not at.is_loopback:

@@ -27,6 +27,7 @@ from runtime.bundle.writing import pack
 from runtime.errors import InvalidInputError, ModelNotFoundError
 from runtime.serving.extra_route import ExtraRoute
 from runtime.serving.names import check_name
+from runtime.store import check_text
 
 if TYPE_CHECKING:
     from runtime.engine.engine import Engine
@@ -78,6 +79,9 @@ def bundle_routes(offers: Offers, folder: Path, wall: Callable[[], float] = time
                 f"a device of {len(device)} characters asks for {len(models)} models; at most {MOST_NAME_CHARACTERS} and "
                 f"{MOST_MODELS_ASKED} are taken"
             )
+        check_text(device, "the device's name")
+        for model in models:
+            check_text(model, "the name of a model")
         bundles = await asyncio.to_thread(offers.offered, device, models)
         tars = await asyncio.to_thread(packed.tars_of, bundles)
         entries = [

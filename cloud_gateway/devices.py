@@ -25,6 +25,8 @@ Place = tuple[str, int]
 class _Told:
     ended: float
     drifting: tuple[str, ...]
+    since: float
+    """When the first window ended that said that something drifts there; of one that says nothing drifts, its own end."""
 
 
 @dataclass(slots=True)
@@ -66,13 +68,15 @@ class Device:
 
     def tell(self, place: Place, ended: float, drifting: tuple[str, ...]) -> None:
         """Notes which features of a model drift there, unless a later window has said so already."""
-        if place not in self._told or self._told[place].ended <= ended:
-            self._told[place] = _Told(ended, drifting)
+        known = self._told.get(place)
+        if known is None or known.ended <= ended:
+            goes_on = known is not None and known.drifting and drifting
+            self._told[place] = _Told(ended, drifting, known.since if known is not None and goes_on else ended)
 
-    def told(self, place: Place, since: float) -> tuple[str, ...] | None:
-        """Which features drift there by what it told after `since`; None: it told nothing."""
+    def told(self, place: Place, after: float) -> _Told | None:
+        """What it told of a model after that time; None: nothing."""
         found = self._told.get(place)
-        return None if found is None or found.ended < since else found.drifting
+        return None if found is None or found.ended < after else found
 
 
 class Devices:
@@ -106,9 +110,22 @@ class Devices:
     def that_tell_of(self, place: Place, now: float) -> dict[str, Any]:
         """How many told of a model within a day, on how many of them features drift, and some of those by name; as JSON.
 
-        A device that drifts alone shows in the rows of a hundred others for moments, and without its name.
+        A device that drifts alone shows in the rows of a hundred others for moments, and without its name. Those that drift for
+        longest come first, so that the same are named from one look to the next.
         """
-        told = [(name, one.told(place, now - DAY_S)) for name, one in self._known.items()]
-        drifting = [{"device": name, "features": list(features)} for name, features in told if features]
-        count = sum(features is not None for _, features in told)
-        return {"devices": count, "drifting": len(drifting), "names": drifting[-MAX_NAMED:]}
+        told = self._told_of(place, now)
+        drifting = sorted((one.since, name, one.drifting) for name, one in told if one.drifting)
+        names = [{"device": name, "features": list(features)} for _, name, features in drifting[:MAX_NAMED]]
+        return {"devices": len(told), "drifting": len(drifting), "names": names}
+
+    def drifting(self, place: Place, now: float) -> dict[str, list[str]]:
+        """Feature of a model → the devices that told within a day that it drifts there, those that drift for longest first."""
+        found: dict[str, list[str]] = {}
+        for _, name, features in sorted((one.since, name, one.drifting) for name, one in self._told_of(place, now)):
+            for feature in features:
+                found.setdefault(feature, []).append(name)
+        return found
+
+    def _told_of(self, place: Place, now: float) -> list[tuple[str, _Told]]:
+        told = ((name, one.told(place, now - DAY_S)) for name, one in self._known.items())
+        return [(name, one) for name, one in told if one is not None]

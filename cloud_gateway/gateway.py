@@ -14,7 +14,6 @@ from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
 
-from cloud_gateway.admin.key import AdminKey, admin_key_file, make_admin_key
 from cloud_gateway.administration import administration
 from cloud_gateway.auth import Authorizer, KeyStore, read_chosen_keys
 from cloud_gateway.bundles import bundle_routes
@@ -28,6 +27,7 @@ from cloud_gateway.rollout.routes import outcome_route
 from cloud_gateway.settings import GatewaySettings
 from cloud_gateway.starting import versions_to_serve, with_registered_models
 from cloud_gateway.telemetry import telemetry_route
+from cloud_gateway.unkept import Footing, footing
 from runtime import config
 from runtime.engine.engine import Engine
 from runtime.selection.trying import Progress
@@ -62,27 +62,26 @@ def run(
     settings.require_models()
     home = config.home()
     authorizer = authorizer_of(settings, home)
-    admin_key = AdminKey(make_admin_key(admin_key_file(home)))
-    with logging_as(settings.log_format):
+    with logging_as(settings.log_format), footing(settings, home) as stood_on:
+        settings = stood_on.settings
         engine = make_engine(settings, progress)
         try:
             to_serve = versions_to_serve(settings, home)
             load_all(engine, with_registered_models(settings, registry_of(settings, home), to_serve))
-            run_loop(serve_gateway(settings, engine, authorizer, admin_key, lambda at: on_started(at, engine)))
+            run_loop(serve_gateway(stood_on, engine, authorizer, lambda at: on_started(at, engine)))
         finally:
             engine.close()
 
 
 async def serve_gateway(
-    settings: GatewaySettings,
+    stood_on: Footing,
     engine: Engine,
     authorizer: Authorizer | None,
-    admin_key: AdminKey,
     on_started: Callable[[GatewayListening], None] | None = None,
     stop: asyncio.Event | None = None,
 ) -> None:
     """Serves what `engine` holds until SIGTERM, SIGINT or `stop`; the engine stays the caller's to close."""
-    home = config.home()
+    home, settings = config.home(), stood_on.settings
     status = _status_of(engine, wants_key=authorizer is not None)
     async with AsyncExitStack() as parts:
         first = {(model.name, model.version): model.bundle for model in engine.models() if model.bundle.manifest}
@@ -105,7 +104,7 @@ async def serve_gateway(
         drift = with_figures(monitored.document, local)
         documents = {"status": status, "drift": drift}
         admin = await parts.enter_async_context(
-            administration(NAME, settings, admin_key, local, decided, documents, monitored.families)
+            administration(NAME, stood_on, local, decided, documents, monitored.families)
         )
         await parts.enter_async_context(polling(settings, engine, decided.service))
         await serve(
@@ -119,7 +118,7 @@ async def serve_gateway(
                     DeviceOffers(engine, decided.traffic.settled, decided.rollouts, registry_of(settings, home), first),
                     home / "gateway" / "bundles",
                 ),
-                outcome_route(decided.rollouts),
+                stood_on.changing(outcome_route(decided.rollouts)),
                 telemetry_route(monitored.fleet),
             ],
             beside=admin.beside,

@@ -20,14 +20,14 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
-from cloud_gateway.devices import BYTES_PER_HOUR, WINDOWS_PER_HOUR, Devices
+from cloud_gateway.devices import BYTES_PER_HOUR, MAX_NAMED, WINDOWS_PER_HOUR, Devices
 from cloud_gateway.telemetry_metrics import ENVELOPE, WindowCounts, drifting_devices, window_metrics
 from cloud_gateway.windows import Kept, Windows
 from runtime.bundle.bundle import Bundle
 from runtime.errors import EdgewardError, InvalidInputError, ModelNotFoundError, OverloadedError, StorageError
 from runtime.monitoring.blob import MAX_BLOB_BYTES, BlobError, from_blob, identify
 from runtime.monitoring.bundled import bundled_baseline, without_outputs
-from runtime.monitoring.monitor import Monitor, Window
+from runtime.monitoring.monitor import Monitor, Window, in_order
 from runtime.monitoring.reference import Baseline
 from runtime.monitoring.verdict import Verdict
 from runtime.serving.extra_route import ExtraRoute
@@ -77,6 +77,8 @@ class Fleet:
         self._monitors: dict[tuple[str, int], Monitor] = {}
         self._baselines: dict[tuple[str, int], tuple[str, Baseline]] = {}
         """With the digest of the bundle that each is of."""
+        self._found: dict[tuple[str, int], dict[str, Verdict]] = {}
+        """By feature the last verdict on it, until neither the newest rows nor a device tell of it any more."""
         self._devices = Devices()
         self._seen: OrderedDict[tuple[str, str], None] = OrderedDict()
         self._counts = WindowCounts()
@@ -117,10 +119,7 @@ class Fleet:
         """What devices told, as JSON; times of verdicts are by `clock`, those of devices are dates."""
         with self._lock:
             now = self._clock()
-            models = [
-                {**monitor.document(), "source": "devices", "by_device": self._devices.that_tell_of(place, now)}
-                for place, monitor in self._monitors.items()
-            ]
+            models = [self._describe(place, monitor, now) for place, monitor in self._monitors.items()]
             devices = self._devices.described(self._unix() - now)
             return {"models": models, "devices": devices, "counts": self._counts.to_dict()}
 
@@ -134,7 +133,33 @@ class Fleet:
     def verdicts(self) -> dict[tuple[str, int], tuple[Verdict, ...]]:
         """What drifts now on devices, by model and version; one that no device told of is not in it."""
         with self._lock:
-            return {place: tuple(one.verdicts.values()) for place, one in self._monitors.items() if one.looks}
+            now = self._clock()
+            return {
+                place: tuple(self._verdicts(place, now).values()) for place, one in self._monitors.items() if one.looks
+            }
+
+    def _describe(self, place: tuple[str, int], monitor: Monitor, now: float) -> dict[str, Any]:
+        verdicts, drifting = self._verdicts(place, now), self._devices.drifting(place, now)
+        return {
+            **monitor.document(),
+            "source": "devices",
+            "by_device": self._devices.that_tell_of(place, now),
+            "is_drifting": bool(verdicts),
+            "verdicts": [
+                {**told, "devices": drifting.get(told["feature"], [])[:MAX_NAMED]}
+                for told in in_order(verdicts.values())
+            ],
+        }
+
+    def _verdicts(self, place: tuple[str, int], now: float) -> Mapping[str, Verdict]:
+        """What the newest rows show, and what they showed while a device still says that it drifts there.
+
+        One device among many is in the newest rows for moments; a finding that came and went with its windows would be none.
+        """
+        found, seen = self._found.get(place, {}), self._monitors[place].verdicts
+        told = self._devices.drifting(place, now)
+        self._found[place] = {name: one for name, one in (found | seen).items() if name in seen or name in told}
+        return self._found[place]
 
     def _take(self, body: bytes) -> Mapping[str, object]:
         envelope = _open(body)
@@ -172,11 +197,14 @@ class Fleet:
         """Whether it is on disk; None: it had been there. A store that fails keeps nothing from being counted."""
         baseline = self._baseline(*identify(blob))
         summary = from_blob(blob, baseline)
+        known = {feature.name for feature in baseline.features}
+        drifting = tuple(name for name in envelope.drifting if name in known)
         is_stored = False
         if self._windows is not None:
             received = self._unix()
             offset_s = received - self._clock()
-            kept = Kept(envelope.device, envelope.window, began + offset_s, ended + offset_s, blob)
+            times = began + offset_s, ended + offset_s
+            kept = Kept(envelope.device, envelope.window, *times, blob, drifting)
             try:
                 if not self._windows.add(kept, received):
                     return None
@@ -185,28 +213,32 @@ class Fleet:
                 self._counts.not_stored += 1
                 if self._counts.not_stored & (self._counts.not_stored - 1) == 0:
                     log.warning("statistics are counted but not kept: %s", error)
-        self._add(envelope.device, Window(summary, began, ended))
-        known = {feature.name for feature in baseline.features}
-        drifting = tuple(name for name in envelope.drifting if name in known)
-        device = self._devices.seen(envelope.device, self._clock())
-        device.tell((baseline.model, baseline.version), ended, drifting)
+        self._add(envelope.device, Window(summary, began, ended, drifting))
         return is_stored
 
     def _count(self, kept: Kept, began: float, ended: float) -> None:
         baseline = self._baseline(*identify(kept.blob))
-        self._add(kept.device, Window(from_blob(kept.blob, baseline), began, ended))
+        self._add(kept.device, Window(from_blob(kept.blob, baseline), began, ended, kept.drifting))
         self._remember((kept.device, kept.window))
 
     def _add(self, sender: str, window: Window) -> None:
         baseline = window.summary.baseline
-        monitor = self._monitors.get((baseline.model, baseline.version))
+        place = baseline.model, baseline.version
+        monitor = self._monitors.get(place)
         if monitor is None or monitor.baseline is not baseline:
             # Of a bundle that took another's place under one version: rows are held against their own reference.
-            monitor = self._monitors[(baseline.model, baseline.version)] = Monitor(baseline)
+            monitor = self._monitors[place] = Monitor(baseline)
+            self._found.pop(place, None)
+        found = self._found.get(place, {})
         for verdict in monitor.add(window):
-            log.warning("devices' rows of %s version %d drift: %s", baseline.model, baseline.version, verdict)
+            if verdict.feature not in found:
+                log.warning("devices' rows of %s version %d drift: %s", baseline.model, baseline.version, verdict)
         self._counts.accepted += 1
-        self._devices.seen(sender, self._clock()).count(window.summary.rows, window.ended)
+        if monitor.verdicts:
+            self._found[place] = found | monitor.verdicts
+        device = self._devices.seen(sender, self._clock())
+        device.count(window.summary.rows, window.ended)
+        device.tell(place, window.ended, window.drifting)
 
     def _baseline(self, model: str, version: int) -> Baseline:
         bundle = self._bundle_of(model, version)

@@ -9,9 +9,11 @@ from operator import sub
 from typing import Final
 
 from sqlalchemy import (
+    JSON,
     Column,
     Engine,
     Float,
+    ForeignKey,
     Integer,
     LargeBinary,
     MetaData,
@@ -44,6 +46,13 @@ WINDOWS: Final = Table(
     Column("blob", LargeBinary, nullable=False),
     UniqueConstraint("device", "window"),
 )
+# Of the few windows that say that something drifts on their device.
+DRIFTING: Final = Table(
+    "drift_windows_drifting",
+    TABLES,
+    Column("window", Integer, ForeignKey("drift_windows.id"), primary_key=True),
+    Column("features", JSON, nullable=False),
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +64,8 @@ class Kept:
     began: float
     ended: float
     blob: bytes
+    drifting: tuple[str, ...] = ()
+    """Features that drift on the device, as it said with the window."""
 
 
 class Windows:
@@ -85,7 +96,9 @@ class Windows:
             same = (WINDOWS.c.device == kept.device) & (WINDOWS.c.window == kept.window)
             if connection.execute(select(WINDOWS.c.id).where(same)).first() is not None:
                 return False
-            connection.execute(insert(WINDOWS).values(**row))
+            number = connection.execute(insert(WINDOWS).values(**row).returning(WINDOWS.c.id)).scalar_one()
+            if kept.drifting:
+                connection.execute(insert(DRIFTING).values(window=number, features=list(kept.drifting)))
             count, size = connection.execute(
                 select(func.count(), func.coalesce(func.sum(WINDOWS.c.size_bytes), 0))
             ).one()
@@ -93,6 +106,7 @@ class Windows:
                 # A tenth at once, so that not every window pays for it.
                 few = max(count - self._max_windows, count // 10, 1)
                 oldest = select(WINDOWS.c.id).order_by(WINDOWS.c.id).limit(few)
+                connection.execute(delete(DRIFTING).where(DRIFTING.c.window.in_(oldest)))
                 connection.execute(delete(WINDOWS).where(WINDOWS.c.id.in_(oldest)))
         return True
 
@@ -103,14 +117,15 @@ class Windows:
         numbers, received = zip(*arrivals, strict=True) if arrivals else ((), ())
         ahead_s = dict(zip(numbers, map(sub, received, set_right(received, now_unix)), strict=True))
         last = 0
+        both = select(WINDOWS, DRIFTING.c.features).join(DRIFTING, DRIFTING.c.window == WINDOWS.c.id, isouter=True)
         while True:
             with reading(self._engine) as connection:
-                rows = connection.execute(
-                    select(WINDOWS).where(WINDOWS.c.id > last).order_by(WINDOWS.c.id).limit(_PAGE)
-                ).all()
+                page = both.where(WINDOWS.c.id > last).order_by(WINDOWS.c.id).limit(_PAGE)
+                rows = connection.execute(page).all()
             for row in rows:
                 off_s = ahead_s.get(row.id, 0.0)
-                yield Kept(row.device, row.window, row.began_unix - off_s, row.ended_unix - off_s, bytes(row.blob))
+                times = row.began_unix - off_s, row.ended_unix - off_s
+                yield Kept(row.device, row.window, *times, bytes(row.blob), tuple(row.features or ()))
             if len(rows) < _PAGE:
                 return
             last = rows[-1].id

@@ -57,15 +57,15 @@ def calibrate(bundle: Path) -> None:
 
 
 @contextmanager
-def started(home: Path, *arguments: str) -> Iterator[Program]:
-    """An `edgeward` program that listens; its log is shown when it does not end well.
+def started(home: Path, *arguments: str, log: Path | None = None) -> Iterator[Program]:
+    """An `edgeward` program that listens; its log, in its home if nothing else is said, is shown when it does not end well.
 
     A home without calibrations is given those made here: how programs calibrate is not what these tests are about, and it takes
     each of them as long as all the rest of its start.
     """
     if not (home / "calibrations").exists():
         shutil.copytree(calibrated_home() / "calibrations", home / "calibrations")
-    log = home / f"{arguments[0]}.log"
+    log = log or home / f"{arguments[0]}.log"
     with log.open("a") as errors:
         process = subprocess.Popen(
             [sys.executable, "-m", "edgeward", *arguments, "--json"],

@@ -26,7 +26,7 @@ class Sample:
     wall_s: float
     p50_ms: float
     cpu_s: float
-    """Of the server, from the beginning of this turn to that of its next."""
+    """Of the server; of a turn that is on, with what the recorder's thread used in its round."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,7 +10,7 @@ from benchmarks.monitoring.cost_ratios import verdict
 from benchmarks.significance import Interval
 from runtime.confidence.bound import upper_bound
 
-SCHEMA_VERSION = 2
+SCHEMA_VERSION = 3
 FALSE_ALARM_BAR = 0.05
 COST_BAR = 0.03
 VALUES_BAR = 200_000
@@ -51,21 +51,24 @@ def to_markdown(results: Mapping[str, Any]) -> str:
     return "\n".join(lines) + "\n"
 
 
-def _cost(cost: Mapping[str, Any]) -> list[str]:
+def _cost(cost: Mapping[str, Any] | str) -> list[str]:
     lines = ["", f"## On the serving path (bar: {COST_BAR:.0%} of p50 and of requests a second)", ""]
+    if isinstance(cost, str):
+        return [*lines, cost]
     lines += [
-        f"{cost['rounds']} interleaved rounds of {cost['seconds']:g} s a server, {cost['connections']} gRPC connections, one digits row a "
-        "request. Ratios with their 95 % interval over rounds; processor time is that of the server alone, and tells most where the "
-        "load runs on the same cores. `again` is off once more: what this machine cannot tell from nothing. `bare` keeps no histograms "
-        "of latencies either.",
+        f"One server, {cost['rounds']} interleaved rounds of {cost['seconds']:g} s with statistics on, off and off once more (`again`: what "
+        f"this machine cannot tell from nothing), {cost['connections']} gRPC connections, one digits row a request. Ratios with their 95 % "
+        "interval over rounds. Processor time is that of the server alone, and tells most where the load runs on the same cores; what the "
+        "recorder's thread used is charged to the turns that are on, to their requests a second as if it had stopped the server. "
+        "A bar is held or missed where the whole interval says so.",
         "",
-        "| figure | off | on | on / off | on / bare | again / off | bar, on / off |",
-        "|---|---:|---:|---:|---:|---:|---|",
+        "| figure | off | on | on / off | again / off | bar, on / off |",
+        "|---|---:|---:|---:|---:|---|",
     ]
     ratios = {(one["arm"], one["to"]): one for one in cost["ratios"]}
     for name, words in FIGURE_WORDS.items():
         found = {pair: _interval(one[name]) for pair, one in ratios.items()}
-        cells = [f"{found[pair]}" for pair in (("on", "off"), ("on", "bare"), ("again", "off"))]
+        cells = [f"{found[pair]}" for pair in (("on", "off"), ("again", "off"))]
         off, on = (cost["arms"][arm][name] for arm in ("off", "on"))
         lines.append(
             f"| {words} | {off:.4g} | {on:.4g} | {' | '.join(cells)} | {verdict(name, found['on', 'off'], COST_BAR)} |"

@@ -25,6 +25,7 @@ from runtime.errors import CancelledError, PayloadTooLargeError, Unauthenticated
 from runtime.serving.bearer import Authorize, bearer_value
 from runtime.serving.http_body import read_body
 from runtime.serving.rest_calls import authorize_headers, send_error
+from runtime.store import check_text, check_texts
 from runtime.wire.rest_body import parse_object
 
 # Of a JSON body; a release plan or a label is a few kilobytes.
@@ -52,12 +53,12 @@ class AdminRequest:
     @property
     def path(self) -> Mapping[str, str]:
         """What stands in the braces of the route's path."""
-        return self._request.path_params
+        return _checked(self._request.path_params)
 
     @property
     def query(self) -> Mapping[str, str]:
         """What stands behind the question mark; of a name that stands there twice, the last."""
-        return self._request.query_params
+        return _checked(self._request.query_params)
 
     @property
     def reviewer(self) -> str | None:
@@ -74,10 +75,16 @@ class AdminRequest:
         """All of it; `PayloadTooLargeError` as soon as it is known to be too large."""
         return await read_body(dict(self._request.scope["headers"]), self._request.receive, self._max_body_bytes)
 
-    async def json(self) -> dict[str, Any]:
-        """The body as a JSON object, empty where there is no body; `InvalidInputError` otherwise."""
+    async def json(self, *, are_texts_checked: bool = True) -> dict[str, Any]:
+        """The body as a JSON object, empty where there is no body; `InvalidInputError` otherwise.
+
+        Also for a text that no database keeps, unless the route looks at that itself: not `are_texts_checked`.
+        """
         body = await self.body()
-        return parse_object(body) if body else {}
+        document = parse_object(body) if body else {}
+        if are_texts_checked and b"\\u" in body:  # in JSON's own letters alone can such a text arrive
+            check_texts(document, "the body")
+        return document
 
     async def chunks(self) -> AsyncIterator[bytes]:
         """The body as it arrives, within the cap; for what is too large to be held."""
@@ -94,6 +101,13 @@ class AdminRequest:
             is_more = message.get("more_body", False)
             if part:
                 yield part
+
+
+def _checked(given: Mapping[str, str]) -> Mapping[str, str]:
+    """Of a path or query, what every database keeps; `InvalidInputError` otherwise."""
+    for name, value in given.items():
+        check_text(value, f"{name!r:.80} of the address")
+    return given
 
 
 # Where the check of keys leaves the name for the route, in the request's scope.

@@ -9,12 +9,14 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Final
+from math import isfinite
+from typing import Any, Final
 
 import numpy as np
 
 from cloud_gateway.automation.chances import chances_of
 from runtime.errors import InvalidInputError
+from runtime.store import check_text, kept_text
 from runtime.tensors import Array
 
 Answer = int | float | str | bool | list[int | float | str | bool | None] | None
@@ -49,9 +51,7 @@ def suggestion_of(outputs: Mapping[str, Array], output: str = "") -> Suggestion:
     if len(rows) > MOST_ROWS:
         raise InvalidInputError(f"the request has {len(rows)} rows; a person is asked about {MOST_ROWS} at most")
     if rows.shape[1] == 1:
-        found = [
-            value.decode("utf-8", "replace") if isinstance(value, bytes) else value for value in rows[:, 0].tolist()
-        ]
+        found: list[int | float | str | bool | None] = [_said(value) for value in rows[:, 0].tolist()]
         return Suggestion(found[0] if len(found) == 1 else found, None)
     if not np.issubdtype(rows.dtype, np.number):
         raise InvalidInputError(
@@ -66,6 +66,15 @@ def suggestion_of(outputs: Mapping[str, Array], output: str = "") -> Suggestion:
     return Suggestion(answer, float(sure.min()), tuple(sure.tolist()))
 
 
+def _said(value: Any) -> int | float | str | bool:
+    """A value of an output as an answer that can be kept: JSON has no NaN, which no label is right about either."""
+    if isinstance(value, bytes):
+        value = value.decode("utf-8", "replace")
+    if isinstance(value, str):
+        return kept_text(value)
+    return str(value) if isinstance(value, float) and not isfinite(value) else value
+
+
 def check_answer(answer: object, rows: int | None = None) -> Answer:
     """`answer` where it is one; `InvalidInputError` with what was expected otherwise. `rows`: so many must be in a list."""
     values = answer if isinstance(answer, list) else [answer]
@@ -74,8 +83,10 @@ def check_answer(answer: object, rows: int | None = None) -> Answer:
             raise InvalidInputError(
                 f"answer {answer!r:.80} is none; expected a class, a number, or a list with one for each row"
             )
-        if isinstance(value, float) and not np.isfinite(value):
+        if isinstance(value, float) and not isfinite(value):
             raise InvalidInputError(f"answer {answer!r:.80} has a number that is not finite")
+        if isinstance(value, str):
+            check_text(value, "an answer")
     if len(json.dumps(answer)) > MOST_BYTES:
         raise InvalidInputError(f"the answer has over {MOST_BYTES} bytes; expected a class or number for each row")
     if rows is not None and (len(values) != rows or (rows > 1) != isinstance(answer, list)):

@@ -13,8 +13,8 @@ from cloud_gateway.automation.answers import check_answer, suggestion_of
 from cloud_gateway.automation.store import AutomationStore, DecidedBy, Served
 from cloud_gateway.automation.tables import ARM_ANSWERS
 from cloud_gateway.release.service import Answered, Traffic
-from runtime.errors import EdgewardError, InvalidInputError, StorageError
-from runtime.store import insert_new, writing
+from runtime.errors import EdgewardError, StorageError
+from runtime.store import check_text, insert_new, writing
 
 log = logging.getLogger(__name__)
 
@@ -45,7 +45,8 @@ class ArmAnswers:
             return
         settings = self._store.settings.get(answered.model)
         try:
-            _check_texts(answered)
+            check_text(answered.request_id, "the request id", MOST_ID_CHARACTERS)
+            check_text(answered.segment, "the segment")
             suggestion = suggestion_of(answered.outputs, "" if settings is None else settings.output)
             check_answer(suggestion.answer)
         except EdgewardError:
@@ -109,22 +110,3 @@ class ArmAnswers:
             connection.execute(insert_new(connection, ARM_ANSWERS), rows)
             if answers:
                 self._store.record_in(connection, answers)
-
-
-def _check_texts(answered: Answered) -> None:
-    """Callers choose them: what PostgreSQL would refuse must not keep others' answers from being written down with it."""
-    if len(answered.request_id) > MOST_ID_CHARACTERS:
-        raise InvalidInputError(
-            f"the request id has {len(answered.request_id)} characters; at most {MOST_ID_CHARACTERS} are kept"
-        )
-    for text in (answered.request_id, answered.segment):
-        if "\0" in text or not _is_utf8(text):
-            raise InvalidInputError(f"{text!r:.80} has a character that no database keeps")
-
-
-def _is_utf8(text: str) -> bool:
-    try:
-        text.encode()
-    except UnicodeEncodeError:
-        return False
-    return True

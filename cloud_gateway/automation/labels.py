@@ -16,7 +16,7 @@ from cloud_gateway.automation.store import KEEP_S, MOST_NAME_CHARACTERS, Automat
 from cloud_gateway.automation.tables import ITEMS, OPINIONS, ROW_DETAILS, SERVED, WHOLE_LABELS
 from runtime.errors import InvalidInputError
 from runtime.monitoring.performance import Labelled
-from runtime.store import reading, writing
+from runtime.store import check_text, kept_text, reading, writing
 
 
 class Taken(StrEnum):
@@ -77,10 +77,12 @@ class Labels:
     def take(self, model: str, request_id: str, label: object, source: str = "") -> LabelOutcome:
         """Takes in the truth for a request that was served: late, in parts, or twice. Never raises for a label that is refused."""
         try:
+            for name, text in (("model", model), ("request_id", request_id), ("source", source)):
+                check_text(text, f"{name!r} of a label")
             with writing(self._store.engine) as connection:
                 return self._label(connection, model, request_id, check_answer(label), source[:MOST_NAME_CHARACTERS])
         except InvalidInputError as error:
-            return LabelOutcome(model, request_id, Taken.REFUSED, str(error))
+            return LabelOutcome(kept_text(model), kept_text(request_id), Taken.REFUSED, str(error))
 
     def _label(self, connection: Connection, model: str, request_id: str, label: Answer, source: str) -> LabelOutcome:
         place = (SERVED.c.model == model) & (SERVED.c.request_id == request_id)

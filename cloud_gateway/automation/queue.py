@@ -16,7 +16,7 @@ from cloud_gateway.automation.standing import BlindAnswer, Standing
 from cloud_gateway.automation.store import MOST_LISTED, MOST_NAME_CHARACTERS, AutomationStore, DecidedBy, Served
 from cloud_gateway.automation.tables import EXHIBITS, ITEMS, OPINIONS, SERVED
 from runtime.errors import ConflictError, InvalidInputError, ModelNotFoundError, OverloadedError
-from runtime.store import reading, writing
+from runtime.store import check_text, kept_text, reading, writing
 
 MOST_SUMMARY_BYTES: Final = 4096
 MOST_REFERENCE_CHARACTERS: Final = 1024
@@ -110,7 +110,7 @@ class ReviewQueue:
             self._store.record_in(connection, [served])
             item_id = secrets.token_hex(8)
             values = {**_columns(item), "level": str(item.level), "why": str(item.why), "opinions": 0}
-            values["summary"] = _cut(item.summary, MOST_SUMMARY_BYTES)
+            values["summary"] = _cut(kept_text(item.summary), MOST_SUMMARY_BYTES)
             values["input_reference"] = item.input_reference[:MOST_REFERENCE_CHARACTERS]
             row = {"id": item_id, "model": served.model, "request_id": served.request_id, "segment": served.segment}
             connection.execute(insert(ITEMS).values(**row, at=self._store.clock(), **values))
@@ -150,10 +150,8 @@ class ReviewQueue:
 
         The same again changes nothing. `ConflictError` for another answer by the same person, or when nobody is asked any more.
         """
-        if not 0 < len(reviewer) <= MOST_NAME_CHARACTERS:
-            raise InvalidInputError(
-                f"reviewer {reviewer!r:.80} is none; expected 1 to {MOST_NAME_CHARACTERS} characters"
-            )
+        if not check_text(reviewer, "the reviewer's name", MOST_NAME_CHARACTERS):
+            raise InvalidInputError(f"the reviewer's name is empty; expected 1 to {MOST_NAME_CHARACTERS} characters")
         now = self._store.clock()
         with writing(self._store.engine) as connection:
             item = self._item(connection, item_id)

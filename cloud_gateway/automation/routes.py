@@ -14,9 +14,10 @@ from cloud_gateway.automation.label_studio import export_lines, import_lines
 from cloud_gateway.automation.labels import LabelledAnswer, Labels
 from cloud_gateway.automation.levels import Level, Step
 from cloud_gateway.automation.queue import ReviewItem, ReviewQueue
-from cloud_gateway.automation.service import AutomationService
+from cloud_gateway.automation.service import MOST_SEGMENT_CHARACTERS, AutomationService
 from cloud_gateway.automation.store import AutomationStore
 from runtime.errors import EdgewardError, InvalidInputError, UnauthenticatedError
+from runtime.store import check_text
 
 Flush = Callable[[], Awaitable[None]]
 """Writes down the answers that wait to be: a label may be about one of them."""
@@ -95,6 +96,7 @@ class AutomationRoutes:
                 f"level is {document.get('level')!r:.40}; expected one of {', '.join(Level)}"
             ) from None
         segment, reason, by = (_text(document, name) for name in ("segment", "reason", "by"))
+        check_text(segment, "the segment", MOST_SEGMENT_CHARACTERS)
         standing = await asyncio.to_thread(self._store.move, request.path["model"], segment, level, reason, by)
         self._levels_may_have_moved()
         return {"model": request.path["model"], "segment": segment, **standing.describe(self._store.clock())}
@@ -143,7 +145,7 @@ class AutomationRoutes:
 
     async def feedback(self, request: AdminRequest) -> Mapping[str, Any]:
         """Body: `labels`, each with `model`, `request_id`, `label` and perhaps `source`; what became of each, in order."""
-        labels = (await request.json()).get("labels")
+        labels = (await request.json(are_texts_checked=False)).get("labels")  # each label for itself
         if not isinstance(labels, list) or not 0 < len(labels) <= MOST_LABELS:
             raise InvalidInputError(f"'labels' is none; expected a list of 1 to {MOST_LABELS} labels")
         for at, one in enumerate(labels):

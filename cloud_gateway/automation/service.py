@@ -27,6 +27,7 @@ from runtime.errors import EdgewardError, InvalidInputError, StorageError
 from runtime.serving.asking import Answer, Withdraw, ask_in_task, ask_of
 from runtime.serving.outputs import check_requested, select_outputs
 from runtime.serving.service import InferenceService
+from runtime.store import check_text
 from runtime.tensors import Array
 from runtime.wire.values import InferenceRequest, InferenceResponse
 
@@ -84,11 +85,7 @@ class AutomationService:
             return await self._inner.infer(request)
         segment = _text(request, "segment", MOST_SEGMENT_CHARACTERS)
         reference = _text(request, "input_reference", MOST_REFERENCE_CHARACTERS)
-        if len(request.id) > MOST_ID_CHARACTERS:
-            raise InvalidInputError(
-                f"the request id has {len(request.id)} characters; automation takes {MOST_ID_CHARACTERS}"
-            )
-        request_id = request.id or secrets.token_hex(12)
+        request_id = check_text(request.id, "the request id", MOST_ID_CHARACTERS) or secrets.token_hex(12)
         # The models' service knows the request by the same id, so that a label finds what a release said to it too; and its
         # segment, by which the release's guards may look.
         asked = replace(
@@ -263,6 +260,6 @@ def _said(served: Served, level: Level) -> dict[str, bool | int | float | str]:
 
 def _text(request: InferenceRequest, name: str, most: int) -> str:
     value = request.parameters.get(name, "")
-    if not isinstance(value, str) or len(value) > most:
+    if not isinstance(value, str):
         raise InvalidInputError(f"parameter {name!r} is {value!r:.80}; expected a text of {most} characters at most")
-    return value
+    return check_text(value, f"parameter {name!r}", most)

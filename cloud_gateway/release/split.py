@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from cloud_gateway.guards import Arm
+from runtime.store import kept_text
 
 _SCALE: Final = 2.0**64
 # Of one release; more are told together, so that a parameter with a value of its own for every request cannot fill memory.
@@ -79,7 +80,7 @@ class Segments:
         """The segment that a parameter's value names; empty for none."""
         if value is None:
             return ""
-        name = str(value)[:64]
+        name = kept_text(str(value)[:64])
         if name in self.seen:
             return name
         if len(self.seen) >= MAX_SEGMENTS:

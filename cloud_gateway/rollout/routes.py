@@ -20,6 +20,7 @@ from runtime.errors import InvalidInputError
 from runtime.serving.extra_route import ExtraRoute
 from runtime.serving.http_body import read_body
 from runtime.serving.names import check_name
+from runtime.store import check_text, kept_text
 
 PATH: Final = "/edgeward/bundles/outcomes"
 MAX_BODY_BYTES: Final = 1 << 18
@@ -54,10 +55,13 @@ def outcome_route(rollouts: RolloutStore) -> ExtraRoute:
             problem = error.errors(include_url=False)[0]
             where = ".".join(map(str, problem["loc"])) or "body"
             raise InvalidInputError(f"no outcomes of versions: {where}: {problem['msg']}") from error
+        for text in (told.device, *(one.model for one in told.outcomes)):
+            check_text(text, "the name of a device or model")
 
         def take() -> int:
             return sum(
-                rollouts.report(told.device, one.model, one.version, one.outcome, one.reason) for one in told.outcomes
+                rollouts.report(told.device, one.model, one.version, one.outcome, kept_text(one.reason))
+                for one in told.outcomes
             )
 
         return JSONResponse({"counted": await asyncio.to_thread(take)})

@@ -5,6 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from enum import StrEnum
+from typing import Final
+
+AWAKE_S: Final = 120.0
+"""The spool looks for waiting requests every 30 s, and so for their ages."""
 
 
 class WhenFull(StrEnum):
@@ -72,10 +76,12 @@ class ClockState:
 
 
 class SpoolClock:
-    """Seconds that only go forwards: monotonic while the agent runs, by the wall clock while it was off, and never far at once.
+    """Seconds that only go forwards: those that pass while the agent runs, by the wall clock while it was off, never far at once.
 
     A device without a battery-backed clock starts in 1970 and jumps to today when it finds the network. So a jump while the agent
-    runs changes nothing, one backwards while it was off counts as no time, and one forwards as at most `longest_gap_s`.
+    runs changes nothing, one backwards while it was off counts as no time, and one forwards as at most `longest_gap_s`. Sleep is
+    like being off: `elapsed` counts it, but what a machine sleeps through at once uses up no more of an age than that either, so
+    that requests are tried once it is awake. An agent that runs asks within `AWAKE_S`; what takes longer, it did not see.
     """
 
     def __init__(
@@ -83,17 +89,20 @@ class SpoolClock:
         kept: ClockState | None,
         longest_gap_s: float,
         wall: Callable[[], float],
-        monotonic: Callable[[], float],
+        elapsed: Callable[[], float],
     ) -> None:
         self._wall = wall
-        self._monotonic = monotonic
-        self._started = monotonic()
+        self._elapsed = elapsed
+        self._longest_step_s = max(longest_gap_s, AWAKE_S)
+        self._asked = elapsed()
         off_s = 0.0 if kept is None else min(max(wall() - kept.wall_s, 0.0), longest_gap_s)
-        self._base_s = off_s + (0.0 if kept is None else kept.spool_s)
+        self._now_s = off_s + (0.0 if kept is None else kept.spool_s)
 
     def now(self) -> float:
         """Seconds on the spool's own clock."""
-        return self._base_s + self._monotonic() - self._started
+        before, self._asked = self._asked, self._elapsed()
+        self._now_s += min(self._asked - before, self._longest_step_s)
+        return self._now_s
 
     def state(self) -> ClockState:
         """What to keep for the next run."""

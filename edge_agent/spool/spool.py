@@ -125,6 +125,8 @@ class Spool:
 
     async def find(self, key: str) -> Entry | None:
         """What there is under a key."""
+        if not key.isascii():
+            return None  # no key is, and what has no UTF-8 cannot even be asked for
         store = await self._opened()
         return await self._off_loop(lambda: store.find(key))
 

@@ -33,10 +33,11 @@ from sqlalchemy import (
 from edge_agent.spool.policy import ClockState, SpoolClock, SpoolLimits, admit
 from runtime.errors import ConflictError, EdgewardError, OverloadedError
 from runtime.store import open_database, reading, sqlite_url, writing
+from runtime.telemetry.elapsed import elapsed_s
 
 log = logging.getLogger(__name__)
 
-# An age limit that a clock's jump while the agent was off could use up at once would be none: half of it is left.
+# An age limit that a clock's jump while the agent was off, or a machine's sleep, could use up at once would be none: half is left.
 GAP_SHARE: Final = 0.5
 MAX_ERROR_CHARACTERS: Final = 1000
 # What may be told of one that waits for room: come back when some have been answered.
@@ -144,7 +145,7 @@ class SpoolStore:
         file: Path,
         limits: SpoolLimits,
         wall: Callable[[], float] = time.time,
-        monotonic: Callable[[], float] = time.monotonic,
+        elapsed: Callable[[], float] = elapsed_s,
     ) -> None:
         self._limits = limits
         self._database = open_database(sqlite_url(file))
@@ -153,7 +154,7 @@ class SpoolStore:
             _keep_count(connection)
             row = connection.execute(select(_CLOCK.c.spool_s, _CLOCK.c.wall_s)).first()
         kept = None if row is None else ClockState(row.spool_s, row.wall_s)
-        self._clock = SpoolClock(kept, limits.max_age_s * GAP_SHARE, wall, monotonic)
+        self._clock = SpoolClock(kept, limits.max_age_s * GAP_SHARE, wall, elapsed)
 
     def add(self, submissions: Sequence[Submission]) -> list[Entry | EdgewardError]:
         """Keeps requests, all in one transaction; for each what there is under its key now, or why it was not taken.

@@ -60,7 +60,7 @@ def summary_line(report: Mapping[str, Any]) -> str:
 
 def on_devices(told: Mapping[str, Any]) -> str:
     """Which devices say that features drift there."""
-    shown = told["names"][-MAX_SHOWN:]
+    shown = told["names"][:MAX_SHOWN]
     names = "; ".join(f"{one['device']}: {', '.join(one['features'])}" for one in shown)
     more = told["drifting"] - len(shown)
     return f"{told['drifting']} of {told['devices']:,} devices drift: {names}{f'; and {more} more' if more > 0 else ''}"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -88,11 +88,7 @@ class Monitor:
             "rows": self.rows,
             "looks": self._test.looks,
             "is_drifting": bool(self.verdicts),
-            # Inputs first: where both drift, the answers changed because the inputs did.
-            "verdicts": sorted(
-                (verdict.to_dict() for verdict in self.verdicts.values()),
-                key=lambda told: (told["role"] != "input", told["log10_p"]),
-            ),
+            "verdicts": in_order(self.verdicts.values()),
             "features": {
                 feature.name: {"role": feature.role.value, **_describe(self._total, feature.name, reference)}
                 for feature, reference in zip(baseline.features, baseline.references, strict=True)
@@ -171,6 +167,13 @@ class Learner:
             if self._values[f.name]
         }
         return make_baseline(self._model, self._version, self._features, gathered, "first rows")
+
+
+def in_order(verdicts: Iterable[Verdict]) -> list[dict[str, Any]]:
+    """As JSON, inputs first: where both drift, the answers changed because the inputs did."""
+    return sorted(
+        (verdict.to_dict() for verdict in verdicts), key=lambda told: (told["role"] != "input", told["log10_p"])
+    )
 
 
 def _describe(total: Summary, name: str, reference: FeatureReference) -> dict[str, Any]:

@@ -77,7 +77,7 @@ def _drifting(found: Mapping[str, Any]) -> str:
     """On which devices features drift, by each one's own test."""
     if not found["drifting"]:
         return "none drifts"
-    named = ", ".join(f"{one['device']} ({', '.join(one['features'][:2])})" for one in found["names"][-MAX_DEVICES:])
+    named = ", ".join(f"{one['device']} ({', '.join(one['features'][:2])})" for one in found["names"][:MAX_DEVICES])
     more = found["drifting"] - MAX_DEVICES
     return f"{found['drifting']:,} drift: {named}{f' and {more:,} more' if more > 0 else ''}"
 

@@ -13,7 +13,8 @@ from runtime.errors import InvalidInputError
 
 # Wider than a bundle's own names, so that a bare file called "my model (2)" is served under its stem; no path and no control
 # character fits, nor a name that is dots alone.
-_NAME = re.compile(r"(?!\.+\Z)[^\x00-\x1f\x7f/\\]{1,255}")
+# Half of a surrogate pair, which JSON can name, has no UTF-8 and so no way on to a database or a gateway.
+_NAME = re.compile(r"(?!\.+\Z)[^\x00-\x1f\x7f/\\\ud800-\udfff]{1,255}")
 _VERSION = re.compile(r"[A-Za-z0-9._-]{0,64}")
 
 

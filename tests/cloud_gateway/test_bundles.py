@@ -60,6 +60,12 @@ async def client(digits: Bundle, tmp_path: Path) -> AsyncIterator[httpx.AsyncCli
         yield made
 
 
+@pytest.mark.parametrize("query", ["device=a%00", "device=a&model=digits&model=%00"])
+async def test_names_that_no_database_keeps_are_refused(client: httpx.AsyncClient, query: str) -> None:
+    refused = await client.get(f"/edgeward/bundles?{query}")
+    assert (refused.status_code, "which no database keeps" in refused.json()["error"]) == (400, True)
+
+
 async def test_index_and_tar_agree_and_the_tar_is_the_bundle(
     client: httpx.AsyncClient, digits: Bundle, tmp_path: Path
 ) -> None:

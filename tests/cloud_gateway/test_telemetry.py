@@ -300,18 +300,60 @@ def test_a_device_that_drifts_alone_is_named_where_the_rows_of_all_are_calm(
     named = [{"device": "pi-60", "features": ["image.brightness"]}]
     all_others()
     assert told(fleet) == {"devices": 61, "drifting": 1, "names": named}
-    assert not fleet.document()["models"][0]["is_drifting"], "the newest rows of all are calm"
-    # A window of before, which comes late, says nothing of now; after a start nothing is known until a device tells again.
+    # A window of before, which comes late, says nothing of now.
     fleet.take(sender.body(device="pi-60", age_s=3600.0))
     assert told(fleet)["names"] == named
     again = make_fleet(digits, windows, clock)
     again.load()
-    assert told(again)["devices"] == 0
+    assert told(again) == {"devices": 61, "drifting": 1, "names": named}, "what was told before a start"
     clock.now += 60
     fleet.take(sender.body(device="pi-60"))
     assert told(fleet)["drifting"] == 0
     clock.now += 2 * 86_400
     assert told(fleet)["devices"] == 0, "whoever is not heard of any more"
+
+
+@pytest.mark.slow
+def test_what_joined_rows_showed_stands_with_its_device_while_that_says_that_it_drifts(
+    digits: Bundle, windows: Windows, sender: Sender, caplog: pytest.LogCaptureFixture
+) -> None:
+    clock = Clock(500.0)
+    fleet = make_fleet(digits, windows, clock)
+
+    def told(by: Fleet) -> dict[str, list[str]]:
+        (model,) = by.document()["models"]
+        found = {one["feature"]: one["devices"] for one in model["verdicts"]}
+        assert model["is_drifting"] is bool(found)
+        assert {one.feature for one in by.verdicts()["digits", 1]} == set(found)
+        return found
+
+    def all_others() -> None:
+        for device in range(30):
+            clock.now += 1
+            fleet.take(sender.body(sender.blob(slice(device, device + 390)), device=f"pi-{device}"))
+
+    all_others()
+    assert told(fleet) == {}
+    caplog.clear()
+    inverted = sender.blob(slice(0, 300), change=lambda v: 1 - v)
+    drifting = ["image.brightness"]
+    for _ in range(2):
+        clock.now += 1
+        fleet.take(sender.body(inverted, device="bad", drifting=drifting))
+        assert told(fleet)["image.brightness"] == ["bad"]
+        all_others()
+        assert told(fleet) == {"image.brightness": ["bad"]}, "its rows are no longer among the newest"
+    said = [one.getMessage() for one in caplog.records if "image.brightness" in one.getMessage()]
+    assert len(said) == 1, "told once, however often its rows are the newest"
+    again = make_fleet(digits, windows, clock)
+    again.load()
+    assert told(again) == {"image.brightness": ["bad"]}, "a start forgets nothing of it"
+    clock.now += 1
+    fleet.take(sender.body(device="bad"))
+    assert told(fleet).get("image.brightness", []) == []
+    for _ in range(5):
+        all_others()
+    assert told(fleet) == {}, "none of its rows are among the newest 128 windows"
 
 
 def test_devices_that_were_not_heard_of_for_longest_are_forgotten() -> None:
@@ -321,7 +363,7 @@ def test_devices_that_were_not_heard_of_for_longest_are_forgotten() -> None:
         devices.seen("pi-0", float(number))
     told = devices.that_tell_of(("m", 1), float(MAX_DEVICES))
     assert told["drifting"] == MAX_DEVICES
-    assert told["names"][-1]["device"] == "pi-0"
+    assert [one["device"] for one in told["names"][:2]] == ["pi-0", "pi-6"], "those that drift for longest"
 
 
 @pytest.mark.parametrize(

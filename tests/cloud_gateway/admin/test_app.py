@@ -135,6 +135,20 @@ def test_errors_are_json_and_have_their_class(client: AdminClient, address: str,
     assert SECRET in caplog.text
 
 
+def test_a_text_that_no_database_keeps_is_the_callers_fault_wherever_it_stands(
+    client: AdminClient, address: str
+) -> None:
+    key = {"Authorization": f"Bearer {KEY}"}
+    for method, path, body in (
+        ("GET", "/admin/echo/a%00", b""),
+        ("GET", "/admin/echo/a?limit=%00", b""),
+        ("POST", "/admin/echo/a", b'{"x": ["\\ud800"]}'),
+    ):
+        with pytest.raises(InvalidInputError, match="which no database keeps"):
+            raise_for(*raw(address, method, path, key, body))
+    assert client.post("/admin/echo/a", {"x": "\U0001f600ü"})["body"] == {"x": "\U0001f600ü"}
+
+
 def raise_for(status: int, headers: Any, text: bytes) -> None:
     from runtime.wire.status import error_of_http
 

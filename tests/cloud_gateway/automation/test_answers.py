@@ -24,6 +24,12 @@ def test_one_value_a_row_is_the_answer_itself() -> None:
     assert suggestion_of({"y": np.array([b"cat", b"dog"], object)}).answer == ["cat", "dog"]
 
 
+def test_what_json_and_databases_do_not_have_is_said_as_a_text_that_no_label_is() -> None:
+    assert suggestion_of({"y": np.array([[np.nan], [np.inf], [2.0]])}).answer == ["nan", "inf", 2.0]
+    assert suggestion_of({"y": np.array([b"a\0\xff"], object)}).answer == "a\ufffd\ufffd"
+    assert loss("nan", 2.0) == 1.0
+
+
 def test_what_no_person_could_answer_is_refused() -> None:
     with pytest.raises(InvalidInputError, match="no output 'q'; it has p"):
         suggestion_of({"p": np.zeros((1, 2))}, "q")
@@ -31,7 +37,7 @@ def test_what_no_person_could_answer_is_refused() -> None:
         suggestion_of({"p": np.zeros((2000, 2))})
 
 
-@pytest.mark.parametrize("answer", [None, {"a": 1}, [[1]], float("nan"), "x" * 20_000])
+@pytest.mark.parametrize("answer", [None, {"a": 1}, [[1]], float("nan"), "x" * 20_000, "a\0", ["\ud800"]])
 def test_what_is_no_answer_is_refused(answer: object) -> None:
     with pytest.raises(InvalidInputError):
         check_answer(answer)

@@ -173,22 +173,15 @@ async def test_without_an_id_nothing_is_kept(released: Released) -> None:
 
 
 @pytest.mark.parametrize(
-    ("request_id", "segment", "value"),
-    [
-        ("r" * 257, "", 1.0),
-        ("r\0", "", 1.0),
-        ("r\ud800", "", 1.0),
-        ("r1", "a\0", 1.0),
-        ("r1", "", float("nan")),
-        ("r1", "", float("inf")),
-    ],
-    ids=["long id", "NUL in the id", "half a surrogate", "NUL in the segment", "nan", "inf"],
+    ("request_id", "segment"),
+    [("r" * 257, ""), ("r\0", ""), ("r\ud800", ""), ("r1", "a\0")],
+    ids=["long id", "NUL in the id", "half a surrogate", "NUL in the segment"],
 )
 async def test_what_a_database_would_refuse_is_counted_and_keeps_nothing_else_from_being_written(
-    released: Released, request_id: str, segment: str, value: float
+    released: Released, request_id: str, segment: str
 ) -> None:
     assert released.traffic.on_answer is not None
-    outputs = {"p": np.array([[value]])}
+    outputs = {"p": np.array([[1.0]])}
     released.traffic.on_answer(Answered("mnist", "2", 1, Arm.STABLE, request_id, segment, outputs, False))
     released.say("r" * 256, Arm.STABLE, 3)
     assert released.arms.lost == 1

@@ -237,8 +237,28 @@ async def test_segments_have_levels_of_their_own(gate: Gate) -> None:
 
 @pytest.mark.parametrize("parameters", [{"segment": 3}, {"segment": "x" * 200}, {"input_reference": "x" * 2000}])
 async def test_parameters_that_do_not_fit_are_refused(gate: Gate, parameters: dict[str, Any]) -> None:
-    with pytest.raises(InvalidInputError, match="expected a text of"):
+    with pytest.raises(InvalidInputError, match=r"is 3; expected a text of|characters; expected"):
         await gate.infer(**parameters)
+
+
+@pytest.mark.parametrize("text", ["r\0", "\0", "r\ud800", "\udfff"], ids=ascii)
+@pytest.mark.parametrize("level", [Level.FULL, Level.HUMAN_ONLY])
+async def test_a_text_that_no_database_keeps_is_refused_before_it_waits_beside_others(
+    gate: Gate, text: str, level: Level
+) -> None:
+    gate.at(level)
+    for asked in ({"request_id": text}, {"segment": text}, {"input_reference": text}):
+        with pytest.raises(InvalidInputError, match="which no database keeps; leave it out"):
+            await gate.infer(**asked)
+    assert gate.models.asked == []
+    assert gate.service.asked_for() <= {("digits", "")}
+
+
+async def test_an_input_with_such_a_text_is_shown_to_people_without_it(gate: Gate) -> None:
+    gate.at(Level.HUMAN_ONLY)
+    inputs = {"words\0": np.array([b"a\0b"], object)}
+    item = gate.item(await gate.service.infer(InferenceRequest("digits", inputs)))
+    assert item.summary == "words\ufffd object [1]: a\ufffdb"
 
 
 async def test_nobody_is_told_that_a_person_has_it_when_it_is_not_on_disk(

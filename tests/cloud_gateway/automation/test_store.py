@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import threading
 
 import pytest
@@ -195,6 +196,20 @@ def test_a_label_counts_once(house: House) -> None:
     for _ in range(3):
         house.labels.take("digits", "r1", 7)
     assert house.store.standing("digits", "").describe(0.0)["compared_with_people"] == before + 1
+
+
+@pytest.mark.parametrize(
+    ("model", "request_id", "label", "source"),
+    [("digits\0", "r1", 7, ""), ("digits", "r\ud800", 7, ""), ("digits", "r1", "7\0", ""), ("digits", "r1", 7, "\0")],
+)
+def test_a_label_with_a_text_that_no_database_keeps_is_refused_alone(
+    house: House, model: str, request_id: str, label: object, source: str
+) -> None:
+    house.put("r1")
+    outcome = house.labels.take(model, request_id, label, source)
+    assert (outcome.taken, "which no database keeps" in outcome.reason) == (Taken.REFUSED, True)
+    json.dumps(outcome.to_dict(), ensure_ascii=False).encode()
+    assert house.labels.take("digits", "r1", 7).taken is Taken.ACCEPTED
 
 
 def test_labels_of_rows_complete_each_other(house: House) -> None:

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 from itertools import count
 from pathlib import Path
+from typing import cast
 
 import numpy as np
 import pytest
@@ -21,6 +22,7 @@ from cloud_gateway.automation.labels import Labels, Taken
 from cloud_gateway.automation.late_labels import LateLabels
 from cloud_gateway.automation.levels import Level
 from cloud_gateway.automation.queue import NewItem, ReviewQueue, Why
+from cloud_gateway.automation.service import AutomationService
 from cloud_gateway.automation.settings import AutomationSettings
 from cloud_gateway.automation.store import AutomationStore, DecidedBy, Served
 from cloud_gateway.automation.tables import ARM_ANSWERS
@@ -35,7 +37,8 @@ from cloud_gateway.release.state import ReleaseState, Status
 from cloud_gateway.release.steps import begin
 from cloud_gateway.release.store import ReleaseStore
 from cloud_gateway.rollout.store import Outcome, Promoted
-from runtime.errors import ConflictError, StorageError
+from runtime.errors import ConflictError, InvalidInputError, StorageError
+from runtime.serving.service import InferenceService
 from runtime.store import insert_new, open_database, reading, writing
 from runtime.wire.values import InferenceRequest, InferenceResponse
 from tests import postgresql
@@ -120,8 +123,9 @@ async def test_an_answer_that_it_would_refuse_does_not_block_the_others(url: str
         outputs = {"y": np.array([[value]])}
         traffic.on_answer(Answered("digits", "1", 1, Arm.STABLE, request_id, "", outputs, False))
     await arms.flush()
-    assert arms.lost == 4
-    assert Labels(store).take("digits", "r" * 256, 3).taken is Taken.ACCEPTED
+    assert arms.lost == 3
+    for kept in ("r" * 256, "nan"):
+        assert Labels(store).take("digits", kept, 3).taken is Taken.ACCEPTED
     store.engine.dispose()
 
 
@@ -258,6 +262,51 @@ def test_reviews_labels_and_levels(url: str) -> None:
     assert store.history()[0]["event"] == "moved_by_hand"
     with pytest.raises(StorageError, match="append-only"), writing(engine) as connection:
         connection.execute(text("DELETE FROM automation_log"))
+    engine.dispose()
+
+
+async def test_what_callers_and_models_say_of_texts_is_kept_or_refused_and_blocks_nothing(url: str) -> None:
+    class Model:
+        said: object = 7.5
+
+        async def infer(self, request: InferenceRequest) -> InferenceResponse:
+            return InferenceResponse(request.model, "1", {"y": np.array([[self.said]], object)}, request.id)
+
+    class Always:
+        def random(self) -> float:
+            return 0.0
+
+    class Never:
+        def random(self) -> float:
+            return 1.0
+
+    settings = AutomationSettings(
+        model="digits", start_level=Level.FULL, highest_level=Level.FULL, margin=0.05, selective_risk=0.1
+    )
+    engine, model = open_database(url), Model()
+    store = AutomationStore(engine, [settings], time.time)
+    inputs = {"x\0": np.array([b"a\0"], object)}
+    quiet = AutomationService(cast(InferenceService, model), store, lambda *_: None, Never())
+    for id_, parameters in (("a\0", {}), ("a\ud800", {}), ("a", {"segment": "\0"}), ("a", {"input_reference": "\0"})):
+        with pytest.raises(InvalidInputError, match="which no database keeps"):
+            await quiet.infer(InferenceRequest("digits", inputs, id=id_, parameters=parameters))
+    for said in (7.5, float("nan"), float("inf"), b"cat\0", "dog\ud800"):
+        model.said = said
+        await quiet.infer(InferenceRequest("digits", inputs, id=repr(said)))
+    await quiet.close()
+    assert quiet.lost_records == 0
+    audited = AutomationService(cast(InferenceService, model), store, lambda *_: None, Always())
+    response = await audited.infer(InferenceRequest("digits", inputs, id="seen"))
+    queue, labels = ReviewQueue(store), Labels(store)
+    item = str(response.parameters["review_id"])
+    for reviewer, answer in (("ann\0", 7), ("ann", "\0"), ("ann", "\ud800")):
+        with pytest.raises(InvalidInputError, match="which no database keeps"):
+            queue.answer(item, answer, reviewer)
+    queue.answer(item, 7, "ann")
+    assert labels.take("digits", "r\0", 7).taken is Taken.REFUSED
+    for id_, truth in (("7.5", 7.5), ("nan", "nan"), ("inf", 3), (repr(b"cat\0"), "cat\ufffd")):
+        assert labels.take("digits", id_, truth).taken is Taken.ACCEPTED
+    assert [[row.is_right for row in one.rows] for one in labels.known(4)] == [[True], [True], [False], [True]]
     engine.dispose()
 
 

@@ -58,6 +58,23 @@ async def test_outcomes_are_counted_once_and_what_is_none_is_refused(store: Rele
             assert f"no outcomes of versions: {said}" in refused.json()["error"]
 
 
+async def test_names_that_no_database_keeps_are_refused_and_a_reason_is_kept_without(
+    store: ReleaseStore, tmp_path: Path
+) -> None:
+    app = rest_app(
+        FakeService(), Controls.under(tmp_path, 1, None), max_body_bytes=1, extra=[outcome_route(store.rollouts)]
+    )
+    told = {"model": "small", "version": 2, "outcome": "rolled_back", "reason": "it said \0"}
+    assert store.rollouts.offered("camera", ["small"]) == {"small": 2}
+    async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://x") as client:
+        for device, model in (("camera\0", "small"), ("camera", "small\0")):
+            body = {"device": device, "outcomes": [told | {"model": model}]}
+            refused = await client.post("/edgeward/bundles/outcomes", json=body)
+            assert (refused.status_code, "which no database keeps" in refused.json()["error"]) == (400, True)
+        counted = await client.post("/edgeward/bundles/outcomes", json={"device": "camera", "outcomes": [told]})
+        assert counted.json() == {"counted": 1}
+
+
 async def test_a_person_halts_over_the_admin_port(store: ReleaseStore) -> None:
     app = admin_app([wave_route(store.rollouts)], AdminKey(KEY), is_loopback=True)
     async with httpx.AsyncClient(transport=httpx.ASGITransport(app=app), base_url="http://127.0.0.1") as client:

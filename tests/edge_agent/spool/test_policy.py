@@ -2,7 +2,7 @@
 
 import pytest
 
-from edge_agent.spool.policy import ClockState, SpoolClock, SpoolLimits, WhenFull, admit
+from edge_agent.spool.policy import AWAKE_S, ClockState, SpoolClock, SpoolLimits, WhenFull, admit
 from edge_agent.spool.retrying import MAX_ATTEMPTS, Outcome, after_error, pause_s
 from runtime.errors import (
     BackendUnavailableError,
@@ -67,6 +67,24 @@ def test_time_off_counts_within_bounds(off_s: float, counted: float) -> None:
     assert kept == ClockState(50.0, 1000.0)
     clocks.wall += off_s
     assert clocks.clock(kept).now() == 50 + counted
+
+
+@pytest.mark.parametrize(("slept_s", "counted"), [(30, 30), (1000, 1000), (1e6, 1000)])
+def test_sleep_counts_as_time_off_does(slept_s: float, counted: float) -> None:
+    clocks = Clocks()
+    clock = clocks.clock(None, gap_s=1000.0)
+    clocks.steady += 5
+    assert clock.now() == 5
+    clocks.steady += slept_s
+    assert clock.now() == clock.now() == 5 + counted
+    assert clock.state().spool_s == 5 + counted
+
+
+def test_ages_shorter_than_a_look_of_the_spool_are_counted_in_full() -> None:
+    clocks = Clocks()
+    clock = clocks.clock(None, gap_s=1.0)
+    clocks.steady += AWAKE_S
+    assert clock.now() == AWAKE_S
 
 
 def told_by_both(first: EdgewardError, second: EdgewardError) -> EdgewardError:

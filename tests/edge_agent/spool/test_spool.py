@@ -174,6 +174,7 @@ async def test_a_request_that_fails_in_an_unforeseen_way_is_given_up_and_the_nex
         ({"async": True, "idempotency_key": "../x"}, "expected up to 128 letters"),
         ({"async": True, "idempotency_key": 7}, "'idempotency_key' is 7"),
         ({"spooled_result": "nobody"}, "nothing is spooled under key 'nobody'"),
+        ({"spooled_result": "\ud800"}, "nothing is spooled under key"),
         ({"spooled_result": True}, "expected the key"),
     ],
 )

@@ -30,8 +30,8 @@ def test_devices_that_drift_are_named_where_all_together_are_calm() -> None:
     text = shown(by_device={"devices": 1100, "drifting": 9, "names": named})
     assert "digits version 1: 1,200 rows seen by devices" in text
     assert "no drift: every feature lies as in the 450 rows of the bundle" in text
-    assert "9 of 1,100 devices drift: pi-3: light, place; pi-4" in text
-    assert "pi-8: light, place; and 3 more" in text
+    assert "9 of 1,100 devices drift: pi-0: light, place; pi-1" in text
+    assert "pi-5: light, place; and 3 more" in text
 
 
 def test_where_none_drifts_none_is_named() -> None:

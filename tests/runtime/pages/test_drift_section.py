@@ -91,5 +91,5 @@ async def test_devices_that_drift_alone_are_named() -> None:
     assert (nobody["verdict"], calm["verdict"], drifting["verdict"]) == ("none", "none", "drift")
     assert "devices" not in nobody["reason"]
     assert calm["reason"].endswith("Of 40 devices that told within a day none drifts")
-    assert "Of 1,200 devices that told within a day 7 drift: pi-2 (light, place)" in drifting["reason"]
-    assert drifting["reason"].endswith("pi-6 (light, place) and 2 more")
+    assert "Of 1,200 devices that told within a day 7 drift: pi-0 (light, place)" in drifting["reason"]
+    assert drifting["reason"].endswith("pi-4 (light, place) and 2 more")

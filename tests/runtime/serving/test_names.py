@@ -13,7 +13,7 @@ def test_names_that_may_be(name: str) -> None:
     check_name(name, "12")
 
 
-@pytest.mark.parametrize("name", ["", ".", "..", "...", "a/b", "..\\x", "a\0", "a\nb", "\x7f", "x" * 256])
+@pytest.mark.parametrize("name", ["", ".", "..", "...", "a/b", "..\\x", "a\0", "a\nb", "\x7f", "a\ud800", "x" * 256])
 def test_names_that_may_not(name: str) -> None:
     with pytest.raises(InvalidInputError):
         check_name(name)
