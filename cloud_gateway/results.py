@@ -21,7 +21,7 @@ from sqlalchemy import (
 )
 
 from cloud_gateway.owned_key import OwnedKey, ResultLimits, conflict
-from runtime.store import open_database, reading, writing
+from runtime.store import open_database, reading, setting_up, writing
 
 log = logging.getLogger(__name__)
 
@@ -45,7 +45,7 @@ class Results:
         self._limits = limits
         self._wall = wall
         self._database = open_database(url)
-        with writing(self._database) as connection:
+        with setting_up(self._database) as connection:
             _TABLES.create_all(connection)
             row = connection.execute(select(func.count(), func.coalesce(func.sum(_RESULTS.c.size_bytes), 0))).one()
         self._count, self._bytes = row

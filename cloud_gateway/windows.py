@@ -26,7 +26,7 @@ from sqlalchemy import (
     select,
 )
 
-from runtime.store import reading, writing
+from runtime.store import reading, setting_up, writing
 
 MAX_WINDOWS: Final = 20_000
 MAX_BYTES: Final = 512 << 20
@@ -74,7 +74,7 @@ class Windows:
     def __init__(self, engine: Engine, max_windows: int = MAX_WINDOWS, max_bytes: int = MAX_BYTES) -> None:
         self._engine = engine
         self._max_windows, self._max_bytes = max_windows, max_bytes
-        with writing(engine) as connection:
+        with setting_up(engine) as connection:
             TABLES.create_all(connection)
 
     def close(self) -> None:

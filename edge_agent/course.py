@@ -222,14 +222,17 @@ class Course:
 
     def _ask_beside(self, step: Step, now: float, *, is_hedge: bool = False) -> list[Move]:
         other = next(later for later in self._plan.steps if later.arm is not step.arm)
-        late = Why.EDGE_LATE if step.arm is ServedBy.EDGE else Why.CLOUD_LATE
-        text = (
-            f"the {step.arm} took longer than {(now - self._opening.now) * 1e3:.3g} ms; the {other.arm} answered first"
-        )
+        waited = f"took longer than {(now - self._opening.now) * 1e3:.3g} ms; the {other.arm} answered first"
+        if step.why is not Why.TRIAL:
+            why, text = Why.EDGE_LATE if step.arm is ServedBy.EDGE else Why.CLOUD_LATE, f"the {step.arm} {waited}"
+        elif is_hedge:
+            why, text = Why.BESIDE_TRIAL, f"asked at once beside a trial of the {step.arm}"
+        else:
+            why, text = Why.BESIDE_TRIAL, f"a trial of the {step.arm} {waited}"
         # The reserve that the first arm was to leave has found its use: both may take what is left.
         deadline = self._opening.facts.deadline
         self._running[step.arm] = replace(step, deadline=deadline)
-        second = Step(other.arm, late, text, deadline)
+        second = Step(other.arm, why, text, deadline)
         self._running[other.arm] = second
         self._plan_waking()
         return [Ask(second, is_hedge)]

@@ -27,6 +27,7 @@ class Why(StrEnum):
     EDGE_LATE = "edge_late"
     CLOUD_LATE = "cloud_late"
     TRIAL = "trial"
+    BESIDE_TRIAL = "beside_trial"
     CONFIDENT = "confident"
     UNSURE = "unsure"
     UNSURE_ALONE = "unsure_alone"
@@ -49,6 +50,7 @@ _FALLBACKS: Final = frozenset(
         Why.CLOUD_FAILED,
         Why.EDGE_LATE,
         Why.CLOUD_LATE,
+        Why.BESIDE_TRIAL,
         Why.UNSURE_ALONE,
     }
 )

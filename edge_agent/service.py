@@ -110,7 +110,7 @@ class AgentService:
                 self._idle.set()
         self.counts.note_answer(step)
         # A trial is one request now and then, and no change; what it finds out may be one.
-        if step.why is not Why.TRIAL and step.why is not self._last_why.get(request.model, Why.FIRST_CHOICE):
+        if step.why not in _TRIALS and step.why is not self._last_why.get(request.model, Why.FIRST_CHOICE):
             self._say_change(request.model, step)
         told = [step.reason] if step.is_worth_telling else []
         if isinstance(wished, str) and step.arm is ServedBy.EDGE and policy_of(request) is None:
@@ -244,4 +244,5 @@ class AgentService:
         )
 
 
+_TRIALS: Final = frozenset({Why.TRIAL, Why.BESIDE_TRIAL})
 _USUAL: Final = frozenset({Why.FIRST_CHOICE, Why.ASKED_FOR, Why.PRIVACY, Why.CONFIDENT, Why.UNSURE})

@@ -27,6 +27,7 @@ WHY: Final[Mapping[str, str]] = MappingProxyType(
         Why.EDGE_LATE: "while the device was late",
         Why.CLOUD_LATE: "while the gateway was late",
         Why.TRIAL: "to see how fast that side is now",
+        Why.BESIDE_TRIAL: "while the other side was tried",
         Why.CONFIDENT: "with a sure enough answer",
         Why.UNSURE: "after an answer of the device that was not sure enough",
         Why.UNSURE_ALONE: "with an unsure answer, for the gateway gave none",

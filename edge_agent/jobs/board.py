@@ -12,7 +12,7 @@ from typing import Any, Final
 from sqlalchemy import Column, Float, Integer, MetaData, String, Table, Text, delete, func, insert, select, update
 
 from runtime.errors import InvalidInputError, OverloadedError
-from runtime.store import open_database, reading, sqlite_url, writing
+from runtime.store import open_database, reading, setting_up, sqlite_url, writing
 
 # Waiting and running; whoever submits in a loop shall notice.
 MAX_OPEN_JOBS: Final = 1000
@@ -83,7 +83,7 @@ class JobBoard:
     def __init__(self, file: Path, wall: Callable[[], float] = time.time) -> None:
         self._database = open_database(sqlite_url(file))
         self._wall = wall
-        with writing(self._database) as connection:
+        with setting_up(self._database) as connection:
             _TABLES.create_all(connection)
             # What ran when the process ended goes on.
             connection.execute(update(_JOBS).where(_JOBS.c.state == JobState.RUNNING).values(state=JobState.QUEUED))

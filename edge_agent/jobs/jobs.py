@@ -32,14 +32,17 @@ class Jobs:
         self._lock = threading.Lock()
         self._board: JobBoard | None = None
         self._runner: JobRunner | None = None
+        self._is_ending = threading.Event()
+        self._is_closed = False
 
     def start(self) -> None:
-        """Goes on with what an earlier run left; a board that cannot be opened is said, and answers go on without it."""
+        """Goes on with what an earlier run left; a board that cannot be opened is said and tried again, beside the answers."""
         if self._file.exists():
             try:
                 self._open()
             except StorageError as error:
                 log.error("the jobs of %s cannot be read, so they wait: %s", self._file, error)
+                threading.Thread(target=self._open_later, name="edgeward-jobs-open", daemon=True).start()
 
     def submit(self, model: str, source: Path, output: Path, route: str) -> Job:
         """A new job, which waits for those before it."""
@@ -70,23 +73,40 @@ class Jobs:
 
     def interrupt(self) -> None:
         """Begins no further batch; quick, from any thread."""
+        self._is_ending.set()
         runner = self._runner
         if runner is not None:
             runner.interrupt()
 
     def close(self) -> None:
         """Ends the runner, which may withdraw a batch, and closes the board."""
+        self._is_ending.set()
         with self._lock:
+            self._is_closed = True
             if self._runner is not None:
                 self._runner.stop()
             if self._board is not None:
                 self._board.close()
+
+    def _open_later(self) -> None:
+        from edge_agent.jobs.runner import LOOK_EVERY_S
+
+        while not self._is_ending.wait(LOOK_EVERY_S):
+            try:
+                self._open()
+            except StorageError as error:
+                log.debug("the jobs of %s still cannot be read: %s", self._file, error)
+            else:
+                log.info("the jobs of %s can be read again, and go on", self._file)
+                return
 
     def _open(self) -> tuple[JobBoard, JobRunner]:
         from edge_agent.jobs.board import JobBoard
         from edge_agent.jobs.runner import JobRunner
 
         with self._lock:
+            if self._is_closed:
+                raise StorageError(f"the jobs of {self._file} are closed: the agent ends; ask when it is back")
             if self._board is None or self._runner is None:
                 self._board = JobBoard(self._file)
                 self._runner = JobRunner(self._board, self._service, self._engine, self._loop, self._folders)

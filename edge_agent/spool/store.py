@@ -32,7 +32,7 @@ from sqlalchemy import (
 
 from edge_agent.spool.policy import ClockState, SpoolClock, SpoolLimits, admit
 from runtime.errors import ConflictError, EdgewardError, OverloadedError
-from runtime.store import open_database, reading, sqlite_url, writing
+from runtime.store import open_database, reading, setting_up, sqlite_url, writing
 from runtime.telemetry.elapsed import elapsed_s
 
 log = logging.getLogger(__name__)
@@ -149,7 +149,7 @@ class SpoolStore:
     ) -> None:
         self._limits = limits
         self._database = open_database(sqlite_url(file))
-        with writing(self._database) as connection:
+        with setting_up(self._database) as connection:
             _TABLES.create_all(connection)
             _keep_count(connection)
             row = connection.execute(select(_CLOCK.c.spool_s, _CLOCK.c.wall_s)).first()

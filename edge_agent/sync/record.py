@@ -106,6 +106,20 @@ def begun(record: ModelRecord) -> ModelRecord:
     return replace(record, trial=Trial(crashes, True))
 
 
+def proven(record: ModelRecord) -> ModelRecord:
+    """Of a record whose changes cannot be written down: what is not on trial."""
+    return record if record.trial is None else replace(record, current=record.previous, previous=None, trial=None)
+
+
+def instead(record: ModelRecord, serving: Offer | None) -> ModelRecord:
+    """As it is told while `serving` serves, which is another version where the record could not be written."""
+    if serving == record.current:
+        return record
+    late = "what the settings name" if record.current is None else f"version {record.current.version}"
+    note = f"{late} waits for the next pass that can be written down"
+    return replace(record, current=serving, previous=None, trial=None, note=note)
+
+
 def ended_well(record: ModelRecord) -> ModelRecord:
     """The agent was told to end, and did."""
     return record if record.trial is None else replace(record, trial=replace(record.trial, is_running=False))

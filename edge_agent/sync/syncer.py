@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -67,6 +67,8 @@ class Syncer:
         self._lock = threading.Lock()
         self._writing = threading.Lock()
         self._has_stopped = False
+        # By model, what this run put in service, unlike the records where the disk took nothing. None: what the settings name.
+        self._serving: dict[str, Offer | None] = {}
 
     def start(self) -> None:
         """Before anything is answered: serves what was synced before, rolled back where it has crashed twice.
@@ -77,22 +79,13 @@ class Syncer:
             return
         with self._lock:
             state = self._folder.read()
-            state = replace(state, models={name: records.begun(found) for name, found in state.models.items()})
             try:
-                # On disk before anything is loaded: what crashes while it loads has to count.
-                self._write(state)
+                self._write(self._begin(state, state.models))
             except StorageError as error:
-                log.error("what was synced serves, but for versions on trial: %s", error)
+                log.error("synced versions begin no trial before their records can be written: %s", error)
                 for name, found in state.models.items():
-                    proven = found if found.trial is None else replace(found, current=found.previous, trial=None)
-                    self._serve(state, name, proven)
-                return
-            for name, found in state.models.items():
-                if found.note.startswith("rolled back"):
-                    log.warning("model %s: %s", name, found.note)
-                if found.current is not None:
-                    state = self._serve(state, name, found)
-            self._write(state)
+                    if name not in self._serving:
+                        self._serve(state, name, records.proven(found))
 
     def sync(self) -> dict[str, Any]:
         """One pass; what `describe` says after it. `WrongUseError` where nothing is wished for."""
@@ -105,6 +98,7 @@ class Syncer:
             )
         with self._lock:
             state = self._folder.read()
+            state = self._begin(state, [name for name, found in state.models.items() if not self._serves(name, found)])
             errors = []
             offered = None
             try:
@@ -125,11 +119,17 @@ class Syncer:
             state = replace(state, last_at=now, last_error="; ".join(errors) or None)
             self._write(state)
             self._folder.tidy(state, offered, [] if self._served is None else self._served.in_use())
-            return describe(state)
+            return self._told(state)
 
     def confirm(self) -> None:
         """What serves has served long enough."""
-        self._change(records.confirmed)
+        if not self._folder.exists():
+            return
+        with self._lock:
+            state = self._folder.read()
+            confirmed = self._changed(state, records.confirmed)
+            if confirmed != state:
+                self._write(confirmed)
 
     def interrupt(self) -> None:
         """Cuts the pass under way short, and every later one: what is fetched stays, and the next start goes on with it."""
@@ -142,27 +142,47 @@ class Syncer:
         with self._writing:
             self._has_stopped = True
             state = self._folder.read()
-            ended = {name: records.ended_well(found) for name, found in state.models.items()}
-            if ended != state.models:
-                self._folder.write(replace(state, models=ended))
+            ended = self._changed(state, records.ended_well)
+            if ended != state:
+                self._folder.write(ended)
 
     def describe(self) -> dict[str, Any]:
         """For `agent status`."""
         if not self._folder.exists():
             return {"last_at": None, "last_error": None, "models": {}}
         try:
-            return describe(self._folder.read())
+            return self._told(self._folder.read())
         except EdgewardError as error:
             return {"last_at": None, "last_error": str(error), "models": {}}
 
-    def _change(self, change: Callable[[ModelRecord], ModelRecord]) -> None:
-        if not self._folder.exists():
-            return
-        with self._lock:
-            state = self._folder.read()
-            changed = {name: change(found) for name, found in state.models.items()}
-            if changed != state.models:
-                self._write(replace(state, models=changed))
+    def _serves(self, name: str, found: ModelRecord) -> bool:
+        """Whether the version of the record is the one in service: not where the disk took nothing when they parted."""
+        return self._serving.get(name, found.current) == found.current
+
+    def _changed(self, state: SyncState, change: Callable[[ModelRecord], ModelRecord]) -> SyncState:
+        """What serves, changed. A record of what does not serve stays as it is: nothing has been learnt about that."""
+        models = {name: change(found) if self._serves(name, found) else found for name, found in state.models.items()}
+        return replace(state, models=models)
+
+    def _told(self, state: SyncState) -> dict[str, Any]:
+        """`describe` of what serves."""
+        serving = self._serving
+        models = {
+            name: records.instead(found, serving.get(name, found.current)) for name, found in state.models.items()
+        }
+        return describe(replace(state, models=models))
+
+    def _begin(self, state: SyncState, names: Collection[str]) -> SyncState:
+        """These served as their records say. On disk before anything is loaded: what crashes while it loads has to count."""
+        begun = {name: records.begun(state.models[name]) for name in names}
+        state = replace(state, models={**state.models, **begun})
+        if begun:
+            self._write(state)
+        for name, found in begun.items():
+            if found.note.startswith("rolled back"):
+                log.warning("model %s: %s", name, found.note)
+            state = self._serve(state, name, found)
+        return state
 
     def _tell(self, state: SyncState, wishes: Wishes) -> SyncState:
         """What became of versions here since the gateway was told last; written down as told once it has answered."""
@@ -207,9 +227,11 @@ class Syncer:
         return self._serve(state, name, found)
 
     def _serve(self, state: SyncState, name: str, found: ModelRecord) -> SyncState:
-        """The current version in service; where it does not load, the one before it."""
+        """The current version in service; where it does not load, the one before it, and at last what the settings name."""
         assert self._served is not None, "only an agent serves"
+        before = self._serving.get(name)
         while found.current is not None:
+            self._serving[name] = found.current  # also while it loads: to be stopped meanwhile is no crash
             try:
                 self._served.switch(name, self._folder.tar(found.current))
                 log.info("model %s: version %d serves", name, found.current.version)
@@ -217,7 +239,13 @@ class Syncer:
             except (ModelError, MachineError) as error:
                 found = records.rolled_back(found, str(error))
                 log.warning("model %s: %s", name, found.note)
-        self._served.switch(name, None)
+        self._serving[name] = None
+        if before is not None:
+            try:
+                self._served.switch(name, None)
+            except (ModelError, MachineError) as error:
+                self._serving[name] = before
+                log.warning("model %s: version %d goes on: %s", name, before.version, error)
         return self._with(state, name, found)
 
     def _write(self, state: SyncState) -> None:

@@ -5,6 +5,7 @@ On the wire they are answered without a word too, as the protocol has no place f
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
@@ -31,12 +32,14 @@ class Oddities:
 
 
 def oddities(specs: Sequence[InputSpec], group: Group) -> Oddities:
-    """Looks at every value once for its least and once for its greatest."""
+    """Looks at every value once for its least and once for its greatest; by row only where these are odd."""
     non_finite: dict[int, str] = {}
     outside: dict[int, str] = {}
     for spec in specs:
         value = group.inputs.get(spec.name)
         if value is None or value.dtype.hasobject or value.dtype.kind == "b" or not value.size:
+            continue
+        if _is_plain(value, spec.value_range):
             continue
         least, greatest = _extremes(value)
         is_finite = np.isfinite(least) & np.isfinite(greatest)
@@ -46,8 +49,8 @@ def oddities(specs: Sequence[InputSpec], group: Group) -> Oddities:
             non_finite.setdefault(group.rows[at], what)
         if spec.value_range is not None:
             low, high = spec.value_range
-            slack = SLACK * (high - low)
-            for at in np.flatnonzero(is_finite & ((least < low - slack) | (greatest > high + slack))):
+            lowest, highest = _tolerated(spec.value_range)
+            for at in np.flatnonzero(is_finite & ((least < lowest) | (greatest > highest))):
                 what = f"input {spec.name!r} goes from {least[at]:g} to {greatest[at]:g}, the manifest says {low:g} to {high:g}"
                 outside.setdefault(group.rows[at], what)
     only_outside = {row: what for row, what in outside.items() if row not in non_finite}
@@ -57,6 +60,20 @@ def oddities(specs: Sequence[InputSpec], group: Group) -> Oddities:
         tuple(sorted(only_outside)),
         "" if first is None else f"row {first}: {only_outside[first]}",
     )
+
+
+def _is_plain(value: Array, value_range: tuple[float, float] | None) -> bool:
+    """Whether nothing is odd about any row: to look at all of them at once costs a fifth of what looking by row does."""
+    with np.errstate(invalid="ignore"):
+        least, greatest = float(value.min()), float(value.max())
+    lowest, highest = (-math.inf, math.inf) if value_range is None else _tolerated(value_range)
+    return math.isfinite(least) and math.isfinite(greatest) and lowest <= least and greatest <= highest
+
+
+def _tolerated(value_range: tuple[float, float]) -> tuple[float, float]:
+    low, high = value_range
+    slack = SLACK * (high - low)
+    return low - slack, high + slack
 
 
 def _extremes(value: Array) -> tuple[Array, Array]:

@@ -5,6 +5,7 @@ A stored array is its header and its bytes in row order, so rows are read from t
 
 from __future__ import annotations
 
+import io
 import math
 import zipfile
 from collections.abc import Iterator, Sequence
@@ -22,6 +23,8 @@ from runtime.tensors import Array, TensorSpec, as_bytes_tensor, check_inputs
 
 # Skipped at a time where a stream does not seek.
 _SKIP_BYTES = 1 << 20
+# Of an archive read at a time: what zipfile does for each read takes longer than the bytes of some rows.
+_BUFFER_BYTES = 1 << 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,7 +108,7 @@ def open_arrays(file: Path) -> Iterator[list[StoredArray]]:
                 _open_array(
                     name.removesuffix(".npy"),
                     f"{file}[{name.removesuffix('.npy')}]",
-                    opened.enter_context(archive.open(name)),
+                    opened.enter_context(io.BufferedReader(archive.open(name), _BUFFER_BYTES)),  # type: ignore[type-var]
                 )
                 for name in names
             ]

@@ -5,12 +5,14 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import IO, Any, Protocol
+from typing import IO, Any, Final, Protocol
 
 from runtime.tensors import Array
 
 NAME_COLUMN = "file"
 """What rows are called, where they have names, stands under this one."""
+# Python's own 8 KiB are a call of the system for every few batches; what is not on disk is written again after a kill anyway.
+_BUFFER_BYTES: Final = 256 << 10
 
 
 class RowWriter(Protocol):
@@ -38,7 +40,7 @@ class Part:
 
     def __init__(self, path: Path, length: int = 0) -> None:
         self.path = path
-        self.stream: IO[bytes] = path.open("r+b" if path.exists() else "w+b")
+        self.stream: IO[bytes] = path.open("r+b" if path.exists() else "w+b", _BUFFER_BYTES)
         self.stream.truncate(length)
         self.stream.seek(length)
 

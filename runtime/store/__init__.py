@@ -1,7 +1,7 @@
 """Databases of our programs: `open_database(url)`, SQLite by default, PostgreSQL when told; `Changes` by others; `check_text`."""
 
 from runtime.store.changes import Changes, announce
-from runtime.store.database import insert_new, open_database, reading, sqlite_url, writing
+from runtime.store.database import insert_new, open_database, reading, setting_up, sqlite_url, writing
 from runtime.store.texts import check_text, check_texts, kept_text
 
 __all__ = [
@@ -13,6 +13,7 @@ __all__ = [
     "kept_text",
     "open_database",
     "reading",
+    "setting_up",
     "sqlite_url",
     "writing",
 ]

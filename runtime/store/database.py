@@ -86,6 +86,17 @@ def writing(engine: Engine) -> Iterator[Connection]:
 
 
 @contextmanager
+def setting_up(engine: Engine) -> Iterator[Connection]:
+    """As `writing`, in the constructor of what owns `engine`: where it fails nobody could close it, so its connections end."""
+    try:
+        with writing(engine) as connection:
+            yield connection
+    except BaseException:
+        engine.dispose()
+        raise
+
+
+@contextmanager
 def reading(engine: Engine) -> Iterator[Connection]:
     """A connection that sees one state of the database and keeps no writer waiting; `StorageError` as with `writing`."""
     with _translated(engine), engine.connect() as connection:

@@ -203,6 +203,18 @@ def test_of_two_slow_arms_the_second_is_not_kept_waiting_for_a_trial_of_the_firs
     assert moves[0].step.why is Why.TRIAL
     assert course.wake_at == NOW
     assert asked(course.on(Due(NOW, 1.0))) == [CLOUD]
+    told = delivered(course.on(Answered(CLOUD, NOW + 0.5)))
+    assert told == (CLOUD, Why.BESIDE_TRIAL, "asked at once beside a trial of the edge")
+
+
+def test_an_answer_beside_a_trial_that_used_up_its_time_says_so() -> None:
+    edge = LocalState(predicted_s=3.0, typical_s=0.5, is_live=True, unasked_s=9.0, floor_s=0.01)
+    course = Course(opening(local=edge, cloud=GOOD_CLOUD))
+    assert asked(course.open()) == [EDGE]
+    assert course.wake_at == pytest.approx(NOW + 0.75)
+    assert asked(course.on(Due(NOW + 0.75, 1.0))) == [CLOUD]
+    why, text = delivered(course.on(Answered(CLOUD, NOW + 0.8)))[1:]
+    assert (why, text) == (Why.BESIDE_TRIAL, "a trial of the edge took longer than 750 ms; the cloud answered first")
 
 
 def test_a_device_short_of_memory_lets_the_cloud_go_first() -> None:

@@ -4,7 +4,7 @@ import asyncio
 import logging
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -416,3 +416,19 @@ async def test_a_stalled_edge_is_hedged_and_then_passed_over(tmp_path: Path) -> 
     assert "the edge took longer than" in reasons[0]
     assert "this device would answer in" in reasons[-1], "two silences in a row are enough"
     assert service.counts.describe_effort()["asked"] == {"edge": 2, "cloud": 4}
+
+
+async def test_trials_of_a_slow_arm_are_no_change_of_who_answers(caplog: pytest.LogCaptureFixture) -> None:
+    slow = CloudState(True, True, predicted_s=300.0, typical_s=200.0)
+    gateway = FakeGateway(cloud=slow, is_hanging=True)
+    # So slow itself that it is asked at once beside a trial.
+    service = AgentService(FakeLocal(predicted_s=50.0), gateway, Policy.CLOUD_FIRST, 60.0, hedge_share=1.0)
+    told = []
+    for unasked_s in (0.0, 9.0, 0.0, 9.0, 0.0):
+        gateway.cloud = replace(slow, unasked_s=unasked_s)
+        told.append(str(who(await service.infer(request()))[2]))
+    assert told[1::2] == ["asked at once beside a trial of the cloud"] * 2
+    assert len(gateway.asked) == 2
+    changes = [line for line in caplog.messages if "from now on" in line]
+    assert len(changes) == 1, changes
+    assert service.counts.fallbacks == {"too_slow": 3, "beside_trial": 2}

@@ -13,7 +13,7 @@ from edge_agent.jobs import runner
 from edge_agent.jobs.board import JobBoard, JobState
 from edge_agent.jobs.folders import inside
 from edge_agent.jobs.jobs import Jobs
-from runtime.errors import ExecutionError, InvalidInputError, ModelNotFoundError, UnsupportedError
+from runtime.errors import ExecutionError, InvalidInputError, ModelNotFoundError, StorageError, UnsupportedError
 from runtime.tensors import TensorSpec
 from runtime.wire.values import InferenceRequest, InferenceResponse, ModelDescription
 
@@ -146,6 +146,34 @@ async def test_a_board_that_cannot_be_opened_is_told_and_holds_nothing_up(
     assert "cannot be read, so they wait" in caplog.text
     assert "unable to open database file" in str((await asyncio.to_thread(jobs.describe))["error"])
     await asyncio.to_thread(jobs.close)
+
+
+async def test_jobs_whose_board_could_not_be_opened_go_on_once_it_can(
+    rows: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(runner, "LOOK_EVERY_S", 0.01)
+    board = JobBoard(tmp_path / "kept.db")
+    board.add("m", rows, tmp_path / "out.npy", "auto")
+    board.close()
+    (tmp_path / "jobs.db").write_bytes(b"no database" * 100)
+    jobs = Jobs(tmp_path / "jobs.db", Service(), Engine(), [tmp_path])  # type: ignore[arg-type]
+    await asyncio.to_thread(jobs.start)
+    (tmp_path / "kept.db").replace(tmp_path / "jobs.db")
+    async with asyncio.timeout(PATIENCE_S):
+        while not (tmp_path / "out.npy").exists():  # noqa: ASYNC110  (nobody asks for the jobs, or lists them)
+            await asyncio.sleep(0.01)
+    await asyncio.to_thread(jobs.close)
+
+
+async def test_jobs_that_are_closed_are_not_opened_again(tmp_path: Path) -> None:
+    (tmp_path / "jobs.db").mkdir()
+    jobs = Jobs(tmp_path / "jobs.db", Service(), Engine(), [tmp_path])  # type: ignore[arg-type]
+    await asyncio.to_thread(jobs.start)
+    await asyncio.to_thread(jobs.close)
+    (tmp_path / "jobs.db").rmdir()
+    with pytest.raises(StorageError, match="the agent ends"):
+        await asyncio.to_thread(jobs.submit, "m", tmp_path / "in.npy", tmp_path / "out.npy", "auto")
+    assert not (tmp_path / "jobs.db").exists()
 
 
 async def test_a_batch_that_is_not_answered_holds_up_no_stop_and_is_asked_again(

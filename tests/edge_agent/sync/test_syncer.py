@@ -12,12 +12,12 @@ from edge_agent.sync import download as module
 from edge_agent.sync.check import Checked, check_apart
 from edge_agent.sync.download import Source
 from edge_agent.sync.interruption import Interruption
-from edge_agent.sync.record import Offer
+from edge_agent.sync.record import Offer, Trial
 from edge_agent.sync.state import SyncFolder
 from edge_agent.sync.syncer import Syncer, Wishes
 from runtime.bundle.bundle import Bundle
 from runtime.bundle.writing import pack
-from runtime.errors import BundleError, CancelledError, PeerUnreachableError, StorageError, WrongUseError
+from runtime.errors import BundleError, CancelledError, MachineError, PeerUnreachableError, StorageError, WrongUseError
 
 
 class Gateway:
@@ -221,6 +221,100 @@ def test_a_disk_that_takes_nothing_keeps_what_is_proven_in_service(
     after = Served()
     make(tmp_path, after).start()
     assert after.now == "2", "crashes of what is on trial could not be counted"
+
+
+def test_a_version_whose_trial_could_not_begin_is_not_confirmed_and_begins_it_at_the_next_pass(
+    gateway: Gateway, tmp_path: Path
+) -> None:
+    first = make(tmp_path, Served())
+    gateway.versions = [2]
+    first.sync()
+    first.confirm()
+    gateway.versions = [3]
+    first.sync()  # and crashes: it does not say goodbye
+    (tmp_path / "state.new").mkdir()
+    served = Served()
+    syncer = make(tmp_path, served)
+    syncer.start()
+    (tmp_path / "state.new").rmdir()
+    before = SyncFolder(tmp_path).read().models["m"]
+    told = syncer.describe()["models"]["m"]
+    assert (served.now, told["version"], told["is_on_trial"]) == ("2", 2, False)
+    assert told["note"] == "version 3 waits for the next pass that can be written down"
+    syncer.confirm()
+    syncer.stop()
+    assert SyncFolder(tmp_path).read().models["m"] == before, "nothing was learnt about it; its crash still counts"
+    served = Served()
+    syncer = make(tmp_path, served)
+    (tmp_path / "state.new").mkdir()
+    syncer.start()
+    (tmp_path / "state.new").rmdir()
+    told = syncer.sync()["models"]["m"]
+    assert (served.now, told["version"], told["is_on_trial"]) == ("3", 3, True)
+    assert SyncFolder(tmp_path).read().models["m"].trial == Trial(1, True)
+    assert gateway.outcomes == [("camera-7", 2, "kept")]
+    syncer.confirm()
+    syncer.sync()
+    assert gateway.outcomes[1:] == [("camera-7", 3, "kept")]
+
+
+def test_where_no_synced_version_is_proven_what_the_settings_name_is_left_alone(
+    gateway: Gateway, tmp_path: Path
+) -> None:
+    gateway.versions = [1]
+    make(tmp_path, Served(), bad=("1",)).sync()  # a record without any version
+    (tmp_path / "state.new").mkdir()
+    served = Served()
+    make(tmp_path, served).start()
+    assert served.loads == []
+    (tmp_path / "state.new").rmdir()
+    gateway.versions = [2]
+    make(tmp_path, Served()).sync()
+    (tmp_path / "state.new").mkdir()
+    make(tmp_path, served).start()
+    assert served.loads == []
+
+
+def test_a_start_after_which_the_disk_is_full_serves_and_does_not_confirm_what_did_not_load(
+    gateway: Gateway, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    first = make(tmp_path, Served())
+    for version in (1, 2):
+        gateway.versions = [version]
+        first.sync()
+
+    class Filling(Served):
+        def switch(self, model: str, source: Path | None) -> None:
+            (tmp_path / "state.new").mkdir(exist_ok=True)
+            super().switch(model, source)
+
+    served = Filling()
+    served.breaks_on = {"2"}
+    syncer = make(tmp_path, served)
+    syncer.start()
+    assert served.now == "1"
+    assert "state.json cannot be written" in caplog.text
+    (tmp_path / "state.new").rmdir()
+    syncer.confirm()
+    assert syncer.describe()["models"]["m"]["version"] == 1
+    assert SyncFolder(tmp_path).read().models["m"].untold == ()
+
+
+def test_what_cannot_be_unloaded_goes_on_and_is_told(gateway: Gateway, tmp_path: Path) -> None:
+    class Stubborn(Served):
+        def switch(self, model: str, source: Path | None) -> None:
+            if source is None:
+                raise MachineError("what the settings name does not run here")
+            super().switch(model, source)
+
+    served = Stubborn()
+    syncer = make(tmp_path, served)
+    gateway.versions = [1]
+    syncer.sync()
+    served.breaks_on = {"1", "2"}
+    gateway.versions = [2]
+    told = syncer.sync()["models"]["m"]
+    assert (served.now, told["version"]) == ("1", 1)
 
 
 def test_without_an_agent_the_next_one_takes_the_switch(gateway: Gateway, tmp_path: Path) -> None:
