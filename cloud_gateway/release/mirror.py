@@ -25,6 +25,7 @@ from cloud_gateway.release.comparison import Comparison, compare
 from cloud_gateway.release.second_copy import SecondCopy
 from runtime.batching.rows import batch_key, is_batchable, join, split
 from runtime.bundle.manifest import Task
+from runtime.engine.before_exit import end_before_exit
 from runtime.engine.model import Model
 from runtime.errors import EdgewardError, ModelNotReadyError
 from runtime.tensors import Array
@@ -131,6 +132,7 @@ class Mirror:
         """
         if self._thread.ident is None:
             self._thread.start()
+            end_before_exit(self.close)
         self.offered += 1
         size_bytes = sum(value.nbytes for value in inputs.values())
         size_bytes += sum(value.nbytes for value in (outputs or {}).values())

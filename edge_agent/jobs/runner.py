@@ -19,6 +19,7 @@ from edge_agent.jobs.board import Job, JobBoard, JobState
 from edge_agent.jobs.folders import inside
 from runtime.batch_job.job import BatchJob, Progress, run_batch
 from runtime.batch_job.predictor import REMOTE_ROWS, fixed_rows, patiently, with_ranges
+from runtime.engine.before_exit import end_before_exit
 from runtime.errors import CancelledError, EdgewardError, ModelNotFoundError, StorageError
 from runtime.row_files.block import InputSpec
 from runtime.serving.service import InferenceService
@@ -145,6 +146,7 @@ class JobRunner:
     def start(self) -> None:
         """Begins with what waits."""
         self._thread.start()
+        end_before_exit(self._end_at_once)
 
     def tell(self) -> None:
         """That there is a new job."""
@@ -171,8 +173,13 @@ class JobRunner:
         self._thread.join(ANSWERED_WITHIN_S)
         if self._thread.is_alive():
             log.warning("the batch of a job is withdrawn after %g s; the next start asks again", ANSWERED_WITHIN_S)
-            self._calls.cut()
-            self._thread.join(END_WITHIN_S)
+            self._end_at_once()
+
+    def _end_at_once(self) -> None:
+        """Withdraws the batch under way: also where no loop is left that would answer it."""
+        self.interrupt()
+        self._calls.cut()
+        self._thread.join(END_WITHIN_S)
         if self._thread.is_alive():
             log.warning("the job that runs is left as it is; the next start goes on from its last checkpoint")
 

@@ -9,7 +9,6 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from runtime.backends.base import Session
 from runtime.bundle.manifest import Variant
 from runtime.tensors import Array, TensorSpec, dtype_of
 
@@ -55,9 +54,9 @@ def _holds_nan(value: Array) -> bool:
     return bool(least != least)
 
 
-def swallows_nan(variant: Variant, session: Session, inputs: Sequence[TensorSpec]) -> bool:
+def swallows_nan(variant: Variant, passes_nan: bool, inputs: Sequence[TensorSpec]) -> bool:
     """Whether NaN becomes a number: by the engine, the variant's precision, or because a float of the model becomes an integer."""
-    if not getattr(session, "passes_nan", False) or "int" in variant.precision:
+    if not passes_nan or "int" in variant.precision:
         return True
     floats = {spec.name for spec in inputs if spec.dtype.kind == "f"}
     return any(

@@ -19,7 +19,8 @@ from runtime.building.isolated import MB, Limits, WorkFailedError
 from runtime.building.recipes import Recipe, recipes_for
 from runtime.building.request import BuildRequest
 from runtime.building.rows import Split, read_rows, split_rows
-from runtime.building.source_accuracy import check_source, notes_on_regression
+from runtime.building.source_accuracy import check_source
+from runtime.building.source_error import check_regressor
 from runtime.building.workshop import Rows, Workshop
 from runtime.bundle.bare import FORMAT_OF_SUFFIX, read_bare_file
 from runtime.bundle.bundle import Bundle
@@ -200,7 +201,8 @@ class _Build:
             self._progress("looking at the source's accuracy", 0.0)
             check_source(self._shop, result.accuracy, model, variant, held_out)
         elif model.task is Task.REGRESSION and held_out.samples.labels is not None:
-            self._warnings += notes_on_regression(outputs[names[0]], held_out.samples.labels)
+            self._progress("looking at the source's error", 0.0)
+            self._warnings += check_regressor(self._shop, outputs[names[0]], model, variant, held_out)
         return _Made(variant, outputs, _report(variant, result.accuracy, result.agreement, backend))
 
     def _make(

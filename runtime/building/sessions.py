@@ -61,19 +61,35 @@ def try_alterations(
     root: str, manifest: str, variant: str, rows: str, names: Sequence[str], time_s: float
 ) -> dict[str, float]:
     """The accuracy with each alteration of the model's tensors, by its name; those tried within `time_s`."""
+    altered_answers = _altered_answers(root, manifest, variant, rows, names, time_s)
+    return {name: float(np.mean(class_of(scores) == labels)) for name, scores, labels in altered_answers}
+
+
+def errors_altered(
+    root: str, manifest: str, variant: str, rows: str, names: Sequence[str], time_s: float
+) -> dict[str, list[float]]:
+    """How far the one number that a regressor answers is off, by row and alteration; those tried within `time_s`."""
+    altered_answers = _altered_answers(root, manifest, variant, rows, names, time_s)
+    return {
+        name: np.abs(numbers.reshape(len(labels)).astype(np.float64) - labels).tolist()
+        for name, numbers, labels in altered_answers
+    }
+
+
+def _altered_answers(
+    root: str, manifest: str, variant: str, rows: str, names: Sequence[str], time_s: float
+) -> Iterator[tuple[str, Array, Array]]:
+    """Of each alteration its name, the variant's first output, and the labels."""
     bundle, chosen, samples = _opened_order(root, manifest, variant, rows)
     assert samples.labels is not None
     opened = open_variant(bundle, chosen, first_backend(chosen.format), RunOptions())
     end = time.monotonic() + time_s
-    found: dict[str, float] = {}
     for name in names:
         inputs = {key: altered(name, value) for key, value in samples.inputs.items()}
-        scores = _answers(opened, inputs)[opened.outputs[0].name]
-        found[name] = float(np.mean(class_of(scores) == samples.labels))
+        yield name, _answers(opened, inputs)[opened.outputs[0].name], samples.labels
         if time.monotonic() > end:
             break
     opened.close()
-    return found
 
 
 def convert(

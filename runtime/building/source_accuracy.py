@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from typing import Final
 
-import numpy as np
-
 from runtime.backends.preprocess import steps_of
 from runtime.building.causes import DECISIVE_GAIN, advice, alterations_for, is_decisive, is_guessing
 from runtime.building.workshop import Rows, Workshop
@@ -51,50 +49,34 @@ def check_source(shop: Workshop, accuracy: float, model: ModelDescription, varia
     )
 
 
-def notes_on_regression(answers: Array, labels: Array) -> list[str]:
-    """What a person should hear of a regressor whose labels are known: how near its answers are, and what that means here."""
-    note = "the task is regression: variants are held to agreement with the source"
-    rows = len(labels)
-    if not {answers.dtype.kind, labels.dtype.kind} <= set("fiu"):
-        return [f"{note}; its first output or the labels are no numbers, so they are compared with nothing"]
-    if answers.size != rows:
-        return [
-            f"{note}; its first output has {answers.size // rows} values a row, so labels are compared with nothing"
-        ]
-    seen, true = answers.reshape(rows).astype(np.float64), labels.astype(np.float64)
-    known = np.isfinite(seen) & np.isfinite(true)
-    if not known.any():
-        return [f"{note}; no row has both an answer and a label that are numbers"]
-    error = float(np.mean(np.abs(seen - true)[known]))
-    mean_error = float(np.mean(np.abs(true[known] - np.median(true[known]))))
-    notes = [f"{note}; it is off by {error:.4g} on average (always answering the labels' median: {mean_error:.4g})"]
-    if error >= mean_error > 0:
-        notes.append(
-            "the source is no nearer to the labels than their median: check that the rows are what it was trained on, the "
-            "declared preprocessing (0..255 or 0..1?) and the unit of the labels"
-        )
-    return notes
-
-
 def _find_cause(
     shop: Workshop, accuracy: float, model: ModelDescription, variant: Variant, held_out: Rows
 ) -> tuple[str, float, int] | None:
     """The alteration of the model's tensors that brings the accuracy back, that accuracy, and over how many rows."""
-    labels = held_out.samples.labels
-    assert labels is not None
-    count = min(len(labels), CAUSE_ROWS)
-    tensors: dict[str, Array] = {}
-    for tensor in model.inputs:
-        steps = steps_of(tensor.spec, tensor.preprocess)
-        value = held_out.samples.inputs[tensor.name][:count]
-        tensors[tensor.name] = value if steps is None else steps(value)
-    plain = model.model_copy(update={"inputs": tuple(_without_steps(tensor) for tensor in model.inputs)})
-    rows = shop.lay_out("altered", tensors, labels[:count])
-    found = shop.try_alterations(plain, variant, rows, alterations_for(tensors), CAUSE_TIME_S)
+    trial = Trial(shop, model, held_out)
+    found = shop.try_alterations(trial.model, variant, trial.rows, trial.alterations, CAUSE_TIME_S)
     if not found:
         return None
     name = max(found, key=lambda key: found[key])
-    return (name, found[name], count) if is_decisive(accuracy, found[name], count) else None
+    return (name, found[name], trial.count) if is_decisive(accuracy, found[name], trial.count) else None
+
+
+class Trial:
+    """The first of the held-out rows as the model's own tensors, laid out for alterations of them."""
+
+    def __init__(self, shop: Workshop, model: ModelDescription, held_out: Rows) -> None:
+        labels = held_out.samples.labels
+        assert labels is not None
+        self.count = min(len(labels), CAUSE_ROWS)
+        tensors: dict[str, Array] = {}
+        for tensor in model.inputs:
+            steps = steps_of(tensor.spec, tensor.preprocess)
+            value = held_out.samples.inputs[tensor.name][: self.count]
+            tensors[tensor.name] = value if steps is None else steps(value)
+        self.model = model.model_copy(update={"inputs": tuple(_without_steps(tensor) for tensor in model.inputs)})
+        """Without preprocessing, which the rows have behind them."""
+        self.rows = shop.lay_out("altered", tensors, labels[: self.count])
+        self.alterations = alterations_for(tensors)
 
 
 def _without_steps(tensor: Tensor) -> Tensor:

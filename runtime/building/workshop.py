@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
+import numpy as np
+
 from runtime.building.description import Described, Signature, described_from, mapping_onto
 from runtime.building.isolated import Limits, WorkFailedError, run_isolated
 from runtime.building.recipes import READER_NEEDS, Recipe, not_installed
@@ -117,6 +119,17 @@ class Workshop:
         except WorkFailedError:
             return {}
         return {str(name): float(share) for name, share in found.items()}
+
+    def errors_altered(
+        self, model: ModelDescription, variant: Variant, rows: Rows, names: Sequence[str], time_s: float
+    ) -> dict[str, Array]:
+        """How far a regressor is off in each row with each alteration; empty when the work fails."""
+        order = self._bundle(model, variant)
+        try:
+            found = self._work("errors_altered", **order, rows=str(rows.file), names=list(names), time_s=time_s)
+        except WorkFailedError:
+            return {}
+        return {str(name): np.array(errors, np.float64) for name, errors in found.items()}
 
     def _bundle(self, model: ModelDescription, variant: Variant, root: Path | None = None) -> Mapping[str, str]:
         described = {key: getattr(model, key) for key in ModelDescription.model_fields}

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 from pydantic import ValidationError
 
 from runtime.bundle.manifest import MAX_MANIFEST_BYTES, File, Manifest, Variant, parse_manifest
+from runtime.bundle.same import Same
 from runtime.bundle.samples import MAX_SAMPLES_BYTES, Samples, samples_from_npz
 from runtime.bundle.unchanged import Signature, signature_at, signature_of
 from runtime.errors import BundleError
@@ -55,6 +56,10 @@ class Bundle:
 
     def check_file(self, part: File | Variant) -> Path:
         """The path of one file after its size and sha256 were found to hold; `BundleError` otherwise."""
+        signature = signature_at(f"{self.root}/{part.file}")
+        return self._check(part) if signature is None else _checked(Same(self, part), signature)
+
+    def _check(self, part: File | Variant) -> Path:
         path = self._inside(part.file)
         which = f"file {part.file!r} of bundle {self.name!r}"
         try:
@@ -126,18 +131,32 @@ class Bundle:
         return path
 
 
+@lru_cache(maxsize=256)
+def _checked(of: Same, signature: Signature) -> Path:
+    """What held for a file holds for as long as it is that very file, wherever links may have been put since."""
+    bundle, part = of.objects
+    assert isinstance(bundle, Bundle)
+    assert isinstance(part, File | Variant)
+    return bundle._check(part)
+
+
 def read_bundle(root: Path) -> Bundle:
     """The bundle in folder `root`, its manifest validated; digests of files are checked by `verify` or on use.
 
     A manifest that this process read before, and that is unchanged, is not read again.
     """
-    signature = signature_at(root / MANIFEST_FILE)
-    return _read_bundle(root) if signature is None else _remembered_bundle(root, signature)
+    return remembered_bundle(root) or _read_bundle(root)
+
+
+def remembered_bundle(root: str | Path) -> Bundle | None:
+    """`read_bundle` by one look at the file system; None where there is no manifest that has settled."""
+    signature = signature_at(os.path.join(root, MANIFEST_FILE))  # noqa: PTH118  (a tenth of what `Path` takes)
+    return None if signature is None else _remembered_bundle(str(root), signature)
 
 
 @lru_cache(maxsize=64)
-def _remembered_bundle(root: Path, signature: Signature) -> Bundle:
-    return _read_bundle(root)
+def _remembered_bundle(root: str, signature: Signature) -> Bundle:
+    return _read_bundle(Path(root))
 
 
 def _read_bundle(root: Path) -> Bundle:

@@ -14,7 +14,7 @@ from pathlib import Path
 from types import MappingProxyType
 
 from runtime.bundle.bare import FORMAT_OF_SUFFIX, read_bare_file, read_model_folder
-from runtime.bundle.bundle import MANIFEST_FILE, Bundle, read_bundle, sha256_of
+from runtime.bundle.bundle import MANIFEST_FILE, Bundle, read_bundle, remembered_bundle, sha256_of
 from runtime.errors import BundleError
 
 # Unpacked size and member count of an archive; a bundle holds a handful of model files.
@@ -28,6 +28,9 @@ def open_bundles(source: str | Path, cache: Path) -> list[Bundle]:
     `source` is a bundle's folder, a tar of one, a bare model file, a folder `name/version/model.*`, or the name of a
     bundle that ships with Edgeward ("digits"). An archive is unpacked once, below `cache` in a folder named by sha256.
     """
+    known = remembered_bundle(source)
+    if known is not None:
+        return [known]
     path = Path(source)
     mode = _mode_of(path)
     if stat.S_ISREG(mode):

@@ -26,9 +26,9 @@ def signature_of(told: os.stat_result) -> Signature | None:
     return told.st_dev, told.st_ino, told.st_size, told.st_mtime_ns, told.st_ctime_ns
 
 
-def signature_at(path: Path) -> Signature | None:
-    """`signature_of` the file at `path`; None also where it cannot be looked at."""
+def signature_at(path: str | Path) -> Signature | None:
+    """`signature_of` the file at `path`; None also where it cannot be looked at, or no file can have that name."""
     try:
         return signature_of(os.stat(path))  # noqa: PTH116  (`Path.stat` takes twice as long)
-    except OSError:
+    except (OSError, ValueError):
         return None

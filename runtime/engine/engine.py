@@ -10,7 +10,7 @@ import logging
 import threading
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
-from functools import cached_property
+from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -19,6 +19,7 @@ from runtime.backends.base import Backend
 from runtime.backends.registry import all_backends, our_backends
 from runtime.bundle.bundle import Bundle
 from runtime.bundle.locate import open_bundles
+from runtime.bundle.same import Same
 from runtime.engine.grant import Granted
 from runtime.engine.instances import Instances
 from runtime.engine.measuring import MEASURING
@@ -39,7 +40,7 @@ from runtime.hardware.cores import allowed_threads
 from runtime.hardware.host import Host
 from runtime.selection.cache import glance
 from runtime.selection.choice import Choice
-from runtime.selection.goal import goal_for
+from runtime.selection.goal import memory_cap_mb
 from runtime.selection.recall import recall
 from runtime.selection.settings import SelectionSettings
 from runtime.wire.values import IndexEntry, ModelState
@@ -116,7 +117,7 @@ class Engine:
         policy = versions or self.settings.versions
         with self._loading:
             try:
-                bundles = open_bundles(source, self._home / "bundles")
+                bundles = open_bundles(source, _below(self._home, "bundles"))
             except BundleError as error:
                 self._note_broken(name, error)
                 raise
@@ -307,13 +308,13 @@ class Engine:
             self._note(bundle.name, bundle.version, state, f"loading it failed: {error}")
             raise
         for warning in choice.warnings:
-            log.warning("model %s version %d: %s", bundle.name, bundle.version, warning)
+            _warn(bundle.name, bundle.version, bundle.digest, warning)
         return model
 
     def _make(self, bundle: Bundle, choice: Choice, instances: int | None) -> Model:
         """`instances` of a load have to be had; those of the settings are a wish, for the next candidate may have to do."""
         count = self.settings.instances.of(bundle.name) if instances is None else instances
-        cap_mb = goal_for(bundle, self.settings.selection).memory_cap_mb
+        cap_mb = memory_cap_mb(bundle, self.settings.selection)
         watch = Watch(self.settings.watch, self._choose_again, self.cores, cap_mb)
         model = Model(bundle, choice, watch, count, cap_mb)
         granted = model.granted
@@ -370,7 +371,7 @@ class Engine:
         return all_backends() if self._given_backends is None else self._given_backends
 
     def _choose(self, bundle: Bundle) -> Choice:
-        folder, settings = self._home / "calibrations", self.settings.selection
+        folder, settings = _below(self._home, "calibrations"), self.settings.selection
         if self._given_hardware is None:
             ours = self._given_backends or our_backends()
             kept = recall(bundle, ours, settings, folder)
@@ -425,6 +426,12 @@ class Engine:
         return ", ".join(repr(name) for name in sorted(names)) or "none"  # type: ignore[call-overload]
 
 
+@lru_cache(maxsize=256)
+def _warn(name: str, version: int, digest: str, warning: str) -> None:
+    """Says it of a bundle once a process: a line on a terminal takes a tenth of what a small session takes to open."""
+    log.warning("model %s version %d: %s", name, version, warning)
+
+
 def _require(name: str, instances: int, granted: Granted) -> None:
     """`UnsupportedError` where fewer were granted."""
     if granted.count < instances:
@@ -456,5 +463,17 @@ def load(source: str | Path, settings: EngineSettings | None = None, progress: P
     model it is not run before you call it: the first call allocates and takes longer; `Model.warm_up` takes that on itself.
     Daemon threads of yours have to be out of `predict` when the interpreter ends: it aborts or hangs inside most engines.
     """
-    chosen = replace(settings or EngineSettings(), versions=VersionPolicy(), is_warmed_up=False)
-    return Engine(chosen, progress=progress).load(source)
+    return Engine(_for_one(Same(settings)), progress=progress).load(source)
+
+
+@lru_cache(maxsize=16)
+def _for_one(of: Same) -> EngineSettings:
+    (settings,) = of.objects
+    assert settings is None or isinstance(settings, EngineSettings)
+    return replace(settings or EngineSettings(), versions=VersionPolicy(), is_warmed_up=False)
+
+
+@lru_cache(maxsize=16)
+def _below(home: Path, name: str) -> Path:
+    """To join a path takes as long as to look at a file, and a load needs two."""
+    return home / name

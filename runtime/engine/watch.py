@@ -7,20 +7,19 @@ that are timed, tens of them.
 
 from __future__ import annotations
 
-import atexit
 import logging
 import random
 import sys
 import threading
 from collections import deque
 from collections.abc import Callable, Mapping
-from functools import cache, partial
+from functools import partial
 from typing import TYPE_CHECKING, Any, Final, Protocol
-from weakref import WeakSet
 
 from runtime.bundle.bundle import Bundle
 from runtime.engine import own_load
 from runtime.engine.agreement import DisagreementTest
+from runtime.engine.before_exit import end_before_exit
 from runtime.engine.drift import MAX_CALLS, Drift, DriftTest, Timing
 from runtime.engine.in_service import InService
 from runtime.engine.measuring import MEASURING
@@ -81,37 +80,6 @@ class _CancelledError(Exception):
 def start_thread(job: Callable[[], None]) -> None:
     """Runs `job` on a thread that does not keep the process alive."""
     threading.Thread(target=job, name="edgeward-watch", daemon=True).start()
-
-
-_AT_WORK: Final[WeakSet[Watch]] = WeakSet()
-"""Those that ever had something to do."""
-_AT_WORK_LOCK: Final = threading.Lock()
-
-
-def _end_at_exit(watch: Watch) -> None:
-    """Has what `watch` has under way end before the interpreter does.
-
-    A daemon thread inside an engine at that moment is unwound through C++ that does not allow it: of processes that ended during
-    calls of ONNX Runtime 6 of 6 aborted, of OpenVINO 8 of 16, and 7 hung (1.32, 2026.4, CPython 3.11; LiteRT: none of 6).
-    """
-    with _AT_WORK_LOCK:
-        _AT_WORK.add(watch)
-    _register_exit()
-
-
-@cache
-def _register_exit() -> None:
-    atexit.register(_close_all)
-
-
-def _close_all() -> None:
-    with _AT_WORK_LOCK:
-        watches = list(_AT_WORK)
-    for watch in watches:
-        try:
-            watch.close()
-        except Exception:  # the others are still inside an engine
-            log.exception("the watch of a model did not end as it should")
 
 
 class Watch:
@@ -207,7 +175,7 @@ class Watch:
                 self._next_check = self._calls + self._gap()
                 sample = self._sample(model, service, inputs, outputs)
             if not self._is_closed and (drift is not None or sample is not None):
-                _end_at_exit(self)
+                end_before_exit(self.close)
                 self._start(partial(self._work, model, service, sample, drift))
                 is_started = True
         except Exception as error:  # no thread can be had, or no memory for copies: the call has its answer already

@@ -16,12 +16,13 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
-from typing import Final, Literal
+from typing import Final, Literal, NamedTuple
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from runtime.backends.base import Backend
 from runtime.bundle.bundle import Bundle
+from runtime.bundle.same import Same
 from runtime.bundle.unchanged import Signature, signature_at
 from runtime.hardware.stamp import read_stamp
 from runtime.selection.choice import Choice, ChoiceRecord
@@ -98,26 +99,18 @@ def _glance(turn: int) -> str | None:
 
 def question_for(bundle: Bundle, goal: Goal, settings: SelectionSettings) -> str:
     """Digest of the bundle and of what is asked for."""
-    filters = tuple(sorted(settings.backends)), tuple(sorted(settings.variants)), settings.threads
-    return _question((bundle.name, bundle.version, bundle.digest), goal, *filters)
-
-
-@lru_cache(maxsize=64)
-def _question(
-    bundle: tuple[str, int, str], goal: Goal, backends: tuple[str, ...], variants: tuple[str, ...], threads: int | None
-) -> str:
     asked = {
         "schema": SCHEMA,
-        "bundle": bundle,
+        "bundle": (bundle.name, bundle.version, bundle.digest),
         "objective": goal.objective,
         "floor": goal.accuracy_floor,
         "agreement": goal.agreement_floor,
         "cap": goal.memory_cap_mb,
         "p95": goal.targets.p95_latency_ms,
         "rows_per_s": goal.targets.throughput_rows_per_s,
-        "backends": backends,
-        "variants": variants,
-        "threads": threads,
+        "backends": sorted(settings.backends),
+        "variants": sorted(settings.variants),
+        "threads": settings.threads,
     }
     return hashlib.sha256(json.dumps(asked, sort_keys=True).encode()).hexdigest()
 
@@ -165,47 +158,41 @@ def recall(folder: Path, bundle: Bundle, question: str, seen: str, backends: Seq
 
     `backends` may lack some: None where the choice names one of those.
     """
-    file = _file(folder, bundle.name, question)
+    file = f"{folder}/{_name(bundle.name, question)}"
     signature = signature_at(file)
-    these = _These(bundle, tuple(backends))
+    these = Same(bundle, *backends)
     try:
         kept = _recalled(file, these) if signature is None else _remembered(file, these, signature)
     except _UnreadableError:
         return None
-    return kept[2] if kept is not None and kept[:2] == (question, seen) else None
-
-
-class _These:
-    """A bundle and backends, the same only as themselves: a key of what was made of them."""
-
-    __slots__ = ("backends", "bundle")
-
-    def __init__(self, bundle: Bundle, backends: tuple[Backend, ...]) -> None:
-        self.bundle = bundle
-        self.backends = backends
-
-    def __hash__(self) -> int:
-        return hash((id(self.bundle), *map(id, self.backends)))
-
-    def __eq__(self, other: object) -> bool:
-        return (
-            isinstance(other, _These)
-            and self.bundle is other.bundle
-            and len(self.backends) == len(other.backends)
-            and all(one is another for one, another in zip(self.backends, other.backends, strict=True))
-        )
+    return kept.choice if kept is not None and kept.question == question and kept.seen == seen else None
 
 
 @lru_cache(maxsize=64)
-def _remembered(file: Path, these: _These, signature: Signature) -> tuple[str, str | None, Choice] | None:
+def _remembered(file: str, these: Same, signature: Signature) -> _Recalled | None:
     """A file of many candidates takes as long to read as a small session to open; one that is unchanged is not read again."""
     return _recalled(file, these)
 
 
-def _recalled(file: Path, these: _These) -> tuple[str, str | None, Choice] | None:
-    """Question, glance and choice of an entry; None without one."""
-    entry = _read_entry(file)
-    return None if entry is None else (entry.question, entry.seen, _choice_of(entry, these.bundle, these.backends))
+def _recalled(file: str, these: Same) -> _Recalled | None:
+    text = _read_text(Path(file))
+    return None if text is None else _understood(text, file, these)
+
+
+@lru_cache(maxsize=8)
+def _understood(text: bytes, file: str, these: Same) -> _Recalled:
+    """For the first seconds after a calibration, in which a file is read again at every load: to understand it takes longer."""
+    entry = _entry_of(text)
+    bundle, *backends = these.objects
+    return _Recalled(entry.question, entry.seen, _choice_of(entry, bundle, backends))  # type: ignore[arg-type]
+
+
+class _Recalled(NamedTuple):
+    """Of an entry."""
+
+    question: str
+    seen: str | None
+    choice: Choice
 
 
 def write(folder: Path, key: Key, choice: Choice) -> str | None:
@@ -249,6 +236,11 @@ class _UnreadableError(Exception):
 
 def _read_entry(file: Path) -> _Entry | None:
     """What the file says; None without one."""
+    text = _read_text(file)
+    return None if text is None else _entry_of(text)
+
+
+def _read_text(file: Path) -> bytes | None:
     try:
         with file.open("rb") as opened:
             text = opened.read(MAX_BYTES + 1)
@@ -258,6 +250,10 @@ def _read_entry(file: Path) -> _Entry | None:
         raise _UnreadableError(f"cannot be read ({error.strerror})") from error
     if len(text) > MAX_BYTES:
         raise _UnreadableError(f"is corrupt (more than {MAX_BYTES} bytes)")
+    return text
+
+
+def _entry_of(text: bytes) -> _Entry:
     try:
         return _Entry.model_validate_json(text)
     except ValidationError as error:
@@ -274,7 +270,11 @@ def _choice_of(entry: _Entry, bundle: Bundle, backends: Sequence[Backend]) -> Ch
 
 
 def _file(folder: Path, bundle: str, question: str) -> Path:
-    return folder / f"{bundle}-{question[:16]}.json"
+    return folder / _name(bundle, question)
+
+
+def _name(bundle: str, question: str) -> str:
+    return f"{bundle}-{question[:16]}.json"
 
 
 def _lost(reason: str) -> Kept:

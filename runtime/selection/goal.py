@@ -53,9 +53,14 @@ def goal_for(bundle: Bundle, settings: SelectionSettings) -> Goal:
         _first(settings.objective, targets.objective) or Objective.LATENCY,
         _first(settings.accuracy_floor, targets.accuracy_floor),
         _first(settings.agreement_floor, targets.agreement_floor),
-        _first(settings.memory_cap_mb, targets.memory_mb),
+        memory_cap_mb(bundle, settings),
         _joined(settings, targets),
     )
+
+
+def memory_cap_mb(bundle: Bundle, settings: SelectionSettings) -> float | None:
+    """That of `goal_for`, alone."""
+    return _first(settings.memory_cap_mb, _targets_of(bundle).memory_mb)
 
 
 def explain(bundle: Bundle, settings: SelectionSettings) -> list[Wish]:

@@ -17,6 +17,7 @@ from runtime.hardware.nvidia import read_used_gpu_bytes
 from runtime.selection.bench import LEAST_CHECKED_ROWS, MIN_GUARD_ROWS, CandidateFailedError, Trial
 from runtime.selection.candidates import CPU, CUDA, Candidate
 from runtime.selection.guard import GuardResult, check_answers
+from runtime.selection.library import load_library
 from runtime.selection.memory_use import MemoryUse
 from runtime.selection.open_sessions import OpenSessions
 from runtime.selection.rows import Rows, rows_for
@@ -79,16 +80,9 @@ class LocalBench:
         began = time.monotonic()
         loading_s = 0.0
         try:
-            if candidate.backend.name not in self._warm_backends:
-                # The first session of an engine also loads its library, which is not this candidate's memory, nor its time; on
-                # a device the first call does (cuDNN: 375 MB of the host's memory, on an H100).
-                first = open_variant(self._bundle, candidate.variant, candidate.backend, candidate.options)
-                try:
-                    if candidate.backend.device != CPU:
-                        first.predict(self._rows_of(first).take(1))
-                finally:
-                    first.close()
-                del first
+            is_first = candidate.backend.name not in self._warm_backends
+            if is_first:
+                load_library(candidate, lambda: self._opened(candidate), lambda o: o.predict(self._rows_of(o).take(1)))
                 self._after_loading()
                 self._warm_backends.add(candidate.backend.name)
                 loading_s = time.monotonic() - began
@@ -97,7 +91,10 @@ class LocalBench:
                 self._learn_reference(reference, check_s)
             self._settle(candidate)
             meter = _Meter(GpuMemoryGrowth(self._used_gpu_bytes) if candidate.backend.device == CUDA else None)
+            opening = _Charge(candidate)
             opened = self._session(candidate)
+            if is_first:  # the rest of its library comes with it, and what that takes cannot be told apart
+                loading_s += charged.leave_out(opening)
             inputs = self._rows_of(opened)
             sizes = tuple(sorted({1, rows} & set(inputs.batch_sizes)))
             latencies = tuple((size, tuple(_time_some(opened, inputs.take(size)))) for size in sizes)
@@ -155,9 +152,12 @@ class LocalBench:
         if opened is None:
             needed_mb, is_on_gpu = self._memory_mb.get(candidate.key, 0.0), candidate.backend.device == CUDA
             self._open.make_room(needed_mb, is_on_gpu)
-            opened = open_variant(self._bundle, candidate.variant, candidate.backend, candidate.options)
+            opened = self._opened(candidate)
             self._open.keep(candidate.key, opened, needed_mb, is_on_gpu)
         return opened
+
+    def _opened(self, candidate: Candidate) -> OpenedVariant:
+        return open_variant(self._bundle, candidate.variant, candidate.backend, candidate.options)
 
     def _close_if_hopeless(self, key: str, row_s: float) -> None:
         """Its memory is for those who may have another turn. Opened again should it have one after all."""
@@ -208,6 +208,13 @@ class _Charge:
     def __init__(self, candidate: Candidate) -> None:
         self._is_on_cpu = candidate.backend.device == CPU
         self._began_s, self._began_cpu_s = time.monotonic(), time.process_time()
+
+    def leave_out(self, since: _Charge) -> float:
+        """Charges nothing of what was taken since `since` was made; the seconds that have passed since then."""
+        wall_s = time.monotonic() - since._began_s
+        self._began_s += wall_s
+        self._began_cpu_s += time.process_time() - since._began_cpu_s
+        return wall_s
 
     def so_far_s(self) -> float:
         """Seconds."""

@@ -6,10 +6,12 @@ Imports nothing that measures: `select.choose` is for whoever has no such choice
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import lru_cache
 from pathlib import Path
 
 from runtime.backends.base import Backend
 from runtime.bundle.bundle import Bundle
+from runtime.bundle.same import Same
 from runtime.selection import cache
 from runtime.selection.choice import Choice
 from runtime.selection.goal import goal_for
@@ -26,5 +28,11 @@ def recall(
     seen = None if settings.refresh else cache.glance()
     if seen is None:
         return None
-    question = cache.question_for(bundle, goal_for(bundle, settings), settings)
-    return cache.recall(cache_folder, bundle, question, seen, backends)
+    return cache.recall(cache_folder, bundle, _question(Same(bundle), settings), seen, backends)
+
+
+@lru_cache(maxsize=64)
+def _question(of: Same, settings: SelectionSettings) -> str:
+    (bundle,) = of.objects
+    assert isinstance(bundle, Bundle)
+    return cache.question_for(bundle, goal_for(bundle, settings), settings)

@@ -14,6 +14,7 @@ import pytest
 from runtime.backends.base import RunOptions
 from runtime.backends.onnxruntime import OnnxRuntimeBackend
 from runtime.backends.opened import OpenedVariant, open_variant
+from runtime.backends.translation import translation_of
 from runtime.bundle.bare import read_bare_file
 from runtime.bundle.bundle import Bundle
 from runtime.bundle.manifest import Format, Manifest
@@ -238,3 +239,16 @@ def test_a_changed_file_is_not_opened(affine_file: Callable[[Format], Path], tmp
     copy.write_bytes(raw)
     with pytest.raises(BundleError, match="sha256"):
         open_variant(bundle, bundle.variants[0], OnnxRuntimeBackend.cpu(), RunOptions())
+
+
+def test_the_same_variant_is_translated_anew_only_where_its_engine_opens_it_differently() -> None:
+    bundle = bundle_of([tensor("x", "FP32", -1, 2)], [tensor("y", "FP32", -1, 2)], {})
+
+    def session(free: int) -> FakeSession:
+        return FakeSession([TensorSpec("x", "FP32", (-1, free))], [TensorSpec("y", "FP32", (-1, 2))], lambda x: {})
+
+    one, two, other = (translation_of(bundle, bundle.variants[0], session(free)) for free in (2, 2, -1))
+    assert one is two
+    assert other is not one
+    with pytest.raises(BundleError, match="but the file has 'x'"):
+        translation_of(bundle, bundle.variants[0], session(3))

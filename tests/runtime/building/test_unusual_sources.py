@@ -104,11 +104,23 @@ def test_numbers_as_labels_make_a_regression(tmp_path: Path) -> None:
         assert variant.accuracy is None, "a share of right answers says nothing of numbers"
         assert variant.agreement is not None
     assert any("it is off by 0.0" in text for text in report.warnings)
-    assert not any("no nearer to the labels" in text for text in report.warnings)
 
+
+def test_a_regressor_on_wrong_rows_is_refused_with_the_likely_cause(tmp_path: Path) -> None:
+    weight = np.array([[2.0], [-1.0], [0.5]])
+    source = save_linear(tmp_path / "m.onnx", weight)
+    generator = np.random.default_rng(2)
+    x = generator.uniform(0, 1, (120, 3)).astype(np.float32)
+    labels = (x @ weight)[:, 0] + generator.normal(0, 0.05, 120)
     np.savez(tmp_path / "bytes.npz", x=x * 255, labels=labels)
-    wrong = build(source, tmp_path / "bytes.npz", tmp_path / "wrong", without=(*ONLY_INT8, "int8.onnx"))
-    assert any("no nearer to the labels than their median" in text and "0..1?" in text for text in wrong.warnings)
+    with pytest.raises(BundleError, match=r"likely wrong: it is off by 0\.0.* wants 0\.\.1, not 0\.\.255"):
+        build(source, tmp_path / "bytes.npz", tmp_path / "bytes", without=ONLY_INT8)
+    np.savez(tmp_path / "strange.npz", x=x, labels=generator.permutation(labels) + 7)
+    with pytest.raises(BundleError, match="no usual mistake of preprocessing explains it .* leave the labels out"):
+        build(source, tmp_path / "strange.npz", tmp_path / "strange", without=ONLY_INT8)
+    np.savez(tmp_path / "coarse.npz", x=x, labels=labels + generator.normal(0, 0.3, 120))
+    report = build(source, tmp_path / "coarse.npz", tmp_path / "coarse", without=(*ONLY_INT8, "int8.onnx"))
+    assert any("it is off by 0.2" in text for text in report.warnings), "no alteration makes noise in the labels less"
 
 
 def test_labels_in_words_are_compared_with_no_number(tmp_path: Path) -> None:

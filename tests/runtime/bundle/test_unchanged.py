@@ -9,7 +9,7 @@ import pytest
 from runtime.backends.base import RunOptions
 from runtime.backends.opened import open_variant
 from runtime.bundle import unchanged
-from runtime.bundle.bundle import MANIFEST_FILE, Bundle, read_bundle
+from runtime.bundle.bundle import MANIFEST_FILE, Bundle, read_bundle, remembered_bundle
 from runtime.bundle.unchanged import SETTLED_AFTER_NS, signature_at, signature_of
 from runtime.errors import BundleError
 from tests.runtime.selection.fakes import FakeBackend
@@ -77,3 +77,24 @@ def test_a_model_file_that_was_tampered_with_is_found_at_the_next_load(tiny: Bun
     _change(file, bytes(content))
     with pytest.raises(BundleError, match="has sha256 .* it was changed"):
         open_variant(tiny, variant, backend, RunOptions())
+
+
+@pytest.mark.usefixtures("at_once")
+def test_a_link_that_leaves_the_bundle_is_found_although_the_file_was_seen_before(tiny: Bundle, tmp_path: Path) -> None:
+    variant = tiny.variants[0]
+    file = tiny.check_file(variant)
+    outside = tmp_path / "outside"
+    outside.write_bytes(file.read_bytes())
+    file.unlink()
+    file.symlink_to(outside)
+    with pytest.raises(BundleError, match="is a link that leaves"):
+        tiny.check_file(variant)
+
+
+@pytest.mark.usefixtures("at_once")
+def test_one_look_finds_a_bundle_by_its_folder_and_by_no_name_of_a_file(tiny: Bundle) -> None:
+    known = remembered_bundle(str(tiny.root))
+    assert known is not None
+    assert known.digest == tiny.digest
+    assert remembered_bundle(tiny.root / MANIFEST_FILE) is None
+    assert remembered_bundle("no\0file") is None

@@ -2,10 +2,19 @@
 
 import itertools
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pytest
 
+from runtime.backends.base import RunOptions, Session
+from runtime.backends.onnxruntime import OnnxRuntimeBackend
+from runtime.backends.opened import OpenedVariant, open_variant
+from runtime.backends.registry import our_backends
+from runtime.bundle.bundle import Bundle
+from runtime.bundle.manifest import Format
 from runtime.selection.candidates import SPINNING, enumerate_candidates
+from runtime.selection.library import LEAST_MODELS
 from runtime.selection.local_bench import LocalBench
 from runtime.selection.trial import IsolatedBench
 from tests.runtime.selection.fakes import SOURCE, FakeBackend, backends, machine, make_bundle
@@ -21,7 +30,7 @@ def test_the_reference_is_opened_once_not_beside_every_candidate(tmp_path: Path,
     bench = LocalBench(bundle)
     trials = [bench.try_out(candidate, candidates[0], 1, CHECK_S) for candidate in candidates]
     # The engine's library is loaded, and then each has its trial; what answers are compared with is learnt in its own.
-    assert backend.opened == ["ref", "ref", "a", "b"]
+    assert backend.opened == ["least.onnx", "ref", "ref", "a", "b"], "this engine does not read every ONNX file"
     assert [trial.guard.agreement for trial in trials] == [1.0, 1.0, 1.0]
 
 
@@ -95,7 +104,61 @@ def test_an_engine_that_was_loaded_is_told_before_its_first_trial(tmp_path: Path
     bench = LocalBench(bundle, after_loading=lambda: opened.append(list(backend.opened)))
     for candidate in candidates:
         bench.try_out(candidate, None, 1, CHECK_S)
-    assert opened == [["ref"]], "once for the engine, before anything that stays open"
+    assert opened == [["least.onnx", "ref"]], "once for the engine, before anything that stays open"
+
+
+class Clock:
+    """A microsecond goes by whenever it is looked at."""
+
+    now = 0.0
+
+    def __call__(self) -> float:
+        self.now += 1e-6
+        return self.now
+
+
+class Noting(OnnxRuntimeBackend):
+    """Notes which files it opens."""
+
+    files: list[str]
+
+    def open(self, file: Path, options: RunOptions) -> Session:
+        self.files.append(file.name)
+        return super().open(file, options)
+
+
+def test_the_first_candidate_of_an_engine_is_opened_once_after_a_lesser_model(
+    digits: Bundle, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its opening is of its memory, and on nobody's account of time: the rest of the library comes with it."""
+    backend = Noting.cpu()
+    backend.files = []
+    candidate = next(c for c in enumerate_candidates(digits, machine(), [backend])[0] if c.variant.name == "fp32.onnx")
+    clock = Clock()
+    monkeypatch.setattr("runtime.selection.local_bench.time.monotonic", clock)
+    monkeypatch.setattr("runtime.selection.local_bench.time.process_time", clock)
+    really_open = open_variant
+
+    def open_slowly(*of: Any) -> OpenedVariant:
+        clock.now += 7.0
+        return really_open(*of)
+
+    monkeypatch.setattr("runtime.selection.local_bench.open_variant", open_slowly)
+    trial = LocalBench(digits).try_out(candidate, None, 1, CHECK_S)
+    assert backend.files == ["least.onnx", "fp32.onnx"]
+    assert trial.loading_s >= 7.0
+    assert trial.effort_s < 7.0
+
+
+def test_every_engine_here_that_reads_onnx_opens_the_least_model(tmp_path: Path) -> None:
+    file = tmp_path / "least.onnx"
+    file.write_bytes(LEAST_MODELS[Format.ONNX])
+    here = [b for b in our_backends() if Format.ONNX in b.formats and b.unavailable_reason(machine()) is None]
+    assert any(backend.name == "onnxruntime-cpu" for backend in here)
+    for backend in here:
+        session = backend.open(file, RunOptions())
+        assert float(session.run({"x": np.float32([-1])})["y"][0]) == 0
+        session.close()
 
 
 def test_a_trial_is_charged_with_no_more_than_it_took(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
