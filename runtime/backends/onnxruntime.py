@@ -294,11 +294,11 @@ def unwrapped(session: Any) -> Run:
         run: Run = session.run
         return run
 
-    def rununwrapped(names: Sequence[str], inputs: Mapping[str, Array]) -> Sequence[Array]:
+    def run_unwrapped(names: Sequence[str], inputs: Mapping[str, Array]) -> Sequence[Array]:
         results: Sequence[Array] = engine(names, inputs, None)
         return results
 
-    return rununwrapped
+    return run_unwrapped
 
 
 def _run_on_gpu(run: Run) -> Run:

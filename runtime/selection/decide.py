@@ -24,8 +24,8 @@ AGREEMENT_BESIDE_ACCURACY: Final = 0.75
 """Where accuracy holds a floor, agreement has only to show that nothing else broke. Honest int8 of a hard task differs from its
 source in one answer of six or seven while it is as often right; confidences or an output that are garbage disagree in most rows."""
 MAX_NOISE: Final = 0.02
-"""Candidates that differ by more are never taken for equal, however noisy the machine: it bounds the regret of a tie. On fewer
-threads so much always counts as equal: the others are left to what else runs, above all the server around the model."""
+"""Candidates that differ by more are never taken for equal, but for `MAX_NOISE_OF_THREADS`: the two bound the regret of a tie. On
+fewer threads so much always counts as equal: the others are left to what else runs, above all the server around the model."""
 MAX_NOISE_OF_THREADS: Final = 0.05
 """On fewer threads also this counts as equal, where the two cannot be told apart: what makes a machine unstable is mostly
 neighbours that take cores, and who needs one core is slowed by them less often."""

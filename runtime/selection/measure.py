@@ -66,7 +66,7 @@ def measure(
     rows = BATCH_SIZES[-1] if goal.objective is Objective.THROUGHPUT else 1
     tried = try_all(bench, candidates, reference, rows, budget_s, clock, progress)
     after = clock()
-    trial_s = after - start - tried.loading_s
+    trial_s = after - start - tried.loading_s - tried.lost_s
     rejected = tried.rejected
     measured = {candidate.key: _from_trial(candidate, trial, rows) for candidate, trial in tried.trials}
     fit = {key: m for key, m in measured.items() if may_be_fit(m, goal)}

@@ -54,6 +54,8 @@ class Tried:
     """The way in which the reference variant ran, with which the others were compared."""
     loading_s: float = 0.0
     """Time that loading engines and starting a process took, which is no trial of any candidate."""
+    lost_s: float = 0.0
+    """Time that crashes and hangs took, which is charged to nobody else."""
     untried: int = 0
     """Candidates for which there was no time."""
 
@@ -148,6 +150,7 @@ def try_all(
             trial = bench.try_out(candidate, candidate if is_reference else tried.standard, rows, check_s)
         except CandidateFailedError as error:
             log.info("candidate %s is out: %s", candidate, error)
+            tried.lost_s += clock() - began
             tried.rejected.append(rejected_because(candidate, str(error)))
             if error.is_hang:
                 hung[candidate.pair] = str(candidate.options)
@@ -155,9 +158,9 @@ def try_all(
         tried.standard = candidate if is_reference else tried.standard
         tried.trials.append((candidate, trial))
         tried.loading_s += trial.loading_s
-        took_s[candidate.pair] = trial.effort_s
         spent_s += trial.effort_s
         waited_s += clock() - began - trial.loading_s
         if is_look:
+            took_s[candidate.pair] = trial.effort_s
             look_ms[candidate.pair] = best_ms(trial, rows)
     return tried

@@ -35,21 +35,23 @@ def test_the_reference_is_opened_once_not_beside_every_candidate(tmp_path: Path,
 
 
 def test_a_slow_model_is_checked_on_few_rows_first_and_on_enough_when_it_matters(tmp_path: Path) -> None:
-    """Row for row 20 ms: 40 samples are beyond the 0.1 s that a trial has for it."""
+    """40 samples take 0.2 s, which is beyond the 0.1 s that a trial has for them; how many are not depends on the machine."""
     bundle = make_bundle(tmp_path, {"ref": {"ms": 5}, "wrong": {"ms": 5, "wrong": 0.5}}, labels=False)
     candidates, _ = enumerate_candidates(bundle, machine(2), [FakeBackend(extras=({}, {SPINNING: "0"}))])
     reference = candidates[0]
     bench = LocalBench(bundle)
     wrong = [c for c in candidates if c.variant.name == "wrong"]
     first = bench.try_out(wrong[0], reference, 1, 0.1)
-    assert (first.guard.rows, first.guard.is_partial) == (8, True)
+    assert first.guard.is_partial
+    assert 1 <= first.guard.rows < 40
     # Neither threads nor spinning change what is computed.
     assert all(bench.try_out(c, reference, 1, 0.1).guard is first.guard for c in wrong[1:])
     whole = bench.check(wrong[0], reference, 10.0)
     assert (whole.rows, whole.is_partial) == (40, False)
     # However little time is left, on a few more than in the trial; and it says that these are not all.
     hurried = bench.check(wrong[0], reference, 0.0)
-    assert (hurried.rows, hurried.is_partial) == (16, True)
+    assert hurried.is_partial
+    assert first.guard.rows < hurried.rows < 40
     least = LocalBench(bundle).try_out(wrong[0], reference, 1, 0.01).guard
     assert (least.rows, least.is_partial) == (1, True)
     quick = LocalBench(bundle).try_out(reference, reference, 1, 10.0)

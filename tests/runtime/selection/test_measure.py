@@ -156,6 +156,22 @@ def test_after_a_hang_the_same_pair_is_not_tried_again() -> None:
     ]
 
 
+def test_a_hang_takes_no_time_from_what_others_are_measured_in() -> None:
+    def measuring_s(hang_s: float) -> float:
+        bench = FakeBench({"a": 1.0, "b": 1.1, "hangs": 1.0})
+
+        def fails(what: str, who: Candidate, rows: int) -> CandidateFailedError | None:
+            if who.variant.name != "hangs":
+                return None
+            bench.now += hang_s
+            return CandidateFailedError("it hung", is_hang=True)
+
+        bench.fails = fails
+        return run(bench, ["a", "b", "hangs"]).measuring_s
+
+    assert measuring_s(30.0) == pytest.approx(measuring_s(0.0))
+
+
 def ways_to_run(bench: FakeBench, precisions: dict[str, str]) -> list[Candidate]:
     """Every variant of `bench` on two backends, on one, two and four threads."""
     return [
