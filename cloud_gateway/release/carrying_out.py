@@ -74,12 +74,23 @@ class CarryingOut:
         active.release = await asyncio.to_thread(self._store.change, active.release, state, event, document, evidence)
         active.forget(known)
 
-    async def store_steps_back(self) -> None:
-        """Tries again to store what was taken back; a command under way goes first."""
-        for model in list(self.unstored):
-            if not (turn := self._turns.of(model)).locked():
-                async with turn:
-                    await self._store_step_back(model)
+    async def store_step_back(self, model: str) -> None:
+        """Stores what was taken back already; again at the next tick where the disk will not take it now."""
+        step = self.unstored.get(model)
+        if step is None:
+            return  # a command has stored it meanwhile
+        active, document = step.active, step.document
+        event = str(document["event"])
+        try:
+            await self.store_change(active, step.state, event, document)
+            self._switches.begin(active, event)
+        except StorageError as error:
+            log.error("release of %s: %s is done, but not stored yet: %s", model, event, error)
+            return
+        except ConflictError as error:
+            log.error("release of %s: %s is done here, but not stored: %s", model, event, error)
+        del self.unstored[model]
+        self._note_done(active, event, document)
 
     def tell(self, event: str, release: Release, document: dict[str, Any]) -> None:
         """The log line and the webhook of an event."""
@@ -132,23 +143,7 @@ class CarryingOut:
         if model in self.unstored:
             told["unstored_before"] = self.unstored[model].document
         self.unstored[model] = StepBack(active, state, told)
-        await self._store_step_back(model)
-
-    async def _store_step_back(self, model: str) -> None:
-        """Stores what was taken back already; again at the next tick where the disk will not take it now."""
-        step = self.unstored[model]
-        active, document = step.active, step.document
-        event = str(document["event"])
-        try:
-            await self.store_change(active, step.state, event, document)
-            self._switches.begin(active, event)
-        except StorageError as error:
-            log.error("release of %s: %s is done, but not stored yet: %s", model, event, error)
-            return
-        except ConflictError as error:
-            log.error("release of %s: %s is done here, but not stored: %s", model, event, error)
-        del self.unstored[model]
-        self._note_done(active, event, document)
+        await self.store_step_back(model)
 
     def _note_done(self, active: ActiveRelease, event: str, document: dict[str, Any]) -> None:
         """A step was carried out here, and stored."""

@@ -104,7 +104,8 @@ class ReleaseController:
     async def beat(self) -> None:
         """Says that this gateway is there; whoever leads, and has taken over, knows by that that its splits hold."""
         began = self.switchover.clock()
-        self.leading.is_taking_over |= await self.leadership.beat()
+        if await self.leadership.beat():
+            self.leading.note_won()
         if self.leadership.is_held and self.leadership.trouble is None:
             self._beaten_at = began
             self._trust()
@@ -120,10 +121,11 @@ class ReleaseController:
         await self.turns.close()
         await self.switches.close()
         await self.following.close()
+        knows_all = self.leadership.is_held and not self.leading.is_taking_over
         for active in list(self._traffic.active.values()):
             with suppress(EdgewardError):
                 await active.absorb_all()
-                await (self.leading.save(active) if self.leadership.is_held else hand_in(self._seen, active))
+                await (self.leading.save(active) if knows_all else hand_in(self._seen, active))
             if active.mirror is not None:
                 await asyncio.to_thread(active.mirror.close)
         await self._placement.close()
@@ -140,6 +142,7 @@ class ReleaseController:
         """
         await self.leadership.require()
         async with self.turns.of(plan.model):
+            await self.leading.known(plan.model)  # one that has ended elsewhere is in nobody's way
             self._check_startable(plan)
             before = self._traffic.pins.get(plan.model)
             if self._versions.served(plan.model):
@@ -164,7 +167,7 @@ class ReleaseController:
         """Does what a person asks of a model's release; its status once that holds for callers of every gateway."""
         await self.leadership.require()
         async with self.turns.of(model):
-            active = self._traffic.active.get(model)
+            active = await self.leading.known(model)
             if active is None:
                 release = await asyncio.to_thread(self._store.newest, model)
                 obey(release.plan, release.state, command, why, to_percent)  # an ended one says so
@@ -224,7 +227,7 @@ class ReleaseController:
                 await self._hand_in(active)
             if leads:
                 await self.leading.decide(active, now, passed_s)
-        await self._carrying_out.store_steps_back()
+        await self.leading.store_steps_back()
 
     async def _keep_beating(self) -> None:
         while True:

@@ -207,7 +207,7 @@ class Following:
         active = await self._placement.activate(found, pair)
         active.trusted_until = self._switchover.trusted_until if leads else 0.0
         if self._leadership.is_held and not leads:
-            self._leading.is_taking_over = True  # the one before may have moved it after it was read
+            self._leading.note_won()  # the one before may have moved it after it was read
         return active
 
     async def _serve(self, model: str, version: int) -> None:

@@ -93,6 +93,34 @@ async def test_a_command_right_after_the_lead_was_won_is_not_undone(
         assert promoted["status"] == one.controller.status("small")["status"] == "settling"
 
 
+async def test_a_lead_that_is_won_again_while_one_takes_over_or_beats_is_taken_over_as_well(
+    stock: Stock, file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with gateway(stock, file) as one:
+        await one.controller.start(plan())
+        read, beat, note_won = one.store.find, one.controller.leadership.beat, one.controller.leading.note_won
+        loop = asyncio.get_running_loop()
+
+        def win_meanwhile(number: int) -> Any:
+            loop.call_soon_threadsafe(note_won)
+            return read(number)
+
+        monkeypatch.setattr(one.store, "find", win_meanwhile)
+        await one.take_over()
+        assert one.controller.leading.is_taking_over
+        monkeypatch.undo()
+        await one.controller._take_over()
+        assert not one.controller.leading.is_taking_over
+
+        async def beat_and_win_meanwhile() -> bool:
+            note_won()
+            return await beat()
+
+        monkeypatch.setattr(one.controller.leadership, "beat", beat_and_win_meanwhile)
+        await one.controller.beat()
+        assert one.controller.leading.is_taking_over
+
+
 async def test_a_release_that_ended_elsewhere_is_cleared_away_though_nobody_can_be_told(
     stock: Stock, file: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
