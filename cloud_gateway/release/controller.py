@@ -86,7 +86,6 @@ class ReleaseController:
         self._second_at = monotonic()
         self._beaten_at = 0.0
         """When the last good beat began, by the clock of requests."""
-        self._is_fenced = False
 
     async def open(self) -> None:
         """Goes on where the database says that releases were; before the first request."""
@@ -270,13 +269,14 @@ class ReleaseController:
             self.switchover.trust(self._beaten_at)
 
     def _note_fence(self) -> None:
-        is_fenced = any(active.is_fenced for active in self._traffic.active.values())
-        if is_fenced == self._is_fenced:
-            return
-        self._is_fenced = is_fenced
-        event, said = ("fenced", FENCED) if is_fenced else ("unfenced", UNFENCED)
-        log.log(logging.ERROR if is_fenced else logging.INFO, "releases: %s", said)
-        for active in self._traffic.active.values():
+        for model, active in self._traffic.active.items():
+            was_trusted = active.trusted_until > 0.0  # one that was just brought in waits for its first look
+            is_fenced = active.is_fenced and was_trusted
+            if is_fenced == active.is_fence_told:
+                continue
+            active.is_fence_told = is_fenced
+            event, said = ("fenced", FENCED) if is_fenced else ("unfenced", UNFENCED)
+            log.log(logging.ERROR if is_fenced else logging.INFO, "release of %s: %s", model, said)
             self._carrying_out.post(event, active.release, {"reason": said, "fenced_answers": active.fenced_answers})
 
     async def _hand_in(self, active: ActiveRelease) -> None:
