@@ -51,6 +51,8 @@ class CarryingOut:
     ) -> None:
         self.unstored: dict[str, StepBack] = {}
         """By model: releases that have been taken back, if only in part; they stay so until that is stored."""
+        self._let_go: list[ActiveRelease] = []
+        """Not cleared away yet."""
         self._store = store
         self._placement = placement
         self._switches = switches
@@ -112,8 +114,16 @@ class CarryingOut:
         async def clear_away() -> None:
             async with self._turns.of(active.split.model):
                 await self._placement.clear_away(active)
+                self._let_go.remove(active)
 
-        self._turns.begin(active.split.model, clear_away())
+        self._let_go.append(active)
+        self._turns.begin(active.split.model, clear_away)
+
+    async def close(self) -> None:
+        """Ends the mirrors of releases that were let go, and whose turn to be cleared away did not come."""
+        for active in self._let_go:
+            if active.mirror is not None:
+                await asyncio.to_thread(active.mirror.close)
 
     async def _step_forward(
         self, active: ActiveRelease, state: ReleaseState, event: str, document: dict[str, Any]

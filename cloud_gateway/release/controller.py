@@ -118,6 +118,7 @@ class ReleaseController:
     async def close(self) -> None:
         """Keeps what is known, and lets another gateway lead."""
         await self.turns.close()
+        await self._carrying_out.close()
         await self.switches.close()
         await self.following.close()
         knows_all = self.leadership.is_held and not self.leading.is_taking_over
@@ -280,9 +281,12 @@ class ReleaseController:
             self._carrying_out.post(event, active.release, {"reason": said, "fenced_answers": active.fenced_answers})
 
     async def _hand_in(self, active: ActiveRelease) -> None:
-        """Where it cannot be written now, it waits."""
+        """Where it cannot be written now, it waits; what a command under way has kept is not handed in as well."""
+        if self.turns.is_wanted(active.split.model):
+            return
         try:
-            await hand_in(self._seen, active)
+            async with self.turns.of(active.split.model):
+                await hand_in(self._seen, active)
         except StorageError as error:
             log.error("what was seen of the release of %s cannot be handed in yet: %s", active.split.model, error)
 

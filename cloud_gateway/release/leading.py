@@ -78,9 +78,9 @@ class Leading:
 
     async def decide(self, active: ActiveRelease, now: float, passed_s: float) -> None:
         """What follows from its guards, `passed_s` after the last time. What cannot be stored is said, and no other waits."""
-        if (turn := self._turns.of(active.split.model)).locked():
+        if self._turns.is_wanted(active.split.model):
             return  # a command under way goes first; the next tick comes soon
-        async with turn:
+        async with self._turns.of(active.split.model):
             active.state = replace(active.state, in_stage_s=active.state.in_stage_s + passed_s)
             try:
                 await self._decide(active, now)
@@ -110,8 +110,8 @@ class Leading:
     async def store_steps_back(self) -> None:
         """Tries again to store what was taken back; a command under way goes first."""
         for model in list(self._carrying_out.unstored):
-            if not (turn := self._turns.of(model)).locked():
-                async with turn:
+            if not self._turns.is_wanted(model):
+                async with self._turns.of(model):
                     await self.known(model)
                     await self._carrying_out.store_step_back(model)
 

@@ -51,7 +51,7 @@ def begun(before: Trial | None) -> Trial:
 
 
 class Trials:
-    """The marks of one gateway, by release. Blocking, threads may share it; a disk that takes none is said, and stops no release."""
+    """The marks of one gateway, by release. Blocking; threads may share it. A disk that takes none is said and stops no release."""
 
     def __init__(self, file: Path, monotonic: Callable[[], float] = time.monotonic) -> None:
         self._file = file
