@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from cloud_gateway.release.plan import ReleasePlan
+from cloud_gateway.release.roll import FENCE_S
 from cloud_gateway.release.state import Status
 from cloud_gateway.release.steps import Command, begin
 from cloud_gateway.release.switchover import Presence
@@ -233,3 +234,22 @@ async def test_who_could_not_say_that_it_left_says_so_at_its_next_look_and_joins
             monkeypatch.undo()
             assert said[0] == 0 < said[1], "waited for before the look by which it answers, whatever became of its row"
             assert await b.versions_told() == {"1", "2"}
+
+
+async def test_a_gateway_that_stood_still_for_longer_than_a_fence_joins_anew(
+    stock: Stock, file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with gateway(stock, file, me="a") as a, gateway(stock, file, me="b") as b:
+        await a.controller.start(plan())
+        await b.follow()
+        Presence(a.store).forget(["b"])  # as whoever leads does with a row that stood still
+        b.controller.switchover._said_at -= FENCE_S
+        look, rows = b.store.look, []
+
+        def look_and_note() -> Any:
+            rows.extend((row.name, row.line) for row in Presence(a.store).others())
+            return look()
+
+        monkeypatch.setattr(b.store, "look", look_and_note)
+        await b.follow()
+        assert rows == [("b", 0)], "waited for before it looks"
