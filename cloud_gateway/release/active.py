@@ -93,6 +93,8 @@ class ActiveRelease:
         )
         self.fenced = replace(self.split, share=0.0)
         """Stable for everyone: how a gateway answers that cannot know what was decided."""
+        self.is_fence_told = False
+        """Whether people were told that it is."""
         self.fenced_answers = 0
         """By this gateway since it has the release."""
         self.on_mirrored: Callable[[Mirrored], None] | None = None

@@ -51,6 +51,8 @@ class CarryingOut:
     ) -> None:
         self.unstored: dict[str, StepBack] = {}
         """By model: releases that have been taken back, if only in part; they stay so until that is stored."""
+        self._let_go: list[ActiveRelease] = []
+        """Not cleared away yet."""
         self._store = store
         self._placement = placement
         self._switches = switches
@@ -74,12 +76,23 @@ class CarryingOut:
         active.release = await asyncio.to_thread(self._store.change, active.release, state, event, document, evidence)
         active.forget(known)
 
-    async def store_steps_back(self) -> None:
-        """Tries again to store what was taken back; a command under way goes first."""
-        for model in list(self.unstored):
-            if not (turn := self._turns.of(model)).locked():
-                async with turn:
-                    await self._store_step_back(model)
+    async def store_step_back(self, model: str) -> None:
+        """Stores what was taken back already; again at the next tick where the disk will not take it now."""
+        step = self.unstored.get(model)
+        if step is None:
+            return  # a command has stored it meanwhile
+        active, document = step.active, step.document
+        event = str(document["event"])
+        try:
+            await self.store_change(active, step.state, event, document)
+            self._switches.begin(active, event)
+        except StorageError as error:
+            log.error("release of %s: %s is done, but not stored yet: %s", model, event, error)
+            return
+        except ConflictError as error:
+            log.error("release of %s: %s is done here, but not stored: %s", model, event, error)
+        del self.unstored[model]
+        self._note_done(active, event, document)
 
     def tell(self, event: str, release: Release, document: dict[str, Any]) -> None:
         """The log line and the webhook of an event."""
@@ -101,8 +114,16 @@ class CarryingOut:
         async def clear_away() -> None:
             async with self._turns.of(active.split.model):
                 await self._placement.clear_away(active)
+                self._let_go.remove(active)
 
-        self._turns.begin(active.split.model, clear_away())
+        self._let_go.append(active)
+        self._turns.begin(active.split.model, clear_away)
+
+    async def close(self) -> None:
+        """Ends the mirrors of releases that were let go, and whose turn to be cleared away did not come."""
+        for active in self._let_go:
+            if active.mirror is not None:
+                await asyncio.to_thread(active.mirror.close)
 
     async def _step_forward(
         self, active: ActiveRelease, state: ReleaseState, event: str, document: dict[str, Any]
@@ -132,23 +153,7 @@ class CarryingOut:
         if model in self.unstored:
             told["unstored_before"] = self.unstored[model].document
         self.unstored[model] = StepBack(active, state, told)
-        await self._store_step_back(model)
-
-    async def _store_step_back(self, model: str) -> None:
-        """Stores what was taken back already; again at the next tick where the disk will not take it now."""
-        step = self.unstored[model]
-        active, document = step.active, step.document
-        event = str(document["event"])
-        try:
-            await self.store_change(active, step.state, event, document)
-            self._switches.begin(active, event)
-        except StorageError as error:
-            log.error("release of %s: %s is done, but not stored yet: %s", model, event, error)
-            return
-        except ConflictError as error:
-            log.error("release of %s: %s is done here, but not stored: %s", model, event, error)
-        del self.unstored[model]
-        self._note_done(active, event, document)
+        await self.store_step_back(model)
 
     def _note_done(self, active: ActiveRelease, event: str, document: dict[str, Any]) -> None:
         """A step was carried out here, and stored."""

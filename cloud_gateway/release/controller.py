@@ -86,7 +86,6 @@ class ReleaseController:
         self._second_at = monotonic()
         self._beaten_at = 0.0
         """When the last good beat began, by the clock of requests."""
-        self._is_fenced = False
 
     async def open(self) -> None:
         """Goes on where the database says that releases were; before the first request."""
@@ -104,7 +103,8 @@ class ReleaseController:
     async def beat(self) -> None:
         """Says that this gateway is there; whoever leads, and has taken over, knows by that that its splits hold."""
         began = self.switchover.clock()
-        self.leading.is_taking_over |= await self.leadership.beat()
+        if await self.leadership.beat():
+            self.leading.note_won()
         if self.leadership.is_held and self.leadership.trouble is None:
             self._beaten_at = began
             self._trust()
@@ -118,12 +118,14 @@ class ReleaseController:
     async def close(self) -> None:
         """Keeps what is known, and lets another gateway lead."""
         await self.turns.close()
+        await self._carrying_out.close()
         await self.switches.close()
         await self.following.close()
+        knows_all = self.leadership.is_held and not self.leading.is_taking_over
         for active in list(self._traffic.active.values()):
             with suppress(EdgewardError):
                 await active.absorb_all()
-                await (self.leading.save(active) if self.leadership.is_held else hand_in(self._seen, active))
+                await (self.leading.save(active) if knows_all else hand_in(self._seen, active))
             if active.mirror is not None:
                 await asyncio.to_thread(active.mirror.close)
         await self._placement.close()
@@ -140,6 +142,7 @@ class ReleaseController:
         """
         await self.leadership.require()
         async with self.turns.of(plan.model):
+            await self.leading.known(plan.model)  # one that has ended elsewhere is in nobody's way
             self._check_startable(plan)
             before = self._traffic.pins.get(plan.model)
             if self._versions.served(plan.model):
@@ -164,7 +167,7 @@ class ReleaseController:
         """Does what a person asks of a model's release; its status once that holds for callers of every gateway."""
         await self.leadership.require()
         async with self.turns.of(model):
-            active = self._traffic.active.get(model)
+            active = await self.leading.known(model)
             if active is None:
                 release = await asyncio.to_thread(self._store.newest, model)
                 obey(release.plan, release.state, command, why, to_percent)  # an ended one says so
@@ -224,7 +227,7 @@ class ReleaseController:
                 await self._hand_in(active)
             if leads:
                 await self.leading.decide(active, now, passed_s)
-        await self._carrying_out.store_steps_back()
+        await self.leading.store_steps_back()
 
     async def _keep_beating(self) -> None:
         while True:
@@ -267,19 +270,23 @@ class ReleaseController:
             self.switchover.trust(self._beaten_at)
 
     def _note_fence(self) -> None:
-        is_fenced = any(active.is_fenced for active in self._traffic.active.values())
-        if is_fenced == self._is_fenced:
-            return
-        self._is_fenced = is_fenced
-        event, said = ("fenced", FENCED) if is_fenced else ("unfenced", UNFENCED)
-        log.log(logging.ERROR if is_fenced else logging.INFO, "releases: %s", said)
-        for active in self._traffic.active.values():
+        for model, active in self._traffic.active.items():
+            was_trusted = active.trusted_until > 0.0  # one that was just brought in waits for its first look
+            is_fenced = active.is_fenced and was_trusted
+            if is_fenced == active.is_fence_told:
+                continue
+            active.is_fence_told = is_fenced
+            event, said = ("fenced", FENCED) if is_fenced else ("unfenced", UNFENCED)
+            log.log(logging.ERROR if is_fenced else logging.INFO, "release of %s: %s", model, said)
             self._carrying_out.post(event, active.release, {"reason": said, "fenced_answers": active.fenced_answers})
 
     async def _hand_in(self, active: ActiveRelease) -> None:
-        """Where it cannot be written now, it waits."""
+        """Where it cannot be written now, it waits; what a command under way has kept is not handed in as well."""
+        if self.turns.is_wanted(active.split.model):
+            return
         try:
-            await hand_in(self._seen, active)
+            async with self.turns.of(active.split.model):
+                await hand_in(self._seen, active)
         except StorageError as error:
             log.error("what was seen of the release of %s cannot be handed in yet: %s", active.split.model, error)
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from dataclasses import dataclass, replace
+from functools import partial
 
 from cloud_gateway.release.active import ActiveRelease
 from cloud_gateway.release.attention import Attention
@@ -71,10 +72,10 @@ class Following:
         look = await self._come_in_line()
         for model, release in look.alive.items():
             if model not in self._traffic.active and self._is_free(model):
-                self._turns.begin(model, self._bring_in(release))
+                self._turns.begin(model, partial(self._bring_in, release))
         for model, version in look.current.items():
             if model not in look.alive and not self._placement.serves(model, version) and self._is_free(model):
-                self._turns.begin(model, self._serve(model, version))
+                self._turns.begin(model, partial(self._serve, model, version))
 
     async def rest(self, seconds: float) -> None:
         """Until the next tick; where another gateway leads, callers here are on the old split until a change is seen: at once."""
@@ -132,23 +133,29 @@ class Following:
         if self._leadership.is_held:
             await self._leave()  # nobody waits for the one that leads, which trusts what it beats for
             return
-        ended, is_whole = (
-            [],
-            not self._carrying_out.unstored,
-        )  # what was taken back here, the database does not know yet
+        ended: list[ActiveRelease] = []
+        try:
+            if await self._bring_all_up(look, ended):
+                await self._acknowledge(look)
+        finally:  # also where a later one cannot be read: nobody else knows of those that were let go
+            for active in ended:
+                self._carrying_out.clear_away(active)
+
+    async def _bring_all_up(self, look: _Look, ended: list[ActiveRelease]) -> bool:
+        """Whether all that it said is carried out; adds to `ended` what it let go."""
+        is_whole = not self._carrying_out.unstored  # what was taken back here, the database does not know yet
         for model, active in list(self._traffic.active.items()):
             if model in self._carrying_out.unstored:
                 continue
-            if (turn := self._turns.of(model)).locked():
+            if self._turns.is_wanted(model):
                 is_whole = False  # a command that began while this gateway led
                 continue
-            async with turn:
-                if await self._bring_up(active, look.alive.get(model)):
+            async with self._turns.of(model):
+                if self._leadership.is_held or self._traffic.active.get(model) is not active:
+                    is_whole = False  # it moves by commands here by now, whatever the look said
+                elif await self._bring_up(active, look.alive.get(model)):
                     ended.append(active)
-        if is_whole:
-            await self._acknowledge(look)
-        for active in ended:
-            self._carrying_out.clear_away(active)
+        return is_whole
 
     async def _bring_up(self, active: ActiveRelease, found: Release | None) -> bool:
         """A release as `found` in the database: None, or another one, where it has ended; whether it has."""
@@ -207,7 +214,7 @@ class Following:
         active = await self._placement.activate(found, pair)
         active.trusted_until = self._switchover.trusted_until if leads else 0.0
         if self._leadership.is_held and not leads:
-            self._leading.is_taking_over = True  # the one before may have moved it after it was read
+            self._leading.note_won()  # the one before may have moved it after it was read
         return active
 
     async def _serve(self, model: str, version: int) -> None:

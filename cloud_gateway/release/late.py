@@ -62,6 +62,7 @@ class LateEvidence:
 
     async def hand_over(self, active: ActiveRelease) -> None:
         """Hands the guards what was there at the last look: by now the answers that it is about are written down as well."""
+        watch = active.watch
         for source in self.sources:
             key = (active.release.id, source.name)
             until, self._seen[key] = self._seen.get(key, 0), await asyncio.to_thread(source.newest)
@@ -69,12 +70,16 @@ class LateEvidence:
             while after < until:
                 rows = await asyncio.to_thread(source.read, active.release, after, until, BATCH)
                 for part in _parts(rows):
+                    if active.watch is not watch:
+                        return  # it was restored meanwhile, and is read on from where that was saved
                     said = [row.observation for row in part if row.observation is not None]
                     people = [row.person for row in part if row.person is not None]
                     seen = [one for row in part for one in row.seen]
                     active.take_late(source.name, part[-1].number, said, people, seen)
                     await asyncio.sleep(0)
                 after = rows[-1].number if rows else until
+            if active.watch is not watch:
+                return
             active.late_read[source.name] = max(after, until)
 
     def forget(self, release: int) -> None:

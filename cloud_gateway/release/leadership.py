@@ -31,7 +31,8 @@ class Leadership:
         self._monotonic = monotonic
         self._seen: Seen | None = None
         self._led_at: float | None = None
-        self._tried_at: float | None = None
+        self._failed_at: float | None = None
+        """When the newest beat that failed began."""
 
     @property
     def is_held(self) -> bool:
@@ -40,13 +41,13 @@ class Leadership:
 
     async def beat(self) -> bool:
         """Renews the lease, or takes it where it is free; whether this gateway leads from now on and did not before."""
-        now = self._tried_at = self._monotonic()
+        now = self._monotonic()
         was_held = self.is_held
         try:
             leads, leader, self._seen = await asyncio.to_thread(self._store.beat, self._seen, now)
         except StorageError as error:
             log.error("the lease of releases cannot be renewed: %s", error)
-            self.trouble = error
+            self.trouble, self._failed_at = error, now
             return False
         self.trouble = None
         if leader != self.leader:
@@ -60,8 +61,8 @@ class Leadership:
         asked = self._monotonic()
         while not self.is_held:
             is_over = self._monotonic() - asked >= LEAD_WAIT_S
-            has_tried = self._tried_at is not None and self._tried_at >= asked  # the trouble of before may have passed
-            if self.trouble is not None and (has_tried or is_over):
+            has_failed = self._failed_at is not None and self._failed_at >= asked  # trouble of before may have passed
+            if self.trouble is not None and (has_failed or is_over):
                 raise StorageError(
                     f"nothing can be changed now, and stable answers until the database takes writes: {self.trouble}"
                 ) from self.trouble

@@ -42,8 +42,8 @@ class Leading:
         late: LateEvidence,
         seen: SeenTraffic,
     ) -> None:
-        self.is_taking_over = False
-        """This gateway leads, and has yet to learn what the one before it knew: it decides nothing until then."""
+        self._won = self._taken_over = 0
+        """How often the lead was won, and up to which of these times the database was asked what the one before knew."""
         self._store = store
         self._versions = versions
         self._placement = placement
@@ -52,6 +52,22 @@ class Leading:
         self._turns = turns
         self._late = late
         self._seen = seen
+
+    @property
+    def is_taking_over(self) -> bool:
+        """Whether this gateway leads, and has yet to learn what the one before it knew: it decides nothing until then."""
+        return self._taken_over != self._won
+
+    def note_won(self) -> None:
+        """Another gateway may have led until now."""
+        self._won += 1
+
+    async def known(self, model: str) -> ActiveRelease | None:
+        """The release of a model that runs here, with all that whoever led before knew of it; for whoever has the turn."""
+        active = self._traffic.active.get(model)
+        if active is not None and self.is_taking_over:
+            await self._take_over(active)
+        return self._traffic.active.get(model)
 
     async def hand_over_late(self, active: ActiveRelease) -> None:
         """Labels, metrics and what other gateways saw, to the guards; where that cannot be read, they judge by the rest."""
@@ -62,9 +78,9 @@ class Leading:
 
     async def decide(self, active: ActiveRelease, now: float, passed_s: float) -> None:
         """What follows from its guards, `passed_s` after the last time. What cannot be stored is said, and no other waits."""
-        if (turn := self._turns.of(active.split.model)).locked():
+        if self._turns.is_wanted(active.split.model):
             return  # a command under way goes first; the next tick comes soon
-        async with turn:
+        async with self._turns.of(active.split.model):
             active.state = replace(active.state, in_stage_s=active.state.in_stage_s + passed_s)
             try:
                 await self._decide(active, now)
@@ -83,13 +99,21 @@ class Leading:
 
     async def take_over(self) -> None:
         """Another gateway led until now: what it has seen is in the database, and there goes what was seen here."""
-        for model, active in list(self._traffic.active.items()):
+        won = self._won
+        for model in list(self._traffic.active):
             async with self._turns.of(
                 model
             ):  # a command since the lead was won is not undone by what was read before it
-                if self._traffic.active.get(model) is active:
-                    await self._take_over(active)
-        self.is_taking_over = False
+                await self.known(model)
+        self._taken_over = won  # where it was won again meanwhile, there is more to be asked
+
+    async def store_steps_back(self) -> None:
+        """Tries again to store what was taken back; a command under way goes first."""
+        for model in list(self._carrying_out.unstored):
+            if not self._turns.is_wanted(model):
+                async with self._turns.of(model):
+                    await self.known(model)
+                    await self._carrying_out.store_step_back(model)
 
     async def give_up(self, release: Release, error: EdgewardError) -> None:
         """A release whose candidate cannot be had any more, or crashes the gateway, is rolled back, if only stable is there."""
@@ -109,7 +133,11 @@ class Leading:
 
     async def _decide(self, active: ActiveRelease, now: float) -> None:
         plan = active.release.plan
-        if self._traffic.active.get(plan.model) is not active or plan.model in self._carrying_out.unstored:
+        if (
+            self.is_taking_over
+            or self._traffic.active.get(plan.model) is not active
+            or plan.model in self._carrying_out.unstored
+        ):
             return
         failure = active.broken_because(now)
         if self._versions.find(plan.model, plan.candidate) is None:
@@ -139,7 +167,8 @@ class Leading:
         step = self._carrying_out.unstored.get(active.split.model)
         if release.state.status.is_alive:
             await active.absorb_all()
-            await hand_in(self._seen, active)
+            while active.unkept_count:  # what is absorbed while it is handed in would be neither there nor here
+                await hand_in(self._seen, active)
             active.restore(release, release.state if step is None else step.state)
             self._placement.pin(active)
         elif step is None:  # nobody was told of its end here

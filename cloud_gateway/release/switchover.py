@@ -86,6 +86,8 @@ class Switchover:
         self._roll = Roll()
         self._is_there = False
         """Surely: whoever leads sees this gateway's row, and waits for it."""
+        self._said_at = 0.0
+        """When the last write of that row began: one that stands still for long is forgotten."""
         self._has_row = False
         """Perhaps: the row was written, or that was tried, and it is not known to be gone."""
 
@@ -97,8 +99,9 @@ class Switchover:
 
     async def join(self) -> None:
         """Whoever leads waits for this gateway from now on: before the first look by which it answers."""
-        if self._traffic.active and not self._is_there:
-            self._has_row = True
+        is_there = self._is_there and self.clock() - self._said_at < FENCE_S
+        if self._traffic.active and not is_there:
+            self._has_row, self._is_there, self._said_at = True, False, self.clock()
             await asyncio.to_thread(self._presence.beat, 0)
             self._is_there = True
 
@@ -107,7 +110,9 @@ class Switchover:
         if self._traffic.active:
             if not self._is_there:
                 return  # nobody waited for this gateway at that look: the split may be over by now
+            said_at = self.clock()
             await asyncio.to_thread(self._presence.beat, line)
+            self._said_at = said_at
         self.trust(began)
 
     async def look(self) -> None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import logging
 import os
+import threading
 import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
@@ -50,7 +51,7 @@ def begun(before: Trial | None) -> Trial:
 
 
 class Trials:
-    """The marks of one gateway, by release. Blocking, one call at a time; a disk that takes none is said, and stops no release."""
+    """The marks of one gateway, by release. Blocking; threads may share it. A disk that takes none is said and stops no release."""
 
     def __init__(self, file: Path, monotonic: Callable[[], float] = time.monotonic) -> None:
         self._file = file
@@ -58,33 +59,40 @@ class Trials:
         self._trials = _read(file)
         self._began: dict[int, float] = {}
         """Releases that this process runs, and since when."""
+        self._is_closed = False
+        self._lock = threading.Lock()
 
     def begin(self, release: int) -> Trial:
         """Marks a release, once a process, before its candidate is loaded or answers."""
-        if release not in self._began:
-            self._began[release] = self._monotonic()
-            self._put(release, begun(self._trials.get(release)))
-        return self._trials[release]
+        with self._lock:
+            if release not in self._began and not self._is_closed:
+                self._began[release] = self._monotonic()
+                self._put(release, begun(self._trials.get(release)))
+            return self._trials.get(release, Trial())
 
     def note_steady(self) -> None:
         """Forgives the crashes of what has run for `STEADY_S` since; called now and then."""
         now = self._monotonic()
-        for release, began in self._began.items():
-            trial = self._trials[release]
-            if trial.crashes and trial.is_running and now - began >= STEADY_S:
-                self._put(release, replace(trial, crashes=0))
+        with self._lock:
+            for release, began in self._began.items():
+                trial = self._trials[release]
+                if trial.crashes and trial.is_running and now - began >= STEADY_S:
+                    self._put(release, replace(trial, crashes=0))
 
     def end(self, release: int) -> None:
         """The release has ended, or did not begin."""
-        self._began.pop(release, None)
-        if self._trials.pop(release, None) is not None:
-            self._write()
+        with self._lock:
+            self._began.pop(release, None)
+            if self._trials.pop(release, None) is not None:
+                self._write()
 
     def close(self) -> None:
-        """The gateway ends as it was told to."""
-        self._trials = {release: replace(trial, is_running=False) for release, trial in self._trials.items()}
-        if self._began:
-            self._write()
+        """The gateway ends as it was told to; what a thread still begins after that is not marked."""
+        with self._lock:
+            self._is_closed = True
+            self._trials = {release: replace(trial, is_running=False) for release, trial in self._trials.items()}
+            if self._began:
+                self._write()
 
     def _put(self, release: int, trial: Trial) -> None:
         self._trials[release] = trial

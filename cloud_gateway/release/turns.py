@@ -7,8 +7,9 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections import defaultdict
-from collections.abc import Coroutine
+from collections import Counter, defaultdict
+from collections.abc import AsyncIterator, Callable, Coroutine
+from contextlib import asynccontextmanager
 
 from runtime.errors import ConflictError, StorageError
 
@@ -20,13 +21,25 @@ class Turns:
 
     def __init__(self) -> None:
         self._locks: defaultdict[str, asyncio.Lock] = defaultdict(asyncio.Lock)
+        self._wanting: Counter[str] = Counter()
+        """Those that have the turn of a model or wait for it."""
         self._working: defaultdict[str, set[asyncio.Task[None]]] = defaultdict(set)
 
-    def of(self, model: str) -> asyncio.Lock:
+    @asynccontextmanager
+    async def of(self, model: str) -> AsyncIterator[None]:
         """Held by whoever changes the release of a model: a command, a decision, a load."""
-        return self._locks[model]
+        self._wanting[model] += 1
+        try:
+            async with self._locks[model]:
+                yield
+        finally:
+            self._wanting[model] -= 1
 
-    def begin(self, model: str, work: Coroutine[None, None, None]) -> None:
+    def is_wanted(self, model: str) -> bool:
+        """Whether `of` would wait: a lock that was just let go counts as free while it is somebody else's next."""
+        return self._wanting[model] > 0
+
+    def begin(self, model: str, work: Callable[[], Coroutine[None, None, None]]) -> None:
         """Does `work`, which takes its turn itself, beside everything else; what fails is said, and the next look tries again."""
         task = asyncio.create_task(_said(model, work))
         self._working[model].add(task)
@@ -49,9 +62,9 @@ class Turns:
         await asyncio.gather(*tasks, return_exceptions=True)
 
 
-async def _said(model: str, work: Coroutine[None, None, None]) -> None:
+async def _said(model: str, work: Callable[[], Coroutine[None, None, None]]) -> None:
     try:
-        await work
+        await work()
     except (StorageError, ConflictError) as error:
         log.error("model %s cannot be brought in line with the database yet: %s", model, error)
     except Exception as error:  # the outermost loop of a task: the next look tries again, and stable serves meanwhile

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from typing import Final
 
 from cloud_gateway.registry import Registry
 from cloud_gateway.release.plan import ReleasePlan
@@ -14,6 +15,9 @@ from runtime.serving.local_service import LocalService
 
 log = logging.getLogger(__name__)
 
+# Fetches and warm-ups at once: they share the loop's threads (5 on one core) with the beat of the lease, which must not wait.
+MOST_SLOW: Final = 2
+
 
 class Versions:
     """Loads and unloads versions of models. Used on one event loop; nothing here blocks it."""
@@ -21,6 +25,7 @@ class Versions:
     def __init__(self, local: LocalService, registry: Registry) -> None:
         self._local = local
         self._registry = registry
+        self._slow = asyncio.Semaphore(MOST_SLOW)
 
     def served(self, model: str) -> list[int]:
         """The versions that are loaded here."""
@@ -39,7 +44,8 @@ class Versions:
         if found is not None:
             return found
         try:
-            bundle = await asyncio.to_thread(self._registry.bundle, model, version)
+            async with self._slow:
+                bundle = await asyncio.to_thread(self._registry.bundle, model, version)
         except ModelNotFoundError as error:
             here = ", ".join(map(str, self.served(model))) or "none"
             raise ModelNotFoundError(f"{error}; versions served here: {here}") from None
@@ -68,7 +74,8 @@ class Versions:
         try:
             candidate = await self.load(plan.model, plan.candidate)
             # Also one that was loaded before: a release does not begin with a version that cannot answer.
-            await asyncio.to_thread(candidate.warm_up)
+            async with self._slow:
+                await asyncio.to_thread(candidate.warm_up)
         except (ModelNotFoundError, ConflictError):
             raise
         except EdgewardError as error:

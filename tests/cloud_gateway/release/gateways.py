@@ -88,7 +88,7 @@ class Gateway:
 
     async def take_over(self) -> None:
         """As the loop does after the beat that won the lead."""
-        self.controller.leading.is_taking_over = True
+        self.controller.leading.note_won()
         await self.controller._take_over()
         await self.controller.turns.wait()
 

@@ -1,11 +1,13 @@
 """One leader: by counters that move and each gateway's own clock, whatever wall clocks say."""
 
 import asyncio
+import threading
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from cloud_gateway.release import leadership
 from cloud_gateway.release.leadership import Leadership
 from cloud_gateway.release.lease import LEASE_S, TRUST_S, Claim, LeaseRow, claim
 from cloud_gateway.release.plan import parse_plan
@@ -14,6 +16,7 @@ from cloud_gateway.release.store import ReleaseStore
 from runtime.errors import ConflictError, StorageError
 from runtime.store import open_database, sqlite_url
 from tests.cloud_gateway.release.fakes import Clock
+from tests.cloud_gateway.release.gateways import PATIENCE_S
 from tests.cloud_gateway.release.test_plan import LEAST
 
 
@@ -105,7 +108,9 @@ async def test_commands_wait_for_the_lead_and_then_name_who_has_it(tmp_path: Pat
 async def test_a_command_is_told_of_trouble_only_by_a_beat_that_began_after_it(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(leadership, "_LOOK_S", 0.001)
     one = Gateway(tmp_path / "gateway.db", "a", 0)
+    beat = one.store.beat
 
     def refuse(*_: object) -> Any:
         raise StorageError("database or disk is full")
@@ -118,8 +123,19 @@ async def test_a_command_is_told_of_trouble_only_by_a_beat_that_began_after_it(
     one.clock.now += 1
     asked = asyncio.create_task(one.lead.require())
     await asyncio.sleep(0)
-    monkeypatch.undo()
-    await one.lead.beat()
+    may_end = threading.Event()
+
+    def beat_slowly(*given: Any) -> Any:
+        assert may_end.wait(PATIENCE_S)
+        return beat(*given)
+
+    monkeypatch.setattr(one.store, "beat", beat_slowly)
+    beating = asyncio.create_task(one.lead.beat())
+    for _ in range(20):
+        await asyncio.sleep(0.001)  # the command looks again and again while that beat is under way
+    assert not asked.done()
+    may_end.set()
+    await beating
     await asked
     beat_fails()
     one.clock.now += TRUST_S

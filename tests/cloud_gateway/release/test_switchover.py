@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import math
 import time
 from contextlib import AbstractAsyncContextManager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,11 +14,12 @@ import pytest
 
 from cloud_gateway.guards import Arm
 from cloud_gateway.release import controller, roll, switchover
+from cloud_gateway.release.active import ActiveRelease
 from cloud_gateway.release.lease import BEAT_S
 from cloud_gateway.release.steps import Command
 from runtime.errors import StorageError
 from tests.cloud_gateway.release.fakes import Posted
-from tests.cloud_gateway.release.gateways import Gateway, Stock, gateway, plan
+from tests.cloud_gateway.release.gateways import HOOKED, Gateway, Stock, gateway, plan
 from tests.cloud_gateway.release.test_following import BLUE_GREEN, running, until
 
 pytestmark = pytest.mark.slow
@@ -104,8 +107,10 @@ async def test_a_gateway_whose_database_is_gone_fences_itself_and_goes_on_when_i
     async with gateway(stock, file, me="a", clock=clock, webhook=posted) as a:  # type: ignore[arg-type]
         await a.controller.start(plan(more=f'{BLUE_GREEN}\nwebhook = "http://127.0.0.1:9/hook"'))
         async with running(a):
-            await until(lambda: not a.traffic.active["small"].is_fenced)
+            active = a.traffic.active["small"]
+            await until(lambda: not active.is_fenced and not active.is_fence_told)
             assert await a.versions_told() == {"2"}
+            posted.events.clear()
             gone = pytest.MonkeyPatch()
 
             def refuse(*_: object) -> Any:
@@ -113,13 +118,14 @@ async def test_a_gateway_whose_database_is_gone_fences_itself_and_goes_on_when_i
 
             for name in ("beat", "look"):
                 gone.setattr(a.store, name, refuse)
-            await until(lambda: a.traffic.active["small"].is_fenced)
+            await until(lambda: active.is_fenced)
             assert await a.versions_told() == {"1"}, "stable keeps serving"
-            await until(lambda: controller.FENCED in caplog.text)
+            await until(lambda: active.is_fence_told)
+            assert controller.FENCED in caplog.text
             told = [event for event in posted.events if event["event"] == "release.fenced"]
             assert told[-1]["reason"] == controller.FENCED
             gone.undo()
-            await until(lambda: not a.traffic.active["small"].is_fenced)
+            await until(lambda: not active.is_fenced)
             assert await a.versions_told() == {"2"}
             await until(lambda: posted.events[-1]["event"] == "release.unfenced")
             assert posted.events[-1]["fenced_answers"] >= 50
@@ -155,3 +161,42 @@ async def test_a_follower_that_cannot_wait_for_changes_does_everything_else(
             arms = a.traffic.active["small"].counts.arms
             await until(lambda: arms[Arm.STABLE].requests == 5)  # what it saw is with the leader
             assert caplog.text.count("cannot be waited for") == 1, "said once"
+
+
+async def test_of_a_release_that_is_brought_in_nobody_is_told_that_it_is_fenced(
+    stock: Stock, file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    posted = Posted()
+    async with gateway(stock, file, me="a") as a, gateway(stock, file, me="b", webhook=posted) as b:
+        await a.controller.start(plan(more=HOOKED))
+        acknowledge, seen = b.controller.switchover.acknowledge, []
+
+        async def note_before(*given: Any) -> None:
+            seen.extend(active.is_fenced for active in b.traffic.active.values())
+            b.controller._note_fence()
+            await acknowledge(*given)
+
+        monkeypatch.setattr(b.controller.switchover, "acknowledge", note_before)
+        await b.follow()
+        assert seen == [True]
+        assert posted.events == []
+
+
+async def test_each_release_that_is_fenced_says_so_for_itself(stock: Stock, file: Path) -> None:
+    posted = Posted()
+    async with gateway(stock, file, webhook=posted) as one:
+        await one.controller.start(plan(more=HOOKED))
+        running = one.controller.running("small")
+        other = ActiveRelease(replace(running, plan=running.plan.model_copy(update={"model": "other"})))
+        one.traffic.active["other"] = other
+        one.traffic.active["small"].trusted_until = math.inf
+        before = len(posted.events)
+        one.controller._note_fence()
+        other.trusted_until = time.perf_counter()  # from now on
+        for _ in range(2):
+            one.controller._note_fence()
+        other.trusted_until = math.inf
+        one.controller._note_fence()
+        told = [(event["event"], event["model"]) for event in posted.events[before:]]
+        assert told == [("release.fenced", "other"), ("release.unfenced", "other")]
+        del one.traffic.active["other"]

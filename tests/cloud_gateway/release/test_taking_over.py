@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from cloud_gateway.release.plan import ReleasePlan
+from cloud_gateway.release.roll import FENCE_S
 from cloud_gateway.release.state import Status
 from cloud_gateway.release.steps import Command, begin
 from cloud_gateway.release.switchover import Presence
@@ -91,6 +92,34 @@ async def test_a_command_right_after_the_lead_was_won_is_not_undone(
         promoted = await one.controller.command("small", Command.PROMOTE, "at once")
         await taking_over
         assert promoted["status"] == one.controller.status("small")["status"] == "settling"
+
+
+async def test_a_lead_that_is_won_again_while_one_takes_over_or_beats_is_taken_over_as_well(
+    stock: Stock, file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with gateway(stock, file) as one:
+        await one.controller.start(plan())
+        read, beat, note_won = one.store.find, one.controller.leadership.beat, one.controller.leading.note_won
+        loop = asyncio.get_running_loop()
+
+        def win_meanwhile(number: int) -> Any:
+            loop.call_soon_threadsafe(note_won)
+            return read(number)
+
+        monkeypatch.setattr(one.store, "find", win_meanwhile)
+        await one.take_over()
+        assert one.controller.leading.is_taking_over
+        monkeypatch.undo()
+        await one.controller._take_over()
+        assert not one.controller.leading.is_taking_over
+
+        async def beat_and_win_meanwhile() -> bool:
+            note_won()
+            return await beat()
+
+        monkeypatch.setattr(one.controller.leadership, "beat", beat_and_win_meanwhile)
+        await one.controller.beat()
+        assert one.controller.leading.is_taking_over
 
 
 async def test_a_release_that_ended_elsewhere_is_cleared_away_though_nobody_can_be_told(
@@ -205,3 +234,22 @@ async def test_who_could_not_say_that_it_left_says_so_at_its_next_look_and_joins
             monkeypatch.undo()
             assert said[0] == 0 < said[1], "waited for before the look by which it answers, whatever became of its row"
             assert await b.versions_told() == {"1", "2"}
+
+
+async def test_a_gateway_that_stood_still_for_longer_than_a_fence_joins_anew(
+    stock: Stock, file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with gateway(stock, file, me="a") as a, gateway(stock, file, me="b") as b:
+        await a.controller.start(plan())
+        await b.follow()
+        Presence(a.store).forget(["b"])  # as whoever leads does with a row that stood still
+        b.controller.switchover._said_at -= FENCE_S
+        look, rows = b.store.look, []
+
+        def look_and_note() -> Any:
+            rows.extend((row.name, row.line) for row in Presence(a.store).others())
+            return look()
+
+        monkeypatch.setattr(b.store, "look", look_and_note)
+        await b.follow()
+        assert rows == [("b", 0)], "waited for before it looks"

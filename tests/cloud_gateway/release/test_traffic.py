@@ -8,6 +8,7 @@ import pytest
 from sqlalchemy import func, select
 
 from cloud_gateway.guards import Arm, GuardWatch
+from cloud_gateway.release import leading
 from cloud_gateway.release.comparison import Comparison
 from cloud_gateway.release.late import SLICE
 from cloud_gateway.release.lease import LEASE_S
@@ -205,3 +206,103 @@ def test_the_same_handed_in_again_is_there_once(file: Path) -> None:
     store.save(release, release.state, {"late_read": {"traffic": rows[0].number}})
     assert [row.number for row in traffic.read(release, 0, traffic.newest(), 100)] == [rows[1].number]
     store.close()
+
+
+async def pass_the_lead(before: Gateway, after: Gateway) -> None:
+    await before.controller.leadership.give_back()
+    await after.controller.beat()
+    assert after.controller.leadership.is_held
+    assert after.controller.leading.is_taking_over, "the loop has not come round yet"
+
+
+async def test_a_command_before_the_take_over_keeps_what_the_leader_before_knew(stock: Stock, file: Path) -> None:
+    clock = Clock()
+    async with (
+        gateway(stock, file, me="a", clock=clock, watch_type=GuardWatch) as a,
+        gateway(stock, file, me="b", clock=clock, watch_type=GuardWatch) as b,
+    ):
+        await a.controller.start(plan(more=GUARDS))
+        await b.follow()
+        await a.ask(40)
+        await seconds(clock, a)
+        await b.ask(20)
+        await pass_the_lead(a, b)
+        await b.controller.command("small", Command.PAUSE)
+        await b.controller._take_over()
+        await seconds(clock, b)
+        assert sum(requests(b).values()) == 60
+
+
+async def test_a_gateway_that_ends_before_it_took_over_keeps_what_the_leader_before_knew(
+    stock: Stock, file: Path
+) -> None:
+    clock = Clock()
+    async with gateway(stock, file, me="a", clock=clock, watch_type=GuardWatch) as a:
+        async with gateway(stock, file, me="b", clock=clock, watch_type=GuardWatch) as b:
+            await a.controller.start(plan(more=GUARDS))
+            await b.follow()
+            await a.ask(40)
+            await seconds(clock, a)
+            await b.ask(20)
+            await pass_the_lead(a, b)
+        await a.controller.beat()
+        await a.controller._take_over()
+        await seconds(clock, a)
+        assert sum(requests(a).values()) == 60
+
+
+async def test_a_step_back_that_waited_for_a_disk_keeps_what_another_leader_learnt_meanwhile(
+    stock: Stock, file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clock = Clock()
+    async with (
+        gateway(stock, file, me="a", clock=clock, watch_type=GuardWatch) as a,
+        gateway(stock, file, me="b", clock=clock, watch_type=GuardWatch) as b,
+    ):
+        await a.controller.start(plan(more=GUARDS))
+        await b.follow()
+        await a.ask(40)
+        await seconds(clock, a)
+
+        def refuse(*_: object) -> Any:
+            raise StorageError("database or disk is full")
+
+        monkeypatch.setattr(a.store, "change", refuse)
+        await a.controller.command("small", Command.ROLLBACK)
+        monkeypatch.undo()
+        await pass_the_lead(a, b)
+        await b.controller._take_over()
+        await b.ask(20)
+        await seconds(clock, b)
+        await pass_the_lead(b, a)
+        await a.controller.tick()
+        assert a.store.newest("small").state.status is Status.ROLLED_BACK
+        arms = a.store.newest("small").evidence["counts"]["arms"]
+        assert sum(arm["requests"] for arm in arms.values()) == 60
+
+
+async def test_what_is_seen_while_a_release_is_taken_over_counts(
+    stock: Stock, file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clock = Clock()
+    async with (
+        gateway(stock, file, me="a", clock=clock, watch_type=GuardWatch) as a,
+        gateway(stock, file, me="b", clock=clock, watch_type=GuardWatch) as b,
+    ):
+        await a.controller.start(plan(more=GUARDS))
+        await b.follow()
+        await b.ask(20)
+        await pass_the_lead(a, b)
+        active, hand_in, more = b.traffic.active["small"], leading.hand_in, [10]
+
+        async def hand_in_under_load(*given: Any) -> None:
+            await b.ask(more.pop() if more else 0)
+            active.unkept()  # begun already
+            await active.absorb_all()  # as the tick does beside a command
+            await hand_in(*given)
+
+        monkeypatch.setattr(leading, "hand_in", hand_in_under_load)
+        await b.controller.command("small", Command.PAUSE)
+        await b.controller._take_over()
+        await seconds(clock, b)
+        assert sum(requests(b).values()) == 30

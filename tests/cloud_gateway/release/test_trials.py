@@ -2,6 +2,8 @@
 
 import json
 import logging
+import threading
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -50,3 +52,30 @@ def test_a_disk_that_takes_nothing_is_said_and_stops_nothing(tmp_path: Path, cap
     with caplog.at_level(logging.ERROR):
         assert Trials(tmp_path / "gateway" / "trials.json").begin(1) == Trial(0, True)
     assert "cannot be written" in caplog.text
+
+
+def test_releases_that_begin_and_end_at_the_same_time_are_all_marked(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    file, count, together = tmp_path / "trials.json", 8, threading.Barrier(8)
+    trials = Trials(file)
+
+    def run(release: int) -> None:
+        together.wait()
+        trials.begin(release)
+        trials.begin(release + count)
+        trials.end(release)
+
+    with ThreadPoolExecutor(count) as threads:
+        list(threads.map(run, range(count)))
+    assert set(json.loads(file.read_text())) == {str(release + count) for release in range(count)}
+    assert caplog.text == ""
+
+
+def test_what_begins_after_the_gateway_was_told_to_end_is_no_crash(tmp_path: Path) -> None:
+    trials = Trials(tmp_path / "trials.json")
+    trials.begin(1)
+    trials.close()
+    trials.begin(2)  # a thread whose load was given up
+    again = Trials(tmp_path / "trials.json")
+    assert again.begin(1) == again.begin(2) == Trial(0, True)

@@ -3,21 +3,25 @@
 import asyncio
 import threading
 from collections.abc import Callable, Iterator
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from cloud_gateway.release import controller
+from cloud_gateway.release.active import ActiveRelease
 from cloud_gateway.release.plan import ReleasePlan
 from cloud_gateway.release.store import ReleaseStore
 from cloud_gateway.release.turns import Turns
 from cloud_gateway.release.versions import Versions
-from runtime.errors import ConflictError, StorageError
+from runtime.errors import ConflictError, ModelNotFoundError, StorageError
 from tests.cloud_gateway.release.fakes import ROLLBACK
 from tests.cloud_gateway.release.gateways import PATIENCE_S, SHADOW, Stock, gateway, plan, told
 from tests.cloud_gateway.release.test_following import BLUE_GREEN, running, until
 from tests.cloud_gateway.release.test_switchover import ticking
+from tests.cloud_gateway.release.test_taking_over import abort_unheard
 
 
 class Counted:
@@ -152,13 +156,13 @@ async def test_work_that_fails_is_said_and_the_model_is_free_for_the_next(
         async with turns.of("small"):
             raise error
 
-    turns.begin("small", fail())
+    turns.begin("small", fail)
     assert turns.is_working("small")
     assert not turns.is_working("other")
     await turns.wait("small")
     assert said in caplog.text
     assert not turns.is_working("small")
-    assert not turns.of("small").locked()
+    assert not turns.is_wanted("small")
 
 
 async def test_closing_gives_up_what_is_under_way() -> None:
@@ -168,9 +172,109 @@ async def test_closing_gives_up_what_is_under_way() -> None:
         async with turns.of("small"):
             await is_over.wait()
 
-    turns.begin("small", last_for_ever())
+    turns.begin("small", last_for_ever)
     await asyncio.sleep(0)
-    assert turns.of("small").locked()
+    assert turns.is_wanted("small")
     await turns.close()
     assert not turns.is_working("small")
-    assert not turns.of("small").locked()
+    assert not turns.is_wanted("small")
+
+
+async def test_a_turn_that_was_let_go_is_wanted_while_somebody_waits_for_it() -> None:
+    turns, seen = Turns(), []
+
+    async def wait_for_it() -> None:
+        async with turns.of("small"):
+            seen.append("its turn")
+
+    async with turns.of("small"):
+        waiting = asyncio.create_task(wait_for_it())
+        await asyncio.sleep(0)
+    assert turns.is_wanted("small")
+    assert seen == []
+    await waiting
+    assert not turns.is_wanted("small")
+
+
+async def test_work_that_is_given_up_before_it_began_is_never_made() -> None:
+    turns, made = Turns(), []
+
+    async def work() -> None:
+        made.append(1)
+
+    turns.begin("small", work)
+    await turns.close()
+    assert made == []
+
+
+async def test_many_fetches_leave_the_lease_a_thread(
+    stock: Stock, file: Path, monkeypatch: pytest.MonkeyPatch, let_go: threading.Event
+) -> None:
+    async with gateway(stock, file) as one:
+
+        def fetch_slowly(*_: object) -> Any:
+            assert let_go.wait(PATIENCE_S)
+            raise ModelNotFoundError("not there")
+
+        monkeypatch.setattr(one.versions._registry, "bundle", fetch_slowly)
+        for number in range(40):  # more than the loop has threads
+            model = f"model-{number}"
+            one.controller.turns.begin(model, partial(one.controller.following._serve, model, 9))
+        await asyncio.sleep(0.05)
+        await asyncio.wait_for(one.controller.beat(), PATIENCE_S / 2)
+        assert one.controller.leadership.is_held
+        let_go.set()
+        await one.controller.turns.wait()
+
+
+async def test_closing_ends_the_mirror_of_a_release_whose_turn_to_be_cleared_away_did_not_come(
+    stock: Stock, file: Path
+) -> None:
+    async with gateway(stock, file) as one:
+        await one.controller.start(plan(more=SHADOW))
+        active = one.traffic.active["small"]
+        mirror = active.mirror
+        assert mirror is not None
+        one.traffic.active.clear()
+        one.controller._carrying_out.clear_away(active)
+        await one.controller.close()
+        assert mirror._closing.is_set()
+
+
+async def test_a_release_that_ended_is_cleared_away_though_the_next_cannot_be_read(
+    stock: Stock, file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with gateway(stock, file, me="a") as a, gateway(stock, file, me="b") as b:
+        await a.controller.start(plan())
+        await b.follow()
+        abort_unheard(a)
+        running = b.controller.running("small")
+        unreadable = ActiveRelease(replace(running, id=99, plan=running.plan.model_copy(update={"model": "other"})))
+        b.traffic.active["other"] = unreadable
+        find = b.store.find
+
+        def read(number: int) -> Any:
+            if number == 99:
+                raise StorageError("cannot be read")
+            return find(number)
+
+        monkeypatch.setattr(b.store, "find", read)
+        with pytest.raises(StorageError):
+            await b.follow()
+        await b.controller.turns.wait()
+        assert b.engine.versions("small") == [1]
+        del b.traffic.active["other"]
+
+
+async def test_a_look_from_before_the_lead_was_won_moves_nothing(stock: Stock, file: Path) -> None:
+    async with gateway(stock, file, me="a") as a, gateway(stock, file, me="b") as b:
+        await a.controller.start(plan())
+        await b.follow()
+        abort_unheard(a)
+        look = await b.controller.following._look()
+        await a.controller.leadership.give_back()
+        await b.controller.beat()
+        ended: list[ActiveRelease] = []
+        assert not await b.controller.following._bring_all_up(look, ended)
+        assert ended == []
+        assert "small" in b.traffic.active
