@@ -84,10 +84,12 @@ class Switchover:
         self._presence = Presence(store)
         self._traffic = traffic
         self._roll = Roll()
+        self._looked_at = 0.0
+        """When the last look at the others began."""
         self._is_there = False
         """Surely: whoever leads sees this gateway's row, and waits for it."""
         self._said_at = 0.0
-        """When the last write of that row began: one that stands still for long is forgotten."""
+        """When the last write of that row began: whoever leads waits for this gateway `FENCE_S` from then on, at least."""
         self._has_row = False
         """Perhaps: the row was written, or that was tried, and it is not known to be gone."""
 
@@ -110,14 +112,18 @@ class Switchover:
         if self._traffic.active:
             if not self._is_there:
                 return  # nobody waited for this gateway at that look: the split may be over by now
-            said_at = self.clock()
+            waited_until, said_at = self._said_at + FENCE_S, self.clock()
             await asyncio.to_thread(self._presence.beat, line)
             self._said_at = said_at
+            if self.clock() >= waited_until:
+                return  # written too late: whoever leads may have counted on the fence, and switched after that look
         self.trust(began)
 
     async def look(self) -> None:
         """Who else is there; once a second by the gateway that leads."""
+        looked_at = self.clock()
         self._roll.see(await asyncio.to_thread(self._presence.others), self.clock())
+        self._looked_at = looked_at
         if gone := self._roll.gone(self.clock()):
             await asyncio.to_thread(self._presence.forget, gone)
 
@@ -126,10 +132,11 @@ class Switchover:
         until = self.clock() + MOST_WAIT_S
         others = self._roll.names  # also one that carries out an end, and is gone, before the first look
         await self.look()
-        while (behind := self._roll.behind(line, self.clock())) and self.clock() < until:
+        # By the time before the look: a row that was written while the answer was on its way is no row that stands still.
+        while (behind := self._roll.behind(line, self._looked_at)) and self.clock() < until:
             await asyncio.sleep(LOOK_S)
             await self.look()
-        return Switched(len(others | self._roll.names), self._roll.fenced(line, self.clock()), behind)
+        return Switched(len(others | self._roll.names), self._roll.fenced(line, self._looked_at), behind)
 
     async def leave(self) -> None:
         """Nobody needs to wait for this gateway any more; after a `StorageError` the next call tries again."""

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import math
+import threading
 import time
 from contextlib import AbstractAsyncContextManager
 from dataclasses import replace
@@ -75,6 +77,37 @@ async def test_a_deaf_gateway_answers_with_stable_once_the_switch_is_decided_wit
         await b.follow()
         assert b.controller.status("small")["trouble"] is None
         assert b.traffic.active["small"].split.share == NEARLY_NONE / 100
+
+
+async def test_what_was_looked_up_before_a_switch_and_acknowledged_after_it_is_not_answered_by(
+    stock: Stock, file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for module in (roll, switchover):
+        monkeypatch.setattr(module, "FENCE_S", 1.5)
+    async with gateway(stock, file, me="a") as a, gateway(stock, file, me="b") as b:
+        await a.controller.start(plan(more=BLUE_GREEN))
+        await b.follow()
+        await a.controller.switchover.look()  # from here on the leader counts
+        presence, may_write = b.controller.switchover._presence, threading.Event()
+        beat = presence.beat
+
+        def stopped(line: int) -> None:
+            assert may_write.wait(20)
+            beat(line)
+
+        monkeypatch.setattr(presence, "beat", stopped)
+        await asyncio.sleep(1.0)
+        following = asyncio.create_task(b.follow())  # it has looked, and is stopped before it says so
+        await asyncio.sleep(0.1)
+        await a.controller.command("small", Command.PROMOTE, "", NEARLY_NONE)
+        assert [one["fenced"] for one in switches(a)] == [["b"]]
+        may_write.set()
+        await following
+        assert b.traffic.active["small"].split.share == 1.0, "as it looked it up"
+        assert await b.versions_told() == {"1"}, "and too late to answer by it"
+        await b.follow()
+        assert b.traffic.active["small"].split.share == NEARLY_NONE / 100
+        assert b.controller.status("small")["trouble"] is None
 
 
 async def test_a_gateway_that_joins_answers_by_no_split_before_it_is_waited_for(
