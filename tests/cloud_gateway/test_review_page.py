@@ -123,7 +123,7 @@ def test_two_people_answer_with_keys_of_their_own(browser: Any, digits: np.ndarr
 def test_without_keys_a_name_is_asked_once_and_rows_are_answered_in_turn(browser: Any, tmp_path: Path) -> None:
     bundle = make_bundle(tmp_path / "small", 1)
     calibrate(bundle.root)
-    settings = AUTOMATION.format(model="small", second_opinion_share=0.001)
+    settings = AUTOMATION.format(model="small", second_opinion_share=1e-9)
     with gateway(tmp_path, str(bundle.root), settings) as (program, admin), connect(program.grpc) as client:
         for rows in (1, 2):
             client.infer(InferenceRequest("small", row(rows=rows)))

@@ -83,7 +83,7 @@ async def test_from_start_to_rollback(api: Api) -> None:
         ("/admin/releases/small/pause", {"reason": 7}, 400, "expected a text"),
         ("/admin/releases/small/pause", {}, 404, "has no release here"),
         ("/admin/releases/small/metrics", {"metrics": []}, 404, "no release that runs here"),
-        ("/admin/releases/a%00b/pause", {}, 400, "cannot be a model name"),
+        ("/admin/releases/a%00b/pause", {}, 400, "which no database keeps"),
     ],
 )
 async def test_what_is_refused(api: Api, path: str, body: object, status: int, expected: str) -> None:

@@ -120,8 +120,8 @@ def test_an_agent_that_ran_leaves_what_others_share_and_a_purge_leaves_nothing(r
     command = next(line for line in (home / UNIT).read_text().splitlines() if line.startswith("ExecStart="))
     with served(command.removeprefix("ExecStart=").split(), home) as agent, connect(agent["grpc"]) as client:
         client.submit("digits", {"image": np.zeros((1, 1, 8, 8), np.float32)}, key="k")
-        while client.fetch(Spooled("digits", "k")) is None:
-            time.sleep(0.05)
+        while client.fetch(Spooled("digits", "k")) is None or not (home / "state" / "agent" / "history.db").exists():
+            time.sleep(0.05)  # charts begin a second after the start
     assert {"spool.db", "history.db"} <= {path.name for path in (home / "state" / "agent").iterdir()}
     done = run("uninstall")
     assert done.returncode == 0, done.stderr
