@@ -34,13 +34,21 @@ class EngineModels:
         """Serves `source`, or what the settings name; where they name nothing, nothing."""
         if source is not None:
             self._engine.load(source)
-            return
+        elif (named := self._named(model)) is not None:
+            self._engine.load(named)
+        elif self.digest(model) is not None:
+            self._engine.unload(model)
+
+    def _named(self, model: str) -> str | None:
+        """What the settings load that model from: its name in the repository, or the source of a bundle; None: they do not."""
+        repository = self._engine.repository
+        known = () if repository is None else repository.names()
+        if model in known and (model in self._sources or not self._sources):
+            return model
         from runtime import config
         from runtime.bundle.locate import open_bundles
 
-        for named in self._sources:
-            if open_bundles(named, config.home() / "bundles")[-1].name == model:
-                self._engine.load(named)
-                return
-        if self.digest(model) is not None:
-            self._engine.unload(model)
+        for source in self._sources:
+            if source not in known and open_bundles(source, config.home() / "bundles")[-1].name == model:
+                return source
+        return None
