@@ -2,22 +2,21 @@
 
 from __future__ import annotations
 
-import asyncio
-import logging
 import time
+from collections.abc import Mapping
+from functools import partial
 from typing import Protocol
 
 from edge_agent.budget import TokenBucket
 from edge_agent.counts import Counts, Hedge
-from edge_agent.drill import Drill
+from edge_agent.drill import Drill, stalled
 from edge_agent.pace import Paces
 from edge_agent.request_options import for_the_cloud
 from edge_agent.states import CloudState
-from runtime.errors import DeadlineExceededError, EdgewardError
+from runtime.errors import DeadlineExceededError
+from runtime.serving.asking import Answer, Ask, Withdraw, ask_in_task, ask_of
 from runtime.serving.service import InferenceService
 from runtime.wire.values import InferenceRequest, InferenceResponse, ModelDescription, ServedBy
-
-log = logging.getLogger(__name__)
 
 
 class Local(InferenceService, Protocol):
@@ -59,51 +58,52 @@ class Calls:
         self.local_paces = Paces()
         """How much later than predicted this device answers."""
         self.hedge_budget = hedge_budget
-        self._local = local
-        self._upstream = upstream
+        self._ask_local = ask_of(local)
+        self._ask_cloud: Mapping[bool, Ask] = {}
+        """By whether the request may run twice; empty without a gateway."""
+        if upstream is not None:
+            self._ask_cloud = {may: ask_in_task(partial(upstream.infer, is_idempotent=may)) for may in (True, False)}
         self._drill = drill
-        self._withdrawn: set[asyncio.Task[InferenceResponse]] = set()
 
-    async def ask_edge(self, request: InferenceRequest, predicted_s: float | None) -> InferenceResponse:
-        """One local run, whose time is remembered."""
+    def ask_edge(self, request: InferenceRequest, predicted_s: float | None, answer: Answer) -> Withdraw:
+        """One local run, whose time is remembered; see `runtime.serving.asking.Ask`."""
         started = time.monotonic()
         pace = self.local_paces.of(request.model)
         pace.note_asked(started)
         self.counts.asked[ServedBy.EDGE] += 1
+
+        def told(response: InferenceResponse | None, error: BaseException | None) -> None:
+            now = time.monotonic()
+            if error is None:
+                pace.note_answer(max(now - started - (predicted_s or 0.0), 0.0), 0.0, now)
+            elif isinstance(error, DeadlineExceededError):
+                pace.note_silence(now - started, now)
+            answer(response, error)
+
         try:
-            if self._drill is not None and (stall_s := self._drill.check()):
-                await asyncio.sleep(stall_s)
-            response = await self._local.infer(request)
-        except (DeadlineExceededError, asyncio.CancelledError):
+            stall_s = 0.0 if self._drill is None else self._drill.check()
+            ask = stalled(self._ask_local, stall_s) if stall_s else self._ask_local
+            withdraw = ask(request, told)
+        except DeadlineExceededError:
             now = time.monotonic()
             pace.note_silence(now - started, now)
             raise
-        now = time.monotonic()
-        pace.note_answer(max(now - started - (predicted_s or 0.0), 0.0), 0.0, now)
-        return response
 
-    async def ask_cloud(self, request: InferenceRequest, *, is_idempotent: bool) -> InferenceResponse:
-        """One inference of the gateway."""
-        assert self._upstream is not None, "routing plans no cloud step without a gateway"
+        def let_go() -> None:
+            now = time.monotonic()
+            pace.note_silence(now - started, now)
+            withdraw()
+
+        return let_go
+
+    def ask_cloud(self, request: InferenceRequest, answer: Answer, *, is_idempotent: bool) -> Withdraw:
+        """One inference of the gateway; see `runtime.serving.asking.Ask`."""
+        assert self._ask_cloud, "routing plans no cloud step without a gateway"
         self.counts.asked[ServedBy.CLOUD] += 1
-        return await self._upstream.infer(for_the_cloud(request), is_idempotent=is_idempotent)
+        return self._ask_cloud[is_idempotent](for_the_cloud(request), answer)
 
     def note_hedge(self, what: Hedge) -> None:
         """A hedge was sent, has won, or was held back."""
         self.counts.hedges[what] += 1
         if what is Hedge.SENT:
             self.hedge_budget.take()
-
-    def let_go(self, task: asyncio.Task[InferenceResponse]) -> None:
-        """Cancels a call that nobody waits for any more, and sees it end."""
-        if not task.done():
-            self._withdrawn.add(task)
-            task.add_done_callback(self._withdrawn.discard)
-        task.add_done_callback(_look_at)
-        task.cancel()
-
-
-def _look_at(task: asyncio.Task[InferenceResponse]) -> None:
-    """Takes note of how a withdrawn call ended: nobody else will, and asyncio would complain."""
-    if not task.cancelled() and (error := task.exception()) is not None and not isinstance(error, EdgewardError):
-        log.error("a withdrawn call failed in an unforeseen way", exc_info=error)

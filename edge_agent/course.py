@@ -5,7 +5,7 @@
     moves = course.on(event)          # Answered, Failed, Due
     course.wake_at                    # when a `Due` is wanted; None: never
 
-`service.py` carries the moves out and reports events; `decision_log.py` writes both down and runs them again.
+`flight.py` carries the moves out and reports events; `decision_log.py` writes both down and runs them again.
 """
 
 from __future__ import annotations

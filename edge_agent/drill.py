@@ -5,10 +5,13 @@ A file that says `stall 0.5` makes every local run begin half a second late; any
 
 from __future__ import annotations
 
+import asyncio
 from pathlib import Path
 from typing import Final
 
 from runtime.errors import ExecutionError
+from runtime.serving.asking import Answer, Ask, Withdraw
+from runtime.wire.values import InferenceRequest
 
 STALL: Final = "stall "
 # The text goes into every reply's reason: a sentence, not a file that somebody named by mistake.
@@ -38,3 +41,28 @@ class Drill:
             except ValueError:
                 pass  # then it is a text like any other
         raise ExecutionError(f"drill: {text or f'{self.file} exists; remove it to end the drill'}")
+
+
+def stalled(ask: Ask, seconds: float) -> Ask:
+    """`ask`, begun so much later."""
+
+    def late(request: InferenceRequest, answer: Answer) -> Withdraw:
+        withdraw: Withdraw | None = None
+
+        def begin() -> None:
+            nonlocal withdraw
+            try:
+                withdraw = ask(request, answer)
+            except Exception as error:
+                answer(None, error)
+
+        waiting = asyncio.get_running_loop().call_later(seconds, begin)
+
+        def let_go() -> None:
+            waiting.cancel()
+            if withdraw is not None:
+                withdraw()
+
+        return let_go
+
+    return late

@@ -18,6 +18,7 @@ from edge_agent.sync.served import EngineModels
 from edge_agent.sync.state import SyncFolder
 from edge_agent.sync.syncer import Syncer, Wishes
 from runtime import config
+from runtime.serving.asking import ask_of
 from runtime.serving.extra_route import ExtraRoute
 from runtime.serving.layered import Layered
 from runtime.serving.service import InferenceService
@@ -51,10 +52,10 @@ class Offline:
 
     def __init__(self, settings: AgentSettings, service: InferenceService, engine: Engine, syncer: Syncer) -> None:
         home = agent_home()
-        self._spool = Spool(home / "spool.db", settings.spool_limits(), service.infer)
+        self._spool = Spool(home / "spool.db", settings.spool_limits(), service.infer, ask_of(service))
         self._jobs = Jobs(home / "jobs.db", service, engine, settings.job_folders)
         self._keeper = Keeper(syncer, settings.sync_every_s, settings.sync_trial_s)
-        self.service: InferenceService = Layered(service, self._spool.infer)
+        self.service: InferenceService = Layered(service, self._spool.infer, self._spool.ask)
         """The service with the spool before it."""
         self.routes: list[ExtraRoute] = [
             *spool_routes(self._spool, settings.max_message_bytes),

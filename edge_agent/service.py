@@ -17,7 +17,7 @@ from edge_agent.cascades import no_cascade
 from edge_agent.course import Opening
 from edge_agent.drill import Drill
 from edge_agent.falling_back import retell
-from edge_agent.flight import Flight
+from edge_agent.flight import Flight, Landed, Landing
 from edge_agent.memory import MemoryGauge
 from edge_agent.plan import Step, Why
 from edge_agent.request_options import DEFAULT_DEADLINE_S, facts_of, policy_of
@@ -28,6 +28,7 @@ from runtime.errors import (
     ModelNotFoundError,
     ModelNotReadyError,
 )
+from runtime.serving.asking import Answer, Withdraw, answer_of
 from runtime.wire.statistics import ModelStatistics
 from runtime.wire.values import (
     IndexEntry,
@@ -87,27 +88,57 @@ class AgentService:
 
         When no arm answers, the error has the class of the first choice and tells the story of both.
         """
+        return await answer_of(self.ask, request)
+
+    def ask(self, request: InferenceRequest, answer: Answer) -> Withdraw:
+        """`infer` without a task; see `runtime.serving.asking.Ask`."""
         if self._is_draining:
             raise ModelNotReadyError("this agent is shutting down and takes no new requests; retry when it is back")
         self._in_flight += 1
         self.counts.requests += 1
         self._hedge_budget.note_request()
-        flight = None
+        flight: Flight | None = None
         try:
             wished = self.cascade_of(request.model, request.version)
             cascade = None if isinstance(wished, str) else wished
             opening = self._opening(request, cascade)
-            flight = Flight(self._calls, request, opening, cascade, self._decision_log)
-            step, response = await flight.run()
-        except EdgewardError as error:
+
+            def land(landing: Landing) -> None:
+                self._leave()
+                if isinstance(landing, Landed):
+                    answer(self._reply(request, landing, wished), None)
+                else:
+                    self._note_failure(landing)
+                    answer(None, landing)
+
+            flight = Flight(self._calls, request, opening, cascade, self._decision_log, land)
+            flight.start()
+        except BaseException as error:
+            self._leave()
             if flight is None or not flight.has_asked:
-                self.counts.refused_at_once += 1
-            self.counts.note_failure(error)
+                self.counts.refused_at_once += isinstance(error, EdgewardError)
+            self._note_failure(error)
             raise
-        finally:
-            self._in_flight -= 1
-            if not self._in_flight:
-                self._idle.set()
+        begun = flight
+
+        def withdraw() -> None:
+            if begun.withdraw():
+                self._leave()
+
+        return withdraw
+
+    def _leave(self) -> None:
+        self._in_flight -= 1
+        if not self._in_flight:
+            self._idle.set()
+
+    def _note_failure(self, error: BaseException) -> None:
+        if isinstance(error, EdgewardError):
+            self.counts.note_failure(error)
+
+    def _reply(self, request: InferenceRequest, landed: Landed, wished: Cascade | str | None) -> InferenceResponse:
+        """The answer as it goes out: by whom, and why where that is not the rule's first choice."""
+        step, response = landed.step, landed.response
         self.counts.note_answer(step)
         # A trial is one request now and then, and no change; what it finds out may be one.
         if step.why not in _TRIALS and step.why is not self._last_why.get(request.model, Why.FIRST_CHOICE):

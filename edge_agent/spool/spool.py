@@ -27,6 +27,7 @@ from runtime.errors import (
     StorageError,
     UnsupportedError,
 )
+from runtime.serving.asking import Answer, Ask, Withdraw, ask_in_task
 from runtime.wire.grpc_codec import decode_request, decode_response, encode_request, encode_response
 from runtime.wire.idempotency import IDEMPOTENCY_KEY, key_of, payload_digest
 from runtime.wire.values import InferenceRequest, InferenceResponse, Parameter
@@ -57,10 +58,12 @@ IDLE_S: Final = 30.0
 class Spool:
     """One spool before one service. `open` before use; `close` once requests are no longer sent."""
 
-    def __init__(self, file: Path, limits: SpoolLimits, infer: Infer) -> None:
+    def __init__(self, file: Path, limits: SpoolLimits, infer: Infer, ask: Ask | None = None) -> None:
         self._file = file
         self._limits = limits
         self._infer = infer
+        self._pass_on = ask_in_task(infer) if ask is None else ask
+        self._ask_here = ask_in_task(self.infer)
         self._store: SpoolStore | None = None
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="edgeward-spool")
         self._coming: list[tuple[Submission, asyncio.Future[Entry]]] = []
@@ -91,6 +94,11 @@ class Spool:
         if not is_async:
             return await self._infer(request)
         return _reply(await self.submit(request), request)
+
+    def ask(self, request: InferenceRequest, answer: Answer) -> Withdraw:
+        """`infer`; without a task where the spool has no part in the request."""
+        is_here = bool(request.parameters) and not request.parameters.keys().isdisjoint((ASYNC, RESULT_OF))
+        return (self._ask_here if is_here else self._pass_on)(request, answer)
 
     async def submit(self, request: InferenceRequest) -> Entry:
         """Keeps a request under its key, or a new one; what is under that key now. It is on disk when this returns.

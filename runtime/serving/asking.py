@@ -7,11 +7,14 @@ a service that has no `ask` beside its `infer` is asked in a task all the same.
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Awaitable, Callable
 
-from runtime.errors import ModelNotReadyError
+from runtime.errors import EdgewardError, ModelNotReadyError
 from runtime.serving.service import InferenceService
 from runtime.wire.values import InferenceRequest, InferenceResponse
+
+log = logging.getLogger(__name__)
 
 Answer = Callable[[InferenceResponse | None, BaseException | None], None]
 """Told once, on the event loop, what a request came to: the response, or the error."""
@@ -31,14 +34,17 @@ def ask_of(service: InferenceService) -> Ask:
 
 def ask_in_task(infer: Callable[[InferenceRequest], Awaitable[InferenceResponse]]) -> Ask:
     """The short way of what has only the long one."""
+    under_way: set[asyncio.Task[InferenceResponse]] = set()  # a loop alone does not keep what waits
 
     def ask(request: InferenceRequest, answer: Answer) -> Withdraw:
         is_withdrawn = False
         task = asyncio.get_running_loop().create_task(_answered(infer, request))
+        under_way.add(task)
 
         def told(done: asyncio.Task[InferenceResponse]) -> None:
+            under_way.discard(done)
             if is_withdrawn:
-                _ = done.cancelled() or done.exception()  # nobody hears it, and asyncio need not complain
+                _say_unforeseen(done)
             elif done.cancelled():
                 answer(None, ModelNotReadyError("the work on this request was broken off; retry it"))
             else:
@@ -83,3 +89,9 @@ async def _answered(
     return await infer(
         request
     )  # begun in the task: one that is withdrawn before its first turn leaves no coroutine behind
+
+
+def _say_unforeseen(done: asyncio.Task[InferenceResponse]) -> None:
+    """Nobody hears how a withdrawn request ended, so that what nobody foresaw is logged here."""
+    if not done.cancelled() and (error := done.exception()) is not None and not isinstance(error, EdgewardError):
+        log.error("a withdrawn request failed in an unforeseen way", exc_info=error)

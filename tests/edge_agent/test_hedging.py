@@ -70,13 +70,13 @@ async def test_the_loser_is_withdrawn_and_what_still_waits_there_is_never_run() 
 async def test_hedges_keep_to_their_share() -> None:
     gateway = FakeGateway(cloud=CloudState(True, True, predicted_s=0.001, typical_s=0.001))
     local = FakeLocal(predicted_s=0.0)
-    service = AgentService(local, gateway, Policy.CLOUD_FIRST, hedge_share=0.1)
 
     async def slowly(asked: InferenceRequest, *, is_idempotent: bool = True) -> InferenceResponse:
         await asyncio.sleep(0.004)
         return await FakeGateway().infer(asked)
 
     gateway.infer = slowly  # type: ignore[method-assign]
+    service = AgentService(local, gateway, Policy.CLOUD_FIRST, hedge_share=0.1)
     for _ in range(100):
         await service.infer(request())
     hedges = service.counts.hedges
