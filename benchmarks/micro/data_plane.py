@@ -33,6 +33,7 @@ from runtime.serving.grpc_receiving import Receiving
 from runtime.serving.grpc_server import InferenceRpcs
 from runtime.serving.local_service import LocalService
 from runtime.serving.rest_app import rest_app
+from runtime.serving.service import InferenceService
 from runtime.tensors import Array, TensorSpec
 
 MAX_BYTES = 64 << 20
@@ -43,7 +44,8 @@ FRAME_BYTES = 5
 class DataPlane:
     """Both transports' handlers over one model, on the running event loop; `close` it there."""
 
-    def __init__(self) -> None:
+    def __init__(self, before: Callable[[LocalService], InferenceService] = lambda local: local) -> None:
+        """`before` puts something before the service that runs the model."""
         self._folder = tempfile.TemporaryDirectory(prefix="edgeward-plane-")
         home = Path(self._folder.name)
         row = Row.of_digits()
@@ -51,8 +53,9 @@ class DataPlane:
         self._engine = _OneModel(_instant_model(bundle, row.probabilities), home)
         self._service = LocalService(self._engine)
         controls = Controls.under(home, MAX_BYTES, None)
-        self._infer = InferenceRpcs(self._service, controls, None, asyncio.Event(), Receiving()).model_infer()
-        self._app: ASGIApp = rest_app(self._service, controls, max_body_bytes=MAX_BYTES)
+        asked = before(self._service)
+        self._infer = InferenceRpcs(asked, controls, None, asyncio.Event(), Receiving()).model_infer()
+        self._app: ASGIApp = rest_app(asked, controls, max_body_bytes=MAX_BYTES)
         self._message = grpc_exchange(bundle.name, row).body[FRAME_BYTES:]
         self._posted = rest_binary_exchange(bundle.name, row)
 
