@@ -55,7 +55,7 @@ def test_hits_are_counted_among_those_that_were_possible() -> None:
     found = line(one, TRACE, [True, True, False, True], 0.3, None)
     assert (found.requests, found.hits, found.possible, found.hits_of_possible) == (4, 2, 3, 1)
     assert found.share == pytest.approx(1 / 3)
-    assert line(one, TRACE, [True, True, False, True], 0.3, 1).hits == 0
+    assert line(one, TRACE, [True, True, False, True], 0.3, {1}).hits == 0
 
 
 def test_calls_a_request_are_those_on_the_link_and_refused_requests_do_not_dilute_them() -> None:
@@ -73,12 +73,26 @@ def test_a_phase_that_is_surely_below_the_bar_is_named_though_all_together_hold_
     found = bars([Run(trace, [*everyone, bad])], PHASES, {"deadline_s": 0.3, "phase_s": 1.0})
     assert found[0][2], "99.92 % of all"
     assert found[1][1:] == ("blackout, fastest: 16/20", False)
-    low, high = line(bad, trace, [True] * len(trace), 0.3, 0).interval
+    low, high = line(bad, trace, [True] * len(trace), 0.3, {0}).interval
     assert (low, high) == pytest.approx((0.5634, 0.9427), abs=1e-4)
     lucky = contestant("fastest", [outcome(LATE), *good[1:]])
     assert bars([Run(trace, [*everyone, lucky])], PHASES, {"deadline_s": 0.3, "phase_s": 1.0})[1][2], (
         "19 of 20 show nothing"
     )
+
+
+def test_a_phase_beyond_the_bar_is_told_beside_it() -> None:
+    harder = [PHASES[1], replace(PHASES[0], is_beyond=True)]
+    trace = [Planned(0.0, 0, 0, False), Planned(1.1, 1, 0, False)]
+    everyone = [contestant(name, [outcome(IN_TIME)] * 2) for name in ("edge_only", "cloud_only")]
+    one = contestant("fastest", [outcome(IN_TIME), outcome(LATE)])
+    found = bars([Run(trace, [*everyone, one])], harder, {"deadline_s": 0.3, "phase_s": 1.0})
+    assert [(value, is_held) for _, value, is_held in found[:3]] == [
+        ("100.00%", True),
+        ("no phase shows less", True),
+        ("50.00%", False),
+    ]
+    assert found[2][0] == "beyond the bar, the same with: blackout"
 
 
 def test_runs_of_several_seeds_add_up_and_the_slowest_recovery_counts() -> None:
