@@ -22,7 +22,8 @@ from runtime.wire.values import InferenceRequest, InferenceResponse, ModelDescri
 class Local(InferenceService, Protocol):
     """The runtime of this process, as the agent needs it; `runtime.serving.local_service.LocalService` is one.
 
-    `infer` ends with `DeadlineExceededError` when the request's deadline passes, also while the model still runs.
+    `infer`, and `ask` where it has one, end with `DeadlineExceededError` when the request's deadline passes, also while the model
+    still runs.
     """
 
     def predict_wait_s(self, name: str, version: str, rows: int) -> float | None:
@@ -71,8 +72,11 @@ class Calls:
         pace = self.local_paces.of(request.model)
         pace.note_asked(started)
         self.counts.asked[ServedBy.EDGE] += 1
+        is_over = False
 
         def told(response: InferenceResponse | None, error: BaseException | None) -> None:
+            nonlocal is_over
+            is_over = True
             now = time.monotonic()
             if error is None:
                 pace.note_answer(max(now - started - (predicted_s or 0.0), 0.0), 0.0, now)
@@ -90,6 +94,10 @@ class Calls:
             raise
 
         def let_go() -> None:
+            nonlocal is_over
+            if is_over:
+                return
+            is_over = True
             now = time.monotonic()
             pace.note_silence(now - started, now)
             withdraw()

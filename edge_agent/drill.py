@@ -6,6 +6,7 @@ A file that says `stall 0.5` makes every local run begin half a second late; any
 from __future__ import annotations
 
 import asyncio
+import time
 from pathlib import Path
 from typing import Final
 
@@ -44,7 +45,7 @@ class Drill:
 
 
 def stalled(ask: Ask, seconds: float) -> Ask:
-    """`ask`, begun so much later."""
+    """`ask`, begun so much later, or at the request's deadline, of which it then says that it has passed."""
 
     def late(request: InferenceRequest, answer: Answer) -> Withdraw:
         withdraw: Withdraw | None = None
@@ -56,7 +57,8 @@ def stalled(ask: Ask, seconds: float) -> Ask:
             except Exception as error:
                 answer(None, error)
 
-        waiting = asyncio.get_running_loop().call_later(seconds, begin)
+        left_s = seconds if request.deadline is None else max(request.deadline - time.monotonic(), 0.0)
+        waiting = asyncio.get_running_loop().call_later(min(seconds, left_s), begin)
 
         def let_go() -> None:
             waiting.cancel()

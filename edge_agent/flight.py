@@ -60,7 +60,8 @@ class Flight:
         self._cascade = cascade if opening.rule.threshold is not None else None
         self._land = land
         self._course = Course(opening)
-        # An answer comes in the context of whichever request it was run with: what follows from it belongs to this one's spans.
+        # An answer comes in the context of whichever request it was run with; what follows from it belongs to this one's spans and
+        # log lines.
         self._context = copy_context()
         self._under_way: dict[ServedBy, asking.Withdraw] = {}
         self._answers: dict[ServedBy, InferenceResponse] = {}
@@ -103,8 +104,9 @@ class Flight:
             elif isinstance(move, Withdraw):
                 self._under_way.pop(move.arm)()
             else:
+                landing = move.error if isinstance(move, GiveUp) else self._landed(move)
                 self._end()
-                return move.error if isinstance(move, GiveUp) else self._landed(move)
+                return landing
         self._wait()
         return None
 
@@ -155,7 +157,7 @@ class Flight:
             self._go_on(partial(self._answered, arm, response, error))
         else:  # nobody foresaw it, so nobody knows what would help
             self._end()
-            self._land(error)
+            self._context.run(self._land, error)
 
     def _go_on(self, event: Callable[[], Event]) -> None:
         try:
@@ -164,7 +166,7 @@ class Flight:
             self._end()
             landing = error
         if landing is not None:
-            self._land(landing)
+            self._context.run(self._land, landing)
 
     def _answered(self, arm: ServedBy, response: InferenceResponse | None, error: EdgewardError | None) -> Event:
         if error is not None:
@@ -189,6 +191,8 @@ class Flight:
         return Landed(move.step, answer)
 
     def _end(self) -> None:
+        if self._is_over:
+            return
         self._is_over = True
         if self._alarm is not None:
             self._alarm.cancel()

@@ -105,11 +105,14 @@ class AgentService:
 
             def land(landing: Landing) -> None:
                 self._leave()
-                if isinstance(landing, Landed):
-                    answer(self._reply(request, landing, wished), None)
-                else:
-                    self._note_failure(landing)
-                    answer(None, landing)
+                try:
+                    response = self._reply(request, landing, wished) if isinstance(landing, Landed) else None
+                    error = None if isinstance(landing, Landed) else landing
+                except Exception as unforeseen:  # of whatever kind: somebody waits to be told
+                    response, error = None, unforeseen
+                if error is not None:
+                    self._note_failure(error)
+                answer(response, error)
 
             flight = Flight(self._calls, request, opening, cascade, self._decision_log, land)
             flight.start()

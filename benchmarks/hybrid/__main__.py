@@ -66,6 +66,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         "setup": setup,
         "environment": environment,
         "phases": [phase.name for phase in sequence],
+        "phases_beyond_the_bar": [phase.name for phase in sequence if phase.is_beyond],
         "runs": [
             {
                 "seed": seed,

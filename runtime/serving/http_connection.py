@@ -171,12 +171,15 @@ class HttpConnection(AutoHTTPProtocol):  # type: ignore[valid-type, misc]  # htt
                 self.data_received(bytes(rest))
 
     def _ask(self, known: KnownHead, cycle: WholeRequest, body: Chunk) -> None:
-        cycle.withdraw = known.ask(body, partial(self._reply, cycle))
+        withdraw = known.ask(body, partial(self._reply, cycle))
+        if not cycle.response_complete:
+            cycle.withdraw = withdraw
 
     def _reply(self, cycle: WholeRequest, head: bytes, body: Sequence[Chunk]) -> None:
         if cycle.disconnected or self.transport.is_closing():
             return
         cycle.response_started = cycle.response_complete = True
+        cycle.withdraw = None  # which holds the request: a connection that idles keeps none
         head += self._default_lines()
         head += b"\r\n" if cycle.keep_alive else b"connection: close\r\n\r\n"
         if sum(map(len, body)) <= JOIN_BYTES:

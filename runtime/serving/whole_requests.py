@@ -113,3 +113,4 @@ class WholeRequest:
         self.disconnected = True
         if self.withdraw is not None:
             self.withdraw()
+            self.withdraw = None

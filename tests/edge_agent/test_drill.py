@@ -1,11 +1,16 @@
 """The failure drill follows its file."""
 
+import asyncio
+import time
 from pathlib import Path
 
+import numpy as np
 import pytest
 
-from edge_agent.drill import MAX_TEXT_BYTES, Drill
-from runtime.errors import ExecutionError
+from edge_agent.drill import MAX_TEXT_BYTES, Drill, stalled
+from runtime.errors import DeadlineExceededError, ExecutionError
+from runtime.serving.asking import Answer, Withdraw
+from runtime.wire.values import InferenceRequest, InferenceResponse
 
 
 def test_it_fails_only_while_the_file_exists(tmp_path: Path) -> None:
@@ -52,3 +57,58 @@ def test_a_stall_of_no_number_is_a_text_like_any_other(tmp_path: Path) -> None:
     file.write_text("stall the engine")
     with pytest.raises(ExecutionError, match="drill: stall the engine"):
         Drill(file).check()
+
+
+class Asked:
+    """Answers at the next turn, or refuses what comes too late; and keeps who was withdrawn."""
+
+    def __init__(self) -> None:
+        self.begun = 0
+        self.withdrawn = 0
+        self.told: asyncio.Queue[tuple[InferenceResponse | None, BaseException | None]] = asyncio.Queue()
+
+    def ask(self, request: InferenceRequest, answer: Answer) -> Withdraw:
+        self.begun += 1
+        if request.deadline is not None and request.deadline <= time.monotonic():
+            raise DeadlineExceededError("the deadline has passed")
+        if "hold" not in request.parameters:
+            asyncio.get_running_loop().call_soon(answer, InferenceResponse("m", "1", {}), None)
+        return self._withdraw
+
+    def answer(self, response: InferenceResponse | None, error: BaseException | None) -> None:
+        self.told.put_nowait((response, error))
+
+    def _withdraw(self) -> None:
+        self.withdrawn += 1
+
+
+def asked(deadline_s: float | None = None, **parameters: bool) -> InferenceRequest:
+    deadline = None if deadline_s is None else time.monotonic() + deadline_s
+    return InferenceRequest("m", {"x": np.zeros(1)}, parameters=parameters, deadline=deadline)
+
+
+async def test_a_stalled_run_is_answered_after_its_stall() -> None:
+    arm = Asked()
+    stalled(arm.ask, 0.01)(asked(), arm.answer)
+    assert arm.begun == 0
+    response, error = await asyncio.wait_for(arm.told.get(), 10)
+    assert response is not None
+    assert error is None
+
+
+async def test_a_stall_that_is_longer_than_the_time_left_ends_at_the_deadline() -> None:
+    arm = Asked()
+    stalled(arm.ask, 3600)(asked(0.02), arm.answer)
+    response, error = await asyncio.wait_for(arm.told.get(), 10)
+    assert response is None
+    assert isinstance(error, DeadlineExceededError)
+
+
+async def test_who_is_withdrawn_in_its_stall_never_begins_and_later_is_let_go() -> None:
+    arm = Asked()
+    stalled(arm.ask, 0.01)(asked(hold=True), arm.answer)()
+    withdraw = stalled(arm.ask, 0.0)(asked(hold=True), arm.answer)
+    await asyncio.sleep(0.05)
+    assert (arm.begun, arm.withdrawn) == (1, 0)
+    withdraw()
+    assert (arm.begun, arm.withdrawn, arm.told.qsize()) == (1, 1, 0)

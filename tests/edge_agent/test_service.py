@@ -28,7 +28,7 @@ from runtime.errors import (
     UnsupportedError,
 )
 from runtime.serving.asking import Answer, Withdraw
-from runtime.telemetry.context import traceparent
+from runtime.telemetry.context import RequestMark, request_mark, traceparent
 from runtime.wire.statistics import ModelStatistics
 from runtime.wire.values import (
     IndexEntry,
@@ -433,6 +433,21 @@ async def test_a_fallback_belongs_to_the_span_of_its_own_request() -> None:
     finally:
         traceparent.reset(token)
     assert seen == ["00-this-one-01"]
+
+
+async def test_a_line_of_the_log_belongs_to_the_request_that_it_tells_of(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO, "edge_agent.service")
+    marks: list[RequestMark | None] = []
+    noting = logging.Handler()
+    noting.emit = lambda _: marks.append(request_mark.get())  # type: ignore[method-assign]
+    logging.getLogger("edge_agent.service").addHandler(noting)
+    token = request_mark.set(RequestMark("7", "m"))
+    try:
+        await AgentService(AtOnce()).infer(request(route="edge"))
+    finally:
+        request_mark.reset(token)
+        logging.getLogger("edge_agent.service").removeHandler(noting)
+    assert marks == [RequestMark("7", "m")]
 
 
 async def test_an_error_that_nobody_foresaw_is_told_and_ends_the_request() -> None:

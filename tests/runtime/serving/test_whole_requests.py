@@ -285,6 +285,19 @@ async def test_a_client_that_goes_away_withdraws_its_request(tmp_path: Path) -> 
         await asyncio.wait_for(here.service.withdrawn.acquire(), PATIENCE_S)
 
 
+async def test_a_connection_that_idles_holds_no_request(tmp_path: Path) -> None:
+    async with serving(tmp_path) as here:
+        reader, writer = await asyncio.open_connection(here.at.host, here.at.port)
+        try:
+            for _ in range(2):
+                await asyncio.wait_for(exchange(reader, writer, (request(),), 1), PATIENCE_S)
+            (connection,) = here.server._server.server_state.connections
+            assert connection.cycle.response_complete
+            assert connection.cycle.withdraw is None
+        finally:
+            writer.close()
+
+
 async def test_a_half_closed_connection_gets_its_answer(tmp_path: Path) -> None:
     async with held(tmp_path) as (here, reader, writer):
         writer.write_eof()
