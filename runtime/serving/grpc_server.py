@@ -18,7 +18,15 @@ from runtime.serving.asking import answer_of
 from runtime.serving.bearer import Authorize
 from runtime.serving.controls import Controls
 from runtime.serving.deadlines import with_timeout
-from runtime.serving.grpc_calls import Answer, Context, authorize_call, generic_handler, refuse, unary_handler
+from runtime.serving.grpc_calls import (
+    CALL_IS_OVER,
+    Answer,
+    Context,
+    authorize_call,
+    generic_handler,
+    refuse,
+    unary_handler,
+)
 from runtime.serving.grpc_controls import ControlRpcs
 from runtime.serving.grpc_health import HealthRpcs
 from runtime.serving.grpc_receiving import MESSAGE_LIMIT_S, Receiving
@@ -218,7 +226,7 @@ class InferenceRpcs:
                 raw = await read(context)
                 remaining_s = context.time_remaining()
                 return await infer(raw, None if remaining_s is None else monotonic() + remaining_s)
-            except grpc.aio.AbortError:  # no inference was asked for
+            except CALL_IS_OVER:  # no inference was asked for
                 raise
             except Exception as error:
                 controls.load.note_error(error)
