@@ -30,16 +30,16 @@ from runtime.serving.grpc_calls import (
 from runtime.serving.grpc_controls import ControlRpcs
 from runtime.serving.grpc_health import HealthRpcs
 from runtime.serving.grpc_receiving import MESSAGE_LIMIT_S, Receiving
+from runtime.serving.grpc_replies import GrpcReplies
 from runtime.serving.grpc_stream import stream_infer_handler
 from runtime.serving.limits import DEFAULT_MAX_MESSAGE_BYTES
 from runtime.serving.load_parameters import check_unload
 from runtime.serving.names import check_name
 from runtime.serving.service import InferenceService
-from runtime.serving.shared_memory import write_outputs
 from runtime.serving.sockets import Endpoint, listen, port_in_use
 from runtime.serving.tls import ServerTls
 from runtime.wire.grpc_descriptions import decode_load_parameters, encode_index, encode_model, encode_server
-from runtime.wire.grpc_repeats import ReplyEncoder, RequestDecoder
+from runtime.wire.grpc_repeats import RequestDecoder
 from runtime.wire.model_config import encode_config
 from runtime.wire.statistics import encode_statistics
 
@@ -190,7 +190,7 @@ class InferenceRpcs:
     def model_infer(self) -> InferBytes:
         """ModelInfer from bytes to bytes: the hot path, so one plain function with everything it needs at hand."""
         ask, load = self._controls.asking(self._service), self._controls.load
-        decode, encode = RequestDecoder(self._controls.memory), ReplyEncoder()
+        decode, encode = RequestDecoder(self._controls.memory), GrpcReplies()
 
         async def model_infer(raw: bytes, deadline: float | None) -> bytes:
             request = decode(raw, deadline)
@@ -200,7 +200,7 @@ class InferenceRpcs:
             load.in_flight += 1
             try:
                 response = await answer_of(ask, request)
-                reply = encode(response, write_outputs(request, response)) if request.outputs else encode(response)
+                reply = encode(request, response)
             finally:
                 load.in_flight -= 1
             load.answered += 1

@@ -24,6 +24,7 @@ from runtime.serving.bearer import Authorize
 from runtime.serving.controls import Controls
 from runtime.serving.deadlines import with_timeout
 from runtime.serving.grpc_calls import authorize_metadata, note_foreign
+from runtime.serving.grpc_replies import GrpcReplies
 from runtime.serving.grpc_server import (
     KEEPALIVE_TIME_MS,
     KEEPALIVE_TIMEOUT_MS,
@@ -37,9 +38,8 @@ from runtime.serving.native_receiving import Receiver
 from runtime.serving.own_folder import OwnFolder
 from runtime.serving.refusing import start_refusing
 from runtime.serving.service import InferenceService
-from runtime.serving.shared_memory import write_outputs
 from runtime.serving.sockets import Endpoint, explain_refusal, listen
-from runtime.wire.grpc_repeats import ReplyEncoder, RequestDecoder
+from runtime.wire.grpc_repeats import RequestDecoder
 from runtime.wire.status import INTERNAL_TEXT, hints_of, status_of, text_of
 from runtime.wire.values import InferenceRequest, InferenceResponse
 
@@ -74,7 +74,7 @@ class NativeGrpcServer:
             service, controls, authorize=authorize, max_message_bytes=max_message_bytes, reflects=reflects
         )
         self._ask = controls.asking(service)
-        self._decode, self._encode = RequestDecoder(controls.memory), ReplyEncoder()
+        self._decode, self._encode = RequestDecoder(controls.memory), GrpcReplies()
         self._controls = controls
         self._load = controls.load
         self._authorize = authorize
@@ -244,10 +244,7 @@ class NativeGrpcServer:
             self._end(call_id, error)
             return
         try:
-            reply = (
-                self._encode(response, write_outputs(request, response)) if request.outputs else self._encode(response)
-            )
-            front.respond(call_id, reply)
+            front.respond(call_id, self._encode(request, response))
         except Exception as wrong:
             self._end(call_id, wrong)
             return
