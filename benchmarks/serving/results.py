@@ -22,7 +22,7 @@ from benchmarks.serving.ratios import (
     samples_of,
     verdicts_of,
 )
-from benchmarks.serving.rounds import OPEN_SHARE, OpenSample, Outcome, Plan, Sample
+from benchmarks.serving.rounds import OPEN_SHARE, RAW, OpenSample, Outcome, Plan, Sample
 from runtime.errors import WrongUseError
 
 SCHEMA_VERSION = 3
@@ -128,12 +128,16 @@ class Results:
         for name in sorted(self.names, key=lambda n: -(self.per_s(n, plan.connections[-1]) or 0)):
             rates = [_show(self.per_s(name, c), "{:,.0f}") for c in plan.connections]
             cpus = [_show(self.cpu_s_per_1000(name, c), "{:.3f}") for c in plan.connections]
-            lines.append(f"| {name} | {self.protocols.get(name, 'in process')} | {' | '.join([*rates, *cpus])} |")
+            lines.append(f"| {name} | {self._asked_over(name)} | {' | '.join([*rates, *cpus])} |")
         for name, reason in self.outcome.missing.items():
             lines.append(f"| {name} | missing | {_cell(reason)} |")
         lines += ["", *ratios_table(self.ratios()), *bars_table(self.verdicts())]
         lines += self._open_lines() + self._identity_lines() + self._endurance_lines()
         return "\n".join(lines).rstrip() + "\n"
+
+    def _asked_over(self, name: str) -> str:
+        over, batch = self.protocols.get(name, "in process"), self.outcome.raw_batch
+        return f"{over}, batches of {batch}" if name == RAW and batch is not None else over
 
     def _stopped_lines(self) -> list[str]:
         """That somebody ended it early."""
@@ -222,6 +226,7 @@ def _outcome(fields: Mapping[str, Any]) -> Outcome:
         tuple(Sample(**sample) for sample in fields["samples"]),
         fields["missing"],
         tuple(OpenSample(**sample) for sample in fields["at_fixed_rate"]),
+        fields.get("raw_batch"),
         fields["was_stopped"],
     )
 

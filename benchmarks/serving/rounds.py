@@ -77,6 +77,8 @@ class Outcome:
     samples: tuple[Sample, ...]
     missing: dict[str, str]
     at_fixed_rate: tuple[OpenSample, ...] = ()
+    raw_batch: int | None = None
+    """Rows of each `session.run` of `RAW`: the number that cost the least CPU time a row. None: not measured."""
     was_stopped: bool = False
     """Somebody ended it early (Ctrl-C); what was measured is here."""
 
@@ -98,7 +100,7 @@ def measure(contestants: Sequence[Contestant], model: Path, plan: Plan, logs: Pa
             if not rounds.samples:
                 raise
             was_stopped = True
-    return Outcome(tuple(rounds.samples), rounds.missing, tuple(rounds.open_samples), was_stopped)
+    return Outcome(tuple(rounds.samples), rounds.missing, tuple(rounds.open_samples), rounds.raw_batch, was_stopped)
 
 
 class _Rounds:
@@ -108,6 +110,7 @@ class _Rounds:
         self.samples: list[Sample] = []
         self.open_samples: list[OpenSample] = []
         self.missing: dict[str, str] = {}
+        self.raw_batch: int | None = None
         self._plan, self._model, self._logs, self._progress = plan, model, logs, progress
         self._chance = random.Random(plan.seed)
         self._order: list[Contestant] = []
@@ -117,13 +120,13 @@ class _Rounds:
     def closed(self, contestants: Sequence[Contestant]) -> None:
         """Every round, each contestant as often as it can answer."""
         self._order, plan = list(contestants), self._plan
-        batch: int | None = None
         steps, done = plan.rounds * (len(self._order) + 1), 0
         for number in range(plan.rounds):
             self._progress(f"round {number + 1}: {RAW}", done / steps)
             if plan.has_raw:
-                batch, rows_per_s = _raw(self._model, plan.seconds, batch)
-                self.samples.append(Sample(RAW, number, 1, rows_per_s, 1000 / rows_per_s, None))
+                told = _raw(self._model, plan.seconds, self.raw_batch)
+                self.raw_batch = int(told["batch"])
+                self.samples.append(Sample(RAW, number, 1, told["rows_per_s"], told["cpu_s_per_1000"], None))
             done += 1
             self._chance.shuffle(self._order)
             for contestant in self._order:
@@ -232,10 +235,11 @@ class _Standing:
         self._server.close()
 
 
-def _raw(model: Path, seconds: float, batch: int | None) -> tuple[int, float]:
+def _raw(model: Path, seconds: float, batch: int | None) -> dict[str, float]:
+    """What `raw_session` prints; `batch` None: it looks for the best size first."""
     command = [sys.executable, "-m", "benchmarks.serving.raw_session", str(model), f"{seconds:g}"]
     if batch is not None:
         command.append(str(batch))
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=seconds * 3 + 60, check=True)
-    answer = json.loads(done.stdout)
-    return int(answer["batch"]), float(answer["rows_per_s"])
+    told: dict[str, float] = json.loads(done.stdout)
+    return told

@@ -24,6 +24,9 @@ Answer = Callable[[Any], Awaitable[Message]]
 """Makes the reply of one unary RPC from its parsed request."""
 
 
+CALL_IS_OVER = (grpc.aio.AbortError, grpc.aio.InternalError)
+"""Ended here with its status, or by gRPC itself: its client is gone, or its message was larger than is taken."""
+
 ReadMessage = Callable[[Context], Awaitable[bytes]]
 """Reads the one message of a unary RPC; see `grpc_receiving`."""
 
@@ -68,9 +71,9 @@ def authorize_metadata(authorize: Authorize, metadata: Iterable[tuple[str, str |
 async def refuse(context: Context, error: Exception) -> NoReturn:
     """Ends the RPC with the status, text and hints of `error`; what is not an error of ours is logged here, once.
 
-    `grpc.aio.AbortError`, always: also where it was ended before and that error says so.
+    One of `CALL_IS_OVER`, always: also where it was over before and `error` says so.
     """
-    if isinstance(error, grpc.aio.AbortError):
+    if isinstance(error, CALL_IS_OVER):
         raise error
     note_foreign(error)
     code = grpc.StatusCode[status_of(error).grpc]

@@ -59,5 +59,6 @@ def why_not_native(*, has_tls: bool) -> str | None:
 
 def _native() -> str:
     return (
-        f"native ({PACKAGE} {version(PACKAGE)}): ModelInfer in Rust, streams and everything else through it by grpcio"
+        f"native ({PACKAGE} {version(PACKAGE)}): ModelInfer in Rust, packed with gzip or not at all (no deflate); "
+        "streams and everything else through it by grpcio"
     )

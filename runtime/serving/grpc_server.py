@@ -18,20 +18,28 @@ from runtime.serving.asking import answer_of
 from runtime.serving.bearer import Authorize
 from runtime.serving.controls import Controls
 from runtime.serving.deadlines import with_timeout
-from runtime.serving.grpc_calls import Answer, Context, authorize_call, generic_handler, refuse, unary_handler
+from runtime.serving.grpc_calls import (
+    CALL_IS_OVER,
+    Answer,
+    Context,
+    authorize_call,
+    generic_handler,
+    refuse,
+    unary_handler,
+)
 from runtime.serving.grpc_controls import ControlRpcs
 from runtime.serving.grpc_health import HealthRpcs
 from runtime.serving.grpc_receiving import MESSAGE_LIMIT_S, Receiving
+from runtime.serving.grpc_replies import GrpcReplies
 from runtime.serving.grpc_stream import stream_infer_handler
 from runtime.serving.limits import DEFAULT_MAX_MESSAGE_BYTES
 from runtime.serving.load_parameters import check_unload
 from runtime.serving.names import check_name
 from runtime.serving.service import InferenceService
-from runtime.serving.shared_memory import write_outputs
 from runtime.serving.sockets import Endpoint, listen, port_in_use
 from runtime.serving.tls import ServerTls
 from runtime.wire.grpc_descriptions import decode_load_parameters, encode_index, encode_model, encode_server
-from runtime.wire.grpc_repeats import ReplyEncoder, RequestDecoder
+from runtime.wire.grpc_repeats import RequestDecoder
 from runtime.wire.model_config import encode_config
 from runtime.wire.statistics import encode_statistics
 
@@ -182,7 +190,7 @@ class InferenceRpcs:
     def model_infer(self) -> InferBytes:
         """ModelInfer from bytes to bytes: the hot path, so one plain function with everything it needs at hand."""
         ask, load = self._controls.asking(self._service), self._controls.load
-        decode, encode = RequestDecoder(self._controls.memory), ReplyEncoder()
+        decode, encode = RequestDecoder(self._controls.memory), GrpcReplies()
 
         async def model_infer(raw: bytes, deadline: float | None) -> bytes:
             request = decode(raw, deadline)
@@ -192,7 +200,7 @@ class InferenceRpcs:
             load.in_flight += 1
             try:
                 response = await answer_of(ask, request)
-                reply = encode(response, write_outputs(request, response)) if request.outputs else encode(response)
+                reply = encode(request, response)
             finally:
                 load.in_flight -= 1
             load.answered += 1
@@ -218,7 +226,7 @@ class InferenceRpcs:
                 raw = await read(context)
                 remaining_s = context.time_remaining()
                 return await infer(raw, None if remaining_s is None else monotonic() + remaining_s)
-            except grpc.aio.AbortError:  # no inference was asked for
+            except CALL_IS_OVER:  # no inference was asked for
                 raise
             except Exception as error:
                 controls.load.note_error(error)

@@ -18,10 +18,10 @@ from runtime.serving.bearer import Authorize
 from runtime.serving.controls import Controls
 from runtime.serving.deadlines import with_timeout
 from runtime.serving.grpc_calls import Context, authorize_call, note_foreign, refuse
+from runtime.serving.grpc_replies import reply_message
 from runtime.serving.names import check_name
 from runtime.serving.service import InferenceService
-from runtime.serving.shared_memory import write_outputs
-from runtime.wire.grpc_codec import decode_request, encode_response, parse
+from runtime.wire.grpc_codec import decode_request, parse
 from runtime.wire.status import text_of
 
 # How far a stream is read ahead of its replies: enough to fill a batch, little enough that one client's large tensors do not
@@ -109,7 +109,7 @@ class _Stream:
             check_name(request.model, request.version)
             with self._load.answering():
                 response = await self._infer(request)
-                reply.infer_response.CopyFrom(encode_response(response, write_outputs(request, response)))
+                reply.infer_response.CopyFrom(reply_message(request, response))
         except Exception as error:
             note_foreign(error)
             self._load.note_error(error)

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import threading
 import time
 from collections.abc import Sized
 from contextlib import suppress
@@ -25,6 +24,7 @@ from runtime.serving.bearer import Authorize
 from runtime.serving.controls import Controls
 from runtime.serving.deadlines import with_timeout
 from runtime.serving.grpc_calls import authorize_metadata, note_foreign
+from runtime.serving.grpc_replies import GrpcReplies
 from runtime.serving.grpc_server import (
     KEEPALIVE_TIME_MS,
     KEEPALIVE_TIMEOUT_MS,
@@ -34,12 +34,12 @@ from runtime.serving.grpc_server import (
 )
 from runtime.serving.limits import DEFAULT_MAX_MESSAGE_BYTES
 from runtime.serving.names import check_name
+from runtime.serving.native_receiving import Receiver
 from runtime.serving.own_folder import OwnFolder
 from runtime.serving.refusing import start_refusing
 from runtime.serving.service import InferenceService
-from runtime.serving.shared_memory import write_outputs
 from runtime.serving.sockets import Endpoint, explain_refusal, listen
-from runtime.wire.grpc_repeats import ReplyEncoder, RequestDecoder
+from runtime.wire.grpc_repeats import RequestDecoder
 from runtime.wire.status import INTERNAL_TEXT, hints_of, status_of, text_of
 from runtime.wire.values import InferenceRequest, InferenceResponse
 
@@ -47,9 +47,6 @@ if TYPE_CHECKING:
     from pygrpc_native import NativeGrpcFront
 
 log = logging.getLogger(__name__)
-
-# As many calls as come to Python in one trip; a batch of the largest model that runs inline is smaller.
-MAX_BURST = 256
 
 # Unix sockets in a folder of our own: `FALLBACK` is a link to one of the others.
 FALLBACK, BEHIND, REFUSER = "grpc", "behind", "refuser"
@@ -77,7 +74,7 @@ class NativeGrpcServer:
             service, controls, authorize=authorize, max_message_bytes=max_message_bytes, reflects=reflects
         )
         self._ask = controls.asking(service)
-        self._decode, self._encode = RequestDecoder(controls.memory), ReplyEncoder()
+        self._decode, self._encode = RequestDecoder(controls.memory), GrpcReplies()
         self._controls = controls
         self._load = controls.load
         self._authorize = authorize
@@ -88,7 +85,7 @@ class NativeGrpcServer:
         """Made by who waits until no call is left."""
         self._late: dict[int, asyncio.TimerHandle] = {}
         self._front: NativeGrpcFront | None = None
-        self._receiver: threading.Thread | None = None
+        self._receiver: Receiver | None = None
         self._folder: OwnFolder | None = None
 
     def bind(self, endpoint: Endpoint) -> Endpoint:
@@ -129,9 +126,7 @@ class NativeGrpcServer:
         self._front.set_fallback(str(folder / FALLBACK))
         self._front.start()
         loop = asyncio.get_running_loop()
-        self._receiver = threading.Thread(
-            target=self._receive, args=(self._front, loop), name="edgeward-grpc", daemon=True
-        )
+        self._receiver = Receiver(self._front, loop, partial(self._on_burst, self._front, loop))
         self._receiver.start()
 
     async def stop(self, grace_s: float) -> None:
@@ -192,15 +187,6 @@ class NativeGrpcServer:
         if self._receiver is not None:
             self._receiver.join()
 
-    def _receive(self, front: NativeGrpcFront, loop: asyncio.AbstractEventLoop) -> None:
-        """Hands bursts to the event loop until the front closes; a thread of its own."""
-        while (events := front.recv_batch_details(MAX_BURST)) is not None:
-            try:
-                loop.call_soon_threadsafe(self._on_burst, front, loop, events)
-            except RuntimeError:  # the loop was closed without `stop`
-                front.close()
-                return
-
     def _on_burst(self, front: NativeGrpcFront, loop: asyncio.AbstractEventLoop, events: list[Any]) -> None:
         """Starts every call of a burst; they meet in one batch, because none of them runs before the last is started."""
         for _, call_id, _, raw, _, details in events:
@@ -258,10 +244,7 @@ class NativeGrpcServer:
             self._end(call_id, error)
             return
         try:
-            reply = (
-                self._encode(response, write_outputs(request, response)) if request.outputs else self._encode(response)
-            )
-            front.respond(call_id, reply)
+            front.respond(call_id, self._encode(request, response))
         except Exception as wrong:
             self._end(call_id, wrong)
             return

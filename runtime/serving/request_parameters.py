@@ -1,12 +1,13 @@
 """Request parameters of Triton that the data plane looks at: checked wherever they mean something, and said where not.
 
-`timeout` is read by the transports (see `deadlines`), `binary_data*` and `shared_memory_*` by the codecs.
+`timeout` is read by the transports (see `deadlines`), `binary_data*` and `shared_memory_*` by the codecs; over gRPC, where
+`binary_data_output` is a parameter like others until the reply is made, it is checked here.
 """
 
 from __future__ import annotations
 
 from runtime.errors import InvalidInputError
-from runtime.wire.values import Parameters
+from runtime.wire.values import BINARY_DATA_OUTPUT, Parameters
 
 # Behind every explicit priority.
 DEFAULT_PRIORITY = 1 << 31
@@ -20,7 +21,7 @@ def check_parameters(parameters: Parameters) -> None:
 
     `sequence_*` are accepted and change nothing, as in Triton for a model without sequence batching: no model here keeps state.
     """
-    for name in ("sequence_start", "sequence_end", EMPTY_FINAL):
+    for name in ("sequence_start", "sequence_end", EMPTY_FINAL, BINARY_DATA_OUTPUT):
         if not isinstance(parameters.get(name, False), bool):
             raise InvalidInputError(f"parameter {name!r} is {parameters[name]!r:.80}; expected true or false")
     sequence = parameters.get("sequence_id", 0)

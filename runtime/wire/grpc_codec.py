@@ -21,7 +21,7 @@ from runtime.wire.memory import OFFSET, REGION, SIZE, TensorMemory, refuse_memor
 from runtime.wire.values import InferenceRequest, InferenceResponse, Parameter, Parameters, Placed, RequestedOutput
 
 # Where the protocol keeps a datatype's elements; FP16 and BF16 have no such place.
-_CONTENTS_OF = {
+CONTENTS_OF = {
     "BOOL": "bool_contents",
     "INT8": "int_contents",
     "INT16": "int_contents",
@@ -273,7 +273,7 @@ def _decode_typed(name: str, tensor: _Tensor) -> Array:
     dtype = dtype_of(datatype)
     shape = tuple(tensor.shape)
     count = count_elements(shape)
-    field = _CONTENTS_OF.get(datatype)
+    field = CONTENTS_OF.get(datatype)
     if field is None:
         raise InvalidInputError(
             f"tensor {name!r} is {datatype}, which has no typed contents in the protocol; send it raw"

@@ -18,7 +18,14 @@ from runtime.tensors import Array, datatype_of, from_raw, to_raw
 from runtime.wire.json_tensor import from_json, to_json
 from runtime.wire.memory import TensorMemory, refuse_memory, take_slot
 from runtime.wire.rest_body import BinaryPart, Body, Chunk, json_kind, split
-from runtime.wire.values import InferenceRequest, InferenceResponse, Parameter, Placed, RequestedOutput
+from runtime.wire.values import (
+    BINARY_DATA_OUTPUT,
+    InferenceRequest,
+    InferenceResponse,
+    Parameter,
+    Placed,
+    RequestedOutput,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,7 +58,7 @@ def decode_request(
     document, binary = split(body, header_length)
     parameters = _decode_parameters("the request", document)
     refuse_memory("the request", parameters)
-    every = _take_flag(parameters, "binary_data_output")
+    every = _take_flag(parameters, BINARY_DATA_OUTPUT)
     by_output: dict[str, bool] = {}
     outputs: list[RequestedOutput] = []
     for item in _objects(document, "outputs"):
@@ -105,7 +112,7 @@ def encode_request(request: InferenceRequest, *, binary: bool) -> Body:
     """The request's body; `binary` sends tensors raw and asks for raw outputs, but for outputs that say otherwise."""
     chunks: list[Chunk] = []
     document: dict[str, Any] = {"id": request.id} if request.id else {}
-    parameters = {"binary_data_output": True, **request.parameters} if binary else dict(request.parameters)
+    parameters = {BINARY_DATA_OUTPUT: True, **request.parameters} if binary else dict(request.parameters)
     if parameters:
         document["parameters"] = parameters
     document["inputs"] = [_encode_tensor(name, value, binary, chunks) for name, value in request.inputs.items()]

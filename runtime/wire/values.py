@@ -15,6 +15,9 @@ from runtime.tensors import Array, TensorSpec
 Parameter = bool | int | float | str
 Parameters = Mapping[str, Parameter]
 
+BINARY_DATA_OUTPUT = "binary_data_output"
+"""Request parameter: whether outputs are to come as raw bytes. Absent: over REST as JSON, over gRPC raw."""
+
 
 class Route(StrEnum):
     """Request parameter `route`: who is to answer."""

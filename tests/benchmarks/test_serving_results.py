@@ -3,18 +3,24 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from benchmarks.environment import ROOT
 from benchmarks.serving.contestants import GRPC_ECHO, GRPCIO, NATIVE, REST
 from benchmarks.serving.endurance import Endurance
 from benchmarks.serving.ratios import ratio_of
+from benchmarks.serving.raw_session import BATCHES
 from benchmarks.serving.reasons import publishable, reason_in
 from benchmarks.serving.results import Results
 from benchmarks.serving.rounds import RAW, OpenSample, Outcome, Plan, Sample
+from benchmarks.serving.run import VARIANT
+from runtime.bundle.locate import shipped_bundles
 from runtime.errors import WrongUseError
 
 ENVIRONMENT = {
@@ -43,6 +49,7 @@ def results(memory: tuple[int, ...] = (100, 200, 202), **environment: Any) -> Re
         ),
         {"kserve": "pip|said no"},
         (OpenSample(NATIVE, 0, 4900, 4890, 0.4, 2.5), OpenSample(NATIVE, 1, 4900, 4900, 0.4, 1.5)),
+        raw_batch=32,
     )
     identity = Outcome(samples({NATIVE: 900, GRPCIO: 400, REST: 500, "mlserver": 300}, (1, 8)), {})
     lasting = Endurance(NATIVE, 1_000_000, (0, 100_000, 1_000_000), memory)
@@ -62,6 +69,26 @@ def test_a_bar_is_a_ratio_of_medians() -> None:
     large = {(v.bar.ours, v.ratio.connections): v.is_cleared for v in results().identity_verdicts()}
     assert large[NATIVE, 1]
     assert not large[GRPCIO, 8]
+
+
+def test_raw_rows_are_told_with_the_batch_that_they_came_in_and_read_back() -> None:
+    told = results()
+    assert f"| {RAW} | in process, batches of 32 |" in told.to_markdown()
+    assert Results.from_dict(json.loads(json.dumps(told.to_dict()))).outcome.raw_batch == 32
+
+
+def test_a_raw_session_tells_rows_a_second_and_what_the_processor_took() -> None:
+    model = shipped_bundles()["digits"] / VARIANT
+    done = subprocess.run(
+        [sys.executable, "-m", "benchmarks.serving.raw_session", str(model), "0.2"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    told = json.loads(done.stdout)
+    assert told["batch"] in BATCHES
+    assert 0 < told["rows_per_s"] * told["cpu_s_per_1000"] < 1100, "one thread takes no more than a second in a second"
 
 
 def test_every_peer_that_ran_has_a_ratio_to_each_of_ours_with_the_spread_of_the_rounds() -> None:

@@ -130,7 +130,7 @@ class HttpClient:
                 tensor["data"] = [v.decode() if isinstance(v, bytes) else v for v in value.reshape(-1).tolist()]
             document["inputs"].append(tensor)
         if self.binary:
-            document["parameters"]["binary_data_output"] = True
+            document["parameters"].setdefault("binary_data_output", True)
         if call.outputs:
             document["outputs"] = [{"name": name} for name in call.outputs]
         head = json.dumps(document).encode()

@@ -17,10 +17,11 @@ import grpc
 
 from protos import health, inference
 from runtime.serving.openapi import Operation, operations
-from tests.runtime.serving.clients import Call, HttpClient, infer_message
+from tests.runtime.serving.bad_input import BODIES, JSON_REQUESTS, MESSAGES
+from tests.runtime.serving.clients import Call, GrpcClient, HttpClient, grpc_call, infer_message
 from tests.runtime.serving.fake_cuda import fake_cuda
 from tests.runtime.serving.real import INPUTS, serving_models
-from tests.runtime.serving.threaded import PATIENCE_S, Threaded
+from tests.runtime.serving.threaded import PATIENCE_S, Threaded, serving
 
 FILE = Path(__file__).resolve().parents[3] / "CONFORMANCE.md"
 REGION, CUDA_REGION = "conformance", "conformance on a device"
@@ -44,9 +45,11 @@ def table(root: Path) -> str:
             handle = cuda.export(64).handle
             rpcs = [_row(service, rpc, told) for service, rpc, told in _ask_grpc(server, memory.name, handle)]
             routes = [_row(method, path, told) for method, path, told in _ask_rest(server, memory.name, handle)]
+            bad = [_row(protocol, wrong, told, mark="") for protocol, wrong, told in _ask_badly(server)]
     finally:
         memory.close()
         memory.unlink()
+    packed = [_row(front, packing, told) for front, packing, told in _ask_packed()]
     return "\n".join(
         [
             HEAD,
@@ -56,13 +59,20 @@ def table(root: Path) -> str:
             "\n## REST\n",
             "| method | route | answer |\n|---|---|---|",
             *routes,
+            "\n## Packed requests over gRPC\n",
+            "| front | packing | answer |\n|---|---|---|",
+            *packed,
+            "\n## Bad input\n",
+            "One request each, to a server that goes on; the cases are in tests/runtime/serving/bad_input.py.\n",
+            "| protocol | what is wrong | answer |\n|---|---|---|",
+            *bad,
             "",
         ]
     )
 
 
-def _row(first: str, second: str, told: str) -> str:
-    return f"| {first} | `{second}` | {told} |"
+def _row(first: str, second: str, told: str, mark: str = "`") -> str:
+    return f"| {first} | {mark}{second}{mark} | {told} |"
 
 
 def _ask_grpc(server: Threaded, key: str, handle: bytes) -> Iterator[tuple[str, str, str]]:
@@ -155,6 +165,38 @@ def _ask_rest(server: Threaded, key: str, handle: bytes) -> Iterator[tuple[str, 
             answers[operation] = _rest_answer(client, operation.method, path, None)
         yield operation.method, operation.path, answers[operation]
     client.close()
+
+
+def _ask_packed() -> Iterator[tuple[str, str, str]]:
+    call = infer_message(Call("echo", INPUTS))
+    for front in ("grpcio", "native"):
+        with serving(grpc_front=front) as server, grpc.insecure_channel(server.grpc) as channel:
+            for packing in (grpc.Compression.NoCompression, grpc.Compression.Gzip, grpc.Compression.Deflate):
+                told = "works"
+                try:
+                    grpc_call(channel, "ModelInfer", call, compression=packing)
+                except grpc.RpcError as error:
+                    told = f"{error.code().name}: {error.details()}"
+                yield front, {0: "identity", 1: "deflate", 2: "gzip"}[int(packing)], told
+
+
+def _ask_badly(server: Threaded) -> Iterator[tuple[str, str, str]]:
+    """Codes alone: some texts are those of Python's parsers, and differ between its versions."""
+    rest, rpc = HttpClient(server.http, binary=False), GrpcClient(server.grpc)
+    bodies = {name: json.dumps(body).encode() for name, (body, _, _) in JSON_REQUESTS.items()} | BODIES
+    for name, body in bodies.items():
+        status, _, _ = rest.request("POST", "/v2/models/simple/infer", body)
+        yield "REST", name, str(status)
+    for name, (message, _) in MESSAGES.items():
+        told = "works"
+        try:
+            grpc_call(rpc.channel, "ModelInfer", message)
+        except grpc.RpcError as error:
+            told = error.code().name
+        yield "gRPC", name, told
+    for client in (rest, rpc):
+        assert client.send(Call("simple", INPUTS)).status == "OK", "the server goes on"
+        client.close()
 
 
 def _region_of(operation: Operation) -> str:

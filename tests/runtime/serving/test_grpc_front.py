@@ -31,6 +31,7 @@ def test_auto_takes_the_native_front_where_it_can() -> None:
     chosen = choose_front(GrpcFront.AUTO, is_loopback=True, has_tls=False)
     assert chosen.is_native
     assert "--grpc-front grpcio" in chosen.reason
+    assert "no deflate" in chosen.reason, "what it cannot do is said"
 
 
 @pytest.mark.usefixtures("installed")

@@ -6,6 +6,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import suppress
+from functools import partial
 from typing import Any
 
 import grpc
@@ -135,14 +136,41 @@ def test_a_deadline_that_passes_withdraws_the_request(channel: grpc.Channel, ser
     server.ask(server.service.withdrawn.acquire())
 
 
-def test_an_oversize_message_is_refused_and_the_next_one_served(front: str) -> None:
+def test_an_oversize_message_is_refused_and_the_next_one_served(front: str, caplog: pytest.LogCaptureFixture) -> None:
     with serving(max_message_bytes=10_000, grpc_front=front) as server, grpc.insecure_channel(server.grpc) as channel:
-        for compression in (None, grpc.Compression.Gzip):  # gzip: 10 MB of zeros are 10 kB on the wire
+        packed = [grpc.Compression.Gzip] if front == "native" else [grpc.Compression.Gzip, grpc.Compression.Deflate]
+        for compression in (None, *packed):  # 10 MB of zeros are 10 kB on the wire
             large = infer_message(Call("echo", {"x": np.zeros((1, 10_000_000), dtype=np.uint8)}))
             code, text = refused(lambda: grpc_call(channel, "ModelInfer", large, compression=compression))  # noqa: B023
             assert code == "RESOURCE_EXHAUSTED"
             assert "larger than max" in text
+        assert not caplog.records, "a caller's mistake is no error of the server's"
         assert outcome_of(grpc_call(channel, "ModelInfer", infer_message(Call("echo", ROW)))).status == "OK"
+
+
+def test_a_reply_is_raw_unless_typed_contents_are_asked_for(channel: grpc.Channel) -> None:
+    asked = inference.ModelInferRequest(model_name="echo")
+    asked.inputs.add(name="x", datatype="INT64", shape=[1, 3]).contents.int64_contents.extend([1, 2, 3])
+    for wanted, is_typed in ((None, False), (True, False), (False, True)):
+        if wanted is not None:
+            asked.parameters["binary_data_output"].bool_param = wanted
+        (streamed,) = stream(channel, iter([asked]))
+        for reply in (grpc_call(channel, "ModelInfer", asked), streamed.infer_response):
+            if is_typed:
+                assert list(reply.outputs[0].contents.int64_contents) == [1, 2, 3]
+                assert not reply.raw_output_contents
+            else:
+                assert outcome_of(reply).outputs["x"].tolist() == [[1, 2, 3]], "also to a typed request"
+
+
+def test_packed_requests_are_unpacked_where_the_front_can(front: str, channel: grpc.Channel) -> None:
+    for compression in (grpc.Compression.Gzip, grpc.Compression.Deflate):
+        ask = partial(grpc_call, channel, "ModelInfer", infer_message(Call("echo", ROW)), compression=compression)
+        if front == "native" and compression is grpc.Compression.Deflate:
+            code, text = refused(ask)
+            assert (code, "`deflate`" in text) == ("UNIMPLEMENTED", True)
+        else:
+            assert outcome_of(ask()).outputs["x"].tolist() == [[1, 2, 3]]
 
 
 # ------------------------------------------------------------------ streams

@@ -3,13 +3,18 @@
 import asyncio
 import json
 import shutil
+import threading
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
+import grpc
 import numpy as np
 import pytest
 
+from protos import inference
+from runtime.engine.model import Model
 from runtime.engine.repository import Repository
 from runtime.errors import EdgewardError, InvalidInputError, ModelNotFoundError, PayloadTooLargeError, UnsupportedError
 from runtime.serving import uploads as uploads_module
@@ -19,9 +24,9 @@ from runtime.serving.program import load_all, make_engine
 from runtime.serving.settings import ModelServerSettings
 from runtime.serving.uploads import Uploads
 from tests.runtime.serving import real as real_models
-from tests.runtime.serving.clients import Call, GrpcClient, HttpClient
+from tests.runtime.serving.clients import Call, GrpcClient, HttpClient, grpc_call
 from tests.runtime.serving.real import FIRST, INPUTS, SECOND, put_model, serving_models, simple_bytes
-from tests.runtime.serving.threaded import Threaded
+from tests.runtime.serving.threaded import PATIENCE_S, Threaded
 
 
 @pytest.fixture
@@ -34,7 +39,7 @@ def own(tmp_path: Path) -> Iterator[Threaded]:
 @pytest.fixture(params=["grpc", "http"])
 def triton(request: pytest.FixtureRequest, own: Threaded) -> Iterator[tuple[Any, Any]]:
     module = pytest.importorskip(f"tritonclient.{request.param}", reason="tritonclient is not installed")
-    with module.InferenceServerClient(own.grpc if request.param == "grpc" else own.http) as client:
+    with module.InferenceServerClient(getattr(own, request.param)) as client:
         yield module, client
 
 
@@ -78,6 +83,36 @@ def test_a_folder_lists_what_is_loaded_and_what_is_not(triton: tuple[Any, Any]) 
     assert index(client)["spare", "1"] == ("UNAVAILABLE", "unloaded")
     with pytest.raises(module.InferenceServerException, match="it holds 'broken', 'simple', 'spare'"):
         client.load_model("nobody")
+
+
+def test_a_model_is_ready_once_it_is_warm_and_others_are_answered_meanwhile(
+    triton: tuple[Any, Any], own: Threaded, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    module, client = triton
+    begun, may_end, warm_up = threading.Event(), threading.Event(), Model.warm_up
+
+    def held_up(model: Model) -> float:
+        begun.set()
+        assert may_end.wait(PATIENCE_S)
+        return warm_up(model)
+
+    monkeypatch.setattr(Model, "warm_up", held_up)
+    with grpc.insecure_channel(own.grpc) as operator, ThreadPoolExecutor(1) as pool:
+        load = inference.RepositoryModelLoadRequest(model_name="spare")
+        loading = pool.submit(grpc_call, operator, "RepositoryModelLoad", load, timeout=PATIENCE_S)
+        try:
+            assert begun.wait(PATIENCE_S)
+            assert index(client)["spare", "1"][0] == "LOADING"
+            assert not client.is_model_ready("spare")
+            with pytest.raises(module.InferenceServerException):
+                outputs(module, client, "spare")
+            assert outputs(module, client).shape == (1, 16), "another model is served"
+        finally:
+            may_end.set()
+        loading.result(PATIENCE_S)
+    assert index(client)["spare", "1"] == ("READY", "")
+    assert client.is_model_ready("spare")
+    assert np.array_equal(outputs(module, client, "spare"), FIRST + SECOND)
 
 
 def test_a_config_changes_batching_and_versions_until_the_next_load(triton: tuple[Any, Any]) -> None:

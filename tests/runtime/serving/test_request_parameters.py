@@ -57,6 +57,7 @@ def test_accepted(client: Client, parameters: dict[str, Any]) -> None:
         ({"timeout": -1}, "'timeout' is -1"),
         ({"timeout": "soon"}, "'timeout' is 'soon'"),
         ({"triton_enable_empty_final_response": 1}, "expected true or false"),
+        ({"binary_data_output": "no"}, "'binary_data_output'"),
         ({"triton_mine": 1}, "names that begin with 'triton_' are the protocol's own"),
     ],
     ids=str,
