@@ -125,7 +125,7 @@ def run(
             try:
                 recording = measure(cell.setting, cell.scenario, environment, tell, access)
             except EdgewardError as error:
-                failed.append(Failed(cell, f"{type(error).__name__}: {error}"))
+                failed.append(Failed(cell, str(error)))
                 continue
             recordings.append(recording)
             if folder is not None:

@@ -13,10 +13,12 @@ from rich.text import Text
 from benchmarks.columns import COST, LATENCY, RATES, TIME_WENT, Column, known, number, rate, who
 from benchmarks.row import UNKNOWN, Row
 from benchmarks.settings import TargetName
+from benchmarks.significance import show_p
 from benchmarks.statistics import percentile_name
 
 if TYPE_CHECKING:
     from benchmarks.compare import Comparison
+    from benchmarks.run import Failed
 
 # Names fold; narrower than this they are hard to read.
 LEAST_NAMES = 24
@@ -119,14 +121,21 @@ def notes_of(rows: Sequence[Row]) -> list[str]:
     return notes + [f"{text}; measure longer (--duration) or more (--requests)" for text in missing]
 
 
+def failures_of(failed: Sequence[Failed]) -> list[str]:
+    """A sentence for each setting and reason: what keeps one scenario from being measured often keeps all of them."""
+    scenarios: dict[tuple[str, str], list[str]] = {}
+    for one in failed:
+        scenarios.setdefault((str(one.cell.setting), one.error), []).append(str(one.cell.scenario))
+    return [f"{setting} ({', '.join(names)}): {error}" for (setting, error), names in scenarios.items()]
+
+
 def comparison_table(comparisons: Sequence[Comparison], unit: Literal["ms", "µs"] = "ms") -> Table:
     """One row a quantile of B against A."""
     scale, digits = (1, 3) if unit == "ms" else (1000, 2)
     table = Table("what", "quantile", f"A {unit}", f"B {unit}", "B / A [95 %]", "p", "verdict")
     for c in comparisons:
         times = (f"{ms * scale:.{digits}f}" for ms in (c.a_ms, c.b_ms))
+        p_value = UNKNOWN if c.p_value is None else show_p(c.p_value).removeprefix("= ")
         ratio = str(c.ratio).replace("[", r"\[")
-        table.add_row(
-            escape(c.what), percentile_name(c.share), *times, ratio, number(c.p_value, ".2g"), c.judgement.verdict.value
-        )
+        table.add_row(escape(c.what), percentile_name(c.share), *times, ratio, p_value, c.judgement.verdict.value)
     return table

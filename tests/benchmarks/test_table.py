@@ -6,7 +6,10 @@ import pytest
 from rich.console import Console
 
 from benchmarks.row import row_of
-from benchmarks.table import tables_of
+from benchmarks.run import Cell, Failed
+from benchmarks.scenarios import Wishes, plan
+from benchmarks.settings import Setting
+from benchmarks.table import failures_of, tables_of
 from tests.benchmarks.made import recording, with_errors
 
 ROWS = [
@@ -60,3 +63,17 @@ def test_a_narrow_terminal_gets_tables_below_each_other_and_a_wide_one_has_one_a
         ("CPU s / 1,000", "peak MiB", "J / 1,000"),
     ):
         assert any(all(word in line for word in together) for line in lines), f"{together} is torn apart"
+
+
+def test_what_keeps_a_setting_from_being_measured_is_said_once() -> None:
+    agent, other = Setting("digits", "agent"), Setting("digits", "inproc")
+    refused = "127.0.0.1:8001 is unreachable"
+    failed = [
+        Failed(Cell(agent, plan("single", Wishes())), refused),
+        Failed(Cell(agent, plan("multi", Wishes())), refused),
+        Failed(Cell(other, plan("single", Wishes())), "no backend"),
+    ]
+    assert failures_of(failed) == [
+        f"digits on agent (single, multi 8 rows): {refused}",
+        "digits on inproc (single): no backend",
+    ]
