@@ -79,11 +79,11 @@ def _table(rows: Sequence[Row], columns: Sequence[Column]) -> Table:
 
 def found_table(searches: Sequence[Mapping[str, Any]], slo: str) -> Table:
     """The highest rate of each search that kept the promise, and the figures there; from `Search.to_dict`."""
-    table = Table(title=f"highest rate with {slo}", title_justify="left")
+    table = Table(title=f"highest rate with {slo}", title_justify="left", box=None, pad_edge=False)
     for name in ("target", "backend"):
         table.add_column(name, overflow="fold")
     for name in ("max/s", "n", "p50 ms", "p99 ms", "achieved/s", "goodput/s", "probes"):
-        table.add_column(name, justify="right")
+        table.add_column(name, justify="right", no_wrap=True)
     for search in searches:
         best = search["at_max"] or {}
         figures = [number(best.get(key), ".3f") for key in ("p50_ms", "p99_ms")]
@@ -132,7 +132,9 @@ def failures_of(failed: Sequence[Failed]) -> list[str]:
 def comparison_table(comparisons: Sequence[Comparison], unit: Literal["ms", "µs"] = "ms") -> Table:
     """One row a quantile of B against A."""
     scale, digits = (1, 3) if unit == "ms" else (1000, 2)
-    table = Table("what", "quantile", f"A {unit}", f"B {unit}", "B / A [95 %]", "p", "verdict")
+    table = Table(
+        "what", "quantile", f"A {unit}", f"B {unit}", "B / A [95 %]", "p", "verdict", box=None, pad_edge=False
+    )
     for c in comparisons:
         times = (f"{ms * scale:.{digits}f}" for ms in (c.a_ms, c.b_ms))
         p_value = UNKNOWN if c.p_value is None else show_p(c.p_value).removeprefix("= ")
