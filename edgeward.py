@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from runtime import errors
     from runtime.client import connect
     from runtime.client.aio import AsyncClient
+    from runtime.client.rest import RestClient
     from runtime.client.sync import Client
     from runtime.engine.engine import Engine, EngineSettings, load
     from runtime.engine.model import Model
@@ -40,6 +41,7 @@ __all__ = [
     "EngineSettings",
     "Hardware",
     "Model",
+    "RestClient",
     "__version__",
     "connect",
     "errors",
@@ -51,6 +53,7 @@ __all__ = [
 _HOMES = {
     "AsyncClient": "runtime.client.aio",
     "Client": "runtime.client.sync",
+    "RestClient": "runtime.client.rest",
     "connect": "runtime.client",
     "EdgewardError": "runtime.errors",
     "Engine": "runtime.engine.engine",
@@ -121,7 +124,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     # What a command imports stays: looking through it again and again for garbage is a twelfth of a start.
     gc.set_threshold(COLLECT_AFTER)
     from runtime import config
-    from runtime.errors import EdgewardError, WrongUseError
+    from runtime.errors import BundleNotFoundError, EdgewardError, WrongUseError
 
     if command in _SERVERS:
         # numpy's BLAS starts a thread a core, which spins for work that no server has; engines bring pools of their own.
@@ -133,7 +136,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         if "--debug" in options:
             raise
         print(f"edgeward: {error}", file=sys.stderr)
-        sys.exit(EXIT_WRONG_USE if isinstance(error, WrongUseError) else EXIT_FAILED)
+        sys.exit(EXIT_WRONG_USE if isinstance(error, (WrongUseError, BundleNotFoundError)) else EXIT_FAILED)
     except KeyboardInterrupt:
         print(file=sys.stderr)
         sys.exit(EXIT_INTERRUPTED)

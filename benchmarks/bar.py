@@ -1,4 +1,4 @@
-"""A progress bar with the time that remains, for people who wait longer than a moment."""
+"""A progress bar with the time that remains, for people who wait longer than a moment; in a log a line for each step."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ BAR_AFTER_S = 2.0
 
 
 class Teller:
-    """Moves a bar, once work has gone on for two seconds and a person watches."""
+    """Moves a bar, once work has gone on for two seconds; where nobody watches, says each step once, by its own line."""
 
     def __init__(self, expected_s: float) -> None:
         from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
@@ -26,15 +26,22 @@ class Teller:
             TimeRemainingColumn(),
             console=console,
             transient=True,
-            disable=not console.is_terminal,
         )
+        self._console = console
+        self._said = ""
         self._task = self._progress.add_task("measuring", total=1.0)
         self._after = time.monotonic() + (0.0 if expected_s > BAR_AFTER_S else BAR_AFTER_S)
         self._is_shown = False
 
     def __call__(self, what: str, share: float) -> None:
         """Says what is done now, and the share of all that is done."""
-        if not self._is_shown and time.monotonic() >= self._after:
+        is_time = time.monotonic() >= self._after
+        if not self._console.is_terminal:
+            if is_time and what != self._said:
+                self._console.print(f"{what} ({share:.0%})", markup=False, soft_wrap=True)
+                self._said = what
+            return
+        if not self._is_shown and is_time:
             self._progress.start()
             self._is_shown = True
         self._progress.update(self._task, description=what, completed=share)

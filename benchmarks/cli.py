@@ -102,7 +102,7 @@ def run(
     from benchmarks.row import row_of
     from benchmarks.run import default_folder, matrix, settings, to_dict
     from benchmarks.run import run as run_cells
-    from benchmarks.table import notes_of, tables_of
+    from benchmarks.table import failures_of, notes_of, tables_of
     from runtime.cli.console import people, standard
 
     wishes = Wishes(duration, requests, rows, in_flight, _arrivals(arrivals), warm_up, timeout, seed)
@@ -139,9 +139,10 @@ def run(
             )
         for note in notes_of(measured):
             people().print(note, style="yellow", markup=False)
-        for failed in result.failed:
-            people().print(f"not measured: {failed}", style="red", markup=False)
-        standard().print(f"raw samples: {result.folder}", markup=False, soft_wrap=True)
+        for failed in failures_of(result.failed):
+            people().print(f"not measured: {failed}", style="red", markup=False, soft_wrap=True)
+        if measured:
+            standard().print(f"raw samples: {result.folder}", markup=False, soft_wrap=True)
     if result.was_stopped:
         people().print("stopped; what was measured is kept", markup=False)
         raise typer.Exit(EXIT_INTERRUPTED)

@@ -15,9 +15,10 @@ from benchmarks.measure import measure
 from benchmarks.row import Row, row_of
 from benchmarks.samples import SCHEMA_VERSION, Recording
 from benchmarks.scenarios import Scenario, Wishes, plan
-from benchmarks.settings import ALL, ANYONE, AUTO, Access, Setting, TargetName
+from benchmarks.settings import ADDRESS_OF, ALL, ANYONE, AUTO, Access, Setting, TargetName
 from runtime import config
-from runtime.errors import EdgewardError, MachineError, WrongUseError
+from runtime.client.failures import with_next_step
+from runtime.errors import EdgewardError, MachineError, PeerUnreachableError, WrongUseError
 
 INDEX_FILE = "run.json"
 # For the quick table: enough for p99, in flight what a small application has.
@@ -125,7 +126,7 @@ def run(
             try:
                 recording = measure(cell.setting, cell.scenario, environment, tell, access)
             except EdgewardError as error:
-                failed.append(Failed(cell, f"{type(error).__name__}: {error}"))
+                failed.append(Failed(cell, why_not_measured(cell, error)))
                 continue
             recordings.append(recording)
             if folder is not None:
@@ -139,6 +140,16 @@ def run(
     if folder is not None:
         (folder / INDEX_FILE).write_text(json.dumps(to_dict(result), indent=2, ensure_ascii=False), encoding="utf-8")
     return result
+
+
+def why_not_measured(cell: Cell, error: EdgewardError) -> str:
+    """The error's text; where a program of ours was meant by its name, with the command that starts it."""
+    target = cell.setting.target
+    if isinstance(error, PeerUnreachableError) and target in ADDRESS_OF:
+        error = with_next_step(
+            error, f"start it with `edgeward {target} run {cell.setting.model}`, or name its address"
+        )
+    return str(error)
 
 
 def prepare(folder: Path | None) -> None:

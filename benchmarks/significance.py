@@ -171,7 +171,7 @@ def judge(
     `TAIL_BLOCKS` of `blocks` a side.
     """
     widest = 1 + threshold
-    test = "" if p_value is None else f"p = {p_value:.2g}, "
+    test = "" if p_value is None else f"p {show_p(p_value)}, "
     figures = f"ratio {ratio}, {test}threshold {threshold:.0%}"
     is_significant = p_value is None or p_value < SIGNIFICANT
     if not ratio.has_ends:
@@ -198,3 +198,8 @@ def judge(
 def stretches(values: Values, count: int) -> list[Values]:
     """Samples in the order of time, cut into `count` stretches of about one length (fewer when there are fewer samples)."""
     return [part for part in np.array_split(values, min(count, len(values))) if len(part)]
+
+
+def show_p(p_value: float) -> str:
+    """As in "= 0.031"; what is smaller than any sample here could tell is "< 0.0001", never 0."""
+    return "< 0.0001" if p_value < 0.0001 else f"= {p_value:.2g}"

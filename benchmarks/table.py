@@ -13,10 +13,12 @@ from rich.text import Text
 from benchmarks.columns import COST, LATENCY, RATES, TIME_WENT, Column, known, number, rate, who
 from benchmarks.row import UNKNOWN, Row
 from benchmarks.settings import TargetName
+from benchmarks.significance import show_p
 from benchmarks.statistics import percentile_name
 
 if TYPE_CHECKING:
     from benchmarks.compare import Comparison
+    from benchmarks.run import Failed
 
 # Names fold; narrower than this they are hard to read.
 LEAST_NAMES = 24
@@ -77,11 +79,11 @@ def _table(rows: Sequence[Row], columns: Sequence[Column]) -> Table:
 
 def found_table(searches: Sequence[Mapping[str, Any]], slo: str) -> Table:
     """The highest rate of each search that kept the promise, and the figures there; from `Search.to_dict`."""
-    table = Table(title=f"highest rate with {slo}", title_justify="left")
+    table = Table(title=f"highest rate with {slo}", title_justify="left", box=None, pad_edge=False)
     for name in ("target", "backend"):
         table.add_column(name, overflow="fold")
     for name in ("max/s", "n", "p50 ms", "p99 ms", "achieved/s", "goodput/s", "probes"):
-        table.add_column(name, justify="right")
+        table.add_column(name, justify="right", no_wrap=True)
     for search in searches:
         best = search["at_max"] or {}
         figures = [number(best.get(key), ".3f") for key in ("p50_ms", "p99_ms")]
@@ -119,14 +121,23 @@ def notes_of(rows: Sequence[Row]) -> list[str]:
     return notes + [f"{text}; measure longer (--duration) or more (--requests)" for text in missing]
 
 
+def failures_of(failed: Sequence[Failed]) -> list[str]:
+    """A sentence for each setting and reason: what keeps one scenario from being measured often keeps all of them."""
+    scenarios: dict[tuple[str, str], list[str]] = {}
+    for one in failed:
+        scenarios.setdefault((str(one.cell.setting), one.error), []).append(str(one.cell.scenario))
+    return [f"{setting} ({', '.join(names)}): {error}" for (setting, error), names in scenarios.items()]
+
+
 def comparison_table(comparisons: Sequence[Comparison], unit: Literal["ms", "µs"] = "ms") -> Table:
     """One row a quantile of B against A."""
     scale, digits = (1, 3) if unit == "ms" else (1000, 2)
-    table = Table("what", "quantile", f"A {unit}", f"B {unit}", "B / A [95 %]", "p", "verdict")
+    table = Table(
+        "what", "quantile", f"A {unit}", f"B {unit}", "B / A [95 %]", "p", "verdict", box=None, pad_edge=False
+    )
     for c in comparisons:
         times = (f"{ms * scale:.{digits}f}" for ms in (c.a_ms, c.b_ms))
+        p_value = UNKNOWN if c.p_value is None else show_p(c.p_value).removeprefix("= ")
         ratio = str(c.ratio).replace("[", r"\[")
-        table.add_row(
-            escape(c.what), percentile_name(c.share), *times, ratio, number(c.p_value, ".2g"), c.judgement.verdict.value
-        )
+        table.add_row(escape(c.what), percentile_name(c.share), *times, ratio, p_value, c.judgement.verdict.value)
     return table

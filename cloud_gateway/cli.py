@@ -164,11 +164,14 @@ def push(
 
 
 @keys.command(epilog="Example: edgeward gateway keys create laptop-7")
-def create(name: Annotated[str, typer.Argument(metavar="NAME", help="Who is to use it.")]) -> None:
+def create(
+    name: Annotated[str, typer.Argument(metavar="NAME", help="Who is to use it.")], as_json: AsJson = False
+) -> None:
     """Makes a key and prints it, this once: only its hash is kept."""
     store = _store()
     is_first = not store.exists()
-    print(store.create(name))
+    key = store.create(name)
+    print(json.dumps({"name": name, "key": key}, indent=2) if as_json else key)
     if is_first:
         typer.echo("This is the first key: a gateway that already runs wants keys once it is restarted.", err=True)
 
@@ -189,6 +192,7 @@ def list_keys(as_json: AsJson = False) -> None:
 def revoke(name: Annotated[str, typer.Argument(metavar="NAME", help="Whose key ends.")]) -> None:
     """Ends a key; a running gateway refuses it within a second."""
     _store().revoke(name)
+    print(f"the key of {name} is revoked")
 
 
 def _store() -> KeyStore:

@@ -208,16 +208,18 @@ def _show_routes(settings: AgentSettings) -> None:
 
 def _facts(told: Mapping[str, Any]) -> list[tuple[str, str]]:
     from edge_agent import words
+    from runtime.wire.values import ServedBy
 
-    lines = [("who answers", words.POLICY.get(told["policy"], told["policy"])), ("up for", f"{told['uptime_s']:.0f} s")]
+    is_alone = not told["gateways"]
+    who = words.ALONE if is_alone else words.POLICY.get(told["policy"], told["policy"])
+    lines = [("who answers", who), ("up for", f"{told['uptime_s']:.0f} s")]
     if told["drill_file"] is not None:
         lines.append(("drill", f"every local run fails while {told['drill_file']} exists"))
-    for name, rule in told["routes"].items():
+    # Of routes, hedges and second calls there are none without somebody else to ask.
+    for name, rule in () if is_alone else told["routes"].items():
         said = [words.POLICY.get(rule["policy"], rule["policy"]), words.PRIVACY.get(rule["privacy"], rule["privacy"])]
         said.append("the other side is asked too when the first is slow" if rule["hedge"] else "one side at a time")
         lines.append((f"requests for {name}", "; ".join([*said, *filter(None, [rule["cascade"]])])))
-    if not told["gateways"]:
-        lines.append(("gateway", "none: this device answers alone"))
     for gateway in told["gateways"]:
         reachable = "reachable" if gateway["is_reachable"] else f"not reachable ({gateway['probe_error']})"
         lines.append(("gateway", f"{gateway['address']} {reachable}; {words.BREAKER[gateway['breaker']]}"))
@@ -229,11 +231,13 @@ def _facts(told: Mapping[str, Any]) -> list[tuple[str, str]]:
         if gateway["left_out"]:
             lines.append(("it is left out", gateway["left_out"]))
     lines += _offline_facts(told)
-    for who, counts in told["requests"].items():
-        lines.append((words.ANSWERED.get(who, who), words.counted(counts, words.WHY)))
-    effort = told["effort"]
-    lines.append(("calls", words.counted(effort["asked"], words.ASKED)))
-    lines.append(("second calls", words.counted(effort["hedges"], words.SECOND_CALL)))
+    for by, counts in told["requests"].items():
+        if not is_alone or by != ServedBy.CLOUD:
+            lines.append((words.ANSWERED.get(by, by), words.counted(counts, words.WHY)))
+    if not is_alone:
+        effort = told["effort"]
+        lines.append(("calls", words.counted(effort["asked"], words.ASKED)))
+        lines.append(("second calls", words.counted(effort["hedges"], words.SECOND_CALL)))
     return lines
 
 

@@ -144,11 +144,18 @@ def _ask(
     body: Mapping[str, object] | None = None,
     timeout_s: float = 30.0,
 ) -> dict[str, Any]:
+    from edge_agent.program import NAME
     from edge_agent.settings import AgentSettings
+    from runtime.cli.program import start_or_name
     from runtime.client.document import exchange_document
+    from runtime.client.failures import with_next_step
     from runtime.config import load_settings
+    from runtime.errors import PeerUnreachableError
     from runtime.serving.sockets import Endpoint
 
     settings = load_settings(AgentSettings, config, {"host": host, "http_port": http_port}).settings
     address = str(Endpoint(settings.host, settings.http_port))
-    return exchange_document(address, method, path, body, timeout_s=timeout_s, tls_cert=settings.tls_cert)
+    try:
+        return exchange_document(address, method, path, body, timeout_s=timeout_s, tls_cert=settings.tls_cert)
+    except PeerUnreachableError as error:
+        raise with_next_step(error, start_or_name(NAME)) from error

@@ -42,6 +42,7 @@ POLICY: Final[Mapping[str, str]] = MappingProxyType(
         Policy.FASTEST: "whichever is faster",
     }
 )
+ALONE: Final = "this device alone, for it has no gateway"
 PRIVACY: Final[Mapping[str, str]] = MappingProxyType(
     {Privacy.ANY: "may leave the device", Privacy.LOCAL_ONLY: "never leaves the device"}
 )

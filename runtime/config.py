@@ -45,8 +45,14 @@ class Loaded(Generic[S]):
     def describe(self) -> list[tuple[str, str, str]]:
         """(name, value, origin) of every field, in declared order; secrets show as stars."""
         return [
-            (name, str(getattr(self.settings, name)), self.origins[name]) for name in type(self.settings).model_fields
+            (name, _as_written(getattr(self.settings, name)), self.origins[name])
+            for name in type(self.settings).model_fields
         ]
+
+
+def _as_written(value: object) -> str:
+    """A setting as people write it: several with commas between, not as Python has them."""
+    return ", ".join(map(str, value)) if isinstance(value, tuple) else str(value)
 
 
 def home(environ: Mapping[str, str] | None = None) -> Path:

@@ -11,6 +11,7 @@
     │   └── WrongUseError                a command line, file or setting is wrong
     ├── ModelError                   the bundle or the model is wrong: ship another one
     │   ├── BundleError                  a digest, schema or file of the bundle does not hold
+    │   │   └── BundleNotFoundError          nothing is where the bundle was said to be
     │   └── ExecutionError               the model failed while it ran
     ├── MachineError                 this machine cannot
     │   ├── BackendUnavailableError      an engine or device is not here
@@ -80,6 +81,10 @@ class ModelError(EdgewardError):
 
 class BundleError(ModelError):
     """A file, digest or schema of the bundle does not hold."""
+
+
+class BundleNotFoundError(BundleError):
+    """No file, folder or shipped bundle goes by that name: to a command line, wrong use."""
 
 
 class ExecutionError(ModelError):

@@ -55,9 +55,15 @@ PY
 )"
     if [ -x "$folder/bin/python" ] && [ "$(cat "$folder/stamp" 2>/dev/null)" = "$stamp" ]; then return; fi
     require_venv "$python"
+    # Only what was made here is made anew: somebody's own environment of this name has no stamp.
+    if [ -d "$folder" ] && [ ! -e "$folder/stamp" ]; then
+        say "$folder is there, and none of these scripts made it; move it away, or remove it, and start again."
+        return 1
+    fi
     say "Installing into $folder with $("$python" --version) (once; some minutes on a slow line) ..."
     rm -rf "$folder"
     "$python" -m venv "$folder"
+    printf 'unfinished\n' > "$folder/stamp"
     "$folder/bin/python" -m pip install --quiet --disable-pip-version-check "$option" -c constraints.txt -e ".$extras"
     printf '%s\n' "$stamp" > "$folder/stamp"
 }

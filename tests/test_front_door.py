@@ -4,6 +4,7 @@ import json
 import os
 import re
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -54,7 +55,7 @@ COMMANDS = [
     ["release", "audit"],
     ["bench", "run"],
 ]
-FOR_PROGRAMS = [command for command in COMMANDS if command[-1] not in ("create", "revoke", "move", "export")]
+FOR_PROGRAMS = [command for command in COMMANDS if command[-1] not in ("revoke", "export")]
 
 
 def exit_code(arguments: list[str]) -> int:
@@ -120,11 +121,12 @@ def test_help_lists_every_command(capsys: pytest.CaptureFixture[str]) -> None:
         assert re.search(rf"\b{command}\b", shown)
 
 
-def test_a_failure_is_one_line_and_exit_code_1(capsys: pytest.CaptureFixture[str]) -> None:
-    assert exit_code(["bundle", "verify", "no-such-bundle"]) == 1
+def test_a_failure_is_one_line_and_exit_code_1(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "net.onnx").touch()
+    assert exit_code(["bundle", "verify", str(tmp_path / "net.onnx")]) == 1
     told = capsys.readouterr()
     assert told.out == ""
-    assert told.err.startswith("edgeward: 'no-such-bundle' is no file")
+    assert told.err == f"edgeward: {tmp_path / 'net.onnx'} is empty; copy the model file again\n"
     assert told.err.count("\n") == 1
 
 
@@ -209,3 +211,44 @@ def wait_for_children(pid: int) -> list[psutil.Process]:
         assert time.monotonic() < end, "no candidate is tried"
         time.sleep(0.01)
     return children
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["calibrate", "digitz"],
+        ["bundle", "inspect", "nosuch.onnx"],
+        ["predict", "digits", "nosuch.npz", "-o", "out.csv"],
+    ],
+    ids=" ".join,
+)
+def test_what_is_not_there_is_wrong_use_whichever_command_is_told_of_it(
+    arguments: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert exit_code(arguments) == 2
+    told = capsys.readouterr()
+    assert "check the path" in told.err
+    assert told.out == ""
+
+
+@pytest.mark.parametrize(
+    ("arguments", "step"),
+    [
+        (["release", "status", "digits", "--admin-port"], "`edgeward gateway run MODEL`, or give the --admin-port"),
+        (["review", "list", "--admin-port"], "`edgeward gateway run MODEL`, or give the --admin-port"),
+        (["gateway", "status", "--http-port"], "`edgeward gateway run MODEL`, or give the --http-port"),
+        (["agent", "status", "--http-port"], "`edgeward agent run MODEL`, or give the --http-port"),
+        (["agent", "jobs", "--http-port"], "`edgeward agent run MODEL`, or give the --http-port"),
+    ],
+    ids=lambda words: " ".join(words) if isinstance(words, list) else "",
+)
+def test_where_nobody_listens_the_command_that_starts_it_is_named(
+    arguments: list[str], step: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with socket.socket() as bound:
+        bound.bind(("127.0.0.1", 0))
+        assert exit_code([*arguments, str(bound.getsockname()[1])]) == 1
+    said = capsys.readouterr().err
+    assert step in said
+    assert "Errno" not in said

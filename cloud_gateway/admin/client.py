@@ -12,8 +12,8 @@ from urllib.parse import urlencode
 
 from runtime.client.address import Protocol, bearer, parse_address
 from runtime.client.connections import Connections
-from runtime.client.failures import said_by
-from runtime.errors import PeerFailedError, WrongUseError
+from runtime.client.failures import said_by, with_next_step
+from runtime.errors import PeerFailedError, PeerUnreachableError, WrongUseError
 from runtime.wire.rest_body import Body
 from runtime.wire.status import error_of_http
 
@@ -56,7 +56,12 @@ class AdminClient:
         self.close()
 
     def _ask(self, method: str, path: str, body: Body | None, timeout_s: float) -> dict[str, Any]:
-        reply = self._connections.exchange(method, path, body, timeout_s)
+        try:
+            reply = self._connections.exchange(method, path, body, timeout_s)
+        except PeerUnreachableError as error:
+            raise with_next_step(
+                error, "start it with `edgeward gateway run MODEL`, or give the --admin-port of the one that runs"
+            ) from error
         try:
             document = json.loads(reply.body)
         except ValueError:

@@ -11,18 +11,13 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from cloud_gateway.admin.flags import AdminHost, AdminKeyFile, AdminPort, AsJson, Config
+
 if TYPE_CHECKING:
     from cloud_gateway.admin.client import AdminClient
 
 app = typer.Typer(help="Answers what a model may not decide by itself, and sees how far it may.", no_args_is_help=True)
 
-Host = Annotated[str | None, typer.Option("--admin-host", help="Address of the gateway's admin API (127.0.0.1).")]
-Port = Annotated[int | None, typer.Option("--admin-port", help="Its port (8002).")]
-KeyFile = Annotated[
-    Path | None, typer.Option("--admin-key-file", metavar="FILE", help="The admin key, where it is not this machine's.")
-]
-Config = Annotated[Path | None, typer.Option("--config", metavar="FILE", help="The gateway's settings as TOML.")]
-AsJson = Annotated[bool, typer.Option("--json", help="Print JSON for a program.")]
 Reviewer = Annotated[str | None, typer.Option("--reviewer", help="Who answers (the name of your account).")]
 Model = Annotated[str, typer.Option("--model", help="This model alone.")]
 
@@ -33,9 +28,9 @@ def list_items(
     reviewer: Reviewer = None,
     limit: Annotated[int, typer.Option("--limit", help="So many at most.", min=1, max=1000)] = 20,
     is_all: Annotated[bool, typer.Option("--all", help="Answered ones too.")] = False,
-    host: Host = None,
-    port: Port = None,
-    key_file: KeyFile = None,
+    host: AdminHost = None,
+    port: AdminPort = None,
+    key_file: AdminKeyFile = None,
     config: Config = None,
     as_json: AsJson = False,
 ) -> None:
@@ -59,9 +54,9 @@ def answer(
         str, typer.Argument(metavar="ANSWER", help="A class, a number, or a JSON list with one for each row.")
     ],
     reviewer: Reviewer = None,
-    host: Host = None,
-    port: Port = None,
-    key_file: KeyFile = None,
+    host: AdminHost = None,
+    port: AdminPort = None,
+    key_file: AdminKeyFile = None,
     config: Config = None,
     as_json: AsJson = False,
 ) -> None:
@@ -79,9 +74,9 @@ def answer(
 
 @app.command(epilog="Example: edgeward review levels")
 def levels(
-    host: Host = None,
-    port: Port = None,
-    key_file: KeyFile = None,
+    host: AdminHost = None,
+    port: AdminPort = None,
+    key_file: AdminKeyFile = None,
     config: Config = None,
     as_json: AsJson = False,
 ) -> None:
@@ -90,6 +85,9 @@ def levels(
         told = client.get("/admin/automation")
     if as_json:
         print(json.dumps(told, indent=2))
+        return
+    if not told["standings"]:
+        print("no model has a level of automation; an [[automation]] table in the gateway's settings gives it one")
         return
     from rich.table import Table
     from rich.text import Text
@@ -109,16 +107,17 @@ def move(
     level: Annotated[str, typer.Argument(metavar="LEVEL", help="human_only, shadow, assist, partial or full.")],
     segment: Annotated[str, typer.Option("--segment", help="This segment alone.")] = "",
     reason: Annotated[str, typer.Option("--reason", help="Why, for the log.")] = "",
-    host: Host = None,
-    port: Port = None,
-    key_file: KeyFile = None,
+    host: AdminHost = None,
+    port: AdminPort = None,
+    key_file: AdminKeyFile = None,
     config: Config = None,
+    as_json: AsJson = False,
 ) -> None:
     """Sets a level by hand; evidence for the next one begins anew."""
     document = {"level": level, "segment": segment, "reason": reason, "by": getpass.getuser()}
     with _admin(host, port, key_file, config) as client:
         told = client.post(f"/admin/automation/{model}/level", document)
-    print(f"{model} is at {told['level']}")
+    print(json.dumps(told, indent=2) if as_json else f"{model} is at {told['level']}")
 
 
 @app.command(epilog="Example: edgeward review key anna")
@@ -137,9 +136,9 @@ def export_items(
     output: Annotated[Path, typer.Argument(metavar="OUTPUT", help="The file of JSON lines to write.")],
     model: Model = "",
     limit: Annotated[int, typer.Option("--limit", help="So many at most.", min=1, max=1000)] = 1000,
-    host: Host = None,
-    port: Port = None,
-    key_file: KeyFile = None,
+    host: AdminHost = None,
+    port: AdminPort = None,
+    key_file: AdminKeyFile = None,
     config: Config = None,
 ) -> None:
     """Writes what waits for a person as tasks for Label Studio, one a row, and prints the labelling configuration for them."""
@@ -170,9 +169,9 @@ def export_items(
 @app.command(name="import", epilog="Example: edgeward review import annotations.json")
 def import_items(
     source: Annotated[Path, typer.Argument(metavar="FILE", help="What Label Studio exported, JSON or JSON lines.")],
-    host: Host = None,
-    port: Port = None,
-    key_file: KeyFile = None,
+    host: AdminHost = None,
+    port: AdminPort = None,
+    key_file: AdminKeyFile = None,
     config: Config = None,
     as_json: AsJson = False,
 ) -> None:
@@ -229,18 +228,9 @@ def _parsed(value: str) -> object:
 
 @contextmanager
 def _admin(
-    host: str | None, port: int | None, key_file: Path | None, config_file: Path | None, *, changes: bool = True
+    host: str | None, port: int | None, key_file: Path | None, config: Path | None, *, changes: bool = True
 ) -> Iterator[AdminClient]:
-    """The gateway that flags and settings name; with this machine's key where one is needed, or one was given."""
-    from cloud_gateway.admin.client import AdminClient
-    from cloud_gateway.admin.key import admin_key_file, read_admin_key
-    from cloud_gateway.settings import GatewaySettings
-    from runtime import config
-    from runtime.config import load_settings
-    from runtime.serving.sockets import Endpoint
+    from cloud_gateway.admin.flags import connect_admin
 
-    flags = {"admin_host": host, "admin_port": port}
-    settings = load_settings(GatewaySettings, config_file, flags).settings
-    key = read_admin_key(key_file or admin_key_file(config.home())) if changes or key_file else None
-    with AdminClient(str(Endpoint(settings.admin_host, settings.chosen_admin_port)), key) as client:
+    with connect_admin(host, port, key_file, config, changes=changes) as client:
         yield client

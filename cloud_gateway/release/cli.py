@@ -16,6 +16,7 @@ from cloud_gateway.admin.flags import AdminHost, AdminKeyFile, AdminPort, AsJson
 
 if TYPE_CHECKING:
     from cloud_gateway.admin.client import AdminClient
+    from cloud_gateway.release.plan import ReleasePlan
 
 app = typer.Typer(
     help="Moves a model's traffic from one version to the next, as far as the evidence goes.", no_args_is_help=True
@@ -39,7 +40,7 @@ _LEAST_PLAN = (
 @app.command(epilog="Example: edgeward release plan --example > plan.toml")
 def plan(
     file: Annotated[
-        Path | None, typer.Argument(metavar="[PLAN]", help="A plan to check: what it does, and what it waits for.")
+        Path | None, typer.Argument(metavar="PLAN", help="A plan to check: what it does, and what it waits for.")
     ] = None,
     example: Annotated[
         bool, typer.Option("--example", help="Print a plan to begin with, every line explained.")
@@ -47,7 +48,6 @@ def plan(
     as_json: AsJson = False,
 ) -> None:
     """Prints a plan to begin with, or checks PLAN, here and without a gateway: its stages, and what the first one takes."""
-    from cloud_gateway.release.plan import parse_plan
     from runtime.errors import WrongUseError
 
     if (file is None) == (not example):
@@ -61,7 +61,7 @@ def plan(
         return
     from cloud_gateway.release.first_stage import first_stage
 
-    checked = parse_plan(_read(file), str(file))
+    checked = _checked(_read(file), file)
     first = first_stage(checked)
     if as_json:
         told = checked.model_dump(mode="json") | {"first_stage": None if first is None else first.to_dict()}
@@ -84,10 +84,9 @@ def start(
 ) -> None:
     """Begins the release that PLAN asks for, once both versions are loaded, warm and alike."""
     from cloud_gateway.release.first_stage import first_stage
-    from cloud_gateway.release.plan import parse_plan
 
     text = _read(plan)
-    checked = parse_plan(text, str(plan))  # what is wrong with it shows here, with its place, gateway or not
+    checked = _checked(text, plan)
     with _admin(admin_host, admin_port, key_file, config) as client:
         told = client.post("/admin/releases", {"plan": text})
     first = first_stage(checked)
@@ -102,7 +101,7 @@ def start(
 @app.command(epilog="Example: edgeward release status digits")
 def status(
     model: Annotated[
-        str | None, typer.Argument(metavar="[MODEL]", help="One model's newest release; without it, all.")
+        str | None, typer.Argument(metavar="MODEL", help="One model's newest release; without it, all.")
     ] = None,
     watch: Annotated[
         bool | None, typer.Option("--watch/--once", help="Keep watching until it ends (in a terminal the default).")
@@ -212,12 +211,11 @@ def simulate(
     A line may say: at_s, model, key, segment, stable and candidate (each error, latency_ms, loss; null: nobody knows), agrees,
     distance, metrics. `edgeward gateway run --request-log FILE` writes one.
     """
-    from cloud_gateway.release.plan import parse_plan
     from cloud_gateway.release.simulation import read_log
     from cloud_gateway.release.simulation import simulate as run_through
     from runtime.errors import WrongUseError
 
-    checked = parse_plan(_read(plan), str(plan))
+    checked = _checked(_read(plan), plan)
     try:
         with log.open(encoding="utf-8") as lines:
             told = run_through(checked, read_log(lines)).to_dict()
@@ -302,8 +300,21 @@ def _read(file: Path) -> str:
 
     try:
         return file.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise WrongUseError(f"{file} cannot be read: {error}; check the path") from error
+    except OSError as error:
+        raise WrongUseError(f"{file} cannot be read: {error.strerror}; check the path") from error
+    except UnicodeDecodeError as error:
+        raise WrongUseError(f"{file} cannot be read: {error}; expected TOML in UTF-8") from error
+
+
+def _checked(text: str, file: Path) -> ReleasePlan:
+    """The plan in `text`: what is wrong with it shows here, with its place, gateway or not."""
+    from cloud_gateway.release.plan import parse_plan
+    from runtime.errors import InvalidInputError, WrongUseError
+
+    try:
+        return parse_plan(text, str(file))
+    except InvalidInputError as error:
+        raise WrongUseError(str(error)) from error
 
 
 @contextmanager

@@ -15,7 +15,8 @@ def inside(path: str, allowed: Sequence[Path], what: str) -> Path:
     """
     if not allowed:
         raise UnsupportedError(
-            "this agent takes no jobs: set job_folders to the folders whose files they may read and write"
+            "this agent takes no jobs: start it with the folders whose files they may read and write, as in "
+            "EDGEWARD_JOB_FOLDERS=/data edgeward agent run MODEL, or job_folders in its --config"
         )
     given = Path(path)
     if not given.is_absolute():

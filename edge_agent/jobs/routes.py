@@ -75,7 +75,9 @@ def job_routes(jobs: Jobs, folders: Sequence[Path]) -> list[ExtraRoute]:
             await asyncio.to_thread(lambda: jobs.cancel(number))
         job = await asyncio.to_thread(lambda: jobs.find(number))
         if job is None:
-            return JSONResponse({"error": f"there is no job {number}; GET {PATH} lists them"}, 404)
+            return JSONResponse(
+                {"error": f"there is no job {number}; `edgeward agent jobs`, or GET {PATH}, lists them"}, 404
+            )
         return JSONResponse(job.to_dict())
 
     return [

@@ -95,7 +95,9 @@ def build_bundle(
     whose answers are not right enough, is left out with its reason.
     """
     if out.exists() and not replace:
-        raise WrongUseError(f"{out} exists already; name another folder, or ask for it to be replaced")
+        raise WrongUseError(f"{out} exists already; name another folder, or have it replaced (--replace)")
+    if not source.is_file():
+        raise WrongUseError(f"{source} cannot be read: there is no such file; check the path")
     read_bare_file(source)
     size = source.stat().st_size
     if size > MAX_SOURCE_BYTES:

@@ -11,7 +11,7 @@ from runtime.bundle.manifest import Format, LeftOut
 
 CONVERT_HINT: Final = "pip install 'edgeward[convert]'"
 # What reading a source of that format takes, before any recipe does.
-READER_NEEDS: Final[Mapping[Format, tuple[str, ...]]] = {Format.ONNX: ("onnx",)}
+READER_NEEDS: Final[Mapping[Format, tuple[str, ...]]] = {Format.ONNX: ("onnx",), Format.TORCH: ("torch",)}
 
 
 @dataclass(frozen=True, slots=True)

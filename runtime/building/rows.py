@@ -71,7 +71,9 @@ def read_rows(path: Path) -> RowFile:
         with np.load(path, allow_pickle=False) as loaded:
             arrays = {key: np.asarray(loaded[key]) for key in loaded.files}
     except _READ_ERRORS as error:
-        raise WrongUseError(f"{path} cannot be read as npz without pickles: {error}") from error
+        raise WrongUseError(
+            f"{path} cannot be read as npz without pickles: {error}; write it with numpy.savez(file, INPUT=rows, labels=labels)"
+        ) from error
     arrays = {key: as_bytes_tensor(value) if value.dtype.kind in "SU" else value for key, value in arrays.items()}
     labels = arrays.pop(LABELS, None)
     arrays = {key: value for key, value in arrays.items() if not key.startswith("output:")}

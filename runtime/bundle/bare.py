@@ -17,13 +17,17 @@ from runtime.errors import BundleError
 
 FORMAT_OF_SUFFIX = {".onnx": Format.ONNX, ".tflite": Format.TFLITE, ".pt2": Format.TORCH}
 
+# What torch.save writes: a pickle, which would run code when it is read.
+_PICKLED = frozenset({".pt", ".pth"})
+
 
 def read_bare_file(path: Path, name: str | None = None, version: int = 1) -> Bundle:
     """A bundle whose only variant is the file at `path`; its name is the file's stem unless `name` is given."""
     format_ = FORMAT_OF_SUFFIX.get(path.suffix)
     if format_ is None:
         known = ", ".join(FORMAT_OF_SUFFIX)
-        raise BundleError(f"{path} is no model file: its suffix is {path.suffix!r}; expected one of {known}")
+        how = "; write it with torch.export.save" if path.suffix in _PICKLED else ""
+        raise BundleError(f"{path} is no model file: its suffix is {path.suffix!r}; expected one of {known}{how}")
     signature = signature_at(path)
     if signature is None:
         return _read_bare_file(path, format_, name, version)

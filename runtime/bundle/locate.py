@@ -13,9 +13,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from types import MappingProxyType
 
+from runtime.bundle import unpacked
 from runtime.bundle.bare import FORMAT_OF_SUFFIX, read_bare_file, read_model_folder
 from runtime.bundle.bundle import MANIFEST_FILE, Bundle, read_bundle, remembered_bundle, sha256_of
-from runtime.errors import BundleError
+from runtime.errors import BundleError, BundleNotFoundError
 
 # Unpacked size and member count of an archive; a bundle holds a handful of model files.
 MAX_ARCHIVE_BYTES = 8 << 30
@@ -26,7 +27,8 @@ def open_bundles(source: str | Path, cache: Path) -> list[Bundle]:
     """Every version that `source` holds, lowest first.
 
     `source` is a bundle's folder, a tar of one, a bare model file, a folder `name/version/model.*`, or the name of a
-    bundle that ships with Edgeward ("digits"). An archive is unpacked once, below `cache` in a folder named by sha256.
+    bundle that ships with Edgeward ("digits"). An archive is unpacked once, below `cache` in a folder named by sha256;
+    what was unpacked and not used for a month goes when the next one comes.
     """
     known = remembered_bundle(source)
     if known is not None:
@@ -40,7 +42,7 @@ def open_bundles(source: str | Path, cache: Path) -> list[Bundle]:
     shipped = shipped_bundles()
     if str(source) in shipped:
         return [read_bundle(shipped[str(source)])]
-    raise BundleError(
+    raise BundleNotFoundError(
         f"{str(source)!r} is no file, no folder and no bundle that ships with Edgeward "
         f"({', '.join(sorted(shipped))}); check the path"
     )
@@ -64,6 +66,7 @@ def shipped_bundles() -> Mapping[str, Path]:
 
 def _unpacked(archive: Path, cache: Path) -> Path:
     target = cache / sha256_of(archive)
+    unpacked.use(target)  # before the look: from here on nobody removes it
     if not target.exists():
         cache.mkdir(parents=True, exist_ok=True)
         # Unpacked beside its place and renamed: a folder that exists is whole.
@@ -76,6 +79,8 @@ def _unpacked(archive: Path, cache: Path) -> Path:
             except OSError:
                 if not target.exists():  # otherwise another process was first, with the same bytes
                     raise
+        unpacked.use(target)
+        unpacked.prune(cache)
     return _bundle_folder(target, archive)
 
 

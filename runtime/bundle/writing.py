@@ -50,7 +50,7 @@ def write_bundle(folder: Path, draft: BundleDraft, *, replace: bool = False) -> 
     With `replace`, the old folder is moved away before the new one takes its place: in between there is none.
     """
     if folder.exists() and not replace:
-        raise BundleError(f"{folder} exists already; name another folder, or ask for it to be replaced")
+        raise BundleError(f"{folder} exists already; name another folder, or have it replaced (--replace)")
     contents = _contents(draft)
     folder.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=folder.parent, prefix=f".{folder.name}-") as scratch:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from contextlib import nullcontext
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -15,6 +15,7 @@ from runtime.bundle.manifest import Task
 from runtime.bundle.objective import Objective
 
 if TYPE_CHECKING:
+    from rich.status import Status
     from rich.table import Table
 
     from runtime.building.build import BuildReport
@@ -82,7 +83,6 @@ def build(
     """Makes every variant that SOURCE allows, measures each on rows it was not calibrated on, and writes those that are right."""
     from runtime.building.build import build_bundle
     from runtime.building.request import parse_steps, read_request
-    from runtime.cli.console import people
 
     flags: dict[str, Any] = {"name": name, "version": version, "task": task}
     flags |= {"accuracy_floor": accuracy_floor, "objective": objective}
@@ -92,8 +92,7 @@ def build(
         "without": tuple(without) if without else None,
     }
     request = read_request(spec, flags)
-    watcher = people()
-    with watcher.status(f"building {out.name}") if watcher.is_terminal else nullcontext() as status:
+    with _watched(f"building {out.name}") as status:
         progress = None if status is None else lambda what, share: status.update(what)
         report = build_bundle(source, out, calibration, request, replace=is_replaced, progress=progress)
     _show_build(report, out, as_json=as_json)
@@ -134,7 +133,8 @@ def verify(
     if is_measured:
         from runtime.building.check import check_accuracy
 
-        checks = {bundle.digest: check_accuracy(bundle, Limits()) for bundle in bundles}
+        with _watched(f"checking {source}, every variant on its samples"):
+            checks = {bundle.digest: check_accuracy(bundle, Limits()) for bundle in bundles}
     is_fine = not any(check.problem for found in checks.values() for check in found)
     if as_json:
         print(json.dumps([_verified(bundle, checks.get(bundle.digest, ())) for bundle in bundles], indent=2))
@@ -142,6 +142,14 @@ def verify(
         _show_checks(bundles, checks)
     if not is_fine:
         raise typer.Exit(1)
+
+
+def _watched(what: str) -> AbstractContextManager[Status | None]:
+    """Says `what` goes on, where a person watches."""
+    from runtime.cli.console import people
+
+    watcher = people()
+    return watcher.status(what) if watcher.is_terminal else nullcontext()
 
 
 def _open(source: str) -> list[Bundle]:

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Final
 
-from rich.console import Group, RenderableType
+from rich.console import Console, ConsoleOptions, Group, RenderableType, RenderResult
 from rich.table import Table
 from rich.text import Text
 
@@ -14,11 +17,14 @@ from runtime.selection.goal import AskedBy, Wish
 from runtime.selection.latency import MIN_TURNS, show_ms
 
 CHOSEN = "▶"
+# The figures alone take 70 to 75 columns: what is left of 80 would break sentences at every word.
+WIDTH_FOR_SENTENCES: Final = 110
+_RATIO: Final = re.compile(r"(\d[\d.,]* ×) the chosen one\b")
 
 
 def show_choice(choice: Choice, *, with_rejected: bool = True) -> RenderableType:
     """Heading, candidates with their verdicts, pairs that cannot run, cost of batches, warnings."""
-    parts: list[RenderableType] = [_heading(choice), _candidates(choice)]
+    parts: list[RenderableType] = [_heading(choice), _Candidates(choice)]
     if with_rejected and choice.rejected:
         parts.append(_rejected(choice))
     parts.append(show_cost(choice.selected.cost))
@@ -66,15 +72,34 @@ def _heading(choice: Choice) -> Text:
     return text
 
 
-def _candidates(choice: Choice) -> Table:
+@dataclass(frozen=True, slots=True)
+class _Candidates:
+    """The table of candidates; on a narrow terminal sentences stand below it."""
+
+    choice: Choice
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        if options.max_width >= WIDTH_FOR_SENTENCES:
+            yield _candidates(self.choice, [_why(ranked) for ranked in self.choice.ranked])
+            return
+        yield _candidates(self.choice, [_in_short(self.choice, ranked) for ranked in self.choice.ranked])
+        below: dict[str, list[str]] = {}
+        for ranked in self.choice.ranked:
+            if not _RATIO.match(_why(ranked)):
+                below.setdefault(_why(ranked), []).append(str(ranked.candidate))
+        yield from (Text(f"{'; '.join(names)}: {why}") for why, names in below.items())
+
+
+def _candidates(choice: Choice, last: Sequence[str]) -> Table:
     table = Table(box=None, pad_edge=False)
     table.add_column("", width=1)
-    for name in ("variant", "backend", "options"):
-        table.add_column(name, overflow="fold")
+    table.add_column("variant", overflow="fold")
+    table.add_column("backend", no_wrap=True)
+    table.add_column("options", overflow="fold")
     for name in ("p50", "spread", "accuracy"):
         table.add_column(name, justify="right", no_wrap=True)
     table.add_column("why", overflow="fold")
-    for ranked in choice.ranked:
+    for ranked, why in zip(choice.ranked, last, strict=True):
         candidate = ranked.candidate
         is_chosen = ranked is choice.selected
         table.add_row(
@@ -85,10 +110,16 @@ def _candidates(choice: Choice) -> Table:
             str(ranked.latency),
             f"±{ranked.latency.spread / 2:.0%}" if ranked.latency.turns >= MIN_TURNS else "–",
             "–" if ranked.accuracy is None else f"{ranked.accuracy:.2%}",
-            Text(_why(ranked)),
+            Text(why),
             style="bold green" if is_chosen else None,
         )
     return table
+
+
+def _in_short(choice: Choice, ranked: Ranked) -> str:
+    """What of the verdict goes into a narrow column; the sentence stands below."""
+    ratio = _RATIO.match(_why(ranked))
+    return ratio[1] if ratio else "chosen" if ranked is choice.selected else "below"
 
 
 def _why(ranked: Ranked) -> str:
@@ -97,9 +128,9 @@ def _why(ranked: Ranked) -> str:
 
 
 def _rejected(choice: Choice) -> Group:
-    """One line a backend and reason, with the variants it holds for; one for all that read no variant's format at all."""
+    """One line a reason, with the backends and variants it holds for; one for all that read no variant's format at all."""
     all_of_them = {*(ranked.candidate.variant.name for ranked in choice.ranked), *(r.variant for r in choice.rejected)}
-    variants: dict[str, dict[str, None]] = {}
+    variants: dict[tuple[str, str], dict[str, None]] = {}
     strangers: dict[str, dict[str, None]] = {}
     readers = {ranked.candidate.backend.name for ranked in choice.ranked}
     readers |= {rejected.backend for rejected in choice.rejected if not rejected.is_misfit}
@@ -109,9 +140,13 @@ def _rejected(choice: Choice) -> Group:
                 strangers.setdefault(rejected.reason.partition(", not ")[0], {})[rejected.backend] = None
             continue
         backend = f"{rejected.backend}, {rejected.options}" if rejected.options else rejected.backend
-        variants.setdefault(f"{backend}: {rejected.reason}", {})[rejected.variant] = None
+        variants.setdefault((backend, rejected.reason), {})[rejected.variant] = None
+    alike: dict[tuple[str, tuple[str, ...]], list[str]] = {}
+    for (backend, reason), names in variants.items():
+        alike.setdefault((reason, tuple(names)), []).append(backend)
     lines = [
-        reason if set(names) == all_of_them else f"{reason} ({', '.join(names)})" for reason, names in variants.items()
+        f"{'; '.join(backends)}: {reason}" + ("" if set(names) == all_of_them else f" ({', '.join(names)})")
+        for (reason, names), backends in alike.items()
     ]
     if strangers:
         said = "; ".join(f"{', '.join(names)}: {reason}" for reason, names in strangers.items())

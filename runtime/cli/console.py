@@ -32,17 +32,17 @@ def set_debugging(is_debug: bool) -> None:
 
 
 def standard() -> Console:
-    """Results, on standard output."""
+    """Results, on standard output; nothing in them is an emoji's name, not even the rate in `poisson:100:`."""
     from rich.console import Console
 
-    return Console(width=None if sys.stdout.isatty() else PIPED_WIDTH, highlight=False)
+    return Console(width=None if sys.stdout.isatty() else PIPED_WIDTH, highlight=False, emoji=False)
 
 
 def people() -> Console:
     """Progress and warnings, on standard error, so that they never mix with results."""
     from rich.console import Console
 
-    return Console(stderr=True, width=None if sys.stderr.isatty() else PIPED_WIDTH, highlight=False)
+    return Console(stderr=True, width=None if sys.stderr.isatty() else PIPED_WIDTH, highlight=False, emoji=False)
 
 
 def facts(pairs: Iterable[tuple[str, str]], title: str | None = None) -> Table:

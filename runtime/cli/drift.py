@@ -31,13 +31,13 @@ def report(
     bundle: Annotated[
         str | None,
         typer.Argument(
-            metavar="[BUNDLE]", help="A name that ships (digits), a folder, a tar; or the model to show of a server."
+            metavar="BUNDLE", help="A name that ships (digits), a folder, a tar; or the model to show of a server."
         ),
     ] = None,
     rows_file: Annotated[
         Path | None,
         typer.Argument(
-            metavar="[ROWS]",
+            metavar="ROWS",
             help=".npz with the inputs by name (or one array), `labels` [row] where known, and any other array [row] as a tag.",
         ),
     ] = None,

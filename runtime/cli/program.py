@@ -44,21 +44,24 @@ def status_of(
     `PeerUnreachableError` where none does.
     """
     from runtime.client.document import fetch_document
+    from runtime.client.failures import with_next_step
 
     at = str(Endpoint(host, http_port))
     try:
         told = fetch_document(at, path, api_key=api_key, tls_cert=tls_cert)
     except PeerUnreachableError as error:
-        what = str(error).partition(";")[0]
-        raise PeerUnreachableError(
-            f"{what}; start it with `{program.replace('-', ' ')} run MODEL`, or give the --http-port of the one that runs"
-        ) from error
+        raise with_next_step(error, start_or_name(program)) from error
     if told.get("program") != program:
         other = told.get("program", "another program")
         raise WrongUseError(
             f"{at} is {other}, not {program}; ask it with its own command, or give --http-port of {program}"
         )
     return told
+
+
+def start_or_name(program: str) -> str:
+    """What to do where `program` does not answer."""
+    return f"start it with `{program.replace('-', ' ')} run MODEL`, or give the --http-port of the one that runs"
 
 
 def show_models(models: Sequence[Mapping[str, Any]]) -> Table:
@@ -69,7 +72,9 @@ def show_models(models: Sequence[Mapping[str, Any]]) -> Table:
     table = Table("model", "version", "runs on", "a row", "why", box=None, pad_edge=False)
     for model in models:
         row = show_ms(model["row_ms"]) if model["row_ms"] else "not measured"
-        why = "; ".join([model["why"], *model["fallbacks"], *model["warnings"]])
+        # Without what stands in the columns before it.
+        chosen = model["why"].removeprefix(f"{model['backend']}: ").removeprefix(f"{row}, ")
+        why = "; ".join([chosen, *model["fallbacks"], *model["warnings"]])
         table.add_row(*(Text(word) for word in (model["name"], str(model["version"]), model["backend"], row, why)))
     return table
 

@@ -72,7 +72,7 @@ def parse_address(text: str, protocol: Protocol) -> Address:
     scheme, found, rest = text.rpartition("://")
     secure = f"{protocol}s"
     if found and scheme not in (protocol, secure):
-        raise _wrong(text, protocol, f"{scheme}:// is not spoken here")
+        raise _wrong(text, protocol, _not_spoken(scheme, protocol))
     if protocol is Protocol.HTTP:
         rest = rest.removesuffix("/")
     host, found, port = rest.rpartition(":")
@@ -97,6 +97,12 @@ def bearer(api_key: str) -> str:
             "or is empty; check for a stray newline"
         )
     return f"Bearer {api_key}"
+
+
+def _not_spoken(scheme: str, protocol: Protocol) -> str:
+    if protocol is Protocol.GRPC and scheme in ("http", "https"):
+        return f"{scheme}:// is for edgeward.RestClient, and this client speaks gRPC"
+    return f"{scheme}:// is not spoken here"
 
 
 def _wrong(text: str, protocol: Protocol, reason: str) -> WrongUseError:

@@ -63,5 +63,12 @@ def error_of(
         if code.name == GrpcCode.DEADLINE_EXCEEDED:
             return too_late(address, timeout_s)
         if code.name == GrpcCode.UNAVAILABLE:
-            return unreachable(address, text)
+            return unreachable(address, _shortly(text))
     return said_by(address, error_of_grpc(code.name, text, hints))
+
+
+def _shortly(text: str) -> str:
+    """Why there is no connection, without gRPC's way to it: of "failed to connect to all addresses; last error: …" the end."""
+    if "http1.x server" in text:
+        return "what listens there speaks HTTP/1 and not gRPC, as on a port of REST"
+    return text.rpartition("Failed to connect to remote host: ")[2] or text

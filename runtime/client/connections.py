@@ -140,6 +140,6 @@ def _failure(error: OSError | http.client.HTTPException, until: _Until) -> Edgew
                 f"{until.address} broke off in the middle of its answer; {error.expected} bytes are missing"
             )
         case OSError():
-            return unreachable(until.address, error)
+            return unreachable(until.address, error.strerror or error)
         case _:
             return PeerFailedError(f"{until.address} does not answer in HTTP: {error!r:.200}; is it the HTTP port?")

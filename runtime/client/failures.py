@@ -21,6 +21,11 @@ def unreachable(address: Address, reason: object) -> PeerUnreachableError:
     )
 
 
+def with_next_step(error: PeerUnreachableError, step: str) -> PeerUnreachableError:
+    """The same failure, ending in what whoever knows the program should do next."""
+    return PeerUnreachableError(f"{str(error).partition(';')[0]}; {step}")
+
+
 def too_late(address: Address, timeout_s: float) -> DeadlineExceededError:
     """The answer did not come in time."""
     return DeadlineExceededError(

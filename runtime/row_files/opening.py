@@ -24,11 +24,13 @@ OUTPUT_SUFFIXES = (".npz", ".npy", ".jsonl", ".csv", ".parquet")
 
 
 def check_input(path: Path) -> None:
-    """`WrongUseError` unless `path` can be one of rows, by its name."""
+    """`WrongUseError` unless `path` can be one of rows, by its name, and is there: models take longer to load."""
     if path.suffix not in INPUT_SUFFIXES and not path.is_dir():
         raise WrongUseError(
             f"input {path} has the suffix {path.suffix!r}; expected one of {', '.join(INPUT_SUFFIXES)}, or a folder of images"
         )
+    if not path.exists():
+        raise WrongUseError(f"input {path} cannot be read: No such file or directory; check the path")
 
 
 def check_output(path: Path) -> None:

@@ -295,7 +295,7 @@ def _unstable_text(chosen: Measured) -> str | None:
         return None
     return (
         f"this machine is unstable: repeats of {chosen.candidate} spread by {_percent(spread)} of their median; "
-        "close other programs or measure again with a larger budget"
+        "close other programs, then `edgeward calibrate MODEL --force --budget 10`"
     )
 
 

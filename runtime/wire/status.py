@@ -67,6 +67,7 @@ TABLE: Mapping[type[EdgewardError], Status] = {
     errors.WrongUseError: Status(GrpcCode.INVALID_ARGUMENT, 400),
     errors.ModelError: Status(GrpcCode.INTERNAL, 500),
     errors.BundleError: Status(GrpcCode.INTERNAL, 500),
+    errors.BundleNotFoundError: Status(GrpcCode.INTERNAL, 500),
     errors.ExecutionError: Status(GrpcCode.INTERNAL, 500),
     errors.MachineError: Status(GrpcCode.FAILED_PRECONDITION, 500),
     errors.BackendUnavailableError: Status(GrpcCode.FAILED_PRECONDITION, 500),

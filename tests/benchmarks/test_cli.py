@@ -67,7 +67,7 @@ def test_what_is_invalid_or_failed_ends_with_1_and_says_why(fake_server: Any, tm
     assert "INVALID" in done.stdout
     assert "no request was answered" in done.stderr
     assert "503 UNAVAILABLE 30" in done.stdout
-    assert "PeerUnreachableError" in done.stderr
+    assert "127.0.0.1:1 is unreachable: Connection refused" in done.stderr
     assert str(tmp_path) in done.stdout.replace("\n", "")
 
 

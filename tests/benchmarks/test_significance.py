@@ -12,6 +12,7 @@ from benchmarks.significance import (
     expanded_tail,
     judge,
     mann_whitney,
+    show_p,
     stretches,
 )
 
@@ -147,3 +148,10 @@ def test_a_tail_is_not_judged_from_few_rounds() -> None:
     found = compare_blocks("x", ("A", "B"), a, slow, is_paired=True, threshold=0.05)
     tail = next(comparison for comparison in found if comparison.share == 0.99)
     assert "at least 5 rounds, these are 3" in tail.judgement.reason
+
+
+@pytest.mark.parametrize(
+    ("p_value", "said"), [(0.0, "< 0.0001"), (1e-300, "< 0.0001"), (0.031, "= 0.031"), (1.0, "= 1")]
+)
+def test_no_chance_is_said_to_be_none(p_value: float, said: str) -> None:
+    assert show_p(p_value) == said

@@ -53,3 +53,22 @@ def test_the_status_speaks_plainly() -> None:
     assert "may leave the device" in said
     for internal in ("asked_for", "first_choice", "any,", "edge_first", "held_back", "half_open"):
         assert internal not in said
+
+
+def test_a_device_without_a_gateway_says_nothing_of_one_but_that() -> None:
+    told = {
+        "policy": "edge_first",
+        "uptime_s": 3.0,
+        "drill_file": None,
+        "routes": {"digits": {"policy": "edge_first", "privacy": "any", "hedge": True, "cascade": None}},
+        "gateways": [],
+        "spool": {"depth": 0, "bytes": 0, "oldest_age_s": None},
+        "jobs": {},
+        "sync": {"last_at": None, "last_error": None, "models": {}},
+        "requests": {"edge": {"first_choice": 23}, "cloud": {}, "failed": {}},
+        "effort": {"asked": {"edge": 23, "cloud": 0}, "hedges": {"sent": 0, "won": 0, "held_back": 0}},
+    }
+    said = [f"{name}: {value}" for name, value in _facts(told)]
+    assert said[0] == f"who answers: {words.ALONE}"
+    assert "answered here: 23 as its policy says" in said
+    assert [line for line in said if "gateway" in line] == said[:1]

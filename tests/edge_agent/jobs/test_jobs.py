@@ -293,5 +293,5 @@ def test_paths_stay_inside_the_folders_that_are_allowed(tmp_path: Path) -> None:
         inside("in.npy", [allowed], "input")
     with pytest.raises(InvalidInputError, match="cannot be found"):
         inside(str(allowed / "nowhere" / "x.npy"), [allowed], "output")
-    with pytest.raises(UnsupportedError, match="set job_folders"):
+    with pytest.raises(UnsupportedError, match="EDGEWARD_JOB_FOLDERS=.data"):
         inside(str(allowed), [], "input")

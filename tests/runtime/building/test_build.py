@@ -208,3 +208,8 @@ def test_a_state_is_an_input_and_an_output_like_others(tmp_path: Path) -> None:
     assert "agree with the reference's in" in reasons["int8.onnx"]
     with pytest.raises(BundleError, match="no batch in common.*carry a state"):
         build(tmp_path / "bad.onnx", tmp_path / "rows.npz", tmp_path / "out2", [])
+
+
+def test_a_source_that_is_not_there_is_wrong_use(tmp_path: Path) -> None:
+    with pytest.raises(WrongUseError, match=r"nosuch\.onnx cannot be read: there is no such file; check the path"):
+        build_bundle(tmp_path / "nosuch.onnx", tmp_path / "out", tmp_path / "rows.npz", read_request(None, {}))

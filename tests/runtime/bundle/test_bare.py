@@ -71,3 +71,10 @@ def test_two_models_in_a_version_are_an_error(tmp_path: Path) -> None:
 def test_a_folder_of_neither_kind_says_what_is_expected(tmp_path: Path) -> None:
     with pytest.raises(BundleError, match=r"neither a bundle \(no manifest\.json\) nor a folder NAME/VERSION/model"):
         read_model_folder(tmp_path)
+
+
+def test_a_pickled_model_is_told_how_to_be_written(tmp_path: Path) -> None:
+    with pytest.raises(
+        BundleError, match=r"suffix is '\.pt'; expected one of \.onnx.*; write it with torch\.export\.save"
+    ):
+        read_bare_file(tmp_path / "net.pt")

@@ -1,6 +1,7 @@
 """`edgeward calibrate`."""
 
 import json
+import re
 import shutil
 from pathlib import Path
 
@@ -20,8 +21,21 @@ def test_every_candidate_stands_with_numbers_and_the_chosen_one_is_marked(
     assert "from the cache" in shown
     assert shown.count("▶") == 1
     assert "chosen" in next(line for line in shown.splitlines() if "▶" in line)
-    assert "onnxruntime-cuda: " in shown
+    assert "onnxruntime-cuda; onnxruntime-tensorrt: " in shown or "onnxruntime-cuda: " in shown
     assert "rows a call" in shown
+
+
+def test_on_80_columns_figures_are_whole_and_sentences_stand_below(
+    run, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("runtime.cli.console.PIPED_WIDTH", 80)
+    assert run("calibrate", "digits") == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert max(map(len, lines)) <= 80
+    chosen = next(line for line in lines if "▶" in line)
+    assert re.search(r"-cpu .* ms .* % *chosen *$", chosen) or re.search(r"-cpu .* ms .*% +chosen *$", chosen), chosen
+    assert any(re.search(r"% +\d+\.\d\d × *$", line) for line in lines), "the others by their ratio"
+    assert "chosen: the fastest of" in " ".join(" ".join(lines).split())
 
 
 def test_json_has_the_numbers_behind_the_table(run, capsys: pytest.CaptureFixture[str]) -> None:

@@ -35,3 +35,12 @@ def test_all_of_them_with_debug(capsys: pytest.CaptureFixture[str]) -> None:
     told = capsys.readouterr().err
     assert "host" in told
     assert "defaults;" not in told
+
+
+class WithModels(SettingsModel):
+    models: tuple[str, ...] = ()
+
+
+def test_several_stand_with_commas_between(capsys: pytest.CaptureFixture[str]) -> None:
+    show_settings(load_settings(WithModels, None, {"models": ["digits", "./mine"]}))
+    assert "digits, ./mine" in capsys.readouterr().err

@@ -41,7 +41,7 @@ def test_forms(text: str, protocol: Protocol, address: Address) -> None:
         (
             "http://localhost:8000",
             Protocol.GRPC,
-            'http:// is not spoken here; expected "host:port", "grpc://host:port"',
+            'http:// is for edgeward.RestClient, and this client speaks gRPC; expected "host:port", "grpc://host:port"',
         ),
         (
             "grpc://localhost:8001",

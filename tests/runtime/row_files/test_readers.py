@@ -211,5 +211,5 @@ def test_what_is_no_parquet_file_is_said(tmp_path: Path) -> None:
     (tmp_path / "in.parquet").write_bytes(b"no")
     with pytest.raises(InvalidInputError, match="is no Parquet file"):
         read_all(tmp_path / "in.parquet", [IMAGE], 1)
-    with pytest.raises(WrongUseError, match="no such file"):
+    with pytest.raises(WrongUseError, match="No such file or directory"):
         read_all(tmp_path / "none.parquet", [IMAGE], 1)
