@@ -132,6 +132,17 @@ def test_a_program_of_pytorch_is_tried_last_unless_the_others_are_compared_with_
     assert [c.variant.name for c in order_of_trying(three, "model.pt2")[0]] == ["model.pt2", "fp32", "fp16"]
 
 
+def test_one_engine_after_the_other_is_looked_at_by_the_promise_of_its_variants() -> None:
+    def of(precision: str, backend: str) -> Candidate:
+        made = candidate(precision, backend=FakeBackend(name=backend))
+        return replace(made, variant=made.variant.model_copy(update={"precision": precision}))
+
+    made = [of(p, b) for p, b in (("fp32", "a"), ("int8", "a"), ("int8", "b"), ("dynamic-int8", "c"), ("fp16", "a"))]
+    assert [c.pair for c in order_of_trying(made, None)[0]] == [
+        *(("int8", "a"), ("dynamic-int8", "c"), ("fp32", "a"), ("int8", "b"), ("fp16", "a"))
+    ]
+
+
 def test_a_reference_that_fails_is_replaced_by_its_next_way_to_run_or_by_none() -> None:
     bench = FakeBench({"ref": 1.0, "b": 1.0})
     bench.fails = lambda what, who, rows: (
