@@ -21,7 +21,8 @@ from benchmarks.environment import ROOT, now_utc, read_environment
 from benchmarks.selection.bundles import NotBuiltError, left_out, source_of
 from benchmarks.selection.models import SHARED, Skipped, subjects
 from benchmarks.selection.oracle import FULL, QUICK, Effort, consult
-from benchmarks.selection.results import Result, markdown
+from benchmarks.selection.page import markdown
+from benchmarks.selection.results import Result
 from runtime import config
 from runtime.backends.registry import all_backends
 from runtime.bundle.locate import open_bundles

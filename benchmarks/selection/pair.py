@@ -2,7 +2,7 @@
 
 The gain is of the chosen variant, and of `Model.predict` on it, over `onnxruntime.InferenceSession(file)` as a newcomer writes
 it, on one row; the file is the bundle's first as ONNX: the source, or the program's export in fp32. The start is of a warm-cache
-`edgeward.load` beside the engine's own opening of the chosen file. Prints one line of JSON.
+`edgeward.load` beside the session of the bare engine (`bare`). Prints one line of JSON.
 """
 
 from __future__ import annotations
@@ -15,7 +15,8 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from statistics import median
 
-from runtime.backends.base import RunOptions
+from benchmarks.selection.bare import bare_opening
+from runtime.backends.base import RunOptions, Session
 from runtime.backends.onnxruntime import OnnxRuntimeBackend
 from runtime.backends.opened import open_variant
 from runtime.bundle.manifest import Format
@@ -94,36 +95,44 @@ def _turn(call: Callable[[], object], turn_s: float) -> float:
 
 
 def _start(model: Model, source: str, settings: EngineSettings, pairs: int) -> dict[str, Turns]:
-    """Milliseconds to open the chosen file with the engine alone and to `load` the model, in turn; and to the first answer."""
+    """Milliseconds to open the chosen file with the bare engine and to `load` the model, in turn; and to the first answer.
+
+    A first answer of the engine alone is one of the session that selection opens.
+    """
     candidate = model.candidate
     path = model.bundle.path_of(candidate.variant)
     row = rows_for(model.bundle, model.inputs, seed=1).take(1)
     own = open_variant(model.bundle, candidate.variant, candidate.backend, candidate.options)
     prepared = own.prepare(row)
     own.close()
+
+    def opened() -> Session:
+        return candidate.backend.open(path, candidate.options)
+
+    # Of an engine without a bare way here it is the same.
+    openings = (bare_opening(candidate, path) or opened, lambda: load(source, settings), opened)
     started: Turns = []
     answered: Turns = []
     for turn in range(pairs + 1):
-        took, first = [0.0, 0.0], [0.0, 0.0]
-        for side in (0, 1) if turn % 2 else (1, 0):
+        took, first = [0.0] * len(openings), [0.0] * len(openings)
+        for at in range(len(openings)):
+            side = (at + turn) % len(openings)
             time.sleep(QUIET_S)
             began = time.perf_counter_ns()
+            made = openings[side]()
+            opened_ns = time.perf_counter_ns()
+            if isinstance(made, Model):
+                made.predict(row)
+            elif side:
+                made.run(prepared)
+            ended_ns = time.perf_counter_ns()
             if side:
-                loaded = load(source, settings)
-                opened_ns = time.perf_counter_ns()
-                loaded.predict(row)
-                ended_ns = time.perf_counter_ns()
-                loaded.close()
-            else:
-                session = candidate.backend.open(path, candidate.options)
-                opened_ns = time.perf_counter_ns()
-                session.run(prepared)
-                ended_ns = time.perf_counter_ns()
-                session.close()
+                made.close()
+            del made
             took[side], first[side] = (opened_ns - began) / 1e6, (ended_ns - began) / 1e6
         if turn:  # the first one finds nothing in any cache
-            started.append(took)
-            answered.append(first)
+            started.append(took[:2])
+            answered.append([first[2], first[1]])
     return {"start": started, "first": answered}
 
 

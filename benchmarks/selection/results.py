@@ -1,9 +1,9 @@
-"""Figures and bars of a run: raw pairs as JSON, one line a model as Markdown."""
+"""Figures and bars of a run, from its raw pairs. How they are told is `page`'s matter."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from statistics import median
 from typing import Any
@@ -14,9 +14,6 @@ LEAST_GAIN = 0.97
 MOST_START = 1.3
 BUDGET_SLACK = 1.1
 """The last call of a measurement may end after its time."""
-QUIET_LOAD = 0.5
-"""Of a core: with more wanted by others before the run, turns are cut short by them."""
-
 Turns = list[list[float]]
 """Milliseconds, one list a turn, one entry a side."""
 
@@ -106,15 +103,23 @@ def bars(results: Sequence[Result]) -> list[tuple[str, bool]]:
     starts = {result.name: result.start for result in results}
     late = [f"{r.name} ({r.calibration_s:.1f} s)" for r in results if r.calibration_s > BUDGET_SLACK * r.budget_s]
     wrong = [result.name for result in results if not result.is_right]
+    near = sum(regret <= WORST_REGRET for regret in regrets)
+    quick = sum(start <= MOST_START for start in starts.values())
     slowest = max(starts, key=starts.__getitem__)
     return [
         (f"models: {len(results)}, at least 8", len(results) >= 8),
         (f"regret, median: {median(regrets):.2%}, at most {MEDIAN_REGRET:.0%}", median(regrets) <= MEDIAN_REGRET),
-        (f"regret, worst: {max(regrets):.2%}, at most {WORST_REGRET:.0%}", max(regrets) <= WORST_REGRET),
+        (
+            f"regret, worst: {max(regrets):.2%}, at most {WORST_REGRET:.0%} ({near} of {len(results)})",
+            max(regrets) <= WORST_REGRET,
+        ),
         (f"choices below the floor: {', '.join(wrong) or 'none'}", not wrong),
         (f"whole calibrations beyond their budget: {', '.join(late) or 'none'}", not late),
         *_gain_bars(gains, wholes),
-        (f"start, worst: {starts[slowest]:.2f} × ({slowest}), at most {MOST_START}", starts[slowest] <= MOST_START),
+        (
+            f"start, worst: {starts[slowest]:.2f} × ({slowest}), at most {MOST_START} ({quick} of {len(results)})",
+            starts[slowest] <= MOST_START,
+        ),
     ]
 
 
@@ -130,70 +135,3 @@ def _gain_bars(gains: dict[str, float], wholes: dict[str, float]) -> list[tuple[
             (f"{what}, least: {shares[least]:.2f} × ({least}), at least {LEAST_GAIN}", shares[least] >= LEAST_GAIN)
         )
     return found
-
-
-def markdown(
-    results: Sequence[Result],
-    skipped: dict[str, str],
-    failed: dict[str, str],
-    environment: dict[str, Any],
-    started: str,
-) -> str:
-    """The table with its hardware."""
-    libraries = environment["libraries"]
-    names = ("onnxruntime", "openvino", "ai-edge-litert", "torch", "numpy")
-    versions = ", ".join(f"{name} {libraries[name]}" for name in names if name in libraries)
-    lines = [
-        "# Selection",
-        "",
-        f"{started}, commit {environment['commit']}. {environment['cpu']}, {environment['hardware_text']['cores allowed']}; "
-        f"kernel {environment['kernel']}, Python {environment['python']}, {versions}; "
-        f"load before {', '.join(map(str, environment['load_before']))}.",
-        "",
-        "Regret: the chosen candidate against the best of all that may run, measured long. "
-        "Gain: the chosen variant, and `Model.predict` on it (which checks, counts and watches), against "
-        "`onnxruntime.InferenceSession(file)` with defaults. Start: a warm-cache `edgeward.load`, in a process that "
-        "has loaded the model before, against the engine's own opening of the chosen file with the chosen options, neither "
-        "with a warm-up call; first answer: the same with a first call of one row after it. "
-        "One row; medians of interleaved pairs. Bundles are made by `edgeward bundle build`'s own recipes.",
-        "",
-        "| model | chosen | candidates | regret | best, where another | gain | of `predict` | start | beyond the engine "
-        "| first answer | whole calibration | of it trials | engines loaded |",
-        "|---|---|---:|---:|---|---:|---:|---:|---:|---:|---:|---:|---:|",
-    ]
-    for r in results:
-        gain, whole = ("–" if value is None else f"{value:.2f} ×" for value in (r.gain, r.whole_gain))
-        other = "" if r.best == r.chosen else r.best
-        lines.append(
-            f"| {r.name} | {r.chosen} | {r.candidates} | {r.regret:.2%} | {other} | {gain} | {whole} | {r.start:.2f} × "
-            f"| {r.start_extra_ms:.1f} ms | {r.first:.2f} × | {r.calibration_s:.1f} s | {r.trial_s:.1f} s | {r.loading_s:.1f} s |"
-        )
-    lines += ["", *(f"- {'held' if is_held else '**missed**'}: {text}" for text, is_held in bars(results))]
-    lines += [f"- **failed**: {name} ({reason})" for name, reason in failed.items()]
-    load = max(environment["load_before"] + (environment.get("load_after") or []))
-    cores = environment["hardware"]["cores"]["threads"]
-    if load > QUIET_LOAD * cores:
-        lines.append(
-            f"- **loaded machine**: up to {load:g} programs wanted its {cores} cores (load average before and after), so pairs of "
-            "short calls measure the scheduler as much as the engines; a bar that is missed here may be held on a quiet one, and "
-            "the other way round"
-        )
-    unstable = [r.name for r in results if any("unstable" in warning for warning in r.warnings)]
-    if unstable:
-        lines.append(
-            f"- the machine was unstable while these were calibrated: {', '.join(unstable)}; "
-            "other programs ran beside them, so their figures are of a loaded machine"
-        )
-    lines += [f"- skipped: {name} ({reason})" for name, reason in skipped.items()]
-    lines += ["", "| model | variants | left out by the build |", "|---|---|---|"]
-    lines += [f"| {r.name} | {', '.join(r.variants)} | {_left_out_text(r.left_out)} |" for r in results]
-    return "\n".join(lines) + "\n"
-
-
-def _left_out_text(left_out: Mapping[str, str]) -> str:
-    """Each reason once, with the variants it is the reason for."""
-    by_reason: dict[str, list[str]] = {}
-    for name, reason in left_out.items():
-        by_reason.setdefault(reason, []).append(name)
-    text = "; ".join(f"{', '.join(names)}: {reason}" for reason, names in by_reason.items())
-    return text.replace("|", "\\|")

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Mapping
+from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from importlib.util import find_spec
 from pathlib import Path
@@ -17,17 +18,17 @@ import numpy as np
 
 from runtime.backends.base import Overlap, RunOptions, check_extra
 from runtime.backends.failures import one_line, show_tensors
+from runtime.backends.litert_tensors import Tensors, tensors_of
 from runtime.bundle.manifest import Format
+from runtime.bundle.unchanged import signature_at
 from runtime.errors import BackendUnavailableError, BundleError, ExecutionError, InvalidInputError
-from runtime.tensors import Array, TensorSpec, as_bytes_tensor, datatype_of
+from runtime.tensors import Array, as_bytes_tensor
 
 if TYPE_CHECKING:
     from runtime.hardware import Hardware
 
 # (module, distribution), the better one first; both have the same `interpreter.Interpreter`.
 PACKAGES: Final = (("ai_edge_litert", "ai-edge-litert"), ("tflite_runtime", "tflite-runtime"))
-
-Details = Mapping[str, Any]
 
 
 class LiteRTBackend:
@@ -62,6 +63,7 @@ class LiteRTBackend:
         """An interpreter with `options.threads` threads, its tensors allocated."""
         check_extra(self.name, options, {})
         make = _import_interpreter()
+        signature = signature_at(file)
         try:
             interpreter = make(model_path=str(file), num_threads=options.threads)
             interpreter.allocate_tensors()
@@ -69,35 +71,21 @@ class LiteRTBackend:
             raise BundleError(
                 f"{file} cannot be opened by LiteRT: {one_line(error)}; expected a TensorFlow Lite model"
             ) from error
-        return LiteRTSession(interpreter, file)
+        return LiteRTSession(interpreter, tensors_of(file, signature, interpreter))
 
 
 class LiteRTSession:
-    """One interpreter behind a lock, because it is not thread-safe.
-
-    Tensors carry the signature's names where the model has one signature over its main graph, otherwise their own.
-    """
+    """One interpreter behind a lock, because it is not thread-safe."""
 
     overlap = Overlap.OWN
     passes_nan = True
 
-    def __init__(self, interpreter: Any, file: Path) -> None:
-        in_names, out_names = _signature_names(interpreter)
-        details_in: list[Details] = interpreter.get_input_details()
-        details_out: list[Details] = interpreter.get_output_details()
-        self.inputs = tuple(_spec(details, in_names, file) for details in details_in)
-        self.outputs = tuple(_spec(details, out_names, file) for details in details_out)
-        self._in_index = {
-            spec.name: int(details["index"]) for spec, details in zip(self.inputs, details_in, strict=True)
-        }
-        self._out_index = [
-            (spec.name, int(details["index"])) for spec, details in zip(self.outputs, details_out, strict=True)
-        ]
-        self._shapes = {
-            spec.name: tuple(int(n) for n in details["shape"])
-            for spec, details in zip(self.inputs, details_in, strict=True)
-        }
-        self._has_strings = any(spec.datatype == "BYTES" for spec in self.outputs)
+    def __init__(self, interpreter: Any, tensors: Tensors) -> None:
+        self.inputs = tensors.inputs
+        self.outputs = tensors.outputs
+        self._tensors = tensors
+        self._shapes = tensors.shapes
+        """What is allocated now; empty after a call that failed."""
         self._interpreter: Any = interpreter
         self._lock = threading.Lock()
 
@@ -128,14 +116,14 @@ class LiteRTSession:
                 return self._empty(inputs)
             self._resize(inputs)
             self._shapes = shapes
-        for name, index in self._in_index.items():
+        for name, index in self._tensors.in_index.items():
             interpreter.set_tensor(index, inputs[name])
         interpreter.invoke()
-        results = {name: interpreter.get_tensor(index) for name, index in self._out_index}
-        return {name: _bytes(value) for name, value in results.items()} if self._has_strings else results
+        results = {name: interpreter.get_tensor(index) for name, index in self._tensors.out_index}
+        return {name: _bytes(value) for name, value in results.items()} if self._tensors.has_strings else results
 
     def _resize(self, inputs: Mapping[str, Array]) -> None:
-        for name, index in self._in_index.items():
+        for name, index in self._tensors.in_index.items():
             self._interpreter.resize_tensor_input(index, list(inputs[name].shape), strict=True)
         self._interpreter.allocate_tensors()
 
@@ -150,7 +138,9 @@ class LiteRTSession:
         return {spec.name: np.empty((0, *(max(n, 0) for n in spec.shape[1:])), spec.dtype) for spec in self.outputs}
 
 
+@cache
 def _import_interpreter() -> Any:
+    """The class, once it could be imported: to look for a package again takes as long as a sixth of a small session's opening."""
     for module, package in PACKAGES:
         if find_spec(module) is None:
             continue
@@ -165,31 +155,6 @@ def _import_interpreter() -> Any:
     raise BackendUnavailableError(
         "LiteRT is not installed: pip install ai-edge-litert (or tflite-runtime on an old device)"
     )
-
-
-def _signature_names(interpreter: Any) -> tuple[dict[int, str], dict[int, str]]:
-    """Names by tensor index from the model's only signature; empty where it has none, several, or another graph's."""
-    signatures = interpreter.get_signature_list()
-    if len(signatures) != 1:
-        return {}, {}
-    runner = interpreter.get_signature_runner(next(iter(signatures)))
-    in_names = {int(details["index"]): str(name) for name, details in runner.get_input_details().items()}
-    out_names = {int(details["index"]): str(name) for name, details in runner.get_output_details().items()}
-    main_in = {int(details["index"]) for details in interpreter.get_input_details()}
-    main_out = {int(details["index"]) for details in interpreter.get_output_details()}
-    return (in_names, out_names) if set(in_names) == main_in and set(out_names) == main_out else ({}, {})
-
-
-def _spec(details: Details, names: Mapping[int, str], file: Path) -> TensorSpec:
-    name = names.get(int(details["index"]), str(details["name"]))
-    try:
-        datatype = datatype_of(np.dtype(details["dtype"]))
-    except InvalidInputError as error:
-        raise BundleError(f"tensor {name!r} of {file} is {details['dtype'].__name__}: {error}") from error
-    # Models of before 2020 have no signature of shapes; it is empty then, and the shape is the only one.
-    signature = details.get("shape_signature")
-    shape = signature if signature is not None and len(signature) == len(details["shape"]) else details["shape"]
-    return TensorSpec(name, datatype, tuple(int(n) for n in shape))
 
 
 def _bytes(value: Array) -> Array:

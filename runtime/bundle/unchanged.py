@@ -23,7 +23,16 @@ def signature_of(told: os.stat_result) -> Signature | None:
     """What to remember a file's content by; None while it changed so lately that it may change again and not show it."""
     if time.time_ns() - max(told.st_mtime_ns, told.st_ctime_ns) <= SETTLED_AFTER_NS:
         return None
-    return told.st_dev, told.st_ino, told.st_size, told.st_mtime_ns, told.st_ctime_ns
+    return _parts_of(told)
+
+
+def is_still(path: str | Path, signature: Signature) -> bool:
+    """Whether the file at `path` still has the signature that it had: settled then, it is so now if nothing else changed."""
+    try:
+        told = os.stat(path)  # noqa: PTH116  (`Path.stat` takes twice as long)
+    except (OSError, ValueError):
+        return False
+    return _parts_of(told) == signature
 
 
 def signature_at(path: str | Path) -> Signature | None:
@@ -32,3 +41,7 @@ def signature_at(path: str | Path) -> Signature | None:
         return signature_of(os.stat(path))  # noqa: PTH116  (`Path.stat` takes twice as long)
     except (OSError, ValueError):
         return None
+
+
+def _parts_of(told: os.stat_result) -> Signature:
+    return told.st_dev, told.st_ino, told.st_size, told.st_mtime_ns, told.st_ctime_ns

@@ -20,6 +20,7 @@ from runtime.backends.registry import all_backends, our_backends
 from runtime.bundle.bundle import Bundle
 from runtime.bundle.locate import open_bundles
 from runtime.bundle.same import Same
+from runtime.engine.again import LastTime
 from runtime.engine.grant import Granted
 from runtime.engine.instances import Instances
 from runtime.engine.measuring import MEASURING
@@ -95,6 +96,7 @@ class Engine:
         self._models: dict[str, dict[int, Model]] = {}
         """Replaced, never changed in place: readers take a reference and need no lock."""
         self._index: dict[tuple[str, int], IndexEntry] = {}
+        self._last_time = LastTime()
         self._added: dict[str, set[int]] = {}
         """Versions that stand beside those of the model's source, and stay when that is loaded again."""
 
@@ -106,6 +108,20 @@ class Engine:
         """
         found = self._in_repository(source)
         return self._load(source) if found is None else self._load(found, name=str(source))
+
+    def load_alone(self, source: str | Path, progress: Progress | None) -> Model:
+        """A model that is in no table: the newest of the one source that this engine is ever asked for, as `load` finds it.
+
+        Where all is as it was at the last time, by what that came to.
+        """
+        before = self._last_time.recall()
+        if before is not None:
+            return self._make(before.bundle, before.choice, None)
+        model = Engine(self.settings, progress=progress).load(source)
+        self.__dict__.pop("_looked", None)  # the machine may be another by now
+        folder = _below(self._home, "calibrations")
+        self._last_time.note(source, model.bundle, model.choice, self.settings.selection, folder)
+        return model
 
     def _load(
         self,
@@ -317,6 +333,8 @@ class Engine:
         cap_mb = memory_cap_mb(bundle, self.settings.selection)
         watch = Watch(self.settings.watch, self._choose_again, self.cores, cap_mb)
         model = Model(bundle, choice, watch, count, cap_mb)
+        if count == 1:
+            return model  # so many are granted everywhere
         granted = model.granted
         if instances is not None:
             try:
@@ -463,14 +481,17 @@ def load(source: str | Path, settings: EngineSettings | None = None, progress: P
     model it is not run before you call it: the first call allocates and takes longer; `Model.warm_up` takes that on itself.
     Daemon threads of yours have to be out of `predict` when the interpreter ends: it aborts or hangs inside most engines.
     """
-    return Engine(_for_one(Same(settings)), progress=progress).load(source)
+    home = config.home() if settings is None or settings.home is None else None
+    return _engine_of(str(source), Same(settings), home).load_alone(source, progress)
 
 
-@lru_cache(maxsize=16)
-def _for_one(of: Same) -> EngineSettings:
+@lru_cache(maxsize=64)
+def _engine_of(source: str, of: Same, home: Path | None) -> Engine:
+    """For loads of this one source by these very settings; `home` is where its choices are kept, None: where the settings say."""
     (settings,) = of.objects
     assert settings is None or isinstance(settings, EngineSettings)
-    return replace(settings or EngineSettings(), versions=VersionPolicy(), is_warmed_up=False)
+    alone = replace(settings or EngineSettings(), versions=VersionPolicy(), is_warmed_up=False)
+    return Engine(alone if home is None else replace(alone, home=home))
 
 
 @lru_cache(maxsize=16)

@@ -47,8 +47,9 @@ class Model:
         self.watch = watch
         self._uses = Uses(f"model {self.name!r} version {self.version} is being unloaded; load it again")
         self._succession = Succession(bundle, choice, self._uses, instances, memory_cap_mb)
-        self._check = InputCheck(self.name, self.inputs)
-        self._counted = next((spec.name for spec in self.inputs if spec.is_batched), None)
+        inputs = self.inputs
+        self._check = InputCheck(self.name, inputs)
+        self._counted = next((spec.name for spec in inputs if spec.is_batched), None)
 
     @property
     def inputs(self) -> tuple[TensorSpec, ...]:

@@ -13,12 +13,16 @@ from runtime.backends.opened import OpenedVariant, open_variant
 from runtime.bundle.bundle import Bundle
 from runtime.bundle.manifest import Task
 from runtime.selection.candidates import CPU, SPINNING, Candidate
-from runtime.selection.choice import Choice
+from runtime.selection.choice import Choice, Ranked
 from runtime.selection.guard import check_answers
 from runtime.tensors import Array
 
 MAX_ROWS: Final = 32
 """Of a call that is checked: the first ones, so that a check costs little however large the batch."""
+
+
+STANDING_IN: Final = "fp32"
+"""The precision of what may be taken for the reference, where it agrees with it on every sample."""
 
 
 class NoReferenceError(Exception):
@@ -34,14 +38,17 @@ class Sample:
 
 
 class Reference:
-    """The bundle's first variant on one thread. One thread at a time."""
+    """The bundle's first variant on one thread, or another in fp32 whose answers are the same. One thread at a time."""
 
     def __init__(self, bundle: Bundle, choice: Choice, cap_mb: float | None) -> None:
         """`NoReferenceError` when it does not run here, or beside what serves would take more than `cap_mb` (None: no cap)."""
         name = bundle.variants[0].name
         found = [ranked for ranked in choice.ranked if ranked.candidate.variant.name == name]
+        found = found or [ranked for ranked in choice.ranked if _stands_in(ranked)]
         if not found:
-            raise NoReferenceError(f"no shadow checks: the reference {name} does not run here")
+            raise NoReferenceError(
+                f"no shadow checks: the reference {name} does not run here, and no other variant in fp32 answers as it does"
+            )
         # On the processor where it runs there, which is what the bundle's own answers were made on.
         chosen = min(found, key=lambda r: (r.candidate.backend.device != CPU, r.candidate.options.threads))
         self.memory_mb = chosen.memory_mb
@@ -91,3 +98,8 @@ class Reference:
         if self._opened is not None:
             self._opened.close()
             self._opened = None
+
+
+def _stands_in(ranked: Ranked) -> bool:
+    """Where the reference was not tried here, for a program of PyTorch takes seconds and hundreds of megabytes, or does not run."""
+    return ranked.candidate.variant.precision == STANDING_IN and ranked.agreement == 1.0

@@ -158,7 +158,7 @@ def recall(folder: Path, bundle: Bundle, question: str, seen: str, backends: Seq
 
     `backends` may lack some: None where the choice names one of those.
     """
-    file = f"{folder}/{_name(bundle.name, question)}"
+    file = path_of(folder, bundle.name, question)
     signature = signature_at(file)
     these = Same(bundle, *backends)
     try:
@@ -269,12 +269,13 @@ def _choice_of(entry: _Entry, bundle: Bundle, backends: Sequence[Backend]) -> Ch
         raise _UnreadableError(f"is corrupt (it names {error})") from error
 
 
+def path_of(folder: Path, bundle: str, question: str) -> str:
+    """The file that the choice for a bundle of this name is kept in. As text: to join paths takes as long as to look at one."""
+    return f"{folder}/{bundle}-{question[:16]}.json"
+
+
 def _file(folder: Path, bundle: str, question: str) -> Path:
-    return folder / _name(bundle, question)
-
-
-def _name(bundle: str, question: str) -> str:
-    return f"{bundle}-{question[:16]}.json"
+    return Path(path_of(folder, bundle, question))
 
 
 def _lost(reason: str) -> Kept:

@@ -51,7 +51,7 @@ class Measurement:
 def measure(
     bench: Bench,
     candidates: Sequence[Candidate],
-    reference: str,
+    reference: str | None,
     goal: Goal,
     budget_s: float,
     seed: int,
@@ -60,7 +60,8 @@ def measure(
 ) -> Measurement:
     """Candidates tried, the promising ones timed, the winner checked in full, the best swept over batches: all in `budget_s`.
 
-    `reference` is the name of the variant that answers are compared with. A candidate that fails costs only itself.
+    `reference` is the name of the variant that answers are compared with, None where its answers are in the bundle. A candidate
+    that fails costs only itself.
     """
     start = clock()
     rows = BATCH_SIZES[-1] if goal.objective is Objective.THROUGHPUT else 1

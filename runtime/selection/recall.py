@@ -31,6 +31,11 @@ def recall(
     return cache.recall(cache_folder, bundle, _question(Same(bundle), settings), seen, backends)
 
 
+def kept_in(bundle: Bundle, settings: SelectionSettings, cache_folder: Path) -> str:
+    """The path of the file that the choice would be kept in."""
+    return cache.path_of(cache_folder, bundle.name, _question(Same(bundle), settings))
+
+
 @lru_cache(maxsize=64)
 def _question(of: Same, settings: SelectionSettings) -> str:
     (bundle,) = of.objects

@@ -85,12 +85,14 @@ def _measure(
     settings: SelectionSettings,
     progress: Progress | None,
 ) -> tuple[Measurement, str | None]:
+    reference = None if _has_answers(bundle) else bundle.variants[0].name
+
     def run(bench: Bench, tried: Sequence[Candidate]) -> Measurement:
         try:
             return measure(
                 bench,
                 tried,
-                bundle.variants[0].name,
+                reference,
                 goal,
                 settings.budget_s,
                 settings.seed,
@@ -118,6 +120,12 @@ def _measure(
     log.warning(text)
     measurement = run(LocalBench(bundle, settings.seed), kept)
     return replace(measurement, rejected=(*measurement.rejected, *left_out)), text
+
+
+def _has_answers(bundle: Bundle) -> bool:
+    """Whether the reference's answers are in the bundle: then it need not be opened for them, which may take PyTorch seconds."""
+    samples = bundle.samples()
+    return samples is not None and len(samples) > 0 and bool(samples.outputs)
 
 
 def without_isolation(candidates: Sequence[Candidate], reference: str) -> tuple[list[Candidate], list[Rejected]]:

@@ -12,7 +12,8 @@ import pytest
 from benchmarks.selection import bundles, models, networks, oracle
 from benchmarks.selection.models import Material, Skipped, Subject, beside, subjects
 from benchmarks.selection.oracle import Verdict
-from benchmarks.selection.results import Result, bars, markdown
+from benchmarks.selection.page import WIDTH, markdown
+from benchmarks.selection.results import Result, bars
 from runtime.backends.base import RunOptions
 from runtime.backends.onnxruntime import OnnxRuntimeBackend
 from runtime.backends.registry import all_backends
@@ -128,10 +129,10 @@ def test_a_bar_that_is_missed_shows(change: dict[str, object], missed: str | Non
     }  # fmt: skip
     table = markdown(results, {"gone": "not here"}, {"broken": "no operator"}, environment, "2026-01-01T00:00:00+00:00")
     assert table.count("\n| ") == 2 * 10
-    assert (
-        "| net-0 | fp32.onnx, int8.onnx | fp16.onnx: it was not asked for; *.pt2, *.tflite: made of \\| a program |"
-        in table
-    )
+    assert "\n- net-0: fp32.onnx, int8.onnx\n" in table
+    assert "\n- fp16.onnx of net-0, net-1," in table
+    assert table.count("made of |") == 1
+    assert max(map(len, table.splitlines())) <= WIDTH
     assert ("**missed**" in table) == (missed is not None)
     assert "skipped: gone (not here)" in table
     assert "**failed**: broken (no operator)" in table
@@ -141,6 +142,10 @@ def test_a_bar_that_is_missed_shows(change: dict[str, object], missed: str | Non
     assert "**loaded machine**: up to 9.5 programs wanted its 2 cores" in markdown(
         results, {}, {}, loaded, "2026-01-01"
     )
+    other = [replace(GOOD, best="b, which is another", gain_turns=None)]
+    told = markdown(other, {}, {}, environment, "2026-01-01")
+    assert "\n- best of net: b, which is another\n" in told
+    assert "| net | a | 2 | 0.0% | – | – |" in told
     noisy = [replace(GOOD, warnings=["this machine is unstable: ..."])]
     assert "unstable while these were calibrated: net" in markdown(
         noisy, {}, {}, environment, "2026-01-01T00:00:00+00:00"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +12,7 @@ from runtime.backends.base import Backend, RunOptions, Session
 from runtime.backends.litert import LiteRTBackend
 from runtime.backends.onnxruntime import OnnxRuntimeBackend
 from runtime.backends.openvino import OpenVinoBackend
+from runtime.bundle import unchanged
 from runtime.hardware import probe
 
 IMAGES = 100
@@ -93,3 +95,20 @@ def test_resnet8_int8_tflite_is_nearly_as_right(
     session = opened(LiteRTBackend(), shared_models / "mlperf_tiny" / "ic_resnet8_int8.tflite")
     assert session.inputs[0].datatype == session.outputs[0].datatype == "INT8"
     assert (classes(session, cifar[0]) == reference).mean() >= 0.9
+
+
+def test_a_tflite_file_that_is_replaced_is_asked_anew_for_its_tensors(
+    shared_models: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(unchanged, "SETTLED_AFTER_NS", -1)
+    file, tiny = tmp_path / "model.tflite", shared_models / "mlperf_tiny"
+    shutil.copy(tiny / "ic_resnet8_fp32.tflite", file)
+    first, again = opened(LiteRTBackend(), file), opened(LiteRTBackend(), file)
+    assert again.inputs is first.inputs
+    image = np.zeros((1, *first.inputs[0].shape[1:]), np.float32)
+    for name, value in first.run({first.inputs[0].name: image}).items():
+        np.testing.assert_array_equal(again.run({first.inputs[0].name: image})[name], value)
+    shutil.copy(next(tiny.glob("kws*.tflite")), file)
+    other = opened(LiteRTBackend(), file)
+    assert other.inputs != first.inputs
+    assert first.run({first.inputs[0].name: image})

@@ -249,9 +249,7 @@ load("digits", EngineSettings(selection=quick, home=Path({str(settings.home)!r})
 print(sorted({{"runtime.selection.measure", "runtime.hardware.probing", "runtime.bundle.profile", "psutil"}} & set(sys.modules)))
 """
     said = []
-    for _ in range(
-        5
-    ):  # the first one measures; a file that appears in the working folder meanwhile calls for a close look
+    for _ in range(5):  # the first one measures; a device that appears meanwhile calls for a close look
         done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120, check=False)
         said.append(done.stdout or done.stderr)
         if done.stdout == "[]\n":

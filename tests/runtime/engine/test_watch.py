@@ -98,9 +98,11 @@ def test_none_are_sampled_when_that_is_off(make: Make) -> None:
 
 
 def test_a_reference_that_is_not_there_or_too_large_is_said(make: Make) -> None:
-    bed = make("fast", "next")
+    bed = make("fast", "next", agreement=0.99)
     bed.call(5)
-    assert bed.watch.totals.shadow == "no shadow checks: the reference ref does not run here"
+    assert bed.watch.totals.shadow == (
+        "no shadow checks: the reference ref does not run here, and no other variant in fp32 answers as it does"
+    )
     tight = make(targets={"memory_mb": 15.0})
     tight.call(5)
     assert "would take 20.0 MB, the cap is 15.0 MB" in tight.watch.totals.shadow
@@ -154,6 +156,20 @@ def test_the_reference_runs_on_the_processor_where_it_can(make: Make, tmp_path: 
     on_gpu = replace(bed.model.choice.ranked[1], candidate=gpu)
     choice = replace(bed.model.choice, ranked=(on_gpu, *bed.model.choice.ranked))
     assert Reference(bed.bundle, choice, None).candidate.backend.name == "fake-cpu"
+
+
+def test_what_answers_the_same_in_fp32_stands_in_for_a_reference_that_was_not_tried(make: Make) -> None:
+    bed = make("fast", "next")
+    bed.lab.wrong = {"fast"}
+    same = bed.model.choice.ranked[1]
+    wrong = replace(bed.model.choice.ranked[0], agreement=0.95)
+    choice = replace(bed.model.choice, ranked=(wrong, same))
+    assert Reference(bed.bundle, choice, None).candidate.variant.name == "next"
+    model = Model(bed.bundle, choice, bed.watch)
+    for _ in range(50):
+        model.predict(X)
+    assert bed.watch.totals.disagreements > 0
+    assert model.candidate.variant.name == "next"
 
 
 def test_a_first_choice_that_cannot_be_opened_is_said(make: Make) -> None:

@@ -19,7 +19,7 @@ from runtime.selection.cost import CostModel
 from runtime.selection.decide import Measured, Origin, decide
 from runtime.selection.goal import Goal
 from runtime.selection.guard import GuardResult
-from runtime.selection.installed import installed_digest
+from runtime.selection.installed import installed_digest, installed_stamp
 from runtime.selection.memory_use import MemoryUse
 from runtime.selection.settings import Objective, SelectionSettings
 from tests.runtime.selection.fakes import FakeBackend, latency, machine, make_bundle
@@ -286,9 +286,22 @@ def test_what_holds_is_recalled_and_anything_else_is_left_to_reading(setting: Se
 
 
 def test_a_glance_sees_a_package_that_comes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.syspath_prepend(str(tmp_path))
+    packages = tmp_path / "site-packages"
+    packages.mkdir()
+    monkeypatch.syspath_prepend(str(packages))
     before = cache.glance(lambda: 1.0)
     assert before == cache.glance(lambda: 2.0)
-    os.utime(tmp_path, (1, 1))
+    os.utime(packages, (1, 1))
     assert cache.glance(lambda: 2.9) == before, "a glance holds for a second"
     assert before is None or cache.glance(lambda: 3.0) != before
+
+
+def test_of_a_programs_own_folder_only_packages_count(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(str(tmp_path))
+    before = installed_stamp()
+    (tmp_path / "results.csv").write_text("1\n")
+    os.utime(tmp_path, (1, 1))
+    assert installed_stamp() == before
+    (tmp_path / "engine-2.0.dist-info").mkdir()
+    os.utime(tmp_path, (2, 2))
+    assert installed_stamp() != before

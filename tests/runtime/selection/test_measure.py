@@ -1,11 +1,12 @@
 """A measurement on a bench that exists only here: what is tried, timed, swept, and lost when something fails."""
 
 from collections.abc import Callable
+from dataclasses import replace
 
 import pytest
 
 from runtime.backends.base import RunOptions
-from runtime.bundle.manifest import Targets, Variant
+from runtime.bundle.manifest import Format, Targets, Variant
 from runtime.selection.bench import LEAST_CHECKED_ROWS, Bench, CandidateFailedError, Trial
 from runtime.selection.candidates import Candidate
 from runtime.selection.decide import rank
@@ -14,6 +15,7 @@ from runtime.selection.guard import GuardResult
 from runtime.selection.measure import Measurement, measure
 from runtime.selection.memory_use import MemoryUse
 from runtime.selection.settings import Objective
+from runtime.selection.trying import order_of_trying
 from tests.runtime.selection.fakes import FakeBackend, candidate
 
 
@@ -109,6 +111,36 @@ def test_the_reference_is_tried_first_and_then_compared_with() -> None:
     measure(bench, candidates, "ref", Goal(), 0.2, 0, lambda: bench.now, lambda what, share: None)
     assert bench.log[:2] == [("try", "ref", 1), ("try", "b", 1)]
     assert bench.references == ["ref", "ref"]
+
+
+def test_a_reference_whose_answers_are_known_has_no_precedence() -> None:
+    bench = FakeBench({"ref": 1.0, "b": 1.0})
+    measure(
+        bench, [candidate("b"), candidate("ref")], None, Goal(), 0.2, 0, lambda: bench.now, lambda what, share: None
+    )
+    assert bench.log[:2] == [("try", "b", 1), ("try", "ref", 1)]
+    assert bench.references == [None, None]
+
+
+def test_a_program_of_pytorch_is_tried_last_unless_the_others_are_compared_with_it() -> None:
+    program = candidate("model.pt2")
+    program = replace(program, variant=program.variant.model_copy(update={"format": Format.TORCH}))
+    slow = candidate("fp16")
+    slow = replace(slow, variant=slow.variant.model_copy(update={"precision": "fp16"}))
+    three = [program, slow, candidate("fp32")]
+    assert [c.variant.name for c in order_of_trying(three, None)[0]] == ["fp32", "fp16", "model.pt2"]
+    assert [c.variant.name for c in order_of_trying(three, "model.pt2")[0]] == ["model.pt2", "fp32", "fp16"]
+
+
+def test_one_engine_after_the_other_is_looked_at_by_the_promise_of_its_variants() -> None:
+    def of(precision: str, backend: str) -> Candidate:
+        made = candidate(precision, backend=FakeBackend(name=backend))
+        return replace(made, variant=made.variant.model_copy(update={"precision": precision}))
+
+    made = [of(p, b) for p, b in (("fp32", "a"), ("int8", "a"), ("int8", "b"), ("dynamic-int8", "c"), ("fp16", "a"))]
+    assert [c.pair for c in order_of_trying(made, None)[0]] == [
+        *(("int8", "a"), ("dynamic-int8", "c"), ("fp32", "a"), ("int8", "b"), ("fp16", "a"))
+    ]
 
 
 def test_a_reference_that_fails_is_replaced_by_its_next_way_to_run_or_by_none() -> None:

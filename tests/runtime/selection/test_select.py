@@ -13,7 +13,7 @@ from runtime.backends.base import Backend
 from runtime.backends.opened import open_variant
 from runtime.backends.registry import all_backends
 from runtime.bundle.bare import read_bare_file
-from runtime.bundle.bundle import Bundle
+from runtime.bundle.bundle import Bundle, read_bundle
 from runtime.errors import BundleError, NoCandidateError, WrongUseError
 from runtime.hardware import probe
 from runtime.selection import Objective, SelectionSettings, choose
@@ -30,7 +30,7 @@ def names(choice: Choice) -> list[str]:
 
 
 def test_the_fastest_that_is_right_is_chosen_explained_and_kept(tmp_path: Path) -> None:
-    variants = {"ref": {"ms": 1.5}, "fast": {"ms": 0.2}, "wrong": {"ms": 0.01, "wrong": 1.0}, "bad": {"run": "raise"}}
+    variants = {"ref": {"ms": 5.0}, "fast": {"ms": 0.2}, "wrong": {"ms": 0.01, "wrong": 1.0}, "bad": {"run": "raise"}}
     bundle = make_bundle(tmp_path / "b", variants, targets={"accuracy_floor": 0.9})
     said: list[tuple[str, float]] = []
     found = backends()
@@ -52,6 +52,20 @@ def test_the_fastest_that_is_right_is_chosen_explained_and_kept(tmp_path: Path) 
     assert again == replace(choice, from_cache=True)
     fresh = choose(bundle, machine(), found, replace(HERE, refresh=True), tmp_path / "kept", None)
     assert not fresh.from_cache
+
+
+@pytest.mark.parametrize("has_samples", [True, False])
+def test_the_reference_is_tried_first_only_where_its_answers_are_not_in_the_bundle(
+    tmp_path: Path, has_samples: bool
+) -> None:
+    made = make_bundle(tmp_path / "b", {"ref": {}, "promising": {}}, samples=has_samples)
+    manifest = json.loads((made.root / "manifest.json").read_text())
+    manifest["variants"][0]["precision"] = "fp16"
+    (made.root / "manifest.json").write_text(json.dumps(manifest))
+    said: list[str] = []
+    choice = choose(read_bundle(made.root), machine(), backends(), HERE, None, lambda what, share: said.append(what))
+    assert said[0].startswith("trying promising" if has_samples else "trying ref")
+    assert [ranked.agreement for ranked in choice.ranked] == [1.0, 1.0]
 
 
 def test_a_kept_choice_opens_nothing(tmp_path: Path) -> None:
