@@ -11,8 +11,9 @@ import numpy as np
 from runtime.bundle.profile import FeatureReference
 from runtime.monitoring.decision import MIN_ROWS, Against, DriftSettings, DriftTest, Finding
 from runtime.monitoring.layout import Feature, Kind, columns
+from runtime.monitoring.quantiles import has_sketches
 from runtime.monitoring.reference import Baseline, make_baseline
-from runtime.monitoring.summary import CategorySummary, NumberSummary, Summary, restated
+from runtime.monitoring.summary import CategorySummary, FeatureSummary, NumberSummary, Summary, empty, restated
 from runtime.monitoring.verdict import Verdict, explain
 from runtime.tensors import Array
 
@@ -118,24 +119,18 @@ class Monitor:
         if known is not None and known.finding == finding:
             return known
         at = next(i for i, feature in enumerate(self.baseline.features) if feature.name == finding.feature)
-        live, earlier = self._split(finding)
-        reference = self.baseline.references[at]
+        feature, reference = self.baseline.features[at], self.baseline.references[at]
+        later, before = self._split(finding)
         if finding.against is Against.BEFORE and reference.rows < MIN_ROWS:
-            reference = restated(reference, earlier.features[finding.feature])
-        return explain(finding, self.baseline.features[at], reference, live.features[finding.feature])
+            reference = restated(reference, _joined(before, feature, reference))
+        return explain(finding, feature, reference, _joined(later, feature, reference))
 
-    def _split(self, finding: Finding) -> tuple[Summary, Summary]:
+    def _split(self, finding: Finding) -> tuple[list[_Recent], list[_Recent]]:
         """The rows since the change, and those before it; without the block it began in, which holds both, where there are more."""
         later = [recent for recent in self._recent if recent.began > finding.since]
         if sum(recent.summary.rows for recent in later) < MIN_ROWS:
             later = [recent for recent in self._recent if recent.began >= finding.since] or self._recent[-1:]
-        live, earlier = Summary(self.baseline), Summary(self.baseline)
-        for recent in later:
-            live.merge(recent.summary)
-        for recent in self._recent:
-            if recent.began < finding.since:
-                earlier.merge(recent.summary)
-        return live, earlier
+        return later, [recent for recent in self._recent if recent.began < finding.since]
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,6 +138,14 @@ class _Recent:
     blocks: int
     began: float
     summary: Summary
+
+
+def _joined(several: Iterable[_Recent], feature: Feature, reference: FeatureReference) -> FeatureSummary:
+    """What they have seen of one feature: of all, it would cost as often as there are features."""
+    joined = empty(feature, reference, use_sketches=has_sketches())
+    for recent in several:
+        joined.merge(recent.summary.features[feature.name])
+    return joined
 
 
 class Learner:

@@ -153,16 +153,14 @@ class StatisticsRecorder:
             self._close_windows(self._counted_at)
         self._counted_at = now
         self._adapt(now)
-        groups: dict[_Key, list[_Taken]] = {}
+        by_model: dict[Model, list[_Taken]] = {}
         while self._queue:
             taken = self._queue.popleft()
             self._done[0] += taken.rows
             self._done[1] += taken.size_bytes
-            model = taken.model
-            key = (model.name, model.version, model.bundle.digest, model.serving)
-            groups.setdefault(key, []).append(taken)
-        for key, several in groups.items():
-            self._guarded(lambda key=key, several=several: self._count(key, several))  # type: ignore[misc]
+            by_model.setdefault(taken.model, []).append(taken)
+        for several in by_model.values():
+            self._guarded(lambda several=several: self._count(several))  # type: ignore[misc]
         for watched in list(self._watched.values()):
             if self._is_due(watched, now):
                 self._guarded(lambda watched=watched: self._close_window(watched, now))  # type: ignore[misc]
@@ -203,12 +201,14 @@ class StatisticsRecorder:
             )
             self._second_began, self._rows_before, self._put_before = now, rows, self._put[0]
 
-    def _count(self, key: _Key, several: list[_Taken]) -> None:
+    def _count(self, several: list[_Taken]) -> None:
         from runtime.serving.watched_statistics import WatchedStatistics  # at the first rows: after their answers
 
+        model = several[0].model
+        key = (model.name, model.version, model.bundle.digest, model.serving)
         watched = self._watched.get(key)
         if watched is None:
-            watched = WatchedStatistics(several[0].model)
+            watched = WatchedStatistics(model)
             with self._lock:
                 # Another variant or bundle of the same version began to answer: its answers lie otherwise.
                 self._watched = {k: w for k, w in self._watched.items() if k[:2] != key[:2]} | {key: watched}
@@ -249,10 +249,9 @@ def _blocks(several: list[_Taken]) -> list[list[_Taken]]:
     blocks: list[list[_Taken]] = []
     rows, last = 0, None
     for taken in several:
-        shape = (
-            taken.is_private,
-            *((name, v.shape[1:], v.dtype.str) for part in (taken.inputs, taken.outputs) for name, v in part.items()),
-        )
+        shape: list[object] = [taken.is_private]
+        for part in (taken.inputs, taken.outputs):
+            shape += [(name, value.shape[1:], value.dtype) for name, value in part.items()]
         if blocks and shape == last and rows + taken.rows <= BLOCK_ROWS:
             blocks[-1].append(taken)
             rows += taken.rows
