@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from copy import deepcopy
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -30,7 +31,9 @@ class Window:
     began: float
     ended: float
     drifting: tuple[str, ...] = ()
-    """Features that drift for whoever counted it; empty where that is not to be told."""
+    """Features that drift for whoever counted it, by the rows that may be told of."""
+    private_rows: int = 0
+    """Rows of the same time, and of windows before it of which nothing was told, that nobody else may count."""
 
 
 class Monitor:
@@ -69,6 +72,10 @@ class Monitor:
             name: self._explain(finding) for name, finding in list(self._test.active.items())[:MAX_VERDICTS]
         }
         return [self.verdicts[finding.feature] for finding in fresh if finding.feature in self.verdicts]
+
+    def test_so_far(self) -> DriftTest:
+        """A test that has seen what this one has, and goes its own way from here."""
+        return deepcopy(self._test)
 
     def newest(self, rows: int) -> Summary:
         """The newest windows, as many as hold `rows` rows; all where there are fewer."""

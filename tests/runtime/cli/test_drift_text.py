@@ -25,9 +25,14 @@ def shown(**over: Any) -> str:
     return out.getvalue()
 
 
+def by_device(drifting: int, names: list[dict[str, Any]], not_known: int = 0, private_rows: int = 0) -> dict[str, Any]:
+    told = {"devices": 1100, "drifting": drifting, "names": names}
+    return {**told, "not_known": not_known, "private_rows": private_rows}
+
+
 def test_devices_that_drift_are_named_where_all_together_are_calm() -> None:
     named = [{"device": f"pi-{at}", "features": ["light", "place"]} for at in range(9)]
-    text = shown(by_device={"devices": 1100, "drifting": 9, "names": named})
+    text = shown(by_device=by_device(9, named))
     assert "digits version 1: 1,200 rows seen by devices" in text
     assert "no drift: every feature lies as in the 450 rows of the bundle" in text
     assert "9 of 1,100 devices drift: pi-0: light, place; pi-1" in text
@@ -35,5 +40,11 @@ def test_devices_that_drift_are_named_where_all_together_are_calm() -> None:
 
 
 def test_where_none_drifts_none_is_named() -> None:
-    assert "devices drift" not in shown(by_device={"devices": 1100, "drifting": 0, "names": []})
-    assert "devices drift" not in shown()
+    for text in (shown(by_device=by_device(0, [])), shown()):
+        assert "devices drift" not in text
+        assert "not known" not in text
+
+
+def test_devices_that_keep_rows_to_themselves_are_counted() -> None:
+    text = shown(by_device=by_device(0, [], not_known=2, private_rows=1234))
+    assert "not known of 2 of 1,100 devices: 1,234 rows are private" in text

@@ -144,7 +144,7 @@ async def test_private_rows_are_counted_here_and_never_handed_on(
     assert recorder.document()["models"][0]["open_rows"] == 60
     pass_time(recorder, clock, 301)
     assert recorder.document()["models"][0]["rows"] == 60
-    assert [window.summary.rows for window in windows] == [20]
+    assert [(window.summary.rows, window.private_rows) for window in windows] == [(20, 40)]
     await service.infer(InferenceRequest("digits", {"image": rows[:1]}, id="private"))
     recorder.count_now()
     pass_time(recorder, clock, 301)
@@ -156,8 +156,40 @@ async def test_private_rows_are_counted_here_and_never_handed_on(
     recorder.count_now()
     pass_time(recorder, clock, 31)
     assert recorder.verdicts()["digits", 1]
-    assert windows[-1].summary.rows == 60
-    assert windows[-1].drifting == (), "what drifts may be private rows' alone"
+    assert (windows[-1].summary.rows, windows[-1].private_rows) == (60, 451), (
+        "those of the window of none before it too"
+    )
+    assert windows[-1].drifting == (), "what drifts is private rows' alone"
+    assert recorder.document()["models"][0]["private_rows"] == 491
+
+
+async def test_what_drifts_of_the_rows_that_may_be_told_of_is_told_beside_private_ones(
+    service: LocalService, recorder: StatisticsRecorder, clock: Clock, digits: Bundle
+) -> None:
+    windows: list[Window] = []
+    recorder.on_window = windows.append
+    recorder.is_private = lambda request: request.id == "private"
+    rows = images(digits)
+
+    async def window(shared: Any, private: Any) -> tuple[str, ...]:
+        await service.infer(InferenceRequest("digits", {"image": shared}))
+        if len(private):
+            await service.infer(InferenceRequest("digits", {"image": private}, id="private"))
+        recorder.count_now()
+        pass_time(recorder, clock, 31)
+        return windows[-1].drifting
+
+    assert await window(rows, rows[:0]) == ()
+    assert "image.brightness" in await window(1 - rows, rows[:0])
+    # What was known before the first private row is known after it, and that lies otherwise than the shared ones.
+    assert "image.brightness" in await window(1 - rows[:100], rows)
+    assert recorder.document()["models"][0]["private_rows"] == 450
+    for _ in range(40):
+        drifting = await window(rows, 1 - rows)
+        if not drifting:
+            break
+    assert drifting == ()
+    assert "image.brightness" in {found.feature for found in recorder.verdicts()["digits", 1]}, "here it is known"
 
 
 async def test_a_broken_recorder_changes_no_answer(
