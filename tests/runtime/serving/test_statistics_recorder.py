@@ -288,6 +288,35 @@ async def test_its_thread_counts_by_itself_and_ends(
     assert told["models"][0]["rows"] == 100, "the open window is closed at the end"
 
 
+async def test_the_newest_window_is_told_as_metrics(
+    service: LocalService, recorder: StatisticsRecorder, clock: Clock, digits: Bundle
+) -> None:
+    rows = images(digits)[:200].copy()
+    rows[:50] = np.nan
+    for part in (rows[:50], rows[50:]):
+        await service.infer(InferenceRequest("digits", {"image": part}))
+    recorder.count_now()
+    pass_time(recorder, clock, 31)
+    collected = {family.name: family.samples for family in await statistics_metrics(recorder, at_the_edge)()}
+    ours = {"model": "digits", "version": "1", **at_the_edge("digits", "1")}
+
+    def told(what: str, **more: str) -> float:
+        (value,) = [v for labels, v in collected[f"edgeward_feature_{what}"] if labels == ours | more]
+        return float(value)  # type: ignore[arg-type]
+
+    brightness = rows[50:].reshape(150, -1).mean(axis=1)
+    assert told("value", feature="image.brightness", stat="mean") == pytest.approx(brightness.mean(), rel=1e-5)
+    low, middle, high = (told("value", feature="image.brightness", stat=stat) for stat in ("p10", "p50", "p90"))
+    assert brightness.min() <= low < middle < high <= brightness.max()
+    assert told("missing_ratio", feature="image.brightness") == 0.25
+    classes = [
+        float(share)  # type: ignore[arg-type]
+        for labels, share in collected["edgeward_feature_category_ratio"]
+        if labels["feature"] == "probabilities.class"
+    ]
+    assert sum(classes) == pytest.approx(1.0)
+
+
 async def test_nan_rows_and_strange_shapes_are_counted(
     service: LocalService, recorder: StatisticsRecorder, clock: Clock
 ) -> None:
