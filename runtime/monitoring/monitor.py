@@ -201,8 +201,11 @@ def _describe(total: Summary, name: str, reference: FeatureReference) -> dict[st
         told["deciles"] = None if tenths is None else [float(value) for value in tenths]
         told["reference"] = {"mean": reference.mean, "median": reference.deciles[5] if reference.deciles else None}
     elif isinstance(feature, CategorySummary):
-        top, counted = feature.items.top(10), max(sum(reference.counts), 1)
+        top, counted = feature.items.top(10), sum(reference.counts)
         told["top"] = [[item.name, item.low, item.high] for item in top]
         shares = dict(zip(reference.categories, reference.counts, strict=False))
-        told["reference"] = {"shares": [round(shares.get(item.name, 0) / counted, 5) for item in top]}
+        # None where the reference says nothing of it, as of what devices answer.
+        told["reference"] = {
+            "shares": [round(shares.get(item.name, 0) / counted, 5) if counted else None for item in top]
+        }
     return told

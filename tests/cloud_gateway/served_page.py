@@ -47,6 +47,8 @@ class Gateway:
     """What drifts."""
     calm: str = "none"
     """What it says where nothing drifts."""
+    before: float | None = 0.1
+    """The share of each class in what is answered to the samples; None: that is not known."""
     drift_fails: bool = False
     histogram: Histogram = field(default_factory=lambda: Histogram(LATENCY_BOUNDS_NS))
     recorder: HistoryRecorder = field(default_factory=HistoryRecorder)
@@ -90,7 +92,7 @@ class Gateway:
     async def drift(self) -> Mapping[str, Any]:
         if self.drift_fails:
             raise StorageError("the disk of the drift report is full; make room")
-        shares = [{"value": str(number), "share": 0.1, "before": 0.1} for number in range(10)]
+        shares = [{"value": str(number), "share": 0.1, "before": self.before} for number in range(10)]
         seen = {
             "model": HOSTILE,
             "version": 1,

@@ -89,10 +89,12 @@ def test_the_first_lines_answer_every_question_and_agree_with_each_other(browser
 
 
 def test_where_devices_keep_rows_to_themselves_it_answers_as_far_as_may_be_known(browser: Any) -> None:
-    with serving(Gateway(found=[], calm="private")) as gateway, page_at(browser, gateway.url) as page:
+    with serving(Gateway(found=[], calm="private", before=None)) as gateway, page_at(browser, gateway.url) as page:
         page.locator("#answer-drift", has_text="As far as may be known.").wait_for()
         page.locator("#drift-findings .pill", has_text="not known of every device").wait_for()
         page.locator("#answer-health", has_text="Yes.").wait_for()
+        heads = page.locator("#drift-findings table.narrow th").all_inner_texts()
+        assert heads == ["class", "of the answers"], "nothing is said of samples where nothing is known of them"
 
 
 @pytest.mark.parametrize("width", [700, 1280])
@@ -145,6 +147,27 @@ def test_a_peak_of_one_second_is_seen_in_a_day(browser: Any) -> None:
         # No row of its own in the legend, but told beside the mean.
         peak = page.locator("[aria-label='Rows waiting'] .u-legend .peak").first
         assert not peak.is_visible()
+
+
+def test_a_lone_request_in_a_calm_hour_is_seen(browser: Any) -> None:
+    gateway = Gateway()
+    now = int(time.time())
+    seldom = 'edgeward_queue_rows{model="seldom",version="1",role="stable",served_by="cloud"}'
+    for second in range(now - 300, now - 60):
+        gateway.recorder.history.add({seldom: 9.0} if second == now - 200 else {"edgeward_ready": 1.0}, second)
+    with serving(gateway), page_at(browser, gateway.url) as page:
+        until(page, "document.querySelector('[aria-label=\"Rows waiting\"]')?.chart.lines.length === 2")
+        dark = page.evaluate(
+            """at => {
+                const { plot, data, lines } = document.querySelector('[aria-label="Rows waiting"]').chart;
+                const line = lines.findIndex((one) => one.name.includes("seldom")) + 1, place = data[0].indexOf(at);
+                const x = plot.valToPos(at, "x", true), y = plot.valToPos(data[line][place], "y", true);
+                const pixels = plot.ctx.getImageData(Math.round(x) - 1, Math.round(y) - 1, 3, 3).data;
+                return pixels.filter((value, index) => index % 4 === 3 && value > 200).length;
+            }""",
+            now - 200,
+        )
+        assert dark >= 6, "a point of its own, of nine pixels"
 
 
 def test_names_from_strangers_are_text_everywhere(browser: Any, gateway: Gateway) -> None:

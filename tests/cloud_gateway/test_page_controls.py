@@ -103,5 +103,5 @@ def test_a_shadow_is_shown_beside_stable(browser: Any, gateway: Gateway) -> None
     with page_at(browser, gateway.url) as page:
         page.locator("#answer-release", has_text="1 → 2 answers unseen beside stable: too little").wait_for()
         rows = page.locator("#releases table", has_text="answered by both").locator("tbody tr")
-        assert rows.nth(0).inner_text().split("\t") == ["all", "1000", "99 %", "99 %", "0", "–", "–", "–"]
+        assert rows.nth(0).inner_text().split("\t") == ["all", "1,000", "99 %", "99 %", "0", "–", "–", "–"]
         assert rows.nth(1).inner_text().split("\t") == ["night", "40", "75 %", "–", "2", "–", "–", "4 → 9: 10"]
