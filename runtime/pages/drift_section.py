@@ -53,7 +53,7 @@ def _model(one: Mapping[str, Any], offset_s: float, seen_by: str) -> dict[str, A
     if (found := one.get("by_device")) is not None and found["devices"]:
         reason += f". {_drifting(found)}"
         if verdict == "none":
-            verdict = "drift" if found["drifting"] else "private" if found["not_known"] else "none"
+            verdict = "drift" if found["drifting"] else "not known" if found["not_known"] else "none"
     return {
         "model": one["model"],
         "version": one["version"],

@@ -89,7 +89,7 @@ def test_the_first_lines_answer_every_question_and_agree_with_each_other(browser
 
 
 def test_where_devices_keep_rows_to_themselves_it_answers_as_far_as_may_be_known(browser: Any) -> None:
-    with serving(Gateway(found=[], calm="private", before=None)) as gateway, page_at(browser, gateway.url) as page:
+    with serving(Gateway(found=[], calm="not known", before=None)) as gateway, page_at(browser, gateway.url) as page:
         page.locator("#answer-drift", has_text="As far as may be known.").wait_for()
         page.locator("#drift-findings .pill", has_text="not known of every device").wait_for()
         page.locator("#answer-health", has_text="Yes.").wait_for()

@@ -5,9 +5,9 @@ import { drawErrors, drawFigures } from "./errors.js";
 import { folded, pill, table } from "./sections.js";
 import { drawPredictions, drawStatistics } from "./statistics.js";
 
-const KINDS = { none: "good", private: "warn", unseen: "", learning: "", drift: "bad", worse: "bad" };
-const WORDS = { none: "no change", private: "not known of every device", unseen: "nothing seen yet" };
-const ANSWERS = { none: "Yes.", private: "As far as may be known." };
+const KINDS = { none: "good", "not known": "warn", unseen: "", learning: "", drift: "bad", worse: "bad" };
+const WORDS = { none: "no change", "not known": "not known of every device", unseen: "nothing seen yet" };
+const ANSWERS = { none: "Yes.", "not known": "As far as may be known." };
 const SEEN_BY = { devices: " rows of devices", labels: " by labels" };
 
 // Where one feature drifts its neighbours often do too: the first say what happened.
@@ -23,7 +23,7 @@ const nameOf = (one) => `${one.model} ${one.version}${SEEN_BY[one.seen_by] ?? ""
 
 /** For the line at the top: [kind, word, text, concern]. */
 export function inputAnswer({ models }) {
-  const changed = models.filter(isBad), seen = changed.find((one) => one.verdict === "drift") ?? changed[0] ?? models.find((one) => one.verdict === "private") ?? models.find((one) => one.verdict === "none") ?? models[0];
+  const changed = models.filter(isBad), seen = changed.find((one) => one.verdict === "drift") ?? changed[0] ?? models.find((one) => one.verdict === "not known") ?? models.find((one) => one.verdict === "none") ?? models[0];
   if (!seen) return ["", "Not known yet.", "No model has been watched yet."];
   const text = `${nameOf(seen)}: ${seen.reason}`;
   if (!changed.length) return [KINDS[seen.verdict] ?? "", ANSWERS[seen.verdict] ?? "Not known yet.", sentence(text)];

@@ -1,4 +1,4 @@
-"""A drift report in words."""
+"""A drift report in words, and as a file."""
 
 from __future__ import annotations
 
@@ -7,21 +7,23 @@ from typing import Any
 
 from rich.console import Console
 
+from runtime.cli.drift_html import page
 from runtime.cli.drift_text import show
+
+REPORT: dict[str, Any] = {
+    "model": "digits",
+    "version": 1,
+    "rows": 1200,
+    "seen_by": "devices",
+    "is_drifting": False,
+    "verdicts": [],
+    "baseline": {"rows": 450, "source": "bundle"},
+}
 
 
 def shown(**over: Any) -> str:
-    report = {
-        "model": "digits",
-        "version": 1,
-        "rows": 1200,
-        "seen_by": "devices",
-        "is_drifting": False,
-        "verdicts": [],
-        "baseline": {"rows": 450, "source": "bundle"},
-    }
     out = StringIO()
-    show(Console(file=out, width=200), report | over)
+    show(Console(file=out, width=200), REPORT | over)
     return out.getvalue()
 
 
@@ -48,3 +50,12 @@ def test_where_none_drifts_none_is_named() -> None:
 def test_devices_that_keep_rows_to_themselves_are_counted() -> None:
     text = shown(by_device=by_device(0, [], not_known=2, private_rows=1234))
     assert "not known of 2 of 1,100 devices: 1,234 rows are private" in text
+
+
+def test_the_file_says_the_same_of_devices_and_their_names_are_text() -> None:
+    named = [{"device": "<b>pi", "features": ["light"]}]
+    text = page([{**REPORT, "by_device": by_device(1, named, not_known=2, private_rows=1234)}])
+    assert "1 of 1,100 devices drift: &lt;b&gt;pi: light" in text
+    assert "not known of 2 of 1,100 devices: 1,234 rows are private" in text
+    for one in (REPORT, {**REPORT, "by_device": by_device(0, [])}):
+        assert "devices" not in page([one])

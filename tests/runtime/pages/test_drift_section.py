@@ -95,7 +95,7 @@ async def test_a_device_that_keeps_rows_to_itself_is_not_called_calm() -> None:
     assert here["verdict"] == "none", "this program looks at all of its rows"
     assert here["reason"].endswith("1,234 of the rows are private: no other machine looks at them")
     unknown = "whose 1,234 private rows no other machine looks at"
-    assert alone["verdict"] == "private"
+    assert alone["verdict"] == "not known"
     assert alone["reason"].endswith(
         f"Of 1 device that told within a day none is known to drift; not known of 1, {unknown}"
     )
