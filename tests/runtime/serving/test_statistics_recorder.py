@@ -19,7 +19,7 @@ from runtime.serving.beside import at_the_edge
 from runtime.serving.local_service import LocalService
 from runtime.serving.observers import Observers
 from runtime.serving.statistics_metrics import statistics_metrics
-from runtime.serving.statistics_recorder import QUEUE_ROWS, StatisticsRecorder
+from runtime.serving.statistics_recorder import BLOCK_ROWS, QUEUE_ROWS, StatisticsRecorder, _blocks, _Taken
 from runtime.serving.statistics_settings import StatisticsSettings
 from runtime.wire.values import InferenceRequest
 from tests.other_samples import with_samples
@@ -331,6 +331,32 @@ async def test_nan_rows_and_strange_shapes_are_counted(
     brightness = told["models"][0]["features"]["image.brightness"]
     assert (brightness["missing"], brightness["not_finite"]) == (2, 60)
     json.dumps(told, allow_nan=False)
+
+
+def test_requests_are_joined_to_blocks_and_those_of_another_shape_or_kind_stand_apart() -> None:
+    def taken(rows: int, width: int = 3, dtype: str = "float32", *, is_private: bool = False) -> _Taken:
+        value = np.full((rows, width), rows, dtype)
+        return _Taken(None, {"x": value}, {"y": value}, rows, value.nbytes, is_private)  # type: ignore[arg-type]
+
+    def told(*several: _Taken) -> list[tuple[tuple[int, ...], str, bool]]:
+        blocks = list(_blocks(list(several)))
+        assert all((inputs["x"] == outputs["y"]).all() for inputs, outputs, _ in blocks)
+        return [(inputs["x"].shape, str(inputs["x"].dtype), is_private) for inputs, _, is_private in blocks]
+
+    mixed = [taken(2), taken(1), taken(1, 4), taken(1, 4, "float64"), taken(1), taken(5, is_private=True)]
+    assert told(*mixed) == [
+        ((3, 3), "float32", False),
+        ((1, 4), "float32", False),
+        ((1, 4), "float64", False),
+        ((1, 3), "float32", False),
+        ((5, 3), "float32", True),
+    ]
+    large = BLOCK_ROWS - 1
+    assert [shape[0] for shape, _, _ in told(taken(large), taken(1), taken(1), taken(2 * large))] == [
+        BLOCK_ROWS,
+        1,
+        2 * large,
+    ]
 
 
 async def test_a_bundle_that_takes_anothers_place_under_one_version_begins_anew(
