@@ -7,6 +7,7 @@ and never reaches an answer.
 from __future__ import annotations
 
 import logging
+import math
 import random
 import threading
 from collections import deque
@@ -240,8 +241,12 @@ class StatisticsRecorder:
 
 
 def _most(settings: StatisticsSettings) -> float:
-    """Rows put in between two looks of the recorder's thread, before requests are passed by."""
-    return 2 * PAUSE_S * settings.rows_per_s
+    """Rows put in between two looks of the recorder's thread, before requests are passed by.
+
+    What a random share takes is seldom more: two standard errors of the number itself.
+    """
+    expected = PAUSE_S * settings.rows_per_s
+    return expected + 2 * math.sqrt(expected)
 
 
 def _blocks(several: list[_Taken]) -> Iterator[tuple[dict[str, Array], dict[str, Array], bool]]:
