@@ -29,6 +29,15 @@ class _Told:
     """When the first window ended that said that something drifts there; of one that says nothing drifts, its own end."""
 
 
+@dataclass(frozen=True, slots=True)
+class _Private:
+    """Rows that a device keeps to itself, of one model, for as long as no day passed without one."""
+
+    rows: int
+    last: float
+    """When the window ended with which the newest were told."""
+
+
 @dataclass(slots=True)
 class Device:
     """One of them."""
@@ -43,6 +52,7 @@ class Device:
     """When its newest window ended."""
     _told: dict[Place, _Told] = field(default_factory=dict)
     """By model and version what drifts there, by that device's own test, as its newest window said."""
+    _private: dict[Place, _Private] = field(default_factory=dict)
 
     def refill(self, now: float) -> None:
         """Gives it what it may send by now."""
@@ -72,6 +82,17 @@ class Device:
         if known is None or known.ended <= ended:
             goes_on = known is not None and known.drifting and drifting
             self._told[place] = _Told(ended, drifting, known.since if known is not None and goes_on else ended)
+
+    def tell_private(self, place: Place, ended: float, rows: int) -> None:
+        """Notes that beside a window there were rows of a model that nobody else may look at."""
+        known = self._private.get(place)
+        before = 0 if known is None or known.last < ended - DAY_S else known.rows
+        self._private[place] = _Private(before + rows, ended if known is None else max(known.last, ended))
+
+    def private_rows(self, place: Place, after: float) -> int:
+        """How many of a model it keeps to itself; 0 where none was told of after that time."""
+        found = self._private.get(place)
+        return 0 if found is None or found.last < after else found.rows
 
     def told(self, place: Place, after: float) -> _Told | None:
         """What it told of a model after that time; None: nothing."""
@@ -111,12 +132,20 @@ class Devices:
         """How many told of a model within a day, on how many of them features drift, and some of those by name; as JSON.
 
         A device that drifts alone shows in the rows of a hundred others for moments, and without its name. Those that drift for
-        longest come first, so that the same are named from one look to the next.
+        longest come first, so that the same are named from one look to the next. `not_known`: those that told of no drift, and
+        have rows that only they may look at; how many those are, `private_rows`.
         """
         told = self._told_of(place, now)
         drifting = sorted((one.since, name, one.drifting) for name, one in told if one.drifting)
         names = [{"device": name, "features": list(features)} for _, name, features in drifting[:MAX_NAMED]]
-        return {"devices": len(told), "drifting": len(drifting), "names": names}
+        private = [self._known[name].private_rows(place, now - DAY_S) for name, one in told if not one.drifting]
+        return {
+            "devices": len(told),
+            "drifting": len(drifting),
+            "names": names,
+            "not_known": sum(rows > 0 for rows in private),
+            "private_rows": sum(private),
+        }
 
     def drifting(self, place: Place, now: float) -> dict[str, list[str]]:
         """Feature of a model → the devices that told within a day that it drifts there, those that drift for longest first."""

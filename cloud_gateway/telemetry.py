@@ -21,7 +21,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
 from cloud_gateway.devices import BYTES_PER_HOUR, MAX_NAMED, WINDOWS_PER_HOUR, Devices
-from cloud_gateway.telemetry_metrics import ENVELOPE, WindowCounts, drifting_devices, window_metrics
+from cloud_gateway.telemetry_metrics import ENVELOPE, WindowCounts, device_metrics, window_metrics
 from cloud_gateway.windows import Kept, Windows
 from runtime.bundle.bundle import Bundle
 from runtime.errors import EdgewardError, InvalidInputError, ModelNotFoundError, OverloadedError, StorageError
@@ -53,7 +53,9 @@ class _Envelope(BaseModel):
     span_s: Annotated[float, Field(ge=0, allow_inf_nan=False)]
     blob: str = Field(max_length=MAX_BLOB_BYTES * 4 // 3 + 4)
     drifting: list[Annotated[str, Field(max_length=256)]] = Field(default=[], max_length=64)
-    """Features that drift on that device, by its own test."""
+    """Features that drift on that device, by its own test of the rows that it may tell of."""
+    private_rows: int = Field(default=0, ge=0, le=1 << 53)
+    """Rows that it counted meanwhile for itself alone."""
 
 
 class Fleet:
@@ -127,8 +129,8 @@ class Fleet:
         """What became of what devices sent, and on how many of them features drift, as metrics."""
         with self._lock:
             now = self._clock()
-            drifting = {place: self._devices.that_tell_of(place, now)["drifting"] for place in self._monitors}
-            return [*window_metrics(self._counts), drifting_devices(drifting)]
+            told = {place: self._devices.that_tell_of(place, now) for place in self._monitors}
+            return [*window_metrics(self._counts), *device_metrics(told)]
 
     def verdicts(self) -> dict[tuple[str, int], tuple[Verdict, ...]]:
         """What drifts now on devices, by model and version; one that no device told of is not in it."""
@@ -204,7 +206,7 @@ class Fleet:
             received = self._unix()
             offset_s = received - self._clock()
             times = began + offset_s, ended + offset_s
-            kept = Kept(envelope.device, envelope.window, *times, blob, drifting)
+            kept = Kept(envelope.device, envelope.window, *times, blob, drifting, envelope.private_rows)
             try:
                 if not self._windows.add(kept, received):
                     return None
@@ -213,12 +215,13 @@ class Fleet:
                 self._counts.not_stored += 1
                 if self._counts.not_stored & (self._counts.not_stored - 1) == 0:
                     log.warning("statistics are counted but not kept: %s", error)
-        self._add(envelope.device, Window(summary, began, ended, drifting))
+        self._add(envelope.device, Window(summary, began, ended, drifting, envelope.private_rows))
         return is_stored
 
     def _count(self, kept: Kept, began: float, ended: float) -> None:
         baseline = self._baseline(*identify(kept.blob))
-        self._add(kept.device, Window(from_blob(kept.blob, baseline), began, ended, kept.drifting))
+        summary = from_blob(kept.blob, baseline)
+        self._add(kept.device, Window(summary, began, ended, kept.drifting, kept.private_rows))
         self._remember((kept.device, kept.window))
 
     def _add(self, sender: str, window: Window) -> None:
@@ -239,6 +242,8 @@ class Fleet:
         device = self._devices.seen(sender, self._clock())
         device.count(window.summary.rows, window.ended)
         device.tell(place, window.ended, window.drifting)
+        if window.private_rows:
+            device.tell_private(place, window.ended, window.private_rows)
 
     def _baseline(self, model: str, version: int) -> Baseline:
         bundle = self._bundle_of(model, version)

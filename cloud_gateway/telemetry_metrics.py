@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Final
+from typing import Any, Final
 
 from runtime.monitoring.blob import REASONS
 from runtime.serving.beside import at_the_edge
@@ -13,6 +13,7 @@ from runtime.telemetry.exposition import Family, Kind, Sample
 WINDOWS: Final = "edgeward_device_windows_total"
 NOT_STORED: Final = "edgeward_device_windows_not_stored_total"
 DRIFTING: Final = "edgeward_drifting_devices"
+NOT_KNOWN: Final = "edgeward_devices_not_known_to_drift"
 ENVELOPE: Final = "envelope"
 """What was refused before its statistics were looked at, or is of a model that is not served here."""
 
@@ -70,14 +71,23 @@ def window_metrics(counts: WindowCounts) -> list[Family]:
     ]
 
 
-def drifting_devices(drifting: Mapping[tuple[str, int], int]) -> Family:
-    """By model and version, the devices on which features drift; a model that none told of is not in it."""
-    return Family(
-        DRIFTING,
-        Kind.GAUGE,
-        "Devices on which a model's inputs or outputs drift, of those that told within a day.",
-        [
-            ({"model": model, "version": str(version), **at_the_edge(model, str(version))}, count)
-            for (model, version), count in drifting.items()
-        ],
-    )
+def device_metrics(told: Mapping[tuple[str, int], Mapping[str, Any]]) -> list[Family]:
+    """By model and version, what `Devices.that_tell_of` says of them; a model that none told of is not in it."""
+    labelled = [
+        ({"model": model, "version": str(version), **at_the_edge(model, str(version))}, found)
+        for (model, version), found in told.items()
+    ]
+    return [
+        Family(
+            DRIFTING,
+            Kind.GAUGE,
+            "Devices on which a model's inputs or outputs drift, of those that told within a day.",
+            [(labels, found["drifting"]) for labels, found in labelled],
+        ),
+        Family(
+            NOT_KNOWN,
+            Kind.GAUGE,
+            "Devices that told of no drift within a day, and have private rows that only they may look at.",
+            [(labels, found["not_known"]) for labels, found in labelled],
+        ),
+    ]

@@ -10,6 +10,7 @@ from typing import Final
 
 from sqlalchemy import (
     JSON,
+    BigInteger,
     Column,
     Engine,
     Float,
@@ -55,6 +56,15 @@ DRIFTING: Final = Table(
 )
 
 
+# Of those that say that there were rows beside them which nobody else may look at.
+PRIVATE: Final = Table(
+    "drift_windows_private",
+    TABLES,
+    Column("window", Integer, ForeignKey("drift_windows.id"), primary_key=True),
+    Column("rows", BigInteger, nullable=False),
+)
+
+
 @dataclass(frozen=True, slots=True)
 class Kept:
     """A window as it came, its times those of the gateway's calendar then."""
@@ -66,6 +76,8 @@ class Kept:
     blob: bytes
     drifting: tuple[str, ...] = ()
     """Features that drift on the device, as it said with the window."""
+    private_rows: int = 0
+    """Rows that the device counted meanwhile for itself alone."""
 
 
 class Windows:
@@ -99,6 +111,8 @@ class Windows:
             number = connection.execute(insert(WINDOWS).values(**row).returning(WINDOWS.c.id)).scalar_one()
             if kept.drifting:
                 connection.execute(insert(DRIFTING).values(window=number, features=list(kept.drifting)))
+            if kept.private_rows:
+                connection.execute(insert(PRIVATE).values(window=number, rows=kept.private_rows))
             count, size = connection.execute(
                 select(func.count(), func.coalesce(func.sum(WINDOWS.c.size_bytes), 0))
             ).one()
@@ -106,7 +120,8 @@ class Windows:
                 # A tenth at once, so that not every window pays for it.
                 few = max(count - self._max_windows, count // 10, 1)
                 oldest = select(WINDOWS.c.id).order_by(WINDOWS.c.id).limit(few)
-                connection.execute(delete(DRIFTING).where(DRIFTING.c.window.in_(oldest)))
+                for beside in (DRIFTING, PRIVATE):
+                    connection.execute(delete(beside).where(beside.c.window.in_(oldest)))
                 connection.execute(delete(WINDOWS).where(WINDOWS.c.id.in_(oldest)))
         return True
 
@@ -117,15 +132,18 @@ class Windows:
         numbers, received = zip(*arrivals, strict=True) if arrivals else ((), ())
         ahead_s = dict(zip(numbers, map(sub, received, set_right(received, now_unix)), strict=True))
         last = 0
-        both = select(WINDOWS, DRIFTING.c.features).join(DRIFTING, DRIFTING.c.window == WINDOWS.c.id, isouter=True)
+        whole = select(WINDOWS, DRIFTING.c.features, PRIVATE.c.rows.label("private_rows"))
+        for beside in (DRIFTING, PRIVATE):
+            whole = whole.join(beside, beside.c.window == WINDOWS.c.id, isouter=True)
         while True:
             with reading(self._engine) as connection:
-                page = both.where(WINDOWS.c.id > last).order_by(WINDOWS.c.id).limit(_PAGE)
+                page = whole.where(WINDOWS.c.id > last).order_by(WINDOWS.c.id).limit(_PAGE)
                 rows = connection.execute(page).all()
             for row in rows:
                 off_s = ahead_s.get(row.id, 0.0)
                 times = row.began_unix - off_s, row.ended_unix - off_s
-                yield Kept(row.device, row.window, *times, bytes(row.blob), tuple(row.features or ()))
+                told = tuple(row.features or ()), row.private_rows or 0
+                yield Kept(row.device, row.window, *times, bytes(row.blob), *told)
             if len(rows) < _PAGE:
                 return
             last = rows[-1].id

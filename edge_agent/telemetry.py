@@ -1,6 +1,7 @@
 """Sends windows of statistics to the gateway, within a budget of bytes, and later when it cannot be reached.
 
-Never rows, nor anything of private requests (`StatisticsRecorder.is_private`), nor a window of few rows (`discretion`).
+Never rows, nor a window of few rows (`discretion`), and of private requests (`StatisticsRecorder.is_private`) only how many
+there were beside those that it tells of: without that, a gateway would call calm what it cannot know.
 
 A window that cannot go yet joins the one before it (statistics are mergeable), so a long time offline costs resolution in time and
 not memory. Only durations are told, never this device's clock, which may be a day off; a night asleep counts (`elapsed_s`). They
@@ -56,13 +57,15 @@ class _Waiting:
     began: float
     ended: float
     drifting: tuple[str, ...]
+    private_rows: int
     is_tried: bool = False
     """It may have arrived: it is sent again as it is, under the same id, so that it is not counted twice."""
 
-    def join(self, later: Summary, ended: float, drifting: tuple[str, ...]) -> None:
+    def join(self, later: Window | _Waiting) -> None:
         """Takes the window after it."""
-        self.summary.merge(later)
-        self.ended, self.drifting = ended, drifting
+        self.summary.merge(later.summary)
+        self.ended, self.drifting = later.ended, later.drifting
+        self.private_rows += later.private_rows
 
 
 class Telemetry:
@@ -105,11 +108,13 @@ class Telemetry:
             self._counts["windows"] += 1
             for waiting in self._waiting:
                 if _is_too_small(waiting) and waiting.summary.baseline.key == window.summary.baseline.key:
-                    waiting.join(window.summary, window.ended, window.drifting)
+                    waiting.join(window)
                     self._counts["joined"] += 1
                     return
             self._waiting.append(
-                _Waiting(uuid.uuid4().hex, window.summary, window.began, window.ended, window.drifting)
+                _Waiting(
+                    uuid.uuid4().hex, window.summary, window.began, window.ended, window.drifting, window.private_rows
+                )
             )
             if len(self._waiting) > MAX_WAITING:
                 self._make_room()
@@ -171,9 +176,11 @@ class Telemetry:
             "span_s": max(entry.ended - entry.began, 0.0),
             "blob": base64.b64encode(blob).decode(),
         }
+        # Only where there are some: gateways of earlier builds refuse what they do not know.
         if entry.drifting:
-            # Only then: gateways of earlier builds refuse what they do not know.
             document["drifting"] = entry.drifting[:MAX_DRIFTING]
+        if entry.private_rows:
+            document["private_rows"] = entry.private_rows
         body = json.dumps(document).encode()
         try:
             self._post(body)
@@ -228,7 +235,7 @@ class Telemetry:
         for at, older in enumerate(self._waiting):
             for newer in self._waiting[at + 1 :]:
                 if newer.summary.baseline.key == older.summary.baseline.key and not (older.is_tried or newer.is_tried):
-                    older.join(newer.summary, newer.ended, newer.drifting)
+                    older.join(newer)
                     self._waiting = [waiting for waiting in self._waiting if waiting is not newer]
                     self._counts["joined"] += 1
                     return

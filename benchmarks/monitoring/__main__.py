@@ -12,6 +12,7 @@ from typing import Any
 
 from benchmarks.environment import ROOT, now_utc, read_environment
 from benchmarks.monitoring import cost, images, page, speed, table
+from benchmarks.monitoring.evidently_told import gathered
 from benchmarks.monitoring.results import SCHEMA_VERSION, to_markdown
 from benchmarks.monitoring.streams import CHANGES, NULLS
 
@@ -79,7 +80,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _evidently(python: str | None, runs: int, told: Path | None) -> list[dict[str, Any]] | str:
     if told is not None:
-        return [json.loads(line) for line in told.read_text(encoding="utf-8").splitlines()]
+        return gathered(told.read_text(encoding="utf-8").splitlines())
     if python is None:
         return "missing: name the Python of an environment that has it with --evidently"
     _say("Evidently")
@@ -87,7 +88,7 @@ def _evidently(python: str | None, runs: int, told: Path | None) -> list[dict[st
     done = subprocess.run(command, capture_output=True, text=True, timeout=EVIDENTLY_TIMEOUT_S, check=False)
     if done.returncode != 0:
         return f"failed: {done.stderr.strip().splitlines()[-1:]}"
-    return [json.loads(line) for line in done.stdout.splitlines()]
+    return gathered(done.stdout.splitlines())
 
 
 def _say(what: str) -> None:

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from html import escape
 from typing import Any
 
 from runtime.cli.drift_figures import HEAD, figure_rows
-from runtime.cli.drift_text import disagreement, summary_line, when
+from runtime.cli.drift_text import disagreement, not_known, on_devices, summary_line, when
 
 _STYLE = (
     "body{font:15px/1.5 system-ui,sans-serif;max-width:60rem;margin:2rem auto;padding:0 1rem;color:CanvasText;background:Canvas}"
@@ -33,6 +33,7 @@ def _section(report: Mapping[str, Any]) -> str:
     parts = [
         f"<section><h2>{escape(str(report['model']))} version {report['version']}, {report['rows']:,} rows</h2>",
         f"<p class={tone}><strong>{escape(summary_line(report))}</strong></p>",
+        *_devices(report.get("by_device")),
         *(_verdict(verdict, report) for verdict in report["verdicts"]),
     ]
     errors = report.get("errors")
@@ -49,6 +50,14 @@ def _section(report: Mapping[str, Any]) -> str:
     if report.get("figures"):
         parts.append("<h3>Figures</h3>" + _table(HEAD, figure_rows(report["figures"])))
     return "".join(parts) + "</section>"
+
+
+def _devices(told: Mapping[str, Any] | None) -> Iterator[str]:
+    """What devices say of themselves, where a gateway tells of theirs."""
+    if told is not None and told["drifting"]:
+        yield f"<p class=bad>{escape(on_devices(told))}</p>"
+    if told is not None and told["not_known"]:
+        yield f"<p>{escape(not_known(told))}</p>"
 
 
 def _verdict(verdict: Mapping[str, Any], report: Mapping[str, Any]) -> str:

@@ -23,8 +23,11 @@ def show(console: Console, report: Mapping[str, Any]) -> None:
         head += f" seen by {report['seen_by']}"
     console.print(Text(head, style="bold"))
     console.print(Text(summary_line(report), style="red" if report["is_drifting"] else "green"))
-    if (told := report.get("by_device")) is not None and told["drifting"]:
-        console.print(Text(on_devices(told), style="red"))
+    if (told := report.get("by_device")) is not None:
+        if told["drifting"]:
+            console.print(Text(on_devices(told), style="red"))
+        if told["not_known"]:
+            console.print(Text(not_known(told), style="yellow"))
     for verdict in report["verdicts"][:MAX_SHOWN]:
         _show_verdict(console, verdict, report)
     if len(report["verdicts"]) > MAX_SHOWN:
@@ -64,6 +67,14 @@ def on_devices(told: Mapping[str, Any]) -> str:
     names = "; ".join(f"{one['device']}: {', '.join(one['features'])}" for one in shown)
     more = told["drifting"] - len(shown)
     return f"{told['drifting']} of {told['devices']:,} devices drift: {names}{f'; and {more} more' if more > 0 else ''}"
+
+
+def not_known(told: Mapping[str, Any]) -> str:
+    """Of how many devices a gateway cannot say it, and why."""
+    return (
+        f"not known of {told['not_known']} of {told['devices']:,} devices: {told['private_rows']:,} rows are private, "
+        "and only those devices look at them; their own pages tell"
+    )
 
 
 def when(verdict: Mapping[str, Any], report: Mapping[str, Any]) -> str:

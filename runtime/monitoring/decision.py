@@ -207,14 +207,18 @@ class DriftTest:
         # Nearly always nothing is near any limit.
         if not any((tail <= log_share).any() for tail in tails):
             return {}
-        best: dict[str, Finding] = {}
+        best: dict[str, tuple[Finding, Block]] = {}
         for at, comparison in enumerate(comparisons):
             own = [tail[at] for tail in tails], [shift[at] for shift in shifts]
             for finding in self._judge(comparison, *own, log_share):
                 known = best.get(finding.feature)
-                if known is None or finding.log_p < known.log_p:
-                    best[finding.feature] = finding
-        return best
+                if known is None or finding.log_p < known[0].log_p:
+                    best[finding.feature] = finding, comparison.reference
+        # Worked out for these alone: it costs more than the rest of a look.
+        return {
+            name: replace(finding, since=self._since(self._names.index(name), reference, finding.measure))
+            for name, (finding, reference) in best.items()
+        }
 
     def _comparisons(self) -> list[_Comparison]:
         found = []
@@ -233,6 +237,7 @@ class DriftTest:
     def _judge(
         self, comparison: _Comparison, tails: list[Numbers], shifts: list[Numbers], log_share: float
     ) -> list[Finding]:
+        """What of one comparison is beyond chance, by feature the most improbable; `since` is not worked out."""
         settings, count = self._settings, len(self._names)
         live, found = comparison.live, dict[int, Finding]()
         for at, measure in enumerate(_ORDER):
@@ -255,7 +260,7 @@ class DriftTest:
                     rows=int(live.rows[feature]),
                     shift=shift,
                     look=self.looks,
-                    since=self._since(feature, comparison.reference, measure),
+                    since=math.nan,
                     first_seen=self._blocks[-1].ended,
                 )
         return list(found.values())
@@ -318,16 +323,15 @@ class DriftTest:
             counts = np.array([block.bins[feature] for block in self._blocks])
             expected = reference.bins[feature]
         p = (expected + 0.5) / (expected.sum() + 0.5 * len(expected))
-        best, start = -math.inf, len(counts) - 1
-        total = np.zeros(len(p))
-        for at in range(len(counts) - 1, -1, -1):
-            total = total + counts[at]
-            q = (total + 0.5) / (total.sum() + 0.5 * len(total))
+        totals = np.cumsum(counts[::-1], axis=0)
+        q = (totals + 0.5) / (totals.sum(axis=1, keepdims=True) + 0.5 * len(p))
+        gains = (totals * np.log(q / p)).sum(axis=1).tolist()
+        best, length = -math.inf, 0
+        for at, gain in enumerate(gains):
             # Half a logarithm a bin: what a longer stretch gains by chance alone.
-            gain = float((total * np.log(q / p)).sum())
             if gain > best + 1.0:
-                best, start = gain, at
-        return self._blocks[start].began
+                best, length = gain, at
+        return self._blocks[-1 - length].began
 
     def _clear(self) -> None:
         """Lets go of what is over: the newest rows (eight blocks) lie as the reference, or it was not found for long.

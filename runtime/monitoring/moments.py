@@ -31,11 +31,11 @@ class Moments:
         """Of one block; numbers beyond ±1e140 count as that."""
         if not finite.size:
             return cls()
-        low, high = float(finite.min()), float(finite.max())
+        # Ufuncs' own reductions: the methods of an array take twice as long for a few hundred numbers.
+        low, high = float(np.minimum.reduce(finite)), float(np.maximum.reduce(finite))
         if low < -LARGEST or high > LARGEST:
-            finite = np.clip(finite, -LARGEST, LARGEST)
-            low, high = float(finite.min()), float(finite.max())
-        mean = float(finite.mean())
+            return cls.of(np.clip(finite, -LARGEST, LARGEST))
+        mean = float(np.add.reduce(finite)) / finite.size
         away = finite - mean
         return cls(finite.size, mean, float(np.dot(away, away)), low, high)
 

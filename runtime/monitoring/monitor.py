@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from copy import deepcopy
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -11,8 +12,9 @@ import numpy as np
 from runtime.bundle.profile import FeatureReference
 from runtime.monitoring.decision import MIN_ROWS, Against, DriftSettings, DriftTest, Finding
 from runtime.monitoring.layout import Feature, Kind, columns
+from runtime.monitoring.quantiles import has_sketches
 from runtime.monitoring.reference import Baseline, make_baseline
-from runtime.monitoring.summary import CategorySummary, NumberSummary, Summary, restated
+from runtime.monitoring.summary import CategorySummary, FeatureSummary, NumberSummary, Summary, empty, restated
 from runtime.monitoring.verdict import Verdict, explain
 from runtime.tensors import Array
 
@@ -29,7 +31,9 @@ class Window:
     began: float
     ended: float
     drifting: tuple[str, ...] = ()
-    """Features that drift for whoever counted it; empty where that is not to be told."""
+    """Features that drift for whoever counted it, by the rows that may be told of."""
+    private_rows: int = 0
+    """Rows of the same time, and of windows before it of which nothing was told, that nobody else may count."""
 
 
 class Monitor:
@@ -68,6 +72,10 @@ class Monitor:
             name: self._explain(finding) for name, finding in list(self._test.active.items())[:MAX_VERDICTS]
         }
         return [self.verdicts[finding.feature] for finding in fresh if finding.feature in self.verdicts]
+
+    def test_so_far(self) -> DriftTest:
+        """A test that has seen what this one has, and goes its own way from here."""
+        return deepcopy(self._test)
 
     def newest(self, rows: int) -> Summary:
         """The newest windows, as many as hold `rows` rows; all where there are fewer."""
@@ -118,24 +126,18 @@ class Monitor:
         if known is not None and known.finding == finding:
             return known
         at = next(i for i, feature in enumerate(self.baseline.features) if feature.name == finding.feature)
-        live, earlier = self._split(finding)
-        reference = self.baseline.references[at]
+        feature, reference = self.baseline.features[at], self.baseline.references[at]
+        later, before = self._split(finding)
         if finding.against is Against.BEFORE and reference.rows < MIN_ROWS:
-            reference = restated(reference, earlier.features[finding.feature])
-        return explain(finding, self.baseline.features[at], reference, live.features[finding.feature])
+            reference = restated(reference, _joined(before, feature, reference))
+        return explain(finding, feature, reference, _joined(later, feature, reference))
 
-    def _split(self, finding: Finding) -> tuple[Summary, Summary]:
+    def _split(self, finding: Finding) -> tuple[list[_Recent], list[_Recent]]:
         """The rows since the change, and those before it; without the block it began in, which holds both, where there are more."""
         later = [recent for recent in self._recent if recent.began > finding.since]
         if sum(recent.summary.rows for recent in later) < MIN_ROWS:
             later = [recent for recent in self._recent if recent.began >= finding.since] or self._recent[-1:]
-        live, earlier = Summary(self.baseline), Summary(self.baseline)
-        for recent in later:
-            live.merge(recent.summary)
-        for recent in self._recent:
-            if recent.began < finding.since:
-                earlier.merge(recent.summary)
-        return live, earlier
+        return later, [recent for recent in self._recent if recent.began < finding.since]
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,6 +145,14 @@ class _Recent:
     blocks: int
     began: float
     summary: Summary
+
+
+def _joined(several: Iterable[_Recent], feature: Feature, reference: FeatureReference) -> FeatureSummary:
+    """What they have seen of one feature: of all, it would cost as often as there are features."""
+    joined = empty(feature, reference, use_sketches=has_sketches())
+    for recent in several:
+        joined.merge(recent.summary.features[feature.name])
+    return joined
 
 
 class Learner:
@@ -191,8 +201,11 @@ def _describe(total: Summary, name: str, reference: FeatureReference) -> dict[st
         told["deciles"] = None if tenths is None else [float(value) for value in tenths]
         told["reference"] = {"mean": reference.mean, "median": reference.deciles[5] if reference.deciles else None}
     elif isinstance(feature, CategorySummary):
-        top, counted = feature.items.top(10), max(sum(reference.counts), 1)
+        top, counted = feature.items.top(10), sum(reference.counts)
         told["top"] = [[item.name, item.low, item.high] for item in top]
         shares = dict(zip(reference.categories, reference.counts, strict=False))
-        told["reference"] = {"shares": [round(shares.get(item.name, 0) / counted, 5) for item in top]}
+        # None where the reference says nothing of it, as of what devices answer.
+        told["reference"] = {
+            "shares": [round(shares.get(item.name, 0) / counted, 5) if counted else None for item in top]
+        }
     return told

@@ -138,11 +138,7 @@ class Summary:
         self.baseline = baseline
         self.rows = 0
         self.features: dict[str, FeatureSummary] = {
-            feature.name: (
-                NumberSummary(feature, reference, use_sketches=sketches)
-                if feature.kind is Kind.NUMBER
-                else CategorySummary(reference, use_sketches=sketches)
-            )
+            feature.name: empty(feature, reference, use_sketches=sketches)
             for feature, reference in zip(baseline.features, baseline.references, strict=True)
         }
 
@@ -167,6 +163,13 @@ class Summary:
         self.rows += other.rows
         for name, mine in self.features.items():
             mine.merge(other.features[name])
+
+
+def empty(feature: Feature, reference: FeatureReference, *, use_sketches: bool) -> FeatureSummary:
+    """Of one feature, nothing seen yet."""
+    if feature.kind is Kind.NUMBER:
+        return NumberSummary(feature, reference, use_sketches=use_sketches)
+    return CategorySummary(reference, use_sketches=use_sketches)
 
 
 def restated(reference: FeatureReference, seen: FeatureSummary) -> FeatureReference:

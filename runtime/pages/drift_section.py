@@ -48,10 +48,12 @@ def _model(one: Mapping[str, Any], offset_s: float, seen_by: str) -> dict[str, A
         verdict, reason = "unseen", f"{one['rows']:,} rows seen, none looked at yet"
     else:
         verdict, reason = "none", f"{one['rows']:,} rows seen, {one['looks']} looks, no difference beyond chance"
+    if one.get("private_rows"):
+        reason += f". {one['private_rows']:,} of the rows are private: no other machine looks at them"
     if (found := one.get("by_device")) is not None and found["devices"]:
-        reason += f". Of {found['devices']:,} devices that told within a day {_drifting(found)}"
-        if found["drifting"] and verdict == "none":
-            verdict = "drift"
+        reason += f". {_drifting(found)}"
+        if verdict == "none":
+            verdict = "drift" if found["drifting"] else "not known" if found["not_known"] else "none"
     return {
         "model": one["model"],
         "version": one["version"],
@@ -74,12 +76,19 @@ def _estimate(found: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _drifting(found: Mapping[str, Any]) -> str:
-    """On which devices features drift, by each one's own test."""
-    if not found["drifting"]:
-        return "none drifts"
+    """On which devices features drift, by each one's own test, and of how many that cannot be known here."""
     named = ", ".join(f"{one['device']} ({', '.join(one['features'][:2])})" for one in found["names"][:MAX_DEVICES])
-    more = found["drifting"] - MAX_DEVICES
-    return f"{found['drifting']:,} drift: {named}{f' and {more:,} more' if more > 0 else ''}"
+    more, unknown, count = found["drifting"] - MAX_DEVICES, found["not_known"], found["drifting"]
+    who = f"Of {found['devices']:,} {'device' if found['devices'] == 1 else 'devices'} that told within a day"
+    if count:
+        told = (
+            f"{who} {count:,} {'drifts' if count == 1 else 'drift'}: {named}{f' and {more:,} more' if more > 0 else ''}"
+        )
+    else:
+        told = f"{who} {'none is known to drift' if unknown else 'none drifts'}"
+    if unknown:
+        told += f"; not known of {unknown:,}, whose {found['private_rows']:,} private rows no other machine looks at"
+    return told
 
 
 def _labelled(one: Mapping[str, Any]) -> dict[str, Any]:

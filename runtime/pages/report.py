@@ -22,7 +22,7 @@ _STYLE: Final = (
     "body{font:15px/1.5 system-ui,sans-serif;max-width:70rem;margin:2rem auto;padding:0 1rem;color:#1b1f24;background:#fff}"
     "h2{margin:2rem 0 .5rem}table{border-collapse:collapse;width:100%}td,th{text-align:left;vertical-align:top;"
     "padding:.25rem .6rem;border-bottom:1px solid #d7dce1;overflow-wrap:anywhere}td table{margin:0}svg{width:20rem;height:4rem}"
-    "path{fill:none;stroke:#1f6feb;stroke-width:1.5}.note{color:#59636e}"
+    "path{fill:none;stroke:#1f6feb;stroke-width:1.5;stroke-linecap:round}.note{color:#59636e}"
 )
 
 
@@ -84,6 +84,8 @@ def _path(values: Column) -> str:
         if np.isnan(value):
             is_down = False
             continue
-        words.append(f"{'L' if is_down else 'M'}{at * step:.1f},{HEIGHT - 2 - (value - low) * scale:.1f}")
+        place = f"{at * step:.1f},{HEIGHT - 2 - (value - low) * scale:.1f}"
+        # A line of no length, which a value with none beside it has, is a point by its round ends.
+        words.append(f"L{place}" if is_down else f"M{place}h0")
         is_down = True
     return " ".join(words)

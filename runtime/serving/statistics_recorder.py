@@ -7,11 +7,13 @@ and never reaches an answer.
 from __future__ import annotations
 
 import logging
+import math
 import random
 import threading
 from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from itertools import groupby
 from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
@@ -153,16 +155,14 @@ class StatisticsRecorder:
             self._close_windows(self._counted_at)
         self._counted_at = now
         self._adapt(now)
-        groups: dict[_Key, list[_Taken]] = {}
+        by_model: dict[Model, list[_Taken]] = {}
         while self._queue:
             taken = self._queue.popleft()
             self._done[0] += taken.rows
             self._done[1] += taken.size_bytes
-            model = taken.model
-            key = (model.name, model.version, model.bundle.digest, model.serving)
-            groups.setdefault(key, []).append(taken)
-        for key, several in groups.items():
-            self._guarded(lambda key=key, several=several: self._count(key, several))  # type: ignore[misc]
+            by_model.setdefault(taken.model, []).append(taken)
+        for several in by_model.values():
+            self._guarded(lambda several=several: self._count(several))  # type: ignore[misc]
         for watched in list(self._watched.values()):
             if self._is_due(watched, now):
                 self._guarded(lambda watched=watched: self._close_window(watched, now))  # type: ignore[misc]
@@ -203,23 +203,24 @@ class StatisticsRecorder:
             )
             self._second_began, self._rows_before, self._put_before = now, rows, self._put[0]
 
-    def _count(self, key: _Key, several: list[_Taken]) -> None:
+    def _count(self, several: list[_Taken]) -> None:
         from runtime.serving.watched_statistics import WatchedStatistics  # at the first rows: after their answers
 
+        model = several[0].model
+        key = (model.name, model.version, model.bundle.digest, model.serving)
         watched = self._watched.get(key)
         if watched is None:
-            watched = WatchedStatistics(several[0].model)
+            watched = WatchedStatistics(model)
             with self._lock:
                 # Another variant or bundle of the same version began to answer: its answers lie otherwise.
                 self._watched = {k: w for k, w in self._watched.items() if k[:2] != key[:2]} | {key: watched}
                 while len(self._watched) > MAX_MODELS:
                     del self._watched[next(iter(self._watched))]
-        for block in _blocks(several):
-            inputs, outputs = _join([taken.inputs for taken in block]), _join([taken.outputs for taken in block])
+        for inputs, outputs, is_private in _blocks(several):
             with self._lock:
                 if not watched.open_rows:
                     watched.began = self._counted_at
-                watched.update(inputs, outputs, is_private=block[0].is_private)
+                watched.update(inputs, outputs, is_private=is_private)
 
     def _is_due(self, watched: WatchedStatistics, now: float) -> bool:
         age_s, rows, settings = now - watched.began, watched.open_rows, self._settings
@@ -240,29 +241,53 @@ class StatisticsRecorder:
 
 
 def _most(settings: StatisticsSettings) -> float:
-    """Rows put in between two looks of the recorder's thread, before requests are passed by."""
-    return 2 * PAUSE_S * settings.rows_per_s
+    """Rows put in between two looks of the recorder's thread, before requests are passed by.
+
+    What a random share takes is seldom more: two standard errors of the number itself.
+    """
+    expected = PAUSE_S * settings.rows_per_s
+    return expected + 2 * math.sqrt(expected)
 
 
-def _blocks(several: list[_Taken]) -> list[list[_Taken]]:
-    """Requests in blocks of some hundred rows; those whose shapes or privacy differ stand apart."""
-    blocks: list[list[_Taken]] = []
-    rows, last = 0, None
-    for taken in several:
-        shape = (
-            taken.is_private,
-            *((name, v.shape[1:], v.dtype.str) for part in (taken.inputs, taken.outputs) for name, v in part.items()),
-        )
-        if blocks and shape == last and rows + taken.rows <= BLOCK_ROWS:
-            blocks[-1].append(taken)
+def _blocks(several: list[_Taken]) -> Iterator[tuple[dict[str, Array], dict[str, Array], bool]]:
+    """Inputs and outputs of requests joined to some hundred rows, and whether those are private, which stand apart."""
+    for chunk in _chunks(several):
+        try:
+            parts = [(chunk, *_both(chunk))]
+        except (TypeError, ValueError):
+            # Not of one shape, which is seldom; to ask each for its own first costs more than to join them.
+            parts = [(part, *_both(part)) for part in (list(group) for _, group in groupby(chunk, _shape))]
+        for part, inputs, outputs in parts:
+            yield inputs, outputs, part[0].is_private
+
+
+def _chunks(several: list[_Taken]) -> Iterator[list[_Taken]]:
+    chunk, rows = [several[0]], several[0].rows
+    for taken in several[1:]:
+        if taken.is_private is chunk[0].is_private and rows + taken.rows <= BLOCK_ROWS:
+            chunk.append(taken)
             rows += taken.rows
         else:
-            blocks.append([taken])
-            rows, last = taken.rows, shape
-    return blocks
+            yield chunk
+            chunk, rows = [taken], taken.rows
+    yield chunk
+
+
+def _shape(taken: _Taken) -> list[tuple[str, tuple[int, ...], str]]:
+    return [(n, v.shape[1:], v.dtype.str) for part in (taken.inputs, taken.outputs) for n, v in part.items()]
+
+
+def _both(chunk: list[_Taken]) -> tuple[dict[str, Array], dict[str, Array]]:
+    return _join([taken.inputs for taken in chunk]), _join([taken.outputs for taken in chunk])
 
 
 def _join(parts: list[Mapping[str, Array]]) -> dict[str, Array]:
+    """`TypeError` or `ValueError` for arrays of several dtypes or shapes."""
+    first = parts[0]
     if len(parts) == 1:
-        return dict(parts[0])
-    return {name: np.concatenate([part[name] for part in parts]) for name in parts[0] if parts[0][name].ndim}
+        return dict(first)
+    return {
+        name: np.concatenate([part[name] for part in parts], dtype=value.dtype, casting="no")
+        for name, value in first.items()
+        if value.ndim
+    }

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import replace
 from typing import Any, Final
 
 from runtime.engine.model import Model
 from runtime.monitoring.bundled import features_of_bundle
+from runtime.monitoring.decision import DriftTest
 from runtime.monitoring.monitor import Learner, Monitor, Window
 from runtime.monitoring.reference import Baseline
 from runtime.monitoring.summary import Summary
@@ -33,8 +34,12 @@ class WatchedStatistics:
         """Of the rows that others may count too; None while there is no baseline."""
         self._private: Summary | None = None
         """Of those that they may not; None: there were none."""
-        self._has_private = False
-        """Whether there ever were: what drifts here may then be theirs alone, and is not told."""
+        self._private_rows = 0
+        """Ever, in windows that were closed."""
+        self._private_untold = 0
+        """Of those, how many came since others were last told of any row."""
+        self._shared_test: DriftTest | None = None
+        """Of the rows that others may count alone: what drifts in the rest is not theirs to know. None: there is no rest."""
         self._name, self._version, self._serving = model.name, model.version, model.serving
         self._learner: Learner | None = None
         self._monitor: Monitor | None = None
@@ -59,7 +64,6 @@ class WatchedStatistics:
         if self._window is not None:
             if is_private and self._private is None:
                 self._private = Summary(self._window.baseline)
-                self._has_private = True
             window = self._private if is_private and self._private is not None else self._window
             window.update(inputs, outputs)
         elif self._learner is not None:
@@ -81,13 +85,22 @@ class WatchedStatistics:
             whole = Window(Summary(baseline), self.began, ended)
             whole.summary.merge(self._window)
             whole.summary.merge(self._private)
+            self._private_rows += self._private.rows
+            self._private_untold += self._private.rows
+            if self._shared_test is None:
+                self._shared_test = self._monitor.test_so_far()
         for verdict in self._monitor.add(whole):
             log.warning("model %s version %d drifts: %s", self._name, self._version, verdict)
         self.numbers = window_numbers(whole.summary, self._monitor.verdicts)
         self._window, self._private = Summary(baseline), None
         if not shared.summary.rows or baseline.source != "bundle":
             return None
-        return shared if self._has_private else replace(shared, drifting=tuple(self._monitor.verdicts))
+        drifting: Collection[str] = self._monitor.verdicts
+        if self._shared_test is not None:
+            self._shared_test.look(shared.summary, shared.began, shared.ended)
+            drifting = self._shared_test.active
+        untold, self._private_untold = self._private_untold, 0
+        return replace(shared, drifting=tuple(drifting), private_rows=untold)
 
     @property
     def model_version(self) -> tuple[str, int]:
@@ -105,6 +118,7 @@ class WatchedStatistics:
         if self._monitor is not None:
             estimate = None if self._accuracy is None else self._accuracy.estimate(self._monitor.newest(ESTIMATE_ROWS))
             known: dict[str, Any] = {"open_rows": self.open_rows, "learning": None, "estimate": estimate}
+            known["private_rows"] = self._private_rows
             if self._accuracy is not None:
                 known["sample_accuracy"] = round(self._accuracy.right / self._accuracy.rows, 5)
             return {**told, **self._monitor.document(), **known}

@@ -123,6 +123,10 @@ def test_what_is_right_changes_and_the_labels_say_so(
         assert calm["reference_source"] == "the bundle's samples"
         assert calm["accuracy"] > 0.9
         assert caller.metric("edgeward_concept_drift") == 0
+        assert caller.metric("edgeward_labelled_rows") == 900
+        assert caller.metric("edgeward_labelled_reference_ratio") == pytest.approx(
+            calm["reference"]["accuracy"], abs=1e-4
+        )
 
         # From now on a one is called a seven and a seven a one; the images are the same.
         caller.label(caller.ask(images), np.where(truth == 1, 7, np.where(truth == 7, 1, truth)))

@@ -91,6 +91,8 @@ def test_devices_are_joined_and_drift_of_all_is_found(fleet: Fleet, sender: Send
         assert told == {"accepted": True, "repeated": False, "stored": True}
     model = fleet.document()["models"][0]
     assert (model["rows"], model["is_drifting"]) == (800, False)
+    shares = model["features"]["probabilities.class"]["reference"]["shares"]
+    assert shares == [None] * 10, "what the devices' variants answer to the samples is not known here"
     assert len(fleet.document()["devices"]) == 8
     for device in range(4):
         fleet.take(sender.body(sender.blob(change=lambda v: 1 - v), device=f"pi-{device}"))
@@ -151,6 +153,8 @@ def test_a_device_that_sends_too_much_is_dropped_and_counted(digits: Bundle, sen
         ({"blob": "!!!!"}, InvalidInputError),
         ({"drifting": ["x"] * 65}, InvalidInputError),
         ({"drifting": ["x" * 1000]}, InvalidInputError),
+        ({"private_rows": -1}, InvalidInputError),
+        ({"private_rows": 1 << 60}, InvalidInputError),
         ({"blob": "AAAA"}, BlobError),
     ],
 )
@@ -294,18 +298,19 @@ def test_a_device_that_drifts_alone_is_named_where_the_rows_of_all_are_calm(
             fleet.take(sender.body(sender.blob(slice(device, device + 390)), device=f"pi-{device}", drifting=[]))
 
     all_others()
-    assert told(fleet) == {"devices": 60, "drifting": 0, "names": []}
+    known = {"not_known": 0, "private_rows": 0}
+    assert told(fleet) == {"devices": 60, "drifting": 0, "names": [], **known}
     inverted = sender.blob(slice(0, 60), change=lambda v: 1 - v)
     fleet.take(sender.body(inverted, device="pi-60", drifting=["image.brightness", "made up"]))
     named = [{"device": "pi-60", "features": ["image.brightness"]}]
     all_others()
-    assert told(fleet) == {"devices": 61, "drifting": 1, "names": named}
+    assert told(fleet) == {"devices": 61, "drifting": 1, "names": named, **known}
     # A window of before, which comes late, says nothing of now.
     fleet.take(sender.body(device="pi-60", age_s=3600.0))
     assert told(fleet)["names"] == named
     again = make_fleet(digits, windows, clock)
     again.load()
-    assert told(again) == {"devices": 61, "drifting": 1, "names": named}, "what was told before a start"
+    assert told(again) == {"devices": 61, "drifting": 1, "names": named, **known}, "what was told before a start"
     clock.now += 60
     fleet.take(sender.body(device="pi-60"))
     assert told(fleet)["drifting"] == 0
@@ -354,6 +359,39 @@ def test_what_joined_rows_showed_stands_with_its_device_while_that_says_that_it_
     for _ in range(5):
         all_others()
     assert told(fleet) == {}, "none of its rows are among the newest 128 windows"
+
+
+def test_of_a_device_with_private_rows_it_is_not_known_whether_it_drifts(
+    digits: Bundle, windows: Windows, sender: Sender
+) -> None:
+    clock = Clock(500.0)
+    fleet = make_fleet(digits, windows, clock)
+
+    def told(by: Fleet) -> tuple[int, int, int]:
+        found: dict[str, Any] = by.document()["models"][0]["by_device"]
+        metric = next(one for one in by.families() if one.name == "edgeward_devices_not_known_to_drift")
+        assert [count for _, count in metric.samples] == [found["not_known"]]
+        return found["drifting"], found["not_known"], found["private_rows"]
+
+    fleet.take(sender.body(device="open"))
+    assert told(fleet) == (0, 0, 0)
+    for rows in (30, 12):
+        fleet.take(sender.body(device="private", private_rows=rows))
+    assert told(fleet) == (0, 1, 42)
+    fleet.take(sender.body(device="both", private_rows=7, drifting=["image.brightness"]))
+    assert told(fleet) == (1, 1, 42), "of that one it is known"
+    again = make_fleet(digits, windows, clock)
+    again.load()
+    assert told(again) == (1, 1, 42), "a start forgets nothing of it"
+    clock.now += 86_000
+    for device in ("private", "both"):
+        fleet.take(sender.body(device=device))
+    assert told(fleet) == (0, 2, 49), "the private rows of a day may still drift"
+    clock.now += 2 * 86_400
+    fleet.take(sender.body(device="private"))
+    assert told(fleet) == (0, 0, 0), "none came for a day"
+    fleet.take(sender.body(device="private", private_rows=5))
+    assert told(fleet) == (0, 1, 5), "those of days ago are not counted again"
 
 
 def test_devices_that_were_not_heard_of_for_longest_are_forgotten() -> None:

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from edge_agent.breaker import BreakerState
-from edge_agent.counts import Counts
+from edge_agent.counts import Counts, Hedge
 from edge_agent.metrics import agent_metrics
 from edge_agent.network_time import MAX_MODELS, TimedUpstream
 from edge_agent.plan import Step, Why
@@ -42,7 +42,10 @@ async def test_answers_fallbacks_breakers_and_the_spool() -> None:
     async def spool() -> Mapping[str, float]:
         return {"requests": 3, "bytes": 900}
 
-    told = list(await agent_metrics(counted(), breakers, spool)())
+    counts = counted()
+    counts.hedges.update({Hedge.SENT: 5, Hedge.WON: 2})
+    told = list(await agent_metrics(counts, breakers, spool)())
+    assert samples(told, "edgeward_hedges_total") == {"sent": 5, "won": 2, "held_back": 0}
     assert samples(told, "edgeward_answers_total")["edge/first_choice"] == 7
     assert samples(told, "edgeward_fallbacks_total") == {"breaker_open": 2, "edge_failed": 1}
     assert samples(told, "edgeward_breaker_state") == {

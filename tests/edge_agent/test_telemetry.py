@@ -95,6 +95,20 @@ def test_what_drifts_here_is_told_as_it_is_now(clock: Clock, gateway: Gateway) -
     assert len(gateway.bodies[-1]["drifting"]) == MAX_DRIFTING
 
 
+def test_private_rows_are_told_by_their_number_alone_and_each_once(clock: Clock, gateway: Gateway) -> None:
+    telemetry = Telemetry("pi", gateway, clock=clock)
+    gateway.error = PeerUnreachableError("away")
+    for seed in range(MAX_WAITING + 1):
+        telemetry.offer(replace(window(seed), private_rows=10))
+    telemetry.offer(replace(window(98, count=5), private_rows=3))
+    telemetry.offer(replace(window(99), private_rows=4))
+    gateway.error = None
+    telemetry.send_due()
+    counts = [body["private_rows"] for body in gateway.bodies]
+    assert sum(counts) == 10 * (MAX_WAITING + 1) + 7, "of windows that were joined, those of all"
+    assert max(counts) >= 20
+
+
 def test_a_night_asleep_makes_a_window_older_and_refills_the_budget(clock: Clock, gateway: Gateway) -> None:
     telemetry = Telemetry("laptop", gateway, clock=clock)
     gateway.error = PeerUnreachableError("away")

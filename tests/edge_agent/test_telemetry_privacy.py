@@ -1,4 +1,4 @@
-"""What a whole agent sends of what it counts: nothing of private requests, of the others no text that the bundle has not."""
+"""What a whole agent sends of what it counts: of private requests their number, of the others no text that the bundle has not."""
 
 from __future__ import annotations
 
@@ -122,6 +122,7 @@ def test_a_private_text_never_leaves_and_others_only_where_the_bundle_has_them(
         return
     (statistics,) = [unpacked(body) for body in bodies]
     assert statistics["rows"] == 2 * ROWS, log
+    assert json.loads(bodies[0])["private_rows"] == ROWS, "how many there were, and nothing else of them"
     for feature in statistics["features"].values():
         assert feature["items"] == [["north", ROWS, ROWS]]
         assert (feature["out_of_schema"], feature["blind"]) == (ROWS, ROWS)

@@ -1,6 +1,6 @@
 // The agent's page: who serves, latency, queue, breaker, chosen backend and why.
 "use strict";
-import { byId, el, listen, sentence, setUpHead, short, showLink } from "./core.js";
+import { byId, count, el, listen, sentence, setUpHead, short, showLink } from "./core.js";
 import { Chart, redraw, setUpSpans, setUpStatistics, takeSeries, takeTick } from "./charts.js";
 import { facts, models, pill, section, table } from "./sections.js";
 import { drawDrift, inputAnswer } from "./drift.js";
@@ -49,7 +49,7 @@ const rowsOf = (requests) => Object.entries(requests ?? {}).flatMap(([who, reaso
 function requestsAnswer({ requests }) {
   const rows = rowsOf(requests).filter((row) => row.count).sort((a, b) => b.count - a.count), all = rows.reduce((sum, row) => sum + row.count, 0);
   if (!all) return ["", "Nobody yet.", ""];
-  return ["", `The ${rows[0].who}, ${rows[0].why}:`, `${rows[0].count.toLocaleString("en")} of ${all.toLocaleString("en")} requests.`];
+  return ["", `The ${rows[0].who}, ${rows[0].why}:`, `${count(rows[0].count)} of ${count(all)} requests.`];
 }
 
 function gatewayFacts(gateway) {
@@ -75,7 +75,7 @@ const draw = {
       : el("p", { class: "empty" }, `None: this device answers alone (policy ${policy}).`)));
     section(byId("requests-table"), state, ({ requests }) => {
       const rows = rowsOf(requests);
-      return rows.length ? table([["who", (r) => r.who, "word"], ["why", (r) => r.why], ["requests", (r) => r.count.toLocaleString("en"), "number"]], rows, "narrow") : el("p", { class: "empty" }, "No requests yet.");
+      return rows.length ? table([["who", (r) => r.who, "word"], ["why", (r) => r.why], ["requests", (r) => count(r.count), "number"]], rows, "narrow") : el("p", { class: "empty" }, "No requests yet.");
     });
   },
   drift(state) { section(byId("drift-findings"), state, drawDrift); answer("drift", state, inputAnswer); },

@@ -39,6 +39,9 @@ const looker = new IntersectionObserver((seen) => {
 }, { rootMargin: "200px" });
 const sizer = new ResizeObserver((all) => { for (const { target } of all) target.chart?.fit(); });
 
+/** Where a value has none beside it, as of a request in a calm hour: no line goes there, so it is drawn as a point. */
+const alone = (values) => values.flatMap((one, at) => (one != null && values[at - 1] == null && values[at + 1] == null ? [at] : []));
+
 /** A chart of every series that `pick(parsed)` takes; a line's name is what tells it from the others. `none`: what it means that there is none. */
 export class Chart {
   constructor(title, pick, { corner = null, none = "nothing yet" } = {}) {
@@ -130,7 +133,7 @@ export class Chart {
       series: [{ value: (u, at) => (at == null ? "–" : new Date(at * 1e3).toLocaleTimeString()), label: "time" },
         ...this.lines.map((line, at) => ({
           label: names[at], stroke: colour(`--c${at % 8}`), width: 1.5, dash: at >= 8 ? [4, 3] : undefined, spanGaps: false,
-          points: { show: this.data[0].length < 3 },
+          points: { show: this.data[0].length < 3, size: 4, fill: colour(`--c${at % 8}`), filter: (u, number, all) => (all ? null : alone(u.data[number])) },
           value: (u, raw, place, index) => {
             const unit = `${line.metric} ${line.stat}`, peak = hasPeaks && index !== null && index !== undefined ? this.data[peakOf(at)][index] : null;
             return peak === null || peak === undefined || peak === raw ? inUnits(unit, raw) : `${inUnits(unit, raw)}, peak ${inUnits(unit, peak)}`;

@@ -38,6 +38,8 @@ const focusOn = (parent, name) => [...parent.querySelectorAll("[data-focus]")].f
 /** A long name that a line may end in where a reader would: behind an underscore, a comma or a bracket. */
 export const breakable = (name) => name.split(/(?<=[_,{])(?=..)/).flatMap((part) => [part, el("wbr")]);
 export const percent = (share) => (share === null || share === undefined ? null : `${short(share * 100)} %`);
+/** How many, to the last one. */
+export const count = (number) => (number === null || number === undefined ? null : number.toLocaleString("en"));
 export const capital = (text) => `${text.slice(0, 1).toUpperCase()}${text.slice(1)}`;
 /** With one full stop. */
 export const sentence = (text) => text.replace(/[.;]?$/, ".");

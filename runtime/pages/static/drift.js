@@ -5,8 +5,9 @@ import { drawErrors, drawFigures } from "./errors.js";
 import { folded, pill, table } from "./sections.js";
 import { drawPredictions, drawStatistics } from "./statistics.js";
 
-const KINDS = { none: "good", unseen: "", learning: "", drift: "bad", worse: "bad" };
-const WORDS = { none: "no change", unseen: "nothing seen yet" };
+const KINDS = { none: "good", "not known": "warn", unseen: "", learning: "", drift: "bad", worse: "bad" };
+const WORDS = { none: "no change", "not known": "not known of every device", unseen: "nothing seen yet" };
+const ANSWERS = { none: "Yes.", "not known": "As far as may be known." };
 const SEEN_BY = { devices: " rows of devices", labels: " by labels" };
 
 // Where one feature drifts its neighbours often do too: the first say what happened.
@@ -22,10 +23,10 @@ const nameOf = (one) => `${one.model} ${one.version}${SEEN_BY[one.seen_by] ?? ""
 
 /** For the line at the top: [kind, word, text, concern]. */
 export function inputAnswer({ models }) {
-  const changed = models.filter(isBad), seen = changed.find((one) => one.verdict === "drift") ?? changed[0] ?? models.find((one) => one.verdict === "none") ?? models[0];
+  const changed = models.filter(isBad), seen = changed.find((one) => one.verdict === "drift") ?? changed[0] ?? models.find((one) => one.verdict === "not known") ?? models.find((one) => one.verdict === "none") ?? models[0];
   if (!seen) return ["", "Not known yet.", "No model has been watched yet."];
   const text = `${nameOf(seen)}: ${seen.reason}`;
-  if (!changed.length) return [KINDS[seen.verdict] ?? "", seen.verdict === "none" ? "Yes." : "Not known yet.", sentence(text)];
+  if (!changed.length) return [KINDS[seen.verdict] ?? "", ANSWERS[seen.verdict] ?? "Not known yet.", sentence(text)];
   const isInput = seen.verdict === "drift", [first, ...others] = seen.findings ?? [];
   const what = first ? `${nameOf(seen)}${first.since ? `, since ${clock(first.since)}` : ""}: ${first.feature}: ${first.kind}${others.length ? `; ${others.length} more ${others.length === 1 ? "feature" : "features"} changed` : ""}. Next: ${first.next}` : text;
   return ["bad", isInput ? "No." : "Its answers got worse.", sentence(what), isInput ? `the input of ${nameOf(seen)} has changed` : `${nameOf(seen)} got worse`];

@@ -1,6 +1,6 @@
 // Where a model errs, by its labels, and its figures beside the targets.
 "use strict";
-import { clock, el, percent, short } from "./core.js";
+import { clock, count, el, percent, short } from "./core.js";
 import { folded, pill, table } from "./sections.js";
 
 const FIGURES = { accuracy: ["accuracy", percent], p95_latency_ms: ["95 % of requests within", (v) => `${short(v)} ms`], rows_per_s: ["rows a second", (v) => short(v)] };
@@ -43,9 +43,9 @@ function curve({ curve: points, expected_calibration_error: error }) {
 /** What `ErrorLog.document` tells. */
 export function drawErrors(errors, key) {
   return el("div", { class: "actions" },
-    el("p", {}, `${errors.wrong_rows.toLocaleString("en")} of the newest ${errors.rows.toLocaleString("en")} labelled rows are wrong.`),
+    el("p", {}, `${count(errors.wrong_rows)} of the newest ${count(errors.rows)} labelled rows are wrong.`),
     errors.slices.length ? [el("h3", {}, "Where it errs most"), table([
-      ["rows where", (s) => s.slice], ["rows", (s) => s.rows.toLocaleString("en"), "number"], ["wrong", (s) => percent(s.loss), "number"], ["elsewhere", (s) => percent(s.rest_loss), "number"],
+      ["rows where", (s) => s.slice], ["rows", (s) => count(s.rows), "number"], ["wrong", (s) => percent(s.loss), "number"], ["elsewhere", (s) => percent(s.rest_loss), "number"],
       ["", (s) => (s.is_proven ? pill("proven", "bad") : pill("may be chance"))],
     ], errors.slices)] : null,
     el("div", { class: "grid actions" },

@@ -1,6 +1,6 @@
 // The gateway's page, top to bottom: health, release, input, automation, decisions. Changes go through the admin API.
 "use strict";
-import { byId, capital, clock, dialog, el, listen, request, sentence, setUpHead, showLink, tell } from "./core.js";
+import { byId, capital, clock, count, dialog, el, listen, request, sentence, setUpHead, showLink, tell } from "./core.js";
 import { Chart, redraw, setUpSpans, setUpStatistics, takeSeries, takeTick } from "./charts.js";
 import { models, pill, section, table } from "./sections.js";
 import { drawDrift, inputAnswer } from "./drift.js";
@@ -70,7 +70,7 @@ function automationAnswer(data) {
   return ["", words.length > 1 ? "Both." : words[0], `${told}${more > 0 ? `; ${more} more below` : ""}.${wait}`];
 }
 
-const waits = (count) => `${count} ${count === 1 ? "request waits" : "requests wait"} for a person.`;
+const waits = (waiting) => `${count(waiting)} ${waiting === 1 ? "request waits" : "requests wait"} for a person.`;
 
 function drawReviews({ waiting }) {
   if (!waiting) return el("p", { class: "empty" }, "Nothing is waiting.");

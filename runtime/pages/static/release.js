@@ -1,6 +1,6 @@
 // "Is the new version better?": a release, what its guards found, and both versions side by side.
 "use strict";
-import { capital, clock, el, percent, sentence, short } from "./core.js";
+import { capital, clock, count, el, percent, sentence, short } from "./core.js";
 import { pill, table } from "./sections.js";
 
 export const OVER = new Set(["promoted", "completed", "aborted", "rolled_back"]);
@@ -33,30 +33,30 @@ export function drawRelease(one, controls) {
     stages.length ? el("ol", { class: "steps", "aria-label": "stages" }, stages.map((stage, index) => el("li", { class: index < at ? "done" : null, "aria-current": index === at ? "step" : null }, text(stage)))) : null,
     typeof one.share === "number" && !OVER.has(state) ? el("p", {}, `The candidate gets ${text(one.share * 100)} of the traffic${typeof one.in_stage_s === "number" ? `, in this stage for ${short(one.in_stage_s)} s` : ""}.`) : null,
     one.trouble ? el("p", {}, pill("trouble", "bad"), ` ${one.trouble}`) : null,
-    one.reason && one.reason !== verdict?.reason ? el("p", {}, sentence(one.reason)) : null,
+    one.reason && one.reason !== verdict?.reason ? el("p", {}, capital(sentence(one.reason))) : null,
     verdict ? el("p", {}, pill(String(verdict.action).replaceAll("_", " "), MARKS[verdict.action] ?? ""), ` ${sentence(verdict.reason ?? "")}`, verdict.needed && !/needed/.test(verdict.reason ?? "") ? ` About ${short(verdict.needed)} requests are still needed.` : "") : null,
     findings.length ? table([
       ["metric", (f) => [f.metric, f.segment].filter(Boolean).join(", "), "word"], ["stable", (f) => f.stable_estimate, "number"], ["candidate", (f) => f.candidate_estimate, "number"],
       ["worse by", (f) => (f.difference === null || f.difference === undefined ? null : `${short(f.difference)} (${short(f.lower)} … ${short(f.upper)})`), "number"],
-      ["requests", (f) => (f.stable_count ?? 0) + (f.candidate_count ?? 0), "number"], ["test", (f) => f.test?.replaceAll("_", " ")], ["why", (f) => f.reason],
+      ["requests", (f) => count((f.stable_count ?? 0) + (f.candidate_count ?? 0)), "number"], ["test", (f) => f.test?.replaceAll("_", " ")], ["why", (f) => f.reason],
     ], findings) : null,
     arms.length ? table([
-      ["arm", (a) => a.arm, "word"], ["requests", (a) => a.requests, "number"], ["errors", (a) => a.errors, "number"], ["p50, ms", (a) => a.p50_ms, "number"], ["p99, ms", (a) => a.p99_ms, "number"],
+      ["arm", (a) => a.arm, "word"], ["requests", (a) => count(a.requests), "number"], ["errors", (a) => count(a.errors), "number"], ["p50, ms", (a) => a.p50_ms, "number"], ["p99, ms", (a) => a.p99_ms, "number"],
     ], arms) : null,
     one.shadow ? sideBySide(one.shadow) : null,
-    one.waves ? el("p", {}, pill(`devices: ${one.waves.status}`, { done: "good", halted: "bad" }[one.waves.status] ?? ""), ` wave ${one.waves.wave} of ${one.waves.percent.length}, ${one.waves.given} of ${one.waves.devices} devices have it: ${one.waves.reason}.`) : null,
-    one.replaced_by_stable ? el("p", {}, `Stable answered ${short(one.replaced_by_stable)} requests that the candidate failed.`) : null,
-    one.lost_observations ? el("p", {}, `${short(one.lost_observations)} observations were lost.`) : null,
-    one.fenced_answers ? el("p", {}, `Stable answered ${short(one.fenced_answers)} requests while this gateway could not know what was decided.`) : null,
+    one.waves ? el("p", {}, pill(`devices: ${one.waves.status}`, { done: "good", halted: "bad" }[one.waves.status] ?? ""), ` wave ${one.waves.wave} of ${one.waves.percent.length}, ${count(one.waves.given)} of ${count(one.waves.devices)} devices have it: ${one.waves.reason}.`) : null,
+    one.replaced_by_stable ? el("p", {}, `Stable answered ${count(one.replaced_by_stable)} requests that the candidate failed.`) : null,
+    one.lost_observations ? el("p", {}, `${count(one.lost_observations)} observations were lost.`) : null,
+    one.fenced_answers ? el("p", {}, `Stable answered ${count(one.fenced_answers)} requests while this gateway could not know what was decided.`) : null,
     controls);
 }
 
 const MAX_PAIRS = 3;
 /** Both versions on the same requests, over all and by segment. */
 function sideBySide({ segments, ...all }) {
-  const pairs = (confusion) => Object.entries(confusion).slice(0, MAX_PAIRS).map(([pair, count]) => `${pair.replace(">", " → ")}: ${count}`).join(", ");
+  const pairs = (confusion) => Object.entries(confusion).slice(0, MAX_PAIRS).map(([pair, rows]) => `${pair.replace(">", " → ")}: ${count(rows)}`).join(", ");
   return table([
-    ["answered by both", (s) => s.name, "word"], ["requests", (s) => s.compared, "number"], ["the same", (s) => percent(s.agreement), "number"], ["stable beside itself", (s) => percent(s.noise_floor.agreement), "number"],
-    ["candidate failed", (s) => s.candidate_errors, "number"], ["stable p50, ms", (s) => s.stable.p50_ms, "number"], ["candidate p50, ms", (s) => s.candidate.p50_ms, "number"], ["differ most", (s) => pairs(s.confusion)],
+    ["answered by both", (s) => s.name, "word"], ["requests", (s) => count(s.compared), "number"], ["the same", (s) => percent(s.agreement), "number"], ["stable beside itself", (s) => percent(s.noise_floor.agreement), "number"],
+    ["candidate failed", (s) => count(s.candidate_errors), "number"], ["stable p50, ms", (s) => s.stable.p50_ms, "number"], ["candidate p50, ms", (s) => s.candidate.p50_ms, "number"], ["differ most", (s) => pairs(s.confusion)],
   ], [{ name: "all", ...all }, ...Object.entries(segments).map(([name, one]) => ({ name, ...one }))]);
 }

@@ -1,4 +1,4 @@
-"""A drift report in words."""
+"""A drift report in words, and as a file."""
 
 from __future__ import annotations
 
@@ -7,27 +7,34 @@ from typing import Any
 
 from rich.console import Console
 
+from runtime.cli.drift_html import page
 from runtime.cli.drift_text import show
+
+REPORT: dict[str, Any] = {
+    "model": "digits",
+    "version": 1,
+    "rows": 1200,
+    "seen_by": "devices",
+    "is_drifting": False,
+    "verdicts": [],
+    "baseline": {"rows": 450, "source": "bundle"},
+}
 
 
 def shown(**over: Any) -> str:
-    report = {
-        "model": "digits",
-        "version": 1,
-        "rows": 1200,
-        "seen_by": "devices",
-        "is_drifting": False,
-        "verdicts": [],
-        "baseline": {"rows": 450, "source": "bundle"},
-    }
     out = StringIO()
-    show(Console(file=out, width=200), report | over)
+    show(Console(file=out, width=200), REPORT | over)
     return out.getvalue()
+
+
+def by_device(drifting: int, names: list[dict[str, Any]], not_known: int = 0, private_rows: int = 0) -> dict[str, Any]:
+    told = {"devices": 1100, "drifting": drifting, "names": names}
+    return {**told, "not_known": not_known, "private_rows": private_rows}
 
 
 def test_devices_that_drift_are_named_where_all_together_are_calm() -> None:
     named = [{"device": f"pi-{at}", "features": ["light", "place"]} for at in range(9)]
-    text = shown(by_device={"devices": 1100, "drifting": 9, "names": named})
+    text = shown(by_device=by_device(9, named))
     assert "digits version 1: 1,200 rows seen by devices" in text
     assert "no drift: every feature lies as in the 450 rows of the bundle" in text
     assert "9 of 1,100 devices drift: pi-0: light, place; pi-1" in text
@@ -35,5 +42,20 @@ def test_devices_that_drift_are_named_where_all_together_are_calm() -> None:
 
 
 def test_where_none_drifts_none_is_named() -> None:
-    assert "devices drift" not in shown(by_device={"devices": 1100, "drifting": 0, "names": []})
-    assert "devices drift" not in shown()
+    for text in (shown(by_device=by_device(0, [])), shown()):
+        assert "devices drift" not in text
+        assert "not known" not in text
+
+
+def test_devices_that_keep_rows_to_themselves_are_counted() -> None:
+    text = shown(by_device=by_device(0, [], not_known=2, private_rows=1234))
+    assert "not known of 2 of 1,100 devices: 1,234 rows are private" in text
+
+
+def test_the_file_says_the_same_of_devices_and_their_names_are_text() -> None:
+    named = [{"device": "<b>pi", "features": ["light"]}]
+    text = page([{**REPORT, "by_device": by_device(1, named, not_known=2, private_rows=1234)}])
+    assert "1 of 1,100 devices drift: &lt;b&gt;pi: light" in text
+    assert "not known of 2 of 1,100 devices: 1,234 rows are private" in text
+    for one in (REPORT, {**REPORT, "by_device": by_device(0, [])}):
+        assert "devices" not in page([one])

@@ -76,14 +76,40 @@ async def test_rows_of_devices_are_told_apart_and_dated_as_others() -> None:
     assert told["findings"][0]["since"] == 1_000_040.0
 
 
+def by_device(devices: int, names: list[dict[str, Any]], not_known: int = 0, private_rows: int = 0) -> dict[str, Any]:
+    told = {"devices": devices, "drifting": len(names), "names": names}
+    return {**told, "not_known": not_known, "private_rows": private_rows}
+
+
+async def test_a_device_that_keeps_rows_to_itself_is_not_called_calm() -> None:
+    seen = {"model": "m", "version": 2, "rows": 1500, "looks": 3, "verdicts": []}
+    names = [{"device": "pi-0", "features": ["light"]}]
+
+    async def document() -> dict[str, Any]:
+        several = [by_device(1, [], 1, 1234), by_device(40, names, 3, 1234)]
+        here = {**seen, "learning": None, "private_rows": 1234}
+        devices = {"models": [{**seen, "by_device": one} for one in several]}
+        return {"now": 100.0, "now_unix": 1_000_100.0, "models": [here], "devices": devices}
+
+    here, alone, among = (await drift_section(document)())["models"]
+    assert here["verdict"] == "none", "this program looks at all of its rows"
+    assert here["reason"].endswith("1,234 of the rows are private: no other machine looks at them")
+    unknown = "whose 1,234 private rows no other machine looks at"
+    assert alone["verdict"] == "not known"
+    assert alone["reason"].endswith(
+        f"Of 1 device that told within a day none is known to drift; not known of 1, {unknown}"
+    )
+    assert among["verdict"] == "drift"
+    assert among["reason"].endswith(f"1 drifts: pi-0 (light); not known of 3, {unknown}")
+
+
 async def test_devices_that_drift_alone_are_named() -> None:
     names = [{"device": f"pi-{at}", "features": ["light", "place", "noise"]} for at in range(7)]
 
     async def document() -> dict[str, Any]:
         seen = {"model": "m", "version": 2, "rows": 1500, "looks": 3, "verdicts": []}
         several = [
-            {**seen, "by_device": {"devices": count, "drifting": len(named), "names": named}}
-            for count, named in ((0, []), (40, []), (1200, names))
+            {**seen, "by_device": by_device(count, named)} for count, named in ((0, []), (40, []), (1200, names))
         ]
         return {"now": 100.0, "now_unix": 1_000_100.0, "models": [], "devices": {"models": several}}
 

@@ -19,7 +19,7 @@ from runtime.serving.beside import at_the_edge
 from runtime.serving.local_service import LocalService
 from runtime.serving.observers import Observers
 from runtime.serving.statistics_metrics import statistics_metrics
-from runtime.serving.statistics_recorder import QUEUE_ROWS, StatisticsRecorder
+from runtime.serving.statistics_recorder import BLOCK_ROWS, QUEUE_ROWS, StatisticsRecorder, _blocks, _Taken
 from runtime.serving.statistics_settings import StatisticsSettings
 from runtime.wire.values import InferenceRequest
 from tests.other_samples import with_samples
@@ -144,7 +144,7 @@ async def test_private_rows_are_counted_here_and_never_handed_on(
     assert recorder.document()["models"][0]["open_rows"] == 60
     pass_time(recorder, clock, 301)
     assert recorder.document()["models"][0]["rows"] == 60
-    assert [window.summary.rows for window in windows] == [20]
+    assert [(window.summary.rows, window.private_rows) for window in windows] == [(20, 40)]
     await service.infer(InferenceRequest("digits", {"image": rows[:1]}, id="private"))
     recorder.count_now()
     pass_time(recorder, clock, 301)
@@ -156,8 +156,40 @@ async def test_private_rows_are_counted_here_and_never_handed_on(
     recorder.count_now()
     pass_time(recorder, clock, 31)
     assert recorder.verdicts()["digits", 1]
-    assert windows[-1].summary.rows == 60
-    assert windows[-1].drifting == (), "what drifts may be private rows' alone"
+    assert (windows[-1].summary.rows, windows[-1].private_rows) == (60, 451), (
+        "those of the window of none before it too"
+    )
+    assert windows[-1].drifting == (), "what drifts is private rows' alone"
+    assert recorder.document()["models"][0]["private_rows"] == 491
+
+
+async def test_what_drifts_of_the_rows_that_may_be_told_of_is_told_beside_private_ones(
+    service: LocalService, recorder: StatisticsRecorder, clock: Clock, digits: Bundle
+) -> None:
+    windows: list[Window] = []
+    recorder.on_window = windows.append
+    recorder.is_private = lambda request: request.id == "private"
+    rows = images(digits)
+
+    async def window(shared: Any, private: Any) -> tuple[str, ...]:
+        await service.infer(InferenceRequest("digits", {"image": shared}))
+        if len(private):
+            await service.infer(InferenceRequest("digits", {"image": private}, id="private"))
+        recorder.count_now()
+        pass_time(recorder, clock, 31)
+        return windows[-1].drifting
+
+    assert await window(rows, rows[:0]) == ()
+    assert "image.brightness" in await window(1 - rows, rows[:0])
+    # What was known before the first private row is known after it, and that lies otherwise than the shared ones.
+    assert "image.brightness" in await window(1 - rows[:100], rows)
+    assert recorder.document()["models"][0]["private_rows"] == 450
+    for _ in range(40):
+        drifting = await window(rows, 1 - rows)
+        if not drifting:
+            break
+    assert drifting == ()
+    assert "image.brightness" in {found.feature for found in recorder.verdicts()["digits", 1]}, "here it is known"
 
 
 async def test_a_broken_recorder_changes_no_answer(
@@ -232,7 +264,8 @@ def test_a_burst_after_a_calm_time_is_capped(clock: Clock) -> None:
         for _ in range(2000):
             recorder.observe(None, request, {}, 1)  # type: ignore[arg-type]
         told = recorder.document()["recorder"]
-        assert (told["sampled_rows"], told["dropped_rows"]) == (100 * burst, 0)
+        # Of half a second 50, and two standard errors.
+        assert (told["sampled_rows"], told["dropped_rows"]) == (65 * burst, 0)
         recorder._queue.clear()
         recorder._done = list(recorder._put)
         clock.now += 60
@@ -256,6 +289,35 @@ async def test_its_thread_counts_by_itself_and_ends(
     assert told["models"][0]["rows"] == 100, "the open window is closed at the end"
 
 
+async def test_the_newest_window_is_told_as_metrics(
+    service: LocalService, recorder: StatisticsRecorder, clock: Clock, digits: Bundle
+) -> None:
+    rows = images(digits)[:200].copy()
+    rows[:50] = np.nan
+    for part in (rows[:50], rows[50:]):
+        await service.infer(InferenceRequest("digits", {"image": part}))
+    recorder.count_now()
+    pass_time(recorder, clock, 31)
+    collected = {family.name: family.samples for family in await statistics_metrics(recorder, at_the_edge)()}
+    ours = {"model": "digits", "version": "1", **at_the_edge("digits", "1")}
+
+    def told(what: str, **more: str) -> float:
+        (value,) = [v for labels, v in collected[f"edgeward_feature_{what}"] if labels == ours | more]
+        return float(value)  # type: ignore[arg-type]
+
+    brightness = rows[50:].reshape(150, -1).mean(axis=1)
+    assert told("value", feature="image.brightness", stat="mean") == pytest.approx(brightness.mean(), rel=1e-5)
+    low, middle, high = (told("value", feature="image.brightness", stat=stat) for stat in ("p10", "p50", "p90"))
+    assert brightness.min() <= low < middle < high <= brightness.max()
+    assert told("missing_ratio", feature="image.brightness") == 0.25
+    classes = [
+        float(share)  # type: ignore[arg-type]
+        for labels, share in collected["edgeward_feature_category_ratio"]
+        if labels["feature"] == "probabilities.class"
+    ]
+    assert sum(classes) == pytest.approx(1.0)
+
+
 async def test_nan_rows_and_strange_shapes_are_counted(
     service: LocalService, recorder: StatisticsRecorder, clock: Clock
 ) -> None:
@@ -270,6 +332,32 @@ async def test_nan_rows_and_strange_shapes_are_counted(
     brightness = told["models"][0]["features"]["image.brightness"]
     assert (brightness["missing"], brightness["not_finite"]) == (2, 60)
     json.dumps(told, allow_nan=False)
+
+
+def test_requests_are_joined_to_blocks_and_those_of_another_shape_or_kind_stand_apart() -> None:
+    def taken(rows: int, width: int = 3, dtype: str = "float32", *, is_private: bool = False) -> _Taken:
+        value = np.full((rows, width), rows, dtype)
+        return _Taken(None, {"x": value}, {"y": value}, rows, value.nbytes, is_private)  # type: ignore[arg-type]
+
+    def told(*several: _Taken) -> list[tuple[tuple[int, ...], str, bool]]:
+        blocks = list(_blocks(list(several)))
+        assert all((inputs["x"] == outputs["y"]).all() for inputs, outputs, _ in blocks)
+        return [(inputs["x"].shape, str(inputs["x"].dtype), is_private) for inputs, _, is_private in blocks]
+
+    mixed = [taken(2), taken(1), taken(1, 4), taken(1, 4, "float64"), taken(1), taken(5, is_private=True)]
+    assert told(*mixed) == [
+        ((3, 3), "float32", False),
+        ((1, 4), "float32", False),
+        ((1, 4), "float64", False),
+        ((1, 3), "float32", False),
+        ((5, 3), "float32", True),
+    ]
+    large = BLOCK_ROWS - 1
+    assert [shape[0] for shape, _, _ in told(taken(large), taken(1), taken(1), taken(2 * large))] == [
+        BLOCK_ROWS,
+        1,
+        2 * large,
+    ]
 
 
 async def test_a_bundle_that_takes_anothers_place_under_one_version_begins_anew(

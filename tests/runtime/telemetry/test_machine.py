@@ -3,6 +3,7 @@
 # ruff: noqa: N802  (NVML's names)
 
 import os
+import time
 from types import SimpleNamespace
 
 import psutil
@@ -67,6 +68,19 @@ async def test_this_process_and_this_machine() -> None:
     states = values(told, "edgeward_machine_memory_bytes")
     assert states["total"] == states["available"] + states["used"] == psutil.virtual_memory().total
     assert not any(family.name.startswith("edgeward_gpu") for family in told), "no driver, no GPU metrics"
+    machine.close()
+
+
+async def test_busy_cores_are_of_the_time_since_the_last_reading() -> None:
+    machine = Machine(FakeNvml(is_broken=True))
+    began, end = time.monotonic(), time.process_time() + 0.2
+    while time.process_time() < end:
+        pass
+    told = list(await machine.families())
+    passed = time.monotonic() - began
+    # The system counts in hundredths of a second.
+    assert values(told, "edgeward_process_cpu_cores")[""] >= (0.2 - 0.05) / passed
+    assert 0 <= values(told, "edgeward_machine_cpu_ratio")[""] <= 1
     machine.close()
 
 
