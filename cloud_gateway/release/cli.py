@@ -124,6 +124,8 @@ def status(
             from runtime.cli.console import standard
 
             standard().print(show_releases(told["releases"]) if told["releases"] else "no releases")
+            for one in told.get("unreadable", []):
+                print(f"model {one['model']}, {one['status']}: {one['why']}", file=sys.stderr)
             return
         told = client.get(f"/admin/releases/{model}")
         is_watched = sys.stdout.isatty() if watch is None else watch

@@ -13,6 +13,7 @@ import pytest
 from cloud_gateway.release import controller
 from cloud_gateway.release.active import ActiveRelease
 from cloud_gateway.release.plan import ReleasePlan
+from cloud_gateway.release.steps import Command
 from cloud_gateway.release.store import ReleaseStore
 from cloud_gateway.release.turns import Turns
 from cloud_gateway.release.versions import Versions
@@ -123,6 +124,29 @@ async def test_a_shadow_that_hangs_keeps_no_decision_waiting(
         await one.controller.tick()
         assert not following.done(), "of one model one change at a time"
         let_go.set()
+        assert (await following)["status"] == "running"
+        assert await one.versions_told() == {"1", "2"}
+
+
+async def test_an_abort_is_answered_before_what_it_ended_is_put_away(
+    stock: Stock, file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with gateway(stock, file) as one:
+        await one.controller.start(plan())
+        unload, may_unload = one.versions.unload, asyncio.Event()
+
+        async def unload_behind_others(*given: Any) -> None:
+            await may_unload.wait()
+            await unload(*given)
+
+        monkeypatch.setattr(one.versions, "unload", unload_behind_others)
+        ended = await asyncio.wait_for(one.controller.command("small", Command.ABORT), PATIENCE_S)
+        assert ended["status"] == "aborted"
+        assert await one.versions_told() == {"1"}
+        following = asyncio.create_task(one.controller.start(plan()))
+        await one.controller.beat()
+        assert not following.done(), "its candidate is being unloaded"
+        may_unload.set()
         assert (await following)["status"] == "running"
         assert await one.versions_told() == {"1", "2"}
 
@@ -259,9 +283,7 @@ async def test_a_release_that_ended_is_cleared_away_though_the_next_cannot_be_re
             return find(number)
 
         monkeypatch.setattr(b.store, "find", read)
-        with pytest.raises(StorageError):
-            await b.follow()
-        await b.controller.turns.wait()
+        await b.follow()
         assert b.engine.versions("small") == [1]
         del b.traffic.active["other"]
 
@@ -271,7 +293,7 @@ async def test_a_look_from_before_the_lead_was_won_moves_nothing(stock: Stock, f
         await a.controller.start(plan())
         await b.follow()
         abort_unheard(a)
-        look = await b.controller.following._look()
+        _, look = await b.controller.following._look()
         await a.controller.leadership.give_back()
         await b.controller.beat()
         ended: list[ActiveRelease] = []
