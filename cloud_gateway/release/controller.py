@@ -14,6 +14,7 @@ from contextlib import suppress
 from typing import Any, Final
 
 from cloud_gateway.release.active import FENCED, UNFENCED, ActiveRelease
+from cloud_gateway.release.answering import Traffic
 from cloud_gateway.release.carrying_out import CarryingOut
 from cloud_gateway.release.description import describe_release, describe_running, numbers
 from cloud_gateway.release.events import Webhook
@@ -24,7 +25,6 @@ from cloud_gateway.release.leading import Leading
 from cloud_gateway.release.lease import BEAT_S
 from cloud_gateway.release.placement import Placement
 from cloud_gateway.release.plan import ReleasePlan
-from cloud_gateway.release.service import Traffic
 from cloud_gateway.release.steps import Command, begin, obey
 from cloud_gateway.release.store import Release, ReleaseStore, Unreadable
 from cloud_gateway.release.switchover import Switches, Switchover

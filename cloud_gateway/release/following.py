@@ -11,12 +11,12 @@ from dataclasses import replace
 from functools import partial
 
 from cloud_gateway.release.active import ActiveRelease
+from cloud_gateway.release.answering import Traffic
 from cloud_gateway.release.attention import Attention
 from cloud_gateway.release.carrying_out import CarryingOut
 from cloud_gateway.release.leadership import Leadership
 from cloud_gateway.release.leading import Leading
 from cloud_gateway.release.placement import Placement
-from cloud_gateway.release.service import Traffic
 from cloud_gateway.release.store import Look, Release, ReleaseStore, Unreadable
 from cloud_gateway.release.switchover import Switchover
 from cloud_gateway.release.turns import Turns

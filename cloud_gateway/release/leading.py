@@ -8,12 +8,12 @@ from dataclasses import replace
 from typing import Final
 
 from cloud_gateway.release.active import ActiveRelease
+from cloud_gateway.release.answering import Traffic
 from cloud_gateway.release.carrying_out import CarryingOut
 from cloud_gateway.release.description import numbers, numbers_of
 from cloud_gateway.release.harm import harm
 from cloud_gateway.release.late import LateEvidence
 from cloud_gateway.release.placement import Placement
-from cloud_gateway.release.service import Traffic
 from cloud_gateway.release.state import Status
 from cloud_gateway.release.steps import Decision, Move, next_step
 from cloud_gateway.release.store import Release, ReleaseStore

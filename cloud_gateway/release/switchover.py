@@ -16,8 +16,8 @@ from typing import Final
 from sqlalchemy import delete, insert, select, update
 
 from cloud_gateway.release.active import ActiveRelease
+from cloud_gateway.release.answering import Traffic
 from cloud_gateway.release.roll import FENCE_S, GatewayRow, Roll
-from cloud_gateway.release.service import Traffic
 from cloud_gateway.release.store import DECIDED, Release, ReleaseStore
 from cloud_gateway.release.tables import GATEWAYS
 from runtime.errors import StorageError

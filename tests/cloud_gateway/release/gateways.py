@@ -9,11 +9,12 @@ from pathlib import Path
 
 from cloud_gateway.guards import GuardWatch, Verdict
 from cloud_gateway.registry import Registry, open_registry
+from cloud_gateway.release.answering import Traffic
 from cloud_gateway.release.controller import ReleaseController
 from cloud_gateway.release.events import Webhook
 from cloud_gateway.release.placement import Placement
 from cloud_gateway.release.plan import ReleasePlan, parse_plan
-from cloud_gateway.release.service import ReleaseService, Traffic
+from cloud_gateway.release.service import ReleaseService
 from cloud_gateway.release.store import ReleaseStore
 from cloud_gateway.release.trials import Trials
 from cloud_gateway.release.versions import Versions
