@@ -168,7 +168,7 @@ class ReleaseController:
         """Does what a person asks of a model's release; its status once that holds for callers of every gateway."""
         await self.leadership.require()
         async with self.turns.of(model):
-            active = await self.leading.known(model)
+            active = await self._known(model, command)
             if active is None:
                 release = await asyncio.to_thread(self._store.newest, model)
                 obey(release.plan, release.state, command, why, to_percent)  # an ended one says so
@@ -177,7 +177,17 @@ class ReleaseController:
             state = obey(active.release.plan, active.state, command, why, to_percent)
             await self._carrying_out.carry_out(active, state, str(command), {"by_hand": True, **numbers(active)})
         await self.switches.wait(model)  # not until what it ended is put away: that may take as long as another's load
+        if active.unread is not None:
+            return describe_release(active.release, active.state) | self.leadership.describe()
         return await self.describe(model)
+
+    async def _known(self, model: str, command: Command) -> ActiveRelease | None:
+        try:
+            return await self.leading.known(model)
+        except StorageError:
+            if command not in (Command.ABORT, Command.ROLLBACK):
+                raise
+            return self._traffic.active.get(model)  # the way back takes no more than what is known here
 
     def running(self, model: str) -> Release:
         """The release that runs here; `ModelNotFoundError` where there is none."""

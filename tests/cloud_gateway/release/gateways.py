@@ -141,6 +141,21 @@ async def gateway(
         local.close()
 
 
+@asynccontextmanager
+async def two(
+    stock: Stock, file: Path, release: ReleasePlan, watch_type: type[GuardWatch] = FakeWatch
+) -> AsyncIterator[tuple[Gateway, Gateway]]:
+    """A release that runs on two gateways with one database and one clock: `a` leads, `b` follows."""
+    clock = Clock()
+    async with (
+        gateway(stock, file, me="a", clock=clock, watch_type=watch_type) as a,
+        gateway(stock, file, me="b", clock=clock, watch_type=watch_type) as b,
+    ):
+        await a.controller.start(release)
+        await b.follow()
+        yield a, b
+
+
 def plan(candidate: int = 2, more: str = "stages = [50, 100]\nhold_s = 10\nkeep_warm_s = 20") -> ReleasePlan:
     return parse_plan(f'model = "small"\nstable = 1\ncandidate = {candidate}\n{more}')
 

@@ -14,8 +14,8 @@ from cloud_gateway.release.state import Status
 from cloud_gateway.release.steps import Command, begin
 from cloud_gateway.release.switchover import Presence
 from runtime.errors import StorageError
-from tests.cloud_gateway.release.fakes import ADVANCE, Clock
-from tests.cloud_gateway.release.gateways import Gateway, Stock, gateway, plan, told
+from tests.cloud_gateway.release.fakes import ADVANCE
+from tests.cloud_gateway.release.gateways import Gateway, Stock, gateway, plan, told, two
 
 
 def abort_unheard(one: Gateway) -> None:
@@ -29,10 +29,7 @@ def refuse(*_: object, **__: object) -> Any:
 
 
 async def test_a_second_gateway_follows_and_takes_over(stock: Stock, file: Path) -> None:
-    clock = Clock()
-    async with gateway(stock, file, me="a", clock=clock) as a, gateway(stock, file, me="b", clock=clock) as b:
-        await a.controller.start(plan(more="stages = [50, 100]\nhold_s = 0"))
-        await b.follow()
+    async with two(stock, file, plan(more="stages = [50, 100]\nhold_s = 0")) as (a, b):
         assert await b.versions_told() == {"1", "2"}
         keys = [reply.version for reply in await a.ask(60)]
         assert [reply.version for reply in await b.ask(60)] == keys, "both split alike"
@@ -125,9 +122,7 @@ async def test_a_lead_that_is_won_again_while_one_takes_over_or_beats_is_taken_o
 async def test_a_release_that_ended_elsewhere_is_cleared_away_though_nobody_can_be_told(
     stock: Stock, file: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    async with gateway(stock, file, me="a") as a, gateway(stock, file, me="b") as b:
-        await a.controller.start(plan())
-        await b.follow()
+    async with two(stock, file, plan()) as (a, b):
         abort_unheard(a)
         monkeypatch.setattr(Presence, "leave", refuse)
         await b.follow()
@@ -136,9 +131,7 @@ async def test_a_release_that_ended_elsewhere_is_cleared_away_though_nobody_can_
 
 
 async def test_who_takes_over_lets_go_of_a_release_whose_end_it_never_saw(stock: Stock, file: Path) -> None:
-    async with gateway(stock, file, me="a") as a, gateway(stock, file, me="b") as b:
-        await a.controller.start(plan())
-        await b.follow()
+    async with two(stock, file, plan()) as (a, b):
         abort_unheard(a)
         await a.controller.leadership.give_back()
         await b.controller.beat()
@@ -152,9 +145,7 @@ async def test_who_takes_over_lets_go_of_a_release_whose_end_it_never_saw(stock:
 async def test_a_release_that_ended_well_and_was_followed_by_another_is_let_go_as_it_ended(
     stock: Stock, file: Path
 ) -> None:
-    async with gateway(stock, file, me="a") as a, gateway(stock, file, me="b") as b:
-        await a.controller.start(plan())
-        await b.follow()
+    async with two(stock, file, plan()) as (a, b):
         release = a.controller.running("small")
         a.store.change(release, replace(release.state, status=Status.PROMOTED, share=1.0), "finish", {}, {})
         following = plan(5).model_copy(update={"stable": 2})
@@ -167,9 +158,7 @@ async def test_a_release_that_ended_well_and_was_followed_by_another_is_let_go_a
 async def test_who_takes_over_trusts_no_split_before_it_has_read_what_holds(
     stock: Stock, file: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    async with gateway(stock, file, me="a") as a, gateway(stock, file, me="b") as b:
-        await a.controller.start(plan())
-        await b.follow()
+    async with two(stock, file, plan()) as (a, b):
         active = b.traffic.active["small"]
         trusted_until = active.trusted_until
         await a.controller.leadership.give_back()
@@ -187,24 +176,32 @@ async def test_who_takes_over_trusts_no_split_before_it_has_read_what_holds(
         assert await b.versions_told() == {"1", "2"}
 
 
+def rows_at_each_look(
+    leader: Gateway, follower: Gateway, monkeypatch: pytest.MonkeyPatch
+) -> list[list[tuple[str, int]]]:
+    """What `leader` knew of others, and how far each was, whenever `follower` looked from now on."""
+    presence, look = Presence(leader.store), follower.store.look
+    rows: list[list[tuple[str, int]]] = []
+
+    def look_and_note() -> Any:
+        rows.append([(row.name, row.line) for row in presence.others()])
+        return look()
+
+    monkeypatch.setattr(follower.store, "look", look_and_note)
+    return rows
+
+
 async def test_a_gateway_that_joins_is_waited_for_before_it_looks(
     stock: Stock, file: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async with gateway(stock, file, me="a") as a, gateway(stock, file, me="b") as b:
         await a.controller.start(plan())
-        presence, look = Presence(a.store), b.store.look
-        rows: list[list[tuple[str, int]]] = []
-
-        def look_and_note() -> Any:
-            rows.append([(row.name, row.line) for row in presence.others()])
-            return look()
-
-        monkeypatch.setattr(b.store, "look", look_and_note)
+        rows = rows_at_each_look(a, b, monkeypatch)
         await b.follow()
         assert rows == [[], [("b", 0)]], (
             "it ran nothing at its first look, and the second is the one that it answers by"
         )
-        assert [row.line for row in presence.others()] == [1]
+        assert [row.line for row in Presence(a.store).others()] == [1]
 
 
 async def test_who_could_not_say_that_it_left_says_so_at_its_next_look_and_joins_anew(
@@ -241,17 +238,9 @@ async def test_who_could_not_say_that_it_left_says_so_at_its_next_look_and_joins
 async def test_a_gateway_that_stood_still_for_longer_than_a_fence_joins_anew(
     stock: Stock, file: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    async with gateway(stock, file, me="a") as a, gateway(stock, file, me="b") as b:
-        await a.controller.start(plan())
-        await b.follow()
+    async with two(stock, file, plan()) as (a, b):
         Presence(a.store).forget(["b"])  # as whoever leads does with a row that stood still
         b.controller.switchover._said_at -= FENCE_S
-        look, rows = b.store.look, []
-
-        def look_and_note() -> Any:
-            rows.extend((row.name, row.line) for row in Presence(a.store).others())
-            return look()
-
-        monkeypatch.setattr(b.store, "look", look_and_note)
+        rows = rows_at_each_look(a, b, monkeypatch)
         await b.follow()
-        assert rows == [("b", 0)], "waited for before it looks"
+        assert rows == [[("b", 0)]], "waited for before it looks"

@@ -3,7 +3,6 @@
 import asyncio
 import threading
 from collections.abc import Callable, Iterator
-from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -19,7 +18,7 @@ from cloud_gateway.release.turns import Turns
 from cloud_gateway.release.versions import Versions
 from runtime.errors import ConflictError, ModelNotFoundError, StorageError
 from tests.cloud_gateway.release.fakes import ROLLBACK
-from tests.cloud_gateway.release.gateways import PATIENCE_S, SHADOW, Stock, gateway, plan, told
+from tests.cloud_gateway.release.gateways import PATIENCE_S, SHADOW, Stock, gateway, plan, told, two
 from tests.cloud_gateway.release.test_following import BLUE_GREEN, running, until
 from tests.cloud_gateway.release.test_switchover import ticking
 from tests.cloud_gateway.release.test_taking_over import abort_unheard
@@ -265,33 +264,8 @@ async def test_closing_ends_the_mirror_of_a_release_whose_turn_to_be_cleared_awa
         assert mirror._closing.is_set()
 
 
-async def test_a_release_that_ended_is_cleared_away_though_the_next_cannot_be_read(
-    stock: Stock, file: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    async with gateway(stock, file, me="a") as a, gateway(stock, file, me="b") as b:
-        await a.controller.start(plan())
-        await b.follow()
-        abort_unheard(a)
-        running = b.controller.running("small")
-        unreadable = ActiveRelease(replace(running, id=99, plan=running.plan.model_copy(update={"model": "other"})))
-        b.traffic.active["other"] = unreadable
-        find = b.store.find
-
-        def read(number: int) -> Any:
-            if number == 99:
-                raise StorageError("cannot be read")
-            return find(number)
-
-        monkeypatch.setattr(b.store, "find", read)
-        await b.follow()
-        assert b.engine.versions("small") == [1]
-        del b.traffic.active["other"]
-
-
 async def test_a_look_from_before_the_lead_was_won_moves_nothing(stock: Stock, file: Path) -> None:
-    async with gateway(stock, file, me="a") as a, gateway(stock, file, me="b") as b:
-        await a.controller.start(plan())
-        await b.follow()
+    async with two(stock, file, plan()) as (a, b):
         abort_unheard(a)
         _, look = await b.controller.following._look()
         await a.controller.leadership.give_back()
@@ -300,3 +274,26 @@ async def test_a_look_from_before_the_lead_was_won_moves_nothing(stock: Stock, f
         assert not await b.controller.following._bring_all_up(look, ended)
         assert ended == []
         assert "small" in b.traffic.active
+
+
+async def test_a_look_that_is_given_up_clears_away_what_it_let_go(
+    stock: Stock, file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with two(stock, file, plan(more=SHADOW)) as (a, b):
+        mirror = b.traffic.active["small"].mirror
+        assert mirror is not None
+        abort_unheard(a)
+        is_told = asyncio.Event()
+
+        async def tell_for_ever(*_: object) -> None:
+            is_told.set()
+            await asyncio.Event().wait()
+
+        monkeypatch.setattr(b.controller.switchover, "acknowledge", tell_for_ever)
+        following = asyncio.create_task(b.controller.following.follow())
+        await asyncio.wait_for(is_told.wait(), PATIENCE_S)
+        following.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await following
+        await b.controller.close()
+        assert mirror._closing.is_set()

@@ -3,6 +3,7 @@
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -10,6 +11,7 @@ from sqlalchemy import select, update
 
 from cloud_gateway.release.active import ActiveRelease
 from cloud_gateway.release.carrying_out import StepBack
+from cloud_gateway.release.state import Status
 from cloud_gateway.release.steps import Command, begin
 from cloud_gateway.release.store import Release
 from cloud_gateway.release.switchover import Presence
@@ -17,7 +19,8 @@ from cloud_gateway.release.tables import RELEASES
 from runtime.errors import StorageError
 from runtime.store import reading, writing
 from tests.cloud_gateway.release.fakes import ADVANCE, Clock
-from tests.cloud_gateway.release.gateways import Gateway, Stock, gateway, plan, told
+from tests.cloud_gateway.release.gateways import Gateway, Stock, gateway, plan, told, two
+from tests.cloud_gateway.release.test_taking_over import abort_unheard
 
 SAID = "in the database cannot be read"
 
@@ -50,9 +53,7 @@ def unreadable(one: Gateway, release: Release) -> Iterator[None]:
 async def test_a_follower_carries_out_and_acknowledges_all_others(
     stock: Stock, file: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    async with gateway(stock, file, me="a") as a, gateway(stock, file, me="b") as b:
-        await a.controller.start(plan())
-        await b.follow()
+    async with two(stock, file, plan()) as (a, b):
         other = begin_other(a, b)
         small = a.controller.running("small")
         with unreadable(a, other):
@@ -71,10 +72,22 @@ async def test_a_follower_carries_out_and_acknowledges_all_others(
         assert b.traffic.active["other"].describe()["trouble"] is None
 
 
-async def test_who_takes_over_leads_all_others(stock: Stock, file: Path) -> None:
-    async with gateway(stock, file, me="a") as a, gateway(stock, file, me="b") as b:
-        await a.controller.start(plan(more="stages = [50, 100]\nhold_s = 0"))
+async def test_of_two_that_ended_the_one_that_can_be_read_is_cleared_away(stock: Stock, file: Path) -> None:
+    async with two(stock, file, plan()) as (a, b):
+        other = begin_other(a, b)
+        a.store.change(other, replace(other.state, status=Status.ABORTED, share=0.0), "abort", {}, {})
+        abort_unheard(a)
+        with unreadable(a, other):
+            await b.follow()
+            assert list(b.traffic.active) == ["other"]
+            assert b.traffic.active["other"].is_fenced
+            assert b.engine.versions("small") == [1]
         await b.follow()
+        assert b.traffic.active == {}
+
+
+async def test_who_takes_over_leads_all_others(stock: Stock, file: Path) -> None:
+    async with two(stock, file, plan(more="stages = [50, 100]\nhold_s = 0")) as (a, b):
         other = begin_other(a, b)
         await a.controller.leadership.give_back()
         with unreadable(a, other):
@@ -91,6 +104,20 @@ async def test_who_takes_over_leads_all_others(stock: Stock, file: Path) -> None
         assert not b.traffic.active["other"].is_fenced
         await b.tick()
         assert b.store.newest("other").state.status == "rolled_back", "led again: its candidate is not loaded here"
+
+
+async def test_it_can_be_aborted_where_it_was_read_before(stock: Stock, file: Path) -> None:
+    async with two(stock, file, plan()) as (a, b):
+        with unreadable(a, a.controller.running("small")):
+            await a.controller.leadership.give_back()
+            await b.controller.beat()
+            await b.take_over()
+            ended = await b.controller.command("small", Command.ABORT, "nobody can read it")
+            assert (ended["status"], ended["reason"]) == ("aborted", "aborted by hand: nobody can read it")
+            await b.controller.turns.wait()
+            assert b.engine.versions("small") == [1]
+            assert b.store.look().unreadable == {}, "it has ended"
+            assert (await b.controller.start(plan()))["status"] == "running"
 
 
 async def test_a_step_back_that_waits_is_stored_though_another_cannot_be_read(stock: Stock, file: Path) -> None:
