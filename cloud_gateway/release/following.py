@@ -59,10 +59,11 @@ class Following:
         """Moves and ends what moved or ended elsewhere; what has to be loaded for that, begins to be."""
         look = await self._come_in_line()
         for model, release in look.alive.items():
-            if model not in self._traffic.active and self._is_free(model):
+            if model not in self._traffic.active and not self._turns.is_working(model):
                 self._turns.begin(model, partial(self._bring_in, release))
         for model, version in look.current.items():
-            if model not in look.alive and not self._placement.serves(model, version) and self._is_free(model):
+            is_served = model in look.alive or self._placement.serves(model, version)
+            if not is_served and not self._turns.is_working(model):
                 self._turns.begin(model, partial(self._serve, model, version))
 
     async def rest(self, seconds: float) -> None:
@@ -78,10 +79,6 @@ class Following:
     async def close(self) -> None:
         """Waits for no change any more."""
         await self._attention.close()
-
-    def _is_free(self, model: str) -> bool:
-        """Whether nothing is being brought in for a model, and nothing that was taken back here waits for a disk."""
-        return not self._turns.is_working(model) and model not in self._carrying_out.unstored
 
     async def _has_moved(self, within_s: float, tick_s: float) -> bool:
         """Whether the leader has switched. Who cannot hear of it looks every tick instead, and does everything else."""

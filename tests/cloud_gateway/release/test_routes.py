@@ -16,8 +16,8 @@ from cloud_gateway.release.routes import ReleaseRoutes
 from runtime.bundle.writing import pack
 from tests.cloud_gateway.admin.serving import KEY
 from tests.cloud_gateway.bundles import make_bundle
-from tests.cloud_gateway.release.gateways import Gateway, Stock, gateway
-from tests.cloud_gateway.release.test_unreadable import begin_other, unreadable
+from tests.cloud_gateway.release.gateways import Gateway, Stock, begin_other, gateway
+from tests.cloud_gateway.release.test_unreadable import unreadable
 
 PLAN = {"model": "small", "stable": 1, "candidate": 2, "stages": [50, 100]}
 

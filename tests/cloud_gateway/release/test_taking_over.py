@@ -142,6 +142,17 @@ async def test_who_takes_over_lets_go_of_a_release_whose_end_it_never_saw(stock:
         assert b.engine.versions("small") == [1]
 
 
+async def test_a_release_begins_right_after_the_lead_was_won_though_nobody_here_saw_the_end_of_the_last(
+    stock: Stock, file: Path
+) -> None:
+    async with two(stock, file, plan()) as (a, b):
+        abort_unheard(a)
+        await a.controller.leadership.give_back()
+        await b.controller.beat()
+        assert b.controller.leading.is_taking_over, "the loop has not come round yet"
+        assert (await b.controller.start(plan()))["release"] == 2
+
+
 async def test_a_release_that_ended_well_and_was_followed_by_another_is_let_go_as_it_ended(
     stock: Stock, file: Path
 ) -> None:

@@ -175,6 +175,18 @@ async def test_what_cannot_be_handed_in_waits_and_an_ended_release_takes_nothing
         assert waiting_rows(a) == 0
 
 
+async def test_what_a_command_under_way_may_keep_is_not_handed_in_beside_it(stock: Stock, file: Path) -> None:
+    async with two(stock, file, plan(more=GUARDS), GuardWatch) as (a, b):
+        await b.ask(20)
+        async with b.controller.turns.of("small"):
+            b.clock.now += 1.0
+            await b.controller.tick()
+            assert waiting_rows(a) == 0
+        b.clock.now += 1.0
+        await b.controller.tick()
+        assert waiting_rows(a) == 1
+
+
 def test_the_same_handed_in_again_is_there_once(file: Path) -> None:
     store = ReleaseStore(open_database(sqlite_url(file)), "a")
     store.beat(None, 0.0)

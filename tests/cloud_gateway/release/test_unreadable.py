@@ -1,6 +1,5 @@
 """One release that cannot be read, as of a later version or a damaged disk: stable answers for it, and all others go on."""
 
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
@@ -9,7 +8,6 @@ from pathlib import Path
 import pytest
 from sqlalchemy import select, update
 
-from cloud_gateway.release.active import ActiveRelease
 from cloud_gateway.release.carrying_out import StepBack
 from cloud_gateway.release.state import Status
 from cloud_gateway.release.steps import Command, begin
@@ -19,22 +17,10 @@ from cloud_gateway.release.tables import RELEASES
 from runtime.errors import StorageError
 from runtime.store import reading, writing
 from tests.cloud_gateway.release.fakes import ADVANCE, Clock
-from tests.cloud_gateway.release.gateways import Gateway, Stock, gateway, plan, told, two
+from tests.cloud_gateway.release.gateways import Gateway, Stock, begin_other, gateway, plan, told, two
 from tests.cloud_gateway.release.test_taking_over import abort_unheard
 
 SAID = "in the database cannot be read"
-
-
-def begin_other(one: Gateway, *here: Gateway) -> Release:
-    """A release of another model, which runs on some gateways; begun after that of `small`, so it is looked at first."""
-    other = plan().model_copy(update={"model": "other"})
-    release = one.store.start(other, begin(other))
-    for each in here:
-        small = each.traffic.active.pop("small")
-        active = ActiveRelease(release, type(small.watch))
-        active.trusted_until = time.perf_counter() + 3600
-        each.traffic.active |= {"other": active, "small": small}
-    return release
 
 
 @contextmanager
