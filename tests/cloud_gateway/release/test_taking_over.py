@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from cloud_gateway.release.carrying_out import StepBack
 from cloud_gateway.release.plan import ReleasePlan
 from cloud_gateway.release.roll import FENCE_S
 from cloud_gateway.release.state import Status
@@ -255,3 +256,89 @@ async def test_a_gateway_that_stood_still_for_longer_than_a_fence_joins_anew(
         rows = rows_at_each_look(a, b, monkeypatch)
         await b.follow()
         assert rows == [[("b", 0)]], "waited for before it looks"
+
+
+async def test_a_lead_that_is_won_while_a_release_is_put_in_place_is_taken_over_for_that_one_too(
+    stock: Stock, file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with gateway(stock, file, me="a") as a, gateway(stock, file, me="b") as b:
+        await a.controller.start(plan())
+        activate = b.controller._placement.activate
+
+        async def win_meanwhile(*given: Any) -> Any:
+            await a.controller.leadership.give_back()
+            await b.controller.beat()
+            await b.controller._take_over()
+            assert not b.controller.leading.is_taking_over, "of the releases that it had"
+            return await activate(*given)
+
+        monkeypatch.setattr(b.controller._placement, "activate", win_meanwhile)
+        await b.follow()
+        assert "small" in b.traffic.active
+        assert b.controller.leading.is_taking_over
+        await b.controller._take_over()
+        assert await b.versions_told() == {"1", "2"}
+
+
+async def test_a_release_that_ends_while_it_is_loaded_is_never_put_in_place(
+    stock: Stock, file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with gateway(stock, file, me="a") as a, gateway(stock, file, me="b") as b:
+        await a.controller.start(plan())
+        load, activate, activated = b.versions.load_pair, b.controller._placement.activate, []
+
+        async def end_meanwhile(plan: ReleasePlan) -> Any:
+            pair = await load(plan)
+            abort_unheard(a)
+            return pair
+
+        async def note(*given: Any) -> Any:
+            activated.append(given)
+            return await activate(*given)
+
+        monkeypatch.setattr(b.versions, "load_pair", end_meanwhile)
+        monkeypatch.setattr(b.controller._placement, "activate", note)
+        await b.follow()
+        assert activated == []
+        assert b.engine.versions("small") == [1]
+        assert await b.versions_told() == {"1"}
+
+
+async def test_a_gateway_that_cannot_join_answers_by_no_look_that_it_acknowledges(
+    stock: Stock, file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with two(stock, file, plan()) as (_, b):
+        active, beat = b.traffic.active["small"], Presence.beat
+        b.controller.switchover._said_at -= FENCE_S  # nobody waits for it any more
+
+        def refuse_to_join(self: Presence, line: int) -> None:
+            if line == 0:
+                refuse()
+            beat(self, line)
+
+        monkeypatch.setattr(Presence, "beat", refuse_to_join)
+        trusted_until = active.trusted_until
+        await b.follow()
+        assert active.trusted_until == trusted_until
+        monkeypatch.undo()
+        await b.follow()
+        assert active.trusted_until > trusted_until
+
+
+async def test_who_takes_over_lets_go_of_what_it_took_back_itself_only_once_that_is_told(
+    stock: Stock, file: Path
+) -> None:
+    async with two(stock, file, plan()) as (a, b):
+        active = b.traffic.active["small"]
+        back = replace(active.state, status=Status.ROLLED_BACK, share=0.0)
+        b.controller._placement.move(active, back)
+        b.controller._carrying_out.unstored["small"] = StepBack(active, back, {"event": "rollback"})
+        abort_unheard(a)
+        await a.controller.leadership.give_back()
+        await b.controller.beat()
+        await b.take_over()
+        assert b.traffic.active == {"small": active}
+        await b.controller.leading.store_steps_back()
+        await b.controller.turns.wait()
+        assert b.traffic.active == {}
+        assert b.engine.versions("small") == [1]
