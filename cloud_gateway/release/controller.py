@@ -233,8 +233,8 @@ class ReleaseController:
         is_second = now - self._second_at >= LATE_S
         if is_second:
             self._second_at = now
+        leads = self._leads
         for active in list(self._traffic.active.values()):
-            leads = self._leads and active.unread is None
             if is_second and leads:
                 await self.leading.hand_over_late(active)
             await active.absorb_all()

@@ -203,6 +203,22 @@ def rows_at_each_look(
     return rows
 
 
+async def test_a_leader_trusts_its_splits_for_beats_that_reached_the_database_alone(
+    stock: Stock, file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with gateway(stock, file) as one:
+        await one.controller.start(plan())
+        await one.controller.beat()
+        trusted_until = one.controller.switchover.trusted_until
+        monkeypatch.setattr(one.store, "beat", refuse)
+        await one.controller.beat()
+        assert one.controller.leadership.is_held, "for a while yet"
+        assert one.controller.switchover.trusted_until == trusted_until
+        monkeypatch.undo()
+        await one.controller.beat()
+        assert one.controller.switchover.trusted_until > trusted_until
+
+
 async def test_a_gateway_that_joins_is_waited_for_before_it_looks(
     stock: Stock, file: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
