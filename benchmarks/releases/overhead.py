@@ -6,7 +6,8 @@ One gateway, whose release is switched: without, without once more (what this ma
 5 %, and with that and a shadow of everything that stable answers. In every round each has a short turn, in a new order, over one
 connection; requests come one at a time, at a fixed rate. The candidate's answers are left out: it is what stable's callers wait
 for. Nine minutes; short turns stand other programs' load (80 rounds of 0.5 s beside a load of 9: no release against itself within
-7 %, 260 of 0.15 s beside one of 3 to 8: within 2 %), a machine that does nothing else is better; `path_cost` measures the same inside one process.
+7 %, 260 of 0.15 s beside one of 3 to 8: within 2 %), a machine that does nothing else is better.
+`path_cost` measures the same inside one process.
 """
 
 from __future__ import annotations
