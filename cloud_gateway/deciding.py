@@ -16,8 +16,8 @@ from cloud_gateway.automation.choices import choices_in
 from cloud_gateway.automation.drift import Findings
 from cloud_gateway.automation.routes import OnLabelled
 from cloud_gateway.automation.row_details import RowDetails
+from cloud_gateway.release.answering import Traffic
 from cloud_gateway.release.assembly import registry_of, releases
-from cloud_gateway.release.service import Traffic
 from cloud_gateway.rollout.store import RolloutStore
 from cloud_gateway.settings import GatewaySettings
 from runtime.serving.local_service import LocalService

@@ -62,10 +62,12 @@ def one_row() -> Array:
 
 
 @contextmanager
-def gateways(folder: Path, names: list[str], database: str | None = None) -> Iterator[dict[str, RunningGateway]]:
+def gateways(
+    folder: Path, names: list[str], database: str | None = None, module: str = "edgeward"
+) -> Iterator[dict[str, RunningGateway]]:
     """A gateway for each name, each with a home of its own; what was measured of the model is measured once.
 
-    `database`: the URL of one for all of them; the first one leads.
+    `database`: the URL of one for all of them; the first one leads. `module`: what is run as the command line.
     """
     folder.mkdir(parents=True, exist_ok=True)
     twin, image = make_twin(folder), one_row()
@@ -78,7 +80,7 @@ def gateways(folder: Path, names: list[str], database: str | None = None) -> Ite
                 shutil.copytree(first / "calibrations", home / "calibrations")
             http, grpc, admin = free_ports(3)
             ports = ["--http-port", str(http), "--grpc-port", str(grpc), "--admin-port", str(admin)]
-            command = [sys.executable, "-m", "edgeward", "gateway", "run", MODEL, *ports, "--json"]
+            command = [sys.executable, "-m", module, "gateway", "run", MODEL, *ports, "--json"]
             home.mkdir(exist_ok=True)
             shared = {} if database is None else {"EDGEWARD_DATABASE": database}
             launch = Launch(command, {**os.environ, "EDGEWARD_HOME": str(home), **shared}, ROOT)

@@ -25,9 +25,10 @@ from benchmarks.releases.gateways import MODEL, make_twin, one_row
 from benchmarks.releases.overhead import CANARY, PLAIN, SHADOW
 from benchmarks.releases.paired import BAR, against, verdict
 from cloud_gateway.release.active import ActiveRelease
+from cloud_gateway.release.answering import Traffic
 from cloud_gateway.release.mirror import Mirror
 from cloud_gateway.release.plan import check_plan
-from cloud_gateway.release.service import ReleaseService, Traffic
+from cloud_gateway.release.service import ReleaseService
 from cloud_gateway.release.state import ReleaseState, Status
 from cloud_gateway.release.store import Release
 from runtime.bundle.locate import open_bundles, shipped_bundles

@@ -73,6 +73,10 @@ class ServerProcess:
         """Resident memory of the whole tree."""
         return sum(_memory(process) for process in self._tree())
 
+    def signal(self, number: int) -> None:
+        """Sends the first process a signal."""
+        self._process.send_signal(number)
+
     def suspend(self) -> None:
         """Stops the clock for it: others have the machine to themselves."""
         for process in self._tree():

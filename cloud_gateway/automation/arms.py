@@ -12,7 +12,7 @@ from typing import Any, Final
 from cloud_gateway.automation.answers import check_answer, suggestion_of
 from cloud_gateway.automation.store import AutomationStore, DecidedBy, Served
 from cloud_gateway.automation.tables import ARM_ANSWERS
-from cloud_gateway.release.service import Answered, Traffic
+from cloud_gateway.release.answering import Answered, Traffic
 from runtime.errors import EdgewardError, StorageError
 from runtime.store import check_text, insert_new, writing
 

@@ -23,8 +23,8 @@ from cloud_gateway.automation.row_details import RowDetails
 from cloud_gateway.automation.service import AutomationService, ClassNames
 from cloud_gateway.automation.settings import AutomationSettings
 from cloud_gateway.automation.store import Append, AutomationStore, append_log
+from cloud_gateway.release.answering import Traffic
 from cloud_gateway.release.late import LateEvidence
-from cloud_gateway.release.service import Traffic
 from runtime.serving.layered import Layered
 from runtime.serving.service import InferenceService
 

@@ -93,6 +93,8 @@ class ActiveRelease:
         )
         self.fenced = replace(self.split, share=0.0)
         """Stable for everyone: how a gateway answers that cannot know what was decided."""
+        self.unread: str | None = None
+        """Why what the database says of it cannot be read. Until it can, stable answers here and nothing is decided."""
         self.is_fence_told = False
         """Whether people were told that it is."""
         self.fenced_answers = 0
@@ -206,7 +208,7 @@ class ActiveRelease:
 
     def restore(self, release: Release, state: ReleaseState) -> None:
         """Knows what the database does, and no more: what was seen here alone must be in there by now. Stands at `state`."""
-        self.release = release
+        self.release, self.unread = release, None
         self.counts, self.watch = restored(release, self._watch_type)
         self.late_read = dict(release.evidence.get("late_read", {}))
         self.verdict = None
@@ -225,6 +227,18 @@ class ActiveRelease:
         if (state.stage, state.share) != (self.state.stage, self.state.share) and state.status.is_alive:
             self.watch.start_stage(state.share, self.release.plan.paired_share(state.share))
         self.state = state
+
+    def note_unread(self, why: str) -> None:
+        """Stable answers from the next request on, until `restore` or `note_read`."""
+        if self.unread != why:
+            log.error("stable answers for %s, and nothing is decided about its release: %s", self.split.model, why)
+        self.unread = why
+        self.trusted_until = min(self.trusted_until, time.perf_counter())
+
+    def trust(self, until: float) -> None:
+        """Callers may be answered by its split until then (`time.perf_counter`), if that is what the database says."""
+        if self.unread is None:
+            self.trusted_until = until
 
     @property
     def is_fenced(self) -> bool:
@@ -256,7 +270,7 @@ class ActiveRelease:
             "switched_unix_us": self.switched_unix_us,
             "decided_unix_us": self.decided_unix_us,
             "needed": self.needed,
-            "trouble": FENCED if self.is_fenced else self.trouble,
+            "trouble": self.unread or (FENCED if self.is_fenced else self.trouble),
             # A gateway that does not lead, or has just come back, judges nothing yet, and knows what it has seen all the same.
             "verdict": (self.verdict or self.watch.judge()).to_dict(),
         }

@@ -15,13 +15,14 @@ from sqlalchemy import Engine
 
 from cloud_gateway.admin.app import AdminRoute
 from cloud_gateway.registry import Registry, open_registry
+from cloud_gateway.release.answering import Traffic
 from cloud_gateway.release.controller import ReleaseController
 from cloud_gateway.release.events import Webhook
 from cloud_gateway.release.placement import Placement
 from cloud_gateway.release.reported import ReportedMetrics
 from cloud_gateway.release.request_log import RequestLog
 from cloud_gateway.release.routes import ReleaseRoutes
-from cloud_gateway.release.service import ReleaseService, Traffic
+from cloud_gateway.release.service import ReleaseService
 from cloud_gateway.release.store import ReleaseStore
 from cloud_gateway.release.trials import Trials
 from cloud_gateway.release.versions import Versions

@@ -122,7 +122,8 @@ def status(
             from cloud_gateway.release.view import show_releases
             from runtime.cli.console import standard
 
-            standard().print(show_releases(told["releases"]) if told["releases"] else "no releases")
+            listed, unreadable = told["releases"], told.get("unreadable", [])
+            standard().print(show_releases(listed, unreadable) if listed or unreadable else "no releases")
             return
         told = client.get(f"/admin/releases/{model}")
         is_watched = sys.stdout.isatty() if watch is None else watch

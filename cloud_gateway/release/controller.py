@@ -14,6 +14,7 @@ from contextlib import suppress
 from typing import Any, Final
 
 from cloud_gateway.release.active import FENCED, UNFENCED, ActiveRelease
+from cloud_gateway.release.answering import Traffic
 from cloud_gateway.release.carrying_out import CarryingOut
 from cloud_gateway.release.description import describe_release, describe_running, numbers
 from cloud_gateway.release.events import Webhook
@@ -24,9 +25,8 @@ from cloud_gateway.release.leading import Leading
 from cloud_gateway.release.lease import BEAT_S
 from cloud_gateway.release.placement import Placement
 from cloud_gateway.release.plan import ReleasePlan
-from cloud_gateway.release.service import Traffic
 from cloud_gateway.release.steps import Command, begin, obey
-from cloud_gateway.release.store import Release, ReleaseStore
+from cloud_gateway.release.store import Release, ReleaseStore, Unreadable
 from cloud_gateway.release.switchover import Switches, Switchover
 from cloud_gateway.release.traffic import SeenTraffic, hand_in
 from cloud_gateway.release.turns import Turns
@@ -121,8 +121,9 @@ class ReleaseController:
         await self._carrying_out.close()
         await self.switches.close()
         await self.following.close()
-        knows_all = self.leadership.is_held and not self.leading.is_taking_over
+        leads = self._leads
         for active in list(self._traffic.active.values()):
+            knows_all = leads and active.unread is None
             with suppress(EdgewardError):
                 await active.absorb_all()
                 await (self.leading.save(active) if knows_all else hand_in(self._seen, active))
@@ -167,7 +168,7 @@ class ReleaseController:
         """Does what a person asks of a model's release; its status once that holds for callers of every gateway."""
         await self.leadership.require()
         async with self.turns.of(model):
-            active = await self.leading.known(model)
+            active = await self._known(model, command)
             if active is None:
                 release = await asyncio.to_thread(self._store.newest, model)
                 obey(release.plan, release.state, command, why, to_percent)  # an ended one says so
@@ -175,9 +176,18 @@ class ReleaseController:
                 raise ConflictError(f"release {release.id} of {model!r} does not run here: {trouble}")
             state = obey(active.release.plan, active.state, command, why, to_percent)
             await self._carrying_out.carry_out(active, state, str(command), {"by_hand": True, **numbers(active)})
-        await self.switches.wait(model)
-        await self.turns.wait(model)
+        await self.switches.wait(model)  # not until what it ended is put away: that may take as long as another's load
+        if active.unread is not None:
+            return describe_release(active.release, active.state) | self.leadership.describe()
         return await self.describe(model)
+
+    async def _known(self, model: str, command: Command) -> ActiveRelease | None:
+        try:
+            return await self.leading.known(model)
+        except StorageError:
+            if command not in (Command.ABORT, Command.ROLLBACK):
+                raise
+            return self._traffic.active.get(model)  # the way back takes no more than what is known here
 
     def running(self, model: str) -> Release:
         """The release that runs here; `ModelNotFoundError` where there is none."""
@@ -201,14 +211,19 @@ class ReleaseController:
             describe_release(release) | self.leadership.describe() | ({} if trouble is None else {"trouble": trouble})
         )
 
-    async def list(self, limit: int = 100) -> list[dict[str, Any]]:
-        """Releases, the newest first, those that run with their numbers."""
-        stored = await asyncio.to_thread(lambda: self._store.releases(limit=limit))
+    async def list(self, limit: int = 100) -> tuple[list[dict[str, Any]], list[Unreadable]]:
+        """Releases, the newest first, those that run with their numbers; and those that cannot be read."""
+        stored = await asyncio.to_thread(lambda: self._store.found(limit=limit))
         running = {active.release.id: model for model, active in self._traffic.active.items()}
-        return [
-            self.status(running[release.id]) if release.id in running else describe_release(release)
-            for release in stored
-        ]
+        told, unreadable = [], []
+        for release in stored:
+            if release.id in running:
+                told.append(self.status(running[release.id]))
+            elif isinstance(release, Release):
+                told.append(describe_release(release))
+            else:
+                unreadable.append(release)
+        return told, unreadable
 
     async def tick(self) -> None:
         """Asks the guards of every release, and does what follows."""
@@ -218,7 +233,7 @@ class ReleaseController:
         is_second = now - self._second_at >= LATE_S
         if is_second:
             self._second_at = now
-        leads = self.leadership.is_held and not self.leading.is_taking_over
+        leads = self._leads
         for active in list(self._traffic.active.values()):
             if is_second and leads:
                 await self.leading.hand_over_late(active)
@@ -261,12 +276,16 @@ class ReleaseController:
                 await asyncio.sleep(TICK_S)
 
     async def _take_over(self) -> None:
-        if self.leading.is_taking_over:
+        if self.leading.is_taking_over or (self.leadership.is_held and self.leading.has_unread):
             await self.leading.take_over()
             self._trust()
 
+    @property
+    def _leads(self) -> bool:
+        return self.leadership.is_held and not self.leading.is_taking_over
+
     def _trust(self) -> None:
-        if self.leadership.is_held and not self.leading.is_taking_over:
+        if self._leads:
             self.switchover.trust(self._beaten_at)
 
     def _note_fence(self) -> None:

@@ -7,37 +7,23 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
 
 from cloud_gateway.release.active import ActiveRelease
+from cloud_gateway.release.answering import Traffic
 from cloud_gateway.release.attention import Attention
 from cloud_gateway.release.carrying_out import CarryingOut
 from cloud_gateway.release.leadership import Leadership
 from cloud_gateway.release.leading import Leading
 from cloud_gateway.release.placement import Placement
-from cloud_gateway.release.service import Traffic
-from cloud_gateway.release.store import Release, ReleaseStore
+from cloud_gateway.release.store import Look, Release, ReleaseStore, Unreadable
 from cloud_gateway.release.switchover import Switchover
 from cloud_gateway.release.turns import Turns
 from runtime.engine.model import Model
 from runtime.errors import EdgewardError, StorageError
 
 log = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True, slots=True)
-class _Look:
-    """What the database says."""
-
-    began: float
-    """By the clock of requests, before it was asked."""
-    line: int
-    """Of the log: what follows holds at least as of it."""
-    current: dict[str, int]
-    """Model → the version that ended releases made the one to serve."""
-    alive: dict[str, Release]
-    """By model."""
 
 
 class Following:
@@ -64,6 +50,8 @@ class Following:
         self._turns = turns
         self._attention = Attention(store)
         self._is_deaf = False
+        self._unreadable: dict[str, Unreadable] = {}
+        """As they were last said."""
         self._in_line = asyncio.Lock()
         """From a look until all that it said is carried out and acknowledged: no release is put in place in between."""
 
@@ -71,10 +59,11 @@ class Following:
         """Moves and ends what moved or ended elsewhere; what has to be loaded for that, begins to be."""
         look = await self._come_in_line()
         for model, release in look.alive.items():
-            if model not in self._traffic.active and self._is_free(model):
+            if model not in self._traffic.active and not self._turns.is_working(model):
                 self._turns.begin(model, partial(self._bring_in, release))
         for model, version in look.current.items():
-            if model not in look.alive and not self._placement.serves(model, version) and self._is_free(model):
+            is_served = model in look.alive or self._placement.serves(model, version)
+            if not is_served and not self._turns.is_working(model):
                 self._turns.begin(model, partial(self._serve, model, version))
 
     async def rest(self, seconds: float) -> None:
@@ -90,10 +79,6 @@ class Following:
     async def close(self) -> None:
         """Waits for no change any more."""
         await self._attention.close()
-
-    def _is_free(self, model: str) -> bool:
-        """Whether nothing is being brought in for a model, and nothing that was taken back here waits for a disk."""
-        return not self._turns.is_working(model) and model not in self._carrying_out.unstored
 
     async def _has_moved(self, within_s: float, tick_s: float) -> bool:
         """Whether the leader has switched. Who cannot hear of it looks every tick instead, and does everything else."""
@@ -112,23 +97,31 @@ class Following:
         self._is_deaf = False
         return moved
 
-    async def _come_in_line(self) -> _Look:
+    async def _come_in_line(self) -> Look:
         async with self._in_line:
-            look = await self._look()
-            await self._catch_up(look)
+            began, look = await self._look()
+            await self._catch_up(began, look)
             return look
 
-    async def _look(self) -> _Look:
+    async def _look(self) -> tuple[float, Look]:
+        """When it began, by the clock of requests, and what the database said."""
         if not self._leadership.is_held:
             try:
                 await self._switchover.join()
             except StorageError as error:
                 log.error("stable answers here, for whoever leads cannot be told of this gateway: %s", error)
         began = self._switchover.clock()
-        line, current, alive = await asyncio.to_thread(self._store.look)
-        return _Look(began, line, current, {release.plan.model: release for release in alive})
+        look = await asyncio.to_thread(self._store.look)
+        self._say_unreadable(look)
+        return began, look
 
-    async def _catch_up(self, look: _Look) -> None:
+    def _say_unreadable(self, look: Look) -> None:
+        for model, one in look.unreadable.items():
+            if self._unreadable.get(model) != one:
+                log.error("model %s: %s; all other releases go on", model, one.why)
+        self._unreadable = look.unreadable
+
+    async def _catch_up(self, began: float, look: Look) -> None:
         """Says what it moved and ended, and only then clears away."""
         if self._leadership.is_held:
             await self._leave()  # nobody waits for the one that leads, which trusts what it beats for
@@ -136,12 +129,12 @@ class Following:
         ended: list[ActiveRelease] = []
         try:
             if await self._bring_all_up(look, ended):
-                await self._acknowledge(look)
-        finally:  # also where a later one cannot be read: nobody else knows of those that were let go
+                await self._acknowledge(began, look)
+        finally:  # also where this is given up in between: nobody else knows of those that were let go
             for active in ended:
                 self._carrying_out.clear_away(active)
 
-    async def _bring_all_up(self, look: _Look, ended: list[ActiveRelease]) -> bool:
+    async def _bring_all_up(self, look: Look, ended: list[ActiveRelease]) -> bool:
         """Whether all that it said is carried out; adds to `ended` what it let go."""
         is_whole = not self._carrying_out.unstored  # what was taken back here, the database does not know yet
         for model, active in list(self._traffic.active.items()):
@@ -153,12 +146,28 @@ class Following:
             async with self._turns.of(model):
                 if self._leadership.is_held or self._traffic.active.get(model) is not active:
                     is_whole = False  # it moves by commands here by now, whatever the look said
-                elif await self._bring_up(active, look.alive.get(model)):
+                elif await self._bring_up(active, look):
                     ended.append(active)
         return is_whole
 
-    async def _bring_up(self, active: ActiveRelease, found: Release | None) -> bool:
-        """A release as `found` in the database: None, or another one, where it has ended; whether it has."""
+    async def _bring_up(self, active: ActiveRelease, look: Look) -> bool:
+        """A release as the database has it: moved, or ended where that runs it no more; whether it has ended.
+
+        Stable answers for one that cannot be read, and so it holds up no other, here or where this gateway is waited for.
+        """
+        try:
+            has_ended = await self._as_found(active, look)
+        except StorageError as error:
+            active.note_unread(str(error))
+            return False
+        active.unread = None
+        return has_ended
+
+    async def _as_found(self, active: ActiveRelease, look: Look) -> bool:
+        model = active.split.model
+        if model in look.unreadable and look.unreadable[model].id == active.release.id:
+            raise StorageError(look.unreadable[model].why)
+        found = look.alive.get(model)
         if found is None or found.id != active.release.id:
             active.state = (await asyncio.to_thread(self._store.find, active.release.id)).state
             self._placement.let_go(active)  # from the next request on
@@ -168,12 +177,12 @@ class Following:
             self._placement.move(active, found.state)
         return False
 
-    async def _acknowledge(self, look: _Look) -> None:
+    async def _acknowledge(self, began: float, look: Look) -> None:
         """A gateway that cannot say what it has carried out is not waited for, so stable answers here until it can."""
         if not self._traffic.active:
             await self._leave()
         try:
-            await self._switchover.acknowledge(look.line, look.began)
+            await self._switchover.acknowledge(look.line, began)
         except StorageError as error:
             log.error("stable answers here, for what was carried out cannot be said: %s", error)
 

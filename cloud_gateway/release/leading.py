@@ -8,12 +8,12 @@ from dataclasses import replace
 from typing import Final
 
 from cloud_gateway.release.active import ActiveRelease
+from cloud_gateway.release.answering import Traffic
 from cloud_gateway.release.carrying_out import CarryingOut
 from cloud_gateway.release.description import numbers, numbers_of
 from cloud_gateway.release.harm import harm
 from cloud_gateway.release.late import LateEvidence
 from cloud_gateway.release.placement import Placement
-from cloud_gateway.release.service import Traffic
 from cloud_gateway.release.state import Status
 from cloud_gateway.release.steps import Decision, Move, next_step
 from cloud_gateway.release.store import Release, ReleaseStore
@@ -58,6 +58,11 @@ class Leading:
         """Whether this gateway leads, and has yet to learn what the one before it knew: it decides nothing until then."""
         return self._taken_over != self._won
 
+    @property
+    def has_unread(self) -> bool:
+        """Whether the database's word on a release that runs here is still to be read."""
+        return any(active.unread is not None for active in self._traffic.active.values())
+
     def note_won(self) -> None:
         """Another gateway may have led until now."""
         self._won += 1
@@ -65,7 +70,7 @@ class Leading:
     async def known(self, model: str) -> ActiveRelease | None:
         """The release of a model that runs here, with all that whoever led before knew of it; for whoever has the turn."""
         active = self._traffic.active.get(model)
-        if active is not None and self.is_taking_over:
+        if active is not None and (self.is_taking_over or active.unread is not None):
             await self._take_over(active)
         return self._traffic.active.get(model)
 
@@ -98,13 +103,16 @@ class Leading:
         active.forget(known)
 
     async def take_over(self) -> None:
-        """Another gateway led until now: what it has seen is in the database, and there goes what was seen here."""
+        """Another gateway led until now: what it has seen is in the database, and there goes what was seen here.
+
+        A release of which that cannot be read now is led once it can be, and keeps no other waiting.
+        """
         won = self._won
         for model in list(self._traffic.active):
             async with self._turns.of(
                 model
             ):  # a command since the lead was won is not undone by what was read before it
-                await self.known(model)
+                await self._known_or_unread(model)
         self._taken_over = won  # where it was won again meanwhile, there is more to be asked
 
     async def store_steps_back(self) -> None:
@@ -112,8 +120,8 @@ class Leading:
         for model in list(self._carrying_out.unstored):
             if not self._turns.is_wanted(model):
                 async with self._turns.of(model):
-                    await self.known(model)
-                    await self._carrying_out.store_step_back(model)
+                    if await self._known_or_unread(model):
+                        await self._carrying_out.store_step_back(model)
 
     async def give_up(self, release: Release, error: EdgewardError) -> None:
         """A release whose candidate cannot be had any more, or crashes the gateway, is rolled back, if only stable is there."""
@@ -135,6 +143,7 @@ class Leading:
         plan = active.release.plan
         if (
             self.is_taking_over
+            or active.unread is not None
             or self._traffic.active.get(plan.model) is not active
             or plan.model in self._carrying_out.unstored
         ):
@@ -161,6 +170,17 @@ class Leading:
         await self._carrying_out.store_change(active, active.state, str(Move.HOLD), document)
         active.held = (decision.cause, decision.state.stage)
         self._carrying_out.tell(str(Move.HOLD), active.release, document)
+
+    async def _known_or_unread(self, model: str) -> bool:
+        """As `known`; what cannot be read is said, and false."""
+        active = self._traffic.active.get(model)
+        try:
+            await self.known(model)
+        except StorageError as error:
+            if active is not None:
+                active.note_unread(str(error))
+            return False
+        return True
 
     async def _take_over(self, active: ActiveRelease) -> None:
         release = await asyncio.to_thread(self._store.find, active.release.id)

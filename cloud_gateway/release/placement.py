@@ -9,10 +9,10 @@ from collections.abc import Callable
 
 from cloud_gateway.guards import GuardWatch, Metric
 from cloud_gateway.release.active import ActiveRelease, restored
+from cloud_gateway.release.answering import Traffic
 from cloud_gateway.release.mirror import Mirror
 from cloud_gateway.release.plan import ReleasePlan, ShadowSettings, Strategy
 from cloud_gateway.release.report import ReleaseCounts
-from cloud_gateway.release.service import Traffic
 from cloud_gateway.release.state import ReleaseState, Status
 from cloud_gateway.release.store import Release
 from cloud_gateway.release.trials import Trials

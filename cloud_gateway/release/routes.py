@@ -17,7 +17,7 @@ from cloud_gateway.release.controller import ReleaseController
 from cloud_gateway.release.plan import check_plan, parse_plan
 from cloud_gateway.release.reported import Report, ReportedMetrics
 from cloud_gateway.release.steps import Command
-from cloud_gateway.release.store import ReleaseStore
+from cloud_gateway.release.store import ReleaseStore, Unreadable
 from cloud_gateway.rollout.routes import wave_route
 from runtime.errors import InvalidInputError, ModelNotFoundError, StorageError
 from runtime.serving.names import check_name
@@ -65,9 +65,10 @@ class ReleaseRoutes:
         ]
 
     async def releases(self, request: AdminRequest) -> Mapping[str, Any]:
-        """Releases, the newest first."""
-        found = await self._controller.list(_number(request, "limit", 100, 1000))
-        return {"releases": await asyncio.to_thread(lambda: [self._with_waves(one) for one in found])}
+        """Releases, the newest first; apart from them those that cannot be read."""
+        found, unreadable = await self._controller.list(_number(request, "limit", 100, 1000))
+        told: dict[str, Any] = {"releases": await asyncio.to_thread(lambda: [self._with_waves(one) for one in found])}
+        return told | ({"unreadable": list(map(_unreadable, unreadable))} if unreadable else {})
 
     async def start(self, request: AdminRequest) -> Mapping[str, Any]:
         """Begins the release that `plan` (TOML, or its values) asks for."""
@@ -219,3 +220,7 @@ def _report(said: object) -> Report:
             f"metric {name!r} has id {id_!r:.80}; expected a text of fewer than {MAX_ID_CHARACTERS} characters"
         )
     return Report(MetricObservation(Arm(str(arm)), name, float(value), (segment or "")[:64]), id_ or "")
+
+
+def _unreadable(one: Unreadable) -> dict[str, Any]:
+    return {"release": one.id, "model": one.model, "status": one.status, "why": one.why}

@@ -45,6 +45,30 @@ class Release:
     """Of the audit log: that of its last change, where this gateway made it; 0: it was read."""
 
 
+@dataclass(frozen=True, slots=True)
+class Unreadable:
+    """A release in the database that this gateway cannot read: a later version of the gateway wrote it, or it is damaged."""
+
+    id: int
+    model: str
+    status: str
+    why: str
+
+
+@dataclass(frozen=True, slots=True)
+class Look:
+    """What the database says."""
+
+    line: int
+    """Number of the log's last line: what follows holds at least as of it."""
+    current: dict[str, int]
+    """Model → the version that releases made the one to serve."""
+    alive: dict[str, Release]
+    """Those that run, by model."""
+    unreadable: dict[str, Unreadable]
+    """Those that run, and cannot be read, by model."""
+
+
 class ReleaseStore:
     """The tables of one database, for one gateway. Threads may share it."""
 
@@ -157,14 +181,20 @@ class ReleaseStore:
         return self._append(connection, self._lock_head(connection), event, model, document)
 
     def releases(self, model: str | None = None, *, only_alive: bool = False, limit: int = 1000) -> list[Release]:
-        """Releases, the newest first."""
+        """Releases, the newest first; `StorageError` where one cannot be read."""
+        return [_readable(one) for one in self.found(model, only_alive=only_alive, limit=limit)]
+
+    def found(
+        self, model: str | None = None, *, only_alive: bool = False, limit: int = 1000
+    ) -> list[Release | Unreadable]:
+        """Releases, the newest first; one that cannot be read hides no other."""
         query = select(RELEASES).order_by(RELEASES.c.id.desc()).limit(limit)
         if model is not None:
             query = query.where(RELEASES.c.model == model)
         if only_alive:
             query = query.where(RELEASES.c.status.in_(ALIVE))
         with reading(self.engine) as connection:
-            return [_release(row) for row in connection.execute(query)]
+            return [_release_or_why(row) for row in connection.execute(query)]
 
     def standing(self) -> set[tuple[int, str, float]]:
         """Number, status and share of the releases that run: what requests are answered by, and little to read."""
@@ -172,25 +202,32 @@ class ReleaseStore:
         with reading(self.engine) as connection:
             return {(row.id, row.status, row.share) for row in connection.execute(query)}
 
-    def look(self) -> tuple[int, dict[str, int], list[Release]]:
-        """Number of the log's last line, then what holds at least as of it: the versions to serve, and the releases that run."""
+    def look(self) -> Look:
+        """What holds now."""
         with reading(self.engine) as connection:
             line = int(connection.execute(select(AUDIT_HEAD.c.number)).scalar_one())
-        return line, self.current(), self.releases(only_alive=True)
+        current, found = self.current(), self.found(only_alive=True)
+        return Look(
+            line,
+            current,
+            {one.plan.model: one for one in found if isinstance(one, Release)},
+            {one.model: one for one in found if isinstance(one, Unreadable)},
+        )
 
     def newest(self, model: str) -> Release:
-        """The newest release of a model; `ModelNotFoundError` where there never was one."""
+        """The newest release of a model; `ModelNotFoundError` where there never was one, `StorageError` for an unreadable one."""
         found = self.releases(model, limit=1)
         if not found:
             raise ModelNotFoundError(
                 f"model {model!r} has no release here; start one with: edgeward release start PLAN"
             )
-        return found[0]
+        return _readable(found[0])
 
     def find(self, number: int) -> Release:
-        """The release of that number, which there is."""
+        """The release of that number, which there is; `StorageError` where it cannot be read."""
         with reading(self.engine) as connection:
-            return _release(connection.execute(select(RELEASES).where(RELEASES.c.id == number)).one())
+            row = connection.execute(select(RELEASES).where(RELEASES.c.id == number)).one()
+        return _readable(_release_or_why(row))
 
     def current(self) -> dict[str, int]:
         """Model → the version that releases made the one to serve."""
@@ -317,14 +354,20 @@ def _columns(state: ReleaseState) -> dict[str, Any]:
     }
 
 
-def _release(row: Any) -> Release:
+def _release_or_why(row: Any) -> Release | Unreadable:
     try:
         plan = ReleasePlan.model_validate_json(row.plan)
         evidence = json.loads(row.evidence)
         state = ReleaseState(Status(row.status), row.share, row.stage, row.in_stage_s, row.reason)
     except ValueError as error:
-        raise StorageError(f"release {row.id} in the database cannot be read: {error}") from error
+        return Unreadable(row.id, row.model, row.status, f"release {row.id} in the database cannot be read: {error}")
     return Release(row.id, plan, state, evidence, row.began_unix_ms, row.changed_unix_ms)
+
+
+def _readable(found: Release | Unreadable) -> Release:
+    if isinstance(found, Unreadable):
+        raise StorageError(found.why)
+    return found
 
 
 def _line(row: Any) -> AuditLine:

@@ -16,8 +16,8 @@ from typing import Final
 from sqlalchemy import delete, insert, select, update
 
 from cloud_gateway.release.active import ActiveRelease
+from cloud_gateway.release.answering import Traffic
 from cloud_gateway.release.roll import FENCE_S, GatewayRow, Roll
-from cloud_gateway.release.service import Traffic
 from cloud_gateway.release.store import DECIDED, Release, ReleaseStore
 from cloud_gateway.release.tables import GATEWAYS
 from runtime.errors import StorageError
@@ -97,7 +97,7 @@ class Switchover:
         """What was looked up from `began` on is carried out here."""
         self.trusted_until = max(self.trusted_until, began + FENCE_S)
         for active in self._traffic.active.values():
-            active.trusted_until = self.trusted_until
+            active.trust(self.trusted_until)
 
     async def join(self) -> None:
         """Whoever leads waits for this gateway from now on: before the first look by which it answers."""

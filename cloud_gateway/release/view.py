@@ -67,8 +67,8 @@ def show_plan(plan: ReleasePlan, first: FirstStage | None) -> RenderableType:
     return facts(pairs, title=title)
 
 
-def show_releases(listed: Sequence[Mapping[str, Any]]) -> Table:
-    """One line a release."""
+def show_releases(listed: Sequence[Mapping[str, Any]], unreadable: Sequence[Mapping[str, Any]] = ()) -> Table:
+    """One line a release, those last that the gateway cannot read."""
     table = Table("release", "model", "versions", "strategy", "status", "share", "why", box=None, pad_edge=False)
     for told in listed:
         status = str(told["status"])
@@ -80,6 +80,11 @@ def show_releases(listed: Sequence[Mapping[str, Any]]) -> Table:
             Text(status.replace("_", " "), style=_STYLES.get(status, "")),
             f"{told['share']:.0%}",
             Text(str(told["reason"])),
+        )
+    for told in unreadable:
+        status = str(told["status"]).replace("_", " ")
+        table.add_row(
+            str(told["release"]), Text(str(told["model"])), "–", "–", Text(status), "–", Text(str(told["why"]))
         )
     return table
 

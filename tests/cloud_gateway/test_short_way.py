@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Callable
+from functools import partial
 from pathlib import Path
 from typing import Any, cast
 
 import numpy as np
 import pytest
 
+from cloud_gateway.guards import Arm
 from cloud_gateway.idempotency import DEDUPLICATED, Idempotent
+from cloud_gateway.release.answering import Traffic
 from cloud_gateway.release.request_log import Asked
-from cloud_gateway.release.service import ReleaseService, Traffic
-from runtime.errors import ExecutionError, InvalidInputError
-from runtime.serving.asking import Answer, Withdraw, ask_of
+from cloud_gateway.release.service import ReleaseService
+from runtime.errors import ExecutionError, InvalidInputError, OverloadedError
+from runtime.serving.asking import Answer, Withdraw, answer_of, ask_of
 from runtime.serving.layered import Layered
 from runtime.store import sqlite_url
 from runtime.wire.values import InferenceRequest, InferenceResponse
@@ -25,27 +28,25 @@ Told = list[tuple[InferenceResponse | None, BaseException | None]]
 
 
 class Models(FakeService):
-    """Has both ways, and keeps which was taken; answers the short one when the test says so."""
+    """Has the short way, and keeps who was asked; answers when the test says so, or by itself."""
 
     def __init__(self) -> None:
         super().__init__()
-        self.ways: list[str] = []
+        self.asked: list[str] = []
         self.answers: list[Answer] = []
         self.refuses: Exception | None = None
         self.fails: BaseException | None = None
+        self.answers_itself = False
         self.taken_back = 0
 
-    async def infer(self, request: InferenceRequest) -> InferenceResponse:
-        self.ways.append(f"long {request.version}")
-        if self.fails is not None:
-            raise self.fails
-        return InferenceResponse(request.model, request.version, {"y": np.zeros(1)}, request.id)
-
     def ask(self, request: InferenceRequest, answer: Answer) -> Withdraw:
-        self.ways.append(f"short {request.version}")
+        self.asked.append(request.version)
         if self.refuses is not None:
             raise self.refuses
         self.answers.append(answer)
+        if self.answers_itself:
+            response = InferenceResponse(request.model, request.version, {"y": np.zeros(1)}, request.id)
+            asyncio.get_running_loop().call_soon(answer, None if self.fails else response, self.fails)
 
         def withdraw() -> None:
             self.taken_back += 1
@@ -97,7 +98,7 @@ async def test_a_request_that_passes_by_is_with_the_models_before_asking_returns
     gateway.ask(request(), answered(told))
     traffic.pins["digits"] = "2"
     withdraw = gateway.ask(request(), answered(told))
-    assert models.ways == ["short 3", "short ", "short 2"]
+    assert models.asked == ["3", "", "2"]
     response = InferenceResponse("digits", "2", {})
     models.answers[-1](response, None)
     assert told == [(response, None)]
@@ -105,19 +106,64 @@ async def test_a_request_that_passes_by_is_with_the_models_before_asking_returns
     assert models.taken_back == 1
 
 
-async def test_keys_and_releases_take_the_long_way(gateway: Layered, models: Models, traffic: Traffic) -> None:
+async def test_keys_take_the_long_way(gateway: Layered, models: Models) -> None:
+    models.answers_itself = True
     told: Told = []
     gateway.ask(request(idempotency_key="k"), answered(told))
+    assert models.asked == []
     await _until(lambda: len(told) == 1)
     gateway.ask(request(idempotency_key="k"), answered(told))
     await _until(lambda: len(told) == 2)
-    activate(traffic, 1.0)
+    assert [error for _, error in told] == [None] * 2
+    first, second = (cast(InferenceResponse, response).parameters for response, _ in told)
+    assert (DEDUPLICATED in first, second[DEDUPLICATED]) == (False, True)
+    assert len(models.asked) == 1, "the second with the key ran nowhere"
+
+
+async def test_a_request_within_a_release_takes_the_short_way_too(
+    gateway: Layered, models: Models, traffic: Traffic
+) -> None:
+    active = activate(traffic, 1.0)
+    told: Told = []
+    withdraw = gateway.ask(request(), answered(told))
+    assert models.asked == ["2"]
+    models.answers[-1](InferenceResponse("digits", "2", {}), None)
+    [(response, error)] = told
+    assert (cast(InferenceResponse, response).parameters["release"], error) == ("candidate", None)
+    withdraw()
+    assert models.taken_back == 1
+
+    withdraw = gateway.ask(request(), answered(told))
+    models.answers[-1](None, ExecutionError("crashed"))
+    assert models.asked == ["2", "2", "1"], "stable is asked instead"
+    withdraw()
+    assert models.taken_back == 2, "of stable, by now"
+    models.answers[-1](InferenceResponse("digits", "1", {}), None)
+    assert cast(InferenceResponse, told[-1][0]).parameters["release"] == "stable"
+    active.absorb(10)
+    assert active.counts.replaced == 1
+
+
+async def test_a_release_says_at_once_what_its_models_say_at_once(
+    gateway: Layered, models: Models, traffic: Traffic
+) -> None:
+    active = activate(traffic, 1.0)
+    models.refuses = InvalidInputError("a caller's fault")
+    with pytest.raises(InvalidInputError):
+        gateway.ask(request(), answered([]))
+    assert models.asked == ["2"]
+    models.refuses = OverloadedError("the queue is full")
+    with pytest.raises(OverloadedError):
+        gateway.ask(request(), answered([]))
+    assert models.asked == ["2", "2", "1"]
+    told: Told = []
+    models.refuses = None
     gateway.ask(request(), answered(told))
-    await _until(lambda: len(told) == 3)
-    assert [error for _, error in told] == [None] * 3
-    first, second, released = (cast(InferenceResponse, response).parameters for response, _ in told)
-    assert (DEDUPLICATED in first, second[DEDUPLICATED], released["release"]) == (False, True, "candidate")
-    assert [way.partition(" ")[0] for way in models.ways] == ["long", "long"], "the second with the key ran nowhere"
+    models.refuses = OverloadedError("the queue is full")
+    models.answers[-1](None, ExecutionError("crashed"))
+    assert told == [(None, models.refuses)], "stable's, which is the last one asked"
+    active.absorb(10)
+    assert active.counts.arms[Arm.CANDIDATE].errors == 2
 
 
 @pytest.mark.parametrize("is_short", [True, False], ids=["short", "long"])
@@ -141,6 +187,7 @@ async def test_both_ways_tell_the_log_the_same(
         assert [error for _, error in told] == faults
         expected = [True, False, True]
     else:
+        models.answers_itself, models.refuses = True, None
         for fault in faults:
             models.fails = fault
             if fault is None:
@@ -154,11 +201,12 @@ async def test_both_ways_tell_the_log_the_same(
 
 
 async def test_what_has_no_short_way_is_asked_in_a_task(models: Models) -> None:
+    models.answers_itself = True
     told: Told = []
-    Layered(models, models.infer).ask(request(), answered(told))
-    assert models.ways == []
+    Layered(models, partial(answer_of, models.ask)).ask(request(), answered(told))
+    assert models.asked == []
     await _until(lambda: bool(told))
-    assert models.ways == ["long "]
+    assert models.asked == [""]
 
 
 async def _until(holds: Callable[[], bool]) -> None:

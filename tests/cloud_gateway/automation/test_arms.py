@@ -17,9 +17,9 @@ from cloud_gateway.automation.late_labels import LateLabels
 from cloud_gateway.automation.queue import Why
 from cloud_gateway.automation.store import AutomationStore
 from cloud_gateway.guards import Arm, LabelledObservation
+from cloud_gateway.release.answering import Answered, Traffic
 from cloud_gateway.release.plan import parse_plan
 from cloud_gateway.release.report import PersonBeside, ReleaseCounts
-from cloud_gateway.release.service import Answered, Traffic
 from cloud_gateway.release.state import ReleaseState, Status
 from cloud_gateway.release.store import Release
 from runtime.errors import StorageError

@@ -9,12 +9,15 @@ from pathlib import Path
 
 from cloud_gateway.guards import GuardWatch, Verdict
 from cloud_gateway.registry import Registry, open_registry
+from cloud_gateway.release.active import ActiveRelease
+from cloud_gateway.release.answering import Traffic
 from cloud_gateway.release.controller import ReleaseController
 from cloud_gateway.release.events import Webhook
 from cloud_gateway.release.placement import Placement
 from cloud_gateway.release.plan import ReleasePlan, parse_plan
-from cloud_gateway.release.service import ReleaseService, Traffic
-from cloud_gateway.release.store import ReleaseStore
+from cloud_gateway.release.service import ReleaseService
+from cloud_gateway.release.steps import begin
+from cloud_gateway.release.store import Release, ReleaseStore
 from cloud_gateway.release.trials import Trials
 from cloud_gateway.release.versions import Versions
 from runtime.bundle.bundle import Bundle
@@ -138,6 +141,33 @@ async def gateway(
                     active.mirror.close()
         store.close()
         local.close()
+
+
+@asynccontextmanager
+async def two(
+    stock: Stock, file: Path, release: ReleasePlan, watch_type: type[GuardWatch] = FakeWatch
+) -> AsyncIterator[tuple[Gateway, Gateway]]:
+    """A release that runs on two gateways with one database and one clock: `a` leads, `b` follows."""
+    clock = Clock()
+    async with (
+        gateway(stock, file, me="a", clock=clock, watch_type=watch_type) as a,
+        gateway(stock, file, me="b", clock=clock, watch_type=watch_type) as b,
+    ):
+        await a.controller.start(release)
+        await b.follow()
+        yield a, b
+
+
+def begin_other(one: Gateway, *here: Gateway) -> Release:
+    """A release of another model, which runs on some gateways; begun after that of `small`, so it is looked at first."""
+    other = plan().model_copy(update={"model": "other"})
+    release = one.store.start(other, begin(other))
+    for each in here:
+        small = each.traffic.active.pop("small")
+        active = ActiveRelease(release, type(small.watch))
+        active.trusted_until = time.perf_counter() + 3600
+        each.traffic.active |= {"other": active, "small": small}
+    return release
 
 
 def plan(candidate: int = 2, more: str = "stages = [50, 100]\nhold_s = 10\nkeep_warm_s = 20") -> ReleasePlan:

@@ -185,6 +185,9 @@ def test_a_status_shows_everything() -> None:
         assert word in text
     assert "segment de" in text
     assert "rolled back" in shown(show_releases([{**RELEASE, "status": "rolled_back"}]))
+    hidden = {"release": 4, "model": "other", "status": "running", "why": "release 4 cannot be read"}
+    text = shown(show_releases([RELEASE], [hidden]))
+    assert all(word in text for word in ("digits", "other", "release 4 cannot be read"))
     line = {
         "number": 7,
         "unix_ms": 0,

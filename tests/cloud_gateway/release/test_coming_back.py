@@ -100,6 +100,29 @@ async def test_a_candidate_whose_loading_fails_after_the_lead_has_lapsed_is_roll
         assert await one.versions_told() == {"1"}
 
 
+async def test_a_release_is_not_rolled_back_to_a_stable_that_is_not_there(
+    stock: Stock, file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with gateway(stock, file) as one:
+        await one.controller.start(plan())
+
+    async def fail(_: Versions, plan: ReleasePlan) -> Any:
+        raise ExecutionError(f"version {plan.stable} cannot be fetched")
+
+    def find_none(*_: object) -> None:
+        return None
+
+    monkeypatch.setattr(Versions, "load_pair", fail)
+    monkeypatch.setattr(Versions, "find", find_none)
+    async with gateway(stock, file, me="again") as one:
+        told = await one.controller.describe("small")
+        assert (told["status"], "small" in one.traffic.active) == ("running", False)
+        assert "version 1 cannot be fetched" in told["trouble"]
+        monkeypatch.undo()
+        await one.follow()
+        assert await one.versions_told() == {"1", "2"}, "what was wrong has passed"
+
+
 async def test_a_gateway_that_comes_back_to_a_database_that_takes_no_writes_serves_stable(
     stock: Stock, file: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

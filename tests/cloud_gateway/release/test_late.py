@@ -1,5 +1,6 @@
 """Labels and metrics, told to any gateway: the one that leads hands them to its guards, each once, also after a kill."""
 
+import asyncio
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -12,11 +13,14 @@ from cloud_gateway.automation.arms import ArmAnswers
 from cloud_gateway.automation.labels import Labels, Taken
 from cloud_gateway.automation.late_labels import LateLabels
 from cloud_gateway.automation.store import AutomationStore
-from cloud_gateway.guards import Arm, GuardWatch, MetricObservation
-from cloud_gateway.release.late import SLICE
+from cloud_gateway.guards import AnyObservation, Arm, GuardWatch, MetricObservation
+from cloud_gateway.release.active import ActiveRelease
+from cloud_gateway.release.late import SLICE, LateEvidence, LateRow
 from cloud_gateway.release.lease import LEASE_S
 from cloud_gateway.release.reported import Report, ReportedMetrics
+from cloud_gateway.release.state import ReleaseState, Status
 from cloud_gateway.release.steps import Command
+from cloud_gateway.release.store import Release
 from runtime.bundle.bundle import read_bundle
 from runtime.bundle.writing import pack
 from runtime.client import connect
@@ -24,7 +28,7 @@ from runtime.errors import StorageError
 from runtime.store import open_database, sqlite_url
 from runtime.wire.values import InferenceRequest
 from tests.cloud_gateway.bundles import make_bundle, row
-from tests.cloud_gateway.release.fakes import Clock
+from tests.cloud_gateway.release.fakes import Clock, FakeWatch
 from tests.cloud_gateway.release.gateways import Gateway, Stock, gateway, plan
 from tests.cloud_gateway.release.test_processes import admin_of, wait_for
 from tests.programs import calibrate, started
@@ -196,6 +200,51 @@ LABELS = 30
 
 @pytest.mark.slow
 @pytest.mark.timeout(240)
+@pytest.mark.parametrize("is_taken", [False, True], ids=["while it is read", "while the guards take it"])
+async def test_what_is_restored_while_rows_are_handed_over_is_read_on_from_where_it_was_saved(is_taken: bool) -> None:
+    """As who takes over does beside the tick; what was saved knows no row yet."""
+    loop, is_restored = asyncio.get_running_loop(), False
+
+    def restore() -> None:
+        nonlocal is_restored
+        if not is_restored:
+            is_restored = True
+            active.restore(release, release.state)
+
+    class Watch(FakeWatch):
+        def observe(self, observation: AnyObservation) -> None:
+            super().observe(observation)
+            if is_taken and source.newest_row == 2:
+                loop.call_soon(restore)
+
+    class Source:
+        name = "said"
+        newest_row = 1
+
+        def newest(self) -> int:
+            return self.newest_row
+
+        def read(self, _: Release, after: int, until: int, at_most: int) -> list[LateRow]:
+            if not is_taken and self.newest_row == 2:
+                restore()
+            said = MetricObservation(Arm.CANDIDATE, "revenue", 1.0)
+            return [LateRow(number, said) for number in range(after + 1, min(until, after + at_most) + 1)]
+
+    release = Release(1, plan(more=GUARDS), ReleaseState(Status.RUNNING, 0.5, 0), {}, 0, 0)
+    active, late, source = ActiveRelease(release, Watch), LateEvidence(), Source()
+    late.sources.append(source)
+    for _ in range(2):
+        await late.hand_over(active)
+    assert active.late_read == {"said": 1}
+    source.newest_row = 2
+    for _ in range(2):
+        await late.hand_over(active)
+    assert is_restored
+    await late.hand_over(active)
+    assert len(active.watch.seen) == 2  # type: ignore[attr-defined]
+    assert active.late_read == {"said": 2}
+
+
 def test_a_gateway_that_is_killed_right_after_its_reply_has_lost_nothing(tmp_path: Path) -> None:
     home = tmp_path / "home"
     home.mkdir()

@@ -29,10 +29,10 @@ from cloud_gateway.automation.tables import ARM_ANSWERS
 from cloud_gateway.guards import Arm, LabelledObservation, MetricObservation
 from cloud_gateway.idempotency import Idempotent
 from cloud_gateway.owned_key import ResultLimits
+from cloud_gateway.release.answering import Answered, Traffic
 from cloud_gateway.release.late import LateRow
 from cloud_gateway.release.plan import parse_plan
 from cloud_gateway.release.reported import Report, ReportedMetrics
-from cloud_gateway.release.service import Answered, Traffic
 from cloud_gateway.release.state import ReleaseState, Status
 from cloud_gateway.release.steps import begin
 from cloud_gateway.release.store import ReleaseStore

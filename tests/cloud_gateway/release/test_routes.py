@@ -16,7 +16,8 @@ from cloud_gateway.release.routes import ReleaseRoutes
 from runtime.bundle.writing import pack
 from tests.cloud_gateway.admin.serving import KEY
 from tests.cloud_gateway.bundles import make_bundle
-from tests.cloud_gateway.release.gateways import Gateway, Stock, gateway
+from tests.cloud_gateway.release.gateways import Gateway, Stock, begin_other, gateway
+from tests.cloud_gateway.release.test_unreadable import unreadable
 
 PLAN = {"model": "small", "stable": 1, "candidate": 2, "stages": [50, 100]}
 
@@ -88,6 +89,18 @@ async def test_from_start_to_rollback(api: Api) -> None:
 )
 async def test_what_is_refused(api: Api, path: str, body: object, status: int, expected: str) -> None:
     assert expected in (await api.post(path, body, status))["error"]
+
+
+async def test_a_release_that_cannot_be_read_is_listed_apart(api: Api) -> None:
+    await api.post("/admin/releases", {"plan": PLAN})
+    other = begin_other(api.gateway)
+    with unreadable(api.gateway, other):
+        told = await api.get("/admin/releases")
+        assert [one["model"] for one in told["releases"]] == ["small"]
+        (hidden,) = told["unreadable"]
+        assert (hidden["release"], hidden["model"], hidden["status"]) == (other.id, "other", "running")
+        assert "cannot be read" in hidden["why"]
+    assert "unreadable" not in await api.get("/admin/releases")
 
 
 async def test_metrics_reach_the_guards(api: Api) -> None:

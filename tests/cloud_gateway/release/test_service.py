@@ -12,9 +12,10 @@ import pytest
 
 from cloud_gateway.guards import Arm
 from cloud_gateway.release.active import BROKEN_AFTER, BROKEN_AFTER_S, FENCED, MOST_KEPT_FOR_REPORT, ActiveRelease
+from cloud_gateway.release.answering import Answered, Traffic
 from cloud_gateway.release.mirror import Mirrored
 from cloud_gateway.release.plan import ReleasePlan, parse_plan
-from cloud_gateway.release.service import Answered, ReleaseService, Traffic
+from cloud_gateway.release.service import ReleaseService
 from cloud_gateway.release.state import ReleaseState, Status
 from cloud_gateway.release.store import Release
 from runtime.errors import (
@@ -155,7 +156,7 @@ async def test_stable_answers_for_a_candidate_that_fails(
     assert (active.counts.replaced, active.counts.arms[Arm.CANDIDATE].errors) == (1, 1)
 
 
-@pytest.mark.parametrize("error", [InvalidInputError("wrong shape"), CancelledError("gone"), asyncio.CancelledError()])
+@pytest.mark.parametrize("error", [InvalidInputError("wrong shape"), CancelledError("gone")])
 async def test_what_is_the_callers_doing_counts_for_nobody(
     service: ReleaseService, inner: Inner, traffic: Traffic, error: BaseException
 ) -> None:
@@ -166,6 +167,32 @@ async def test_what_is_the_callers_doing_counts_for_nobody(
     active.absorb(100)
     assert active.watch.seen == []  # type: ignore[attr-defined]
     assert inner.asked == ["2"]
+
+
+async def test_a_caller_that_goes_away_counts_for_nobody(inner: Inner, traffic: Traffic) -> None:
+    active = activate(traffic, 1.0)
+    is_asked, gave_up = asyncio.Event(), []
+
+    async def wait_for_ever(request: InferenceRequest) -> InferenceResponse:
+        is_asked.set()
+        try:
+            await asyncio.Event().wait()
+        except asyncio.CancelledError:
+            gave_up.append(request.version)
+            raise
+        raise AssertionError
+
+    inner.infer = wait_for_ever  # type: ignore[method-assign]
+    service = ReleaseService(inner, traffic)
+    asking = asyncio.create_task(service.infer(request()))
+    await is_asked.wait()
+    asking.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await asking
+    await asyncio.sleep(0)
+    active.absorb(100)
+    assert active.watch.seen == []  # type: ignore[attr-defined]
+    assert gave_up == ["2"], "and stable is not asked"
 
 
 async def test_a_missed_deadline_counts_and_is_not_tried_again(

@@ -17,10 +17,15 @@ import pytest
 from cloud_gateway.guards import Arm
 from cloud_gateway.release import controller, roll, switchover
 from cloud_gateway.release.active import ActiveRelease
+from cloud_gateway.release.answering import Traffic
 from cloud_gateway.release.lease import BEAT_S
+from cloud_gateway.release.roll import FENCE_S, GatewayRow
 from cloud_gateway.release.steps import Command
+from cloud_gateway.release.store import ReleaseStore
+from cloud_gateway.release.switchover import Switchover
 from runtime.errors import StorageError
-from tests.cloud_gateway.release.fakes import Posted
+from runtime.store import open_database, sqlite_url
+from tests.cloud_gateway.release.fakes import Clock, Posted
 from tests.cloud_gateway.release.gateways import HOOKED, Gateway, Stock, gateway, plan
 from tests.cloud_gateway.release.test_following import BLUE_GREEN, running, until
 
@@ -233,3 +238,24 @@ async def test_each_release_that_is_fenced_says_so_for_itself(stock: Stock, file
         told = [(event["event"], event["model"]) for event in posted.events[before:]]
         assert told == [("release.fenced", "other"), ("release.unfenced", "other")]
         del one.traffic.active["other"]
+
+
+async def test_a_row_that_was_written_while_the_answer_was_on_its_way_does_not_stand_still(
+    file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clock = Clock()
+    store = ReleaseStore(open_database(sqlite_url(file)), "a")
+    leader = Switchover(store, Traffic(), clock)
+    looks = [GatewayRow("b", 1, 0), GatewayRow("b", 1, 0), GatewayRow("b", 2, 5)]
+
+    def others() -> list[GatewayRow]:
+        found = looks.pop(0)
+        clock.now += 0.0 if len(looks) == 2 else FENCE_S  # and so long is the answer on its way
+        return [found]
+
+    monkeypatch.setattr(leader._presence, "others", others)
+    await leader.look()
+    switched = await leader.everywhere(5)
+    assert looks == [], "what it said meanwhile was waited for"
+    assert (switched.fenced, switched.unheard) == ([], [])
+    store.close()

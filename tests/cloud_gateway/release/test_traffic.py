@@ -22,7 +22,7 @@ from runtime.errors import StorageError
 from runtime.store import open_database, reading, sqlite_url
 from tests.cloud_gateway.bundles import PICK_FAILS_ON_SMALL_TABLES
 from tests.cloud_gateway.release.fakes import Clock
-from tests.cloud_gateway.release.gateways import SHADOW, Gateway, Stock, gateway, plan
+from tests.cloud_gateway.release.gateways import SHADOW, Gateway, Stock, gateway, plan, two
 from tests.cloud_gateway.release.test_settling import have_compared
 
 GUARDS = """
@@ -54,26 +54,20 @@ def requests(one: Gateway) -> dict[str, int]:
     return {arm: told["requests"] for arm, told in arms.items()}
 
 
-async def seconds(clock: Clock, *gateways: Gateway) -> None:
-    """So many that what one has seen is with the other."""
+async def seconds(*gateways: Gateway) -> None:
+    """So many that what one has seen is with the other; all of them have one clock."""
     for _ in range(4):
-        clock.now += 1.0
+        gateways[0].clock.now += 1.0
         for one in gateways:
             await one.controller.leadership.beat()
             await one.controller.tick()
 
 
 async def test_a_follower_alone_has_the_traffic_and_the_leader_decides_by_it(stock: Stock, file: Path) -> None:
-    clock = Clock()
-    async with (
-        gateway(stock, file, me="a", clock=clock, watch_type=GuardWatch) as a,
-        gateway(stock, file, me="b", clock=clock, watch_type=GuardWatch) as b,
-    ):
-        await a.controller.start(plan(5, GUARDS))
-        await b.follow()
+    async with two(stock, file, plan(5, GUARDS), GuardWatch) as (a, b):
         for _ in range(3):
             await b.ask(10 * SLICE)
-            await seconds(clock, b, a)
+            await seconds(b, a)
         own = requests(b)
         assert requests(a) == own
         assert sum(own.values()) == 30 * SLICE
@@ -84,7 +78,7 @@ async def test_a_follower_alone_has_the_traffic_and_the_leader_decides_by_it(sto
         for _ in range(8):
             await b.ask(20, index=PICK_FAILS_ON_SMALL_TABLES)
             await b.ask(20)
-            await seconds(clock, b, a)
+            await seconds(b, a)
         ended = await a.controller.describe("small")
         assert ended["status"] == "rolled_back", ended["reason"]
         assert "error_rate" in ended["reason"]
@@ -105,10 +99,10 @@ async def test_a_follower_that_is_restarted_has_told_what_it_counted_once(
             await b.ask(40)  # in its last second
         file.with_name("trials.json").unlink()  # of both gateways here, and of one machine elsewhere
         async with gateway(stock, file, me="b again", clock=clock, watch_type=GuardWatch) as b:
-            await seconds(clock, b, a)
+            await seconds(b, a)
             assert sum(requests(a).values()) == (100 if is_clean else 60)
             await b.ask(7)
-            await seconds(clock, b, a)
+            await seconds(b, a)
             assert sum(requests(a).values()) == (107 if is_clean else 67)
 
 
@@ -127,7 +121,7 @@ async def test_a_follower_that_takes_over_knows_both_and_counts_nothing_twice(
             await a.ask(30)
             await b.ask(50)
             if is_saved:
-                await seconds(clock, b, a)
+                await seconds(b, a)
                 assert sum(requests(a).values()) == 80
             else:
                 clock.now += 1.0
@@ -139,22 +133,16 @@ async def test_a_follower_that_takes_over_knows_both_and_counts_nothing_twice(
         clock.now += LEASE_S
         assert await b.controller.leadership.beat()
         await b.take_over()
-        await seconds(clock, b)
+        await seconds(b)
         assert sum(requests(b).values()) == 89
 
 
 async def test_a_shadow_beside_a_follower_reports_to_the_leader(stock: Stock, file: Path) -> None:
-    clock = Clock()
-    async with (
-        gateway(stock, file, me="a", clock=clock, watch_type=GuardWatch) as a,
-        gateway(stock, file, me="b", clock=clock, watch_type=GuardWatch) as b,
-    ):
-        await a.controller.start(plan(more=SHADOW))
-        await b.follow()
+    async with two(stock, file, plan(more=SHADOW), GuardWatch) as (a, b):
         await b.ask(30)
         await have_compared(b)
         for _ in range(100):
-            await seconds(clock, b, a)
+            await seconds(b, a)
             if a.controller.status("small")["shadow"]["compared"] == 30:
                 break
         theirs, own = a.controller.status("small")["shadow"], b.controller.status("small")["shadow"]
@@ -169,21 +157,15 @@ async def test_what_cannot_be_handed_in_waits_and_an_ended_release_takes_nothing
     def full(*_: object) -> None:
         raise StorageError("database or disk is full")
 
-    clock = Clock()
-    async with (
-        gateway(stock, file, me="a", clock=clock, watch_type=GuardWatch) as a,
-        gateway(stock, file, me="b", clock=clock, watch_type=GuardWatch) as b,
-    ):
-        await a.controller.start(plan(more=GUARDS))
-        await b.follow()
+    async with two(stock, file, plan(more=GUARDS), GuardWatch) as (a, b):
         await b.ask(20)
         with monkeypatch.context() as patched:
             patched.setattr(SeenTraffic, "hand_in", full)
-            await seconds(clock, b, a)
+            await seconds(b, a)
             await b.ask(10)
         assert "cannot be handed in yet: database or disk is full" in caplog.text
-        await seconds(clock, b, a)
-        await seconds(clock, b, a)
+        await seconds(b, a)
+        await seconds(b, a)
         assert sum(requests(a).values()) == 30
         await b.ask(5)
         release = a.controller.running("small")
@@ -191,6 +173,18 @@ async def test_what_cannot_be_handed_in_waits_and_an_ended_release_takes_nothing
         await b.controller.tick()
         SeenTraffic(b.store.engine, "b").hand_in(release, 1000, [REQUEST])
         assert waiting_rows(a) == 0
+
+
+async def test_what_a_command_under_way_may_keep_is_not_handed_in_beside_it(stock: Stock, file: Path) -> None:
+    async with two(stock, file, plan(more=GUARDS), GuardWatch) as (a, b):
+        await b.ask(20)
+        async with b.controller.turns.of("small"):
+            b.clock.now += 1.0
+            await b.controller.tick()
+            assert waiting_rows(a) == 0
+        b.clock.now += 1.0
+        await b.controller.tick()
+        assert waiting_rows(a) == 1
 
 
 def test_the_same_handed_in_again_is_there_once(file: Path) -> None:
@@ -216,20 +210,14 @@ async def pass_the_lead(before: Gateway, after: Gateway) -> None:
 
 
 async def test_a_command_before_the_take_over_keeps_what_the_leader_before_knew(stock: Stock, file: Path) -> None:
-    clock = Clock()
-    async with (
-        gateway(stock, file, me="a", clock=clock, watch_type=GuardWatch) as a,
-        gateway(stock, file, me="b", clock=clock, watch_type=GuardWatch) as b,
-    ):
-        await a.controller.start(plan(more=GUARDS))
-        await b.follow()
+    async with two(stock, file, plan(more=GUARDS), GuardWatch) as (a, b):
         await a.ask(40)
-        await seconds(clock, a)
+        await seconds(a)
         await b.ask(20)
         await pass_the_lead(a, b)
         await b.controller.command("small", Command.PAUSE)
         await b.controller._take_over()
-        await seconds(clock, b)
+        await seconds(b)
         assert sum(requests(b).values()) == 60
 
 
@@ -242,27 +230,21 @@ async def test_a_gateway_that_ends_before_it_took_over_keeps_what_the_leader_bef
             await a.controller.start(plan(more=GUARDS))
             await b.follow()
             await a.ask(40)
-            await seconds(clock, a)
+            await seconds(a)
             await b.ask(20)
             await pass_the_lead(a, b)
         await a.controller.beat()
         await a.controller._take_over()
-        await seconds(clock, a)
+        await seconds(a)
         assert sum(requests(a).values()) == 60
 
 
 async def test_a_step_back_that_waited_for_a_disk_keeps_what_another_leader_learnt_meanwhile(
     stock: Stock, file: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    clock = Clock()
-    async with (
-        gateway(stock, file, me="a", clock=clock, watch_type=GuardWatch) as a,
-        gateway(stock, file, me="b", clock=clock, watch_type=GuardWatch) as b,
-    ):
-        await a.controller.start(plan(more=GUARDS))
-        await b.follow()
+    async with two(stock, file, plan(more=GUARDS), GuardWatch) as (a, b):
         await a.ask(40)
-        await seconds(clock, a)
+        await seconds(a)
 
         def refuse(*_: object) -> Any:
             raise StorageError("database or disk is full")
@@ -273,7 +255,7 @@ async def test_a_step_back_that_waited_for_a_disk_keeps_what_another_leader_lear
         await pass_the_lead(a, b)
         await b.controller._take_over()
         await b.ask(20)
-        await seconds(clock, b)
+        await seconds(b)
         await pass_the_lead(b, a)
         await a.controller.tick()
         assert a.store.newest("small").state.status is Status.ROLLED_BACK
@@ -284,13 +266,7 @@ async def test_a_step_back_that_waited_for_a_disk_keeps_what_another_leader_lear
 async def test_what_is_seen_while_a_release_is_taken_over_counts(
     stock: Stock, file: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    clock = Clock()
-    async with (
-        gateway(stock, file, me="a", clock=clock, watch_type=GuardWatch) as a,
-        gateway(stock, file, me="b", clock=clock, watch_type=GuardWatch) as b,
-    ):
-        await a.controller.start(plan(more=GUARDS))
-        await b.follow()
+    async with two(stock, file, plan(more=GUARDS), GuardWatch) as (a, b):
         await b.ask(20)
         await pass_the_lead(a, b)
         active, hand_in, more = b.traffic.active["small"], leading.hand_in, [10]
@@ -304,5 +280,5 @@ async def test_what_is_seen_while_a_release_is_taken_over_counts(
         monkeypatch.setattr(leading, "hand_in", hand_in_under_load)
         await b.controller.command("small", Command.PAUSE)
         await b.controller._take_over()
-        await seconds(clock, b)
+        await seconds(b)
         assert sum(requests(b).values()) == 30

@@ -2,7 +2,8 @@
 
 import asyncio
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -12,13 +13,27 @@ import pytest
 
 from cloud_gateway.release import controller
 from cloud_gateway.release.active import ActiveRelease
+from cloud_gateway.release.carrying_out import StepBack
 from cloud_gateway.release.plan import ReleasePlan
+from cloud_gateway.release.state import Status
+from cloud_gateway.release.steps import Command, begin
 from cloud_gateway.release.store import ReleaseStore
+from cloud_gateway.release.switchover import Presence
 from cloud_gateway.release.turns import Turns
 from cloud_gateway.release.versions import Versions
 from runtime.errors import ConflictError, ModelNotFoundError, StorageError
 from tests.cloud_gateway.release.fakes import ROLLBACK
-from tests.cloud_gateway.release.gateways import PATIENCE_S, SHADOW, Stock, gateway, plan, told
+from tests.cloud_gateway.release.gateways import (
+    PATIENCE_S,
+    SHADOW,
+    Gateway,
+    Stock,
+    begin_other,
+    gateway,
+    plan,
+    told,
+    two,
+)
 from tests.cloud_gateway.release.test_following import BLUE_GREEN, running, until
 from tests.cloud_gateway.release.test_switchover import ticking
 from tests.cloud_gateway.release.test_taking_over import abort_unheard
@@ -123,6 +138,29 @@ async def test_a_shadow_that_hangs_keeps_no_decision_waiting(
         await one.controller.tick()
         assert not following.done(), "of one model one change at a time"
         let_go.set()
+        assert (await following)["status"] == "running"
+        assert await one.versions_told() == {"1", "2"}
+
+
+async def test_an_abort_is_answered_before_what_it_ended_is_put_away(
+    stock: Stock, file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with gateway(stock, file) as one:
+        await one.controller.start(plan())
+        unload, may_unload = one.versions.unload, asyncio.Event()
+
+        async def unload_behind_others(*given: Any) -> None:
+            await may_unload.wait()
+            await unload(*given)
+
+        monkeypatch.setattr(one.versions, "unload", unload_behind_others)
+        ended = await asyncio.wait_for(one.controller.command("small", Command.ABORT), PATIENCE_S)
+        assert ended["status"] == "aborted"
+        assert await one.versions_told() == {"1"}
+        following = asyncio.create_task(one.controller.start(plan()))
+        await one.controller.beat()
+        assert not following.done(), "its candidate is being unloaded"
+        may_unload.set()
         assert (await following)["status"] == "running"
         assert await one.versions_told() == {"1", "2"}
 
@@ -241,40 +279,104 @@ async def test_closing_ends_the_mirror_of_a_release_whose_turn_to_be_cleared_awa
         assert mirror._closing.is_set()
 
 
-async def test_a_release_that_ended_is_cleared_away_though_the_next_cannot_be_read(
-    stock: Stock, file: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    async with gateway(stock, file, me="a") as a, gateway(stock, file, me="b") as b:
-        await a.controller.start(plan())
-        await b.follow()
-        abort_unheard(a)
-        running = b.controller.running("small")
-        unreadable = ActiveRelease(replace(running, id=99, plan=running.plan.model_copy(update={"model": "other"})))
-        b.traffic.active["other"] = unreadable
-        find = b.store.find
-
-        def read(number: int) -> Any:
-            if number == 99:
-                raise StorageError("cannot be read")
-            return find(number)
-
-        monkeypatch.setattr(b.store, "find", read)
-        with pytest.raises(StorageError):
-            await b.follow()
-        await b.controller.turns.wait()
-        assert b.engine.versions("small") == [1]
-        del b.traffic.active["other"]
-
-
 async def test_a_look_from_before_the_lead_was_won_moves_nothing(stock: Stock, file: Path) -> None:
-    async with gateway(stock, file, me="a") as a, gateway(stock, file, me="b") as b:
-        await a.controller.start(plan())
-        await b.follow()
+    async with two(stock, file, plan()) as (a, b):
         abort_unheard(a)
-        look = await b.controller.following._look()
+        _, look = await b.controller.following._look()
         await a.controller.leadership.give_back()
         await b.controller.beat()
         ended: list[ActiveRelease] = []
         assert not await b.controller.following._bring_all_up(look, ended)
         assert ended == []
         assert "small" in b.traffic.active
+
+
+async def test_a_look_that_is_given_up_clears_away_what_it_let_go(
+    stock: Stock, file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with two(stock, file, plan(more=SHADOW)) as (a, b):
+        mirror = b.traffic.active["small"].mirror
+        assert mirror is not None
+        abort_unheard(a)
+        is_told = asyncio.Event()
+
+        async def tell_for_ever(*_: object) -> None:
+            is_told.set()
+            await asyncio.Event().wait()
+
+        monkeypatch.setattr(b.controller.switchover, "acknowledge", tell_for_ever)
+        following = asyncio.create_task(b.controller.following.follow())
+        await asyncio.wait_for(is_told.wait(), PATIENCE_S)
+        following.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await following
+        await b.controller.close()
+        assert mirror._closing.is_set()
+
+
+async def test_a_step_back_that_a_command_stored_meanwhile_is_not_stored_again(
+    stock: Stock, file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with gateway(stock, file) as one:
+        await one.controller.start(plan())
+        begin_other(one, one)
+        waiting, known = one.controller._carrying_out.unstored, one.controller.leading.known
+        back = begin(plan(more="stages = [25, 100]"))
+        for model, active in one.traffic.active.items():
+            waiting[model] = StepBack(active, back, {"event": "promote"})
+
+        async def store_the_second_meanwhile(model: str) -> ActiveRelease | None:
+            waiting.pop("small", None)
+            return await known(model)
+
+        monkeypatch.setattr(one.controller.leading, "known", store_the_second_meanwhile)
+        await one.controller.leading.store_steps_back()
+        assert waiting == {}
+        assert [line.model for line in one.store.audit() if line.event == "promote"] == ["other"]
+
+
+async def test_a_release_that_is_let_go_while_another_is_brought_in_line_is_left_alone(
+    stock: Stock, file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with two(stock, file, plan()) as (a, b):
+        other = begin_other(a, b)
+        a.store.change(other, replace(other.state, status=Status.ABORTED, share=0.0), "abort", {}, {})
+        abort_unheard(a)
+        find = b.store.find
+
+        def find_and_let_go(number: int) -> Any:
+            b.traffic.active.pop("small", None)
+            return find(number)
+
+        monkeypatch.setattr(b.store, "find", find_and_let_go)
+        _, look = await b.controller.following._look()
+        ended: list[ActiveRelease] = []
+        assert not await b.controller.following._bring_all_up(look, ended)
+        assert [active.release.id for active in ended] == [other.id]
+
+
+@asynccontextmanager
+async def a_command_has_the_turn(one: Gateway) -> AsyncIterator[None]:
+    async with one.controller.turns.of("small"):
+        yield
+
+
+@asynccontextmanager
+async def a_step_back_waits_for_a_disk(one: Gateway) -> AsyncIterator[None]:
+    active, waiting = one.traffic.active["small"], one.controller._carrying_out.unstored
+    waiting["small"] = StepBack(active, replace(active.state, share=0.25), {"event": "promote"})
+    yield
+    del waiting["small"]
+
+
+@pytest.mark.parametrize("under_way", [a_command_has_the_turn, a_step_back_waits_for_a_disk])
+async def test_a_look_waits_for_nothing_and_is_not_acknowledged_while_something_is_under_way(
+    stock: Stock, file: Path, under_way: Callable[[Gateway], AbstractAsyncContextManager[None]]
+) -> None:
+    async with two(stock, file, plan()) as (a, b):
+        line = a.store.note("something", "small", {}).number
+        async with under_way(b):
+            await asyncio.wait_for(b.controller.following.follow(), PATIENCE_S)
+            assert [row.line < line for row in Presence(a.store).others()] == [True]
+        await b.follow()
+        assert [row.line for row in Presence(a.store).others()] == [line]

@@ -1,0 +1,237 @@
+"""One request within a release: the arm that it falls to is asked, what was seen of that is noted, and stable answers instead of a
+candidate that fails.
+
+By calls, without a task (`runtime.serving.asking`): while a release runs every request of its model comes this way.
+"""
+
+from __future__ import annotations
+
+import random
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Final
+
+from cloud_gateway.guards import Arm
+from cloud_gateway.release.active import FENCED, ActiveRelease
+from cloud_gateway.release.answering import Answered, Traffic
+from cloud_gateway.release.request_log import Asked
+from cloud_gateway.release.split import Place, place, random_place
+from runtime.errors import (
+    CallerError,
+    CancelledError,
+    DeadlineExceededError,
+    EdgewardError,
+    ModelNotFoundError,
+    OverloadedError,
+)
+from runtime.serving.asking import Answer, Ask, Withdraw
+from runtime.tensors import Array
+from runtime.wire.repeats import OneMore
+from runtime.wire.values import InferenceRequest, InferenceResponse, Parameters
+
+RELEASE: Final = "release"
+"""The reply parameter that says which arm answered."""
+MAX_REASON_CHARACTERS: Final = 500
+
+
+@dataclass(frozen=True, slots=True)
+class Way:
+    """What all requests of a gateway have in common."""
+
+    ask: Ask
+    """Of the service that runs models."""
+    is_ready: Callable[[], bool]
+    """Whether that one answers anybody."""
+    traffic: Traffic
+    one_more: OneMore
+
+    def is_the_arms_fault(self, error: EdgewardError) -> bool:
+        """Whether another version might have answered. One that is not there any more is no caller's fault: we chose it."""
+        if isinstance(error, CancelledError) or not self.is_ready():
+            return False
+        return isinstance(error, ModelNotFoundError) or not isinstance(error, CallerError)
+
+    def log(
+        self,
+        request: InferenceRequest,
+        key: str,
+        segment: str,
+        arm: Arm,
+        began: float,
+        *,
+        is_error: bool,
+        is_later: bool = False,
+    ) -> Asked | None:
+        """What the log is to know of a request; `is_later`: it is told once the other version was given it too."""
+        if self.traffic.log is None:
+            return None
+        name = str(request.parameters.get(key) or request.id or "")
+        asked = Asked(request.model, name, segment, arm, is_error, time.perf_counter() - began)
+        if not is_later:
+            self.traffic.log.write(asked)
+        return asked
+
+
+class Released:
+    """Used on one event loop."""
+
+    __slots__ = (
+        "_active",
+        "_answer",
+        "_arm",
+        "_began",
+        "_failure",
+        "_request",
+        "_segment",
+        "_split",
+        "_way",
+        "_where",
+        "_withdraw",
+    )
+
+    def __init__(self, way: Way, active: ActiveRelease, request: InferenceRequest, answer: Answer) -> None:
+        self._began = time.perf_counter()
+        self._way, self._active, self._request, self._answer = way, active, request, answer
+        split = self._split = active.split if self._began < active.trusted_until else active.fenced
+        self._where = _place(split.salt, request, split.routing_key)
+        self._arm = split.arm(self._where)
+        self._segment = active.segments.of(request.parameters.get(split.segment)) if split.segment else ""
+        self._failure = ""
+        self._withdraw: Withdraw
+
+    def ask(self) -> Withdraw:
+        """Begins it; raises at once what can be said at once."""
+        try:
+            self._withdraw = self._way.ask(versioned(self._request, self._split.version(self._arm)), self._told)
+        except EdgewardError as error:
+            if not self._is_asked_again(error):
+                raise
+        return self.withdraw
+
+    def withdraw(self) -> None:
+        """Whichever arm has it now."""
+        self._withdraw()
+
+    def _told(self, response: InferenceResponse | None, error: BaseException | None) -> None:
+        said = None
+        try:
+            if response is not None:
+                said = self._answered(response)
+            elif error is not None and self._is_asked_again(error):
+                return
+        except Exception as failure:  # stable's, said at once; and whatever else it is, the caller is told
+            error = failure
+        self._answer(said, error)
+
+    def _answered(self, response: InferenceResponse) -> InferenceResponse:
+        active, split, request, arm = self._active, self._split, self._request, self._arm
+        active.note_request(
+            (arm, False, time.perf_counter() - self._began, self._where, self._segment, split.share, False)
+        )
+        if arm is Arm.CANDIDATE:
+            active.note_candidate(None)
+            is_mirrored = self._is_checked()
+        else:
+            is_mirrored = active.mirror is not None and _is_drawn(active.mirrored_share)
+            is_mirrored = is_mirrored and not _is_in_words(request)
+        asked = self._log(is_error=False, is_later=is_mirrored)
+        if is_mirrored:
+            self._offer(None if _is_in_words(request) else response.outputs, asked)
+        self._tell(arm, response)
+        told = self._way.one_more(response.parameters, RELEASE, arm.value)
+        if split is active.fenced:
+            active.fenced_answers += 1
+            told = {**told, "reason": FENCED}
+        return _saying(response, told)
+
+    def _is_asked_again(self, error: BaseException) -> bool:
+        """Notes a failure that is the arm's; whether stable is asked now, of one of the candidate's."""
+        if not isinstance(error, EdgewardError) or not self._way.is_the_arms_fault(error):
+            return False
+        active, arm = self._active, self._arm
+        is_replaced = arm is Arm.CANDIDATE and not isinstance(error, DeadlineExceededError)
+        took_s = time.perf_counter() - self._began
+        active.note_request((arm, True, took_s, self._where, self._segment, self._split.share, is_replaced))
+        # How loaded the gateway is, is neither version's doing, and stable is asked here without a queue.
+        is_checked = is_replaced and not isinstance(error, OverloadedError) and self._is_checked()
+        asked = self._log(is_error=True, is_later=is_checked)
+        if arm is Arm.CANDIDATE:
+            active.note_candidate(str(error))
+        if is_checked:
+            self._offer(None, asked, str(error))
+        if is_replaced:
+            self._failure = str(error)
+            stable = versioned(self._request, active.split.version(Arm.STABLE))
+            self._withdraw = self._way.ask(stable, self._told_instead)
+        return is_replaced
+
+    def _told_instead(self, response: InferenceResponse | None, error: BaseException | None) -> None:
+        """By stable, of a request that the candidate failed."""
+        if response is None:
+            self._answer(None, error)
+            return
+        self._tell(Arm.STABLE, response)
+        reason = f"the candidate failed: {self._failure}; answered by stable"[:MAX_REASON_CHARACTERS]
+        said = {**response.parameters, RELEASE: Arm.STABLE.value, "reason": reason}
+        self._answer(_saying(response, said), None)
+
+    def _is_checked(self) -> bool:
+        """While stable has no callers it is given a share of the candidate's requests, drawn whatever became of them."""
+        has_all = self._split.share == 1.0 and self._active.mirror is not None
+        return has_all and _is_drawn(self._active.control_share)
+
+    def _log(self, *, is_error: bool, is_later: bool) -> Asked | None:
+        key, arm = self._split.routing_key, self._arm
+        return self._way.log(self._request, key, self._segment, arm, self._began, is_error=is_error, is_later=is_later)
+
+    def _offer(self, outputs: Mapping[str, Array] | None, asked: Asked | None, failure: str = "") -> None:
+        """Gives a request to the version that did not have its caller too, where there is room."""
+        mirror, request, log = self._active.mirror, self._request, self._way.traffic.log
+        assert mirror is not None, "who is mirrored was asked before"
+        is_taken = mirror.offer(request.inputs, outputs, self._segment, request.id, self._arm, failure, asked)
+        if not is_taken and asked is not None and log is not None:
+            log.write(asked)
+
+    def _tell(self, arm: Arm, response: InferenceResponse) -> None:
+        if (tell := self._way.traffic.on_answer) is not None and self._active.waits_for_labels:
+            tell(
+                Answered(
+                    response.model,
+                    response.version,
+                    self._split.release,
+                    arm,
+                    response.id,
+                    self._segment,
+                    response.outputs,
+                    is_shadow=False,
+                )
+            )
+
+
+# Made by hand: `dataclasses.replace` takes 2 us more, each, of every request's way.
+def versioned(request: InferenceRequest, version: str) -> InferenceRequest:
+    """The same, of that version."""
+    return InferenceRequest(
+        request.model, request.inputs, version, request.id, request.outputs, request.parameters, request.deadline
+    )
+
+
+def _saying(response: InferenceResponse, parameters: Parameters) -> InferenceResponse:
+    return InferenceResponse(response.model, response.version, response.outputs, response.id, parameters)
+
+
+def _place(salt: bytes, request: InferenceRequest, routing_key: str) -> Place:
+    key = request.parameters.get(routing_key)
+    if key is None:
+        key = request.id
+    return random_place() if key == "" else place(salt, str(key))
+
+
+def _is_drawn(share: float) -> bool:
+    return share >= 1.0 or random.random() < share  # noqa: S311  (a sample, no secret)
+
+
+def _is_in_words(request: InferenceRequest) -> bool:
+    """Whether an answer was asked for as class names and scores, which cannot be compared number by number."""
+    return bool(request.outputs) and any("classification" in output.parameters for output in request.outputs)

@@ -1,0 +1,136 @@
+"""One release that cannot be read, as of a later version or a damaged disk: stable answers for it, and all others go on."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from sqlalchemy import select, update
+
+from cloud_gateway.release.carrying_out import StepBack
+from cloud_gateway.release.state import Status
+from cloud_gateway.release.steps import Command, begin
+from cloud_gateway.release.store import Release
+from cloud_gateway.release.switchover import Presence
+from cloud_gateway.release.tables import RELEASES
+from runtime.errors import StorageError
+from runtime.store import reading, writing
+from tests.cloud_gateway.release.fakes import ADVANCE, Clock
+from tests.cloud_gateway.release.gateways import Gateway, Stock, begin_other, gateway, plan, told, two
+from tests.cloud_gateway.release.test_taking_over import abort_unheard
+
+SAID = "in the database cannot be read"
+
+
+@contextmanager
+def unreadable(one: Gateway, release: Release) -> Iterator[None]:
+    """Its plan is none while this lasts."""
+    mine = RELEASES.c.id == release.id
+    with reading(one.store.engine) as connection:
+        text = connection.execute(select(RELEASES.c.plan).where(mine)).scalar_one()
+    with writing(one.store.engine) as connection:
+        connection.execute(update(RELEASES).where(mine).values(plan='{"from": "a later version"}'))
+    yield
+    with writing(one.store.engine) as connection:
+        connection.execute(update(RELEASES).where(mine).values(plan=text))
+
+
+async def test_a_follower_carries_out_and_acknowledges_all_others(
+    stock: Stock, file: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with two(stock, file, plan()) as (a, b):
+        other = begin_other(a, b)
+        small = a.controller.running("small")
+        with unreadable(a, other):
+            a.store.change(small, begin(plan(more="stages = [25, 100]")), "promote", {}, {})
+            for _ in range(2):
+                await b.follow()
+            assert b.traffic.active["small"].split.share == 0.25
+            assert not b.traffic.active["small"].is_fenced
+            assert b.traffic.active["other"].is_fenced, "what was decided about it cannot be known"
+            assert SAID in b.traffic.active["other"].describe()["trouble"]
+            [row] = Presence(a.store).others()
+            assert row.line == a.store.look().line, "whoever leads waits for nothing here"
+            assert caplog.text.count("all other releases go on") == 1, "said once"
+        await b.follow()
+        assert not b.traffic.active["other"].is_fenced
+        assert b.traffic.active["other"].describe()["trouble"] is None
+
+
+async def test_of_two_that_ended_the_one_that_can_be_read_is_cleared_away(stock: Stock, file: Path) -> None:
+    async with two(stock, file, plan()) as (a, b):
+        other = begin_other(a, b)
+        a.store.change(other, replace(other.state, status=Status.ABORTED, share=0.0), "abort", {}, {})
+        abort_unheard(a)
+        with unreadable(a, other):
+            await b.follow()
+            assert list(b.traffic.active) == ["other"]
+            assert b.traffic.active["other"].is_fenced
+            assert b.engine.versions("small") == [1]
+        await b.follow()
+        assert b.traffic.active == {}
+
+
+async def test_who_takes_over_leads_all_others(stock: Stock, file: Path) -> None:
+    async with two(stock, file, plan(more="stages = [50, 100]\nhold_s = 0")) as (a, b):
+        other = begin_other(a, b)
+        await a.controller.leadership.give_back()
+        with unreadable(a, other):
+            await b.controller.beat()
+            await b.take_over()
+            told(ADVANCE)
+            await b.tick()
+            assert b.controller.status("small")["status"] == "settling"
+            assert b.traffic.active["other"].is_fenced
+            assert b.traffic.active["other"].state.share == 0.5, "nothing is decided on what nobody could read"
+            with pytest.raises(StorageError, match=SAID):
+                await b.controller.command("other", Command.PROMOTE)
+        await b.take_over()
+        assert not b.traffic.active["other"].is_fenced
+        await b.tick()
+        assert b.store.newest("other").state.status == "rolled_back", "led again: its candidate is not loaded here"
+
+
+async def test_it_can_be_aborted_where_it_was_read_before(stock: Stock, file: Path) -> None:
+    async with two(stock, file, plan()) as (a, b):
+        with unreadable(a, a.controller.running("small")):
+            await a.controller.leadership.give_back()
+            await b.controller.beat()
+            await b.take_over()
+            ended = await b.controller.command("small", Command.ABORT, "nobody can read it")
+            assert (ended["status"], ended["reason"]) == ("aborted", "aborted by hand: nobody can read it")
+            await b.controller.turns.wait()
+            assert b.engine.versions("small") == [1]
+            assert b.store.look().unreadable == {}, "it has ended"
+            assert (await b.controller.start(plan()))["status"] == "running"
+
+
+async def test_a_step_back_that_waits_is_stored_though_another_cannot_be_read(stock: Stock, file: Path) -> None:
+    async with gateway(stock, file) as one:
+        await one.controller.start(plan())
+        other = begin_other(one, one)
+        waiting = one.controller._carrying_out.unstored
+        back = begin(plan(more="stages = [25, 100]"))
+        for model in ("other", "small"):
+            waiting[model] = StepBack(one.traffic.active[model], back, {"event": "promote"})
+        with unreadable(one, other):
+            one.controller.leading.note_won()
+            await one.controller.leading.store_steps_back()
+            assert list(waiting) == ["other"]
+            assert one.store.newest("small").state.share == 0.25
+
+
+async def test_a_gateway_starts_beside_it_and_lists_it(stock: Stock, file: Path) -> None:
+    clock = Clock()
+    async with gateway(stock, file, clock=clock) as one:
+        await one.controller.start(plan())
+        other = begin_other(one)
+        with unreadable(one, other):
+            async with gateway(stock, file, me="again", clock=clock) as again:
+                assert await again.versions_told() == {"1", "2"}
+                releases, hidden = await again.controller.list()
+                assert [release["model"] for release in releases] == ["small"]
+                assert [(each.model, each.status) for each in hidden] == [("other", "running")]
+                with pytest.raises(StorageError, match=SAID):
+                    await again.controller.describe("other")
