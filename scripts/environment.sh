@@ -57,13 +57,15 @@ PY
     require_venv "$python"
     # Only what was made here is made anew: somebody's own environment of this name has no stamp.
     if [ -d "$folder" ] && [ ! -e "$folder/stamp" ]; then
-        say "$folder is there, and none of these scripts made it; move it away, or remove it, and start again."
+        say "$folder is there, and none of these scripts made it, or an install of it was cut off; move it away, or remove it, and start again."
         return 1
     fi
     say "Installing into $folder with $("$python" --version) (once; some minutes on a slow line) ..."
     rm -rf "$folder"
-    "$python" -m venv "$folder"
+    # The stamp first: what is cut off after it is known for ours, and made anew.
+    mkdir -p "$folder"
     printf 'unfinished\n' > "$folder/stamp"
+    "$python" -m venv "$folder"
     "$folder/bin/python" -m pip install --quiet --disable-pip-version-check "$option" -c constraints.txt -e ".$extras"
     printf '%s\n' "$stamp" > "$folder/stamp"
 }

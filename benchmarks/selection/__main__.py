@@ -166,6 +166,7 @@ def measure(name: str, source: str, effort: Effort, budget_s: float, seed: int) 
         budget_s=budget_s,
         gain_turns=pair["gain"],
         start_turns=pair["start"],
+        is_start_bare=pair["is_start_bare"],
         first_turns=pair["first"],
         ms_by_candidate=verdict.ms_by_candidate,
         regret_pairs=[list(both) for both in verdict.pairs],

@@ -18,7 +18,8 @@ LEGEND: Final = (
     "all that may run, each measured long, and then the two against each other in pairs. **Gain**: how many times as fast one row "
     "is as with `onnxruntime.InferenceSession(file)` and its defaults, for the chosen variant and for `Model.predict` on it, which "
     "checks, counts and watches; – where there is no ONNX file. **Start**: a warm-cache `edgeward.load`, in a process that has "
-    "loaded the model before, against a session of the bare engine of the same file with the same options, neither with a call; "
+    "loaded the model before, against a session of the bare engine of the same file with the same options, neither with a call "
+    "(† of an engine whose opening is not written down here, against the session that a load opens); "
     "**first answer**: the same with one row after it, against the session that a load opens. Medians of interleaved pairs. The "
     "bundles are made by `edgeward bundle build`'s own recipes."
 )
@@ -90,8 +91,9 @@ def _starts(results: Sequence[Result]) -> list[str]:
         "|---|---:|---:|---:|---:|---:|---:|",
     ]
     for r in results:
+        mark = "" if r.is_start_bare else " †"
         lines.append(
-            f"| {r.name} | {r.start:.2f} × | {r.start_extra_ms:.2f} ms | {r.first:.2f} × | {r.calibration_s:.1f} s "
+            f"| {r.name} | {r.start:.2f} ×{mark} | {r.start_extra_ms:.2f} ms | {r.first:.2f} × | {r.calibration_s:.1f} s "
             f"| {r.trial_s:.1f} s | {r.loading_s:.1f} s |"
         )
     return lines

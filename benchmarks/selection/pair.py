@@ -94,10 +94,11 @@ def _turn(call: Callable[[], object], turn_s: float) -> float:
     return median(took) / 1e6
 
 
-def _start(model: Model, source: str, settings: EngineSettings, pairs: int) -> dict[str, Turns]:
+def _start(model: Model, source: str, settings: EngineSettings, pairs: int) -> dict[str, Turns | bool]:
     """Milliseconds to open the chosen file with the bare engine and to `load` the model, in turn; and to the first answer.
 
-    A first answer of the engine alone is one of the session that selection opens.
+    Of an engine without a bare way here the first is the session that selection opens, and `is_start_bare` says so. A first
+    answer of the engine alone is one of that session.
     """
     candidate = model.candidate
     path = model.bundle.path_of(candidate.variant)
@@ -109,8 +110,8 @@ def _start(model: Model, source: str, settings: EngineSettings, pairs: int) -> d
     def opened() -> Session:
         return candidate.backend.open(path, candidate.options)
 
-    # Of an engine without a bare way here it is the same.
-    openings = (bare_opening(candidate, path) or opened, lambda: load(source, settings), opened)
+    bare = bare_opening(candidate, path)
+    openings = (bare or opened, lambda: load(source, settings), opened)
     started: Turns = []
     answered: Turns = []
     for turn in range(pairs + 1):
@@ -133,7 +134,7 @@ def _start(model: Model, source: str, settings: EngineSettings, pairs: int) -> d
         if turn:  # the first one finds nothing in any cache
             started.append(took[:2])
             answered.append([first[2], first[1]])
-    return {"start": started, "first": answered}
+    return {"start": started, "first": answered, "is_start_bare": bare is not None}
 
 
 if __name__ == "__main__":

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from runtime.errors import ModelNotFoundError
+from runtime.errors import EdgewardError, ModelNotFoundError
 
 if TYPE_CHECKING:
     from runtime.engine.engine import Engine
+
+log = logging.getLogger(__name__)
 
 
 class EngineModels:
@@ -40,7 +43,10 @@ class EngineModels:
             self._engine.unload(model)
 
     def _named(self, model: str) -> str | None:
-        """What the settings load that model from: its name in the repository, or the source of a bundle; None: they do not."""
+        """What the settings load that model from: its name in the repository, or the source of a bundle; None: they do not.
+
+        Where one of their sources cannot be opened and no other is of that model, its error.
+        """
         repository = self._engine.repository
         known = () if repository is None else repository.names()
         if model in known and (model in self._sources or not self._sources):
@@ -48,7 +54,18 @@ class EngineModels:
         from runtime import config
         from runtime.bundle.locate import open_bundles
 
+        broken: EdgewardError | OSError | None = None
         for source in self._sources:
-            if source not in known and open_bundles(source, config.home() / "bundles")[-1].name == model:
+            if source in known:
+                continue
+            try:
+                name = open_bundles(source, config.home() / "bundles")[-1].name
+            except (EdgewardError, OSError) as error:
+                log.warning("looking for model %s: %s cannot be opened and is passed over: %s", model, source, error)
+                broken = broken or error
+                continue
+            if name == model:
                 return source
+        if broken is not None:  # it may be that very model
+            raise broken
         return None

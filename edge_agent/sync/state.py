@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
 from collections.abc import Collection, Mapping
-from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
 from edge_agent.sync.record import Ended, ModelRecord, Offer, Outcome, Trial
+from runtime.bundle import unpacked
 from runtime.errors import StorageError
 from runtime.row_files.writer import sync_folder
 
@@ -106,12 +105,9 @@ class SyncFolder:
         return self._unpacked is not None and any(root.is_relative_to(self._unpacked / sha256) for root in in_use)
 
     def _remove_unpacked(self, sha256: str) -> None:
-        if self._unpacked is None:
-            return
-        aside = self._unpacked / f".{sha256}.gone"
-        with suppress(FileNotFoundError):
-            (self._unpacked / sha256).rename(aside)  # a folder under its name is whole
-        shutil.rmtree(aside, ignore_errors=True)
+        """But for what another process uses, which goes as any other archive does once nobody has for long."""
+        if self._unpacked is not None:
+            unpacked.remove(self._unpacked / sha256)
 
 
 def _record(said: dict[str, Any]) -> ModelRecord:

@@ -19,7 +19,8 @@ from runtime.selection.latency import MIN_TURNS, show_ms
 CHOSEN = "▶"
 # The figures alone take 70 to 75 columns: what is left of 80 would break sentences at every word.
 WIDTH_FOR_SENTENCES: Final = 110
-_RATIO: Final = re.compile(r"(\d[\d.,]* ×) the chosen one\b")
+_RATIO: Final = re.compile(r"(\d[\d.,]* ×) the chosen one(?: \(in its (trial)\))?")
+"""All that a verdict says that a narrow column can hold."""
 
 
 def show_choice(choice: Choice, *, with_rejected: bool = True) -> RenderableType:
@@ -85,7 +86,7 @@ class _Candidates:
         yield _candidates(self.choice, [_in_short(self.choice, ranked) for ranked in self.choice.ranked])
         below: dict[str, list[str]] = {}
         for ranked in self.choice.ranked:
-            if not _RATIO.match(_why(ranked)):
+            if not _RATIO.fullmatch(_why(ranked)):
                 below.setdefault(_why(ranked), []).append(str(ranked.candidate))
         yield from (Text(f"{'; '.join(names)}: {why}") for why, names in below.items())
 
@@ -118,8 +119,10 @@ def _candidates(choice: Choice, last: Sequence[str]) -> Table:
 
 def _in_short(choice: Choice, ranked: Ranked) -> str:
     """What of the verdict goes into a narrow column; the sentence stands below."""
-    ratio = _RATIO.match(_why(ranked))
-    return ratio[1] if ratio else "chosen" if ranked is choice.selected else "below"
+    ratio = _RATIO.fullmatch(_why(ranked))
+    if ratio is None:
+        return "chosen" if ranked is choice.selected else "below"
+    return f"{ratio[1]} ({ratio[2]})" if ratio[2] else ratio[1]
 
 
 def _why(ranked: Ranked) -> str:

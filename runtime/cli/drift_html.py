@@ -56,7 +56,7 @@ def _devices(told: Mapping[str, Any] | None) -> Iterator[str]:
     """What devices say of themselves, where a gateway tells of theirs."""
     if told is not None and told["drifting"]:
         yield f"<p class=bad>{escape(on_devices(told))}</p>"
-    if told is not None and told["not_known"]:
+    if told is not None and told.get("not_known"):  # absent in what an earlier gateway wrote
         yield f"<p>{escape(not_known(told))}</p>"
 
 

@@ -26,7 +26,7 @@ def show(console: Console, report: Mapping[str, Any]) -> None:
     if (told := report.get("by_device")) is not None:
         if told["drifting"]:
             console.print(Text(on_devices(told), style="red"))
-        if told["not_known"]:
+        if told.get("not_known"):  # absent in what an earlier gateway wrote
             console.print(Text(not_known(told), style="yellow"))
     for verdict in report["verdicts"][:MAX_SHOWN]:
         _show_verdict(console, verdict, report)

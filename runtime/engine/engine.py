@@ -112,15 +112,17 @@ class Engine:
     def load_alone(self, source: str | Path, progress: Progress | None) -> Model:
         """A model that is in no table: the newest of the one source that this engine is ever asked for, as `load` finds it.
 
-        Where all is as it was at the last time, by what that came to.
+        Where all is as it was at the last time, by what that came to. A repository may have another model of that name by now,
+        and is asked every time.
         """
         before = self._last_time.recall()
         if before is not None:
             return self._make(before.bundle, before.choice, None)
         model = Engine(self.settings, progress=progress).load(source)
         self.__dict__.pop("_looked", None)  # the machine may be another by now
-        folder = _below(self._home, "calibrations")
-        self._last_time.note(source, model.bundle, model.choice, self.settings.selection, folder)
+        if self.repository is None:
+            folder = _below(self._home, "calibrations")
+            self._last_time.note(source, model.bundle, model.choice, self.settings.selection, folder)
         return model
 
     def _load(

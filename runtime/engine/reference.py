@@ -12,17 +12,14 @@ from runtime.backends.base import RunOptions
 from runtime.backends.opened import OpenedVariant, open_variant
 from runtime.bundle.bundle import Bundle
 from runtime.bundle.manifest import Task
+from runtime.engine.stand_in import standing_in, why_no_stand_in
 from runtime.selection.candidates import CPU, SPINNING, Candidate
-from runtime.selection.choice import Choice, Ranked
+from runtime.selection.choice import Choice
 from runtime.selection.guard import check_answers
 from runtime.tensors import Array
 
 MAX_ROWS: Final = 32
 """Of a call that is checked: the first ones, so that a check costs little however large the batch."""
-
-
-STANDING_IN: Final = "fp32"
-"""The precision of what may be taken for the reference, where it agrees with it on every sample."""
 
 
 class NoReferenceError(Exception):
@@ -38,24 +35,33 @@ class Sample:
 
 
 class Reference:
-    """The bundle's first variant on one thread, or another in fp32 whose answers are the same. One thread at a time."""
+    """The bundle's first variant on one thread, or another in fp32 that stands in for it. One thread at a time.
+
+    What stands in is compared with the bundle's samples when it is opened, and believed where it answers as the reference did.
+    """
 
     def __init__(self, bundle: Bundle, choice: Choice, cap_mb: float | None) -> None:
-        """`NoReferenceError` when it does not run here, or beside what serves would take more than `cap_mb` (None: no cap)."""
+        """`NoReferenceError` when it may not run here, or beside what serves would take more than `cap_mb` (None: no cap)."""
         name = bundle.variants[0].name
         found = [ranked for ranked in choice.ranked if ranked.candidate.variant.name == name]
-        found = found or [ranked for ranked in choice.ranked if _stands_in(ranked)]
+        self._is_standing_in = not found
+        found = found or standing_in(choice)
         if not found:
             raise NoReferenceError(
-                f"no shadow checks: the reference {name} does not run here, and no other variant in fp32 answers as it does"
+                f"no shadow checks: the reference {name} is not among what may run here{_why_not(name, choice)}, and no other "
+                "variant in fp32 answers as it does"
             )
         # On the processor where it runs there, which is what the bundle's own answers were made on.
         chosen = min(found, key=lambda r: (r.candidate.backend.device != CPU, r.candidate.options.threads))
+        self.words = f"the reference {name}"
+        """What answers here, for sentences."""
+        if self._is_standing_in:
+            self.words = f"{chosen.candidate.variant.name}, which stands in for the reference {name},"
         self.memory_mb = chosen.memory_mb
         needed_mb = (chosen.memory_mb or 0.0) + (choice.selected.memory_mb or 0.0)
         if cap_mb is not None and needed_mb > cap_mb:
             raise NoReferenceError(
-                f"no shadow checks: the reference {name} beside {choice.selected.candidate.variant.name} would take "
+                f"no shadow checks: {self.words} beside {choice.selected.candidate.variant.name} would take "
                 f"{needed_mb:.1f} MB, the cap is {cap_mb:.1f} MB"
             )
         extra = {key: value for key, value in chosen.candidate.options.extra.items() if key != SPINNING}
@@ -80,11 +86,11 @@ class Reference:
     def share_disagreeing(self, sample: Sample) -> float | None:
         """The share of rows whose answer is not the reference's, by the guard's rule; None where nothing can be compared.
 
-        The errors are those of opening and running the reference.
+        The errors are those of opening and running the reference; `NoReferenceError` when what stands in for it does not answer
+        as it does.
         """
         if self._opened is None:
-            candidate = self.candidate
-            self._opened = open_variant(self._bundle, candidate.variant, candidate.backend, candidate.options)
+            self._opened = self._open()
         expected = self._opened.predict(sample.inputs)
         task = self._bundle.manifest.task if self._bundle.manifest is not None else Task.GENERIC
         names = [spec.name for spec in self._opened.outputs]
@@ -93,6 +99,20 @@ class Reference:
             return 1.0
         return None if seen.agreement is None else 1 - seen.agreement
 
+    def _open(self) -> OpenedVariant:
+        candidate = self.candidate
+        opened = open_variant(self._bundle, candidate.variant, candidate.backend, candidate.options)
+        if not self._is_standing_in:
+            return opened
+        try:
+            why_not = why_no_stand_in(self._bundle, opened)
+            if why_not is not None:
+                raise NoReferenceError(f"no shadow checks: {self.words} {why_not}")
+        except BaseException:
+            opened.close()
+            raise
+        return opened
+
     def close(self) -> None:
         """Gives its memory back."""
         if self._opened is not None:
@@ -100,6 +120,7 @@ class Reference:
             self._opened = None
 
 
-def _stands_in(ranked: Ranked) -> bool:
-    """Where the reference was not tried here, for a program of PyTorch takes seconds and hundreds of megabytes, or does not run."""
-    return ranked.candidate.variant.precision == STANDING_IN and ranked.agreement == 1.0
+def _why_not(name: str, choice: Choice) -> str:
+    """The first reason that selection had against the variant `name`, where it had one."""
+    reasons = [f" ({r.backend}: {r.reason})" for r in choice.rejected if r.variant == name and not r.is_misfit]
+    return reasons[0] if reasons else ""

@@ -235,7 +235,7 @@ class Watch:
         if self._reference is None:
             return None
         is_same = self._reference.candidate.pair == service.ranked.candidate.pair
-        self.totals.shadow = "no shadow checks: the reference itself answers" if is_same else ""
+        self.totals.shadow = f"no shadow checks: {self._reference.words} itself answers" if is_same else ""
         if is_same:
             return None
         return self._reference.sample(service.opened, inputs, outputs)
@@ -256,6 +256,10 @@ class Watch:
     def _check(self, model: Watched, service: InService, reference: Reference, sample: Sample) -> None:
         try:
             disagreeing = reference.share_disagreeing(sample)
+        except NoReferenceError as error:  # what stands in for it was opened, and does not answer as it does
+            self.totals.shadow = str(error)
+            self._close_reference()
+            return
         except EdgewardError as error:
             self.totals.shadow_failures += 1
             self._note_failure(model, "a shadow check could not be made", error)

@@ -65,7 +65,11 @@ def measure(
     """
     start = clock()
     rows = BATCH_SIZES[-1] if goal.objective is Objective.THROUGHPUT else 1
-    tried = try_all(bench, candidates, reference, rows, budget_s, clock, progress)
+
+    def may_be_right(candidate: Candidate, trial: Trial) -> bool:
+        return may_be_fit(_from_trial(candidate, trial, rows), goal)
+
+    tried = try_all(bench, candidates, reference, rows, budget_s, clock, progress, may_be_right)
     after = clock()
     trial_s = after - start - tried.loading_s - tried.lost_s
     rejected = tried.rejected

@@ -26,7 +26,11 @@ UNTRIED: Final = "not tried"
 FAR_BEHIND: Final = 2.5
 """Who took so many times the fastest one's time in the trial, best call against best call, is not looked at further."""
 SURE_LOOKS: Final = 2
-"""The reference and the most promising pair beside it are tried whatever that takes: without a second there is no choice."""
+"""So many pairs that may prove right are tried whatever that takes: without a second there is no choice. One of them is the
+reference, or where its answers are known a variant in `EXACT` on any engine but PyTorch: the others may all prove wrong. PyTorch,
+which takes seconds to load, is one of them only where there is no such variant."""
+EXACT: Final = "fp32"
+"""The precision whose answers are right wherever the reference's are."""
 LOOKS_SHARE: Final = 0.6
 """Of the budget, by when the last first look should be over; two fifths are for rounds and the check of the winner."""
 WAITED_SHARE: Final = 0.7
@@ -63,6 +67,8 @@ class Tried:
     """Time that crashes and hangs took, which is charged to nobody else."""
     untried: int = 0
     """Candidates for which there was no time."""
+    hopeful: list[Candidate] = field(default_factory=list)
+    """Those of the trials that may prove right."""
 
     def fastest_ms(self, rows: int) -> float:
         """The best call of any trial so far; infinite before the first."""
@@ -115,10 +121,12 @@ def try_all(
     budget_s: float,
     clock: Callable[[], float],
     progress: Progress,
+    may_be_right: Callable[[Candidate, Trial], bool],
 ) -> Tried:
     """Every pair tried once, and then their further ways to run, while their parts of the budget last.
 
     `reference` is the name of the variant that has to answer before the others can be compared; None where its answers are known.
+    `may_be_right`: whether a trial leaves it open that its candidate may run.
     """
     looks, others = order_of_trying(candidates, reference)
     tried = Tried()
@@ -131,6 +139,17 @@ def try_all(
     skipped: set[tuple[str, str]] = set()
     took_s: dict[tuple[str, str], float] = {}
     look_ms: dict[tuple[str, str], float] = {}
+    seen: set[tuple[str, str]] = set()
+
+    def is_sure(candidate: Candidate) -> bool:
+        """Whether it is looked at however late it is."""
+        has_exact = any(c.variant.name == reference or c.variant.precision == EXACT for c in tried.hopeful)
+        if has_exact and candidate.variant.format is Format.TORCH:
+            return False
+        if not has_exact and _is_exact(candidate):
+            return True
+        kept_for_exact = not has_exact and any(_is_exact(c) and c.pair not in seen for c in looks)
+        return len(tried.hopeful) + kept_for_exact < SURE_LOOKS
 
     def reason_against(candidate: Candidate, is_look: bool) -> str | None:
         pair = candidate.pair
@@ -142,7 +161,7 @@ def try_all(
             next_s = min(took_s.values(), default=0.0)
             is_late = spent_s + next_s > max(LOOKS_SHARE * budget_s, LEAST_LOOKS_S)
             is_late = is_late or waited_s + next_s > max(WAITED_SHARE * budget_s, LEAST_LOOKS_S)
-            is_late = is_late and len(tried.trials) >= SURE_LOOKS
+            is_late = is_late and not is_sure(candidate)
         else:
             next_s = took_s.get(pair, 0.0)
             until_now_s = spent_s if next_s < CHEAP_SHARE * budget_s else waited_s
@@ -156,6 +175,7 @@ def try_all(
     for at, (candidate, is_look) in enumerate([*((c, True) for c in looks), *((c, False) for c in others)]):
         progress(f"trying {candidate}", 0.5 * at / len(candidates))
         reason = reason_against(candidate, is_look)
+        seen.add(candidate.pair)
         if reason is not None:
             tried.rejected.append(rejected_because(candidate, reason))
             continue
@@ -172,6 +192,8 @@ def try_all(
             continue
         tried.standard = candidate if is_reference else tried.standard
         tried.trials.append((candidate, trial))
+        if may_be_right(candidate, trial):
+            tried.hopeful.append(candidate)
         tried.loading_s += trial.loading_s
         spent_s += trial.effort_s
         waited_s += clock() - began - trial.loading_s
@@ -179,3 +201,8 @@ def try_all(
             took_s[candidate.pair] = trial.effort_s
             look_ms[candidate.pair] = best_ms(trial, rows)
     return tried
+
+
+def _is_exact(candidate: Candidate) -> bool:
+    """In `EXACT`, and not of PyTorch."""
+    return candidate.variant.precision == EXACT and candidate.variant.format is not Format.TORCH

@@ -224,3 +224,16 @@ def test_the_oracle_knows_whom_selection_left_untried(tmp_path: Path) -> None:
     )
     choice = Choice(bundle.name, bundle.version, Objective.LATENCY, (), rejected, "nothing", ())
     assert [c.key for c in oracle._untried(bundle, choice)] == [skipped.key, far.key]
+
+
+def test_a_start_that_is_not_told_by_a_bare_engine_is_marked_and_not_counted() -> None:
+    results = [GOOD, replace(GOOD, name="other", is_start_bare=False)]
+    (told,) = (text for text, _ in bars(results) if text.startswith("start"))
+    assert told == "start, worst: 1.20 × (net), at most 1.3 (1 of 1 by a bare engine)"
+    environment = {
+        "commit": "c0ffee", "cpu": "a processor", "hardware_text": {"cores allowed": "2"}, "kernel": "6", "python": "3.11",
+        "libraries": {}, "load_before": [0.1], "hardware": {"cores": {"threads": 2}},
+    }  # fmt: skip
+    page = markdown(results, {}, {}, environment, "2026-01-01")
+    assert "| net | 1.20 × | 2.00 ms |" in page
+    assert "| other | 1.20 × † | 2.00 ms |" in page

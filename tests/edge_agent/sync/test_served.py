@@ -9,6 +9,7 @@ import pytest
 from edge_agent.sync.served import EngineModels
 from runtime.bundle.writing import pack
 from runtime.engine.engine import Engine, EngineSettings
+from runtime.errors import BundleNotFoundError
 from runtime.selection.settings import SelectionSettings
 from tests.edge_agent.sorting import WEAK, sorting_bundle
 
@@ -49,5 +50,24 @@ def test_what_the_settings_do_not_name_is_unloaded(tmp_path: Path) -> None:
         models.switch("sort", None)
         assert models.digest("sort") is None
         models.switch("sort", None)
+    finally:
+        engine.close()
+
+
+def test_a_source_that_is_gone_stops_only_what_may_have_been_its_model(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    own = sorting_bundle(tmp_path / "own" / "sort", "sort", WEAK, samples=40).root
+    gone = str(tmp_path / "gone.tar")
+    synced = pack(sorting_bundle(tmp_path / "new", "sort", WEAK, 2, samples=40), tmp_path / "2.tar")
+    engine = Engine(EngineSettings(QUICK, home=tmp_path))
+    models = EngineModels(engine, (gone, str(own)))
+    try:
+        models.switch("sort", synced)
+        models.switch("sort", None)
+        assert engine.model("sort").version == 1
+        assert f"{gone} cannot be opened and is passed over" in caplog.text
+        with pytest.raises(BundleNotFoundError, match=r"gone\.tar"):
+            models.switch("other", None)
     finally:
         engine.close()

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import shutil
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -17,6 +19,7 @@ from edge_agent.sync.served import EngineModels
 from edge_agent.sync.state import SyncFolder, SyncState
 from edge_agent.sync.syncer import Syncer, Wishes
 from runtime.bundle.bundle import Bundle, sha256_of
+from runtime.bundle.unpacked import use
 from runtime.bundle.writing import pack
 from runtime.engine.engine import Engine, EngineSettings
 from runtime.selection.settings import SelectionSettings
@@ -76,3 +79,24 @@ def test_what_is_in_use_or_not_ours_stays(tmp_path: Path) -> None:
     assert [path.name for path in (tmp_path / "sync" / "bundles").iterdir()] == ["used.tar"]
     folder.tidy(SyncState(), None, [])
     assert [path.name for path in (tmp_path / "bundles").iterdir()] == ["somebody-elses"]
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows has no locks of this kind")
+def test_what_another_process_serves_stays_unpacked(tmp_path: Path) -> None:
+    import fcntl
+
+    folder = SyncFolder(tmp_path / "sync", tmp_path / "bundles")
+    (tmp_path / "sync" / "bundles").mkdir(parents=True)
+    (tmp_path / "sync" / "bundles" / "old.tar").touch()
+    unpacked = tmp_path / "bundles" / "old"
+    unpacked.mkdir(parents=True)
+    use(unpacked)  # as the agent's engine did when it was served
+    other = os.open(unpacked, os.O_RDONLY)
+    fcntl.flock(other, fcntl.LOCK_SH)
+    folder.tidy(SyncState(), None)
+    assert unpacked.exists()
+    os.close(other)
+    (tmp_path / "sync" / "bundles" / "old.tar").touch()
+    use(unpacked)
+    folder.tidy(SyncState(), None)
+    assert list((tmp_path / "bundles").iterdir()) == []

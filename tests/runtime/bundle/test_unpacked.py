@@ -1,6 +1,7 @@
 """What archives leave unpacked: kept while it is used, by any process, and gone a month after."""
 
 import os
+import shutil
 import subprocess
 import sys
 import time
@@ -13,7 +14,7 @@ import pytest
 from runtime.bundle import unpacked
 from runtime.bundle.bundle import Bundle
 from runtime.bundle.locate import open_bundles
-from runtime.bundle.unpacked import UNUSED_S, prune, use
+from runtime.bundle.unpacked import UNUSED_S, prune, remove, use
 from runtime.bundle.writing import pack
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -92,3 +93,35 @@ def test_a_new_archive_takes_forgotten_ones_away_and_an_archive_that_was_comes_a
     assert prune(cache) == [kept]
     (again,) = open_bundles(archive, cache)
     again.verify()
+
+
+def test_what_went_and_came_again_is_held_anew(cache: Path) -> None:
+    use(old(cache, "a"))
+    shutil.rmtree(cache / "a")
+    served = old(cache, "a")
+    use(served)
+    os.utime(served, (OLD, OLD))
+    assert prune(cache) == []
+    assert served.exists()
+
+
+def test_what_this_process_uses_no_more_goes_at_once_unless_another_does(cache: Path) -> None:
+    folder = old(cache, "a")
+    use(folder)
+    with another_process_uses(folder):
+        assert not remove(folder)
+        assert (folder / "variants" / "fp32.onnx").exists()
+    use(folder)
+    assert remove(folder)
+    assert list(cache.iterdir()) == []
+    assert not remove(folder)
+
+
+def test_archives_that_a_registry_fetched_go_too(cache: Path) -> None:
+    names = [f"{'a' * 64}.tar", f".{'b' * 64}.tar.0123abcd", f"{'c' * 64}.tar", "mine.tar"]
+    for name in names:
+        (cache / name).write_bytes(b"x")
+        if "c" * 64 not in name:
+            os.utime(cache / name, (OLD, OLD))
+    assert sorted(prune(cache)) == sorted(cache / name for name in names[:2])
+    assert sorted(path.name for path in cache.iterdir()) == sorted(names[2:])

@@ -59,3 +59,10 @@ def test_the_file_says_the_same_of_devices_and_their_names_are_text() -> None:
     assert "not known of 2 of 1,100 devices: 1,234 rows are private" in text
     for one in (REPORT, {**REPORT, "by_device": by_device(0, [])}):
         assert "devices" not in page([one])
+
+
+def test_an_earlier_gateway_said_nothing_of_what_is_not_known() -> None:
+    told = {"devices": 3, "drifting": 1, "names": [{"device": "pi", "features": ["light"]}]}
+    for text in (shown(by_device=told), page([{**REPORT, "by_device": told}])):
+        assert "1 of 3 devices drift: pi: light" in text
+        assert "not known" not in text

@@ -156,3 +156,19 @@ def test_a_name_means_what_lies_in_the_working_folder_first(
     with load("digits", settings) as model:
         assert model.bundle.root == Path("digits")
     assert worked_out == ["digits"]
+
+
+def test_a_name_means_what_lies_in_the_repository_by_now(
+    source: Path, settings: EngineSettings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "empty").mkdir()
+    monkeypatch.chdir(tmp_path / "empty")
+    shelf = tmp_path / "repository"
+    shelf.mkdir()
+    of_repository = replace(settings, repository=shelf)
+    load_twice("digits", of_repository)
+    manifest = json.loads((source / "manifest.json").read_text())
+    (source / "manifest.json").write_text(json.dumps(manifest | {"version": 7}))
+    source.rename(shelf / "digits")
+    with load("digits", of_repository) as model:
+        assert model.version == 7

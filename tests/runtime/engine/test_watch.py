@@ -11,12 +11,13 @@ import pytest
 
 from runtime.engine import own_load
 from runtime.engine.model import Model
-from runtime.engine.reference import Reference
+from runtime.engine.reference import NoReferenceError, Reference
 from runtime.engine.tally import Switch, SwitchReason
 from runtime.engine.watch_settings import WatchSettings
 from runtime.errors import WrongUseError
+from runtime.selection.candidates import Rejected
 from tests.runtime.engine.bed import Make, X, choice_of
-from tests.runtime.selection.fakes import CLASSES, FakeBackend
+from tests.runtime.selection.fakes import CLASSES, FakeBackend, make_bundle
 
 
 def test_right_answers_are_checked_and_nothing_else_happens(make: Make) -> None:
@@ -56,7 +57,7 @@ def test_when_the_next_is_wrong_too_the_reference_answers_and_is_checked_no_more
     checks = bed.watch.totals.shadow_checks
     bed.call(40)
     assert bed.watch.totals.shadow_checks == checks == 12
-    assert bed.watch.totals.shadow == "no shadow checks: the reference itself answers"
+    assert bed.watch.totals.shadow == "no shadow checks: the reference ref itself answers"
 
 
 def test_with_nothing_to_switch_to_the_model_serves_on_and_says_so(
@@ -101,8 +102,13 @@ def test_a_reference_that_is_not_there_or_too_large_is_said(make: Make) -> None:
     bed = make("fast", "next", agreement=0.99)
     bed.call(5)
     assert bed.watch.totals.shadow == (
-        "no shadow checks: the reference ref does not run here, and no other variant in fp32 answers as it does"
+        "no shadow checks: the reference ref is not among what may run here, and no other variant in fp32 answers as it does"
     )
+    untried = Rejected("ref", "fake-cpu", "not tried: no time was left for it in the budget of 3 s", "1 thread")
+    with pytest.raises(
+        NoReferenceError, match=r"what may run here \(fake-cpu: not tried: no time was left for it in the budget"
+    ):
+        Reference(bed.bundle, replace(bed.model.choice, rejected=(untried,)), None)
     tight = make(targets={"memory_mb": 15.0})
     tight.call(5)
     assert "would take 20.0 MB, the cap is 15.0 MB" in tight.watch.totals.shadow
@@ -170,6 +176,53 @@ def test_what_answers_the_same_in_fp32_stands_in_for_a_reference_that_was_not_tr
         model.predict(X)
     assert bed.watch.totals.disagreements > 0
     assert model.candidate.variant.name == "next"
+
+
+def test_what_serves_stands_in_only_where_nothing_else_may(make: Make) -> None:
+    bed = make("fast", "next")
+    assert Reference(bed.bundle, bed.model.choice, None).candidate.variant.name == "next"
+    bed.call(5)
+    assert (bed.watch.totals.shadow, bed.watch.totals.shadow_checks) == ("", 5)
+    alone = make("fast")
+    alone.call(5)
+    assert alone.watch.totals.shadow == (
+        "no shadow checks: fast, which stands in for the reference ref, itself answers"
+    )
+
+
+def test_what_stands_in_is_named_where_it_would_take_too_much(make: Make) -> None:
+    bed = make("fast", "next", targets={"memory_mb": 15.0})
+    bed.call()
+    assert bed.watch.totals.shadow.startswith(
+        "no shadow checks: next, which stands in for the reference ref, beside fast would take 20.0 MB"
+    )
+
+
+def test_what_stands_in_has_to_answer_the_samples_as_the_reference_did(make: Make) -> None:
+    """In its trial it may have been compared on eight rows."""
+    bed = make("fast", "next")
+    bed.lab.wrong = {"next"}
+    bed.call(20)
+    totals = bed.watch.totals
+    assert totals.shadow == (
+        "no shadow checks: next, which stands in for the reference ref, does not answer all of the bundle's first 40 samples "
+        "as it does"
+    )
+    assert (totals.shadow_checks, totals.quarantined, totals.failures) == (0, 0, 0)
+    assert bed.model.candidate.variant.name == "fast"
+    assert (bed.lab.opened, bed.lab.closed) == (["fast", "next"], ["next"]), "once, and closed again"
+
+
+def test_nothing_stands_in_where_the_references_answers_are_not_known(make: Make, tmp_path: Path) -> None:
+    bed = make("fast", "next")
+    bundle = make_bundle(tmp_path / "bare", {"ref": {}, "fast": {}, "next": {}}, samples=False)
+    model = Model(bundle, bed.model.choice, bed.watch)
+    for _ in range(5):
+        model.predict(X)
+    assert bed.watch.totals.shadow == (
+        "no shadow checks: next, which stands in for the reference ref, cannot be compared with it: its answers are not in the "
+        "bundle"
+    )
 
 
 def test_a_first_choice_that_cannot_be_opened_is_said(make: Make) -> None:

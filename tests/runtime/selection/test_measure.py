@@ -9,7 +9,7 @@ from runtime.backends.base import RunOptions
 from runtime.bundle.manifest import Format, Targets, Variant
 from runtime.selection.bench import LEAST_CHECKED_ROWS, Bench, CandidateFailedError, Trial
 from runtime.selection.candidates import Candidate
-from runtime.selection.decide import rank
+from runtime.selection.decide import rank, refusal
 from runtime.selection.goal import Goal
 from runtime.selection.guard import GuardResult
 from runtime.selection.measure import Measurement, measure
@@ -247,6 +247,31 @@ def test_of_a_model_that_leaves_no_time_two_are_tried_and_the_choice_is_right() 
     assert [name for what, name, _ in bench.log if what == "check"] == ["int8"]
     (checked,) = (m for m in result.measured if m.candidate.variant.name == "int8")
     assert (checked.guard.rows, checked.guard.is_partial) == (LEAST_CHECKED_ROWS, True)
+
+
+@pytest.mark.parametrize(
+    ("ms", "lucky", "tried"),
+    [
+        (480.0, True, ["quick", "other", "exact"]),
+        (480.0, False, ["quick", "other", "exact"]),
+        (1800.0, True, ["quick", "exact"]),
+        (1800.0, False, ["quick", "other", "exact"]),
+    ],
+)
+def test_where_the_answers_are_known_one_in_fp32_is_tried_however_late(
+    ms: float, lucky: bool, tried: list[str]
+) -> None:
+    """A slow machine and two int8 variants that are both wrong, on the first rows or only when one is checked in full."""
+    bench = FakeBench({"quick": ms, "other": ms, "exact": 2 * ms, "program": 2 * ms}, {"quick": 0.1, "other": 0.1})
+    bench.luck = {"quick": 1.0, "other": 1.0} if lucky else {}
+    precisions = {"quick": "int8", "other": "int8", "exact": "fp32", "program": "fp32"}
+    candidates = [Candidate(precise(name, precisions[name]), FakeBackend(), RunOptions(1)) for name in bench.ms]
+    torch = candidates[3].variant.model_copy(update={"format": Format.TORCH})
+    candidates[3] = replace(candidates[3], variant=torch)
+    goal = Goal(accuracy_floor=0.9)
+    result = measure(bench, candidates, None, goal, 1.0, 0, lambda: bench.now, lambda what, share: None)
+    assert [name for what, name, _ in bench.log if what == "try"] == tried
+    assert [m.candidate.variant.name for m in result.measured if refusal(m, goal) is None] == ["exact"]
 
 
 def test_what_other_programs_take_is_not_held_against_candidates() -> None:
