@@ -97,7 +97,7 @@ class Released:
         self._where = _place(split.salt, request, split.routing_key)
         self._arm = split.arm(self._where)
         self._segment = active.segments.of(request.parameters.get(split.segment)) if split.segment else ""
-        self._failure = ""
+        self._failure: str | None = None
         self._withdraw: Withdraw
 
     def ask(self) -> Withdraw:
@@ -114,11 +114,12 @@ class Released:
         self._withdraw()
 
     def _told(self, response: InferenceResponse | None, error: BaseException | None) -> None:
+        """By the arm that was asked, or by stable, of a request that the candidate failed."""
         said = None
         try:
             if response is not None:
-                said = self._answered(response)
-            elif error is not None and self._is_asked_again(error):
+                said = self._answered(response) if self._failure is None else self._replaced(response, self._failure)
+            elif error is not None and self._failure is None and self._is_asked_again(error):
                 return
         except Exception as failure:  # stable's, said at once; and whatever else it is, the caller is told
             error = failure
@@ -145,6 +146,11 @@ class Released:
             told = {**told, "reason": FENCED}
         return _saying(response, told)
 
+    def _replaced(self, response: InferenceResponse, failure: str) -> InferenceResponse:
+        self._tell(Arm.STABLE, response)
+        reason = f"the candidate failed: {failure}; answered by stable"[:MAX_REASON_CHARACTERS]
+        return _saying(response, {**response.parameters, RELEASE: Arm.STABLE.value, "reason": reason})
+
     def _is_asked_again(self, error: BaseException) -> bool:
         """Notes a failure that is the arm's; whether stable is asked now, of one of the candidate's."""
         if not isinstance(error, EdgewardError) or not self._way.is_the_arms_fault(error):
@@ -163,18 +169,8 @@ class Released:
         if is_replaced:
             self._failure = str(error)
             stable = versioned(self._request, active.split.version(Arm.STABLE))
-            self._withdraw = self._way.ask(stable, self._told_instead)
+            self._withdraw = self._way.ask(stable, self._told)
         return is_replaced
-
-    def _told_instead(self, response: InferenceResponse | None, error: BaseException | None) -> None:
-        """By stable, of a request that the candidate failed."""
-        if response is None:
-            self._answer(None, error)
-            return
-        self._tell(Arm.STABLE, response)
-        reason = f"the candidate failed: {self._failure}; answered by stable"[:MAX_REASON_CHARACTERS]
-        said = {**response.parameters, RELEASE: Arm.STABLE.value, "reason": reason}
-        self._answer(_saying(response, said), None)
 
     def _is_checked(self) -> bool:
         """While stable has no callers it is given a share of the candidate's requests, drawn whatever became of them."""
@@ -194,19 +190,22 @@ class Released:
             log.write(asked)
 
     def _tell(self, arm: Arm, response: InferenceResponse) -> None:
-        if (tell := self._way.traffic.on_answer) is not None and self._active.waits_for_labels:
-            tell(
-                Answered(
-                    response.model,
-                    response.version,
-                    self._split.release,
-                    arm,
-                    response.id,
-                    self._segment,
-                    response.outputs,
-                    is_shadow=False,
-                )
-            )
+        if (tell := self._way.traffic.on_answer) is None or not self._active.waits_for_labels:
+            return
+        answered = Answered(
+            response.model,
+            response.version,
+            self._split.release,
+            arm,
+            response.id,
+            self._segment,
+            response.outputs,
+            is_shadow=False,
+        )
+        try:
+            tell(answered)
+        except Exception as error:  # the caller gets its answer all the same
+            self._active.note_untold(error)
 
 
 # Made by hand: `dataclasses.replace` takes 2 us more, each, of every request's way.
