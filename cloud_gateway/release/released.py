@@ -111,7 +111,8 @@ class Released:
 
     def withdraw(self) -> None:
         """Whichever arm has it now."""
-        self._withdraw()
+        withdraw, self._withdraw, self._answer = self._withdraw, _nothing, _nothing
+        withdraw()
 
     def _told(self, response: InferenceResponse | None, error: BaseException | None) -> None:
         """By the arm that was asked, or by stable, of a request that the candidate failed."""
@@ -123,7 +124,9 @@ class Released:
                 return
         except Exception as failure:  # stable's, said at once; and whatever else it is, the caller is told
             error = failure
-        self._answer(said, error)
+        # Both lead back here: what is cut is gone with the request, and is left to no collector of cycles.
+        answer, self._answer, self._withdraw = self._answer, _nothing, _nothing
+        answer(said, error)
 
     def _answered(self, response: InferenceResponse) -> InferenceResponse:
         active, split, request, arm = self._active, self._split, self._request, self._arm
@@ -206,6 +209,10 @@ class Released:
             tell(answered)
         except Exception as error:  # the caller gets its answer all the same
             self._active.note_untold(error)
+
+
+def _nothing(*_: object) -> None:
+    """Once the caller was told, or waits no more."""
 
 
 # Made by hand: `dataclasses.replace` takes 2 us more, each, of every request's way.
