@@ -177,9 +177,12 @@ class ReleaseController:
             state = obey(active.release.plan, active.state, command, why, to_percent)
             await self._carrying_out.carry_out(active, state, str(command), {"by_hand": True, **numbers(active)})
         await self.switches.wait(model)  # not until what it ended is put away: that may take as long as another's load
+        if self._traffic.active.get(model) is active:
+            return self.status(model)
         if active.unread is not None:
             return describe_release(active.release, active.state) | self.leadership.describe()
-        return await self.describe(model)
+        ended = await asyncio.to_thread(self._store.find, active.release.id)  # whatever release is the newest by now
+        return describe_release(ended) | self.leadership.describe()
 
     async def _known(self, model: str, command: Command) -> ActiveRelease | None:
         try:
