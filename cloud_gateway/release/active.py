@@ -43,7 +43,9 @@ MOST_KEPT_FOR_REPORT: Final = 100_000
 # Observations that the guards take before requests get their turn: half a millisecond at 19 to 28 us each, with one or two guards.
 SLICE: Final = 25
 FENCED: Final = "the database cannot be asked what was decided: stable answers every request here until it can"
-UNFENCED: Final = "the database can be asked again: callers are answered by the split that was decided"
+UNREAD: Final = "what the database says of this release cannot be read: stable answers every request here until it can"
+"""For callers; people are told how."""
+UNFENCED: Final = "what was decided is known again: callers are answered by that split"
 
 
 class ActiveRelease:
@@ -244,7 +246,7 @@ class ActiveRelease:
         self.state = state
 
     def note_unread(self, why: str) -> None:
-        """Stable answers from the next request on, until `restore` or `note_read`."""
+        """Stable answers from the next request on, until `restore`, or a look that can read it."""
         if self.unread != why:
             log.error("stable answers for %s, and nothing is decided about its release: %s", self.split.model, why)
         self.unread = why
@@ -259,6 +261,11 @@ class ActiveRelease:
     def is_fenced(self) -> bool:
         """Whether stable answers everything here, because what was decided cannot be known."""
         return time.perf_counter() >= self.trusted_until
+
+    @property
+    def fenced_because(self) -> str:
+        """Why, where it is."""
+        return self.unread or FENCED
 
     @property
     def standing(self) -> tuple[int, str, float]:
@@ -285,7 +292,7 @@ class ActiveRelease:
             "switched_unix_us": self.switched_unix_us,
             "decided_unix_us": self.decided_unix_us,
             "needed": self.needed,
-            "trouble": self.unread or (FENCED if self.is_fenced else self.trouble),
+            "trouble": self.fenced_because if self.is_fenced else self.trouble,
             # A gateway that does not lead, or has just come back, judges nothing yet, and knows what it has seen all the same.
             "verdict": (self.verdict or self.watch.judge()).to_dict(),
         }

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from cloud_gateway.guards import Arm
-from cloud_gateway.release.active import FENCED, ActiveRelease
+from cloud_gateway.release.active import FENCED, UNREAD, ActiveRelease
 from cloud_gateway.release.answering import Answered, Traffic
 from cloud_gateway.release.request_log import Asked
 from cloud_gateway.release.split import Place, place, random_place
@@ -146,7 +146,7 @@ class Released:
         told = self._way.one_more(response.parameters, RELEASE, arm.value)
         if split is active.fenced:
             active.fenced_answers += 1
-            told = {**told, "reason": FENCED}
+            told = {**told, "reason": FENCED if active.unread is None else UNREAD}
         return _saying(response, told)
 
     def _replaced(self, response: InferenceResponse, failure: str) -> InferenceResponse:
