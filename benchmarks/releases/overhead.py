@@ -64,7 +64,7 @@ class Turn:
     """Of what stable answered."""
     errors: int
     cpu_s: float
-    """Of the gateway's process."""
+    """Of the gateway's process, with what the guards did of an earlier turn's requests."""
 
 
 def main() -> None:
@@ -154,7 +154,9 @@ def _markdown(told: dict[str, Any], turns: Sequence[Turn]) -> str:
         f"{environment['load_before'][0]}.",
         f"One digits row a request over gRPC, one at a time, at a fixed rate, to one gateway whose release is switched; "
         f"{plan['rounds']} interleaved rounds of {plan['seconds']:g} s a turn. Latency as the client sees it. Ratio: of the p50s "
-        "of a round, its median over rounds with the 95 % interval; `again`: what this machine cannot tell from nothing.",
+        "of a round, its median over rounds with the 95 % interval; `again`: what this machine cannot tell from nothing. CPU is "
+        "the whole process's: guards take what a turn showed at the next tick that sees a release (every 0.2 s), so part of a "
+        "shadow's turn is paid in a canary's.",
         "",
         "| requests/s | gateway | p50 ms | p99 ms | its CPU ms for 1,000 requests | errors | p50 against no release | bar |",
         "|---:|---|---:|---:|---:|---:|---|---|",

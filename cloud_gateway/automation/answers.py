@@ -41,12 +41,16 @@ class Suggestion:
 def suggestion_of(outputs: Mapping[str, Array], output: str = "") -> Suggestion:
     """The answer in a model's outputs: the class of a row of scores with its softmax-like confidence, or the numbers themselves.
 
-    `InvalidInputError` where there is no such output, or more in it than a person would look at.
+    `InvalidInputError` where there is no such output, nothing in it, or more than a person would look at.
     """
     name = output or next(iter(outputs), "")
     if name not in outputs:
         raise InvalidInputError(f"the model has no output {name!r}; it has {', '.join(outputs) or 'none'}")
     values = np.asarray(outputs[name])
+    if not values.size:
+        raise InvalidInputError(
+            f"output {name!r} is empty: {list(values.shape)}; expected scores or one value for each row"
+        )
     rows = values.reshape(values.shape[0] if values.ndim > 1 else values.size, -1)
     if len(rows) > MOST_ROWS:
         raise InvalidInputError(f"the request has {len(rows)} rows; a person is asked about {MOST_ROWS} at most")

@@ -43,7 +43,9 @@ MOST_KEPT_FOR_REPORT: Final = 100_000
 # Observations that the guards take before requests get their turn: half a millisecond at 19 to 28 us each, with one or two guards.
 SLICE: Final = 25
 FENCED: Final = "the database cannot be asked what was decided: stable answers every request here until it can"
-UNFENCED: Final = "the database can be asked again: callers are answered by the split that was decided"
+UNREAD: Final = "what the database says of this release cannot be read: stable answers every request here until it can"
+"""For callers; people are told how."""
+UNFENCED: Final = "what was decided is known again: callers are answered by that split"
 
 
 class ActiveRelease:
@@ -71,7 +73,7 @@ class ActiveRelease:
         self.saved_at = 0.0
         """When what the guards know was last kept because it was time to, by the clock of whoever asks them."""
         self.lost = 0
-        """Observations that the guards, or a disk, could not take in time."""
+        """Observations that the guards, or a disk, could not take in time, and answers that could not be kept for labels."""
         self.switched_unix_us: int | None = None
         """When callers here got the share that holds now; None: since it was put in place."""
         self.decided_unix_us: int | None = None
@@ -100,7 +102,7 @@ class ActiveRelease:
         self.fenced_answers = 0
         """By this gateway since it has the release."""
         self.on_mirrored: Callable[[Mirrored], None] | None = None
-        """Told of every mirrored request as it is absorbed."""
+        """Told of every mirrored request as it is absorbed; where it raises, that one is counted as lost."""
         self.waits_for_labels = any(guard.metric is Metric.LOSS for guard in plan.guards)
         """Whether every answer is kept until labels come, because a guard looks at them."""
         self.left_for_report = MOST_KEPT_FOR_REPORT if plan.shadow is not None and not self.waits_for_labels else 0
@@ -117,6 +119,7 @@ class ActiveRelease:
         self._failing = 0
         self._failing_since = 0.0
         self._last_failure = ""
+        self._untold_because = ""
 
     def note_request(self, seen: SeenRequest) -> None:
         """Keeps what was seen of a request until `absorb`; its `Observation` is made then, off the request's way."""
@@ -134,6 +137,13 @@ class ActiveRelease:
         self._failing += 1
         self._last_failure = failure
 
+    def note_untold(self, error: Exception) -> None:
+        """Whoever keeps answers until labels come raised: one is lost, and neither its caller nor the guards are kept waiting."""
+        self.lost += 1
+        if (why := repr(error)) != self._untold_because:  # said once, not for every request
+            log.error("answers within the release of %s cannot be kept: %s", self.split.model, why, exc_info=error)
+        self._untold_because = why
+
     def broken_because(self, now: float) -> str | None:
         """Why the candidate counts as broken, or None."""
         if self._failing < BROKEN_AFTER or now - self._failing_since < BROKEN_AFTER_S:
@@ -148,8 +158,7 @@ class ActiveRelease:
             is_more = len(taken) == at_most
             for mirrored in taken:
                 self._note_unkept(SeenPair.of(mirrored))
-                if self.on_mirrored is not None:
-                    self.on_mirrored(mirrored)
+                self._tell(mirrored)
         for _ in range(min(at_most, len(self._pending))):
             self._note_unkept(self._pending.popleft())
         return is_more or bool(self._pending)
@@ -160,6 +169,14 @@ class ActiveRelease:
         while is_more:
             is_more = self.absorb(SLICE)
             await asyncio.sleep(0)
+
+    def _tell(self, mirrored: Mirrored) -> None:
+        if self.on_mirrored is None:
+            return
+        try:
+            self.on_mirrored(mirrored)
+        except Exception as error:  # the others that were taken with it are counted and told all the same
+            self.note_untold(error)
 
     def _note_unkept(self, seen: Seen) -> None:
         self._take(seen)
@@ -229,7 +246,7 @@ class ActiveRelease:
         self.state = state
 
     def note_unread(self, why: str) -> None:
-        """Stable answers from the next request on, until `restore` or `note_read`."""
+        """Stable answers from the next request on, until `restore`, or a look that can read it."""
         if self.unread != why:
             log.error("stable answers for %s, and nothing is decided about its release: %s", self.split.model, why)
         self.unread = why
@@ -244,6 +261,11 @@ class ActiveRelease:
     def is_fenced(self) -> bool:
         """Whether stable answers everything here, because what was decided cannot be known."""
         return time.perf_counter() >= self.trusted_until
+
+    @property
+    def fenced_because(self) -> str:
+        """Why, where it is."""
+        return self.unread or FENCED
 
     @property
     def standing(self) -> tuple[int, str, float]:
@@ -270,7 +292,7 @@ class ActiveRelease:
             "switched_unix_us": self.switched_unix_us,
             "decided_unix_us": self.decided_unix_us,
             "needed": self.needed,
-            "trouble": self.unread or (FENCED if self.is_fenced else self.trouble),
+            "trouble": self.fenced_because if self.is_fenced else self.trouble,
             # A gateway that does not lead, or has just come back, judges nothing yet, and knows what it has seen all the same.
             "verdict": (self.verdict or self.watch.judge()).to_dict(),
         }

@@ -42,7 +42,7 @@ class Traffic:
     """Told of every request that names no version."""
     on_answer: Callable[[Answered], None] | None = None
     """Told of every answer within a release whose guards wait for labels, and of both answers to a bounded number of requests that
-    a shadow compared; must be quick and must not raise."""
+    a shadow compared; must be quick. What it raises costs that answer alone (`ActiveRelease.note_untold`)."""
 
     def settled(self, model: str) -> str | None:
         """The version that has a model's traffic for good: stable until its release has ended; None: no release ever said."""
@@ -60,6 +60,8 @@ class Traffic:
         if self.on_answer is None or not (active.waits_for_labels or is_for_report):
             return
         split = active.split
+        if is_for_report:
+            self._count_for_report(active)
         for arm, outputs in ((Arm.STABLE, mirrored.stable_outputs), (Arm.CANDIDATE, mirrored.candidate_outputs)):
             is_shadow = arm is not mirrored.answered
             if outputs is None or not (is_shadow or is_for_report):
@@ -76,12 +78,13 @@ class Traffic:
                     is_shadow,
                 )
             )
-        if is_for_report:
-            active.left_for_report -= 1
-            if not active.left_for_report:
-                log.warning(
-                    "release %d of %s: %d compared requests are kept until labels come, no more; a guard on losses keeps all",
-                    split.release,
-                    split.model,
-                    MOST_KEPT_FOR_REPORT,
-                )
+
+    def _count_for_report(self, active: ActiveRelease) -> None:
+        active.left_for_report -= 1
+        if not active.left_for_report:
+            log.warning(
+                "release %d of %s: %d compared requests are kept until labels come, no more; a guard on losses keeps all",
+                active.split.release,
+                active.split.model,
+                MOST_KEPT_FOR_REPORT,
+            )

@@ -13,7 +13,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from typing import Any, Final
 
-from cloud_gateway.release.active import FENCED, UNFENCED, ActiveRelease
+from cloud_gateway.release.active import UNFENCED, ActiveRelease
 from cloud_gateway.release.answering import Traffic
 from cloud_gateway.release.carrying_out import CarryingOut
 from cloud_gateway.release.description import describe_release, describe_running, numbers
@@ -177,9 +177,12 @@ class ReleaseController:
             state = obey(active.release.plan, active.state, command, why, to_percent)
             await self._carrying_out.carry_out(active, state, str(command), {"by_hand": True, **numbers(active)})
         await self.switches.wait(model)  # not until what it ended is put away: that may take as long as another's load
+        if self._traffic.active.get(model) is active:
+            return self.status(model)
         if active.unread is not None:
             return describe_release(active.release, active.state) | self.leadership.describe()
-        return await self.describe(model)
+        ended = await asyncio.to_thread(self._store.find, active.release.id)  # whatever release is the newest by now
+        return describe_release(ended) | self.leadership.describe()
 
     async def _known(self, model: str, command: Command) -> ActiveRelease | None:
         try:
@@ -276,9 +279,13 @@ class ReleaseController:
                 await asyncio.sleep(TICK_S)
 
     async def _take_over(self) -> None:
-        if self.leading.is_taking_over or (self.leadership.is_held and self.leading.has_unread):
+        if self.leading.is_taking_over:
             await self.leading.take_over()
-            self._trust()
+        elif self.leadership.is_held and self.leading.has_unread:
+            await self.leading.read_again()
+        else:
+            return
+        self._trust()
 
     @property
     def _leads(self) -> bool:
@@ -295,7 +302,7 @@ class ReleaseController:
             if is_fenced == active.is_fence_told:
                 continue
             active.is_fence_told = is_fenced
-            event, said = ("fenced", FENCED) if is_fenced else ("unfenced", UNFENCED)
+            event, said = ("fenced", active.fenced_because) if is_fenced else ("unfenced", UNFENCED)
             log.log(logging.ERROR if is_fenced else logging.INFO, "release of %s: %s", model, said)
             self._carrying_out.post(event, active.release, {"reason": said, "fenced_answers": active.fenced_answers})
 

@@ -115,12 +115,19 @@ class Leading:
                 await self._known_or_unread(model)
         self._taken_over = won  # where it was won again meanwhile, there is more to be asked
 
+    async def read_again(self) -> None:
+        """Tries again to read what could not be; keeps no other release waiting, and a command under way goes first."""
+        for model, active in list(self._traffic.active.items()):
+            if active.unread is not None and not self._turns.is_wanted(model):
+                async with self._turns.of(model):
+                    await self._known_or_unread(model)
+
     async def store_steps_back(self) -> None:
         """Tries again to store what was taken back; a command under way goes first."""
         for model in list(self._carrying_out.unstored):
             if not self._turns.is_wanted(model):
                 async with self._turns.of(model):
-                    if await self._known_or_unread(model):
+                    if self._ends_unread(model) or await self._known_or_unread(model):
                         await self._carrying_out.store_step_back(model)
 
     async def give_up(self, release: Release, error: EdgewardError) -> None:
@@ -170,6 +177,11 @@ class Leading:
         await self._carrying_out.store_change(active, active.state, str(Move.HOLD), document)
         active.held = (decision.cause, decision.state.stage)
         self._carrying_out.tell(str(Move.HOLD), active.release, document)
+
+    def _ends_unread(self, model: str) -> bool:
+        """Whether a step back ends a release that cannot be read: its end takes no more than what is known here."""
+        step = self._carrying_out.unstored.get(model)
+        return step is not None and step.active.unread is not None and not step.state.status.is_alive
 
     async def _known_or_unread(self, model: str) -> bool:
         """As `known`; what cannot be read is said, and false."""

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from cloud_gateway.guards import Arm
-from cloud_gateway.release.active import FENCED, ActiveRelease
+from cloud_gateway.release.active import FENCED, UNREAD, ActiveRelease
 from cloud_gateway.release.answering import Answered, Traffic
 from cloud_gateway.release.request_log import Asked
 from cloud_gateway.release.split import Place, place, random_place
@@ -97,7 +97,7 @@ class Released:
         self._where = _place(split.salt, request, split.routing_key)
         self._arm = split.arm(self._where)
         self._segment = active.segments.of(request.parameters.get(split.segment)) if split.segment else ""
-        self._failure = ""
+        self._failure: str | None = None
         self._withdraw: Withdraw
 
     def ask(self) -> Withdraw:
@@ -111,18 +111,22 @@ class Released:
 
     def withdraw(self) -> None:
         """Whichever arm has it now."""
-        self._withdraw()
+        withdraw, self._withdraw, self._answer = self._withdraw, _nothing, _nothing
+        withdraw()
 
     def _told(self, response: InferenceResponse | None, error: BaseException | None) -> None:
+        """By the arm that was asked, or by stable, of a request that the candidate failed."""
         said = None
         try:
             if response is not None:
-                said = self._answered(response)
-            elif error is not None and self._is_asked_again(error):
+                said = self._answered(response) if self._failure is None else self._replaced(response, self._failure)
+            elif error is not None and self._failure is None and self._is_asked_again(error):
                 return
         except Exception as failure:  # stable's, said at once; and whatever else it is, the caller is told
             error = failure
-        self._answer(said, error)
+        # Both lead back here: what is cut is gone with the request, and is left to no collector of cycles.
+        answer, self._answer, self._withdraw = self._answer, _nothing, _nothing
+        answer(said, error)
 
     def _answered(self, response: InferenceResponse) -> InferenceResponse:
         active, split, request, arm = self._active, self._split, self._request, self._arm
@@ -142,8 +146,13 @@ class Released:
         told = self._way.one_more(response.parameters, RELEASE, arm.value)
         if split is active.fenced:
             active.fenced_answers += 1
-            told = {**told, "reason": FENCED}
+            told = {**told, "reason": FENCED if active.unread is None else UNREAD}
         return _saying(response, told)
+
+    def _replaced(self, response: InferenceResponse, failure: str) -> InferenceResponse:
+        self._tell(Arm.STABLE, response)
+        reason = f"the candidate failed: {failure}; answered by stable"[:MAX_REASON_CHARACTERS]
+        return _saying(response, {**response.parameters, RELEASE: Arm.STABLE.value, "reason": reason})
 
     def _is_asked_again(self, error: BaseException) -> bool:
         """Notes a failure that is the arm's; whether stable is asked now, of one of the candidate's."""
@@ -163,18 +172,8 @@ class Released:
         if is_replaced:
             self._failure = str(error)
             stable = versioned(self._request, active.split.version(Arm.STABLE))
-            self._withdraw = self._way.ask(stable, self._told_instead)
+            self._withdraw = self._way.ask(stable, self._told)
         return is_replaced
-
-    def _told_instead(self, response: InferenceResponse | None, error: BaseException | None) -> None:
-        """By stable, of a request that the candidate failed."""
-        if response is None:
-            self._answer(None, error)
-            return
-        self._tell(Arm.STABLE, response)
-        reason = f"the candidate failed: {self._failure}; answered by stable"[:MAX_REASON_CHARACTERS]
-        said = {**response.parameters, RELEASE: Arm.STABLE.value, "reason": reason}
-        self._answer(_saying(response, said), None)
 
     def _is_checked(self) -> bool:
         """While stable has no callers it is given a share of the candidate's requests, drawn whatever became of them."""
@@ -194,19 +193,26 @@ class Released:
             log.write(asked)
 
     def _tell(self, arm: Arm, response: InferenceResponse) -> None:
-        if (tell := self._way.traffic.on_answer) is not None and self._active.waits_for_labels:
-            tell(
-                Answered(
-                    response.model,
-                    response.version,
-                    self._split.release,
-                    arm,
-                    response.id,
-                    self._segment,
-                    response.outputs,
-                    is_shadow=False,
-                )
-            )
+        if (tell := self._way.traffic.on_answer) is None or not self._active.waits_for_labels:
+            return
+        answered = Answered(
+            response.model,
+            response.version,
+            self._split.release,
+            arm,
+            response.id,
+            self._segment,
+            response.outputs,
+            is_shadow=False,
+        )
+        try:
+            tell(answered)
+        except Exception as error:  # the caller gets its answer all the same
+            self._active.note_untold(error)
+
+
+def _nothing(*_: object) -> None:
+    """Once the caller was told, or waits no more."""
 
 
 # Made by hand: `dataclasses.replace` takes 2 us more, each, of every request's way.

@@ -7,7 +7,7 @@ from enum import StrEnum
 
 
 class Status(StrEnum):
-    """The states of a release; the first three are alive."""
+    """The states of a release; the last four are its end."""
 
     RUNNING = "running"
     PAUSED = "paused"
@@ -28,10 +28,10 @@ class Status(StrEnum):
     @property
     def is_alive(self) -> bool:
         """Whether both versions are still in play."""
-        return self in ALIVE
+        return self not in ENDED
 
 
-ALIVE = (Status.RUNNING, Status.PAUSED, Status.SETTLING)
+ENDED = (Status.PROMOTED, Status.COMPLETED, Status.ROLLED_BACK, Status.ABORTED)
 
 
 @dataclass(frozen=True, slots=True)

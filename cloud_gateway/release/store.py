@@ -12,13 +12,13 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
-from sqlalchemy import Connection, Engine, delete, insert, select, update
+from sqlalchemy import Connection, Engine, Select, delete, insert, select, update
 
 from cloud_gateway.release.chain import GENESIS, AuditLine, first_break, next_line
 from cloud_gateway.release.lease import Claim, LeaseRow, Seen, claim
 from cloud_gateway.release.plan import ReleasePlan
-from cloud_gateway.release.state import ALIVE, ReleaseState, Status
-from cloud_gateway.release.tables import AUDIT, AUDIT_HEAD, CURRENT, LEASE, LEASES, RELEASES, TABLES, TRAFFIC
+from cloud_gateway.release.state import ReleaseState, Status
+from cloud_gateway.release.tables import AUDIT, AUDIT_HEAD, CURRENT, IS_ALIVE, LEASE, LEASES, RELEASES, TABLES, TRAFFIC
 from cloud_gateway.rollout.store import Promoted, RolloutStore
 from runtime.errors import ConflictError, ModelNotFoundError, StorageError
 from runtime.store import Changes, announce, reading, writing
@@ -98,9 +98,7 @@ class ReleaseStore:
         with writing(self.engine) as connection:
             head = self._lock(connection)
             alive = connection.execute(
-                select(RELEASES.c.id, RELEASES.c.status).where(
-                    RELEASES.c.model == plan.model, RELEASES.c.status.in_(ALIVE)
-                )
+                select(RELEASES.c.id, RELEASES.c.status).where(RELEASES.c.model == plan.model, IS_ALIVE)
             ).first()
             if alive is not None:
                 raise ConflictError(
@@ -144,7 +142,7 @@ class ReleaseStore:
             now = self._unix_ms()
             changed = connection.execute(
                 update(RELEASES)
-                .where(RELEASES.c.id == release.id, RELEASES.c.status.in_(ALIVE))
+                .where(RELEASES.c.id == release.id, IS_ALIVE)
                 .values(evidence=json.dumps(evidence), changed_unix_ms=now, **_columns(state))
             )
             if changed.rowcount != 1:
@@ -192,13 +190,16 @@ class ReleaseStore:
         if model is not None:
             query = query.where(RELEASES.c.model == model)
         if only_alive:
-            query = query.where(RELEASES.c.status.in_(ALIVE))
-        with reading(self.engine) as connection:
-            return [_release_or_why(row) for row in connection.execute(query)]
+            query = query.where(IS_ALIVE)
+        try:
+            with reading(self.engine) as connection:
+                return [_release_or_why(row) for row in connection.execute(query)]
+        except StorageError:
+            return self._found_singly(query)
 
     def standing(self) -> set[tuple[int, str, float]]:
         """Number, status and share of the releases that run: what requests are answered by, and little to read."""
-        query = select(RELEASES.c.id, RELEASES.c.status, RELEASES.c.share).where(RELEASES.c.status.in_(ALIVE))
+        query = select(RELEASES.c.id, RELEASES.c.status, RELEASES.c.share).where(IS_ALIVE)
         with reading(self.engine) as connection:
             return {(row.id, row.status, row.share) for row in connection.execute(query)}
 
@@ -221,7 +222,7 @@ class ReleaseStore:
             raise ModelNotFoundError(
                 f"model {model!r} has no release here; start one with: edgeward release start PLAN"
             )
-        return _readable(found[0])
+        return found[0]
 
     def find(self, number: int) -> Release:
         """The release of that number, which there is; `StorageError` where it cannot be read."""
@@ -275,6 +276,20 @@ class ReleaseStore:
                 .where(LEASES.c.name == LEASE, LEASES.c.holder == self.me)
                 .values(holder="", beat=LEASES.c.beat + 1)
             )
+
+    def _found_singly(self, query: Select[Any]) -> list[Release | Unreadable]:
+        """The same, each row by itself: of a text that is none a database reads no row, and says not of which."""
+        names = query.with_only_columns(RELEASES.c.id, RELEASES.c.model, RELEASES.c.status)
+        with reading(self.engine) as connection:
+            known = connection.execute(names).all()
+        return [self._found(row.id, row.model, row.status) for row in known]
+
+    def _found(self, number: int, model: str, status: str) -> Release | Unreadable:
+        try:
+            with reading(self.engine) as connection:
+                return _release_or_why(connection.execute(select(RELEASES).where(RELEASES.c.id == number)).one())
+        except StorageError as error:
+            return Unreadable(number, model, status, _unreadable(number, error))
 
     def _lease(self, connection: Connection) -> LeaseRow | None:
         found = connection.execute(
@@ -358,10 +373,16 @@ def _release_or_why(row: Any) -> Release | Unreadable:
     try:
         plan = ReleasePlan.model_validate_json(row.plan)
         evidence = json.loads(row.evidence)
+        if not isinstance(evidence, dict):
+            raise ValueError(f"its evidence is a {type(evidence).__name__}; expected an object")
         state = ReleaseState(Status(row.status), row.share, row.stage, row.in_stage_s, row.reason)
     except ValueError as error:
-        return Unreadable(row.id, row.model, row.status, f"release {row.id} in the database cannot be read: {error}")
+        return Unreadable(row.id, row.model, row.status, _unreadable(row.id, error))
     return Release(row.id, plan, state, evidence, row.began_unix_ms, row.changed_unix_ms)
+
+
+def _unreadable(number: int, error: Exception) -> str:
+    return f"release {number} in the database cannot be read: {error}"
 
 
 def _readable(found: Release | Unreadable) -> Release:

@@ -6,6 +6,8 @@ from typing import Final
 
 from sqlalchemy import DDL, BigInteger, Column, Float, Integer, MetaData, String, Table, Text, UniqueConstraint, event
 
+from cloud_gateway.release.state import ENDED
+
 TABLES: Final = MetaData()
 _ID: Final = BigInteger().with_variant(Integer, "sqlite")
 
@@ -24,6 +26,8 @@ RELEASES: Final = Table(
     Column("began_unix_ms", BigInteger, nullable=False),
     Column("changed_unix_ms", BigInteger, nullable=False),
 )
+IS_ALIVE: Final = RELEASES.c.status.not_in(ENDED)
+"""Also of a status that only a later version knows: as long as it may run, no other release of its model begins."""
 CURRENT: Final = Table(
     "current_versions",
     TABLES,

@@ -14,9 +14,8 @@ from sqlalchemy import Engine, func, select
 from cloud_gateway.release.active import ActiveRelease
 from cloud_gateway.release.late import SLICE, LateRow
 from cloud_gateway.release.seen import Seen, from_text, to_text
-from cloud_gateway.release.state import ALIVE
 from cloud_gateway.release.store import TRAFFIC_SOURCE, Release
-from cloud_gateway.release.tables import RELEASES, TRAFFIC
+from cloud_gateway.release.tables import IS_ALIVE, RELEASES, TRAFFIC
 from runtime.store import insert_new, reading, writing
 
 
@@ -37,7 +36,7 @@ class SeenTraffic:
             for at in range(0, len(seen), SLICE)
         ]
         with writing(self._engine) as connection:
-            is_alive = select(RELEASES.c.id).where(RELEASES.c.id == release.id, RELEASES.c.status.in_(ALIVE))
+            is_alive = select(RELEASES.c.id).where(RELEASES.c.id == release.id, IS_ALIVE)
             if rows and connection.execute(is_alive).first() is not None:
                 connection.execute(insert_new(connection, TRAFFIC), rows)
 

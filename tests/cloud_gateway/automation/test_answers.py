@@ -37,6 +37,12 @@ def test_what_no_person_could_answer_is_refused() -> None:
         suggestion_of({"p": np.zeros((2000, 2))})
 
 
+@pytest.mark.parametrize("shape", [(0,), (0, 10), (3, 0)])
+def test_an_empty_output_is_refused(shape: tuple[int, ...]) -> None:
+    with pytest.raises(InvalidInputError, match="output 'p' is empty"):
+        suggestion_of({"p": np.zeros(shape)})
+
+
 @pytest.mark.parametrize("answer", [None, {"a": 1}, [[1]], float("nan"), "x" * 20_000, "a\0", ["\ud800"]])
 def test_what_is_no_answer_is_refused(answer: object) -> None:
     with pytest.raises(InvalidInputError):

@@ -195,11 +195,6 @@ async def test_a_table_that_cannot_be_read_keeps_no_release_from_its_decisions(
             assert "what came late for the release of small cannot be read: the disk is gone" in caplog.text
 
 
-LABELS = 30
-
-
-@pytest.mark.slow
-@pytest.mark.timeout(240)
 @pytest.mark.parametrize("is_taken", [False, True], ids=["while it is read", "while the guards take it"])
 async def test_what_is_restored_while_rows_are_handed_over_is_read_on_from_where_it_was_saved(is_taken: bool) -> None:
     """As who takes over does beside the tick; what was saved knows no row yet."""
@@ -245,6 +240,11 @@ async def test_what_is_restored_while_rows_are_handed_over_is_read_on_from_where
     assert active.late_read == {"said": 2}
 
 
+LABELS = 30
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(240)
 def test_a_gateway_that_is_killed_right_after_its_reply_has_lost_nothing(tmp_path: Path) -> None:
     home = tmp_path / "home"
     home.mkdir()

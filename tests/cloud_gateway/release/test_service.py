@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 from cloud_gateway.guards import Arm
+from cloud_gateway.release import released
 from cloud_gateway.release.active import BROKEN_AFTER, BROKEN_AFTER_S, FENCED, MOST_KEPT_FOR_REPORT, ActiveRelease
 from cloud_gateway.release.answering import Answered, Traffic
 from cloud_gateway.release.mirror import Mirrored
@@ -30,6 +31,7 @@ from runtime.errors import (
 )
 from runtime.wire.values import InferenceRequest, InferenceResponse, Parameter
 from tests.cloud_gateway.release.fakes import Clock, FakeWatch
+from tests.cloud_gateway.release.gateways import PATIENCE_S
 from tests.cloud_gateway.release.test_plan import LEAST
 from tests.runtime.serving.fake_service import FakeService
 
@@ -267,6 +269,75 @@ def test_for_a_shadows_report_alone_a_bounded_number_of_compared_requests_is_tol
         ("r2", "1", Arm.STABLE, False),
     ]
     assert [said.outputs for said in told] == [one, two, one]
+
+
+@pytest.mark.parametrize(("has_failed", "version"), [(False, "2"), (True, "1")])
+async def test_who_keeps_answers_and_raises_costs_no_caller_its_answer(
+    service: ReleaseService,
+    inner: Inner,
+    traffic: Traffic,
+    caplog: pytest.LogCaptureFixture,
+    has_failed: bool,
+    version: str,
+) -> None:
+    def refuse(_: Answered) -> None:
+        raise ValueError("no such shape")
+
+    traffic.on_answer = refuse
+    active = activate(traffic, 1.0, LABELLED)
+    if has_failed:
+        inner.failing["2"] = lambda: ExecutionError("it crashed")
+    for _ in range(2):
+        assert (await asyncio.wait_for(service.infer(request()), PATIENCE_S)).version == version
+    assert active.describe()["lost_observations"] == 2
+    assert caplog.text.count("cannot be kept: ValueError('no such shape')") == 1, "said once"
+
+
+async def test_what_goes_wrong_with_stables_answer_instead_is_told_to_its_caller(
+    service: ReleaseService, inner: Inner, traffic: Traffic, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: object) -> InferenceResponse:
+        raise ZeroDivisionError
+
+    activate(traffic, 1.0)
+    inner.failing["2"] = lambda: ExecutionError("it crashed")
+    monkeypatch.setattr(released, "_saying", fail)
+    with pytest.raises(ZeroDivisionError):
+        await asyncio.wait_for(service.infer(request()), PATIENCE_S)
+
+
+@dataclass
+class Taken:
+    """A mirror that has run these."""
+
+    done: list[Mirrored]
+
+    def take(self, at_most: int) -> list[Mirrored]:
+        taken, self.done = self.done[:at_most], self.done[at_most:]
+        return taken
+
+
+def test_who_keeps_answers_and_raises_costs_the_guards_no_mirrored_request(
+    traffic: Traffic, caplog: pytest.LogCaptureFixture
+) -> None:
+    told: list[Answered] = []
+
+    def refuse_the_first(answered: Answered) -> None:
+        if answered.request_id == "r1":
+            raise ValueError("no such shape")
+        told.append(answered)
+
+    traffic.on_answer = refuse_the_first
+    active = activate(traffic, 0.0, parse_plan(LEAST + 'strategy = "shadow"'))
+    one = {"y": np.zeros(1)}
+    active.mirror = Taken([Mirrored(name, "", None, one, one) for name in ("r1", "r2", "r3")])  # type: ignore[assignment]
+    active.on_mirrored = lambda mirrored: traffic.tell(mirrored, active)
+    assert not active.absorb(10)
+    assert len(active.watch.seen) == 3  # type: ignore[attr-defined]
+    assert [said.request_id for said in told] == ["r2", "r2", "r3", "r3"]
+    assert active.lost == 1
+    assert active.left_for_report == MOST_KEPT_FOR_REPORT - 3, "the bound holds, whatever is lost"
+    assert "cannot be kept: ValueError('no such shape')" in caplog.text
 
 
 async def test_requests_that_a_shadow_did_not_compare_are_not_told(service: ReleaseService, traffic: Traffic) -> None:

@@ -13,6 +13,7 @@ from pathlib import Path
 from threading import Event
 
 import pytest
+from sqlalchemy import text
 
 from cloud_gateway.release.chain import GENESIS, first_break, next_line
 from cloud_gateway.release.plan import parse_plan
@@ -20,7 +21,7 @@ from cloud_gateway.release.state import ReleaseState, Status
 from cloud_gateway.release.steps import begin
 from cloud_gateway.release.store import Release, ReleaseStore
 from runtime.errors import ConflictError, ModelNotFoundError, StorageError
-from runtime.store import open_database, sqlite_url
+from runtime.store import open_database, sqlite_url, writing
 from tests.cloud_gateway.release.test_plan import LEAST
 
 PLAN = parse_plan(LEAST)
@@ -73,6 +74,53 @@ def test_one_release_a_model(store: ReleaseStore) -> None:
         store.change(ended, first.state, "advance", {}, {})
     assert store.start(parse_plan('model = "digits"\nstable = 2\ncandidate = 3'), begin(PLAN)).id > first.id
     assert [line.event for line in store.audit()] == ["start", "finish", "start"]
+
+
+@pytest.fixture
+def two(store: ReleaseStore) -> list[Release]:
+    """One that a test spoils, and one of another model."""
+    other = PLAN.model_copy(update={"model": "other"})
+    return [store.start(PLAN, begin(PLAN)), store.start(other, begin(other))]
+
+
+def spoil(store: ReleaseStore, statement: str) -> None:
+    with writing(store.engine) as connection:
+        connection.execute(text(f"update releases set {statement} where id = 1"))
+
+
+def test_a_status_that_only_a_later_version_knows_counts_as_one_that_runs(
+    store: ReleaseStore, two: list[Release]
+) -> None:
+    spoil(store, "status = 'observing'")
+    look = store.look()
+    assert list(look.alive) == ["other"]
+    assert look.unreadable["digits"].status == "observing"
+    assert (1, "observing", two[0].state.share) in store.standing()
+    with pytest.raises(ConflictError, match="has a release already: number 1, observing"):
+        store.start(PLAN, begin(PLAN))
+    aborted = replace(two[0].state, status=Status.ABORTED, share=0.0)
+    assert store.change(two[0], aborted, "abort", {}, {}).state == aborted, "whoever knew it before may end it"
+    assert store.look().unreadable == {}
+
+
+@pytest.mark.parametrize(
+    ("statement", "why"),
+    [
+        ("evidence = '[]'", "its evidence is a list; expected an object"),
+        ("evidence = 'null'", "its evidence is a NoneType; expected an object"),
+        ("evidence = cast(x'ff' as text)", "Could not decode"),
+        ("plan = cast(x'ff' as text)", "Could not decode"),
+    ],
+)
+def test_one_that_is_damaged_hides_no_other(store: ReleaseStore, two: list[Release], statement: str, why: str) -> None:
+    spoil(store, statement)
+    look = store.look()
+    assert list(look.alive) == ["other"]
+    assert "release 1 in the database cannot be read" in look.unreadable["digits"].why
+    assert why in look.unreadable["digits"].why
+    assert [one.id for one in store.found(limit=1)] == [two[1].id]
+    with pytest.raises(StorageError, match=why):
+        store.newest("digits")
 
 
 def tampered(file: Path, tmp_path: Path, *statements: str) -> str | None:

@@ -16,7 +16,7 @@ import pytest
 
 from cloud_gateway.guards import Arm
 from cloud_gateway.release import controller, roll, switchover
-from cloud_gateway.release.active import ActiveRelease
+from cloud_gateway.release.active import FENCED, ActiveRelease
 from cloud_gateway.release.answering import Traffic
 from cloud_gateway.release.lease import BEAT_S
 from cloud_gateway.release.roll import FENCE_S, GatewayRow
@@ -159,9 +159,9 @@ async def test_a_gateway_whose_database_is_gone_fences_itself_and_goes_on_when_i
             await until(lambda: active.is_fenced)
             assert await a.versions_told() == {"1"}, "stable keeps serving"
             await until(lambda: active.is_fence_told)
-            assert controller.FENCED in caplog.text
+            assert FENCED in caplog.text
             told = [event for event in posted.events if event["event"] == "release.fenced"]
-            assert told[-1]["reason"] == controller.FENCED
+            assert told[-1]["reason"] == FENCED
             gone.undo()
             await until(lambda: not active.is_fenced)
             assert await a.versions_told() == {"2"}

@@ -157,12 +157,31 @@ async def test_an_abort_is_answered_before_what_it_ended_is_put_away(
         ended = await asyncio.wait_for(one.controller.command("small", Command.ABORT), PATIENCE_S)
         assert ended["status"] == "aborted"
         assert await one.versions_told() == {"1"}
+        loads = Counted(one.versions.load_pair)
+        monkeypatch.setattr(one.versions, "load_pair", loads)
         following = asyncio.create_task(one.controller.start(plan()))
-        await one.controller.beat()
-        assert not following.done(), "its candidate is being unloaded"
+        await until(lambda: one.controller.turns._wanting["small"] == 2)
+        assert loads.count == 0, "its candidate is being unloaded"
         may_unload.set()
         assert (await following)["status"] == "running"
         assert await one.versions_told() == {"1", "2"}
+
+
+async def test_an_abort_is_answered_with_what_it_ended_though_another_has_begun(
+    stock: Stock, file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with gateway(stock, file) as one:
+        await one.controller.start(plan())
+        wait = one.controller.switches.wait
+
+        async def begin_another_meanwhile(model: str) -> None:
+            await wait(model)
+            await one.controller.start(plan(5))
+
+        monkeypatch.setattr(one.controller.switches, "wait", begin_another_meanwhile)
+        ended = await one.controller.command("small", Command.ABORT, "enough")
+        assert (ended["release"], ended["status"], ended["reason"]) == (1, "aborted", "aborted by hand: enough")
+        assert one.controller.status("small")["release"] == 2
 
 
 async def test_a_change_of_one_model_keeps_no_other_from_its_way_back(stock: Stock, file: Path) -> None:

@@ -1,5 +1,6 @@
 """One release that cannot be read, as of a later version or a damaged disk: stable answers for it, and all others go on."""
 
+import asyncio
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
@@ -8,6 +9,7 @@ from pathlib import Path
 import pytest
 from sqlalchemy import select, update
 
+from cloud_gateway.release.active import UNREAD
 from cloud_gateway.release.carrying_out import StepBack
 from cloud_gateway.release.state import Status
 from cloud_gateway.release.steps import Command, begin
@@ -16,8 +18,19 @@ from cloud_gateway.release.switchover import Presence
 from cloud_gateway.release.tables import RELEASES
 from runtime.errors import StorageError
 from runtime.store import reading, writing
-from tests.cloud_gateway.release.fakes import ADVANCE, Clock
-from tests.cloud_gateway.release.gateways import Gateway, Stock, begin_other, gateway, plan, told, two
+from tests.cloud_gateway.release.fakes import ADVANCE, Clock, Posted
+from tests.cloud_gateway.release.gateways import (
+    HOOKED,
+    PATIENCE_S,
+    Gateway,
+    Stock,
+    begin_other,
+    gateway,
+    plan,
+    told,
+    two,
+)
+from tests.cloud_gateway.release.test_controller import FullDisk
 from tests.cloud_gateway.release.test_taking_over import abort_unheard
 
 SAID = "in the database cannot be read"
@@ -104,6 +117,52 @@ async def test_it_can_be_aborted_where_it_was_read_before(stock: Stock, file: Pa
             assert b.engine.versions("small") == [1]
             assert b.store.look().unreadable == {}, "it has ended"
             assert (await b.controller.start(plan()))["status"] == "running"
+
+
+async def test_its_abort_is_stored_as_soon_as_a_disk_takes_it(stock: Stock, file: Path) -> None:
+    async with two(stock, file, plan()) as (a, b):
+        with unreadable(a, a.controller.running("small")):
+            await a.controller.leadership.give_back()
+            await b.controller.beat()
+            await b.take_over()
+            disk = FullDisk(b.store)
+            disk.is_full = True
+            assert (await b.controller.command("small", Command.ABORT))["status"] == "aborted"
+            await b.tick()
+            assert list(b.store.look().unreadable) == ["small"], "no disk took it yet"
+            disk.is_full = False
+            await b.tick()
+            assert b.store.look().unreadable == {}
+            assert b.traffic.active == {}
+        assert b.store.newest("small").state.status == "aborted"
+
+
+@pytest.mark.parametrize("model", ["small", "other"])
+async def test_reading_it_again_waits_for_no_change_under_way(stock: Stock, file: Path, model: str) -> None:
+    async with gateway(stock, file) as one:
+        await one.controller.start(plan())
+        other = begin_other(one, one)
+        with unreadable(one, other):
+            await one.take_over()
+            async with one.controller.turns.of(model):  # as long as a load takes
+                await asyncio.wait_for(one.controller._take_over(), PATIENCE_S)
+            assert one.traffic.active["other"].unread is not None
+        await one.controller._take_over()
+        assert one.traffic.active["other"].unread is None
+
+
+async def test_callers_and_the_webhook_are_told_that_it_is_this_one(stock: Stock, file: Path) -> None:
+    posted = Posted()
+    async with gateway(stock, file, webhook=posted) as one:
+        await one.controller.start(plan(more=HOOKED))
+        await one.tick()
+        with unreadable(one, one.controller.running("small")):
+            await one.take_over()
+            one.controller._note_fence()
+            assert posted.events[-1]["event"] == "release.fenced"
+            assert SAID in posted.events[-1]["reason"]
+            [reply] = await one.ask()
+            assert reply.parameters["reason"] == UNREAD
 
 
 async def test_a_step_back_that_waits_is_stored_though_another_cannot_be_read(stock: Stock, file: Path) -> None:

@@ -1,0 +1,33 @@
+"""One request within a release leaves nothing behind that only a collector of cycles finds."""
+
+import gc
+from pathlib import Path
+
+from cloud_gateway.release.released import Released
+from runtime.wire.values import InferenceRequest, InferenceResponse
+from tests.cloud_gateway.bundles import row
+from tests.cloud_gateway.release.gateways import Gateway, Stock, gateway, plan
+from tests.cloud_gateway.release.test_following import BLUE_GREEN, until
+
+
+def left(one: Gateway) -> int:
+    """Requests that are still there."""
+    assert one.traffic.active, "else none was within a release"
+    return sum(type(known) is Released for known in gc.get_objects())
+
+
+async def test_a_request_is_gone_once_it_is_answered_or_withdrawn(stock: Stock, file: Path) -> None:
+    async with gateway(stock, file) as one:
+        await one.controller.start(plan(more=BLUE_GREEN))
+        gc.collect()
+        gc.disable()
+        try:
+            assert await one.versions_told(3) == {"2"}
+            await until(lambda: left(one) == 0)
+            heard: list[InferenceResponse | BaseException | None] = []
+            one.service.ask(InferenceRequest("small", row()), lambda said, error: heard.append(said or error))()
+            await one.ask()  # behind it in the queue
+            await until(lambda: left(one) == 0)
+            assert heard == []
+        finally:
+            gc.enable()
