@@ -264,8 +264,8 @@ def test_a_burst_after_a_calm_time_is_capped(clock: Clock) -> None:
         for _ in range(2000):
             recorder.observe(None, request, {}, 1)  # type: ignore[arg-type]
         told = recorder.document()["recorder"]
-        # Of half a second 50, and two standard errors.
-        assert (told["sampled_rows"], told["dropped_rows"]) == (65 * burst, 0)
+        # Of a second 100, and two standard errors.
+        assert (told["sampled_rows"], told["dropped_rows"]) == (120 * burst, 0)
         recorder._queue.clear()
         recorder._done = list(recorder._put)
         clock.now += 60
@@ -273,6 +273,18 @@ def test_a_burst_after_a_calm_time_is_capped(clock: Clock) -> None:
         clock.now += 1
         recorder.count_now()
         assert recorder.document()["recorder"]["share"] == 1.0, "nothing came in the last second"
+
+
+def test_a_burst_that_a_second_has_room_for_is_taken_whole(clock: Clock) -> None:
+    recorder = StatisticsRecorder(StatisticsSettings(rows_per_s=200), clock)
+    request = InferenceRequest("m", {"x": np.zeros((1, 1))})
+    for _ in range(5):
+        for _ in range(180):
+            recorder.observe(None, request, {}, 1)  # type: ignore[arg-type]
+        recorder._queue.clear()
+        recorder._done = list(recorder._put)
+        pass_time(recorder, clock, 1)
+    assert (recorder.counts["sampled_rows"], recorder.counts["passed_rows"]) == (900, 0)
 
 
 async def test_its_thread_counts_by_itself_and_ends(
