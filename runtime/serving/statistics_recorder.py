@@ -214,7 +214,8 @@ class StatisticsRecorder:
         key = (model.name, model.version, model.bundle.digest, model.serving)
         watched = self._watched.get(key)
         if watched is None:
-            watched = WatchedStatistics(model)
+            before = [w for k, w in self._watched.items() if k[:2] == key[:2]]
+            watched = WatchedStatistics(model, private_untold=sum(w.private_untold for w in before))
             with self._lock:
                 # Another variant or bundle of the same version began to answer: its answers lie otherwise.
                 self._watched = {k: w for k, w in self._watched.items() if k[:2] != key[:2]} | {key: watched}
