@@ -15,6 +15,7 @@ import json
 import logging
 import threading
 import uuid
+from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -87,6 +88,8 @@ class Telemetry:
         self._refilled = clock()
         self._lock = threading.Lock()
         self._waiting: list[_Waiting] = []
+        self._private_untold: Counter[tuple[str, int]] = Counter()
+        """By model and version, of windows that were dropped: told with the next one."""
         self._counts = {
             "windows": 0,
             "sent": 0,
@@ -127,6 +130,8 @@ class Telemetry:
                 blob = None if entry is None else self._affordable(entry)
                 if entry is None or blob is None:
                     return
+                if not entry.is_tried:
+                    entry.private_rows += self._private_untold.pop(_place(entry), 0)
                 entry.is_tried = True
             if not self._send(entry, blob):
                 return
@@ -226,8 +231,7 @@ class Telemetry:
             if self._left < self._most / 2:
                 return None  # rather whole and later than at once and cut
         if len(blob) * 4 // 3 + 256 > self._most:
-            self._counts["dropped"] += 1
-            self._waiting = [waiting for waiting in self._waiting if waiting is not entry]
+            self._drop(entry)
             log.warning("a window of %d bytes is larger than the whole budget of an hour; it is dropped", len(blob))
         return None
 
@@ -239,8 +243,17 @@ class Telemetry:
                     self._waiting = [waiting for waiting in self._waiting if waiting is not newer]
                     self._counts["joined"] += 1
                     return
-        self._waiting.pop(1 if len(self._waiting) > 1 else 0)
+        self._drop(self._waiting[1 if len(self._waiting) > 1 else 0])
+
+    def _drop(self, entry: _Waiting) -> None:
         self._counts["dropped"] += 1
+        self._private_untold[_place(entry)] += entry.private_rows
+        self._waiting = [waiting for waiting in self._waiting if waiting is not entry]
+
+
+def _place(waiting: _Waiting) -> tuple[str, int]:
+    """The model and its version."""
+    return waiting.summary.baseline.model, waiting.summary.baseline.version
 
 
 def _is_too_small(waiting: _Waiting) -> bool:

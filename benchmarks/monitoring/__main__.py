@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import subprocess
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -13,6 +12,7 @@ from typing import Any
 from benchmarks.environment import ROOT, now_utc, read_environment
 from benchmarks.monitoring import cost, images, page, speed, table
 from benchmarks.monitoring.evidently_told import gathered
+from benchmarks.monitoring.line_a_run import lines_of
 from benchmarks.monitoring.results import SCHEMA_VERSION, to_markdown
 from benchmarks.monitoring.streams import CHANGES, NULLS
 
@@ -63,7 +63,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
             _say(scenario.name)
             outcomes.append(table.measure(scenario, given.runs).to_dict())
         results["table"] = outcomes
-        results["evidently"] = _evidently(given.evidently, given.evidently_runs, given.evidently_told)
+        results["evidently"], results["evidently_why_not_all"] = _evidently(
+            given.evidently, given.evidently_runs, given.evidently_told
+        )
     if "images" in parts:
         _say("digits")
         results["images"] = images.measure(given.image_runs)
@@ -78,17 +80,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return 0
 
 
-def _evidently(python: str | None, runs: int, told: Path | None) -> list[dict[str, Any]] | str:
+def _evidently(python: str | None, runs: int, told: Path | None) -> tuple[list[dict[str, Any]], str | None]:
+    """The runs that were told, and why there are not all of them."""
     if told is not None:
-        return gathered(told.read_text(encoding="utf-8").splitlines())
+        return gathered(told.read_text(encoding="utf-8").splitlines()), None
     if python is None:
-        return "missing: name the Python of an environment that has it with --evidently"
+        return [], "missing: name the Python of an environment that has it with --evidently"
     _say("Evidently")
     command = [python, str(Path(__file__).with_name("evidently_windows.py")), str(runs)]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=EVIDENTLY_TIMEOUT_S, check=False)
-    if done.returncode != 0:
-        return f"failed: {done.stderr.strip().splitlines()[-1:]}"
-    return gathered(done.stdout.splitlines())
+    lines, why_ended = lines_of(command, EVIDENTLY_TIMEOUT_S)
+    return gathered(lines), why_ended
 
 
 def _say(what: str) -> None:

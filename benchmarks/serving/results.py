@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -222,8 +222,12 @@ class Results:
 
 
 def _outcome(fields: Mapping[str, Any]) -> Outcome:
+    samples = [Sample(**sample) for sample in fields["samples"]]
+    if fields.get("raw_batch") is None:
+        # Of before it was told: what was then called the processor's time of the raw session was time by the clock.
+        samples = [replace(one, cpu_s_per_1000=None) if one.contestant == RAW else one for one in samples]
     return Outcome(
-        tuple(Sample(**sample) for sample in fields["samples"]),
+        tuple(samples),
         fields["missing"],
         tuple(OpenSample(**sample) for sample in fields["at_fixed_rate"]),
         fields.get("raw_batch"),

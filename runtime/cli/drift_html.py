@@ -7,14 +7,17 @@ from html import escape
 from typing import Any
 
 from runtime.cli.drift_figures import HEAD, figure_rows
-from runtime.cli.drift_text import disagreement, not_known, on_devices, summary_line, when
+from runtime.cli.drift_text import Answer, answer_of, disagreement, not_known, on_devices, summary_line, when
 
 _STYLE = (
     "body{font:15px/1.5 system-ui,sans-serif;max-width:60rem;margin:2rem auto;padding:0 1rem;color:CanvasText;background:Canvas}"
     ":root{color-scheme:light dark}table{border-collapse:collapse;margin:.5rem 0}td,th{text-align:left;padding:.2rem .8rem .2rem 0;"
     "border-bottom:1px solid color-mix(in srgb,CanvasText 20%,transparent)}.bad{color:#c62828}.good{color:#2e7d32}"
+    ".unknown{color:#ef6c00}"
     "section{margin:1rem 0 2rem}.bar{display:inline-block;height:.6rem;background:#1976d2}.live{background:#ef6c00}"
 )
+
+_CLASSES = {Answer.DRIFT: "bad", Answer.NOT_KNOWN: "unknown", Answer.NONE: "good"}
 
 
 def page(reports: Sequence[Mapping[str, Any]]) -> str:
@@ -29,10 +32,9 @@ def page(reports: Sequence[Mapping[str, Any]]) -> str:
 
 
 def _section(report: Mapping[str, Any]) -> str:
-    tone = "bad" if report["is_drifting"] else "good"
     parts = [
         f"<section><h2>{escape(str(report['model']))} version {report['version']}, {report['rows']:,} rows</h2>",
-        f"<p class={tone}><strong>{escape(summary_line(report))}</strong></p>",
+        f"<p class={_CLASSES[answer_of(report)]}><strong>{escape(summary_line(report))}</strong></p>",
         *_devices(report.get("by_device")),
         *(_verdict(verdict, report) for verdict in report["verdicts"]),
     ]

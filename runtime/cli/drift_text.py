@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from enum import StrEnum
 from typing import Any, Final
 
 from rich.console import Console
@@ -16,13 +17,24 @@ MAX_SHOWN: Final = 6
 """Verdicts in full; the first are the ones to begin with."""
 
 
+class Answer(StrEnum):
+    """What a report comes to."""
+
+    DRIFT = "drift"
+    NOT_KNOWN = "not known"
+    NONE = "none"
+
+
+_STYLES: Final = {Answer.DRIFT: "red", Answer.NOT_KNOWN: "yellow", Answer.NONE: "green"}
+
+
 def show(console: Console, report: Mapping[str, Any]) -> None:
     """Verdict first, then why, then where the model errs, then the figures."""
     head = f"{report['model']} version {report['version']}: {report['rows']:,} rows"
     if report.get("seen_by"):
         head += f" seen by {report['seen_by']}"
     console.print(Text(head, style="bold"))
-    console.print(Text(summary_line(report), style="red" if report["is_drifting"] else "green"))
+    console.print(Text(summary_line(report), style=_STYLES[answer_of(report)]))
     if (told := report.get("by_device")) is not None:
         if told["drifting"]:
             console.print(Text(on_devices(told), style="red"))
@@ -45,6 +57,14 @@ def show(console: Console, report: Mapping[str, Any]) -> None:
     console.print()
 
 
+def answer_of(report: Mapping[str, Any]) -> Answer:
+    """By the rows of all, and by what devices say of themselves: one that drifts alone hides in the rows of a hundred others."""
+    told = report.get("by_device") or {}
+    if report["is_drifting"] or told.get("drifting"):
+        return Answer.DRIFT
+    return Answer.NOT_KNOWN if told.get("not_known") else Answer.NONE
+
+
 def summary_line(report: Mapping[str, Any]) -> str:
     """The answer in one sentence."""
     learning = report.get("learning")
@@ -55,7 +75,13 @@ def summary_line(report: Mapping[str, Any]) -> str:
         f"the {baseline['rows']:,} rows of the bundle" if baseline["source"] == "bundle" else "the first rows seen"
     )
     if not report["verdicts"]:
-        return f"no drift: every feature lies as in {against}"
+        match answer_of(report):
+            case Answer.DRIFT:
+                return f"DRIFT on single devices; in the rows of all of them every feature lies as in {against}"
+            case Answer.NOT_KNOWN:
+                return f"no drift as far as may be known: every feature lies as in {against}"
+            case Answer.NONE:
+                return f"no drift: every feature lies as in {against}"
     names = ", ".join(verdict["feature"] for verdict in report["verdicts"][:5])
     more = len(report["verdicts"]) - 5
     return f"DRIFT against {against}: {names}{f' and {more} more' if more > 0 else ''}"

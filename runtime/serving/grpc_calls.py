@@ -25,7 +25,7 @@ Answer = Callable[[Any], Awaitable[Message]]
 
 
 CALL_IS_OVER = (grpc.aio.AbortError, grpc.aio.InternalError)
-"""Ended here with its status, or by gRPC itself: its client is gone, or its message was larger than is taken."""
+"""Ended here with its status, or by gRPC itself: its client is gone, or it has told that of too large a message."""
 
 ReadMessage = Callable[[Context], Awaitable[bytes]]
 """Reads the one message of a unary RPC; see `grpc_receiving`."""

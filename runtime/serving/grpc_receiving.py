@@ -9,12 +9,14 @@ that wait.
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Generator
 from contextlib import suppress
+from types import coroutine
 from typing import Any, Final
 
 import grpc
 
-from runtime.errors import DeadlineExceededError, InvalidInputError
+from runtime.errors import DeadlineExceededError, InvalidInputError, PayloadTooLargeError
 from runtime.serving.grpc_calls import Context, refuse
 
 MESSAGE_LIMIT_S: Final = 300.0
@@ -33,16 +35,21 @@ class Receiving:
         self._ending: set[asyncio.Task[None]] = set()
 
     async def read(self, context: Context) -> bytes:
-        """The call's message. Where it does not come whole the call is ended here: `grpc.aio.AbortError`."""
+        """The call's message. Where it does not come whole the call is ended here: `grpc.aio.AbortError`.
+
+        `PayloadTooLargeError` where gRPC refused it and has ended the call; `grpc.aio.InternalError` where the client is gone.
+        """
         loop = asyncio.get_running_loop()
         self._since[context] = loop.time()
         if self._timer is None:
             self._timer = loop.call_later(self._limit_s, self._look)
         try:
-            raw: Any = await context.read()
+            raw, waited = await _read(context)
         finally:
             self._since.pop(context, None)
         if raw is grpc.aio.EOF:
+            if waited is not None and waited.exception() is not None:
+                raise PayloadTooLargeError("gRPC refused the message: it is larger, or unfolds to more, than is taken")
             await refuse(context, InvalidInputError("the call ended before its message was whole; send all of it"))
         message: bytes = raw
         return message
@@ -64,3 +71,22 @@ class Receiving:
         late = f"the call's message was not whole after {self._limit_s:g} s; send it without pauses, or smaller ones"
         with suppress(grpc.aio.BaseError):  # AbortError: ended, as it should; any other: its client is gone
             await refuse(context, DeadlineExceededError(late))
+
+
+@coroutine
+def _read(context: Context) -> Generator[Any, None, tuple[Any, asyncio.Future[None] | None]]:
+    """What `context.read` gives, and the future that it waited for last.
+
+    That fails where gRPC refused the message, and not where the client went away or let its deadline pass. `read` itself says EOF
+    of all of them (grpcio 1.85).
+    """
+    reading, waited, thrown = context.read().__await__(), None, None
+    while True:
+        try:
+            waited = reading.send(None) if thrown is None else reading.throw(thrown)
+        except StopIteration as done:
+            return done.value, waited
+        try:
+            thrown = yield waited
+        except BaseException as error:
+            thrown = error

@@ -226,9 +226,9 @@ class InferenceRpcs:
                 raw = await read(context)
                 remaining_s = context.time_remaining()
                 return await infer(raw, None if remaining_s is None else monotonic() + remaining_s)
-            except CALL_IS_OVER:  # no inference was asked for
-                raise
             except Exception as error:
+                if isinstance(error, CALL_IS_OVER) and context.done():
+                    raise  # it ended before its message came: no inference was asked for
                 controls.load.note_error(error)
                 await refuse(context, error)
 

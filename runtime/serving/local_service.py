@@ -22,7 +22,7 @@ from runtime.serving.asking import Answer, Withdraw, answer_of
 from runtime.serving.limits import QueueLimits
 from runtime.serving.load_parameters import BatchOptions, Overrides, decode_overrides
 from runtime.serving.observers import Observer, Observers
-from runtime.serving.outputs import check_requested, select_outputs
+from runtime.serving.outputs import check_requested, check_typed, select_outputs
 from runtime.serving.request_parameters import DEFAULT_PRIORITY, check_parameters, priority_of
 from runtime.serving.scheduler import INLINE_LIMIT_S, Asked, Scheduler
 from runtime.serving.sequence_controls import with_controls
@@ -261,6 +261,7 @@ class LocalService:
             )
         if request.parameters:
             check_parameters(request.parameters)
+            check_typed(model.outputs, request)
             priority = priority_of(request.parameters)
             timing = timing_asked(request.parameters)
         key: Hashable = None if lane.has_one_key else batch_key(request.inputs)

@@ -26,6 +26,9 @@ MOST_MISSES: Final = 16
 # Where the last time of asking found nothing the thread hands over so many bursts before the loop asks again.
 LOOK_EVERY: Final = 16
 
+# How often a thread that rests looks whether there is still a loop that could wake it. One that ends without `stop` never does.
+LOOP_LOOK_S: Final = 1.0
+
 OnBurst = Callable[[list[Any]], None]
 
 
@@ -60,8 +63,10 @@ class Receiver:
             except RuntimeError:  # the loop was closed without `stop`
                 self._front.close()
                 return
-            if rests:
-                self._may_wait.acquire()
+            while rests and not self._may_wait.acquire(timeout=LOOP_LOOK_S):
+                if self._loop.is_closed():  # without `stop`, with this burst still to take
+                    self._front.close()
+                    return
 
     def _take_and_ask(self, events: list[Any]) -> None:
         self._pays = False

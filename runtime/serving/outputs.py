@@ -8,7 +8,8 @@ import numpy as np
 
 from runtime.errors import InvalidInputError
 from runtime.tensors import Array, TensorSpec
-from runtime.wire.values import RequestedOutput
+from runtime.wire.grpc_typed import contents_field, wants_typed
+from runtime.wire.values import InferenceRequest, RequestedOutput
 
 
 def check_requested(model: str, specs: Sequence[TensorSpec], requested: Sequence[RequestedOutput]) -> None:
@@ -24,6 +25,20 @@ def check_requested(model: str, specs: Sequence[TensorSpec], requested: Sequence
             raise InvalidInputError(
                 f"parameter 'classification' of output {output.name!r} is {count!r}; expected how many classes, 1 or more"
             )
+
+
+def check_typed(specs: Sequence[TensorSpec], request: InferenceRequest) -> None:
+    """`InvalidInputError` when typed contents are asked for of an output that has none: known before the model runs.
+
+    What is placed in shared memory has no contents, and what is classified is BYTES.
+    """
+    if not wants_typed(request):
+        return
+    has_none = {o.name for o in request.outputs if o.slot is not None or o.parameters.get("classification")}
+    wanted = {output.name for output in request.outputs} or {spec.name for spec in specs}
+    for spec in specs:
+        if spec.name in wanted - has_none:
+            contents_field(spec.name, spec.datatype)
 
 
 def select_outputs(

@@ -125,7 +125,7 @@ class ModelServerSettings(ServerSettings):
     monitor_sample: float = Field(default=1.0, gt=0, le=1)
     """Share of the requests that is counted, before `monitor_rows_per_s` caps it."""
     monitor_rows_per_s: float = Field(default=ROWS_PER_S, gt=0)
-    """Rows counted a second, at most; above, a random share of the requests is."""
+    """Rows counted a second, at most; above, a random share of the requests is, and the first of a burst that alone has more."""
 
     @model_validator(mode="after")
     def _polls_something(self) -> ModelServerSettings:

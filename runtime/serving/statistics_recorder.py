@@ -78,8 +78,8 @@ class StatisticsRecorder:
         self._done = [0, 0]
         self._random = random.Random()  # noqa: S311  (a sample, no secret)
         self._share = settings.sample
-        self._put_before = 0
-        """Rows put in before this half second; a burst after a calm time is capped by it until the share has followed."""
+        self._put_before = self._put_at_look = 0
+        """Rows put in before the last two looks, and before the last one: those since are capped until the share has followed."""
         self._most = _most(settings)
         self._second_began = clock()
         self._counted_at = clock()
@@ -105,7 +105,10 @@ class StatisticsRecorder:
             self._thread.join(10)
 
     def observe(self, model: Model, request: InferenceRequest, outputs: Mapping[str, Array], rows: int) -> None:
-        """Takes a random share of the requests into the queue; a full queue drops, and counts that."""
+        """Takes a random share of the requests into the queue; a full queue drops, and counts that.
+
+        Of a burst that alone has more rows than may be counted in a second the first are taken: the share follows in half a second.
+        """
         counts = self._counts
         counts["rows"] += rows
         put, done = self._put, self._done
@@ -201,7 +204,8 @@ class StatisticsRecorder:
             self._share = self._settings.sample * min(
                 1.0, self._settings.rows_per_s / max(rate * self._settings.sample, 1e-9)
             )
-            self._second_began, self._rows_before, self._put_before = now, rows, self._put[0]
+            self._second_began, self._rows_before = now, rows
+            self._put_before, self._put_at_look = self._put_at_look, self._put[0]
 
     def _count(self, several: list[_Taken]) -> None:
         from runtime.serving.watched_statistics import WatchedStatistics  # at the first rows: after their answers
@@ -210,7 +214,8 @@ class StatisticsRecorder:
         key = (model.name, model.version, model.bundle.digest, model.serving)
         watched = self._watched.get(key)
         if watched is None:
-            watched = WatchedStatistics(model)
+            before = [w for k, w in self._watched.items() if k[:2] == key[:2]]
+            watched = WatchedStatistics(model, private_untold=sum(w.private_untold for w in before))
             with self._lock:
                 # Another variant or bundle of the same version began to answer: its answers lie otherwise.
                 self._watched = {k: w for k, w in self._watched.items() if k[:2] != key[:2]} | {key: watched}
@@ -241,11 +246,12 @@ class StatisticsRecorder:
 
 
 def _most(settings: StatisticsSettings) -> float:
-    """Rows put in between two looks of the recorder's thread, before requests are passed by.
+    """Rows put in within two looks of the recorder's thread, which are a second, before requests are passed by.
 
-    What a random share takes is seldom more: two standard errors of the number itself.
+    A second's rows that all come at once are taken, and what a random share takes is seldom more: two standard errors of the
+    number itself.
     """
-    expected = PAUSE_S * settings.rows_per_s
+    expected = 2 * PAUSE_S * settings.rows_per_s
     return expected + 2 * math.sqrt(expected)
 
 

@@ -27,7 +27,8 @@ ESTIMATE_ROWS: Final = 1000
 class WatchedStatistics:
     """Made and updated on the recorder's thread."""
 
-    def __init__(self, model: Model) -> None:
+    def __init__(self, model: Model, *, private_untold: int = 0) -> None:
+        """`private_untold`: of what answered for this model before."""
         self.began = 0.0
         """When the first rows of the open window were counted."""
         self._window: Summary | None = None
@@ -36,8 +37,8 @@ class WatchedStatistics:
         """Of those that they may not; None: there were none."""
         self._private_rows = 0
         """Ever, in windows that were closed."""
-        self._private_untold = 0
-        """Of those, how many came since others were last told of any row."""
+        self._private_untold = private_untold
+        """In closed windows, how many came since others were last told of any row."""
         self._shared_test: DriftTest | None = None
         """Of the rows that others may count alone: what drifts in the rest is not theirs to know. None: there is no rest."""
         self._name, self._version, self._serving = model.name, model.version, model.serving
@@ -58,6 +59,11 @@ class WatchedStatistics:
     def open_rows(self) -> int:
         """Rows in the open window."""
         return sum(part.rows for part in (self._window, self._private) if part is not None)
+
+    @property
+    def private_untold(self) -> int:
+        """Rows that others may not count and were told no number of, those of the open window too."""
+        return self._private_untold + (0 if self._private is None else self._private.rows)
 
     def update(self, inputs: Mapping[str, Array], outputs: Mapping[str, Array], *, is_private: bool) -> None:
         """Takes a block of rows."""

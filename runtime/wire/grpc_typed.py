@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 from protos import inference
 from runtime.errors import InvalidInputError
-from runtime.tensors import Array, datatype_of
+from runtime.tensors import Array, as_bytes_tensor, datatype_of
 from runtime.wire.grpc_codec import CONTENTS_OF, encode_head
 from runtime.wire.values import BINARY_DATA_OUTPUT, InferenceRequest, InferenceResponse, Placed
 
@@ -25,21 +25,22 @@ def encode_typed(response: InferenceResponse, placed: Mapping[str, Placed]) -> i
     for output in message.outputs:
         if output.name not in placed:
             value = response.outputs[output.name]
-            getattr(output.contents, _field_of(output.name, value)).extend(_elements(value))
+            getattr(output.contents, contents_field(output.name, datatype_of(value.dtype))).extend(_elements(value))
     return message
 
 
-def _field_of(name: str, value: Array) -> str:
-    field = CONTENTS_OF.get(datatype_of(value.dtype))
+def contents_field(name: str, datatype: str) -> str:
+    """The field of the protocol's contents for an output; `InvalidInputError` where there is none."""
+    field = CONTENTS_OF.get(datatype)
     if field is None:
         raise InvalidInputError(
-            f"output {name!r} is {datatype_of(value.dtype)}, which has no typed contents in the protocol; "
+            f"output {name!r} is {datatype}, which has no typed contents in the protocol; "
             f"leave {BINARY_DATA_OUTPUT!r} out to get it raw"
         )
     return field
 
 
 def _elements(value: Array) -> list[object]:
-    """Row-major; texts as UTF-8."""
-    flat = value.reshape(-1).tolist()
-    return [each.encode() if isinstance(each, str) else each for each in flat] if value.dtype.kind in "OSU" else flat
+    """Row-major; texts as they are in raw contents."""
+    flat: list[object] = (as_bytes_tensor(value) if value.dtype.kind in "OSU" else value).reshape(-1).tolist()
+    return flat

@@ -3,10 +3,18 @@
 from __future__ import annotations
 
 import json
+import sys
+from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
+import pytest
+
+from benchmarks.monitoring import __main__ as program
 from benchmarks.monitoring.evidently_told import gathered
+from benchmarks.monitoring.line_a_run import lines_of
 from benchmarks.monitoring.results import to_markdown
+from benchmarks.monitoring.streams import NULLS
 
 
 def line(scenario: str, seed: int, is_false_alarm: bool, delay: int | None) -> str:
@@ -27,3 +35,33 @@ def test_runs_are_gathered_by_scenario_and_stand_beside_ours() -> None:
     )
     assert "| no drift, 10 features | 200 | 0 (0.0% to 1.8%) | – | – | 5 | 2 (5.3% to 85.3%) | – | – |" in text
     assert "| 2 | 0 (0.0% to 84.2%) | 1 of 2 | 1,000 |" in text
+    assert "\nEvidently: " not in text
+
+
+@pytest.mark.parametrize(
+    ("ending", "timeout_s", "why"),
+    [
+        ("", 60, None),
+        ("raise ValueError('no such preset')", 60, "failed: ValueError: no such preset"),
+        ("import time; time.sleep(600)", 3, "stopped after 3 s, with what it had told by then"),
+    ],
+)
+def test_what_was_told_counts_where_the_rest_fails_or_is_late(ending: str, timeout_s: float, why: str | None) -> None:
+    told = [line("mean + 1 sd", seed, False, 1000) for seed in range(3)]
+    program = f"import sys; print({chr(10).join(told)!r}); sys.stdout.write('{{\"scen'); sys.stdout.flush(); {ending}"
+    assert lines_of([sys.executable, "-c", program], timeout_s) == (told, why)
+
+
+def test_a_run_that_ended_early_has_its_lines_and_the_reason_in_the_table(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    told = [line(NULLS[0].name, seed, False, None) for seed in range(2)]
+    monkeypatch.setattr(program, "lines_of", lambda *_: (told, "failed: ValueError: no such preset"))
+    (ours,) = gathered([line(NULLS[0].name, 0, False, None)])
+    monkeypatch.setattr(program.table, "measure", lambda *_: SimpleNamespace(to_dict=lambda: ours))
+    assert program.main(["--only", "table", "--evidently", "python", "--out", str(tmp_path)]) == 0
+    text = (tmp_path / "monitoring-table.md").read_text()
+    assert "| 2 | 0 (0.0% to 84.2%) | – | – |" in text
+    assert "Evidently: failed: ValueError: no such preset" in text
+    saved = json.loads((tmp_path / "monitoring-table.json").read_text())
+    assert [one["runs"] for one in saved["evidently"]] == [2]

@@ -77,6 +77,16 @@ def test_raw_rows_are_told_with_the_batch_that_they_came_in_and_read_back() -> N
     assert Results.from_dict(json.loads(json.dumps(told.to_dict()))).outcome.raw_batch == 32
 
 
+def test_results_of_before_the_batch_was_told_say_no_processor_time_of_raw_rows() -> None:
+    told = json.loads(json.dumps(results().to_dict()))
+    assert ratio_of(Results.from_dict(told).outcome, REST, RAW, 8).cpu_ratio == 1.0  # type: ignore[union-attr]
+    del told["raw_batch"]  # it was time by the clock then
+    before = Results.from_dict(told)
+    assert f"| {RAW} | in process | 10,001 | 10,001 | 10,001 | – | – | – |" in before.to_markdown()
+    assert ratio_of(before.outcome, REST, RAW, 8).cpu_ratio is None  # type: ignore[union-attr]
+    assert ratio_of(before.outcome, REST, "mlserver", 8).cpu_ratio == 1.0  # type: ignore[union-attr]
+
+
 def test_a_raw_session_tells_rows_a_second_and_what_the_processor_took() -> None:
     model = shipped_bundles()["digits"] / VARIANT
     done = subprocess.run(

@@ -245,3 +245,21 @@ async def test_metrics_tell_what_became_of_windows(clock: Clock, gateway: Gatewa
         "4": 0,
         "5": len(json.dumps(gateway.bodies[0])),
     }
+
+
+def test_the_number_of_private_rows_outlives_a_window_that_is_dropped(clock: Clock, gateway: Gateway) -> None:
+    def of(model: int) -> Window:
+        summary = Summary(replace(BASE, model=f"m{model}"))
+        summary.update(*rows(model, 60))
+        return Window(summary, 900.0, 930.0, private_rows=10)
+
+    telemetry = Telemetry("pi", gateway, bytes_per_hour=1 << 24, clock=clock)
+    for model in range(MAX_WAITING + 1):
+        telemetry.offer(of(model))
+    telemetry.offer(of(1))
+    assert telemetry.describe()["dropped"] == 2, "no two are of one model, so none could be joined"
+    telemetry.send_due()
+    telemetry.offer(of(2))
+    telemetry.send_due()
+    assert sum(body["private_rows"] for body in gateway.bodies) == 10 * (MAX_WAITING + 3)
+    assert [body["private_rows"] for body in gateway.bodies[-2:]] == [20, 20]

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 from contextlib import suppress
 from functools import partial
 from typing import Any
+from urllib.request import urlopen
 
 import grpc
 import numpy as np
@@ -17,8 +18,13 @@ from protos import health, inference
 from runtime.errors import UnauthenticatedError
 from runtime.serving.grpc_stream import MAX_AHEAD
 from runtime.serving.sockets import Endpoint
+from runtime.wire.values import InferenceRequest, InferenceResponse
 from tests.runtime.serving.clients import Call, grpc_call, infer_message, outcome_of
+from tests.runtime.serving.fake_service import FakeService
+from tests.runtime.serving.http2 import DATA, END_STREAM, INFER, RST_STREAM, Http2, call, frame, message, open_call
 from tests.runtime.serving.threaded import PATIENCE_S, Threaded, serving
+
+parser = pytest.importorskip("prometheus_client.parser", reason="prometheus-client is not installed")
 
 SERVING = health.HealthCheckResponse.SERVING
 NOT_SERVING = health.HealthCheckResponse.NOT_SERVING
@@ -42,6 +48,14 @@ def refused(work: Callable[[], Any]) -> tuple[str, str]:
     with pytest.raises(grpc.RpcError) as caught:
         work()
     return caught.value.code().name, caught.value.details()
+
+
+def errors_told(server: Threaded) -> dict[str, float]:
+    """By class, how often inferences ended in one."""
+    with urlopen(f"http://{server.http}/metrics") as reply:
+        text = reply.read().decode()
+    families = {family.name: family for family in parser.text_string_to_metric_families(text)}
+    return {sample.labels["error"]: sample.value for sample in families["edgeward_errors"].samples}
 
 
 def stream(channel: grpc.Channel, messages: Any) -> Any:
@@ -145,7 +159,38 @@ def test_an_oversize_message_is_refused_and_the_next_one_served(front: str, capl
             assert code == "RESOURCE_EXHAUSTED"
             assert "larger than max" in text
         assert not caplog.records, "a caller's mistake is no error of the server's"
+        assert errors_told(server) == {"PayloadTooLargeError": 1 + len(packed)}
         assert outcome_of(grpc_call(channel, "ModelInfer", infer_message(Call("echo", ROW)))).status == "OK"
+
+
+def test_a_message_that_its_client_gives_up_is_no_error(server: Threaded) -> None:
+    good = infer_message(Call("echo", ROW)).SerializeToString()
+    half, cancel = message(good)[:20], b"\x00\x00\x00\x08"
+    before = errors_told(server)
+    with Http2(server.grpc) as client:
+        client.send(open_call(1) + frame(DATA, 0, 1, half))
+        client.send(open_call(3, INFER, (b"grpc-timeout", b"50m")) + frame(DATA, 0, 3, half))
+        client.send(call(5, good))
+        assert client.until(DATA, 5) is not None, "those before it are waited for"
+        client.send(frame(RST_STREAM, 0, 1, cancel) + open_call(7) + frame(DATA, END_STREAM, 7, half))
+        assert client.until_ended(3)
+        assert client.until_ended(7)
+        client.send(open_call(9) + frame(DATA, 0, 9, half) + call(11, good))
+        assert client.until(DATA, 11) is not None
+    with grpc.insecure_channel(server.grpc) as channel:
+        assert outcome_of(grpc_call(channel, "ModelInfer", infer_message(Call("echo", ROW)))).status == "OK"
+    assert errors_told(server) == before
+
+
+def test_an_inference_that_ends_in_an_error_of_grpcs_own_is_counted(front: str) -> None:
+    class Failing(FakeService):
+        async def infer(self, request: InferenceRequest) -> InferenceResponse:
+            raise grpc.aio.InternalError("of a call to another server")
+
+    with serving(make_service=Failing, grpc_front=front) as server, grpc.insecure_channel(server.grpc) as channel:
+        code, _ = refused(lambda: grpc_call(channel, "ModelInfer", infer_message(Call("echo", ROW))))
+        assert code in {"INTERNAL", "UNKNOWN"}
+        assert errors_told(server) == {"Unforeseen": 1}
 
 
 def test_a_reply_is_raw_unless_typed_contents_are_asked_for(channel: grpc.Channel) -> None:

@@ -20,6 +20,7 @@ class FakeFront:
     def __init__(self) -> None:
         self.taken_by: Counter[str] = Counter()
         self.was_shared = False
+        self.is_closed = threading.Event()
         self._bursts: queue.Queue[list[Any] | None] = queue.Queue()
         self._asking = threading.Lock()
 
@@ -28,6 +29,7 @@ class FakeFront:
 
     def close(self) -> None:
         self._bursts.put(None)
+        self.is_closed.set()
 
     def recv_batch_details(self, max_events: int, timeout_ms: int | None = None) -> list[Any] | None:
         assert max_events == MAX_BURST
@@ -138,3 +140,26 @@ async def test_the_real_front_says_at_once_that_nothing_came_and_that_it_is_clos
     assert front.recv_batch_details(MAX_BURST, 0) == []
     front.close()
     assert front.recv_batch_details(MAX_BURST, 0) is None
+
+
+class ObservedLoop(asyncio.SelectorEventLoop):
+    """Says when something was handed over to it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.handed_over = threading.Semaphore(0)
+
+    def call_soon_threadsafe(self, *given: Any, **more: Any) -> asyncio.Handle:
+        handle = super().call_soon_threadsafe(*given, **more)
+        self.handed_over.release()
+        return handle
+
+
+def test_a_loop_that_ends_with_a_burst_untaken_closes_the_front() -> None:
+    front, loop = FakeFront(), ObservedLoop()
+    Receiver(front, loop, lambda _: None).start()
+    for number in range(LOOK_EVERY):
+        front.put(number)
+        assert loop.handed_over.acquire(timeout=PATIENCE_S)
+    loop.close()
+    assert front.is_closed.wait(PATIENCE_S)

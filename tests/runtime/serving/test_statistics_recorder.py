@@ -264,8 +264,8 @@ def test_a_burst_after_a_calm_time_is_capped(clock: Clock) -> None:
         for _ in range(2000):
             recorder.observe(None, request, {}, 1)  # type: ignore[arg-type]
         told = recorder.document()["recorder"]
-        # Of half a second 50, and two standard errors.
-        assert (told["sampled_rows"], told["dropped_rows"]) == (65 * burst, 0)
+        # Of a second 100, and two standard errors.
+        assert (told["sampled_rows"], told["dropped_rows"]) == (120 * burst, 0)
         recorder._queue.clear()
         recorder._done = list(recorder._put)
         clock.now += 60
@@ -273,6 +273,18 @@ def test_a_burst_after_a_calm_time_is_capped(clock: Clock) -> None:
         clock.now += 1
         recorder.count_now()
         assert recorder.document()["recorder"]["share"] == 1.0, "nothing came in the last second"
+
+
+def test_a_burst_that_a_second_has_room_for_is_taken_whole(clock: Clock) -> None:
+    recorder = StatisticsRecorder(StatisticsSettings(rows_per_s=200), clock)
+    request = InferenceRequest("m", {"x": np.zeros((1, 1))})
+    for _ in range(5):
+        for _ in range(180):
+            recorder.observe(None, request, {}, 1)  # type: ignore[arg-type]
+        recorder._queue.clear()
+        recorder._done = list(recorder._put)
+        pass_time(recorder, clock, 1)
+    assert (recorder.counts["sampled_rows"], recorder.counts["passed_rows"]) == (900, 0)
 
 
 async def test_its_thread_counts_by_itself_and_ends(
@@ -377,3 +389,28 @@ async def test_a_bundle_that_takes_anothers_place_under_one_version_begins_anew(
     (told,) = recorder.document()["models"]
     assert told["rows"] == 450, "those of the bundle before are not mixed in"
     assert "image.brightness" in {verdict["feature"] for verdict in told["verdicts"]}, "held against its own samples"
+
+
+async def test_private_rows_that_nobody_was_told_of_are_told_by_what_answers_next(
+    recorder: StatisticsRecorder, clock: Clock, digits: Bundle, tmp_path: Path
+) -> None:
+    windows: list[Window] = []
+    recorder.on_window = windows.append
+    recorder.is_private = lambda request: request.id == "private"
+    rows = images(digits)
+    other = with_samples(digits, tmp_path / "other", np.arange(300))
+    engine = Engine(EngineSettings(QUICK, home=tmp_path))
+    for root, is_last in ((digits.root, False), (other.root, True)):
+        engine.load(root)
+        service = LocalService(engine, name="test", version="1", observers=(recorder,))
+        for count in (110, 7):  # a window that is closed, and one that is open when the other bundle takes over
+            await service.infer(InferenceRequest("digits", {"image": rows[:count]}, id="private"))
+            recorder.count_now()
+            pass_time(recorder, clock, 31)
+        if is_last:
+            await service.infer(InferenceRequest("digits", {"image": rows}))
+            recorder.count_now()
+            pass_time(recorder, clock, 31)
+        await service.drain()
+    engine.close()
+    assert [(window.summary.rows, window.private_rows) for window in windows] == [(450, 2 * 117)]

@@ -7,7 +7,7 @@ import pytest
 
 from runtime.errors import InvalidInputError
 from runtime.tensors import dtype_of
-from runtime.wire.grpc_codec import decode_response
+from runtime.wire.grpc_codec import decode_response, encode_response
 from runtime.wire.grpc_typed import encode_typed, wants_typed
 from runtime.wire.values import InferenceRequest, InferenceResponse, Placed
 
@@ -32,6 +32,15 @@ def test_every_number_comes_back(datatype: str) -> None:
 def test_texts_and_bytes_come_back(dtype: type) -> None:
     given = InferenceResponse("m", "1", {"y": np.array([["a", "bc"]]).astype(dtype)})
     assert decode_response(encode_typed(given, {})).outputs["y"].tolist() == [[b"a", b"bc"]]
+
+
+def test_texts_are_the_same_bytes_as_in_a_raw_reply() -> None:
+    outputs = {"y": np.array(["\ud800", "é", bytearray(b"\xff"), b"\x00"], dtype=np.object_)}
+    given = InferenceResponse("m", "1", outputs)
+    raw, typed = (
+        decode_response(message).outputs["y"] for message in (encode_response(given), encode_typed(given, {}))
+    )
+    assert typed.tolist() == raw.tolist() == [b"\xed\xa0\x80", "é".encode(), b"\xff", b"\x00"]
 
 
 def test_half_precision_is_refused_with_the_way_out() -> None:
