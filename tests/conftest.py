@@ -1,6 +1,8 @@
 """What tests of any part may ask for: the bundle that ships, and the models and data that lie beside the checkout."""
 
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, settings
@@ -8,6 +10,7 @@ from hypothesis import HealthCheck, settings
 from runtime.bundle.bundle import Bundle, read_bundle
 from runtime.bundle.locate import shipped_bundles
 from tests import programs
+from tests.browser import browsing
 
 SHARED = Path(__file__).resolve().parents[2] / "shared"
 
@@ -76,3 +79,10 @@ def time_for_every_look(monkeypatch: pytest.MonkeyPatch) -> None:
 def calibrated_home() -> Path:
     """A home in which the digits were calibrated, once."""
     return programs.calibrated_home()
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Any]:
+    """A real headless Chromium; skips with the reason where there is none."""
+    with browsing() as started:
+        yield started

@@ -1,6 +1,5 @@
 """The report in a real browser: nothing of it is wider than the page, and every axis says what it shows."""
 
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +9,7 @@ from benchmarks.arrivals import Arrivals
 from benchmarks.report import to_html
 from benchmarks.scenarios import Kind, Scenario
 from tests.benchmarks.made import recording, with_errors
-from tests.browser import browsing, page_at
+from tests.browser import page_at
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(120)]
 
@@ -25,12 +24,6 @@ RECORDINGS = [
     recording("agent=grpc://127.0.0.1:8001", 50, invalid_reason="the generator is saturated: its own lag is 31.2 ms"),
     *(recording("inproc", 800, at_rate(rate), offered_qps=float(rate)) for rate in (100, 200, 400)),
 ]
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Any]:
-    with browsing() as opened:
-        yield opened
 
 
 @pytest.mark.parametrize("width", [360, 1280])

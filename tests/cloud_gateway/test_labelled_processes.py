@@ -5,7 +5,7 @@ from __future__ import annotations
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
@@ -22,7 +22,7 @@ from runtime.client import connect
 from runtime.client.document import fetch_document
 from runtime.monitoring.performance import LEARN_LABELS
 from runtime.wire.values import InferenceRequest
-from tests.browser import browsing, page_at
+from tests.browser import page_at
 from tests.programs import PATIENCE_S, Program, environment, started
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(240)]
@@ -101,12 +101,6 @@ def wait_until(is_so: Callable[[], bool]) -> None:
     while not is_so():
         assert time.monotonic() < end
         time.sleep(0.2)
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Any]:
-    with browsing() as running:
-        yield running
 
 
 def test_what_is_right_changes_and_the_labels_say_so(

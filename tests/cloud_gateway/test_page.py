@@ -9,16 +9,10 @@ from typing import Any
 import httpx
 import pytest
 
-from tests.browser import browsing, page_at, until
+from tests.browser import page_at, until
 from tests.cloud_gateway.served_page import FOUND, HOSTILE, Gateway, serving
 
 pytestmark = pytest.mark.slow
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Any]:
-    with browsing() as started:
-        yield started
 
 
 @pytest.fixture

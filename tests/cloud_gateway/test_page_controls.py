@@ -6,16 +6,10 @@ from typing import Any
 import pytest
 
 from cloud_gateway.release.shadow_report import Agreement, ShadowReport, SideBySide
-from tests.browser import browsing, page_at
+from tests.browser import page_at
 from tests.cloud_gateway.served_page import AFTER, HOSTILE, KEY, Gateway, serving
 
 pytestmark = pytest.mark.slow
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Any]:
-    with browsing() as started:
-        yield started
 
 
 @pytest.fixture

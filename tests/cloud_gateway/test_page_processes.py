@@ -2,7 +2,6 @@
 
 import json
 import shutil
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +14,7 @@ from runtime.bundle.bundle import Bundle, read_bundle
 from runtime.bundle.locate import shipped_bundles
 from runtime.bundle.writing import pack
 from runtime.client import connect
-from tests.browser import browsing, page_at, shoot
+from tests.browser import page_at, shoot
 from tests.programs import calibrate, started
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(240)]
@@ -23,12 +22,6 @@ pytestmark = [pytest.mark.slow, pytest.mark.timeout(240)]
 PORTS = ("--grpc-port", "0", "--http-port", "0")
 PLAN = {"model": "digits", "stable": 1, "candidate": 2, "stages": [40, 100], "hold_s": 3600}
 ROWS = 750
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Any]:
-    with browsing() as started:
-        yield started
 
 
 @pytest.fixture

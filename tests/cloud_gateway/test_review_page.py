@@ -18,7 +18,7 @@ from runtime.bundle.locate import shipped_bundles
 from runtime.client import connect
 from runtime.errors import UnauthenticatedError
 from runtime.wire.values import InferenceRequest
-from tests.browser import browsing, page_at, shoot
+from tests.browser import page_at, shoot
 from tests.cloud_gateway.bundles import make_bundle, row
 from tests.programs import Program, calibrate, started
 
@@ -31,12 +31,6 @@ start_level = "shadow"
 second_opinion_share = {second_opinion_share}
 """
 PORTS = ("--grpc-port", "0", "--http-port", "0")
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Any]:
-    with browsing() as found:
-        yield found
 
 
 @pytest.fixture
