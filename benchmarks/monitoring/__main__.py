@@ -27,7 +27,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--runs", type=int, default=200, help="of each drift scenario")
     parser.add_argument("--image-runs", type=int, default=20)
     parser.add_argument(
-        "--rounds", type=int, default=60, help="of the server on, off and off once more, about 6 s each"
+        "--rounds", type=int, default=200, help="of the server on, off and off once more, three turns each"
     )
     parser.add_argument("--seconds", type=float, default=1.0, help="of one turn")
     parser.add_argument(

@@ -6,9 +6,10 @@ on      the defaults
 off     no request is told to the recorder
 again   off once more: what this machine cannot tell from nothing
 
-The recorder counts a little later than it is told, so its thread's processor time is measured apart and charged to the turns that
-are on: all of it to their processor time, and to their requests a second as if it had stopped the server meanwhile. A turn begins
-with a share of requests that follows only half a second later, so more rows a second are counted than in a calm hour.
+The recorder counts up to two seconds later than it is told, in whichever turn is then, so its thread's processor time is measured
+apart and that of a round is charged to the turn that is on: all of it to its processor time, and to its requests a second as if it
+had stopped the server meanwhile. A turn begins with a share of requests that follows only half a second later, so more rows a
+second are counted than in a calm hour.
 """
 
 from __future__ import annotations
@@ -17,7 +18,6 @@ import random
 import signal
 import sys
 import tempfile
-import time
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, replace
@@ -31,8 +31,6 @@ from benchmarks.monitoring.switched_server import THREAD
 MODULE: Final = "benchmarks.monitoring.switched_server"
 CONNECTIONS: Final = 4
 WARM_UP_ROUNDS: Final = 5
-SETTLE_S: Final = 2.5
-"""After a round: the recorder counts what does not fill a block after two seconds."""
 ARMS: Final = ("off", "again", "on")
 PAIRS: Final = (("on", "off"), ("again", "off"))
 
@@ -81,7 +79,6 @@ def _take_turns(server: Server, rounds: int, seconds: float) -> list[Sample]:
                 turn = server.ask(seconds, pool)
                 own_s = server.cpu_s() - cpu_s - (server.thread_s(THREAD) - thread_s)
                 turns[arm] = Sample(number, arm, turn.requests, turn.wall_s, turn.p50_ms, own_s)
-            time.sleep(SETTLE_S)
             turns["on"] = charged(turns["on"], server.thread_s(THREAD) - round_began_s)
             samples += turns.values()
     return [sample for sample in samples if sample.round >= 0]

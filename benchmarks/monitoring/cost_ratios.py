@@ -49,7 +49,9 @@ FIGURES: Final[Mapping[str, Callable[[Turns, Rounds], Numbers]]] = {
     # Sums, not medians: windows are closed in a few turns alone, and those are to be paid as well.
     "cpu_ms_per_1000": lambda turns, at: turns.cpu_s[at].sum(-1) / turns.requests[at].sum(-1) * 1e6,
     "per_s": lambda turns, at: turns.requests[at].sum(-1) / turns.wall_s[at].sum(-1),
-    "p50_ms": lambda turns, at: np.median(turns.p50_ms[at], axis=-1),
+    # Geometric means, so that their ratio is that of the pairs of each round: a machine that changes its speed between rounds moves
+    # medians over rounds from one speed to the other, and pairs not at all.
+    "p50_ms": lambda turns, at: np.exp(np.log(turns.p50_ms[at]).mean(-1)),
 }
 """Each of chosen rounds [..., round]."""
 

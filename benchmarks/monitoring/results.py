@@ -58,7 +58,7 @@ def _cost(cost: Mapping[str, Any] | str) -> list[str]:
     lines += [
         f"One server, {cost['rounds']} interleaved rounds of {cost['seconds']:g} s with statistics on, off and off once more (`again`: what "
         f"this machine cannot tell from nothing), {cost['connections']} gRPC connections, one digits row a request. Ratios with their 95 % "
-        "interval over rounds. Processor time is that of the server alone, and tells most where the load runs on the same cores; what the "
+        "interval over rounds; p50 is the geometric mean of the turns', so its ratio that of the pairs. Processor time is that of the server alone, and tells most where the load runs on the same cores; what the "
         "recorder's thread used is charged to the turns that are on, to their requests a second as if it had stopped the server. "
         "A bar is held or missed where the whole interval says so.",
         "",

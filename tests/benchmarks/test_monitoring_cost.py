@@ -34,6 +34,20 @@ def test_a_cost_of_five_per_cent_shows_and_nothing_does_not() -> None:
     assert totals(samples, ["off"])["off"]["cpu_ms_per_1000"] == pytest.approx(500, rel=0.01)
 
 
+def test_a_machine_of_two_speeds_does_not_hide_a_p50_whose_turns_are_pairs() -> None:
+    chance = np.random.default_rng(5)
+    speed = np.where(np.arange(60) % 2 == 0, 1.45, 2.05)
+    arms = {"off": 1.0, "again": 1.0, "on": 1.02}
+    samples = [
+        Sample(at, arm, 1000, 1.0, float(cost * speed[at] * chance.normal(1.0, 0.02)), 0.5)
+        for arm, cost in arms.items()
+        for at in range(60)
+    ]
+    found, nothing = (ratio(samples, arm, "off")["p50_ms"] for arm in ("on", "again"))
+    assert 1.005 < found.low < found.value < found.high < 1.035
+    assert 0.985 < nothing.low < 1.0 < nothing.high < 1.015
+
+
 @pytest.mark.parametrize(
     ("figure", "interval", "said"),
     [
