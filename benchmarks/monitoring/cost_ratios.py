@@ -84,9 +84,9 @@ def ratio(samples: Sequence[Sample], arm: str, to: str, seed: int = 1) -> dict[s
 
 
 def verdict(figure: str, found: Interval, bar: float) -> str:
-    """Held or missed where the whole interval says so; otherwise not shown."""
-    worst, best = (1 / found.low, 1 / found.high) if figure == "per_s" else (found.high, found.low)
-    return "held" if worst <= 1 + bar else "MISSED" if best > 1 + bar else "not shown"
+    """Held or missed where the whole interval of the share that is lost says so; otherwise not shown."""
+    least, most = (1 - found.high, 1 - found.low) if figure == "per_s" else (found.low - 1, found.high - 1)
+    return "held" if most <= bar else "MISSED" if least > bar else "not shown"
 
 
 def to_dict(found: Mapping[str, Interval]) -> dict[str, Any]:

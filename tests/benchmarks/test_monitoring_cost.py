@@ -55,6 +55,7 @@ def test_a_machine_of_two_speeds_does_not_hide_a_p50_whose_turns_are_pairs() -> 
         ("p50_ms", Interval(1.02, 0.9, 1.2), "not shown"),
         ("p50_ms", Interval(1.06, 1.04, 1.08), "MISSED"),
         ("per_s", Interval(1.0, 0.98, 1.01), "held"),
+        ("per_s", Interval(0.99, 0.9702, 1.01), "held"),
         ("per_s", Interval(0.98, 0.8, 1.1), "not shown"),
         ("per_s", Interval(0.94, 0.92, 0.96), "MISSED"),
     ],
