@@ -91,7 +91,7 @@ def report(
 
 def _of_rows(source: str, file: Path) -> dict[str, Any]:
     from runtime.drift_report.report import make_report
-    from runtime.engine.engine import load
+    from runtime.engine.load import load
 
     arrays = _read_arrays(file)
     with load(source) as model:
