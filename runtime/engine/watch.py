@@ -107,7 +107,7 @@ class Watch:
         self._wall = clocks.wall
         self._start = start
         # To seed a generator of its own takes 30 µs, which nobody needs but who wants the same calls sampled again.
-        self._randint = random.randint if seed is None else random.Random(seed).randint  # noqa: S311  (no secret)
+        self._random = random.random if seed is None else random.Random(seed).random  # noqa: S311  (no secret)
         # Counted without a lock: a call that is lost now and then does not matter to a sample.
         self._calls = 0
         self._next_check = self._gap()
@@ -200,7 +200,7 @@ class Watch:
     def _gap(self) -> int:
         """Calls until the next check: random around the setting, so that no rhythm of the calls hides anything."""
         every = self._settings.shadow_every
-        return self._randint(1, 2 * every - 1) if every else sys.maxsize
+        return 1 + int(self._random() * (2 * every - 1)) if every else sys.maxsize
 
     def _look_at_timings(self, service: InService) -> Drift | None:
         now_ns = self._clocks.wall()
