@@ -38,7 +38,7 @@ def report(
         Path | None,
         typer.Argument(
             metavar="ROWS",
-            help=".npz with the inputs by name (or one array), `labels` [row] where known, and any other array [row] as a tag.",
+            help=".npz with the inputs by name (or one array), `labels` by row where known, and any other array by row as a tag.",
         ),
     ] = None,
     address: Annotated[
