@@ -26,8 +26,10 @@ if TYPE_CHECKING:
     from runtime.client.aio import AsyncClient
     from runtime.client.rest import RestClient
     from runtime.client.sync import Client
-    from runtime.engine.engine import Engine, EngineSettings, load
+    from runtime.engine.engine import Engine
+    from runtime.engine.load import load
     from runtime.engine.model import Model
+    from runtime.engine.settings import EngineSettings
     from runtime.errors import EdgewardError
     from runtime.hardware import Hardware, probe
 
@@ -57,8 +59,8 @@ _HOMES = {
     "connect": "runtime.client",
     "EdgewardError": "runtime.errors",
     "Engine": "runtime.engine.engine",
-    "EngineSettings": "runtime.engine.engine",
-    "load": "runtime.engine.engine",
+    "EngineSettings": "runtime.engine.settings",
+    "load": "runtime.engine.load",
     "Model": "runtime.engine.model",
     "Hardware": "runtime.hardware",
     "probe": "runtime.hardware",

@@ -24,8 +24,9 @@ from benchmarks.environment import now_utc, read_environment
 from benchmarks.overhead import BACKEND
 from runtime.batch_job.job import BatchJob, run_batch
 from runtime.batch_job.predictor import LocalPredictor
-from runtime.engine.engine import EngineSettings, load
+from runtime.engine.load import load
 from runtime.engine.model import Model
+from runtime.engine.settings import EngineSettings
 from runtime.engine.watch_settings import WatchSettings
 from runtime.errors import WrongUseError
 from runtime.selection.candidates import SPINNING

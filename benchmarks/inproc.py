@@ -11,7 +11,7 @@ from runtime.backends.base import RunOptions
 from runtime.backends.opened import OpenedVariant, open_variant
 from runtime.backends.registry import all_backends
 from runtime.bundle.bundle import Bundle
-from runtime.engine.engine import load
+from runtime.engine.load import load
 from runtime.engine.model import Model
 from runtime.errors import WrongUseError
 from runtime.hardware import Hardware, probe

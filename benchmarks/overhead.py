@@ -24,8 +24,9 @@ from benchmarks.environment import now_utc, read_environment
 from benchmarks.significance import Interval, bootstrap_difference, stretches
 from benchmarks.statistics import Values
 from runtime.backends.onnxruntime_session import OnnxRuntimeSession
-from runtime.engine.engine import EngineSettings, load
+from runtime.engine.load import load
 from runtime.engine.model import Model
+from runtime.engine.settings import EngineSettings
 from runtime.errors import WrongUseError
 from runtime.selection.rows import rows_for
 from runtime.selection.settings import SelectionSettings

@@ -71,7 +71,7 @@ def run(
     ] = None,
     policy: Annotated[
         Policy | None,
-        typer.Option("--policy", help="Who answers first (edge_first); by model in --config as [routes.MODEL]."),
+        typer.Option("--policy", help="Who answers first (edge_first); by model in --config, table routes.MODEL."),
     ] = None,
     deadline_s: Annotated[
         float | None,

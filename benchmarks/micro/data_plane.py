@@ -18,8 +18,9 @@ from runtime.backends.base import Overlap, RunOptions
 from runtime.bundle.bundle import Bundle, read_bundle
 from runtime.bundle.locate import shipped_bundles
 from runtime.bundle.manifest import Format
-from runtime.engine.engine import Engine, EngineSettings
+from runtime.engine.engine import Engine
 from runtime.engine.model import Model
+from runtime.engine.settings import EngineSettings
 from runtime.engine.watch import Watch
 from runtime.engine.watch_settings import WatchSettings
 from runtime.hardware import Hardware

@@ -11,8 +11,9 @@ import pytest
 from pytest_benchmark.fixture import BenchmarkFixture
 
 from benchmarks.overhead import BACKEND, bare_session
-from runtime.engine.engine import EngineSettings, load
+from runtime.engine.load import load
 from runtime.engine.model import Model
+from runtime.engine.settings import EngineSettings
 from runtime.selection.rows import rows_for
 from runtime.selection.settings import SelectionSettings
 from runtime.tensors import Array

@@ -11,8 +11,9 @@ from typing import Any
 
 import numpy as np
 
-from runtime.engine.engine import EngineSettings, load
+from runtime.engine.load import load
 from runtime.engine.model import Model
+from runtime.engine.settings import EngineSettings
 from runtime.engine.watch_settings import WatchSettings
 from runtime.monitoring.bundled import as_answered, bundled_baseline
 from runtime.monitoring.decision import DriftTest

@@ -32,7 +32,8 @@ from cloud_gateway.release.service import ReleaseService
 from cloud_gateway.release.state import ReleaseState, Status
 from cloud_gateway.release.store import Release
 from runtime.bundle.locate import open_bundles, shipped_bundles
-from runtime.engine.engine import Engine, EngineSettings
+from runtime.engine.engine import Engine
+from runtime.engine.settings import EngineSettings
 from runtime.engine.versions import VersionPolicy
 from runtime.serving.local_service import LocalService
 from runtime.serving.server import run

@@ -20,8 +20,9 @@ from runtime.backends.base import RunOptions, Session
 from runtime.backends.onnxruntime import OnnxRuntimeBackend
 from runtime.backends.opened import open_variant
 from runtime.bundle.manifest import Format
-from runtime.engine.engine import EngineSettings, load
+from runtime.engine.load import load
 from runtime.engine.model import Model
+from runtime.engine.settings import EngineSettings
 from runtime.engine.watch_settings import WatchSettings
 from runtime.selection.rows import rows_for
 

@@ -54,7 +54,8 @@ def check(tar: Path, model: str, objective: str) -> Checked:
     """The check itself, in this process; `objective` may be empty, for that of the manifest."""
     from runtime import config
     from runtime.bundle.locate import open_bundles
-    from runtime.engine.engine import EngineSettings, load
+    from runtime.engine.load import load
+    from runtime.engine.settings import EngineSettings
     from runtime.engine.watch_settings import WatchSettings
     from runtime.errors import EdgewardError
     from runtime.selection.guard import check_answers

@@ -32,8 +32,7 @@ class OpenedVariant:
         self.is_same = not it.preprocess and it.is_same_in and it.is_same_out
         self._it = it
         self._fixed_batch = variant.fixed_batch
-        # The input whose rows are counted; none where an output does not follow the batch and has to be computed anyway.
-        self._counted = it.batched_in[0] if it.batched_in and all(s.is_batched for s in it.outputs) else None
+        self._counted = it.counted
         self._is_direct = self.is_same and it.nan_rows is None
 
     def predict(self, inputs: Mapping[str, Array]) -> dict[str, Array]:

@@ -51,6 +51,9 @@ class Translation:
         for spec in self.outputs:
             _check_fit(bundle, variant, spec, mapped_out[spec.name], outs[mapped_out[spec.name].name], "output")
         self.batched_in = [s.name for s in self.inputs if s.is_batched]
+        # None where an output does not follow the batch and has to be computed anyway.
+        self.counted = self.batched_in[0] if self.batched_in and all(s.is_batched for s in self.outputs) else None
+        """The input whose rows are counted."""
         self.to_own = [(s.name, mapped_in[s.name].name, to_own(s, mapped_in[s.name])) for s in model_in]
         self.from_own = [(s.name, mapped_out[s.name].name, from_own(s, mapped_out[s.name])) for s in self.outputs]
         """Canonical name, own name, and what is done between them."""

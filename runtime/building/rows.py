@@ -70,6 +70,10 @@ def read_rows(path: Path) -> RowFile:
             raise WrongUseError(f"{path} unpacks to {size} bytes; at most {MAX_ROWS_BYTES}: keep fewer rows")
         with np.load(path, allow_pickle=False) as loaded:
             arrays = {key: np.asarray(loaded[key]) for key in loaded.files}
+    except FileNotFoundError as error:
+        raise WrongUseError(
+            f"there is no file {path}; rows are written with numpy.savez(file, INPUT=rows, labels=labels)"
+        ) from error
     except _READ_ERRORS as error:
         raise WrongUseError(
             f"{path} cannot be read as npz without pickles: {error}; write it with numpy.savez(file, INPUT=rows, labels=labels)"

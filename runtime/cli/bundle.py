@@ -30,12 +30,13 @@ Source = Annotated[
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON for a program.")]
 
 _STEPS = (
-    "A step from what callers send to the model's input, repeated in order: resize:32x32[:nearest][:NCHW], scale:1/255, "
-    "normalise:MEAN,.../STD,...[:AXIS], layout:NCHW, reorder:2,1,0[:AXIS], cast:FP32."
+    "A step from what callers send to the model's input, repeated in order: resize:32x32 (then :nearest, :NCHW), scale:1/255, "
+    "normalise:0.5/0.2 (mean/deviation, or one a channel: 0.5,0.4/0.2,0.3; then :AXIS), layout:NCHW, "
+    "reorder:2,1,0 (then :AXIS), cast:FP32."
 )
 _SPEC = (
-    "Everything in one file: name, version, description, task, class_names, [targets], [inputs.NAME] with model_input, "
-    "datatype, shape, meaning, range, preprocess, and [outputs.NAME]. Flags go over it."
+    "Everything in one file: name, version, description, task, class_names, tables targets, inputs.NAME with model_input, "
+    "datatype, shape, meaning, range, preprocess, and outputs.NAME. Flags go over it."
 )
 
 
@@ -173,11 +174,16 @@ def _show_build(report: BuildReport, out: Path, *, as_json: bool) -> None:
     console = standard()
     table = Table("variant", "size", "accuracy", "agreement", "measured on", "", box=None, pad_edge=False)
     for one in report.variants:
-        result = "kept" if one.reason is None else f"left out: {one.reason}"
+        result = "kept" if one.reason is None else "left out"
         shares = ("", "") if one.backend is None else (_share(one.accuracy), _share(one.agreement))
         row = (one.name, _size(one.size_bytes), *shares, one.backend or "", result)
         table.add_row(*(Text(word) for word in row), style=None if one.reason is None else "dim")
     console.print(table)
+    left_out = [one for one in report.variants if one.reason is not None]
+    if left_out:
+        console.print(Text("Left out", style="bold"))
+    for one in left_out:
+        console.print(Text(f"  {one.name}: {one.reason}"))
     console.print(Text(report.split))
     for warning in report.warnings:
         people().print(Text(f"note: {warning}"), style="yellow")
@@ -206,7 +212,8 @@ def _show_checks(bundles: list[Bundle], checks: dict[str, tuple[AccuracyCheck, .
         for one in checks[bundle.digest]:
             built = said[one.variant]
             result = one.problem or (f"not checked: {one.unchecked}" if one.unchecked else "holds")
-            shares = (_share(one.accuracy), _share(built.accuracy), _share(one.agreement), _share(built.agreement))
+            told = (one.accuracy, built.accuracy, one.agreement, built.agreement)
+            shares = ("–" if share is None else _share(share) for share in told)
             style = "red" if one.problem else "dim" if one.unchecked else None
             table.add_row(*(Text(word) for word in (one.variant, *shares, one.backend or "", result)), style=style)
         console.print(table)
@@ -256,14 +263,15 @@ def _tables(bundle: Bundle) -> list[Table]:
     from runtime.bundle.preprocessing import show_step
 
     def table(headings: tuple[str, ...], rows: Sequence[tuple[str, ...]]) -> list[Table]:
-        made = Table(*headings, box=None, pad_edge=False, padding=(0, 2, 0, 0))
+        made = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
+        for heading in headings:
+            made.add_column(heading, overflow="fold")
         for row in rows:
             made.add_row(*(Text(word) for word in row))
         return [made] if rows else []
 
     manifest = bundle.manifest
-    variants = _variant_rows(bundle)
-    headings = ("variant", "file", "precision", "batch", "accuracy", "agreement", "size")
+    headings, variants = _variants(bundle)
     if manifest is None:
         return table(headings, variants)
     steps = []
@@ -285,13 +293,17 @@ def _tables(bundle: Bundle) -> list[Table]:
     ]
 
 
-def _variant_rows(bundle: Bundle) -> list[tuple[str, ...]]:
+def _variants(bundle: Bundle) -> tuple[tuple[str, ...], list[tuple[str, ...]]]:
+    """Headings and rows; with files only where those are not named as their variants, which would not fit 80 columns."""
+    has_files = any(Path(v.file).name != v.name for v in bundle.variants)
     rows: list[tuple[str, ...]] = []
     for v in bundle.variants:
+        file = (v.file,) if has_files else ()
         batch = "free" if v.fixed_batch is None else str(v.fixed_batch)
         shares = (_share(v.accuracy), _share(v.agreement))
-        rows.append((v.name, v.file, v.precision, batch, *shares, _size(v.size_bytes)))
-    return rows
+        rows.append((v.name, *file, v.precision, batch, *shares, _size(v.size_bytes)))
+    files = ("file",) if has_files else ()
+    return ("variant", *files, "precision", "batch", "accuracy", "agreement", "size"), rows
 
 
 def _share(share: float | None) -> str:

@@ -19,6 +19,8 @@ from runtime.selection.latency import MIN_TURNS, show_ms
 CHOSEN = "▶"
 # The figures alone take 70 to 75 columns: what is left of 80 would break sentences at every word.
 WIDTH_FOR_SENTENCES: Final = 110
+LEAST_NAME: Final = 11
+"""Columns of a variant's name, where it has so many: `fp32.tflite` in one line, with 15 left of 80 for options and verdict."""
 _RATIO: Final = re.compile(r"(\d[\d.,]* ×) the chosen one(?: \(in its (trial)\))?")
 """All that a verdict says that a narrow column can hold."""
 
@@ -94,7 +96,8 @@ class _Candidates:
 def _candidates(choice: Choice, last: Sequence[str]) -> Table:
     table = Table(box=None, pad_edge=False)
     table.add_column("", width=1)
-    table.add_column("variant", overflow="fold")
+    names = [ranked.candidate.variant.name for ranked in choice.ranked]
+    table.add_column("variant", overflow="fold", min_width=min(LEAST_NAME, max(map(len, names))))
     table.add_column("backend", no_wrap=True)
     table.add_column("options", overflow="fold")
     for name in ("p50", "spread", "accuracy"):

@@ -38,7 +38,7 @@ def report(
         Path | None,
         typer.Argument(
             metavar="ROWS",
-            help=".npz with the inputs by name (or one array), `labels` [row] where known, and any other array [row] as a tag.",
+            help=".npz with the inputs by name (or one array), `labels` by row where known, and any other array by row as a tag.",
         ),
     ] = None,
     address: Annotated[
@@ -91,7 +91,7 @@ def report(
 
 def _of_rows(source: str, file: Path) -> dict[str, Any]:
     from runtime.drift_report.report import make_report
-    from runtime.engine.engine import load
+    from runtime.engine.load import load
 
     arrays = _read_arrays(file)
     with load(source) as model:

@@ -154,7 +154,8 @@ def _opened(source: str, route: RouteTo, address: str, objective: Objective | No
             yield RemotePredictor(client, name, route.value, address, bundle)
         return
     from runtime.batch_job.predictor import LocalPredictor
-    from runtime.engine.engine import EngineSettings, load
+    from runtime.engine.load import load
+    from runtime.engine.settings import EngineSettings
     from runtime.engine.watch_settings import WatchSettings
 
     # Nothing takes over in the middle: one job's answers all come from one candidate.

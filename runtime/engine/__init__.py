@@ -1,1 +1,1 @@
-"""Models held ready: `engine` (what is loaded), `model` (one version, warm and thread-safe), `versions` (policy)."""
+"""Models held ready: `engine` (which are loaded), `loader` (how), `load` (one alone), `model` (one version)."""

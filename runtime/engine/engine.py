@@ -1,7 +1,7 @@
 """The models of one process: sources by name, versions loaded from them, one table that readers never wait for.
 
-Loading and unloading take time and run on the caller's thread; a new version replaces an old one in one step, and the old one is
-closed once its calls have ended.
+How a bundle becomes a model is `loader`'s matter. Loading and unloading take time and run on the caller's thread; a new version
+replaces an old one in one step, and the old one is closed once its calls have ended.
 """
 
 from __future__ import annotations
@@ -9,41 +9,23 @@ from __future__ import annotations
 import logging
 import threading
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
-from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from runtime import config
 from runtime.backends.base import Backend
-from runtime.backends.registry import all_backends, our_backends
 from runtime.bundle.bundle import Bundle
-from runtime.bundle.locate import open_bundles
-from runtime.bundle.same import Same
-from runtime.engine.again import LastTime
-from runtime.engine.grant import Granted
-from runtime.engine.instances import Instances
-from runtime.engine.measuring import MEASURING
+from runtime.engine.loader import Loader, require
 from runtime.engine.model import Model
 from runtime.engine.repository import Repository
+from runtime.engine.settings import EngineSettings
 from runtime.engine.versions import VersionPolicy
-from runtime.engine.watch import Watch
-from runtime.engine.watch_settings import WatchSettings
 from runtime.errors import (
     BundleError,
     ConflictError,
     EdgewardError,
     ModelNotFoundError,
     ModelNotReadyError,
-    UnsupportedError,
 )
-from runtime.hardware.cores import allowed_threads
-from runtime.hardware.host import Host
-from runtime.selection.cache import glance
-from runtime.selection.choice import Choice
-from runtime.selection.goal import memory_cap_mb
-from runtime.selection.recall import recall
-from runtime.selection.settings import SelectionSettings
 from runtime.wire.values import IndexEntry, ModelState
 
 if TYPE_CHECKING:
@@ -51,24 +33,6 @@ if TYPE_CHECKING:
     from runtime.selection.trying import Progress
 
 log = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True, slots=True)
-class EngineSettings:
-    """How an engine chooses and keeps its models."""
-
-    selection: SelectionSettings = field(default_factory=SelectionSettings)
-    versions: VersionPolicy = field(default_factory=VersionPolicy)
-    repository: Path | None = None
-    """A folder of models that may be loaded by name; None: only what was given to `Engine.load` once."""
-    instances: Instances = field(default_factory=Instances)
-    """How many calls of one model are to run at the same time."""
-    watch: WatchSettings = field(default_factory=WatchSettings)
-    """How closely models are watched while they serve."""
-    is_warmed_up: bool = True
-    """Whether a model is run before it is in service, so that the first caller does not wait longer than the others."""
-    home: Path | None = None
-    """Where calibrations and unpacked archives are kept; None: `config.home()`."""
 
 
 class Engine:
@@ -82,10 +46,7 @@ class Engine:
         progress: Progress | None = None,
     ) -> None:
         self.settings = settings or EngineSettings()
-        self._given_hardware = hardware
-        self._home = self.settings.home or config.home()
-        self._given_backends = None if backends is None else tuple(backends)
-        self._progress = progress
+        self._loader = Loader(self.settings, hardware, backends, progress)
         self._lock = threading.Lock()
         self._loading = threading.Lock()
         self.repository = None if self.settings.repository is None else Repository(self.settings.repository)
@@ -96,9 +57,17 @@ class Engine:
         self._models: dict[str, dict[int, Model]] = {}
         """Replaced, never changed in place: readers take a reference and need no lock."""
         self._index: dict[tuple[str, int], IndexEntry] = {}
-        self._last_time = LastTime()
         self._added: dict[str, set[int]] = {}
         """Versions that stand beside those of the model's source, and stay when that is loaded again."""
+
+    @property
+    def hardware(self) -> Hardware:
+        """See `Loader.hardware`."""
+        return self._loader.hardware
+
+    def cores(self) -> int:
+        """See `Loader.cores`."""
+        return self._loader.cores()
 
     def load(self, source: str | Path) -> Model:
         """Loads the versions of `source` that the policy names and returns the newest; see `open_bundles` for what a source is.
@@ -108,22 +77,6 @@ class Engine:
         """
         found = self._in_repository(source)
         return self._load(source) if found is None else self._load(found, name=str(source))
-
-    def load_alone(self, source: str | Path, progress: Progress | None) -> Model:
-        """A model that is in no table: the newest of the one source that this engine is ever asked for, as `load` finds it.
-
-        Where all is as it was at the last time, by what that came to. A repository may have another model of that name by now,
-        and is asked every time.
-        """
-        before = self._last_time.recall()
-        if before is not None:
-            return self._make(before.bundle, before.choice, None)
-        model = Engine(self.settings, progress=progress).load(source)
-        self.__dict__.pop("_looked", None)  # the machine may be another by now
-        if self.repository is None:
-            folder = _below(self._home, "calibrations")
-            self._last_time.note(source, model.bundle, model.choice, self.settings.selection, folder)
-        return model
 
     def _load(
         self,
@@ -135,7 +88,7 @@ class Engine:
         policy = versions or self.settings.versions
         with self._loading:
             try:
-                bundles = open_bundles(source, _below(self._home, "bundles"))
+                bundles = self._loader.find(source)
             except BundleError as error:
                 self._note_broken(name, error)
                 raise
@@ -298,7 +251,7 @@ class Engine:
         count = self.settings.instances.of(name) if instances is None else instances
         if instances is not None:
             for model in kept:
-                _require(name, instances, model.grant(instances))
+                require(name, instances, model.grant(instances))
         changed: list[tuple[Model, int]] = []
         try:
             for model in kept:
@@ -318,98 +271,11 @@ class Engine:
         if not is_served:
             self._note(bundle.name, bundle.version, ModelState.LOADING)
         try:
-            choice = self._choose(bundle)
-            model = self._make(bundle, choice, instances)
-            self._warm_up(model)
+            return self._loader.open(bundle, instances)
         except BaseException as error:
             state = ModelState.READY if is_served else ModelState.UNAVAILABLE
             self._note(bundle.name, bundle.version, state, f"loading it failed: {error}")
             raise
-        for warning in choice.warnings:
-            _warn(bundle.name, bundle.version, bundle.digest, warning)
-        return model
-
-    def _make(self, bundle: Bundle, choice: Choice, instances: int | None) -> Model:
-        """`instances` of a load have to be had; those of the settings are a wish, for the next candidate may have to do."""
-        count = self.settings.instances.of(bundle.name) if instances is None else instances
-        cap_mb = memory_cap_mb(bundle, self.settings.selection)
-        watch = Watch(self.settings.watch, self._choose_again, self.cores, cap_mb)
-        model = Model(bundle, choice, watch, count, cap_mb)
-        if count == 1:
-            return model  # so many are granted everywhere
-        granted = model.granted
-        if instances is not None:
-            try:
-                _require(bundle.name, instances, granted)
-            except UnsupportedError:
-                model.close()
-                raise
-        elif granted.why_fewer:
-            log.warning(
-                "model %s: %d calls at a time instead of %d: %s", bundle.name, granted.count, count, granted.why_fewer
-            )
-        return model
-
-    def _warm_up(self, model: Model) -> None:
-        """Where the settings ask for it; a model that fails at it is closed."""
-        if not self.settings.is_warmed_up:
-            return
-        try:
-            model.warm_up()
-        except BaseException:
-            model.close()
-            raise
-
-    @property
-    def hardware(self) -> Hardware:
-        """The machine, probed when it is first asked for (a model whose kept choice still holds needs no probe), and again
-        when a model is measured again: fewer cores may be allowed by then.
-        """
-        return self._looked[1]
-
-    def cores(self) -> int:
-        """Threads that may run at the same time, as last probed; before any probe, which no start waits for, as allowed now."""
-        looked: tuple[str | None, Hardware] | None = self.__dict__.get("_looked")
-        if looked is not None or self._given_hardware is not None:
-            return self.hardware.cores.threads
-        return allowed_threads(Host.this_machine())
-
-    @cached_property
-    def _looked(self) -> tuple[str | None, Hardware]:
-        return self._look()
-
-    def _look(self) -> tuple[str | None, Hardware]:
-        """The machine at a glance, and then closely: what changes in between is seen at the next glance."""
-        if self._given_hardware is not None:
-            return None, self._given_hardware
-        from runtime.hardware import probe  # a load that recalls its choice needs neither this nor what measures
-
-        return glance(), probe()
-
-    @cached_property
-    def _backends(self) -> tuple[Backend, ...]:
-        return all_backends() if self._given_backends is None else self._given_backends
-
-    def _choose(self, bundle: Bundle) -> Choice:
-        folder, settings = _below(self._home, "calibrations"), self.settings.selection
-        if self._given_hardware is None:
-            ours = self._given_backends or our_backends()
-            kept = recall(bundle, ours, settings, folder)
-            if kept is not None:
-                return kept
-        from runtime.selection.select import choose
-
-        with MEASURING:
-            seen, hardware = self._looked
-            return choose(bundle, hardware, self._backends, settings, folder, self._progress, seen)
-
-    def _choose_again(self, model: Model, progress: Progress) -> Choice:
-        """Measured anew beside what serves. Not kept: the kept choice was measured at rest, this may be a passing state."""
-        from runtime.selection.select import choose
-
-        self.__dict__["_looked"] = self._look()  # others go by the last one meanwhile
-        settings = replace(self.settings.selection, refresh=True)
-        return choose(model.bundle, self.hardware, self._backends, settings, None, progress)
 
     def _publish(self, name: str, table: dict[int, Model], reason: str = "replaced") -> None:
         """Puts a new table of versions in service, then closes those that are no longer in it."""
@@ -446,20 +312,6 @@ class Engine:
         return ", ".join(repr(name) for name in sorted(names)) or "none"  # type: ignore[call-overload]
 
 
-@lru_cache(maxsize=256)
-def _warn(name: str, version: int, digest: str, warning: str) -> None:
-    """Says it of a bundle once a process: a line on a terminal takes a tenth of what a small session takes to open."""
-    log.warning("model %s version %d: %s", name, version, warning)
-
-
-def _require(name: str, instances: int, granted: Granted) -> None:
-    """`UnsupportedError` where fewer were granted."""
-    if granted.count < instances:
-        raise UnsupportedError(
-            f"model {name!r} cannot run {instances} batches at the same time: {granted.why_fewer}; at most {granted.count} can"
-        )
-
-
 def _set_back(model: Model, instances: int) -> None:
     """For a load that failed: what cannot be undone is said, and stands."""
     try:
@@ -473,30 +325,3 @@ def _set_back(model: Model, instances: int) -> None:
             instances,
             error,
         )
-
-
-def load(source: str | Path, settings: EngineSettings | None = None, progress: Progress | None = None) -> Model:
-    """One model for use inside this process: chosen for this machine, closed by `Model.close` or `with`.
-
-    The newest version of `source` (a bundle's folder or tar, a bare .onnx/.tflite/.pt2, or the name of a bundle that ships with
-    Edgeward); the first time on a machine it is measured for a few seconds, later the cached choice is used. Unlike a served
-    model it is not run before you call it: the first call allocates and takes longer; `Model.warm_up` takes that on itself.
-    Daemon threads of yours have to be out of `predict` when the interpreter ends: it aborts or hangs inside most engines.
-    """
-    home = config.home() if settings is None or settings.home is None else None
-    return _engine_of(str(source), Same(settings), home).load_alone(source, progress)
-
-
-@lru_cache(maxsize=64)
-def _engine_of(source: str, of: Same, home: Path | None) -> Engine:
-    """For loads of this one source by these very settings; `home` is where its choices are kept, None: where the settings say."""
-    (settings,) = of.objects
-    assert settings is None or isinstance(settings, EngineSettings)
-    alone = replace(settings or EngineSettings(), versions=VersionPolicy(), is_warmed_up=False)
-    return Engine(alone if home is None else replace(alone, home=home))
-
-
-@lru_cache(maxsize=16)
-def _below(home: Path, name: str) -> Path:
-    """To join a path takes as long as to look at a file, and a load needs two."""
-    return home / name

@@ -14,7 +14,7 @@ from runtime.bundle.bundle import Bundle
 from runtime.bundle.manifest import Task
 from runtime.engine.stand_in import standing_in, why_no_stand_in
 from runtime.selection.candidates import CPU, SPINNING, Candidate
-from runtime.selection.choice import Choice
+from runtime.selection.choice import Choice, Ranked
 from runtime.selection.guard import check_answers
 from runtime.tensors import Array
 
@@ -40,12 +40,16 @@ class Reference:
     What stands in is compared with the bundle's samples when it is opened, and believed where it answers as the reference did.
     """
 
-    def __init__(self, bundle: Bundle, choice: Choice, cap_mb: float | None) -> None:
-        """`NoReferenceError` when it may not run here, or beside what serves would take more than `cap_mb` (None: no cap)."""
+    def __init__(self, bundle: Bundle, choice: Choice, serving: Ranked, cap_mb: float | None) -> None:
+        """For the answers of `serving`, one of `choice`.
+
+        `NoReferenceError` when it may not run here, or beside what serves would take more than `cap_mb` (None: no cap).
+        """
         name = bundle.variants[0].name
         found = [ranked for ranked in choice.ranked if ranked.candidate.variant.name == name]
-        self._is_standing_in = not found
-        found = found or standing_in(choice)
+        self.is_standing_in = not found
+        """Whether this is another variant than the reference."""
+        found = found or standing_in(choice, serving)
         if not found:
             raise NoReferenceError(
                 f"no shadow checks: the reference {name} is not among what may run here{_why_not(name, choice)}, and no other "
@@ -55,13 +59,13 @@ class Reference:
         chosen = min(found, key=lambda r: (r.candidate.backend.device != CPU, r.candidate.options.threads))
         self.words = f"the reference {name}"
         """What answers here, for sentences."""
-        if self._is_standing_in:
+        if self.is_standing_in:
             self.words = f"{chosen.candidate.variant.name}, which stands in for the reference {name},"
         self.memory_mb = chosen.memory_mb
-        needed_mb = (chosen.memory_mb or 0.0) + (choice.selected.memory_mb or 0.0)
+        needed_mb = (chosen.memory_mb or 0.0) + (serving.memory_mb or 0.0)
         if cap_mb is not None and needed_mb > cap_mb:
             raise NoReferenceError(
-                f"no shadow checks: {self.words} beside {choice.selected.candidate.variant.name} would take "
+                f"no shadow checks: {self.words} beside {serving.candidate.variant.name} would take "
                 f"{needed_mb:.1f} MB, the cap is {cap_mb:.1f} MB"
             )
         extra = {key: value for key, value in chosen.candidate.options.extra.items() if key != SPINNING}
@@ -102,7 +106,7 @@ class Reference:
     def _open(self) -> OpenedVariant:
         candidate = self.candidate
         opened = open_variant(self._bundle, candidate.variant, candidate.backend, candidate.options)
-        if not self._is_standing_in:
+        if not self.is_standing_in:
             return opened
         try:
             why_not = why_no_stand_in(self._bundle, opened)

@@ -22,13 +22,13 @@ CALL_ROWS: Final = 32
 """Of a call of the check."""
 
 
-def standing_in(choice: Choice) -> list[Ranked]:
+def standing_in(choice: Choice, serving: Ranked) -> list[Ranked]:
     """Those that answered in their trial as the reference did.
 
     What serves checks nothing by its own answers, and is among them only where it is alone.
     """
     found = [r for r in choice.ranked if r.candidate.variant.precision == STANDING_IN and r.agreement == 1.0]
-    return [r for r in found if r.candidate.pair != choice.selected.candidate.pair] or found
+    return [r for r in found if r.candidate.pair != serving.candidate.pair] or found
 
 
 def why_no_stand_in(bundle: Bundle, opened: OpenedVariant) -> str | None:

@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import threading
+from typing import Final
 
 from runtime.errors import ModelNotReadyError
+
+_NONE_LEFT: Final = threading.Condition()
+"""Waited on by whoever closes anything; one for all, since to make one takes longer than all else that uses need."""
 
 
 class Uses:
@@ -14,7 +18,7 @@ class Uses:
     that the end has come or `close` sees the use.
     """
 
-    __slots__ = ("_none_left", "_refusal", "_under_way", "is_closing")
+    __slots__ = ("_refusal", "_under_way", "is_closing")
 
     def __init__(self, refusal: str) -> None:
         """`refusal`: what who comes too late is told."""
@@ -23,7 +27,6 @@ class Uses:
         self._refusal = refusal
         self._under_way: list[None] = []
         """One for every use. Lists grow and shrink atomically, so that a call takes no lock for it."""
-        self._none_left = threading.Condition()
 
     def begin(self) -> None:
         """For a use that ends elsewhere, with `end`; `ModelNotReadyError` once `close` was called."""
@@ -40,16 +43,16 @@ class Uses:
         """Ends one use."""
         self._under_way.pop()
         if self.is_closing and not self._under_way:
-            with self._none_left:
-                self._none_left.notify_all()
+            with _NONE_LEFT:
+                _NONE_LEFT.notify_all()
 
     def close(self, timeout_s: float) -> int | None:
         """Refuses further uses and waits for those under way; the number left after `timeout_s`, None when it was called before."""
-        with self._none_left:
+        with _NONE_LEFT:
             if self.is_closing:
                 return None
             self.is_closing = True
-            self._none_left.wait_for(lambda: not self._under_way, timeout_s)
+            _NONE_LEFT.wait_for(lambda: not self._under_way, timeout_s)
             return len(self._under_way)
 
     __enter__ = begin

@@ -107,7 +107,7 @@ class Watch:
         self._wall = clocks.wall
         self._start = start
         # To seed a generator of its own takes 30 µs, which nobody needs but who wants the same calls sampled again.
-        self._randint = random.randint if seed is None else random.Random(seed).randint  # noqa: S311  (no secret)
+        self._random = random.random if seed is None else random.Random(seed).random  # noqa: S311  (no secret)
         # Counted without a lock: a call that is lost now and then does not matter to a sample.
         self._calls = 0
         self._next_check = self._gap()
@@ -124,6 +124,10 @@ class Watch:
         self._calibrated_ns: int | None = None
         self._agreement: dict[tuple[str, str], DisagreementTest] = {}
         self._reference: Reference | None = None
+        self._compared: tuple[str, str] | None = None
+        """Whose answers that is for, also where there is none."""
+        self._outdated: list[Reference] = []
+        """Replaced, and still to be closed."""
         self._is_closed = False
 
     def enter(self, claim: Claim) -> Began | None:
@@ -196,7 +200,7 @@ class Watch:
     def _gap(self) -> int:
         """Calls until the next check: random around the setting, so that no rhythm of the calls hides anything."""
         every = self._settings.shadow_every
-        return self._randint(1, 2 * every - 1) if every else sys.maxsize
+        return 1 + int(self._random() * (2 * every - 1)) if every else sys.maxsize
 
     def _look_at_timings(self, service: InService) -> Drift | None:
         now_ns = self._clocks.wall()
@@ -227,11 +231,8 @@ class Watch:
         self, model: Watched, service: InService, inputs: Mapping[str, Array], outputs: Mapping[str, Array]
     ) -> Sample | None:
         """Copies of what a check needs; None where there is nothing to compare. The caller may change its arrays later."""
-        if self._reference is None and not self.totals.shadow:
-            try:
-                self._reference = Reference(model.bundle, service.choice, self._memory_cap_mb)
-            except NoReferenceError as error:
-                self.totals.shadow = str(error)
+        if self._compared != service.ranked.candidate.pair:
+            self._compare(model, service)
         if self._reference is None:
             return None
         is_same = self._reference.candidate.pair == service.ranked.candidate.pair
@@ -240,8 +241,24 @@ class Watch:
             return None
         return self._reference.sample(service.opened, inputs, outputs)
 
+    def _compare(self, model: Watched, service: InService) -> None:
+        """Finds what the answers of `service`, which has just come, are compared with; what stood in may be what serves now."""
+        self._compared = service.ranked.candidate.pair
+        kept = self._reference
+        if kept is not None and not (kept.is_standing_in and kept.candidate.pair == self._compared):
+            return
+        if kept is not None:
+            self._outdated.append(kept)
+        self._reference = None
+        try:
+            choice = model.admissible(service.choice)
+            self._reference = Reference(model.bundle, choice, service.ranked, self._memory_cap_mb)
+        except NoReferenceError as error:
+            self.totals.shadow = str(error)
+
     def _work(self, model: Watched, service: InService, sample: Sample | None, drift: Drift | None) -> None:
         try:
+            self._close_outdated()
             if sample is not None and self._reference is not None:
                 self._check(model, service, self._reference, sample)
             if drift is not None:
@@ -319,7 +336,12 @@ class Watch:
         self.totals.failures += 1
         log.error("a call could not be timed: %s", error, exc_info=error)
 
+    def _close_outdated(self) -> None:
+        while self._outdated:
+            self._outdated.pop().close()
+
     def _close_reference(self) -> None:
+        self._close_outdated()
         if self._reference is not None:
             self._reference.close()
             self._reference = None

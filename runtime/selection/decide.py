@@ -254,7 +254,8 @@ def _other_sentence(measured: Measured, chosen: Measured, is_tied: bool, goal: G
             return f"{text}, its memory could not be measured"
         return f"{text}, {measured.memory_mb - chosen.memory_mb:+.1f} MB against the chosen one"
     ratio = measured.latency.median_ms / chosen.latency.median_ms * chosen.rows / measured.rows
-    return f"{text}, {ratio:.2f} × the chosen one" + ("" if measured.rounds else " (in its trial)")
+    times = f"{ratio:.2f}" if ratio < 10 else f"{ratio:,.0f}"
+    return f"{text}, {times} × the chosen one" + ("" if measured.rounds else " (in its trial)")
 
 
 def _tie_reason(measured: Measured, chosen: Measured, goal: Goal) -> str:

@@ -1,6 +1,7 @@
 """Which candidate to time next, when to drop one, when to stop: interleaved rounds with successive halving.
 
-Pure: time and latencies come in, turns go out. Interleaving lets every candidate share the machine's good and bad moments.
+Pure: time and latencies come in, turns go out. Interleaving lets every candidate share the machine's good and bad moments, and
+who is ahead is told pass by pass (`side_by_side`).
 """
 
 from __future__ import annotations
@@ -12,7 +13,8 @@ from dataclasses import dataclass
 from statistics import median
 from typing import Final
 
-from runtime.selection.latency import MIN_TURNS, summarise
+from runtime.selection.latency import MIN_TURNS
+from runtime.selection.side_by_side import Turns, lag_of, levelled_ms
 
 TURN_S: Final = 0.02
 """Time for one candidate's turn: tens of calls of a small model, and a large one needs only one."""
@@ -27,10 +29,10 @@ SEEN_SHARE: Final = 0.5
 """Of the time, before which no lesser lead settles it: a neighbour that takes a core for half a second makes one thread look
 better than two by far more than any error of the turns that fell into it (22 %, keyword spotting in int8, 2 cores)."""
 CLEAR_LEAD_ERRORS: Final = 4.0
-"""Standard errors between two medians that settle it: chance alone does this once in 16,000 times. So far behind the fastest, a
+"""Standard errors of their ratio from 1 that settle it: chance alone does this once in 16,000 times. So far behind the fastest, a
 candidate need not survive a halving."""
 CLOSE_ENOUGH: Final = 0.005
-"""Below this standard error two finalists that still differ by so little are worth the same."""
+"""With no more than this standard error two finalists that are not told apart are worth the same."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,6 +55,9 @@ class Halving:
         self._random = random.Random(seed)  # noqa: S311  (an order of measuring, no secret)
         self._survivors = sorted(rough_ms, key=lambda key: rough_ms[key])
         self._turns: dict[str, list[list[float]]] = {key: [] for key in self._survivors}
+        self._medians: dict[str, dict[int, float]] = {key: {} for key in self._survivors}
+        """Of every turn, by its pass over all rounds."""
+        self._pass = 0
         self._round = 0
         self._queue: list[str] = []
         self._start_round(now)
@@ -60,11 +65,16 @@ class Halving:
     @property
     def survivors(self) -> tuple[str, ...]:
         """Those still in, the fastest first."""
-        return tuple(sorted(self._survivors, key=self._score))
+        ms = self.levelled_ms()
+        return tuple(sorted(self._survivors, key=lambda key: ms.get(key, self._score(key))))
 
     def turns_of(self, key: str) -> list[list[float]]:
         """All call times of a candidate in milliseconds, one list a turn."""
         return self._turns[key]
+
+    def levelled_ms(self) -> dict[str, float]:
+        """Of those still in, as `side_by_side.levelled_ms`; of those without a turn nothing."""
+        return levelled_ms({key: self._medians[key] for key in self._survivors if self._medians[key]})
 
     def next(self, now: float) -> Turn | None:
         """The next turn; None when the time is up or nothing more is to be learnt."""
@@ -75,7 +85,7 @@ class Halving:
                 if now + self._estimate_ms(key) / 1000 <= self._deadline:
                     return Turn(key, min(TURN_S, self._deadline - now), self._round)
                 continue
-            if is_refilled or not any(self._turns_in_round().values()):
+            if is_refilled or not self._turns_in_round():
                 return None  # not one call fits into the time that is left
             is_refilled = True
             self._passes += 1
@@ -92,6 +102,7 @@ class Halving:
     def record(self, turn: Turn, latencies_ms: Sequence[float]) -> None:
         """What a turn measured."""
         self._turns[turn.key].append(list(latencies_ms))
+        self._medians[turn.key][self._pass] = median(latencies_ms)
 
     def fail(self, key: str) -> None:
         """A candidate is out: it raised, crashed or hung."""
@@ -101,12 +112,13 @@ class Halving:
     def _start_round(self, now: float) -> None:
         self._round += 1
         self._passes = 0
-        self._first_turn = {key: len(self._turns[key]) for key in self._survivors}
+        self._before = self._pass
         rounds_left = max(0, math.ceil(math.log2(max(len(self._survivors), 1) / FINALISTS))) + 1
         self._round_end = now + (self._deadline - now) / rounds_left
         self._queue = self._shuffled()
 
     def _shuffled(self) -> list[str]:
+        self._pass += 1
         return self._random.sample(self._survivors, len(self._survivors))
 
     def _halve(self) -> None:
@@ -116,34 +128,33 @@ class Halving:
         """
         keep = max(FINALISTS, math.ceil(len(self._survivors) / 2))
         seen = self._turns_in_round()
-        medians = {key: median(map(median, seen[key])) if seen[key] else math.inf for key in self._survivors}
-        order = sorted(self._survivors, key=lambda key: medians[key])
+        ms = {key: median(turns.values()) for key, turns in seen.items()} | levelled_ms(seen)
+        order = sorted(self._survivors, key=lambda key: ms.get(key, math.inf))
         self._survivors = [key for at, key in enumerate(order) if at < keep or self._may_lead(key, order[0])]
 
     def _may_lead(self, key: str, fastest: str) -> bool:
         """Whether all turns so far leave it open which of the two is faster."""
-        if min(len(self._turns[key]), len(self._turns[fastest])) < MIN_TURNS:
-            return False
-        one, other = summarise(self._turns[fastest]), summarise(self._turns[key])
-        return other.median_ms / one.median_ms - 1 <= CLEAR_LEAD_ERRORS * math.hypot(one.error, other.error)
+        lag = lag_of(self._medians[key], self._medians[fastest])
+        return lag is not None and lag.passes >= MIN_TURNS and lag.share <= CLEAR_LEAD_ERRORS * lag.error
 
-    def _turns_in_round(self) -> dict[str, list[list[float]]]:
-        return {key: self._turns[key][self._first_turn[key] :] for key in self._survivors}
+    def _turns_in_round(self) -> dict[str, Turns]:
+        """Of those that had a turn."""
+        of = {key: {at: ms for at, ms in self._medians[key].items() if at > self._before} for key in self._survivors}
+        return {key: turns for key, turns in of.items() if turns}
 
     def _is_settled(self, now: float) -> bool:
         if min(len(self._turns[key]) for key in self._survivors) < MIN_FINAL_TURNS:
             return False
         if len(self._survivors) == 1:
             return True
-        one, other = sorted((summarise(self._turns[key]) for key in self._survivors), key=lambda s: s.median_ms)
-        error = math.hypot(one.error, other.error)
-        lead = other.median_ms / one.median_ms - 1
-        if now < self._settles_from and lead < SURE_LEAD:
+        first, second = self.survivors[:FINALISTS]
+        lag = lag_of(self._medians[second], self._medians[first])
+        if lag is None or (now < self._settles_from and lag.share < SURE_LEAD):
             return False
-        return lead > CLEAR_LEAD_ERRORS * error or error < CLOSE_ENOUGH
+        return lag.share > CLEAR_LEAD_ERRORS * lag.error or lag.error < CLOSE_ENOUGH
+
+    def _score(self, key: str) -> float:
+        return median(self._medians[key].values()) if self._medians[key] else self._rough_ms[key]
 
     def _estimate_ms(self, key: str) -> float:
         return median(self._turns[key][-1]) if self._turns[key] else self._rough_ms[key]
-
-    def _score(self, key: str) -> float:
-        return summarise(self._turns[key]).median_ms if self._turns[key] else self._rough_ms[key]

@@ -21,6 +21,7 @@ class Latency:
     """Milliseconds of a call."""
 
     median_ms: float
+    """Of those that were compared side by side to the end, at their common median moment."""
     p95_ms: float
     spread: float
     """Interquartile range of the turns' medians as a share of the median; 0.0 with fewer than four turns."""

@@ -170,8 +170,11 @@ def _time_in_rounds(
             rounds.pop(turn.key, None)
             del measured[turn.key]
             rejected.append(rejected_because(candidate, str(error)))
+    levelled = halving.levelled_ms()
     for key, last_round in rounds.items():
         latency = summarise(halving.turns_of(key))
+        if key in levelled:
+            latency = replace(latency, median_ms=levelled[key], p95_ms=max(levelled[key], latency.p95_ms))
         measured[key] = replace(_with_latency(measured[key], measured[key].rows, latency), rounds=last_round)
     return rejected
 

@@ -8,8 +8,9 @@ from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager, suppress
 
 from runtime import config
-from runtime.engine.engine import Engine, EngineSettings
+from runtime.engine.engine import Engine
 from runtime.engine.model import Model
+from runtime.engine.settings import EngineSettings
 from runtime.engine.watch_settings import WatchSettings
 from runtime.errors import EdgewardError, MachineError
 from runtime.selection.settings import SelectionSettings

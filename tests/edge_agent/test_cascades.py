@@ -16,8 +16,9 @@ from edge_agent.renamed import RenamedUpstream
 from edge_agent.service import AgentService
 from runtime.bundle.bundle import Bundle
 from runtime.client import connect
-from runtime.engine.engine import Engine, EngineSettings
+from runtime.engine.engine import Engine
 from runtime.engine.model import Model
+from runtime.engine.settings import EngineSettings
 from runtime.errors import WrongUseError
 from runtime.selection.settings import SelectionSettings
 from runtime.serving.local_service import LocalService

@@ -10,7 +10,8 @@ from cloud_gateway.automation.chances import chances_of
 from runtime.backends.base import RunOptions
 from runtime.backends.litert import LiteRTBackend
 from runtime.bundle.bundle import Bundle
-from runtime.engine.engine import EngineSettings, load
+from runtime.engine.load import load
+from runtime.engine.settings import EngineSettings
 from runtime.selection.settings import SelectionSettings
 
 

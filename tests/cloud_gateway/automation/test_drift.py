@@ -12,7 +12,8 @@ from cloud_gateway.automation.drift import DriftWatch, findings_of
 from cloud_gateway.automation.levels import Level
 from cloud_gateway.automation.service import AutomationService
 from runtime.bundle.bundle import Bundle
-from runtime.engine.engine import Engine, EngineSettings
+from runtime.engine.engine import Engine
+from runtime.engine.settings import EngineSettings
 from runtime.monitoring.verdict import Verdict
 from runtime.selection.settings import SelectionSettings
 from runtime.serving.local_service import LocalService

@@ -21,7 +21,8 @@ from cloud_gateway.release.store import Release, ReleaseStore
 from cloud_gateway.release.trials import Trials
 from cloud_gateway.release.versions import Versions
 from runtime.bundle.bundle import Bundle
-from runtime.engine.engine import Engine, EngineSettings
+from runtime.engine.engine import Engine
+from runtime.engine.settings import EngineSettings
 from runtime.serving.local_service import LocalService
 from runtime.store import open_database, sqlite_url
 from runtime.wire.values import InferenceRequest, InferenceResponse

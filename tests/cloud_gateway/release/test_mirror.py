@@ -17,8 +17,9 @@ from cloud_gateway.release.second_copy import COPY, SAME, SecondCopy
 from cloud_gateway.release.seen import SeenPair
 from cloud_gateway.release.shadow_report import MAX_SEGMENT_CONFUSIONS, ShadowReport
 from cloud_gateway.release.split import MAX_SEGMENTS
-from runtime.engine.engine import Engine, EngineSettings
+from runtime.engine.engine import Engine
 from runtime.engine.model import Model
+from runtime.engine.settings import EngineSettings
 from runtime.errors import ExecutionError
 from tests.cloud_gateway.bundles import PICK_FAILS_ON_SMALL_TABLES, SELECTION, make_bundle, row
 

@@ -20,7 +20,8 @@ import numpy as np
 
 from cloud_gateway.release.mirror import Mirror
 from runtime.bundle.bare import read_bare_file
-from runtime.engine.engine import Engine, EngineSettings
+from runtime.engine.engine import Engine
+from runtime.engine.settings import EngineSettings
 from runtime.selection.settings import SelectionSettings
 
 only = SelectionSettings(budget_s=0.1, backends=("onnxruntime-cpu",), isolate=False)

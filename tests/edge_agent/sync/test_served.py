@@ -8,7 +8,8 @@ import pytest
 
 from edge_agent.sync.served import EngineModels
 from runtime.bundle.writing import pack
-from runtime.engine.engine import Engine, EngineSettings
+from runtime.engine.engine import Engine
+from runtime.engine.settings import EngineSettings
 from runtime.errors import BundleNotFoundError
 from runtime.selection.settings import SelectionSettings
 from tests.edge_agent.sorting import WEAK, sorting_bundle

@@ -21,7 +21,8 @@ from edge_agent.sync.syncer import Syncer, Wishes
 from runtime.bundle.bundle import Bundle, sha256_of
 from runtime.bundle.unpacked import use
 from runtime.bundle.writing import pack
-from runtime.engine.engine import Engine, EngineSettings
+from runtime.engine.engine import Engine
+from runtime.engine.settings import EngineSettings
 from runtime.selection.settings import SelectionSettings
 from tests.edge_agent.sorting import WEAK, sorting_bundle
 

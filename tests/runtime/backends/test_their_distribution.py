@@ -67,7 +67,8 @@ def test_it_answers_as_onnx_runtime_does(installed: Path, digits: Bundle, tmp_pa
     code = (
         "import sys, json, numpy as np\n"
         "from pathlib import Path\n"
-        "from runtime.engine.engine import EngineSettings, load\n"
+        "from runtime.engine.load import load\n"
+        "from runtime.engine.settings import EngineSettings\n"
         "from runtime.selection.settings import SelectionSettings\n"
         "wanted = SelectionSettings(budget_s=0.2, threads=1, backends=(sys.argv[2],), variants=('fp32.onnx',))\n"
         "model = load('digits', EngineSettings(wanted, home=Path(sys.argv[1])))\n"

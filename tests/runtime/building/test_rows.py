@@ -83,3 +83,8 @@ def test_a_file_that_is_no_npz_is_refused(tmp_path: Path) -> None:
     (tmp_path / "rows.npz").write_bytes(b"PK\x03\x04 not really")
     with pytest.raises(WrongUseError, match="cannot be read as npz"):
         read_rows(tmp_path / "rows.npz")
+
+
+def test_rows_that_are_not_there_are_said_so(tmp_path: Path) -> None:
+    with pytest.raises(WrongUseError, match=r"there is no file .*rows\.npz; rows are written with numpy\.savez"):
+        read_rows(tmp_path / "rows.npz")

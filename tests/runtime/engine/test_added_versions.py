@@ -5,7 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from runtime.engine.engine import Engine, EngineSettings
+from runtime.engine.engine import Engine
+from runtime.engine.settings import EngineSettings
 from runtime.errors import ConflictError, ModelNotFoundError, NoCandidateError
 from runtime.wire.values import ModelState
 from tests.cloud_gateway.bundles import SELECTION, make_bundle, row

@@ -14,8 +14,9 @@ import pytest
 from runtime.bundle import unchanged
 from runtime.bundle.bundle import Bundle
 from runtime.engine import again, engine
-from runtime.engine.engine import EngineSettings, load
+from runtime.engine.load import load
 from runtime.engine.model import Model
+from runtime.engine.settings import EngineSettings
 from runtime.errors import BundleError, ModelNotReadyError
 from runtime.selection.cache import glance
 from runtime.selection.settings import SelectionSettings

@@ -17,8 +17,10 @@ import pytest
 from runtime.backends.base import Overlap, RunOptions
 from runtime.backends.onnxruntime import OnnxRuntimeBackend
 from runtime.bundle.bundle import Bundle
-from runtime.engine.engine import Engine, EngineSettings, load
+from runtime.engine.engine import Engine
+from runtime.engine.load import load
 from runtime.engine.model import Model
+from runtime.engine.settings import EngineSettings
 from runtime.engine.versions import VersionPolicy
 from runtime.errors import (
     BackendUnavailableError,
@@ -242,7 +244,8 @@ def test_a_load_that_recalls_its_choice_imports_nothing_that_measures(settings: 
     code = f"""
 import sys
 from pathlib import Path
-from runtime.engine.engine import EngineSettings, load
+from runtime.engine.load import load
+from runtime.engine.settings import EngineSettings
 from runtime.selection.settings import SelectionSettings
 quick = SelectionSettings(budget_s=0.1, isolate=False, backends=("onnxruntime-cpu",), variants=("fp32.onnx",))
 load("digits", EngineSettings(selection=quick, home=Path({str(settings.home)!r}))).close()

@@ -13,11 +13,12 @@ import pytest
 from runtime.backends.base import Overlap, RunOptions, Session
 from runtime.backends.pool import SessionPool
 from runtime.bundle.bundle import Bundle, read_bundle
-from runtime.engine import engine as engine_module
-from runtime.engine.engine import Engine, EngineSettings
+from runtime.engine import loader
+from runtime.engine.engine import Engine
 from runtime.engine.grant import Granted, grant
 from runtime.engine.instances import MAX_INSTANCES, Instances
 from runtime.engine.model import Model
+from runtime.engine.settings import EngineSettings
 from runtime.engine.versions import VersionPolicy
 from runtime.engine.warm_up import CALLS, warm_up
 from runtime.errors import EdgewardError, ExecutionError, ModelNotFoundError, UnsupportedError, WrongUseError
@@ -187,7 +188,7 @@ def _whole_bundles(monkeypatch: pytest.MonkeyPatch) -> None:
     def open_all(source: str | Path, cache: Path) -> list[Bundle]:
         return [read_bundle(root) for root in sorted(Path(source).iterdir())]
 
-    monkeypatch.setattr(engine_module, "open_bundles", open_all)
+    monkeypatch.setattr(loader, "open_bundles", open_all)
 
 
 def engine_of_versions(tmp_path: Path) -> tuple[Engine, ClosingBackend]:

@@ -23,7 +23,8 @@ PROGRAM = """
 import gc, json, sys
 from pathlib import Path
 import psutil
-from runtime.engine.engine import Engine, EngineSettings
+from runtime.engine.engine import Engine
+from runtime.engine.settings import EngineSettings
 from runtime.selection.settings import SelectionSettings
 
 home, model = Path(sys.argv[1]), sys.argv[2]

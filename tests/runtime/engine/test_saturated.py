@@ -17,9 +17,10 @@ import pytest
 
 from runtime.engine import own_load, watch
 from runtime.engine.drift import Verdict
-from runtime.engine.engine import Engine, EngineSettings
+from runtime.engine.engine import Engine
 from runtime.engine.model import Model
 from runtime.engine.own_load import Claim, Clocks, Seen
+from runtime.engine.settings import EngineSettings
 from runtime.selection.settings import SelectionSettings
 from tests.runtime.building.sources import save_linear
 

@@ -12,8 +12,9 @@ import pytest
 from onnx import TensorProto, helper
 
 from benchmarks.selection.networks import boosted_trees
-from runtime.engine.engine import EngineSettings, load
+from runtime.engine.load import load
 from runtime.engine.model import Model
+from runtime.engine.settings import EngineSettings
 from runtime.errors import ExecutionError, InvalidInputError, NoCandidateError
 from runtime.selection.settings import SelectionSettings
 

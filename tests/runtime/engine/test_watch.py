@@ -104,11 +104,12 @@ def test_a_reference_that_is_not_there_or_too_large_is_said(make: Make) -> None:
     assert bed.watch.totals.shadow == (
         "no shadow checks: the reference ref is not among what may run here, and no other variant in fp32 answers as it does"
     )
+    choice = bed.model.choice
     untried = Rejected("ref", "fake-cpu", "not tried: no time was left for it in the budget of 3 s", "1 thread")
     with pytest.raises(
         NoReferenceError, match=r"what may run here \(fake-cpu: not tried: no time was left for it in the budget"
     ):
-        Reference(bed.bundle, replace(bed.model.choice, rejected=(untried,)), None)
+        Reference(bed.bundle, replace(choice, rejected=(untried,)), choice.selected, None)
     tight = make(targets={"memory_mb": 15.0})
     tight.call(5)
     assert "would take 20.0 MB, the cap is 15.0 MB" in tight.watch.totals.shadow
@@ -161,7 +162,7 @@ def test_the_reference_runs_on_the_processor_where_it_can(make: Make, tmp_path: 
     gpu = replace(bed.model.choice.ranked[1].candidate, backend=FakeBackend("fake-gpu", "gpu"))
     on_gpu = replace(bed.model.choice.ranked[1], candidate=gpu)
     choice = replace(bed.model.choice, ranked=(on_gpu, *bed.model.choice.ranked))
-    assert Reference(bed.bundle, choice, None).candidate.backend.name == "fake-cpu"
+    assert Reference(bed.bundle, choice, choice.selected, None).candidate.backend.name == "fake-cpu"
 
 
 def test_what_answers_the_same_in_fp32_stands_in_for_a_reference_that_was_not_tried(make: Make) -> None:
@@ -170,7 +171,7 @@ def test_what_answers_the_same_in_fp32_stands_in_for_a_reference_that_was_not_tr
     same = bed.model.choice.ranked[1]
     wrong = replace(bed.model.choice.ranked[0], agreement=0.95)
     choice = replace(bed.model.choice, ranked=(wrong, same))
-    assert Reference(bed.bundle, choice, None).candidate.variant.name == "next"
+    assert Reference(bed.bundle, choice, choice.selected, None).candidate.variant.name == "next"
     model = Model(bed.bundle, choice, bed.watch)
     for _ in range(50):
         model.predict(X)
@@ -180,7 +181,8 @@ def test_what_answers_the_same_in_fp32_stands_in_for_a_reference_that_was_not_tr
 
 def test_what_serves_stands_in_only_where_nothing_else_may(make: Make) -> None:
     bed = make("fast", "next")
-    assert Reference(bed.bundle, bed.model.choice, None).candidate.variant.name == "next"
+    choice = bed.model.choice
+    assert Reference(bed.bundle, choice, choice.selected, None).candidate.variant.name == "next"
     bed.call(5)
     assert (bed.watch.totals.shadow, bed.watch.totals.shadow_checks) == ("", 5)
     alone = make("fast")
@@ -188,6 +190,32 @@ def test_what_serves_stands_in_only_where_nothing_else_may(make: Make) -> None:
     assert alone.watch.totals.shadow == (
         "no shadow checks: fast, which stands in for the reference ref, itself answers"
     )
+
+
+def test_what_took_over_is_not_compared_with_itself(make: Make) -> None:
+    bed = make("fast", "next")
+    bed.call(3)
+    assert bed.lab.opened == ["fast", "next"]
+    assert bed.model.adopt(replace(bed.model.choice, ranked=bed.model.choice.ranked[::-1]), "a test")
+    assert bed.model.candidate.variant.name == "next"
+    bed.call(3)
+    assert (bed.watch.totals.shadow, bed.watch.totals.shadow_checks) == ("", 6)
+    assert bed.lab.opened == ["fast", "next", "next", "fast"], "what stood in serves, and what served stands in"
+    assert bed.lab.closed == ["fast", "next"], "what stood in before is closed"
+    bed.lab.wrong = {"next"}
+    bed.call(20)
+    assert bed.model.candidate.variant.name == "fast"
+
+
+def test_what_is_in_quarantine_stands_in_for_nothing(make: Make) -> None:
+    bed = make("fast", "next")
+    bed.lab.wrong = {"fast"}
+    bed.call(20)
+    assert bed.model.candidate.variant.name == "next"
+    checks = bed.watch.totals.shadow_checks
+    bed.call(20)
+    assert bed.watch.totals.shadow_checks == checks
+    assert bed.watch.totals.shadow == "no shadow checks: next, which stands in for the reference ref, itself answers"
 
 
 def test_what_stands_in_is_named_where_it_would_take_too_much(make: Make) -> None:

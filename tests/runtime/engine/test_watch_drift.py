@@ -10,8 +10,9 @@ import pytest
 
 from runtime.engine import own_load
 from runtime.engine.drift import Verdict
-from runtime.engine.engine import Engine, EngineSettings
+from runtime.engine.engine import Engine
 from runtime.engine.measuring import MEASURING
+from runtime.engine.settings import EngineSettings
 from runtime.engine.tally import Outcome, Switch, SwitchReason
 from runtime.engine.watch import LOOK_EVERY_S
 from runtime.engine.watch_settings import WatchSettings
@@ -176,7 +177,7 @@ def test_an_engine_measures_again_without_keeping_it(tmp_path: Path) -> None:
     model = engine.load(bundle.root)
     (kept,) = (tmp_path / "home" / "calibrations").iterdir()
     before = kept.read_bytes()
-    again = engine._choose_again(model, lambda what, share: None)
+    again = engine._loader.choose_again(model, lambda what, share: None)
     assert not again.from_cache
     assert kept.read_bytes() == before
     engine.close()
@@ -191,7 +192,7 @@ def test_measuring_again_looks_at_the_machine_again(tmp_path: Path, monkeypatch:
     engine = Engine(EngineSettings(selection, home=tmp_path / "home"), backends=backends())
     model = engine.load(bundle.root)
     assert engine.hardware.cores.threads == 2
-    again = engine._choose_again(model, lambda what, share: None)
+    again = engine._loader.choose_again(model, lambda what, share: None)
     assert {ranked.candidate.options.threads for ranked in again.ranked} == {1}, "a core was taken away"
     assert engine.hardware.cores.threads == 1
     engine.close()

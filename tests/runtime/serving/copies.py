@@ -156,7 +156,8 @@ def _serve(front: str, scratch: Path, library: Path) -> None:
     """The server's process: answers requests, and for each line on stdin says what the last request's way took."""
     import asyncio
 
-    from runtime.engine.engine import Engine, EngineSettings
+    from runtime.engine.engine import Engine
+    from runtime.engine.settings import EngineSettings
     from runtime.serving.asking import Answer, Withdraw
     from runtime.serving.local_service import LocalService
     from runtime.serving.server import Listening, run, serve

@@ -10,7 +10,8 @@ import onnx
 import pytest
 from onnx import TensorProto, helper
 
-from runtime.engine.engine import Engine, EngineSettings
+from runtime.engine.engine import Engine
+from runtime.engine.settings import EngineSettings
 from runtime.engine.versions import VersionPolicy
 from runtime.selection.settings import SelectionSettings
 from runtime.serving.local_service import LocalService

@@ -12,7 +12,8 @@ import numpy as np
 import pytest
 
 from runtime.backends.base import RunOptions, Session
-from runtime.engine.engine import Engine, EngineSettings
+from runtime.engine.engine import Engine
+from runtime.engine.settings import EngineSettings
 from runtime.errors import BackendUnavailableError, NoCandidateError
 from runtime.selection.cost import CostModel
 from runtime.selection.settings import SelectionSettings

@@ -16,8 +16,9 @@ import pytest
 from runtime.backends.base import Overlap, RunOptions, Session
 from runtime.batching.cut import BatchPolicy
 from runtime.config import load_settings
-from runtime.engine.engine import Engine, EngineSettings
+from runtime.engine.engine import Engine
 from runtime.engine.instances import Instances
+from runtime.engine.settings import EngineSettings
 from runtime.engine.versions import VersionPolicy
 from runtime.errors import InvalidInputError, OverloadedError, UnsupportedError, WrongUseError
 from runtime.selection.settings import SelectionSettings

@@ -13,7 +13,8 @@ import numpy as np
 import pytest
 
 from runtime.bundle.bundle import Bundle
-from runtime.engine.engine import Engine, EngineSettings
+from runtime.engine.engine import Engine
+from runtime.engine.settings import EngineSettings
 from runtime.errors import InvalidInputError, ModelNotFoundError, ModelNotReadyError, OverloadedError
 from runtime.selection.cost import CostModel
 from runtime.selection.settings import SelectionSettings

@@ -7,7 +7,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from runtime.engine.engine import Engine, EngineSettings
+from runtime.engine.engine import Engine
+from runtime.engine.settings import EngineSettings
 from runtime.errors import InvalidInputError
 from runtime.selection.settings import SelectionSettings
 from runtime.serving.local_service import LocalService

@@ -12,7 +12,8 @@ import numpy as np
 import pytest
 
 from runtime.bundle.bundle import Bundle
-from runtime.engine.engine import Engine, EngineSettings
+from runtime.engine.engine import Engine
+from runtime.engine.settings import EngineSettings
 from runtime.monitoring.monitor import Window
 from runtime.selection.settings import SelectionSettings
 from runtime.serving.beside import at_the_edge
