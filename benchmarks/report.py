@@ -9,7 +9,7 @@ from typing import Any
 
 from benchmarks.breakdown import PARTS
 from benchmarks.charts import KNEE_FACTOR, Curve, Series, rates, spectrum, timeline
-from benchmarks.columns import COST, DIGEST, LATENCY, NOT_TOLD, RATES, Column, known, who
+from benchmarks.columns import COST, DIGEST, LATENCY, NOT_TOLD, RATES, Column, known, meaning, who
 from benchmarks.row import UNKNOWN, Row, row_of
 from benchmarks.samples import Recording
 from benchmarks.scenarios import Kind, Scenario
@@ -22,15 +22,18 @@ from benchmarks.table import notes_of
 MAX_EMBEDDED = 200_000
 MAX_SERVER_SECTIONS = 3
 _STYLE = """
+:root { color-scheme: light dark; --ink: #111; --paper: #fff; --grid: #ccc; }
+@media screen and (prefers-color-scheme: dark) { :root { --ink: #e8e8e8; --paper: #14171a; --grid: #444b52; } }
+@media print { :root { color-scheme: light; } }
 * { box-sizing: border-box; }
 body { font-family: sans-serif; line-height: 1.45; max-width: 72rem; margin: 0 auto; padding: 0 1rem 3rem; }
-body { color: #111; background: #fff; overflow-wrap: anywhere; } h1 { font-size: 1.5rem; }
+body { color: var(--ink); background: var(--paper); overflow-wrap: anywhere; } h1 { font-size: 1.5rem; }
 .scroll { overflow-x: auto; } table { border-collapse: collapse; font-size: 0.9rem; }
-th, td { border-bottom: 1px solid #ccc; padding: 0.25rem 0.6rem; text-align: right; white-space: nowrap; }
+th, td { border-bottom: 1px solid var(--grid); padding: 0.25rem 0.6rem; text-align: right; white-space: nowrap; }
 .facts td, .facts th { text-align: left; white-space: normal; vertical-align: top; overflow-wrap: anywhere; }
 .facts th { min-width: 7rem; overflow-wrap: normal; } td.words, th.words { text-align: left; vertical-align: top; }
 td.words, th.words { white-space: normal; min-width: 8rem; max-width: 16rem; }
-tr > .words:first-child { position: sticky; left: 0; background: #fff; }
+tr > .words:first-child { position: sticky; left: 0; background: var(--paper); }
 .scroll { margin: 1rem 0; }
 .legend { list-style: none; padding: 0; font-size: 0.9rem; } .legend svg { vertical-align: middle; }
 .invalid { font-weight: bold; text-decoration: underline; }
@@ -43,7 +46,7 @@ def to_markdown(recordings: Sequence[Recording], slo_ms: float | None = None) ->
     lines = [line for columns in _tables(rows) for line in (*_markdown_table(columns, rows), "")]
     lines += [*(f"- {note}" for note in notes_of(rows)), ""]
     told = "; ".join(f"{name}: {value}" for name, value in facts_of(recordings))
-    return "\n".join([*lines, f"{_promise(slo_ms)}Latency counts from the planned send time. {told}.", ""])
+    return "\n".join([*lines, f"{_said(rows, slo_ms)} {told}.", ""])
 
 
 def to_html(recordings: Sequence[Recording], slo_ms: float | None = None) -> str:
@@ -53,7 +56,7 @@ def to_html(recordings: Sequence[Recording], slo_ms: float | None = None) -> str
     title = f"Benchmark: {', '.join(sorted({row.model for row in rows}))}"
     parts = [
         f"<h1>{escape(title)}</h1>",
-        f"<p>{escape(_promise(slo_ms))}Latency counts from the planned send time.</p>",
+        f"<p>{escape(_said(rows, slo_ms))}</p>",
         *(f'<div class="scroll" tabindex="0">{_html_table(columns, rows)}</div>' for columns in _tables(rows)),
         *(f"<p>{escape(note)}</p>" for note in notes_of(rows)),
         _html_breakdown(rows),
@@ -92,8 +95,11 @@ def _tables(rows: Sequence[Row]) -> list[list[Column]]:
     return [[who(rows), *known([*LATENCY, *RATES], rows)], [who(rows), *known(COST, rows), DIGEST]]
 
 
-def _promise(slo_ms: float | None) -> str:
-    return "" if slo_ms is None else f"Goodput counts what was answered within {slo_ms:g} ms. "
+def _said(rows: Sequence[Row], slo_ms: float | None) -> str:
+    """What the figures are, before them."""
+    promise = "" if slo_ms is None else f"Goodput counts what was answered within {slo_ms:g} ms. "
+    text = meaning(rows)
+    return f"{promise}{text[0].upper()}{text[1:]}."
 
 
 def _markdown_table(columns: Sequence[Column], rows: Sequence[Row]) -> list[str]:
