@@ -112,8 +112,7 @@ def bars(values: Sequence[tuple[str, float]], unit: str) -> str:
 
 
 def stacks(rows: Sequence[tuple[str, Sequence[float]]], parts_names: Sequence[str], unit: str) -> str:
-    """One bar a row, made of parts: linear from 0, all rows on one scale."""
-    most = max((sum(values) for _, values in rows), default=0.0) or 1.0
+    """One bar a row, as long as all others, made of the parts' shares; what the whole is stands behind it."""
 
     def draw(frame: Frame) -> str:
         drawn, y = [], 6
@@ -123,9 +122,9 @@ def stacks(rows: Sequence[tuple[str, Sequence[float]]], parts_names: Sequence[st
             for line in _wrapped(name, frame.width):
                 drawn.append(_text(2, y + 12, line))
                 y += 15
-            x = 2.0
+            x, whole = 2.0, sum(values) or 1.0
             for fill, value in zip(FILLS, values, strict=False):
-                length = room * value / most
+                length = room * value / whole
                 drawn.append(
                     f'<rect x="{x:.1f}" y="{y + 3}" width="{length:.2f}" height="14" fill="{fill}" class="edge" '
                     'stroke-width="0.7"/>'
@@ -133,7 +132,7 @@ def stacks(rows: Sequence[tuple[str, Sequence[float]]], parts_names: Sequence[st
                 x += length
             drawn.append(_text(x + 8, y + 15, total))
             y += 30
-        return _svg(frame.width, y, drawn, f"{', '.join(parts_names)} in {unit}, from 0")
+        return _svg(frame.width, y, drawn, f"shares of {', '.join(parts_names)} in the {unit} of each row")
 
     items = "".join(
         f'<li><svg width="22" height="14" aria-hidden="true"><rect x="1" y="1" width="20" height="12" fill="{fill}" '

@@ -145,6 +145,7 @@ def test_one_variant_in_process(digits: Any, tmp_path: Path) -> None:
     ("words", "text"),
     [
         (["run", "--target", "ftp://x"], "target 'ftp://x' is not understood"),
+        (["run", "--target", "http://localhost"], "expected inproc, agent, gateway, grpc://host:port"),
         (["run", "--scenario", "fast"], "unknown scenario 'fast'"),
         (["run", "--arrivals", "poisson"], "arrivals 'poisson' are not understood"),
         (["run", "--duration", "0"], "the duration is 0 s; expected more than 0"),
