@@ -31,7 +31,7 @@ from benchmarks.options import (
     seconds,
 )
 from benchmarks.scenarios import DEFAULT_DURATION_S, DEFAULT_TIMEOUT_S, DEFAULT_WARM_UP_S, Wishes, check_used, plan
-from benchmarks.settings import ADDRESS_OF, AUTO, INPROC, Access, Setting, check_targets
+from benchmarks.settings import ADDRESS_OF, ALL, AUTO, INPROC, Access, Setting, TargetName, check_targets
 from runtime.errors import WrongUseError
 
 if TYPE_CHECKING:
@@ -110,6 +110,8 @@ def run(
         return
     check_used(_words(scenario), wishes)
     slo_ms = None if promise is None else promise.bound_ms
+    if backend == ALL and any(TargetName.parse(where).is_inproc for where in targets):
+        _say_left_out(_words(model))
     cells = matrix(_words(model), targets, _words(scenario), backend, wishes, loads)
     with bar(sum(cell.scenario.duration_s + cell.scenario.warm_up_s for cell in cells)) as tell:
 
@@ -314,6 +316,16 @@ def peers(
     if results.outcome.was_stopped:
         typer.echo("stopped; what was measured is kept", err=True)
         raise typer.Exit(EXIT_INTERRUPTED)
+
+
+def _say_left_out(models: list[str]) -> None:
+    """What "all" does not mean on this machine."""
+    from benchmarks.inproc import left_out
+    from runtime.cli.console import people
+
+    for name in models:
+        for sentence in left_out(name):
+            people().print(f"not here: {name} on {sentence}", markup=False, soft_wrap=True)
 
 
 def _find_max(settings: list[Setting], slo: Slo, wishes: Wishes, folder: Path, access: Access, as_json: bool) -> None:

@@ -48,12 +48,13 @@ def rate(value: float | None) -> str:
     return number(value, ",.0f" if value is not None and value >= 100 else ".1f")
 
 
+_OFFERED = Column("offered/s", lambda row: rate(row.summary.offered_qps))
 _GOODPUT = Column("goodput/s", lambda row: rate(row.summary.goodput_qps))
 _JOULES = Column("J / 1,000", lambda row: number(row.joules_per_1000, ".2f"))
 _LAG = Column("lag p99 ms", lambda row: number(None if row.lag_ms is None else row.lag_ms["p99"], ".3f"))
 LATENCY = (Column("n", lambda row: f"{row.summary.n:,}"), *map(_latency, (0.5, 0.9, 0.99, 0.999)))
 RATES = (
-    Column("offered/s", lambda row: rate(row.summary.offered_qps)),
+    _OFFERED,
     Column("achieved/s", lambda row: rate(row.summary.achieved_qps)),
     Column("rows/s", lambda row: rate(row.summary.rows_per_s)),
     _GOODPUT,
@@ -73,11 +74,12 @@ TIME_WENT = tuple(map(_part, PARTS))
 
 
 def known(columns: Sequence[Column], rows: Sequence[Row]) -> list[Column]:
-    """Without goodput, energy and lag where no row has them.
+    """Without the offered rate, goodput, energy and lag where no row has them.
 
-    A person knows whether an SLO was given and a load was open, and notes say why no energy.
+    A person knows whether a load was open and an SLO was given, and notes say why no energy.
     """
     without = {
+        _OFFERED.name: all(row.summary.offered_qps is None for row in rows),
         _GOODPUT.name: all(row.summary.goodput_qps is None for row in rows),
         _JOULES.name: all(row.joules_per_1000 is None for row in rows),
         _LAG.name: all(row.lag_ms is None for row in rows),

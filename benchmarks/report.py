@@ -8,7 +8,7 @@ from html import escape
 from typing import Any
 
 from benchmarks.breakdown import PARTS
-from benchmarks.charts import KNEE_FACTOR, Curve, Series, rates, spectrum, timeline
+from benchmarks.charts import KNEE_FACTOR, Curve, Series, knee_of, rates, spectrum, timeline
 from benchmarks.columns import COST, DIGEST, LATENCY, NOT_TOLD, RATES, Column, known, meaning, who, who_again
 from benchmarks.row import UNKNOWN, Row, row_of
 from benchmarks.samples import Recording
@@ -144,10 +144,11 @@ def _html_rates(measured: Sequence[tuple[Recording, Row]], slo_ms: float | None)
     for share in _CURVE_SHARES:
         curves = _curves(measured, share)
         if curves:
-            return (
-                f"<h2>Latency against the rate</h2>{rates(curves, latency_name(share), slo_ms)}<p>The knee is the last rate "
-                f"before {latency_name(share)} exceeds {KNEE_FACTOR:g} times its least.</p>"
-            )
+            name = latency_name(share)
+            has_knee = any(knee_of(curve.points) is not None for curve in curves)
+            text = f"The knee is the last rate before {name} exceeds {KNEE_FACTOR:g} times its least"
+            text += "." if has_knee else "; none of these rates is beyond one."
+            return f"<h2>Latency against the rate</h2>{rates(curves, name, slo_ms)}<p>{text}</p>"
     return ""
 
 

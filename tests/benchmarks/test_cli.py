@@ -13,12 +13,14 @@ from typer.testing import CliRunner
 
 from benchmarks.arrivals import Arrivals
 from benchmarks.cli import app
+from benchmarks.inproc import left_out
 from benchmarks.options import seconds
 from benchmarks.run import matrix, run_quick
 from benchmarks.samples import load_folder
 from benchmarks.scenarios import Wishes
 from benchmarks.settings import BackendName, TargetName
 from runtime.errors import WrongUseError
+from tests.runtime.selection.fakes import machine
 
 ROOT = Path(__file__).resolve().parents[2]
 QUICK = ["--warm-up", "0.05", "--duration", "20", "--requests", "30"]
@@ -232,3 +234,9 @@ def test_several_rates_are_the_server_scenario_several_times_and_the_report_draw
     words = ["run", "--model", "fake", "--target", fake_server.target, "--scenario", "server", *rates]
     done = bench(*words, "--duration", "2", "--warm-up", "0.05", "--output", str(tmp_path), "--json")
     assert [row["n"] for row in json.loads(done.stdout)["rows"]] == [1400, 700]
+
+
+def test_what_all_backends_leave_out_here_is_said_with_the_reason() -> None:
+    (cuda,) = [one for one in left_out("digits", machine()) if one.startswith("onnxruntime-cuda: ")]
+    assert "GPU" in cuda
+    assert not any(one.startswith("onnxruntime-cpu: ") for one in left_out("digits", machine()))

@@ -89,6 +89,7 @@ def test_a_curve_is_of_the_furthest_percentile_that_two_rates_have() -> None:
 
     assert "p99 latency, ms (log scale)" in page(700, 700, 100)
     assert "p90 latency, ms (log scale)" in page(700, 100, 100, 100)
+    assert "none of these rates is beyond one" in page(700, 700), "both are as fast"
     # Without a curve, each rate has charts of its own; with one, few have.
     assert page(9, 9, 9, 9).count("<h2>server") == 4
     assert page(700, 700, 700, 700).count("<h2>server") == 0
