@@ -160,9 +160,10 @@ def failures_of(failed: Sequence[Failed]) -> list[str]:
 def comparison_table(comparisons: Sequence[Comparison], unit: Literal["ms", "µs"] = "ms") -> Table:
     """One row a quantile of B against A."""
     scale, digits = (1, 3) if unit == "ms" else (1000, 2)
-    table = Table(
-        "what", "quantile", f"A {unit}", f"B {unit}", "B / A [95 %]", "p", "verdict", box=None, pad_edge=False
-    )
+    table = Table(box=None, pad_edge=False)
+    table.add_column("what", overflow="fold")
+    for name in ("quantile", f"A {unit}", f"B {unit}", "B / A [95 %]", "p", "verdict"):
+        table.add_column(name, no_wrap=True)
     for c in comparisons:
         times = (f"{ms * scale:.{digits}f}" for ms in (c.a_ms, c.b_ms))
         p_value = UNKNOWN if c.p_value is None else show_p(c.p_value).removeprefix("= ")

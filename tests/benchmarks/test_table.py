@@ -3,14 +3,16 @@
 import io
 from dataclasses import replace
 
+import numpy as np
 import pytest
 from rich.console import Console
 
+from benchmarks.compare import compare_blocks
 from benchmarks.row import row_of
 from benchmarks.run import Cell, Failed
 from benchmarks.scenarios import Wishes, plan
 from benchmarks.settings import Setting
-from benchmarks.table import failures_of, found_table, notes_of, tables_of
+from benchmarks.table import comparison_table, failures_of, found_table, notes_of, tables_of
 from tests.benchmarks.made import recording, with_errors
 
 ROWS = [
@@ -127,3 +129,18 @@ def test_what_is_missing_is_one_note_and_of_what_was_answered() -> None:
     silent = row_of(recording("inproc", 50, statuses=["gone", "ok"]))
     assert silent.summary.failed == 50
     assert not any("n too small" in note for note in notes_of([silent]))
+
+
+def test_what_is_compared_is_named_in_full_in_80_columns() -> None:
+    rng = np.random.default_rng(1)
+    blocks = [rng.lognormal(0, 0.3, 400) for _ in range(5)]
+    name = "test_update_of_a_sketch[8 x 8 and 10 scores-histogram-of-all]"
+    found = compare_blocks(name, ("A", "B"), blocks, blocks, is_paired=True, threshold=0.05)
+    console = Console(file=io.StringIO(), width=80)
+    console.print(comparison_table(found))
+    assert isinstance(console.file, io.StringIO)
+    text = console.file.getvalue()
+    assert "…" not in text
+    assert "1.000 [1.000, 1.000]" in text
+    named = "".join(line.split("  ")[0].strip() for line in text.splitlines()[1:])
+    assert named.replace(" ", "") == name.replace(" ", "") * 2
