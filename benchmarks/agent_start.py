@@ -23,6 +23,7 @@ from typing import Any
 import numpy as np
 import psutil
 
+from benchmarks.bar import counted
 from benchmarks.environment import ROOT, now_utc, read_environment
 from runtime.client import connect
 
@@ -116,7 +117,7 @@ def measure(runs: int, model: str, home: Path | None) -> dict[str, Any]:
     with tempfile.TemporaryDirectory(prefix="agent-start-") as folder:
         chosen = home or Path(folder)
         first = one_start(chosen, model)
-        samples = [one_start(chosen, model) for _ in range(runs)]
+        samples = [one_start(chosen, model) for _ in counted(range(runs), "start")]
     return {
         "model": model,
         "first_start_s": first["answered_s"],

@@ -20,6 +20,7 @@ from typing import Any
 
 import numpy as np
 
+from benchmarks.bar import counted
 from benchmarks.environment import now_utc, read_environment
 from benchmarks.overhead import BACKEND
 from runtime.batch_job.job import BatchJob, run_batch
@@ -55,7 +56,7 @@ def measure(rows: int, rounds: int, model_name: str) -> dict[str, Any]:
         batch = _best_batch(bare, inputs, rows)
         job = BatchJob(file, Path(folder) / "out.npz", is_fresh=True)
         samples: list[dict[str, Any]] = []
-        for number in range(rounds):
+        for number in counted(range(rounds), "round"):
             # Who is first changes from round to round.
             pair: list[tuple[str, Callable[[], object]]] = [
                 ("bare", lambda: _bare_loop(bare, inputs, rows, batch)),

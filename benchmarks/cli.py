@@ -11,13 +11,33 @@ import typer
 from benchmarks.arrivals import Arrivals
 from benchmarks.bar import bar
 from benchmarks.finding import Slo
-from benchmarks.scenarios import DEFAULT_DURATION_S, DEFAULT_TIMEOUT_S, DEFAULT_WARM_UP_S, Wishes, plan
-from benchmarks.settings import AUTO, Access, Setting, check_targets
+from benchmarks.options import (
+    AsJson,
+    CaFile,
+    Duration,
+    InFlight,
+    KeyFile,
+    Models,
+    Output,
+    Rate,
+    Rates,
+    Requests,
+    Rows,
+    Seed,
+    SloText,
+    Threshold,
+    Timeout,
+    WarmUp,
+    seconds,
+)
+from benchmarks.scenarios import DEFAULT_DURATION_S, DEFAULT_TIMEOUT_S, DEFAULT_WARM_UP_S, Wishes, check_used, plan
+from benchmarks.settings import ADDRESS_OF, ALL, AUTO, INPROC, Access, Setting, TargetName, check_targets
 from runtime.errors import WrongUseError
 
 if TYPE_CHECKING:
     from benchmarks.compare import Compared
     from benchmarks.run import Cell
+    from benchmarks.scenarios import Scenario
 
 app = typer.Typer(
     help="How fast a model answers: latency and QPS on every target, raw samples kept.", no_args_is_help=True
@@ -25,38 +45,6 @@ app = typer.Typer(
 
 # 128 + SIGINT, as shells count.
 EXIT_INTERRUPTED = 130
-
-Models = Annotated[str, typer.Option("--model", help="Names that ship, bundles or model files, with commas between.")]
-Duration = Annotated[float, typer.Option("--duration", metavar="SECONDS", help="How long each measurement lasts.")]
-Requests = Annotated[int | None, typer.Option("--requests", help="End each measurement after so many requests.")]
-Rows = Annotated[int | None, typer.Option("--rows", help="Rows a request in multi (8) and offline (32).")]
-InFlight = Annotated[
-    int | None, typer.Option("--in-flight", help="Requests at once: offline (4), server at most (64).")
-]
-Rate = Annotated[
-    str | None,
-    typer.Option(
-        "--arrivals",
-        help="Of server: poisson:RATE, constant:RATE, ramp:FROM-TO, step:RATE,RATE,... or trace:FILE (poisson:100).",
-    ),
-]
-WarmUp = Annotated[float, typer.Option("--warm-up", metavar="SECONDS", help="Asked before, and not counted.")]
-Timeout = Annotated[float, typer.Option("--timeout", metavar="SECONDS", help="Deadline of one request.")]
-Seed = Annotated[int, typer.Option("--seed", help="Of arrivals, order of rows, and random inputs.")]
-KeyFile = Annotated[Path | None, typer.Option("--api-key-file", metavar="FILE", help="File with the server's API key.")]
-CaFile = Annotated[
-    Path | None,
-    typer.Option("--ca-file", metavar="FILE", help="PEM: who signed the certificates of grpcs:// and https://."),
-]
-SloText = Annotated[
-    str | None,
-    typer.Option(
-        "--slo", help="Such as 'p99<=50ms', or 50ms: count what is answered within it (goodput); see --find-max."
-    ),
-]
-Output = Annotated[Path | None, typer.Option("--output", metavar="DIR", help="Where raw samples go.")]
-AsJson = Annotated[bool, typer.Option("--json", help="Print figures as JSON.")]
-Threshold = Annotated[float, typer.Option("--threshold", help="Changes below this share are of no practical interest.")]
 
 
 @app.command(epilog="Example: edgeward bench run --target inproc,grpc://127.0.0.1:8001 --scenario single,offline")
@@ -79,7 +67,7 @@ def run(
     requests: Requests = None,
     rows: Rows = None,
     in_flight: InFlight = None,
-    arrivals: Rate = None,
+    arrivals: Rates = None,
     warm_up: WarmUp = DEFAULT_WARM_UP_S,
     timeout: Timeout = DEFAULT_TIMEOUT_S,
     seed: Seed = 1,
@@ -99,24 +87,32 @@ def run(
 
     Raw samples are saved below EDGEWARD_HOME/benchmarks unless --output says where. Ctrl-C keeps what was measured.
     """
-    from benchmarks.row import row_of
     from benchmarks.run import default_folder, matrix, settings, to_dict
     from benchmarks.run import run as run_cells
-    from benchmarks.table import failures_of, notes_of, tables_of
+    from benchmarks.shown import show_figures
+    from benchmarks.table import failures_of
     from runtime.cli.console import people, standard
 
-    wishes = Wishes(duration, requests, rows, in_flight, _arrivals(arrivals), warm_up, timeout, seed)
+    loads = [Arrivals.parse(text) for text in arrivals or ()]
+    wishes = Wishes(duration, requests, rows, in_flight, loads[0] if loads else None, warm_up, timeout, seed)
     promise = None if slo is None else Slo.parse(slo)
     targets = _words(target)
     access = _access(targets, api_key_file, ca_file)
     if find_max:
         if promise is None:
             raise WrongUseError("--find-max needs a promise to keep; add --slo 'p99<=50ms'")
+        if len(loads) > 1:
+            raise WrongUseError(
+                f"--find-max begins at one rate, and chooses the others; --arrivals is given {len(loads)} times"
+            )
         every = [s for name in _words(model) for where in targets for s in settings(name, where, backend)]
         _find_max(every, promise, wishes, output or default_folder(), access, as_json)
         return
+    check_used(_words(scenario), wishes)
     slo_ms = None if promise is None else promise.bound_ms
-    cells = matrix(_words(model), targets, _words(scenario), backend, wishes)
+    if backend == ALL and any(TargetName.parse(where).is_inproc for where in targets):
+        _say_left_out(_words(model))
+    cells = matrix(_words(model), targets, _words(scenario), backend, wishes, loads)
     with bar(sum(cell.scenario.duration_s + cell.scenario.warm_up_s for cell in cells)) as tell:
 
         def progress(cell: Cell, number: int, count: int, share: float) -> None:
@@ -126,22 +122,10 @@ def run(
     if as_json:
         print(json.dumps(to_dict(result), indent=2, ensure_ascii=False))
     else:
-        measured = [row_of(recording, slo_ms) for recording in result.recordings]
-        if measured:
-            environment = result.recordings[0].header["environment"]
-            console = standard()
-            for table in tables_of(measured, console.width):
-                console.print(table, "")
-            console.print(
-                f"{environment['cpu'] or 'processor unknown'}, kernel {environment['kernel']}, "
-                f"Python {environment['python']}; latency from the planned send time",
-                markup=False,
-            )
-        for note in notes_of(measured):
-            people().print(note, style="yellow", markup=False)
+        show_figures(result.recordings, slo_ms)
         for failed in failures_of(result.failed):
             people().print(f"not measured: {failed}", style="red", markup=False, soft_wrap=True)
-        if measured:
+        if result.recordings:
             standard().print(f"raw samples: {result.folder}", markup=False, soft_wrap=True)
     if result.was_stopped:
         people().print("stopped; what was measured is kept", markup=False)
@@ -175,7 +159,7 @@ def compare(
 
     Two folders of earlier runs are compared cell by cell. Two targets are measured now, A/B/B/A in fresh processes.
     """
-    from benchmarks.compare import compare_folders, compare_settings
+    from benchmarks.compare import compare_folders
     from benchmarks.samples import load_folder
     from runtime.cli.console import people
 
@@ -184,13 +168,12 @@ def compare(
         for note in notes:
             people().print(note, style="yellow", markup=False)
         people().print("measured at different times; compare two targets for an interleaved verdict", markup=False)
-    else:
-        wishes = Wishes(duration, requests, rows, in_flight, _arrivals(arrivals), warm_up, timeout, seed)
-        chosen, first, second = plan(scenario, wishes), _setting(model, a), _setting(model, b)
-        access = _access([first.target, second.target], api_key_file, ca_file)
-        with bar(4 * rounds * (chosen.duration_s + chosen.warm_up_s)) as tell:
-            compared = compare_settings(first, second, chosen, rounds, threshold, tell, output, access)
-    _show(compared, rounds, as_json)
+        _show(compared, 1, as_json, None)
+        return
+    wishes = Wishes(duration, requests, rows, in_flight, _arrivals(arrivals), warm_up, timeout, seed)
+    pair = _setting(model, a), _setting(model, b)
+    access = _access([setting.target for setting in pair], api_key_file, ca_file)
+    _compare_now(pair, _planned(scenario, wishes), rounds, threshold, output, access, as_json)
 
 
 @app.command(epilog="Example: edgeward bench calibrate inproc")
@@ -200,27 +183,25 @@ def calibrate(
     scenario: Annotated[str, typer.Option("--scenario", help="Which scenario.")] = "single",
     rounds: Annotated[int, typer.Option("--rounds", min=2, help="Rounds of A/A/A/A.")] = 5,
     duration: Duration = 1.0,
+    requests: Requests = None,
+    rows: Rows = None,
+    in_flight: InFlight = None,
+    arrivals: Rate = None,
+    warm_up: WarmUp = DEFAULT_WARM_UP_S,
+    timeout: Timeout = DEFAULT_TIMEOUT_S,
+    seed: Seed = 1,
     threshold: Threshold = 0.05,
     api_key_file: KeyFile = None,
     ca_file: CaFile = None,
+    output: Output = None,
     as_json: AsJson = False,
 ) -> None:
     """Compares a target with itself: the smallest change that this machine can show."""
-    from benchmarks.compare import compare_settings
-    from benchmarks.statistics import percentile_name
-    from runtime.cli.console import standard
-
-    setting, chosen = _setting(model, target), plan(scenario, Wishes(duration_s=duration))
+    wishes = Wishes(duration, requests, rows, in_flight, _arrivals(arrivals), warm_up, timeout, seed)
+    setting = _setting(model, target)
     access = _access([setting.target], api_key_file, ca_file)
-    with bar(4 * rounds * (chosen.duration_s + chosen.warm_up_s)) as tell:
-        compared = compare_settings(setting, setting, chosen, rounds, threshold, tell, access=access)
-    if not as_json:
-        for comparison in compared.comparisons:
-            standard().print(
-                f"{percentile_name(comparison.share)}: changes below {comparison.smallest_visible:.1%} do not show here",
-                markup=False,
-            )
-    _show(compared, rounds, as_json)
+    pair = setting, setting
+    _compare_now(pair, _planned(scenario, wishes), rounds, threshold, output, access, as_json, has_floor=True)
 
 
 @app.command(epilog="Example: edgeward bench loadgen --target grpc://127.0.0.1:8001 --scenario server --qps 200")
@@ -231,7 +212,9 @@ def loadgen(
         str, typer.Option("--scenario", help="single, multi, server, offline; commas.")
     ] = "single,multi,server,offline",
     backend: Annotated[str, typer.Option("--backend", help="As for run.")] = AUTO,
-    duration: Annotated[float, typer.Option("--duration", metavar="SECONDS", help="LoadGen's min_duration.")] = 10.0,
+    duration: Annotated[
+        float, typer.Option("--duration", metavar="SECONDS", parser=seconds, help="LoadGen's min_duration.")
+    ] = 10.0,
     min_queries: Annotated[int, typer.Option("--min-queries", help="LoadGen's min_query_count.")] = 100,
     qps: Annotated[float, typer.Option("--qps", help="Of server: LoadGen's target_qps.")] = 100.0,
     slo: Annotated[str, typer.Option("--slo", help="Of server: p99 is to be within it.")] = "50ms",
@@ -272,26 +255,39 @@ def loadgen(
 def report(
     folder: Annotated[Path, typer.Argument(metavar="DIR", help="A results folder of `bench run`.")],
     slo: SloText = None,
+    as_json: AsJson = False,
 ) -> None:
-    """Writes report.html (one file, charts and raw data inside) and report.md (for a README) into DIR."""
+    """Prints the table of a run again, and writes report.html (one file, charts and raw data inside) and report.md into DIR."""
     from benchmarks.report import to_html, to_markdown
-    from benchmarks.run import slo_of
+    from benchmarks.run import report_of, slo_of, to_dict
     from benchmarks.samples import load_folder
-    from runtime.cli.console import standard
+    from benchmarks.shown import show_figures
+    from runtime.cli.console import people, standard
 
     recordings = load_folder(folder)
     slo_ms = slo_of(folder) if slo is None else Slo.parse(slo).bound_ms
+    if as_json:
+        print(json.dumps(to_dict(report_of(recordings, folder, slo_ms)), indent=2, ensure_ascii=False))
+    else:
+        show_figures(recordings, slo_ms)
     for name, text in (("report.html", to_html(recordings, slo_ms)), ("report.md", to_markdown(recordings, slo_ms))):
         (folder / name).write_text(text, encoding="utf-8")
-        standard().print(str(folder / name), markup=False, soft_wrap=True)
+        (people() if as_json else standard()).print(str(folder / name), markup=False, soft_wrap=True)
 
 
 @app.command(epilog="Example: edgeward bench peers --peers mlserver,kserve --rounds 5")
 def peers(
-    rounds: Annotated[int, typer.Option("--rounds", help="Interleaved rounds; ratios are of their medians.")] = 5,
-    seconds: Annotated[float, typer.Option("--seconds", help="Of one measurement.")] = 3.0,
+    rounds: Annotated[
+        int, typer.Option("--rounds", min=1, help="Interleaved rounds; ratios are of their medians.")
+    ] = 5,
+    duration: Annotated[
+        float, typer.Option("--duration", "--seconds", metavar="SECONDS", parser=seconds, help="Of one measurement.")
+    ] = 3.0,
     names: Annotated[str | None, typer.Option("--peers", help="Only these, with commas between.")] = None,
-    output: Annotated[Path, typer.Option("--output", metavar="DIR", help="Where the results go.")] = Path(),
+    output: Annotated[
+        Path | None,
+        typer.Option("--output", metavar="DIR", help="Where peers.json and peers.md go (below EDGEWARD_HOME)."),
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print the results as JSON.")] = False,
 ) -> None:
     """Other people's servers beside ours: each in an environment of its own, one model, one load, one table of ratios.
@@ -299,20 +295,37 @@ def peers(
     Ctrl-C keeps what was measured.
     """
     from benchmarks.peers.catalogue import PEERS
+    from benchmarks.run import default_folder
     from benchmarks.serving.rounds import Plan
     from benchmarks.serving.run import compare as compare_servers
+    from runtime.cli.console import people
 
     wanted = [peer.name for peer in PEERS] if names is None else _words(names)
     if unknown := sorted(set(wanted) - {peer.name for peer in PEERS}):
         raise WrongUseError(f"no peer {unknown[0]!r}; known: {', '.join(peer.name for peer in PEERS)}")
     chosen = [peer for peer in PEERS if peer.name in wanted]
+    if duration <= 0:
+        raise WrongUseError(f"--duration is {duration:g} s; expected more than 0")
 
-    with bar(rounds * seconds * len(chosen)) as tell:
-        results, text = compare_servers(Plan(rounds, seconds), tell, peers=chosen, folder=output, name="peers")
+    with bar(rounds * duration * len(chosen)) as tell:
+        results, text = compare_servers(
+            Plan(rounds, duration), tell, peers=chosen, folder=output or default_folder(), name="peers"
+        )
     typer.echo(text.with_suffix(".json").read_text() if as_json else text.read_text(), nl=False)
+    people().print(f"kept: {text}", markup=False, soft_wrap=True)
     if results.outcome.was_stopped:
         typer.echo("stopped; what was measured is kept", err=True)
         raise typer.Exit(EXIT_INTERRUPTED)
+
+
+def _say_left_out(models: list[str]) -> None:
+    """What "all" does not mean on this machine."""
+    from benchmarks.inproc import left_out
+    from runtime.cli.console import people
+
+    for name in models:
+        for sentence in left_out(name):
+            people().print(f"not here: {name} on {sentence}", markup=False, soft_wrap=True)
 
 
 def _find_max(settings: list[Setting], slo: Slo, wishes: Wishes, folder: Path, access: Access, as_json: bool) -> None:
@@ -339,7 +352,36 @@ def _find_max(settings: list[Setting], slo: Slo, wishes: Wishes, folder: Path, a
         raise typer.Exit(1)
 
 
-def _show(compared: Compared, wanted: int, as_json: bool) -> None:
+def _compare_now(
+    pair: tuple[Setting, Setting],
+    scenario: Scenario,
+    rounds: int,
+    threshold: float,
+    output: Path | None,
+    access: Access,
+    as_json: bool,
+    *,
+    has_floor: bool = False,
+) -> None:
+    """Measures both interleaved and prints the verdicts; with `has_floor` before them what a change must be to show."""
+    from benchmarks.compare import compare_settings
+    from benchmarks.run import default_folder
+    from benchmarks.statistics import percentile_name
+    from runtime.cli.console import standard
+
+    folder = output or default_folder()
+    with bar(4 * rounds * (scenario.duration_s + scenario.warm_up_s)) as tell:
+        compared = compare_settings(*pair, scenario, rounds, threshold, tell, folder, access)
+    if has_floor and not as_json:
+        for comparison in compared.comparisons:
+            standard().print(
+                f"{percentile_name(comparison.share)}: changes below {comparison.smallest_visible:.1%} do not show here",
+                markup=False,
+            )
+    _show(compared, rounds, as_json, folder)
+
+
+def _show(compared: Compared, wanted: int, as_json: bool, folder: Path | None) -> None:
     """Verdicts and their reasons; ends with 130 where a person stopped it, and says of how many rounds they are."""
     from benchmarks.statistics import percentile_name
     from benchmarks.table import comparison_table
@@ -356,11 +398,20 @@ def _show(compared: Compared, wanted: int, as_json: bool) -> None:
             standard().print(
                 f"{c.judgement.verdict}: {c.what}, {percentile_name(c.share)}: {c.judgement.reason}", markup=False
             )
+        if folder is not None:
+            standard().print(f"raw samples: {folder}", markup=False, soft_wrap=True)
     if compared.was_stopped:
         of = f"after {compared.rounds} of {wanted} rounds; the verdict is of these"
         none = f"in round 1 of {wanted}; there is no verdict yet, which takes a whole round (A/B/B/A)"
         people().print(f"stopped {of if compared.rounds else none}", style="yellow", markup=False)
         raise typer.Exit(EXIT_INTERRUPTED)
+
+
+def _planned(name: str, wishes: Wishes) -> Scenario:
+    """One scenario, of wishes that it looks at."""
+    scenario = plan(name, wishes)
+    check_used([name], wishes)
+    return scenario
 
 
 def _words(text: str) -> list[str]:
@@ -371,6 +422,10 @@ def _words(text: str) -> list[str]:
 
 
 def _setting(model: str, text: str) -> Setting:
+    if text not in (INPROC, *ADDRESS_OF) and Path(text).is_dir():
+        raise WrongUseError(
+            f"{text} is a folder of results, and what stands beside it is none; give two folders, or two targets"
+        )
     target, _, backend = text.partition("@")
     return Setting(model, target, backend or AUTO)
 

@@ -6,6 +6,8 @@ both alike. Two folders were measured at different times, and a difference betwe
 
 from __future__ import annotations
 
+import contextlib
+import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,7 +18,7 @@ import numpy as np
 from benchmarks.environment import read_environment
 from benchmarks.measure import measure
 from benchmarks.row import backend_used, model_sha256
-from benchmarks.run import prepare
+from benchmarks.run import prepare, with_start
 from benchmarks.samples import SCHEMA_VERSION, Recording
 from benchmarks.scenarios import Scenario
 from benchmarks.settings import ANYONE, Access, Setting
@@ -30,13 +32,14 @@ from benchmarks.significance import (
     stretches,
 )
 from benchmarks.statistics import Values, needed_samples, percentile_name
-from runtime.errors import WrongUseError
+from runtime.errors import EdgewardError, MachineError, WrongUseError
 
 SHARES = (0.5, 0.99)
 # One run cut in so many stretches: long enough to hold a burst of noise each, enough of them for an interval.
 STRETCHES = 20
 DEFAULT_ROUNDS = 5
 ORDER = "ABBA"
+COMPARED_FILE = "compare.json"
 
 Progress = Callable[[str, float], None]
 """Called with what is measured now and the share of all that is done."""
@@ -150,37 +153,51 @@ def compare_settings(
 ) -> Compared:
     """A and B measured A/B/B/A in fresh processes, `rounds` times, and compared round by round.
 
-    `WrongUseError` when a measurement is not valid. On Ctrl-C the whole rounds so far are compared, if any.
+    With `folder` every recording is saved there as it ends, and the verdicts (`compare.json`) at the end. `MachineError` when a
+    measurement is INVALID. On Ctrl-C the whole rounds so far are compared, if any.
     """
     prepare(folder)
     environment = read_environment()
-    blocks: dict[str, list[Values]] = {"A": [], "B": []}
+    done: list[tuple[Values, Values]] = []
     measured: dict[str, Mapping[str, Any]] = {}
-    for number in range(rounds):
-        this_round: dict[str, list[Values]] = {"A": [], "B": []}
-        for place, side in enumerate(ORDER):
-            if progress is not None:
-                done = number * len(ORDER) + place
-                progress(f"round {number + 1} of {rounds}, {side}", done / (rounds * len(ORDER)))
-            recording = measure(a if side == "A" else b, scenario, environment, None, access)
-            if folder is not None:
-                recording.save(folder / f"{number:02d}-{place}-{side}.npz")
-            if recording.header["was_stopped"]:
-                break
-            measured.setdefault(side, _origin(side, recording.header))
-            if not recording.is_valid:
-                raise WrongUseError(f"{side} ({recording.key}) is INVALID: {recording.header['invalid_reason']}")
-            this_round[side].append(_answered(recording))
-        else:
-            for side, parts in this_round.items():
-                blocks[side].append(np.concatenate(parts))
-            continue
-        break
-    if not blocks["A"]:
-        return Compared([], 0, was_stopped=True)
-    names = (str(a), str(b))
-    comparisons = compare_blocks(str(scenario), names, blocks["A"], blocks["B"], is_paired=True, threshold=threshold)
-    return Compared(comparisons, len(blocks["A"]), len(blocks["A"]) < rounds, list(measured.values()))
+    with contextlib.suppress(KeyboardInterrupt):
+        for number in range(rounds):
+            this_round: dict[str, list[Values]] = {"A": [], "B": []}
+            for place, side in enumerate(ORDER):
+
+                def tell(share: float, number: int = number, place: int = place, side: str = side) -> None:
+                    if progress is not None:
+                        before = number * len(ORDER) + place
+                        progress(f"round {number + 1} of {rounds}, {side}", (before + share) / (rounds * len(ORDER)))
+
+                tell(0.0)
+                setting = a if side == "A" else b
+                try:
+                    recording = measure(setting, scenario, environment, tell, access)
+                except EdgewardError as error:
+                    raise with_start(setting, error) from error
+                if folder is not None:
+                    recording.save(folder / f"{number:02d}-{place}-{side}.npz")
+                if recording.header["was_stopped"]:
+                    raise KeyboardInterrupt
+                if not recording.is_valid:
+                    raise MachineError(
+                        f"{side} ({', '.join(recording.key)}) is INVALID: {recording.header['invalid_reason']}"
+                    )
+                measured.setdefault(side, _origin(side, recording.header))
+                this_round[side].append(_answered(recording))
+            done.append((np.concatenate(this_round["A"]), np.concatenate(this_round["B"])))
+    comparisons: list[Comparison] = []
+    if done:
+        of_a, of_b = zip(*done, strict=True)
+        names = (str(a), str(b))
+        comparisons = compare_blocks(str(scenario), names, of_a, of_b, is_paired=True, threshold=threshold)
+    told = list(measured.values()) if done else []
+    compared = Compared(comparisons, len(done), len(done) < rounds, told)
+    if folder is not None:
+        text = json.dumps(compared.to_dict(), indent=2, ensure_ascii=False) + "\n"
+        (folder / COMPARED_FILE).write_text(text, encoding="utf-8")
+    return compared
 
 
 def compare_blocks(

@@ -14,13 +14,12 @@ from benchmarks.environment import read_environment
 from benchmarks.finding import DEFAULT_START_QPS, Found, Probe, Slo, Try, duration_s, next_step
 from benchmarks.measure import measure
 from benchmarks.row import backend_used, model_sha256
-from benchmarks.run import file_name, prepare
+from benchmarks.run import FOUND_FILE, file_name, prepare, with_start
 from benchmarks.samples import SCHEMA_VERSION, Recording
 from benchmarks.scenarios import Wishes, plan
 from benchmarks.settings import ANYONE, Access, Setting
 from runtime.errors import EdgewardError, WrongUseError
 
-FOUND_FILE = "find-max.json"
 # A target so many times the bound behind will not catch up within the probe.
 GIVE_UP_BOUNDS = 10.0
 LEAST_GIVE_UP_S = 1.0
@@ -97,7 +96,10 @@ def find_max(
             ),
         )
         scenario = replace(scenario, give_up_s=max(LEAST_GIVE_UP_S, GIVE_UP_BOUNDS * slo.bound_ms / 1000))
-        recording = measure(setting, scenario, environment, tell, access)
+        try:
+            recording = measure(setting, scenario, environment, tell, access)
+        except KeyboardInterrupt:  # before its generator measured anything
+            return Search(setting, slo, tuple(probes), None, None)
         if keep is not None:
             keep(recording)
         if recording.header["was_stopped"]:
@@ -140,12 +142,13 @@ def find_all(
         try:
             searches.append(find_max(setting, slo, wishes, environment, tell, access, keep))
         except EdgewardError as error:
-            failed.append(f"{setting}: {type(error).__name__}: {error}")
+            failed.append(f"{setting}: {with_start(setting, error)}")
             continue
         if searches[-1].found is None:
             break
     document = {
         "schema_version": SCHEMA_VERSION,
+        "slo_ms": slo.bound_ms,
         "searches": [search.to_dict() for search in searches],
         "failed": failed,
         "environment": environment,

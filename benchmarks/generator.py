@@ -102,6 +102,7 @@ def _run(plan: Plan) -> None:
         is_input_random=rows.is_random,
         requests=len(load.samples),
         statuses=load.statuses,
+        error_texts=load.error_texts,
         origins=[asdict(origin) for origin in load.origins],
         offered_qps=load.offered_qps,
         was_stopped=should_stop.is_set(),

@@ -105,6 +105,12 @@ def backends_of(model: str, hardware: Hardware | None = None) -> list[str]:
     )
 
 
+def left_out(model: str, hardware: Hardware | None = None) -> list[str]:
+    """The backends that read a variant of `model` and cannot run it here, each with the reason."""
+    _, rejected = enumerate_candidates(newest(model), hardware or probe(), all_backends())
+    return list(dict.fromkeys(f"{one.backend}: {one.reason}" for one in rejected if not one.is_misfit))
+
+
 def _candidate(bundle: Bundle, wanted: BackendName) -> Candidate:
     """The first candidate that fits, with all allowed threads unless `wanted` says how many."""
     hardware = probe()

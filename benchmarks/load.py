@@ -11,7 +11,7 @@ import threading
 import time
 from array import array
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 
@@ -43,6 +43,8 @@ class Load:
     statuses: tuple[str, ...]
     origins: tuple[Origin, ...]
     offered_qps: float | None
+    error_texts: Mapping[str, str] = field(default_factory=dict)
+    """Of each status but "ok", what the first one said."""
     has_fallen_behind: bool = False
     """It stopped early, because the target was further behind than `Scenario.give_up_s`."""
 
@@ -65,6 +67,7 @@ class LoadGenerator:
         self._has_fallen_behind = False
         self._failure: BaseException | None = None
         self._statuses: dict[str, int] = {OK: 0}
+        self._texts: dict[str, str] = {}
         self._origins: dict[Origin, int] = {}
         self._threads: list[threading.Thread] = []
 
@@ -114,7 +117,7 @@ class LoadGenerator:
             is_whole = self._next >= len(self._due) and len(self._due) != self._scenario.requests
             reached_s = self._scenario.duration_s if is_whole else samples.planned_ns[-1] / 1e9
             offered = len(samples) / reached_s if reached_s > 0 else None
-        return Load(samples, tuple(self._statuses), tuple(self._origins), offered, self._has_fallen_behind)
+        return Load(samples, tuple(self._statuses), tuple(self._origins), offered, self._texts, self._has_fallen_behind)
 
     def _work(self, record: array[int]) -> None:
         try:
@@ -157,6 +160,7 @@ class LoadGenerator:
             status = OK
         except EdgewardError as error:
             status = code_of(error)
+            self._texts.setdefault(status, str(error))
         done_ns = self._now_ns()
         planned_ns = sent_ns if due_ns is None else due_ns
         record.extend((planned_ns, sent_ns, done_ns, rows, self._status(status), self._origin(origin), *spent))

@@ -103,6 +103,7 @@ def header_of(
         "target": report["description"],
         "inputs": "random rows" if report["is_input_random"] else "the bundle's samples",
         "statuses": report["statuses"],
+        "error_texts": report["error_texts"],
         "origins": report["origins"],
         "offered_qps": report["offered_qps"],
         "was_stopped": report["was_stopped"],

@@ -8,8 +8,8 @@ from html import escape
 from typing import Any
 
 from benchmarks.breakdown import PARTS
-from benchmarks.charts import KNEE_FACTOR, Curve, Series, rates, spectrum, timeline
-from benchmarks.columns import COST, DIGEST, LATENCY, NOT_TOLD, RATES, Column, known, who
+from benchmarks.charts import KNEE_FACTOR, Curve, Series, knee_of, rates, spectrum, timeline
+from benchmarks.columns import COST, DIGEST, LATENCY, NOT_TOLD, RATES, Column, known, meaning, who, who_again
 from benchmarks.row import UNKNOWN, Row, row_of
 from benchmarks.samples import Recording
 from benchmarks.scenarios import Kind, Scenario
@@ -21,16 +21,23 @@ from benchmarks.table import notes_of
 # Browsers draw a page with so many numbers in it without a pause.
 MAX_EMBEDDED = 200_000
 MAX_SERVER_SECTIONS = 3
+# The furthest percentile that tells a curve is drawn.
+_CURVE_SHARES = (0.99, 0.9, 0.5)
 _STYLE = """
+:root { color-scheme: light dark; --ink: #111; --paper: #fff; --grid: #ccc; }
+@media screen and (prefers-color-scheme: dark) { :root { --ink: #e8e8e8; --paper: #14171a; --grid: #444b52; } }
+@media print { :root { color-scheme: light; } }
 * { box-sizing: border-box; }
 body { font-family: sans-serif; line-height: 1.45; max-width: 72rem; margin: 0 auto; padding: 0 1rem 3rem; }
-body { color: #111; background: #fff; overflow-wrap: anywhere; } h1 { font-size: 1.5rem; }
+body { color: var(--ink); background: var(--paper); overflow-wrap: anywhere; } h1 { font-size: 1.5rem; }
 .scroll { overflow-x: auto; } table { border-collapse: collapse; font-size: 0.9rem; }
-th, td { border-bottom: 1px solid #ccc; padding: 0.25rem 0.6rem; text-align: right; white-space: nowrap; }
+th, td { border-bottom: 1px solid var(--grid); padding: 0.25rem 0.6rem; vertical-align: top; }
+th, td { text-align: right; white-space: nowrap; }
 .facts td, .facts th { text-align: left; white-space: normal; vertical-align: top; overflow-wrap: anywhere; }
 .facts th { min-width: 7rem; overflow-wrap: normal; } td.words, th.words { text-align: left; vertical-align: top; }
 td.words, th.words { white-space: normal; min-width: 8rem; max-width: 16rem; }
-tr > .words:first-child { position: sticky; left: 0; background: #fff; }
+@media (min-width: 50rem) { tr > .words:first-child { min-width: 18rem; max-width: 28rem; } }
+tr > .words:first-child { position: sticky; left: 0; background: var(--paper); }
 .scroll { margin: 1rem 0; }
 .legend { list-style: none; padding: 0; font-size: 0.9rem; } .legend svg { vertical-align: middle; }
 .invalid { font-weight: bold; text-decoration: underline; }
@@ -43,22 +50,23 @@ def to_markdown(recordings: Sequence[Recording], slo_ms: float | None = None) ->
     lines = [line for columns in _tables(rows) for line in (*_markdown_table(columns, rows), "")]
     lines += [*(f"- {note}" for note in notes_of(rows)), ""]
     told = "; ".join(f"{name}: {value}" for name, value in facts_of(recordings))
-    return "\n".join([*lines, f"{_promise(slo_ms)}Latency counts from the planned send time. {told}.", ""])
+    return "\n".join([*lines, f"{_said(rows, slo_ms)} {told}.", ""])
 
 
 def to_html(recordings: Sequence[Recording], slo_ms: float | None = None) -> str:
     """One page without a reference to any other file: tables, charts, environment, and the samples as JSON."""
     rows = [row_of(recording, slo_ms) for recording in recordings]
     measured = list(zip(recordings, rows, strict=True))
+    curves = _html_rates(measured, slo_ms)
     title = f"Benchmark: {', '.join(sorted({row.model for row in rows}))}"
     parts = [
         f"<h1>{escape(title)}</h1>",
-        f"<p>{escape(_promise(slo_ms))}Latency counts from the planned send time.</p>",
+        f"<p>{escape(_said(rows, slo_ms))}</p>",
         *(f'<div class="scroll" tabindex="0">{_html_table(columns, rows)}</div>' for columns in _tables(rows)),
         *(f"<p>{escape(note)}</p>" for note in notes_of(rows)),
         _html_breakdown(rows),
-        _html_rates(measured, slo_ms),
-        *(_html_charts(name, measured) for name in _sections(measured)),
+        curves,
+        *(_html_charts(name, measured) for name in _sections(measured, has_curves=bool(curves))),
         "<h2>Measured on</h2>",
         _html_facts(facts_of(recordings)),
         f'<script type="application/json" id="recordings">{_embedded(recordings)}</script>',
@@ -72,28 +80,37 @@ def to_html(recordings: Sequence[Recording], slo_ms: float | None = None) -> str
 
 
 def facts_of(recordings: Sequence[Recording]) -> list[tuple[str, str]]:
-    """What is to be known of every recording: once where all agree, with the measurements that differ where not."""
-    said: dict[str, dict[str, list[str]]] = {}
+    """What is to be known of every recording: once where all agree, with the targets or measurements that differ where not."""
+    said: dict[str, list[tuple[str, str, str]]] = {}
     for recording in recordings:
-        for name, value in _facts(recording.header):
-            where = (
-                f"{TargetName.parse(recording.header['setting']['target']).label} {recording.header['scenario_text']}"
-            )
-            said.setdefault(name, {}).setdefault(value, []).append(where)
-    found = []
-    for name, values in said.items():
-        texts = [value if len(values) == 1 else f"{value} ({', '.join(places)})" for value, places in values.items()]
-        found.append((name, "; ".join(texts)))
-    return found
+        header = recording.header
+        for name, value in _facts(header):
+            target = TargetName.parse(header["setting"]["target"]).label
+            said.setdefault(name, []).append((value, target, header["scenario_text"]))
+    starts = sorted(recording.header["started"] for recording in recordings)
+    span = ("started", starts[0] if starts[0] == starts[-1] else f"{starts[0]} to {starts[-1]}")
+    return [*((name, _where(found)) for name, found in said.items()), span]
+
+
+def _where(found: Sequence[tuple[str, str, str]]) -> str:
+    """The values; where there are several, each with its targets, or with its scenarios too where they matter."""
+    is_of_target = len({(value, target) for value, target, _ in found}) == len({target for _, target, _ in found})
+    places: dict[str, dict[str, None]] = {}
+    for value, target, scenario in found:
+        places.setdefault(value, {})[target if is_of_target else f"{target} {scenario}"] = None
+    return "; ".join(value if len(places) == 1 else f"{value} ({', '.join(at)})" for value, at in places.items())
 
 
 def _tables(rows: Sequence[Row]) -> list[list[Column]]:
     """The columns of each table: how fast, and what it took."""
-    return [[who(rows), *known([*LATENCY, *RATES], rows)], [who(rows), *known(COST, rows), DIGEST]]
+    return [[who(rows), *known([*LATENCY, *RATES], rows)], [who_again(rows), *known(COST, rows), DIGEST]]
 
 
-def _promise(slo_ms: float | None) -> str:
-    return "" if slo_ms is None else f"Goodput counts what was answered within {slo_ms:g} ms. "
+def _said(rows: Sequence[Row], slo_ms: float | None) -> str:
+    """What the figures are, before them."""
+    promise = "" if slo_ms is None else f"Goodput counts what was answered within {slo_ms:g} ms. "
+    text = meaning(rows)
+    return f"{promise}{text[0].upper()}{text[1:]}."
 
 
 def _markdown_table(columns: Sequence[Column], rows: Sequence[Row]) -> list[str]:
@@ -118,25 +135,32 @@ def _html_breakdown(rows: Sequence[Row]) -> str:
     if not known:
         return ""
     drawn = stacks(known, PARTS, "ms")
-    return f"<h2>Where the time went</h2><p>Mean of the answered requests, from the planned send time.</p>{drawn}"
+    text = "Shares of the mean of the answered requests, from the planned send time; the mean stands behind each bar."
+    return f"<h2>Where the time went</h2><p>{text}</p>{drawn}"
 
 
 def _html_rates(measured: Sequence[tuple[Recording, Row]], slo_ms: float | None) -> str:
     """Latency against the rate, where a target was measured at more than one."""
-    share = 0.99
+    for share in _CURVE_SHARES:
+        curves = _curves(measured, share)
+        if curves:
+            name = latency_name(share)
+            has_knee = any(knee_of(curve.points) is not None for curve in curves)
+            text = f"The knee is the last rate before {name} exceeds {KNEE_FACTOR:g} times its least"
+            text += "." if has_knee else "; none of these rates is beyond one."
+            return f"<h2>Latency against the rate</h2>{rates(curves, name, slo_ms)}<p>{text}</p>"
+    return ""
+
+
+def _curves(measured: Sequence[tuple[Recording, Row]], share: float) -> list[Curve]:
+    """Of every target that was measured at more than one rate with samples enough for the percentile."""
     found: dict[str, dict[float, float]] = {}
     for recording, row in measured:
         rate, latency = _steady_rate(recording), row.summary.of(share)
         if rate is not None and latency.ms is not None and row.invalid_reason is None:
             # Of several at one rate the last: a search confirms what it tried before, for longer.
             found.setdefault(f"{row.model} on {row.target}, {row.backend}", {})[rate] = latency.ms
-    curves = [Curve(name, sorted(points.items())) for name, points in found.items() if len(points) > 1]
-    if not curves:
-        return ""
-    return (
-        f"<h2>Latency against the rate</h2>{rates(curves, latency_name(share), slo_ms)}<p>The knee is the last rate before "
-        f"{latency_name(share)} exceeds {KNEE_FACTOR:g} times its least.</p>"
-    )
+    return [Curve(name, sorted(points.items())) for name, points in found.items() if len(points) > 1]
 
 
 def latency_name(share: float) -> str:
@@ -151,11 +175,11 @@ def _steady_rate(recording: Recording) -> float | None:
     return arrivals.rates[0] if arrivals is not None and len(arrivals.rates) == 1 else None
 
 
-def _sections(measured: Sequence[tuple[Recording, Row]]) -> list[str]:
+def _sections(measured: Sequence[tuple[Recording, Row]], *, has_curves: bool) -> list[str]:
     """Scenarios with charts of their own. Of server, where many rates were tried, those are in one chart already."""
     names = dict.fromkeys(row.scenario for _, row in measured)
     servers = {row.scenario for recording, row in measured if recording.header["scenario"]["kind"] == Kind.SERVER}
-    return [name for name in names if name not in servers or len(servers) <= MAX_SERVER_SECTIONS]
+    return [name for name in names if name not in servers or len(servers) <= MAX_SERVER_SECTIONS or not has_curves]
 
 
 def _html_charts(scenario: str, measured: Sequence[tuple[Recording, Row]]) -> str:
@@ -210,7 +234,6 @@ def _facts(header: Mapping[str, Any]) -> list[tuple[str, str]]:
         ("Python", environment["python"]),
         ("libraries", libraries),
         ("commit", environment["commit"] or UNKNOWN),
-        ("started", header["started"]),
         ("server", target["server"] or "in process"),
         ("bundle sha256", digests.get("bundle", NOT_TOLD)),
         ("model sha256", digests.get("variant", NOT_TOLD)),

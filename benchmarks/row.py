@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
+
+import numpy as np
 
 from benchmarks.breakdown import Breakdown, breakdown_of
 from benchmarks.samples import Recording
@@ -31,10 +33,14 @@ class Row:
     """Of the whole machine; None where it has no meter that can be read."""
     no_energy_reason: str | None
     breakdown: Breakdown | None
+    lag_ms: Mapping[str, float] | None
+    """How late the generator itself sent, which is part of the latency: `p50`, `p99` and `max`. None in closed loops."""
     model_sha256: str | None
     """Of the variant in use; None where the server does not tell it."""
     invalid_reason: str | None
     doubts: tuple[str, ...]
+    error_texts: Mapping[str, str] = field(default_factory=dict)
+    """What the first error of each code said."""
 
     def to_dict(self) -> dict[str, Any]:
         """The figures in types that `json` writes."""
@@ -44,11 +50,13 @@ class Row:
             "scenario": self.scenario,
             "backend": self.backend,
             **self.summary.to_dict(),
+            "error_texts": dict(self.error_texts),
             "cpu_s_per_1000": self.cpu_s_per_1000,
             "peak_memory_bytes": self.peak_memory_bytes,
             "joules_per_1000": self.joules_per_1000,
             "no_energy_reason": self.no_energy_reason,
             "time_went_ms": None if self.breakdown is None else self.breakdown.to_dict(),
+            "generator_lag_ms": None if self.lag_ms is None else dict(self.lag_ms),
             "model_sha256": self.model_sha256,
             "invalid_reason": self.invalid_reason,
             "doubts": list(self.doubts),
@@ -70,10 +78,22 @@ def row_of(recording: Recording, slo_ms: float | None = None) -> Row:
         joules_per_1000=energy.get("joules_per_1000"),
         no_energy_reason=energy.get("reason"),
         breakdown=breakdown_of(recording),
+        lag_ms=lag_of(recording),
         model_sha256=model_sha256(header),
         invalid_reason=header["invalid_reason"],
         doubts=tuple(header["doubts"]),
+        error_texts=header.get("error_texts", {}),
     )
+
+
+def lag_of(recording: Recording) -> Mapping[str, float] | None:
+    """Of all requests that were sent, answered or not; None where none was due at a time of its own."""
+    scenario = recording.header["scenario"]
+    if scenario["arrivals"] is None or not len(recording.samples):
+        return None
+    lag_ms = recording.samples.lag_ms(scenario["in_flight"])
+    shares = {"p50": 0.5, "p99": 0.99, "max": 1.0}
+    return {name: float(np.quantile(lag_ms, share)) for name, share in shares.items()}
 
 
 def model_sha256(header: Mapping[str, Any]) -> str | None:

@@ -5,22 +5,24 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from benchmarks.arrivals import Arrivals
 from benchmarks.environment import read_environment
 from benchmarks.measure import measure
 from benchmarks.row import Row, row_of
 from benchmarks.samples import SCHEMA_VERSION, Recording
-from benchmarks.scenarios import Scenario, Wishes, plan
+from benchmarks.scenarios import Kind, Scenario, Wishes, plan
 from benchmarks.settings import ADDRESS_OF, ALL, ANYONE, AUTO, Access, Setting, TargetName
 from runtime import config
 from runtime.client.failures import with_next_step
 from runtime.errors import EdgewardError, MachineError, PeerUnreachableError, WrongUseError
 
 INDEX_FILE = "run.json"
+FOUND_FILE = "find-max.json"
 # For the quick table: enough for p99, in flight what a small application has.
 QUICK_REQUESTS = 700
 QUICK_IN_FLIGHT = 8
@@ -71,10 +73,19 @@ Progress = Callable[[Cell, int, int, float], None]
 
 
 def matrix(
-    models: Sequence[str], targets: Sequence[str], scenarios: Sequence[str], backend: str, wishes: Wishes
+    models: Sequence[str],
+    targets: Sequence[str],
+    scenarios: Sequence[str],
+    backend: str,
+    wishes: Wishes,
+    loads: Sequence[Arrivals] = (),
 ) -> list[Cell]:
-    """Every combination. `backend` "all" walks everything that runs here, in process; servers choose for themselves."""
-    plans = [plan(name, wishes) for name in scenarios]
+    """Every combination. `backend` "all" walks everything that runs here, in process; servers choose for themselves.
+
+    The server scenario is there once for each of `loads`, where there are any.
+    """
+    each = {Kind.SERVER.value: [replace(wishes, arrivals=load) for load in loads] or [wishes]}
+    plans = [plan(name, one) for name in scenarios for one in each.get(name, [wishes])]
     cells = []
     for model in models:
         for target in targets:
@@ -126,7 +137,7 @@ def run(
             try:
                 recording = measure(cell.setting, cell.scenario, environment, tell, access)
             except EdgewardError as error:
-                failed.append(Failed(cell, why_not_measured(cell, error)))
+                failed.append(Failed(cell, str(with_start(cell.setting, error))))
                 continue
             recordings.append(recording)
             if folder is not None:
@@ -142,14 +153,12 @@ def run(
     return result
 
 
-def why_not_measured(cell: Cell, error: EdgewardError) -> str:
-    """The error's text; where a program of ours was meant by its name, with the command that starts it."""
-    target = cell.setting.target
+def with_start(setting: Setting, error: EdgewardError) -> EdgewardError:
+    """The error; where a program of ours was meant by its name and does not answer, with the command that starts it."""
+    target = setting.target
     if isinstance(error, PeerUnreachableError) and target in ADDRESS_OF:
-        error = with_next_step(
-            error, f"start it with `edgeward {target} run {cell.setting.model}`, or name its address"
-        )
-    return str(error)
+        return with_next_step(error, f"start it with `edgeward {target} run {setting.model}`, or name its address")
+    return error
 
 
 def prepare(folder: Path | None) -> None:
@@ -163,6 +172,12 @@ def prepare(folder: Path | None) -> None:
             raise MachineError(
                 f"the folder of results {folder} cannot be made: {error.strerror}; name another one with --output"
             ) from error
+
+
+def report_of(recordings: Sequence[Recording], folder: Path, slo_ms: float | None) -> RunResult:
+    """The run that left these recordings, as far as they tell: what failed, left none."""
+    was_stopped = any(recording.header["was_stopped"] for recording in recordings)
+    return RunResult(tuple(recordings), (), folder, was_stopped, slo_ms)
 
 
 def to_dict(result: RunResult) -> dict[str, Any]:
@@ -180,12 +195,14 @@ def to_dict(result: RunResult) -> dict[str, Any]:
 
 
 def slo_of(folder: Path) -> float | None:
-    """What the run in `folder` promised; None where it promised nothing, or has no index that says it."""
-    try:
-        slo_ms: float | None = json.loads((folder / INDEX_FILE).read_text(encoding="utf-8")).get("slo_ms")
-    except (OSError, ValueError):
-        return None
-    return slo_ms
+    """What the run or search in `folder` promised, in milliseconds; None where it promised nothing, or no index says it."""
+    for name in (INDEX_FILE, FOUND_FILE):
+        try:
+            slo_ms: float | None = json.loads((folder / name).read_text(encoding="utf-8")).get("slo_ms")
+        except (OSError, ValueError):
+            continue
+        return slo_ms
+    return None
 
 
 @dataclass(frozen=True, slots=True)

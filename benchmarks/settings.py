@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -14,6 +15,7 @@ AUTO = "auto"
 ALL = "all"
 # Where agent and gateway listen unless told otherwise; both have the same default, on machines of their own.
 ADDRESS_OF = {"agent": "grpc://127.0.0.1:8001", "gateway": "grpc://127.0.0.1:8001"}
+_PLACE = re.compile(r".+:\d+/?")
 _SCHEMES = ("grpc", "grpcs", "http", "https")
 _FORMS = (
     "inproc, agent, gateway, grpc://host:port (any server of the Open Inference Protocol), http://host:port, grpcs:// or https:// "
@@ -73,8 +75,8 @@ class TargetName:
         label, equals, address = text.rpartition("=")
         if not equals:
             label, address = text, ADDRESS_OF.get(text, text)
-        scheme, found, _ = address.partition("://")
-        if label and (address == INPROC or (found and scheme in _SCHEMES)):
+        scheme, _, place = address.partition("://")
+        if label and (address == INPROC or (scheme in _SCHEMES and _PLACE.fullmatch(place))):
             return cls(label, address)
         raise WrongUseError(f"target {text!r} is not understood; expected {_FORMS}")
 

@@ -28,6 +28,7 @@ from typing import Any
 
 import numpy as np
 
+from benchmarks.bar import counted
 from benchmarks.hybrid.proxy import ChaosProxy
 from benchmarks.spool_gateway import MODEL
 from benchmarks.spool_gateway import run as run_gateway
@@ -161,7 +162,7 @@ class Trial:
         _CONTEXT.set_forkserver_preload(list(LOADED))
         try:
             self._start_gateway()
-            for number in range(kills):
+            for number in counted(range(kills), "kill"):
                 self._live_and_die(number)
             self._settle()
         finally:

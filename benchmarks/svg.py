@@ -25,27 +25,39 @@ class Frame:
 
 WIDE = Frame(760, 380)
 NARROW = Frame(350, 320)
-STYLE = (
-    "svg[role=img] { display: block; max-width: 100%; height: auto; } .grid { stroke: #ccc; } .axis { stroke: #111; } "
-    ".narrow { display: none; } @media (max-width: 50rem) { .wide { display: none; } .narrow { display: block; } } "
-    "@media print { .wide { display: block; } .narrow { display: none; } }"
-)
 
 Point = tuple[float, float]
 Tick = tuple[float, str]
 
-# Okabe and Ito's colours that people with any colour vision tell apart, darkest first; each with a dash and a mark of its own.
+# Okabe and Ito's colours that people with any colour vision tell apart, darkest first, the second for a dark page; each with a
+# dash and a mark of its own.
 _LINES = (
-    ("#000000", "", "circle"),
-    ("#0072b2", "8 4", "square"),
-    ("#d55e00", "2 3", "triangle"),
-    ("#009e73", "10 3 2 3", "diamond"),
-    ("#cc79a7", "5 2", "circle"),
-    ("#56b4e9", "1 2", "square"),
-    ("#e69f00", "12 6", "triangle"),
+    ("#000000", "#ffffff", "", "circle"),
+    ("#0072b2", "#4da6e0", "8 4", "square"),
+    ("#d55e00", "#f0762a", "2 3", "triangle"),
+    ("#009e73", "#2fc79b", "10 3 2 3", "diamond"),
+    ("#cc79a7", "#dd95bd", "5 2", "circle"),
+    ("#56b4e9", "#8fd0f5", "1 2", "square"),
+    ("#e69f00", "#ffc24d", "12 6", "triangle"),
 )
 # From light to dark, so that neighbours differ on a grey page as well.
 FILLS = ("#ffffff", "#c6dbef", "#f0a050", "#7a7a7a", "#08306b")
+
+
+def _colours(place: int) -> str:
+    return "".join(f".c{n} {{ --c: {line[place]}; }} " for n, line in enumerate(_LINES))
+
+
+STYLE = (
+    "svg[role=img] { display: block; max-width: 100%; height: auto; } svg text { fill: var(--ink); } "
+    ".grid { stroke: var(--grid); } .edge { stroke: var(--ink); } "
+    ".axis { stroke: var(--ink); fill: none; } .line { stroke: var(--c); fill: none; } "
+    f".mark {{ fill: var(--c); }} {_colours(0)}"
+    f"@media screen and (prefers-color-scheme: dark) {{ {_colours(1)}}} "
+    ".narrow { display: none; } @media (max-width: 50rem) { .wide { display: none; } .narrow { display: block; } } "
+    "@media print { .wide { display: block; } .narrow { display: none; } }"
+)
+"""Of the page that a drawing is in; the page says what `--ink` and `--grid` are."""
 # Letters of 12 pixels are about so wide.
 _LETTER = 6.3
 
@@ -91,7 +103,7 @@ def bars(values: Sequence[tuple[str, float]], unit: str) -> str:
                 parts.append(_text(2, y + 12, line))
                 y += 15
             length = max(room * value / most, 1.0)
-            parts.append(f'<rect x="2" y="{y + 3}" width="{length:.1f}" height="14" fill="#0072b2" stroke="#111"/>')
+            parts.append(f'<rect x="2" y="{y + 3}" width="{length:.1f}" height="14" fill="#0072b2" class="edge"/>')
             parts.append(_text(length + 8, y + 15, text))
             y += 30
         return _svg(frame.width, y, parts, f"bars, {unit}, from 0")
@@ -100,8 +112,7 @@ def bars(values: Sequence[tuple[str, float]], unit: str) -> str:
 
 
 def stacks(rows: Sequence[tuple[str, Sequence[float]]], parts_names: Sequence[str], unit: str) -> str:
-    """One bar a row, made of parts: linear from 0, all rows on one scale."""
-    most = max((sum(values) for _, values in rows), default=0.0) or 1.0
+    """One bar a row, as long as all others, made of the parts' shares; what the whole is stands behind it."""
 
     def draw(frame: Frame) -> str:
         drawn, y = [], 6
@@ -111,21 +122,21 @@ def stacks(rows: Sequence[tuple[str, Sequence[float]]], parts_names: Sequence[st
             for line in _wrapped(name, frame.width):
                 drawn.append(_text(2, y + 12, line))
                 y += 15
-            x = 2.0
+            x, whole = 2.0, sum(values) or 1.0
             for fill, value in zip(FILLS, values, strict=False):
-                length = room * value / most
+                length = room * value / whole
                 drawn.append(
-                    f'<rect x="{x:.1f}" y="{y + 3}" width="{length:.2f}" height="14" fill="{fill}" stroke="#111" '
+                    f'<rect x="{x:.1f}" y="{y + 3}" width="{length:.2f}" height="14" fill="{fill}" class="edge" '
                     'stroke-width="0.7"/>'
                 )
                 x += length
             drawn.append(_text(x + 8, y + 15, total))
             y += 30
-        return _svg(frame.width, y, drawn, f"{', '.join(parts_names)} in {unit}, from 0")
+        return _svg(frame.width, y, drawn, f"shares of {', '.join(parts_names)} in the {unit} of each row")
 
     items = "".join(
         f'<li><svg width="22" height="14" aria-hidden="true"><rect x="1" y="1" width="20" height="12" fill="{fill}" '
-        f'stroke="#111"/></svg> {escape(name)}</li>'
+        f'class="edge"/></svg> {escape(name)}</li>'
         for fill, name in zip(FILLS, parts_names, strict=False)
     )
     return in_both(draw) + f'<ul class="legend">{items}</ul>'
@@ -156,7 +167,7 @@ def _lines(chart: Chart, frame: Frame) -> str:
             at = min(right(x), frame.width - half)
             parts.append(_text(at, floor + 17, text, "middle"))
             free_from = right(x) + half + 4
-    parts.append(f'<path d="M{frame.left} {frame.top}V{floor}H{end}" fill="none" class="axis"/>')
+    parts.append(f'<path d="M{frame.left} {frame.top}V{floor}H{end}" class="axis"/>')
     parts.append(_text((frame.left + end) / 2, frame.height - 8, chart.x_label, "middle"))
     middle = (frame.top + floor) / 2
     parts.append(
@@ -165,23 +176,20 @@ def _lines(chart: Chart, frame: Frame) -> str:
     )
     for y, text in chart.rules:
         parts.append(
-            f'<line x1="{frame.left}" x2="{end}" y1="{down(y):.1f}" y2="{down(y):.1f}" stroke="#111" '
+            f'<line x1="{frame.left}" x2="{end}" y1="{down(y):.1f}" y2="{down(y):.1f}" class="axis" '
             'stroke-dasharray="1 4"/>'
         )
         parts.append(_text(frame.left + 5, down(y) - 4, text))
     for number, line in enumerate(chart.lines):
-        colour, dash, mark = _LINES[number % len(_LINES)]
+        *_, dash, mark = _LINES[number % len(_LINES)]
+        colour = _colour(number)
         places = [(right(x), down(y)) for x, y in line]
         points = " ".join(f"{x:.1f},{y:.1f}" for x, y in places)
-        parts.append(
-            f'<polyline points="{points}" fill="none" stroke="{colour}" stroke-width="2" stroke-dasharray="{dash}"/>'
-        )
+        parts.append(f'<polyline points="{points}" class="line {colour}" stroke-width="2" stroke-dasharray="{dash}"/>')
         if chart.has_marks:
             parts += [_mark(mark, x, y, colour) for x, y in places]
     for x, y, text in chart.flags:
-        parts.append(
-            f'<circle cx="{right(x):.1f}" cy="{down(y):.1f}" r="9" fill="none" stroke="#111" stroke-width="1.5"/>'
-        )
+        parts.append(f'<circle cx="{right(x):.1f}" cy="{down(y):.1f}" r="9" class="axis" stroke-width="1.5"/>')
         is_late = right(x) > (frame.left + end) / 2
         parts.append(_text(right(x) + (-13 if is_late else 13), down(y) - 8, text, "end" if is_late else "start"))
     return _svg(frame.width, frame.height, parts, f"{chart.y_label} against {chart.x_label}")
@@ -198,21 +206,27 @@ def _log_ticks(least: float, most: float) -> list[float]:
     return every[first : max(last, first + 1) + 1]
 
 
+def _colour(number: int) -> str:
+    """The class that has the colour of a line and its marks."""
+    return f"c{number % len(_LINES)}"
+
+
 def _mark(kind: str, x: float, y: float, colour: str) -> str:
     if kind == "circle":
-        return f'<circle cx="{x:.1f}" cy="{y:.1f}" r="3.5" fill="{colour}"/>'
+        return f'<circle cx="{x:.1f}" cy="{y:.1f}" r="3.5" class="mark {colour}"/>'
     if kind == "square":
-        return f'<rect x="{x - 3.5:.1f}" y="{y - 3.5:.1f}" width="7" height="7" fill="{colour}"/>'
+        return f'<rect x="{x - 3.5:.1f}" y="{y - 3.5:.1f}" width="7" height="7" class="mark {colour}"/>'
     corners = {"triangle": ((0, -4.5), (4.5, 3.5), (-4.5, 3.5)), "diamond": ((0, -5), (5, 0), (0, 5), (-5, 0))}[kind]
-    return f'<polygon points="{" ".join(f"{x + dx:.1f},{y + dy:.1f}" for dx, dy in corners)}" fill="{colour}"/>'
+    return f'<polygon points="{" ".join(f"{x + dx:.1f},{y + dy:.1f}" for dx, dy in corners)}" class="mark {colour}"/>'
 
 
 def _legend(names: Sequence[str], *, has_marks: bool) -> str:
     items = []
     for number, name in enumerate(names):
-        colour, dash, mark = _LINES[number % len(_LINES)]
+        *_, dash, mark = _LINES[number % len(_LINES)]
+        colour = _colour(number)
         items.append(
-            f'<li><svg width="42" height="12" aria-hidden="true"><line x1="0" x2="42" y1="6" y2="6" stroke="{colour}" '
+            f'<li><svg width="42" height="12" aria-hidden="true"><line x1="0" x2="42" y1="6" y2="6" class="line {colour}" '
             f'stroke-width="2" stroke-dasharray="{dash}"/>{_mark(mark, 21, 6, colour) if has_marks else ""}</svg> '
             f"{escape(name)}</li>"
         )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -10,7 +11,7 @@ from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
 
-from benchmarks.columns import COST, LATENCY, RATES, TIME_WENT, Column, known, number, rate, who
+from benchmarks.columns import COST, LATENCY, RATES, TIME_WENT, Column, known, number, rate, who, who_again
 from benchmarks.row import UNKNOWN, Row
 from benchmarks.settings import TargetName
 from benchmarks.significance import show_p
@@ -23,6 +24,11 @@ if TYPE_CHECKING:
 # Names fold; narrower than this they are hard to read.
 LEAST_NAMES = 24
 _GAP = 2
+_FIGURES = re.compile(r"\d+(?:\.\d+)?")
+# So many names are still read.
+_MANY = 3
+# Percentiles that a person expects of any run; those further out are asked for by measuring longer.
+_ASKED = (0.5, 0.9, 0.99)
 
 
 def tables_of(rows: Sequence[Row], width: int) -> list[Table]:
@@ -30,27 +36,26 @@ def tables_of(rows: Sequence[Row], width: int) -> list[Table]:
 
     Names fold at the left; figures are whole. Latencies are in milliseconds from the planned send time.
     """
-    figures = _stacked(rows, [known(part, rows) for part in (LATENCY, RATES, COST)], width)
+    figures = _packed(_pieces(rows, [known(part, rows) for part in (LATENCY, RATES, COST)], width), rows, width)
+    tables = [_table(rows, who_again(rows) if number else who(rows), group) for number, group in enumerate(figures)]
     told = [row for row in rows if row.breakdown is not None]
-    where = _stacked(told, [TIME_WENT], width) if told else []
+    where = [_table(told, who_again(rows), group) for group in _pieces(told, [TIME_WENT], width)] if told else []
     if where:
         where[0].title = "where the time went (mean of a request)"
-    return figures + where
+    return tables + where
 
 
-def _stacked(rows: Sequence[Row], parts: Sequence[Sequence[Column]], width: int) -> list[Table]:
-    """As many parts to a table as fit beside the names; a part that alone is too wide is cut."""
-    room = width - LEAST_NAMES
-    pieces = [piece for part in parts for piece in _packed([[column] for column in part], rows, room)]
-    return [_table(rows, group) for group in _packed(pieces, rows, room)]
+def _pieces(rows: Sequence[Row], parts: Sequence[Sequence[Column]], width: int) -> list[list[Column]]:
+    """The parts; one that alone is too wide is cut."""
+    return [piece for part in parts for piece in _packed([[column] for column in part], rows, width)]
 
 
-def _packed(pieces: Sequence[Sequence[Column]], rows: Sequence[Row], room: int) -> list[list[Column]]:
-    """Pieces joined, in their order, while they fit."""
+def _packed(pieces: Sequence[Sequence[Column]], rows: Sequence[Row], width: int) -> list[list[Column]]:
+    """Pieces joined, in their order, while they fit beside the names."""
     groups: list[list[Column]] = []
     for piece in pieces:
         joined = [*(groups[-1] if groups else []), *piece]
-        if groups and sum(_width(column, rows) for column in joined) <= room:
+        if groups and sum(_width(column, rows) for column in joined) <= width - LEAST_NAMES:
             groups[-1] = joined
         else:
             groups.append(list(piece))
@@ -64,12 +69,14 @@ def _width(column: Column, rows: Sequence[Row]) -> int:
     return max(map(cell_len, pieces)) + _GAP
 
 
-def _table(rows: Sequence[Row], columns: Sequence[Column]) -> Table:
+def _table(rows: Sequence[Row], names: Column, columns: Sequence[Column]) -> Table:
     table = Table(title_justify="left", box=None, pad_edge=False, padding=(0, _GAP, 0, 0), header_style="bold")
-    names = who(rows)
     table.add_column(names.name, overflow="fold")
     for column in columns:
-        table.add_column(column.name, justify="left" if column.is_words else "right", no_wrap=not column.is_words)
+        least = _width(column, rows) - _GAP
+        table.add_column(
+            column.name, justify="left" if column.is_words else "right", no_wrap=not column.is_words, min_width=least
+        )
     for row in rows:
         style = None if row.invalid_reason is None else "red"
         texts = (column.cell(row) for column in (names, *columns))
@@ -102,23 +109,44 @@ def found_table(searches: Sequence[Mapping[str, Any]], slo: str) -> Table:
 
 
 def notes_of(rows: Sequence[Row]) -> list[str]:
-    """The sentences below the table: what is invalid, what to doubt, which percentiles want more samples."""
+    """The sentences below the table: what is invalid, what to doubt, what errors said, which percentiles want more samples."""
     notes = []
-    doubted: dict[str, list[str]] = {}
+    doubted: dict[str, list[tuple[str, str]]] = {}
+    said: dict[str, list[str]] = {}
     for row in rows:
         where = f"{row.target} {row.scenario}"
         if row.invalid_reason is not None:
             notes.append(f"INVALID: {where}, {row.backend}: {row.invalid_reason}")
         for doubt in row.doubts:
-            doubted.setdefault(doubt, []).append(where)
-    notes += [f"{'; '.join(dict.fromkeys(places))}: {doubt}" for doubt, places in doubted.items()]
+            doubted.setdefault(_FIGURES.sub("", doubt), []).append((where, doubt))
+        for code, text in row.error_texts.items():
+            said.setdefault(f"{code}: {text}", []).append(where)
+    for found in doubted.values():
+        _, worst = max(found, key=lambda one: [float(figure) for figure in _FIGURES.findall(one[1])])
+        is_one = len({doubt for _, doubt in found}) == 1
+        places = _places([where for where, _ in found], len(rows))
+        notes.append(f"{places}: {'' if is_one else 'at worst, '}{worst}")
+    notes += [f"{_places(places, len(rows))}: the first {text}" for text, places in said.items()]
     notes += sorted({f"energy not known: {row.no_energy_reason}" for row in rows if row.no_energy_reason})
     if any(row.breakdown is not None and row.breakdown.wire is None for row in rows):
         notes.append(
             "a server that does not know the parameter edgeward_timing says nothing of queue, batch and execution"
         )
-    missing = sorted({str(p) for row in rows for p in row.summary.percentiles if p.ms is None and p.share != 0.999})
-    return notes + [f"{text}; measure longer (--duration) or more (--requests)" for text in missing]
+    answered = [row for row in rows if row.summary.mean_ms is not None]
+    missing = {
+        str(p): p.share for row in answered for p in row.summary.percentiles if p.ms is None and p.share in _ASKED
+    }
+    if missing:
+        notes.append(
+            f"{'; '.join(sorted(missing, key=missing.__getitem__))}; measure longer (--duration) or more (--requests)"
+        )
+    return notes
+
+
+def _places(places: Sequence[str], count: int) -> str:
+    """Which measurements of `count`, by name where there are few."""
+    names = list(dict.fromkeys(places))
+    return "; ".join(names) if len(names) <= _MANY else f"{len(places)} of {count} measurements"
 
 
 def failures_of(failed: Sequence[Failed]) -> list[str]:
@@ -132,9 +160,10 @@ def failures_of(failed: Sequence[Failed]) -> list[str]:
 def comparison_table(comparisons: Sequence[Comparison], unit: Literal["ms", "µs"] = "ms") -> Table:
     """One row a quantile of B against A."""
     scale, digits = (1, 3) if unit == "ms" else (1000, 2)
-    table = Table(
-        "what", "quantile", f"A {unit}", f"B {unit}", "B / A [95 %]", "p", "verdict", box=None, pad_edge=False
-    )
+    table = Table(box=None, pad_edge=False)
+    table.add_column("what", overflow="fold")
+    for name in ("quantile", f"A {unit}", f"B {unit}", "B / A [95 %]", "p", "verdict"):
+        table.add_column(name, no_wrap=True)
     for c in comparisons:
         times = (f"{ms * scale:.{digits}f}" for ms in (c.a_ms, c.b_ms))
         p_value = UNKNOWN if c.p_value is None else show_p(c.p_value).removeprefix("= ")

@@ -35,6 +35,16 @@ def make_target(setting: Setting, timeout_s: float, access: Access = ANYONE) -> 
 
 
 def rows_of(setting: Setting, inputs: Sequence[TensorSpec], seed: int) -> Rows:
-    """What to ask with: the samples of the bundle where it is here, else seeded random rows of the right shape."""
+    """What to ask with: the samples of the bundle where it is here, else seeded random rows of the right shape.
+
+    `inputs` are those that the target names; where it names none, the bundle's. `WrongUseError` when nobody does.
+    """
     bundle = bundle_here(setting.model)
+    if not inputs and bundle is not None and bundle.manifest is not None:
+        inputs = tuple(tensor.spec for tensor in bundle.manifest.inputs)
+    if not inputs:
+        raise WrongUseError(
+            f"{TargetName.parse(setting.target).label} says of model {setting.model!r} that it has no inputs, so what to ask is "
+            "not known: give --model a bundle that says it, or have the server tell its metadata"
+        )
     return random_rows(inputs, {}, seed) if bundle is None else rows_for(bundle, inputs, seed)

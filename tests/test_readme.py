@@ -33,3 +33,32 @@ def test_figures_come_from_the_results(source: str, rows: list[list[str]]) -> No
         told = [cell for row in written if row[0] == name for cell in row]
         for figure in figures:
             assert any(cell == figure or cell.startswith(f"{figure} (") for cell in told), (name, figure)
+
+
+def test_the_first_screen_is_of_the_demo_that_is_kept() -> None:
+    readme, demo = (ROOT / "README.md").read_text(), _even((ROOT / "benchmarks/results/demo.txt").read_text())
+    block = readme.partition("What the demo prints, in small part")[2].partition("Ten lines of Python:")[0]
+    shown = [_even(line) for line in block.splitlines() if line.startswith("    ")]
+    assert len(shown) >= 5
+    assert [line for line in shown if line not in demo] == []
+    told = re.search(r"costs (\S+) ms in process at the median, and (\S+) ms through the agent over gRPC", readme)
+    assert told is not None
+    for name, figure in zip(("in-process", "agent gRPC"), told.groups(), strict=True):
+        (kept,) = re.findall(rf"{name} (\d+\.\d+) ", demo)
+        digits = len(figure.partition(".")[2])
+        assert f"{float(kept):.{digits}f}" == figure, (name, kept)
+
+
+def test_tables_of_speed_name_their_hardware() -> None:
+    text = (ROOT / "README.md").read_text()
+    (section,) = SECTION.findall(text)
+    first = text.partition("What the demo prints, in small part")[2].partition("\n\n")[0]
+    named = [part for part in section.split("\n\n") if "made by" in part]
+    assert len(named) == len(tables())
+    for sentence in (first, *named):
+        assert re.search(r"AMD EPYC|NVIDIA H100", sentence), sentence
+        assert re.search(r"\d+ cores|two cores", sentence), sentence
+
+
+def _even(text: str) -> str:
+    return " ".join(text.split())

@@ -18,6 +18,7 @@ from typing import Any, Final
 
 import numpy as np
 
+from benchmarks.bar import counted
 from benchmarks.hybrid.flaky import FlakyGateway
 from benchmarks.hybrid.programs import Program, start
 from benchmarks.hybrid.proxy import ChaosProxy
@@ -78,7 +79,7 @@ async def run(
         conditions = asyncio.create_task(_conditions(sides, gateway, flaky.port, phases, phase_s, began))
         sending: list[asyncio.Task[None]] = []
         try:
-            for index, planned in enumerate(trace):
+            for index, planned in counted(list(enumerate(trace)), "request"):
                 await asyncio.sleep(max(began + planned.at_s - time.monotonic(), 0.0))
                 sending += [asyncio.create_task(_send(side, index, planned, began, deadline_s, rows)) for side in sides]
             await asyncio.gather(*sending)

@@ -19,7 +19,7 @@ from benchmarks.loadgen.ours import run_ours
 from benchmarks.loadgen.plan import WORDING, Mode, Order, Rules
 from benchmarks.loadgen.result import Result, accuracy_in, read_summary
 from benchmarks.row import UNKNOWN
-from benchmarks.run import file_name
+from benchmarks.run import file_name, with_start
 from benchmarks.scenarios import Kind
 from benchmarks.settings import ANYONE, Access, Setting
 from benchmarks.targets import rows_of
@@ -101,7 +101,7 @@ def run_loadgen(
                 else:
                     results.append(run_ours(order, environment, tell))
             except EdgewardError as error:
-                failed.append(f"{setting}: {kind}: {type(error).__name__}: {error}")
+                failed.append(f"{setting}: {kind}: {with_start(setting, error)}")
     except KeyboardInterrupt:
         was_stopped = True
     run = LoadgenRun(tuple(results), tuple(failed), folder, was_stopped, environment)
@@ -111,10 +111,14 @@ def run_loadgen(
 
 
 def _run_one(order: Order, *, accuracy: bool, tell: Callable[[float], None]) -> Result:
-    done = start(order, tell)
+    # The accuracy takes its start alone, the performance its duration too.
+    part = 1.0
+    if accuracy:
+        part = _expected_s(order) / (_expected_s(order) + _OVERHEAD_S)
+    done = start(order, lambda share: tell(part * min(share, 1.0)))
     score, reason = None, None if accuracy else "not asked for"
     if accuracy:
-        score, reason = _accuracy(order, tell)
+        score, reason = _accuracy(order, lambda share: tell(part + (1 - part) * min(share, 1.0)))
     return Result(
         order.setting,
         order.kind,
@@ -142,9 +146,13 @@ def _accuracy(order: Order, tell: Callable[[float], None]) -> tuple[float | None
     return accuracy_in(folder, labels), None
 
 
+def _expected_s(order: Order) -> float:
+    return _OVERHEAD_S + (order.rules.duration_s if order.mode is Mode.PERFORMANCE else 0.0)
+
+
 def start(order: Order, tell: Callable[[float], None] | None = None) -> dict[str, Any]:
     """Runs one order in a fresh process to its end; what it said. Errors have the classes that they have there."""
-    expected_s = _OVERHEAD_S + (order.rules.duration_s if order.mode is Mode.PERFORMANCE else 0.0)
+    expected_s = _expected_s(order)
     command = [sys.executable, "-P", "-c", _BOOT.format(root=str(ROOT))]
     with (
         tempfile.TemporaryFile("w+", encoding="utf-8", errors="replace") as said,

@@ -17,12 +17,13 @@ import subprocess
 import sys
 import tarfile
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Final
 
 import numpy as np
 
+from benchmarks.bar import bar
 from benchmarks.compare import Comparison, compare_blocks
 from benchmarks.significance import DEFAULT_THRESHOLD
 from benchmarks.statistics import Values
@@ -33,11 +34,15 @@ ROUNDS: Final = 3
 # Of one benchmark in one process: with four processes a round some seconds for all of them.
 MAX_TIME_S: Final = 0.1
 RUN_TIMEOUT_S: Final = 120.0
+USUAL_RUN_S: Final = 5.0
 # A fast call is timed a hundred thousand times; so many of them, evenly spread, tell the quantiles as well.
 MAX_SAMPLES: Final = 400
 
 Samples = Mapping[str, Values]
 """Milliseconds by benchmark."""
+
+Progress = Callable[[str, float], None]
+"""Called with what runs now and the share of all that is done."""
 
 
 class NoComparisonError(Exception):
@@ -54,7 +59,9 @@ def find_base(root: Path) -> str:
     return base if base != head else _git(root, "rev-parse", "HEAD~1")
 
 
-def compare_with(base: str, root: Path = ROOT, rounds: int = ROUNDS) -> list[Comparison]:
+def compare_with(
+    base: str, root: Path = ROOT, rounds: int = ROUNDS, progress: Progress = lambda what, share: None
+) -> list[Comparison]:
     """Every micro benchmark that both have, A in revision `base`, B in the working tree.
 
     `NoComparisonError` when they have none in common, or one of them does not run.
@@ -66,8 +73,11 @@ def compare_with(base: str, root: Path = ROOT, rounds: int = ROUNDS) -> list[Com
             raise NoComparisonError(f"revision {base} has no {MICRO}")
         home = Path(scratch) / "home"
         blocks: dict[str, tuple[list[Values], list[Values]]] = {}
-        for _ in range(rounds):
-            measured = [run(tree, home) for tree in (before, root, root, before)]
+        for number in range(rounds):
+            measured = []
+            for place, tree in enumerate((before, root, root, before)):
+                progress(f"round {number + 1} of {rounds}", (number + place / 4) / rounds)
+                measured.append(run(tree, home))
             for name in set.intersection(*(set(samples) for samples in measured)):
                 of_base, of_head = blocks.setdefault(name, ([], []))
                 of_base.append(np.concatenate([measured[0][name], measured[3][name]]))
@@ -159,7 +169,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     chosen = parser.parse_args(arguments)
     try:
         base = chosen.base or find_base(ROOT)
-        comparisons = compare_with(base, rounds=chosen.rounds)
+        with bar(chosen.rounds * 4 * USUAL_RUN_S) as tell:
+            comparisons = compare_with(base, rounds=chosen.rounds, progress=tell)
     except NoComparisonError as error:
         print(f"micro benchmarks are not compared: {error}")
         return 0

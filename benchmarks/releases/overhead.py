@@ -24,6 +24,7 @@ from signal import Signals
 from statistics import median
 from typing import Any, Final
 
+from benchmarks.bar import counted
 from benchmarks.environment import ROOT, now_utc, read_environment
 from benchmarks.releases import switched_gateway
 from benchmarks.releases.gateways import MODEL, RunningGateway, gateways, one_row
@@ -105,7 +106,7 @@ def main() -> None:
 
 def _rounds(gateway: RunningGateway, client: Client, rounds: int, seconds: float, rate: float) -> Iterator[Turn]:
     order, shuffled = list(ARMS), random.Random(7)
-    for number in range(-WARM_UP_ROUNDS, rounds):
+    for number in counted(range(-WARM_UP_ROUNDS, rounds), f"{rate:g}/s, round"):
         shuffled.shuffle(order)
         for arm in order:
             gateway.process.signal(ARMS[arm])

@@ -20,6 +20,7 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
+from benchmarks.bar import counted
 from benchmarks.environment import ROOT, now_utc, read_environment
 from benchmarks.releases.gateways import MODEL, make_twin, one_row
 from benchmarks.releases.overhead import CANARY, PLAIN, SHADOW
@@ -58,7 +59,7 @@ async def _measure(engine: Engine, blocks: int, requests: int, gap_s: float) -> 
     order, shuffled = list(services), random.Random(7)
     image, name_of_input = one_row(), stable.inputs[0].name
     number = 0
-    for block in range(blocks + 2):
+    for block in counted(range(blocks + 2), "block"):
         shuffled.shuffle(order)
         for name in order:
             service, latencies = services[name][0], []

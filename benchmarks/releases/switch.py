@@ -23,6 +23,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
+from benchmarks.bar import counted
 from benchmarks.environment import ROOT, now_utc, read_environment
 from benchmarks.releases.gateways import MODEL, START_TIMEOUT_S, RunningGateway, gateways, one_row
 from runtime.client import connect
@@ -125,7 +126,7 @@ def _measured(count: int, switches: int) -> list[dict[str, Any]]:
         _wait_until_it_runs(started[FOLLOWER])
         callers = {name: stack.enter_context(_Callers(one.grpc, count)) for name, one in started.items()}
         began = time.time()
-        made = [_switch(started, number) for number in range(switches)]
+        made = [_switch(started, number) for number in counted(range(switches), f"{count} callers, switch")]
         took_s = time.time() - began
         made.append(_roll_back(leader))
         time.sleep(PAUSE_S)

@@ -122,9 +122,11 @@ def _parse(text: str, seconds: float, reply_bytes: int) -> LoadResult:
     if totals is None or traffic is None:
         raise LoadError(f"{PROGRAM} said: {text[-500:]!r}")
     done, succeeded, failed, errored, timed_out = map(int, totals.groups())
+    if not done and not errored:
+        raise LoadError(f"no request of {PROGRAM} was answered within {seconds:g} s; measure longer")
     if succeeded == 0 or failed or errored or timed_out:
         raise LoadError(
-            f"{done} done, {succeeded} succeeded, {failed} failed, {errored} errored, {timed_out} timed out"
+            f"of {PROGRAM}'s requests {done} done, {succeeded} succeeded, {failed} failed, {errored} errored, {timed_out} timed out"
         )
     mean_bytes = int(traffic[1]) / succeeded
     if mean_bytes < LEAST_DATA_SHARE * reply_bytes:

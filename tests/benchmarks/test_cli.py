@@ -11,12 +11,16 @@ from typing import Any
 import pytest
 from typer.testing import CliRunner
 
+from benchmarks.arrivals import Arrivals
 from benchmarks.cli import app
+from benchmarks.inproc import left_out
+from benchmarks.options import seconds
 from benchmarks.run import matrix, run_quick
 from benchmarks.samples import load_folder
 from benchmarks.scenarios import Wishes
 from benchmarks.settings import BackendName, TargetName
 from runtime.errors import WrongUseError
+from tests.runtime.selection.fakes import machine
 
 ROOT = Path(__file__).resolve().parents[2]
 QUICK = ["--warm-up", "0.05", "--duration", "20", "--requests", "30"]
@@ -52,6 +56,9 @@ def test_run_measures_the_matrix_saves_and_prints(fake_server: Any, tmp_path: Pa
     assert all(m["environment"]["kernel"] and m["seed"] == 1 for m in told["measured"])
     reported = bench("report", str(tmp_path / "out"))
     assert reported.exit_code == 0
+    assert "single" in reported.stdout
+    assert "goodput/s" in reported.stdout
+    assert json.loads(bench("report", str(tmp_path / "out"), "--json").stdout)["rows"] == printed["rows"]
     page = (tmp_path / "out" / "report.html").read_text(encoding="utf-8")
     assert "<svg" in page
     assert "Goodput counts what was answered within 1000 ms" in page, "the run said so"
@@ -67,6 +74,8 @@ def test_what_is_invalid_or_failed_ends_with_1_and_says_why(fake_server: Any, tm
     assert "INVALID" in done.stdout
     assert "no request was answered" in done.stderr
     assert "503 UNAVAILABLE 30" in done.stdout
+    assert "broken single: the first 503 UNAVAILABLE: " in done.stderr
+    assert "told to fail" in done.stderr
     assert "127.0.0.1:1 is unreachable: Connection refused" in done.stderr
     assert str(tmp_path) in done.stdout.replace("\n", "")
 
@@ -126,15 +135,34 @@ def test_one_variant_in_process(digits: Any, tmp_path: Path) -> None:
     assert header["inputs"] == "the bundle's samples"
     assert header["seed"] == 1
     assert rows[1]["n"] == 25
+    assert rows[0]["generator_lag_ms"] is None, "in a closed loop nothing is due"
+    lag = rows[1]["generator_lag_ms"]
+    assert 0 <= lag["p50"] <= lag["p99"] <= lag["max"]
+    shown = bench("report", str(tmp_path))
+    assert "lag p99 ms" in shown.stdout
+    assert "lag: how late the generator itself sent" in shown.stdout
 
 
 @pytest.mark.parametrize(
     ("words", "text"),
     [
         (["run", "--target", "ftp://x"], "target 'ftp://x' is not understood"),
+        (["run", "--target", "http://localhost"], "expected inproc, agent, gateway, grpc://host:port"),
         (["run", "--scenario", "fast"], "unknown scenario 'fast'"),
         (["run", "--arrivals", "poisson"], "arrivals 'poisson' are not understood"),
-        (["run", "--duration", "0"], "durations more than 0"),
+        (["run", "--duration", "0"], "the duration is 0 s; expected more than 0"),
+        (["run", "--timeout", "0"], "the timeout is 0 s; expected more than 0"),
+        (["run", "--requests", "0"], "requests are 0; expected 1 or more"),
+        (["run", "--rows", "0"], "rows are 0; expected 1 or more"),
+        (["run", "--in-flight", "-1"], "requests in flight are -1; expected 1 or more"),
+        (
+            ["run", "--arrivals", "constant:5"],
+            "--arrivals constant:5 is of server, and what is measured is single, offline",
+        ),
+        (["run", "--rows", "4", "--scenario", "single"], "--rows 4 is of multi and offline"),
+        (["compare", "inproc", "inproc", "--in-flight", "4"], "--in-flight 4 is of offline and server"),
+        (["compare", "inproc", "."], ". is a folder of results, and what stands beside it is none"),
+        (["peers", "--duration", "0"], "--duration is 0 s"),
         (["run", "--model", ","], "names nothing"),
         (["compare", "nonsense", "inproc"], "target 'nonsense' is not understood"),
     ],
@@ -143,6 +171,20 @@ def test_wrong_use_is_said(words: list[str], text: str) -> None:
     done = bench(*words)
     assert isinstance(done.exception, WrongUseError)
     assert text in str(done.exception)
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"), [("5", 5.0), (".5", 0.5), ("500ms", 0.5), ("30s", 30.0), ("2 m", 120.0), (7.5, 7.5)]
+)
+def test_times_are_written_as_elsewhere(text: str | float, expected: float) -> None:
+    assert seconds(text) == pytest.approx(expected)
+
+
+def test_what_is_no_time_is_said_with_the_forms() -> None:
+    done = bench("run", "--duration", "5x")
+    assert done.exit_code == 2
+    told = " ".join(done.stderr.replace("│", " ").split())
+    assert "'5x' is no time; expected seconds such as 5 or 0.5, or 500ms, 30s, 2m" in told
 
 
 def test_a_backend_is_not_for_servers(tmp_path: Path) -> None:
@@ -179,3 +221,22 @@ def test_all_backends_are_walked_in_process_only() -> None:
     assert inproc[0] == "auto"
     assert any("@onnxruntime-cpu/1" in backend for backend in inproc)
     assert [cell.setting.backend for cell in cells if cell.setting.target != "inproc"] == ["auto"]
+
+
+@pytest.mark.slow
+def test_several_rates_are_the_server_scenario_several_times_and_the_report_draws_their_curve(
+    fake_server: Any, tmp_path: Path
+) -> None:
+    loads = [Arrivals.parse(text) for text in ("constant:50", "poisson:100")]
+    cells = matrix(["m"], ["grpc://h:1"], ["single", "server"], "auto", Wishes(), loads)
+    assert [str(cell.scenario) for cell in cells] == ["single", "server constant:50", "server poisson:100"]
+    rates = ["--arrivals", "constant:700", "--arrivals", "constant:350"]
+    words = ["run", "--model", "fake", "--target", fake_server.target, "--scenario", "server", *rates]
+    done = bench(*words, "--duration", "2", "--warm-up", "0.05", "--output", str(tmp_path), "--json")
+    assert [row["n"] for row in json.loads(done.stdout)["rows"]] == [1400, 700]
+
+
+def test_what_all_backends_leave_out_here_is_said_with_the_reason() -> None:
+    (cuda,) = [one for one in left_out("digits", machine()) if one.startswith("onnxruntime-cuda: ")]
+    assert "GPU" in cuda
+    assert not any(one.startswith("onnxruntime-cpu: ") for one in left_out("digits", machine()))

@@ -51,6 +51,7 @@ def test_errors_are_counted_by_code_and_origins_kept() -> None:
 
     seen = load(infer, plan("single", Wishes(requests=100, duration_s=30)))
     assert seen.statuses == ("ok", "503 UNAVAILABLE")
+    assert seen.error_texts == {"503 UNAVAILABLE": "full"}
     assert int((seen.samples.status == 1).sum()) == 25
     assert seen.origins == (HERE.origin,)
     assert np.array_equal(seen.samples.origin == -1, seen.samples.status == 1)

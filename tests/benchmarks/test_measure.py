@@ -21,13 +21,13 @@ from benchmarks.fake_server import sleep_first
 from benchmarks.generator import Plan, drive
 from benchmarks.measure import measure
 from benchmarks.row import row_of
-from benchmarks.samples import Recording, load
+from benchmarks.samples import Recording, load, load_folder
 from benchmarks.scenarios import Scenario, Wishes, plan
 from benchmarks.settings import Access, Setting
 from benchmarks.significance import Verdict
 from benchmarks.target import Answer, Origin
 from benchmarks.validity import Effort, invalid_reason
-from runtime.errors import ModelNotFoundError, PeerUnreachableError
+from runtime.errors import MachineError, ModelNotFoundError, PeerUnreachableError
 from runtime.tensors import Array
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -140,6 +140,29 @@ def test_a_comparison_that_is_stopped_says_how_many_rounds_it_is_of(
     done = CliRunner().invoke(app, ["compare", fake_server.target, fake_server.target, "--model", "fake"])
     assert done.exit_code == EXIT_INTERRUPTED
     assert "stopped in round 1 of 5; there is no verdict yet" in done.stderr
+
+
+@pytest.mark.slow
+def test_a_comparison_keeps_its_samples_and_its_verdicts(fake_server: Any, tmp_path: Path) -> None:
+    words = [fake_server.target, fake_server.target, "--model", "fake", "--rounds", "2", "--requests", "40"]
+    done = CliRunner().invoke(app, ["compare", *words, "--output", str(tmp_path), "--json"])
+    assert done.exit_code == 0, done.output
+    assert json.loads((tmp_path / "compare.json").read_text()) == json.loads(done.stdout)
+    assert [len(recording.samples) for recording in load_folder(tmp_path)] == [40] * 8
+    assert sorted(file.stem for file in tmp_path.glob("*.npz"))[:4] == ["00-0-A", "00-1-B", "00-2-B", "00-3-A"]
+
+
+@pytest.mark.slow
+def test_a_comparison_that_is_invalid_fails_with_the_reason_and_keeps_its_samples(
+    fake_server: Any, tmp_path: Path
+) -> None:
+    fake_server.behave = lambda number: 503
+    words = [fake_server.target, fake_server.target, "--model", "fake", "--requests", "5"]
+    done = CliRunner().invoke(app, ["compare", *words, "--output", str(tmp_path)])
+    # What `edgeward` ends with 1; wrong use would be 2.
+    assert isinstance(done.exception, MachineError)
+    assert "INVALID: no request was answered" in str(done.exception)
+    assert [file.stem for file in tmp_path.glob("*.npz")] == ["00-0-A"]
 
 
 @pytest.mark.slow

@@ -4,8 +4,10 @@ import xml.etree.ElementTree as ElementTree
 
 import numpy as np
 
+from benchmarks.arrivals import Arrivals
 from benchmarks.charts import Series, spectrum, timeline
 from benchmarks.report import facts_of, to_html, to_markdown
+from benchmarks.scenarios import Kind, Scenario
 from benchmarks.svg import bars
 from tests.benchmarks.made import ENVIRONMENT, SHA, recording
 
@@ -39,7 +41,8 @@ def test_nothing_answered_is_said() -> None:
 
 def test_markdown_has_one_row_a_recording_in_each_table_and_names_the_machine() -> None:
     text = to_markdown(RECORDINGS)
-    assert text.count("\n| inproc, single, a") == 2
+    assert text.count("| inproc, single, a") == 1
+    assert text.count("| inproc, single |") == 1
     assert "a\\|b" in text
     assert "some processor" in text
     assert "instruction sets: SSE4.1, AVX2" in text
@@ -69,6 +72,24 @@ def test_facts_are_of_every_recording_and_say_where_they_differ() -> None:
     other = recording("grpc://h:1", 50, seed=7, environment={**ENVIRONMENT, "kernel": "7"})
     facts = dict(facts_of([RECORDINGS[0], other]))
     assert facts["processor"] == "some processor"
-    assert facts["kernel"] == "6 (inproc single); 7 (grpc://h:1 single)"
-    assert facts["seed"] == "1 (inproc single); 7 (grpc://h:1 single)"
+    assert facts["kernel"] == "6 (inproc); 7 (grpc://h:1)"
+    assert facts["seed"] == "1 (inproc); 7 (grpc://h:1)"
     assert facts["model sha256"] == SHA
+    again = recording("inproc", 50, Scenario(Kind.MULTI, 8), seed=9, started="2026-01-01T00:09:00+00:00")
+    facts = dict(facts_of([RECORDINGS[0], other, again]))
+    assert facts["seed"] == "1 (inproc single); 7 (grpc://h:1 single); 9 (inproc multi 8 rows)"
+    assert facts["kernel"] == "6 (inproc); 7 (grpc://h:1)"
+    assert facts["started"] == "2026-01-01T00:00:00+00:00 to 2026-01-01T00:09:00+00:00"
+
+
+def test_a_curve_is_of_the_furthest_percentile_that_two_rates_have() -> None:
+    def page(*sizes: int) -> str:
+        loads = [Scenario(Kind.SERVER, arrivals=Arrivals.parse(f"poisson:{100 * (n + 1)}")) for n in range(len(sizes))]
+        return to_html([recording("inproc", n, load) for n, load in zip(sizes, loads, strict=True)])
+
+    assert "p99 latency, ms (log scale)" in page(700, 700, 100)
+    assert "p90 latency, ms (log scale)" in page(700, 100, 100, 100)
+    assert "none of these rates is beyond one" in page(700, 700), "both are as fast"
+    # Without a curve, each rate has charts of its own; with one, few have.
+    assert page(9, 9, 9, 9).count("<h2>server") == 4
+    assert page(700, 700, 700, 700).count("<h2>server") == 0

@@ -9,7 +9,7 @@ from benchmarks.arrivals import Arrivals
 from benchmarks.report import to_html
 from benchmarks.scenarios import Kind, Scenario
 from tests.benchmarks.made import recording, with_errors
-from tests.browser import page_at
+from tests.browser import page_at, shoot
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(120)]
 
@@ -47,3 +47,20 @@ def test_the_report_fits_its_page_and_its_axes_have_units(browser: Any, tmp_path
         for number in range(curves.count()):
             texts = " ".join(curves.nth(number).locator("text").all_text_contents())
             assert any(x in texts for x in ("percentile of requests", "seconds since", "requests a second")), texts
+
+
+def test_a_dark_page_is_dark_and_what_is_drawn_on_it_light(browser: Any, tmp_path: Path) -> None:
+    file = tmp_path / "report.html"
+    file.write_text(to_html(RECORDINGS, slo_ms=5.0), encoding="utf-8")
+    lightness = """of => [...document.querySelectorAll(of[0])].filter(each => each.getClientRects().length).map(each =>
+        Math.max(...getComputedStyle(each)[of[1]].match(/[0-9.]+/g).slice(0, 3).map(Number)))"""
+    for scheme, is_dark in (("light", False), ("dark", True)):
+        with page_at(browser, file.as_uri(), color_scheme=scheme) as page:
+            (paper,) = page.evaluate(lightness, ["body", "backgroundColor"])
+            assert (paper < 60) == is_dark
+            for drawn in (["body", "color"], ["svg text", "fill"], [".line.c0", "stroke"], [".mark.c0", "fill"]):
+                found = page.evaluate(lightness, drawn)
+                assert found
+                assert all((value > 200) == is_dark for value in found), drawn
+            if not is_dark:
+                shoot(page, "bench-report")

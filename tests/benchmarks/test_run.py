@@ -2,8 +2,7 @@
 
 import pytest
 
-from benchmarks.run import Cell, why_not_measured
-from benchmarks.scenarios import Wishes, plan
+from benchmarks.run import with_start
 from benchmarks.settings import Setting
 from runtime.errors import EdgewardError, ModelNotFoundError, PeerUnreachableError
 
@@ -26,4 +25,4 @@ REFUSED = PeerUnreachableError("127.0.0.1:8001 is unreachable: Connection refuse
 def test_who_is_meant_by_name_and_does_not_run_is_told_of_with_the_command_that_starts_it(
     target: str, error: EdgewardError, says: str
 ) -> None:
-    assert says in why_not_measured(Cell(Setting("digits", target), plan("single", Wishes())), error)
+    assert says in str(with_start(Setting("digits", target), error))

@@ -1,15 +1,18 @@
 """The tables of `bench run`, on terminals of several widths."""
 
 import io
+from dataclasses import replace
 
+import numpy as np
 import pytest
 from rich.console import Console
 
+from benchmarks.compare import compare_blocks
 from benchmarks.row import row_of
 from benchmarks.run import Cell, Failed
 from benchmarks.scenarios import Wishes, plan
 from benchmarks.settings import Setting
-from benchmarks.table import failures_of, found_table, tables_of
+from benchmarks.table import comparison_table, failures_of, found_table, notes_of, tables_of
 from tests.benchmarks.made import recording, with_errors
 
 ROWS = [
@@ -97,3 +100,47 @@ def test_the_highest_rates_fit_80_columns_with_their_headings_whole() -> None:
     assert "…" not in text
     for whole in ("achieved/s", "goodput/s", ">= 1664", "20,000", "1,650"):
         assert whole in text
+
+
+def test_the_backend_is_said_once_where_rows_differ_in_more() -> None:
+    first, *others = printed(80).split("where the time went")[0].split("offered/s")
+    assert "onnxruntime-cpu" in first
+    assert not any("onnxruntime-cpu" in other for other in others)
+    forced = [replace(ROWS[0], backend=backend) for backend in ("litert-cpu", "onnxruntime-cpu")]
+    console = Console(file=io.StringIO(), width=80)
+    console.print(*tables_of(forced, 80), sep="\n")
+    assert isinstance(console.file, io.StringIO)
+    assert console.file.getvalue().count("litert-cpu") == len(tables_of(forced, 80)), "nothing else tells them apart"
+
+
+def test_doubts_of_one_kind_are_one_note_with_the_worst() -> None:
+    busy = [
+        replace(ROWS[0], scenario=f"single {n}", doubts=(f"the machine was {n}% busy: look",)) for n in (96, 100, 98)
+    ]
+    assert "single 96; inproc single 100; inproc single 98: at worst, the machine was 100% busy" in notes_of(busy)[0]
+    many = [*busy, replace(busy[0], scenario="multi"), replace(busy[0], doubts=())]
+    assert notes_of(many)[0] == "4 of 5 measurements: at worst, the machine was 100% busy: look"
+
+
+def test_what_is_missing_is_one_note_and_of_what_was_answered() -> None:
+    assert [note for note in notes_of(ROWS) if "n too small" in note] == [
+        "n too small for p90, needs 64; n too small for p99, needs 662; measure longer (--duration) or more (--requests)"
+    ]
+    silent = row_of(recording("inproc", 50, statuses=["gone", "ok"]))
+    assert silent.summary.failed == 50
+    assert not any("n too small" in note for note in notes_of([silent]))
+
+
+def test_what_is_compared_is_named_in_full_in_80_columns() -> None:
+    rng = np.random.default_rng(1)
+    blocks = [rng.lognormal(0, 0.3, 400) for _ in range(5)]
+    name = "test_update_of_a_sketch[8 x 8 and 10 scores-histogram-of-all]"
+    found = compare_blocks(name, ("A", "B"), blocks, blocks, is_paired=True, threshold=0.05)
+    console = Console(file=io.StringIO(), width=80)
+    console.print(comparison_table(found))
+    assert isinstance(console.file, io.StringIO)
+    text = console.file.getvalue()
+    assert "…" not in text
+    assert "1.000 [1.000, 1.000]" in text
+    named = "".join(line.split("  ")[0].strip() for line in text.splitlines()[1:])
+    assert named.replace(" ", "") == name.replace(" ", "") * 2

@@ -10,7 +10,8 @@ from typer.testing import CliRunner
 
 from benchmarks.cli import app
 from benchmarks.samples import Recording, load_folder
-from benchmarks.settings import Access, TargetName, check_targets
+from benchmarks.settings import Access, Setting, TargetName, check_targets
+from benchmarks.targets import rows_of
 from runtime.errors import WrongUseError
 from tests.certificates import issue
 from tests.programs import Program, started
@@ -118,3 +119,12 @@ def test_a_key_shows_in_no_repr() -> None:
     access = Access("secret", Path("ca.pem"))
     assert "secret" not in repr(access)
     assert Access.from_dict(json.loads(json.dumps(access.to_dict()))) == access
+
+
+def test_a_server_that_names_no_inputs_is_asked_with_those_of_the_bundle_that_is_here() -> None:
+    rows = rows_of(Setting("digits", "grpc://h:1"), (), seed=1)
+    assert not rows.is_random
+    (asked, *_) = (inputs for _, inputs in rows.chunks(1))
+    assert {name: value.shape for name, value in asked.items()} == {"image": (1, 1, 8, 8)}
+    with pytest.raises(WrongUseError, match="says of model 'nowhere' that it has no inputs"):
+        rows_of(Setting("nowhere", "grpc://h:1"), (), seed=1)
