@@ -13,17 +13,15 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import psutil
 
 from benchmarks.environment import ROOT
 from benchmarks.serving.exchange import Row
+from benchmarks.serving.process import cpu_s
 from runtime.client import connect
 from runtime.client.sync import Client
 from runtime.wire.values import InferenceRequest
 
 PATIENCE_S = 20.0
-_SCHEDULED = 2
-"""Linux' `CPUCLOCK_SCHED`: what the scheduler gave a process, all of its threads together, also those that have ended."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,12 +48,8 @@ class Server:
         self._request = InferenceRequest("digits", {"image": Row.of_digits().image})
 
     def cpu_s(self) -> float:
-        """What the process has used of processors since it began; to the nanosecond on Linux, elsewhere to the system's tick."""
-        if not psutil.LINUX:
-            times = psutil.Process(self._process.pid).cpu_times()
-            return float(times.user + times.system)
-        # clock_getcpuclockid(3) of another process, which Python does not wrap: its number is in the clock's.
-        return time.clock_gettime((~self._process.pid << 3) | _SCHEDULED)
+        """What the process has used of processors since it began."""
+        return cpu_s(self._process.pid)
 
     def thread_s(self, name: str) -> float:
         """What the one thread that is called so, as Linux knows it, has used of processors since it began."""

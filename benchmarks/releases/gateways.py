@@ -83,7 +83,9 @@ def gateways(
             command = [sys.executable, "-m", module, "gateway", "run", MODEL, *ports, "--json"]
             home.mkdir(exist_ok=True)
             shared = {} if database is None else {"EDGEWARD_DATABASE": database}
-            launch = Launch(command, {**os.environ, "EDGEWARD_HOME": str(home), **shared}, ROOT)
+            # No calibration of its own in between: it takes as much as thousands of requests, in whoever's turn it falls.
+            own = {"EDGEWARD_HOME": str(home), "EDGEWARD_RECALIBRATE_EVERY_S": "0"}
+            launch = Launch(command, {**os.environ, **own, **shared}, ROOT)
             process = stack.enter_context(ServerProcess(launch, folder / f"{name}.log"))
             address = f"127.0.0.1:{grpc}"
             process.wait_until(partial(_ask, address, image), START_TIMEOUT_S)

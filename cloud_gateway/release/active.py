@@ -65,6 +65,7 @@ class ActiveRelease:
         self.mirror = mirror
         self.segments = Segments()
         self.verdict: Verdict | None = None
+        self._judged_at = 0.0
         self.needed: int | None = None
         self.trouble: str | None = None
         """Why the last decision could not be carried out."""
@@ -163,6 +164,13 @@ class ActiveRelease:
             self._note_unkept(self._pending.popleft())
         return is_more or bool(self._pending)
 
+    def looked(self, now: float, at_most_s: float = 0.0) -> Verdict:
+        """The guards' verdict, no older than so long; of now where they want something else than at the last look."""
+        is_old = now - self._judged_at >= at_most_s
+        if self.verdict is None or is_old or self.verdict.action is not self.watch.action:
+            self.verdict, self._judged_at = self.watch.judge(), now
+        return self.verdict
+
     async def absorb_all(self) -> None:
         """Hands over what was seen, a slice at a time; requests get their turn in between."""
         is_more = True
@@ -243,6 +251,7 @@ class ActiveRelease:
         self._switch(state.share)
         if (state.stage, state.share) != (self.state.stage, self.state.share) and state.status.is_alive:
             self.watch.start_stage(state.share, self.release.plan.paired_share(state.share))
+            self.verdict = None
         self.state = state
 
     def note_unread(self, why: str) -> None:

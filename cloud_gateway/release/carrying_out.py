@@ -146,7 +146,7 @@ class CarryingOut:
         model = active.split.model
         done: dict[str, Any] = {}
         if not state.status.is_alive:
-            found = harm(active.counts, active.verdict or active.watch.judge())
+            found = harm(active.counts, active.watch.judge())
             done = {**found.to_dict(), "harm": str(found)}
         self._placement.move(active, state)  # first of all
         told = {"event": event, DECIDED: self._store.unix_us(), **document, **done}

@@ -147,7 +147,7 @@ def promote(
     config: Config = None,
     as_json: AsJson = False,
 ) -> None:
-    """Gives the candidate all of the traffic, or PERCENT of it, in one step; stable stays warm.
+    """Gives the candidate all of the traffic, or `--to PERCENT` of it, in one step; stable stays warm.
 
     Once more, when stable need not stay warm any longer: ends the release without waiting for the guards' proof.
     """

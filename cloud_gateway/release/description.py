@@ -39,8 +39,8 @@ def describe_running(active: ActiveRelease) -> dict[str, Any]:
 
 
 def numbers(active: ActiveRelease) -> dict[str, Any]:
-    """What a decision rested on."""
-    return numbers_of(active.counts, active.verdict)
+    """What is known now, for the record of a decision."""
+    return numbers_of(active.counts, active.watch.judge())
 
 
 def numbers_of(counts: ReleaseCounts, verdict: Verdict | None) -> dict[str, Any]:

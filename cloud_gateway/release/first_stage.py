@@ -39,7 +39,8 @@ class FirstStage:
         if self.if_harmless is not None:
             counts.append(f"about {self.if_harmless:,} requests where nothing fails")
         if self.about is not None:
-            counts.append(f"about {self.about:,} where one in twenty fails on both versions")
+            requests = "" if counts else " requests"
+            counts.append(f"about {self.about:,}{requests} where one in twenty fails on both versions")
         said = " and ".join(counts) or f"a number of requests that cannot be said before there are some ({self.guard})"
         fewer = [f"a margin over {self.margin:g}"]
         if 0 < self.share < 0.5:

@@ -165,8 +165,9 @@ class Following:
 
     async def _as_found(self, active: ActiveRelease, look: Look) -> bool:
         model = active.split.model
-        if model in look.unreadable and look.unreadable[model].id == active.release.id:
-            raise StorageError(look.unreadable[model].why)
+        for one in look.unreadable.values():  # not by its model: that may be what cannot be read
+            if one.id == active.release.id:
+                raise StorageError(one.why)
         found = look.alive.get(model)
         if found is None or found.id != active.release.id:
             active.state = (await asyncio.to_thread(self._store.find, active.release.id)).state

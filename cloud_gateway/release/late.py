@@ -57,15 +57,16 @@ class LateEvidence:
         """The newest row of each release and source at the last look."""
 
     async def marks(self) -> dict[str, int]:
-        """Where a release that begins now starts to read: nothing that is there can be about it."""
-        return {source.name: await asyncio.to_thread(source.newest) for source in self.sources}
+        """The newest row of each source: where a release that begins now starts to read, as nothing there can be about it."""
+        return await asyncio.to_thread(lambda: {source.name: source.newest() for source in self.sources})
 
     async def hand_over(self, active: ActiveRelease) -> None:
         """Hands the guards what was there at the last look: by now the answers that it is about are written down as well."""
         watch = active.watch
+        newest = await self.marks()
         for source in self.sources:
             key = (active.release.id, source.name)
-            until, self._seen[key] = self._seen.get(key, 0), await asyncio.to_thread(source.newest)
+            until, self._seen[key] = self._seen.get(key, 0), newest[source.name]
             after = active.late_read.get(source.name, 0)
             while after < until:
                 rows = await asyncio.to_thread(source.read, active.release, after, until, BATCH)

@@ -2,9 +2,9 @@
 
 Beside stable the candidate is asked too, or stable beside a candidate that has all of the traffic.
 `offer` costs a request a look at a queue's length; what does not fit is dropped and counted. The thread is less important than
-others (`nice`, where threads have that), gathers what came within 20 ms, and runs it as one batch, so that it takes the event
-loop's place seldom. One request of so many is run alone, on the candidate and on a second copy of stable, in turns: that gives
-both latencies alike, and the noise floor.
+others (`nice`, where threads have that), gathers what came within a tenth of a second, or a full batch, and runs and compares that
+at once, so that it takes the event loop's place seldom. One request of so many is run alone, on the candidate and on a second copy
+of stable, in turns: that gives both latencies alike, and the noise floor.
 """
 
 from __future__ import annotations
@@ -15,15 +15,15 @@ import sys
 import threading
 import time
 from collections import deque
-from collections.abc import Hashable, Mapping
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
-from typing import Final
+from typing import Final, NamedTuple
 
 from cloud_gateway.guards import Arm
-from cloud_gateway.release.comparison import Comparison, compare
+from cloud_gateway.release.comparison import Comparison, compare, compare_all
 from cloud_gateway.release.second_copy import SecondCopy
-from runtime.batching.rows import batch_key, is_batchable, join, split
+from runtime.batching.rows import batch_key, has_one_key, is_batchable, join, split
 from runtime.bundle.manifest import Task
 from runtime.engine.before_exit import end_before_exit
 from runtime.engine.model import Model
@@ -32,10 +32,13 @@ from runtime.tensors import Array
 
 log = logging.getLogger(__name__)
 
-GATHER_S: Final = 0.02
+# Ten times a second one request in some may meet the thread at work; at 300 requests a second that is a batch of 30.
+GATHER_S: Final = 0.1
 MAX_BATCH_ROWS: Final = 32
 MAX_QUEUED_BYTES: Final = 64 << 20
 NICENESS: Final = 10
+# No idle priority (SCHED_IDLE): a thread that holds the interpreter's lock and gets 3 shares where others have 1,024 each holds up
+# the event loop for as long as another program is busy.
 # How long `close` waits for a run that is under way.
 CLOSE_S: Final = 10.0
 # Results that nobody has taken yet; at more the thread rests, and the queue fills and drops, which is counted.
@@ -65,19 +68,23 @@ class Mirrored:
     """What whoever offered the request wants to know it by."""
 
 
-@dataclass(frozen=True, slots=True)
-class _Item:
+class _Item(NamedTuple):
+    """As it was offered: made on the way of a request, so all that can be is worked out on the thread."""
+
     inputs: Mapping[str, Array]
     outputs: Mapping[str, Array] | None
     answered: Arm
     failure: str
-    rows: int
+    number: int
+    """Among those offered, from 1."""
     size_bytes: int
-    key: Hashable
     segment: str
     request_id: str
-    is_twice: bool
     about: object
+
+    @property
+    def rows(self) -> int:
+        return next((len(value) for value in self.inputs.values() if value.ndim), 1)
 
 
 class Mirror:
@@ -106,6 +113,7 @@ class Mirror:
         self._task = Task.GENERIC if candidate.bundle.manifest is None else candidate.bundle.manifest.task
         self._names = [spec.name for spec in candidate.outputs]
         self._is_batchable = is_batchable(candidate.inputs, candidate.outputs)
+        self._has_one_key = has_one_key(candidate.inputs)
         self._max_queued = max_queued
         self._twice_every = twice_every
         self._times_candidate = times_candidate
@@ -113,6 +121,12 @@ class Mirror:
         self._queued_bytes = 0
         self._released_bytes = 0
         self._done: deque[Mirrored] = deque()
+        self._is_odd = False
+        """Whether the candidate went first, of the last request that was run on both."""
+        self._full_at = max(min(MAX_BATCH_ROWS, max_queued // 2), 1)
+        """Requests that wait for no others."""
+        self._is_full = threading.Event()
+        self._is_begun = False
         self._closing = threading.Event()
         self._thread = threading.Thread(target=self._work, name=f"edgeward-mirror-{candidate.name}", daemon=True)
 
@@ -130,27 +144,30 @@ class Mirror:
 
         `outputs`: None where there is nothing to compare.
         """
-        if self._thread.ident is None:
-            self._thread.start()
-            end_before_exit(self.close)
+        if not self._is_begun:
+            self._begin()
         self.offered += 1
-        size_bytes = sum(value.nbytes for value in inputs.values())
-        size_bytes += sum(value.nbytes for value in (outputs or {}).values())
-        waiting = self._queued_bytes - self._released_bytes
-        if len(self._queue) >= self._max_queued or waiting + size_bytes > MAX_QUEUED_BYTES:
+        size_bytes = 0
+        for value in inputs.values():
+            size_bytes += value.nbytes
+        if outputs is not None:
+            for value in outputs.values():
+                size_bytes += value.nbytes
+        queue = self._queue
+        waiting = self._queued_bytes - self._released_bytes + size_bytes
+        if len(queue) >= self._max_queued or waiting > MAX_QUEUED_BYTES:
             self.dropped += 1
             return False
         self._queued_bytes += size_bytes
-        if answered is Arm.STABLE:
-            is_twice = self._twice_every > 0 and self.offered % self._twice_every == 0
-        else:
-            is_twice = self._times_candidate and not failure
-        rows = next((len(value) for value in inputs.values() if value.ndim), 1)
-        key = (answered, batch_key(inputs)) if self._is_batchable else None
-        self._queue.append(
-            _Item(inputs, outputs, answered, failure, rows, size_bytes, key, segment, request_id, is_twice, about)
-        )
+        queue.append(_Item(inputs, outputs, answered, failure, self.offered, size_bytes, segment, request_id, about))
+        if len(queue) == self._full_at or waiting > MAX_QUEUED_BYTES // 2:
+            self._is_full.set()
         return True
+
+    def _begin(self) -> None:
+        self._is_begun = True
+        self._thread.start()
+        end_before_exit(self.close)
 
     def take(self, at_most: int) -> list[Mirrored]:
         """What was run since the last call, oldest first."""
@@ -175,7 +192,8 @@ class Mirror:
     def close(self) -> None:
         """Ends the thread; what waits is forgotten. Blocks for as long as one run takes."""
         self._closing.set()
-        if self._thread.ident is not None:
+        self._is_full.set()
+        if self._is_begun:
             self._thread.join(CLOSE_S)
 
     def _work(self) -> None:
@@ -186,40 +204,59 @@ class Mirror:
             self._second.close()
 
     def _answer(self) -> None:
-        is_odd = False
-        while not self._closing.wait(GATHER_S):
+        while not self._closing.is_set():
+            self._is_full.wait(GATHER_S)
+            self._is_full.clear()
             while self._queue and len(self._done) < MAX_UNTAKEN and not self._closing.is_set():
-                batch = self._next_batch()
+                taken = self._next()
                 try:
-                    if len(batch) == 1 and batch[0].is_twice:
-                        is_odd = not is_odd
-                        self._done.append(self._run_twice(batch[0], candidate_first=is_odd))
-                    else:
-                        self._done.extend(self._run(batch))
+                    self._done.extend(self._results(taken))
                 except ModelNotReadyError:
                     return  # one of the two is being unloaded: the release has ended
-                except Exception as error:  # outermost loop of a thread; the request's caller has its answer
-                    log.error(
-                        "a mirrored request of model %s failed in an unforeseen way",
-                        self._candidate.name,
-                        exc_info=error,
-                    )
-                    self._done.extend(_failed(item, repr(error)) for item in batch)
                 finally:
-                    self._released_bytes += sum(item.size_bytes for item in batch)
+                    self._released_bytes += sum(item.size_bytes for item in taken)
 
-    def _next_batch(self) -> list[_Item]:
-        batch = [self._queue.popleft()]
-        rows = batch[0].rows
-        if batch[0].is_twice or not self._is_batchable:
-            return batch
-        while self._queue:
-            following = self._queue[0]
-            if following.is_twice or following.key != batch[0].key or rows + following.rows > MAX_BATCH_ROWS:
+    def _next(self) -> list[_Item]:
+        """Requests for one run, the oldest first, and those between them that are run alone."""
+        taken: list[_Item] = []
+        key: Hashable = None
+        rows = 0
+        while self._queue and len(taken) < MAX_BATCH_ROWS:
+            item = self._queue[0]
+            if not self._is_alone(item):
+                own = self._key(item)
+                if key is not None and (own != key or rows + item.rows > MAX_BATCH_ROWS):
+                    break
+                key, rows = own, rows + item.rows
+            taken.append(self._queue.popleft())
+            if not self._is_batchable:
                 break
-            batch.append(self._queue.popleft())
-            rows += following.rows
-        return batch
+        return taken
+
+    def _is_alone(self, item: _Item) -> bool:
+        """Whether it is run on both versions, for their latencies and the noise floor."""
+        if item.answered is Arm.STABLE:
+            return self._twice_every > 0 and item.number % self._twice_every == 0
+        return self._times_candidate and not item.failure
+
+    def _key(self, item: _Item) -> Hashable:
+        return item.answered, None if self._has_one_key else batch_key(item.inputs)
+
+    def _results(self, taken: list[_Item]) -> list[Mirrored]:
+        """Of each, in order."""
+        together = iter(self._attempt(self._run, [item for item in taken if not self._is_alone(item)]))
+        return [self._attempt(self._run_twice, [item])[0] if self._is_alone(item) else next(together) for item in taken]
+
+    def _attempt(self, run: Callable[[list[_Item]], list[Mirrored]], items: list[_Item]) -> list[Mirrored]:
+        try:
+            return run(items)
+        except ModelNotReadyError:
+            raise
+        except Exception as error:  # outermost loop of a thread; the request's caller has its answer
+            log.error(
+                "a mirrored request of model %s failed in an unforeseen way", self._candidate.name, exc_info=error
+            )
+            return [_failed(item, repr(error)) for item in items]
 
     def _run(self, batch: list[_Item]) -> list[Mirrored]:
         if len(batch) > 1:
@@ -231,7 +268,7 @@ class Mirror:
             except EdgewardError:
                 answers = None  # one of them may be at fault: each alone
             if answers is not None:
-                return [self._compared(item, answer) for item, answer in zip(batch, answers, strict=True)]
+                return self._compared(batch, answers)
         return [self._run_alone(item) for item in batch]
 
     def _asked(self, item: _Item) -> Model:
@@ -240,17 +277,20 @@ class Mirror:
 
     def _run_alone(self, item: _Item) -> Mirrored:
         try:
-            return self._compared(item, self._asked(item).predict(item.inputs))
+            return self._compared([item], [self._asked(item).predict(item.inputs)])[0]
         except ModelNotReadyError:
             raise
         except EdgewardError as error:
             return _failed(item, str(error))
 
-    def _run_twice(self, item: _Item, *, candidate_first: bool) -> Mirrored:
+    def _run_twice(self, items: list[_Item]) -> list[Mirrored]:
+        """The one item, on both."""
+        (item,) = items
+        self._is_odd = not self._is_odd
         took: dict[bool, float] = {}
         answers: dict[bool, Mapping[str, Array]] = {}
         stable = self._second.model() if item.answered is Arm.STABLE else self._stable
-        for is_candidate in (True, False) if candidate_first else (False, True):
+        for is_candidate in (True, False) if self._is_odd else (False, True):
             began = time.perf_counter()
             try:
                 answers[is_candidate] = (self._candidate if is_candidate else stable).predict(item.inputs)
@@ -258,31 +298,37 @@ class Mirror:
                 raise
             except EdgewardError as error:
                 if is_candidate is (item.answered is Arm.STABLE):
-                    return _failed(item, str(error))
-                return self._run_alone(item)  # who had the caller failed this time: there is no second answer
+                    return [_failed(item, str(error))]
+                return [self._run_alone(item)]  # who had the caller failed this time: there is no second answer
             took[is_candidate] = time.perf_counter() - began
-        compared = self._compared(item, answers[item.answered is Arm.STABLE])
+        [compared] = self._compared(items, [answers[item.answered is Arm.STABLE]])
         noise = None
         if item.answered is Arm.STABLE and item.outputs is not None:
             noise = compare(self._task, self._names, item.outputs, answers[False])
-        return replace(compared, timed=(took[False], took[True]), noise=noise)
+        return [replace(compared, timed=(took[False], took[True]), noise=noise)]
 
-    def _compared(self, item: _Item, outputs: Mapping[str, Array]) -> Mirrored:
-        stable, candidate = (item.outputs, outputs) if item.answered is Arm.STABLE else (outputs, item.outputs)
-        comparison = None
-        if stable is not None and candidate is not None:
-            comparison = compare(self._task, self._names, stable, candidate)
-        error = item.failure or None
-        return Mirrored(
-            item.request_id,
-            item.segment,
-            comparison,
-            stable,
-            candidate,
-            error,
-            answered=item.answered,
-            about=item.about,
-        )
+    def _compared(self, items: list[_Item], answers: Sequence[Mapping[str, Array]]) -> list[Mirrored]:
+        """Each with what the version said to it that did not have the caller."""
+        pairs = [
+            None
+            if item.outputs is None
+            else ((item.outputs, said) if item.answered is Arm.STABLE else (said, item.outputs))
+            for item, said in zip(items, answers, strict=True)
+        ]
+        found = iter(compare_all(self._task, self._names, [pair for pair in pairs if pair is not None]))
+        return [
+            Mirrored(
+                item.request_id,
+                item.segment,
+                None if item.outputs is None else next(found),
+                item.outputs if item.answered is Arm.STABLE else said,
+                said if item.answered is Arm.STABLE else item.outputs,
+                item.failure or None,
+                answered=item.answered,
+                about=item.about,
+            )
+            for item, said in zip(items, answers, strict=True)
+        ]
 
 
 def _failed(item: _Item, error: str) -> Mirrored:

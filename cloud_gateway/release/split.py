@@ -63,7 +63,7 @@ class Split:
 
     def arm(self, where: Place) -> Arm:
         """Who answers there."""
-        return arm_at(where, self.share)
+        return Arm.CANDIDATE if where < self.share * _SCALE else Arm.STABLE
 
     def version(self, arm: Arm) -> str:
         """The version of an arm, as requests name it."""

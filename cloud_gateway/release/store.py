@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
-from sqlalchemy import Connection, Engine, Select, delete, insert, select, update
+from sqlalchemy import Connection, Engine, LargeBinary, Select, cast, delete, insert, select, update
 
 from cloud_gateway.release.chain import GENESIS, AuditLine, first_break, next_line
 from cloud_gateway.release.lease import Claim, LeaseRow, Seen, claim
@@ -279,10 +279,10 @@ class ReleaseStore:
 
     def _found_singly(self, query: Select[Any]) -> list[Release | Unreadable]:
         """The same, each row by itself: of a text that is none a database reads no row, and says not of which."""
-        names = query.with_only_columns(RELEASES.c.id, RELEASES.c.model, RELEASES.c.status)
+        raw = [cast(column, LargeBinary).label(column.name) for column in (RELEASES.c.model, RELEASES.c.status)]
         with reading(self.engine) as connection:
-            known = connection.execute(names).all()
-        return [self._found(row.id, row.model, row.status) for row in known]
+            known = connection.execute(query.with_only_columns(RELEASES.c.id, *raw)).all()
+        return [self._found(row.id, _word(row.model), _word(row.status)) for row in known]
 
     def _found(self, number: int, model: str, status: str) -> Release | Unreadable:
         try:
@@ -371,14 +371,21 @@ def _columns(state: ReleaseState) -> dict[str, Any]:
 
 def _release_or_why(row: Any) -> Release | Unreadable:
     try:
+        if not isinstance(row.model, str):
+            raise ValueError(f"its model is a {type(row.model).__name__}; expected a text")
         plan = ReleasePlan.model_validate_json(row.plan)
         evidence = json.loads(row.evidence)
         if not isinstance(evidence, dict):
             raise ValueError(f"its evidence is a {type(evidence).__name__}; expected an object")
         state = ReleaseState(Status(row.status), row.share, row.stage, row.in_stage_s, row.reason)
     except ValueError as error:
-        return Unreadable(row.id, row.model, row.status, _unreadable(row.id, error))
+        return Unreadable(row.id, _word(row.model), _word(row.status), _unreadable(row.id, error))
     return Release(row.id, plan, state, evidence, row.began_unix_ms, row.changed_unix_ms)
+
+
+def _word(value: object) -> str:
+    """A column that should be a text, as far as it is one: for people to know the row by."""
+    return value.decode("utf-8", "replace") if isinstance(value, bytes) else str(value)
 
 
 def _unreadable(number: int, error: Exception) -> str:

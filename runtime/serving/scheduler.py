@@ -437,6 +437,8 @@ class Scheduler:
             latencies.pending_rows.append(rows)
             if len(latencies.pending) >= MAX_PENDING or len(latencies.pending_rows) >= MAX_PENDING:
                 latencies.sorted_in()
+        # An error leads by its traceback to the frames that hold this list: it goes with its request, and is left to no collector.
+        answers.clear()
         self._note_idle()
 
     def _note_idle(self) -> None:

@@ -62,6 +62,33 @@ def test_without_traffic_it_holds_and_says_how_many_requests_are_needed() -> Non
     assert "nothing was compared yet" in verdict.findings[0].reason
 
 
+@pytest.mark.parametrize(
+    ("guards", "share", "base", "harm", "seen"),
+    [
+        ([ERRORS, LATENCY], 0.5, 0.05, 0.2, {Action.HOLD, Action.ROLLBACK}),
+        ([ERRORS], 0.5, 0.01, 0.01, {Action.HOLD, Action.ADVANCE}),
+        ([ERRORS], 0.05, 0.01, 0.01, {Action.HOLD, Action.ADVANCE}),  # half of the requests are not what was planned
+        ([ERRORS.model_copy(update={"is_required": False})], 0.5, 0.01, 0.01, {Action.HOLD}),
+        ([GuardSettings(metric=Metric.BUSINESS, name="revenue", margin=1.0)], 1.0, 0.01, 0.01, {Action.HOLD}),
+    ],
+)
+def test_the_quick_look_wants_what_the_verdict_does(
+    guards: list[GuardSettings], share: float, base: float, harm: float, seen: set[Action]
+) -> None:
+    rng = np.random.default_rng(5)
+    watch = GuardWatch(guards, 0.05, share)
+    found = set()
+    for at in range(4000):
+        arm = Arm.CANDIDATE if rng.random() < 0.5 else Arm.STABLE
+        is_error = bool(rng.random() < (harm if arm is Arm.CANDIDATE else base))
+        watch.observe(Observation(arm, is_error, float(np.exp(rng.normal(-4, 0.5))), str(at)))
+        if at % 20 == 0:
+            assert watch.action is watch.judge().action
+            found.add(watch.action)
+    assert found <= seen
+    assert Action.HOLD in found
+
+
 def test_a_candidate_that_errs_more_is_rolled_back_and_the_damage_told() -> None:
     verdict = canary(GuardWatch([ERRORS, LATENCY], 0.05, 0.5), 6000, 0.05, 0.15)
     assert verdict.action is Action.ROLLBACK

@@ -46,6 +46,10 @@ class FakeWatch(GuardWatch):
         if isinstance(observation, Observation):
             self.counts[str(observation.arm)] += 1
 
+    @property
+    def action(self) -> Action:
+        return self.judge().action
+
     def judge(self) -> Verdict:
         return type(self).says
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from scipy.spatial.distance import braycurtis
 
-from cloud_gateway.release.comparison import compare
+from cloud_gateway.release.comparison import compare, compare_all
 from cloud_gateway.release.signature import differences
 from runtime.bundle.manifest import Task
 from runtime.tensors import TensorSpec
@@ -75,6 +75,43 @@ def test_words_and_numbers_differ_by_share() -> None:
     found = compare(Task.GENERIC, ["y"], {"y": a}, {"y": b})
     assert found is not None
     assert found.distance == 0.25
+
+
+def drawn(generator: np.random.Generator, rows: int, classes: int = 3) -> dict[str, np.ndarray]:
+    """Outputs of a classifier with one more tensor; a tenth of the values are no numbers."""
+    made = {"scores": generator.random((rows, classes)).round(1), "embedding": generator.normal(size=(rows, 2, 2))}
+    for value in made.values():
+        value[generator.random(value.shape) < 0.1] = np.nan
+    return {name: value.astype(np.float32) for name, value in made.items()}
+
+
+def test_many_at_once_are_compared_as_each_is_alone() -> None:
+    generator = np.random.default_rng(11)
+    names = ["scores", "embedding"]
+    broken = 0
+    for _ in range(50):
+        counts = generator.integers(1, 4, generator.integers(2, 9))
+        pairs = [(drawn(generator, count), drawn(generator, count)) for count in counts]
+        pairs = [(one, one if generator.random() < 0.4 else other) for one, other in pairs]
+        for found, (stable, candidate) in zip(compare_all(Task.CLASSIFICATION, names, pairs), pairs, strict=True):
+            alone = compare(Task.CLASSIFICATION, names, stable, candidate)
+            assert found is not None
+            assert alone is not None
+            assert (found.agrees, found.classes) == (alone.agrees, alone.classes)
+            assert found.distance == pytest.approx(alone.distance, abs=1e-12)
+            broken += alone.distance == 1.0
+    assert 0 < broken < 200, "some are as far off as can be, and not all"
+
+
+def test_what_is_not_alike_is_compared_one_by_one() -> None:
+    names = ["scores"]
+    same, wider = scores([0.9, 0.1]), scores([0.9, 0.1, 0.0])
+    whole = {"scores": np.array([[1, 0]])}
+    pairs = [(same, same), (same, wider), (whole, whole), (same, {}), (wider, wider)]
+    found = compare_all(Task.CLASSIFICATION, names, pairs)
+    assert found == [compare(Task.CLASSIFICATION, names, *pair) for pair in pairs]
+    assert [one is not None and one.agrees for one in found] == [True, False, True, False, True]
+    assert compare_all(Task.CLASSIFICATION, names, []) == []
 
 
 X = TensorSpec("x", "FP32", (-1, 4))

@@ -55,6 +55,8 @@ def test_a_guard_without_a_figure_is_not_given_one() -> None:
     latency = first_stage(parse_plan(LEAST + '[[guards]]\nmetric = "latency"\nmargin = 0.2'))
     assert latency is not None
     assert latency.if_harmless is None
+    assert latency.about is not None
+    assert f"takes about {latency.about:,} requests where one in twenty fails" in str(latency)
     business = first_stage(parse_plan(LEAST + '[[guards]]\nmetric = "business"\nname = "clicks"\nmargin = 0.2'))
     assert business is not None
     assert "cannot be said before there are some (clicks)" in str(business)

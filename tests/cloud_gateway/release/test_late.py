@@ -16,6 +16,7 @@ from cloud_gateway.automation.store import AutomationStore
 from cloud_gateway.guards import AnyObservation, Arm, GuardWatch, MetricObservation
 from cloud_gateway.release.active import ActiveRelease
 from cloud_gateway.release.late import SLICE, LateEvidence, LateRow
+from cloud_gateway.release.leading import SAVE_S
 from cloud_gateway.release.lease import LEASE_S
 from cloud_gateway.release.reported import Report, ReportedMetrics
 from cloud_gateway.release.state import ReleaseState, Status
@@ -146,7 +147,7 @@ async def test_a_kill_counts_nothing_twice_and_forgets_nothing(stock: Stock, fil
                 at_one.labels.take("small", name, NEITHER)
             if is_saved:
                 for _ in range(4):
-                    await one.tick(1)
+                    await one.tick(SAVE_S)
                 assert losses(one)["labelled"] == 40
     async with gateway(stock, file, me="again", watch_type=GuardWatch) as one:
         assert losses(one)["labelled"] == (40 if is_saved else 0)

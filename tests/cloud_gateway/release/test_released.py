@@ -5,7 +5,7 @@ from pathlib import Path
 
 from cloud_gateway.release.released import Released
 from runtime.wire.values import InferenceRequest, InferenceResponse
-from tests.cloud_gateway.bundles import row
+from tests.cloud_gateway.bundles import PICK_FAILS_ON_SMALL_TABLES, row
 from tests.cloud_gateway.release.gateways import Gateway, Stock, gateway, plan
 from tests.cloud_gateway.release.test_following import BLUE_GREEN, until
 
@@ -29,5 +29,20 @@ async def test_a_request_is_gone_once_it_is_answered_or_withdrawn(stock: Stock, 
             await one.ask()  # behind it in the queue
             await until(lambda: left(one) == 0)
             assert heard == []
+        finally:
+            gc.enable()
+
+
+async def test_a_request_that_the_candidate_failed_is_gone_once_stable_has_answered(stock: Stock, file: Path) -> None:
+    async with gateway(stock, file) as one:
+        await one.controller.start(plan(5, more=BLUE_GREEN))
+        gc.collect()
+        gc.disable()
+        try:
+            # One by one: of a batch that fails the log says the error, and pytest keeps what was logged.
+            replies = [reply for _ in range(3) for reply in await one.ask(1, PICK_FAILS_ON_SMALL_TABLES)]
+            assert {reply.parameters["release"] for reply in replies} == {"stable"}
+            assert one.traffic.active["small"].counts.replaced == 0, "noted, and not counted before the next tick"
+            await until(lambda: left(one) == 0)
         finally:
             gc.enable()

@@ -123,6 +123,29 @@ def test_one_that_is_damaged_hides_no_other(store: ReleaseStore, two: list[Relea
         store.newest("digits")
 
 
+@pytest.mark.parametrize(
+    ("statement", "model", "status", "why"),
+    [
+        ("model = cast(x'64ff' as text)", "d\ufffd", "running", "Could not decode"),
+        ("model = x'64ff'", "d\ufffd", "running", "its model is a bytes; expected a text"),
+        ("status = cast(x'ff' as text)", "digits", "\ufffd", "Could not decode"),
+        ("status = x'ff'", "digits", "\ufffd", "is not a valid Status"),
+    ],
+)
+def test_one_whose_name_or_status_is_no_text_hides_no_other(
+    store: ReleaseStore, two: list[Release], statement: str, model: str, status: str, why: str
+) -> None:
+    spoil(store, statement)
+    look = store.look()
+    assert list(look.alive) == ["other"]
+    found = look.unreadable[model]
+    assert (found.id, found.status) == (1, status)
+    assert why in found.why
+    assert [one.id for one in store.found()] == [2, 1]
+    with pytest.raises(StorageError):
+        store.find(1)
+
+
 def tampered(file: Path, tmp_path: Path, *statements: str) -> str | None:
     """What the check says of a copy on which somebody with the file's rights ran `statements`."""
     copy = tmp_path / f"{os.urandom(4).hex()}.db"

@@ -55,8 +55,8 @@ def requests(one: Gateway) -> dict[str, int]:
 
 
 async def seconds(*gateways: Gateway) -> None:
-    """So many that what one has seen is with the other; all of them have one clock."""
-    for _ in range(4):
+    """So many that what one has seen is with the other, and is saved there; all of them have one clock."""
+    for _ in range(3 + round(leading.SAVE_S)):
         gateways[0].clock.now += 1.0
         for one in gateways:
             await one.controller.leadership.beat()

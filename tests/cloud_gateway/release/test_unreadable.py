@@ -7,7 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from sqlalchemy import select, update
+from sqlalchemy import select, text, update
 
 from cloud_gateway.release.active import UNREAD
 from cloud_gateway.release.carrying_out import StepBack
@@ -36,26 +36,31 @@ from tests.cloud_gateway.release.test_taking_over import abort_unheard
 SAID = "in the database cannot be read"
 
 
+LATER = """'{"from": "a later version"}'"""
+NO_TEXT = "cast(x'ff' as text)"
+
+
 @contextmanager
-def unreadable(one: Gateway, release: Release) -> Iterator[None]:
-    """Its plan is none while this lasts."""
+def unreadable(one: Gateway, release: Release, column: str = "plan", said: str = LATER) -> Iterator[None]:
+    """Its plan, or another column, is none while this lasts."""
     mine = RELEASES.c.id == release.id
     with reading(one.store.engine) as connection:
-        text = connection.execute(select(RELEASES.c.plan).where(mine)).scalar_one()
+        before = connection.execute(select(RELEASES.c[column]).where(mine)).scalar_one()
     with writing(one.store.engine) as connection:
-        connection.execute(update(RELEASES).where(mine).values(plan='{"from": "a later version"}'))
+        connection.execute(update(RELEASES).where(mine).values({column: text(said)}))
     yield
     with writing(one.store.engine) as connection:
-        connection.execute(update(RELEASES).where(mine).values(plan=text))
+        connection.execute(update(RELEASES).where(mine).values({column: before}))
 
 
+@pytest.mark.parametrize(("column", "said"), [("plan", LATER), ("model", NO_TEXT), ("status", NO_TEXT)])
 async def test_a_follower_carries_out_and_acknowledges_all_others(
-    stock: Stock, file: Path, caplog: pytest.LogCaptureFixture
+    stock: Stock, file: Path, caplog: pytest.LogCaptureFixture, column: str, said: str
 ) -> None:
     async with two(stock, file, plan()) as (a, b):
         other = begin_other(a, b)
         small = a.controller.running("small")
-        with unreadable(a, other):
+        with unreadable(a, other, column, said):
             a.store.change(small, begin(plan(more="stages = [25, 100]")), "promote", {}, {})
             for _ in range(2):
                 await b.follow()
@@ -193,3 +198,18 @@ async def test_a_gateway_starts_beside_it_and_lists_it(stock: Stock, file: Path)
                 assert [(each.model, each.status) for each in hidden] == [("other", "running")]
                 with pytest.raises(StorageError, match=SAID):
                     await again.controller.describe("other")
+
+
+@pytest.mark.parametrize("column", ["model", "status"])
+async def test_a_gateway_starts_beside_one_of_which_not_even_that_can_be_read(
+    stock: Stock, file: Path, column: str
+) -> None:
+    clock = Clock()
+    async with gateway(stock, file, clock=clock) as one:
+        await one.controller.start(plan())
+        with unreadable(one, begin_other(one), column, NO_TEXT):
+            async with gateway(stock, file, me="again", clock=clock) as again:
+                assert await again.versions_told() == {"1", "2"}
+                releases, [hidden] = await again.controller.list()
+                assert [release["model"] for release in releases] == ["small"]
+                assert SAID in hidden.why
