@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
@@ -15,7 +16,7 @@ from google.protobuf.message import Message
 from protos import inference
 from runtime.client.address import DEFAULT_TIMEOUT_S, Protocol, parse_address
 from runtime.client.channel import error_of, metadata_of, options_of, timeout_for
-from runtime.client.failures import closed
+from runtime.client.failures import check_in_time, closed
 from runtime.client.request import InputNames, Options, build_request, check_size
 from runtime.client.spooled import Spooled, fetch_request, kept, result, submit_parameters
 from runtime.client.trust import channel_credentials, check_ca
@@ -207,11 +208,12 @@ class AsyncClient:
         return reply
 
     async def _call(self, method: str, message: Message, timeout_s: float | None) -> Any:
+        began = time.monotonic()
         left_s = timeout_for(timeout_s, self._timeout_s)
         parent = traceparent.get()
         metadata = self._metadata if parent is None else (*self._metadata, (TRACEPARENT, parent))
         try:
-            return await self._calls[method](message, timeout=left_s, metadata=metadata)
+            reply = await self._calls[method](message, timeout=left_s, metadata=metadata)
         except grpc.aio.AioRpcError as error:
             raise error_of(self._address, error.code(), error.details(), error.trailing_metadata(), left_s) from error
         except asyncio.CancelledError:
@@ -222,3 +224,5 @@ class AsyncClient:
             raise CancelledError(f"the client of {self._address} was closed during the call") from None
         except grpc.aio.UsageError as error:  # the channel is closed
             raise closed(self._address) from error
+        check_in_time(self._address, left_s, began)
+        return reply

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+
 from runtime.client.address import Address
 from runtime.errors import DeadlineExceededError, EdgewardError, PeerUnreachableError, WrongUseError
 
@@ -12,6 +14,15 @@ def time_left(timeout_s: float, deadline: float | None, now: float) -> float:
     if left <= 0:
         raise DeadlineExceededError(f"the deadline passed {-left * 1000:.0f} ms before the request could be sent")
     return left
+
+
+def check_in_time(address: Address, timeout_s: float, began: float) -> None:
+    """`DeadlineExceededError` where an answer that is here now came later than asked; `began` as `time.monotonic` told it.
+
+    gRPC rounds deadlines up to whole milliseconds.
+    """
+    if time.monotonic() - began > timeout_s:
+        raise too_late(address, timeout_s)
 
 
 def unreachable(address: Address, reason: object) -> PeerUnreachableError:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
@@ -13,7 +14,7 @@ from google.protobuf.message import Message
 from protos import inference
 from runtime.client.address import DEFAULT_TIMEOUT_S, Protocol, parse_address
 from runtime.client.channel import error_of, metadata_of, options_of, timeout_for
-from runtime.client.failures import closed
+from runtime.client.failures import check_in_time, closed
 from runtime.client.request import InputNames, Options, build_request, check_size
 from runtime.client.spooled import Spooled, fetch_request, kept, result, submit_parameters
 from runtime.client.trust import channel_credentials, check_ca
@@ -200,10 +201,13 @@ class Client:
         return reply
 
     def _call(self, method: str, message: Message, timeout_s: float | None) -> Any:
+        began = time.monotonic()
         left_s = timeout_for(timeout_s, self._timeout_s)
         try:
-            return self._calls[method](message, timeout=left_s, metadata=self._metadata)
+            reply = self._calls[method](message, timeout=left_s, metadata=self._metadata)
         except grpc.RpcError as error:
             raise error_of(self._address, error.code(), error.details(), error.trailing_metadata(), left_s) from error
         except ValueError as error:  # gRPC's way to say that the channel is closed
             raise closed(self._address) from error
+        check_in_time(self._address, left_s, began)
+        return reply

@@ -190,6 +190,15 @@ def test_a_deadline_that_has_passed_is_not_sent(make: Make, address: str, answer
     assert answers.requests == []
 
 
+def test_an_answer_after_the_timeout_is_none(make: Make, address: str) -> None:
+    client = make(address)
+    assert client.is_live() is True  # connected: the answer takes less than the millisecond that gRPC counts in
+    for _ in range(5):
+        with pytest.raises(errors.DeadlineExceededError, match="within 1e-09 s"):
+            client.predict("double", {"x": X}, timeout_s=1e-9)
+    assert client.predict("double", {"x": X}).outputs["y"][0, 0] == 2 * X[0, 0]
+
+
 def test_a_server_that_accepts_and_says_nothing(make: Make) -> None:
     with socket.create_server(("127.0.0.1", 0)) as mute, pytest.raises(errors.DeadlineExceededError):
         make(f"127.0.0.1:{mute.getsockname()[1]}", timeout_s=0.2).is_live()
