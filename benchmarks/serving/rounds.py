@@ -54,6 +54,7 @@ class OpenSample:
     round: int
     asked_per_s: float
     per_s: float
+    """As the latencies, see `h2load.OpenResult`."""
     p50_ms: float
     p99_ms: float
 
