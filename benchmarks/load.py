@@ -7,6 +7,7 @@ answers requests become overdue; their latency counts from the time they were du
 
 from __future__ import annotations
 
+import math
 import threading
 import time
 from array import array
@@ -75,10 +76,13 @@ class LoadGenerator:
     def progress(self) -> float:
         """How much of the scenario is done, 0 to 1."""
         elapsed_s = (time.perf_counter_ns() - self._start_ns) / 1e9 if self._start_ns else 0.0
-        shares = [elapsed_s / self._scenario.duration_s]
-        if self._scenario.requests is not None:
-            shares.append(self._next / self._scenario.requests)
-        return min(max(*shares, 0.0), 1.0)
+        if self._due is not None:
+            # Time alone would say that all is done while a target that is behind has its backlog before it.
+            planned_s = max(int(self._due[-1]) / 1e9, 1e-9)
+            share = min(elapsed_s / planned_s, self._next / len(self._due))
+        else:
+            share = max(elapsed_s / self._scenario.duration_s, self._next / (self._scenario.requests or math.inf))
+        return min(max(share, 0.0), 1.0)
 
     def start(self) -> None:
         """Starts the threads and returns."""

@@ -1,4 +1,5 @@
 import threading
+import time
 from collections.abc import Mapping
 
 import numpy as np
@@ -131,3 +132,22 @@ def test_inputs_are_taken_in_turn() -> None:
 
     load(infer, plan("single", Wishes(requests=7, duration_s=30)))
     assert seen == [0, 1, 2, 0, 1, 2, 0]
+
+
+def test_in_overload_progress_is_what_was_sent_and_not_the_time() -> None:
+    generator: LoadGenerator
+    told: list[float] = []
+
+    def infer(inputs: Mapping[str, Array]) -> Answer:
+        time.sleep(0.01)
+        told.append(generator.progress)
+        if len(told) == 10:
+            generator.stop()
+        return HERE
+
+    # A thousand are due within a tenth of a second, and it takes ten times as long to send a hundred of them.
+    wishes = Wishes(arrivals=Arrivals.parse("constant:10000"), duration_s=0.1, in_flight=1)
+    generator = LoadGenerator(infer, CALLS, plan("server", wishes))
+    generator.start()
+    assert generator.wait(30)
+    assert told == pytest.approx([number / 1000 for number in range(1, 11)])
