@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -58,8 +59,8 @@ def run(
         ),
     ] = "inproc",
     scenario: Annotated[
-        str, typer.Option("--scenario", help="single, multi, server, offline; commas.")
-    ] = "single,offline",
+        str | None, typer.Option("--scenario", help="single, multi, server, offline; commas (single,offline).")
+    ] = None,
     backend: Annotated[
         str, typer.Option("--backend", help="In process: auto (chosen), all, BACKEND or VARIANT@BACKEND/THREADS.")
     ] = AUTO,
@@ -96,23 +97,20 @@ def run(
     loads = [Arrivals.parse(text) for text in arrivals or ()]
     wishes = Wishes(duration, requests, rows, in_flight, loads[0] if loads else None, warm_up, timeout, seed)
     promise = None if slo is None else Slo.parse(slo)
-    targets = _words(target)
+    slo_ms = None if promise is None else promise.bound_ms
+    targets, scenarios = _words(target), _words(scenario or "single,offline")
     access = _access(targets, api_key_file, ca_file)
     if find_max:
-        if promise is None:
-            raise WrongUseError("--find-max needs a promise to keep; add --slo 'p99<=50ms'")
-        if len(loads) > 1:
-            raise WrongUseError(
-                f"--find-max begins at one rate, and chooses the others; --arrivals is given {len(loads)} times"
-            )
+        promise = _searched(promise, loads, {"--scenario": scenario, "--requests": requests})
+    else:
+        check_used(scenarios, wishes)
+    if backend == ALL and any(TargetName.parse(where).is_inproc for where in targets):
+        _say_left_out(_words(model))
+    if find_max and promise is not None:
         every = [s for name in _words(model) for where in targets for s in settings(name, where, backend)]
         _find_max(every, promise, wishes, output or default_folder(), access, as_json)
         return
-    check_used(_words(scenario), wishes)
-    slo_ms = None if promise is None else promise.bound_ms
-    if backend == ALL and any(TargetName.parse(where).is_inproc for where in targets):
-        _say_left_out(_words(model))
-    cells = matrix(_words(model), targets, _words(scenario), backend, wishes, loads)
+    cells = matrix(_words(model), targets, scenarios, backend, wishes, loads)
     with bar(sum(cell.scenario.duration_s + cell.scenario.warm_up_s for cell in cells)) as tell:
 
         def progress(cell: Cell, number: int, count: int, share: float) -> None:
@@ -328,6 +326,22 @@ def _say_left_out(models: list[str]) -> None:
             people().print(f"not here: {name} on {sentence}", markup=False, soft_wrap=True)
 
 
+def _searched(promise: Slo | None, loads: Sequence[Arrivals], unused: Mapping[str, object]) -> Slo:
+    """The promise of a search; `WrongUseError` without one, and for options that no search looks at."""
+    if promise is None:
+        raise WrongUseError("--find-max needs a promise to keep; add --slo 'p99<=50ms'")
+    if len(loads) > 1:
+        raise WrongUseError(
+            f"--find-max begins at one rate, and chooses the others; --arrivals is given {len(loads)} times"
+        )
+    for flag, given in unused.items():
+        if given is not None:
+            raise WrongUseError(
+                f"{flag} {given} is not looked at by --find-max, which chooses rates and how long to ask: leave {flag} out"
+            )
+    return promise
+
+
 def _find_max(settings: list[Setting], slo: Slo, wishes: Wishes, folder: Path, access: Access, as_json: bool) -> None:
     """Searches, prints and ends like `run`: 1 where nothing was found or a search failed, 130 after Ctrl-C."""
     from benchmarks.find_max import find_all
@@ -335,20 +349,22 @@ def _find_max(settings: list[Setting], slo: Slo, wishes: Wishes, folder: Path, a
     from runtime.cli.console import people, standard
 
     with bar(len(settings) * wishes.duration_s) as tell:
-        searches, failed = find_all(settings, slo, wishes, folder, tell, access)
+        done = find_all(settings, slo, wishes, folder, tell, access)
+    searches = done.searches
     if as_json:
-        print(json.dumps([search.to_dict() for search in searches], indent=2, ensure_ascii=False))
+        print(json.dumps(done.to_dict(), indent=2, ensure_ascii=False))
     else:
         standard().print(found_table([search.to_dict() for search in searches], str(slo)))
         for search in searches:
-            standard().print(f"{search.setting}: {search.found or 'stopped'}", markup=False)
+            probes = f"{len(search.probes)} rates tried"
+            standard().print(f"{search.setting}: {search.found or 'stopped'} ({probes})", markup=False)
         standard().print(f"raw samples: {folder}", markup=False, soft_wrap=True)
-    for sentence in failed:
+    for sentence in done.failed:
         people().print(f"not measured: {sentence}", style="red", markup=False)
-    if any(search.found is None for search in searches):
+    if done.was_stopped:
         people().print("stopped; what was measured is kept", markup=False)
         raise typer.Exit(EXIT_INTERRUPTED)
-    if failed or any(search.found is None or search.found.qps is None for search in searches):
+    if done.failed or any(search.found is None or search.found.qps is None for search in searches):
         raise typer.Exit(1)
 
 

@@ -66,6 +66,7 @@ class LoadGenerator:
         self._start_ns = 0
         self._is_stopped = False
         self._has_fallen_behind = False
+        self._over = 0
         self._failure: BaseException | None = None
         self._statuses: dict[str, int] = {OK: 0}
         self._texts: dict[str, str] = {}
@@ -167,7 +168,16 @@ class LoadGenerator:
             self._texts.setdefault(status, str(error))
         done_ns = self._now_ns()
         planned_ns = sent_ns if due_ns is None else due_ns
+        bound_ms = self._scenario.bound_ms
+        if bound_ms is not None and (status != OK or done_ns - planned_ns > bound_ms * 1e6):
+            self._count_over()
         record.extend((planned_ns, sent_ns, done_ns, rows, self._status(status), self._origin(origin), *spent))
+
+    def _count_over(self) -> None:
+        """One more that took too long or failed; ends the load where they are too many."""
+        with self._names:
+            self._over += 1
+            self._is_stopped = self._is_stopped or self._over > self._scenario.most_over
 
     def _now_ns(self) -> int:
         return time.perf_counter_ns() - self._start_ns

@@ -86,24 +86,29 @@ def _table(rows: Sequence[Row], names: Column, columns: Sequence[Column]) -> Tab
 
 def found_table(searches: Sequence[Mapping[str, Any]], slo: str) -> Table:
     """The highest rate of each search that kept the promise, and the figures there; from `Search.to_dict`."""
-    table = Table(title=f"highest rate with {slo}", title_justify="left", box=None, pad_edge=False)
-    for name in ("target", "backend"):
-        table.add_column(name, overflow="fold")
-    for name in ("max/s", "n", "p50 ms", "p99 ms", "achieved/s", "goodput/s", "probes"):
+    table = Table(
+        title=f"highest rate with {slo}", title_justify="left", box=None, pad_edge=False, padding=(0, _GAP, 0, 0)
+    )
+    places = [
+        f"{TargetName.parse(search['target']).label}, {search['backend_used'] or search['backend']}"
+        for search in searches
+    ]
+    # No narrower than the longest name of an engine, as litert-cpu: a target that is an address may fold.
+    widest = max((cell_len(word) for place in places for word in place.split()[1:]), default=0)
+    table.add_column("target, backend", overflow="fold", min_width=min(widest, LEAST_NAMES))
+    for name in ("max/s", "n", "p50 ms", "p99 ms", "achieved/s", "goodput/s"):
         table.add_column(name, justify="right", no_wrap=True)
-    for search in searches:
+    for place, search in zip(places, searches, strict=True):
         best = search["at_max"] or {}
         figures = [number(best.get(key), ".3f") for key in ("p50_ms", "p99_ms")]
         least = ">= " if search["is_lower_bound"] else ""
         table.add_row(
-            TargetName.parse(search["target"]).label,
-            search["backend_used"] or search["backend"],
+            place,
             UNKNOWN if search["max_qps"] is None else f"{least}{search['max_qps']:g}",
             f"{best['n']:,}" if best else UNKNOWN,
             *figures,
             rate(best.get("achieved_qps")),
             rate(best.get("goodput_qps")),
-            str(len(search["probes"])),
         )
     return table
 
