@@ -240,3 +240,19 @@ def test_what_all_backends_leave_out_here_is_said_with_the_reason() -> None:
     (cuda,) = [one for one in left_out("digits", machine()) if one.startswith("onnxruntime-cuda: ")]
     assert "GPU" in cuda
     assert not any(one.startswith("onnxruntime-cpu: ") for one in left_out("digits", machine()))
+
+
+@pytest.mark.slow
+def test_calibrate_says_its_answer_in_json_too(fake_server: Any, tmp_path: Path) -> None:
+    words = ["calibrate", fake_server.target, "--model", "fake", "--rounds", "2", "--requests", "20", "--warm-up", "0"]
+    done = bench(*words, "--duration", "20", "--threshold", "0.25", "--output", str(tmp_path), "--json")
+    told = json.loads(done.stdout)
+    assert told == json.loads((tmp_path / "compare.json").read_text())
+    (p50,) = told["comparisons"]
+    assert p50["threshold"] == 0.25
+    assert p50["smallest_visible"] is None or p50["smallest_visible"] >= 0.25
+    jsonschema_rs = pytest.importorskip("jsonschema_rs", reason="jsonschema-rs (of schemathesis) is not installed")
+    schema = ROOT / "benchmarks" / "schema" / "compare-1.json"
+    jsonschema_rs.validate(json.loads(schema.read_text()), told)
+    del p50["smallest_visible"]
+    assert not jsonschema_rs.is_valid(json.loads(schema.read_text()), told)
