@@ -90,8 +90,7 @@ def run(
     """
     from benchmarks.run import default_folder, matrix, settings, to_dict
     from benchmarks.run import run as run_cells
-    from benchmarks.shown import show_figures
-    from benchmarks.table import failures_of
+    from benchmarks.shown import show_failures, show_figures
     from runtime.cli.console import people, standard
 
     loads = [Arrivals.parse(text) for text in arrivals or ()]
@@ -121,8 +120,7 @@ def run(
         print(json.dumps(to_dict(result), indent=2, ensure_ascii=False))
     else:
         show_figures(result.recordings, slo_ms)
-        for failed in failures_of(result.failed):
-            people().print(f"not measured: {failed}", style="red", markup=False, soft_wrap=True)
+        show_failures(result.failed)
         if result.recordings:
             standard().print(f"raw samples: {result.folder}", markup=False, soft_wrap=True)
     if result.was_stopped:
@@ -257,18 +255,20 @@ def report(
 ) -> None:
     """Prints the table of a run again, and writes report.html (one file, charts and raw data inside) and report.md into DIR."""
     from benchmarks.report import to_html, to_markdown
-    from benchmarks.run import report_of, slo_of, to_dict
+    from benchmarks.run import report_of, to_dict
     from benchmarks.samples import load_folder
-    from benchmarks.shown import show_figures
+    from benchmarks.shown import show_failures, show_figures
     from runtime.cli.console import people, standard
 
     recordings = load_folder(folder)
-    slo_ms = slo_of(folder) if slo is None else Slo.parse(slo).bound_ms
+    result = report_of(recordings, folder, None if slo is None else Slo.parse(slo).bound_ms)
     if as_json:
-        print(json.dumps(to_dict(report_of(recordings, folder, slo_ms)), indent=2, ensure_ascii=False))
+        print(json.dumps(to_dict(result), indent=2, ensure_ascii=False))
     else:
-        show_figures(recordings, slo_ms)
-    for name, text in (("report.html", to_html(recordings, slo_ms)), ("report.md", to_markdown(recordings, slo_ms))):
+        show_figures(recordings, result.slo_ms)
+        show_failures(result.failed)
+    for name, form in (("report.html", to_html), ("report.md", to_markdown)):
+        text = form(recordings, result.slo_ms, result.failed)
         (folder / name).write_text(text, encoding="utf-8")
         (people() if as_json else standard()).print(str(folder / name), markup=False, soft_wrap=True)
 
@@ -345,6 +345,7 @@ def _searched(promise: Slo | None, loads: Sequence[Arrivals], unused: Mapping[st
 def _find_max(settings: list[Setting], slo: Slo, wishes: Wishes, folder: Path, access: Access, as_json: bool) -> None:
     """Searches, prints and ends like `run`: 1 where nothing was found or a search failed, 130 after Ctrl-C."""
     from benchmarks.find_max import find_all
+    from benchmarks.shown import show_failures
     from benchmarks.table import found_table
     from runtime.cli.console import people, standard
 
@@ -359,8 +360,7 @@ def _find_max(settings: list[Setting], slo: Slo, wishes: Wishes, folder: Path, a
             probes = f"{len(search.probes)} rates tried"
             standard().print(f"{search.setting}: {search.found or 'stopped'} ({probes})", markup=False)
         standard().print(f"raw samples: {folder}", markup=False, soft_wrap=True)
-    for sentence in done.failed:
-        people().print(f"not measured: {sentence}", style="red", markup=False)
+    show_failures(done.failed)
     if done.was_stopped:
         people().print("stopped; what was measured is kept", markup=False)
         raise typer.Exit(EXIT_INTERRUPTED)

@@ -19,7 +19,6 @@ from benchmarks.statistics import percentile_name
 
 if TYPE_CHECKING:
     from benchmarks.compare import Comparison
-    from benchmarks.run import Failed
 
 # Names fold; narrower than this they are hard to read.
 LEAST_NAMES = 24
@@ -34,7 +33,7 @@ _ASKED = (0.5, 0.9, 0.99)
 def tables_of(rows: Sequence[Row], width: int) -> list[Table]:
     """Every figure of every row, in one table where `width` allows it and in several below each other where not.
 
-    Names fold at the left; figures are whole. Latencies are in milliseconds from the planned send time.
+    Names fold at the left; figures are whole. Latencies are in milliseconds; see `columns.meaning`.
     """
     figures = _packed(_pieces(rows, [known(part, rows) for part in (LATENCY, RATES, COST)], width), rows, width)
     tables = [_table(rows, who_again(rows) if number else who(rows), group) for number, group in enumerate(figures)]
@@ -118,10 +117,11 @@ def notes_of(rows: Sequence[Row]) -> list[str]:
     notes = []
     doubted: dict[str, list[tuple[str, str]]] = {}
     said: dict[str, list[str]] = {}
-    for row in rows:
-        where = f"{row.target} {row.scenario}"
+    for row, where in zip(rows, _where(rows), strict=True):
         if row.invalid_reason is not None:
-            notes.append(f"INVALID: {where}, {row.backend}: {row.invalid_reason}")
+            notes.append(f"INVALID: {where}: {row.invalid_reason}")
+        if row.was_stopped:
+            notes.append(f"stopped: {where}: the figures are of what was measured until then")
         for doubt in row.doubts:
             doubted.setdefault(_FIGURES.sub("", doubt), []).append((where, doubt))
         for code, text in row.error_texts.items():
@@ -148,18 +148,18 @@ def notes_of(rows: Sequence[Row]) -> list[str]:
     return notes
 
 
+def _where(rows: Sequence[Row]) -> list[str]:
+    """Which measurement each row is: target and scenario, with the model where there are several, and the backend where needed."""
+    has_models = len({row.model for row in rows}) > 1
+    plain = [f"{row.model + ' on ' if has_models else ''}{row.target} {row.scenario}" for row in rows]
+    has_backends = len(set(plain)) < len(plain)
+    return [f"{name}, {row.backend}" if has_backends else name for name, row in zip(plain, rows, strict=True)]
+
+
 def _places(places: Sequence[str], count: int) -> str:
     """Which measurements of `count`, by name where there are few."""
     names = list(dict.fromkeys(places))
     return "; ".join(names) if len(names) <= _MANY else f"{len(places)} of {count} measurements"
-
-
-def failures_of(failed: Sequence[Failed]) -> list[str]:
-    """A sentence for each setting and reason: what keeps one scenario from being measured often keeps all of them."""
-    scenarios: dict[tuple[str, str], list[str]] = {}
-    for one in failed:
-        scenarios.setdefault((str(one.cell.setting), one.error), []).append(str(one.cell.scenario))
-    return [f"{setting} ({', '.join(names)}): {error}" for (setting, error), names in scenarios.items()]
 
 
 def comparison_table(comparisons: Sequence[Comparison], unit: Literal["ms", "µs"] = "ms") -> Table:
