@@ -65,7 +65,8 @@ class Arrivals:
         if self.pattern is Pattern.TRACE:
             return f"trace:{self.trace}"
         sign = "-" if self.pattern is Pattern.RAMP else ","
-        return f"{self.pattern}:{sign.join(f'{rate:g}' for rate in self.rates)}"
+        # Every digit, and no exponent, whose sign would be one of a ramp.
+        return f"{self.pattern}:{sign.join(np.format_float_positional(rate, trim='-') for rate in self.rates)}"
 
     def times(self, duration_s: float, seed: int) -> Times:
         """When each request is due within `duration_s`; the same arguments give the same times.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -58,8 +59,8 @@ def run(
         ),
     ] = "inproc",
     scenario: Annotated[
-        str, typer.Option("--scenario", help="single, multi, server, offline; commas.")
-    ] = "single,offline",
+        str | None, typer.Option("--scenario", help="single, multi, server, offline; commas (single,offline).")
+    ] = None,
     backend: Annotated[
         str, typer.Option("--backend", help="In process: auto (chosen), all, BACKEND or VARIANT@BACKEND/THREADS.")
     ] = AUTO,
@@ -89,30 +90,26 @@ def run(
     """
     from benchmarks.run import default_folder, matrix, settings, to_dict
     from benchmarks.run import run as run_cells
-    from benchmarks.shown import show_figures
-    from benchmarks.table import failures_of
+    from benchmarks.shown import show_failures, show_figures
     from runtime.cli.console import people, standard
 
     loads = [Arrivals.parse(text) for text in arrivals or ()]
     wishes = Wishes(duration, requests, rows, in_flight, loads[0] if loads else None, warm_up, timeout, seed)
     promise = None if slo is None else Slo.parse(slo)
-    targets = _words(target)
+    slo_ms = None if promise is None else promise.bound_ms
+    targets, scenarios = _words(target), _words(scenario or "single,offline")
     access = _access(targets, api_key_file, ca_file)
     if find_max:
-        if promise is None:
-            raise WrongUseError("--find-max needs a promise to keep; add --slo 'p99<=50ms'")
-        if len(loads) > 1:
-            raise WrongUseError(
-                f"--find-max begins at one rate, and chooses the others; --arrivals is given {len(loads)} times"
-            )
+        promise = _searched(promise, loads, {"--scenario": scenario, "--requests": requests})
+    else:
+        check_used(scenarios, wishes)
+    if backend == ALL and any(TargetName.parse(where).is_inproc for where in targets):
+        _say_left_out(_words(model))
+    if find_max and promise is not None:
         every = [s for name in _words(model) for where in targets for s in settings(name, where, backend)]
         _find_max(every, promise, wishes, output or default_folder(), access, as_json)
         return
-    check_used(_words(scenario), wishes)
-    slo_ms = None if promise is None else promise.bound_ms
-    if backend == ALL and any(TargetName.parse(where).is_inproc for where in targets):
-        _say_left_out(_words(model))
-    cells = matrix(_words(model), targets, _words(scenario), backend, wishes, loads)
+    cells = matrix(_words(model), targets, scenarios, backend, wishes, loads)
     with bar(sum(cell.scenario.duration_s + cell.scenario.warm_up_s for cell in cells)) as tell:
 
         def progress(cell: Cell, number: int, count: int, share: float) -> None:
@@ -123,8 +120,7 @@ def run(
         print(json.dumps(to_dict(result), indent=2, ensure_ascii=False))
     else:
         show_figures(result.recordings, slo_ms)
-        for failed in failures_of(result.failed):
-            people().print(f"not measured: {failed}", style="red", markup=False, soft_wrap=True)
+        show_failures(result.failed)
         if result.recordings:
             standard().print(f"raw samples: {result.folder}", markup=False, soft_wrap=True)
     if result.was_stopped:
@@ -259,18 +255,20 @@ def report(
 ) -> None:
     """Prints the table of a run again, and writes report.html (one file, charts and raw data inside) and report.md into DIR."""
     from benchmarks.report import to_html, to_markdown
-    from benchmarks.run import report_of, slo_of, to_dict
+    from benchmarks.run import report_of, to_dict
     from benchmarks.samples import load_folder
-    from benchmarks.shown import show_figures
+    from benchmarks.shown import show_failures, show_figures
     from runtime.cli.console import people, standard
 
     recordings = load_folder(folder)
-    slo_ms = slo_of(folder) if slo is None else Slo.parse(slo).bound_ms
+    result = report_of(recordings, folder, None if slo is None else Slo.parse(slo).bound_ms)
     if as_json:
-        print(json.dumps(to_dict(report_of(recordings, folder, slo_ms)), indent=2, ensure_ascii=False))
+        print(json.dumps(to_dict(result), indent=2, ensure_ascii=False))
     else:
-        show_figures(recordings, slo_ms)
-    for name, text in (("report.html", to_html(recordings, slo_ms)), ("report.md", to_markdown(recordings, slo_ms))):
+        show_figures(recordings, result.slo_ms)
+        show_failures(result.failed)
+    for name, form in (("report.html", to_html), ("report.md", to_markdown)):
+        text = form(recordings, result.slo_ms, result.failed)
         (folder / name).write_text(text, encoding="utf-8")
         (people() if as_json else standard()).print(str(folder / name), markup=False, soft_wrap=True)
 
@@ -328,27 +326,45 @@ def _say_left_out(models: list[str]) -> None:
             people().print(f"not here: {name} on {sentence}", markup=False, soft_wrap=True)
 
 
+def _searched(promise: Slo | None, loads: Sequence[Arrivals], unused: Mapping[str, object]) -> Slo:
+    """The promise of a search; `WrongUseError` without one, and for options that no search looks at."""
+    if promise is None:
+        raise WrongUseError("--find-max needs a promise to keep; add --slo 'p99<=50ms'")
+    if len(loads) > 1:
+        raise WrongUseError(
+            f"--find-max begins at one rate, and chooses the others; --arrivals is given {len(loads)} times"
+        )
+    for flag, given in unused.items():
+        if given is not None:
+            raise WrongUseError(
+                f"{flag} {given} is not looked at by --find-max, which chooses rates and how long to ask: leave {flag} out"
+            )
+    return promise
+
+
 def _find_max(settings: list[Setting], slo: Slo, wishes: Wishes, folder: Path, access: Access, as_json: bool) -> None:
     """Searches, prints and ends like `run`: 1 where nothing was found or a search failed, 130 after Ctrl-C."""
     from benchmarks.find_max import find_all
+    from benchmarks.shown import show_failures
     from benchmarks.table import found_table
     from runtime.cli.console import people, standard
 
     with bar(len(settings) * wishes.duration_s) as tell:
-        searches, failed = find_all(settings, slo, wishes, folder, tell, access)
+        done = find_all(settings, slo, wishes, folder, tell, access)
+    searches = done.searches
     if as_json:
-        print(json.dumps([search.to_dict() for search in searches], indent=2, ensure_ascii=False))
+        print(json.dumps(done.to_dict(), indent=2, ensure_ascii=False))
     else:
         standard().print(found_table([search.to_dict() for search in searches], str(slo)))
         for search in searches:
-            standard().print(f"{search.setting}: {search.found or 'stopped'}", markup=False)
+            probes = f"{len(search.probes)} rates tried"
+            standard().print(f"{search.setting}: {search.found or 'stopped'} ({probes})", markup=False)
         standard().print(f"raw samples: {folder}", markup=False, soft_wrap=True)
-    for sentence in failed:
-        people().print(f"not measured: {sentence}", style="red", markup=False)
-    if any(search.found is None for search in searches):
+    show_failures(done.failed)
+    if done.was_stopped:
         people().print("stopped; what was measured is kept", markup=False)
         raise typer.Exit(EXIT_INTERRUPTED)
-    if failed or any(search.found is None or search.found.qps is None for search in searches):
+    if done.failed or any(search.found is None or search.found.qps is None for search in searches):
         raise typer.Exit(1)
 
 

@@ -68,7 +68,9 @@ COST = (
 )
 # Enough to tell models apart; the facts below a table have all 64.
 DIGEST = Column("model sha256", lambda row: (row.model_sha256 or NOT_TOLD)[:12])
-MEANING = "latency from the planned send time"
+_OPEN = "latency from the planned send time"
+_CLOSED = "latency from the send time: a closed loop, in which a slow answer delays the requests after it"
+_BOTH = "latency from the planned send time, in closed loops (all but server) from the send time"
 LAG_MEANING = "lag: how late the generator itself sent, which is part of the latency"
 TIME_WENT = tuple(map(_part, PARTS))
 
@@ -102,7 +104,8 @@ def _names(rows: Sequence[Row], *, has_backend: bool) -> Column:
     has_models = len({row.model for row in rows}) > 1
 
     def cell(row: Row) -> str:
-        scenario = row.scenario if row.invalid_reason is None else f"INVALID {row.scenario}"
+        marks = ["INVALID" if row.invalid_reason is not None else "", "stopped" if row.was_stopped else ""]
+        scenario = " ".join(filter(None, [*marks, row.scenario]))
         words = [row.model if has_models else "", row.target, scenario, row.backend if has_backend else ""]
         return ", ".join(filter(None, words))
 
@@ -111,5 +114,8 @@ def _names(rows: Sequence[Row], *, has_backend: bool) -> Column:
 
 
 def meaning(rows: Sequence[Row]) -> str:
-    """What the times in the columns are."""
-    return f"{MEANING}; {LAG_MEANING}" if any(row.lag_ms is not None for row in rows) else MEANING
+    """What the times in the columns are; a row with a lag is of an open loop."""
+    are_open = {row.lag_ms is not None for row in rows}
+    if True not in are_open:
+        return _CLOSED
+    return f"{_BOTH if False in are_open else _OPEN}; {LAG_MEANING}"

@@ -81,6 +81,8 @@ class Comparison:
             "low": self.ratio.low if np.isfinite(self.ratio.low) else None,
             "high": self.ratio.high if np.isfinite(self.ratio.high) else None,
             "p_value": self.p_value,
+            "threshold": self.threshold,
+            "smallest_visible": self.smallest_visible if np.isfinite(self.smallest_visible) else None,
             "verdict": self.judgement.verdict.value,
             "reason": self.judgement.reason,
         }

@@ -11,13 +11,24 @@ from typing import Any
 
 from benchmarks.arrivals import Arrivals, Pattern
 from benchmarks.environment import read_environment
-from benchmarks.finding import DEFAULT_START_QPS, Found, Probe, Slo, Try, duration_s, next_step
+from benchmarks.finding import (
+    DEFAULT_START_QPS,
+    ONE_AT_A_TIME,
+    Found,
+    Probe,
+    Slo,
+    Try,
+    duration_s,
+    next_step,
+    requests_to_judge,
+)
 from benchmarks.measure import measure
 from benchmarks.row import backend_used, model_sha256
 from benchmarks.run import FOUND_FILE, file_name, prepare, with_start
 from benchmarks.samples import SCHEMA_VERSION, Recording
-from benchmarks.scenarios import Wishes, plan
+from benchmarks.scenarios import Scenario, Wishes, plan
 from benchmarks.settings import ANYONE, Access, Setting
+from benchmarks.statistics import most_above
 from runtime.errors import EdgewardError, WrongUseError
 
 # A target so many times the bound behind will not catch up within the probe.
@@ -80,22 +91,11 @@ def find_max(
 
         def tell(share: float, number: int = number, chosen: Try = chosen) -> None:
             if progress is not None:
-                what = "confirming" if chosen.is_confirmation else "trying"
-                progress(f"{what} {chosen.qps:g}/s", (number + share) / max(USUAL_PROBES, number + 2))
+                progress(str(chosen), (number + share) / max(USUAL_PROBES, number + 2))
 
         tell(0.0)
-        length_s = duration_s(step.qps, slo, wishes.duration_s, is_confirmation=step.is_confirmation)
-        scenario = plan(
-            "server",
-            replace(
-                wishes,
-                arrivals=Arrivals(pattern, (step.qps,)),
-                duration_s=length_s,
-                requests=None,
-                seed=wishes.seed + number,
-            ),
-        )
-        scenario = replace(scenario, give_up_s=max(LEAST_GIVE_UP_S, GIVE_UP_BOUNDS * slo.bound_ms / 1000))
+        seeded = replace(wishes, seed=wishes.seed + number)
+        scenario = _one_at_a_time(seeded, slo) if step.qps == ONE_AT_A_TIME else _at_rate(step, pattern, seeded, slo)
         try:
             recording = measure(setting, scenario, environment, tell, access)
         except KeyboardInterrupt:  # before its generator measured anything
@@ -110,6 +110,33 @@ def find_max(
     return Search(setting, slo, tuple(probes), step, best)
 
 
+@dataclass(frozen=True, slots=True)
+class Searches:
+    """A search on every setting, as `find-max.json` has them."""
+
+    slo: Slo
+    searches: tuple[Search, ...]
+    failed: tuple[str, ...]
+    """A sentence for each that could not be made."""
+    environment: Mapping[str, Any]
+
+    @property
+    def was_stopped(self) -> bool:
+        """A person ended it early (Ctrl-C)."""
+        return any(search.found is None for search in self.searches)
+
+    def to_dict(self) -> dict[str, Any]:
+        """All of it in types that `json` writes."""
+        return {
+            "schema_version": SCHEMA_VERSION,
+            "slo_ms": self.slo.bound_ms,
+            "was_stopped": self.was_stopped,
+            "searches": [search.to_dict() for search in self.searches],
+            "failed": list(self.failed),
+            "environment": dict(self.environment),
+        }
+
+
 def find_all(
     settings: Sequence[Setting],
     slo: Slo,
@@ -117,12 +144,13 @@ def find_all(
     folder: Path,
     progress: Progress | None = None,
     access: Access = ANYONE,
-) -> tuple[list[Search], list[str]]:
-    """A search on every setting, and a sentence for each that could not be made; every probe saved in `folder` as it ends.
+) -> Searches:
+    """A search on every setting; every probe saved in `folder` as it ends, and all that was found in its `find-max.json`.
 
-    `find-max.json` there has the searches. Ctrl-C ends with the search that it stopped.
+    Ctrl-C ends with the search that it stopped. `WrongUseError` for wishes that no search can have.
     """
-    _start(wishes.arrivals)
+    pattern, start_qps = _start(wishes.arrivals)
+    _at_rate(Try(start_qps, False, ""), pattern, wishes, slo)
     prepare(folder)
     environment = read_environment()
     searches: list[Search] = []
@@ -146,15 +174,9 @@ def find_all(
             continue
         if searches[-1].found is None:
             break
-    document = {
-        "schema_version": SCHEMA_VERSION,
-        "slo_ms": slo.bound_ms,
-        "searches": [search.to_dict() for search in searches],
-        "failed": failed,
-        "environment": environment,
-    }
-    (folder / FOUND_FILE).write_text(json.dumps(document, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
-    return searches, failed
+    done = Searches(slo, tuple(searches), tuple(failed), environment)
+    (folder / FOUND_FILE).write_text(json.dumps(done.to_dict(), indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+    return done
 
 
 def probe_of(recording: Recording, tried: Try, slo: Slo) -> Probe:
@@ -168,6 +190,34 @@ def probe_of(recording: Recording, tried: Try, slo: Slo) -> Probe:
         return Probe(tried.qps, False, header["invalid_reason"], tried.is_confirmation, is_generator_limit=True)
     held = slo.judge(recording.samples.latency_ms[recording.is_ok], len(recording.samples))
     return Probe(tried.qps, held.is_held, held.reason, tried.is_confirmation)
+
+
+def _at_rate(tried: Try, pattern: Pattern, wishes: Wishes, slo: Slo) -> Scenario:
+    """Open loop at one rate, of requests as large as `wishes` says; ends early where the promise cannot hold any more."""
+    length_s = duration_s(tried.qps, slo, wishes.duration_s, is_confirmation=tried.is_confirmation)
+    arrivals = Arrivals(pattern, (tried.qps,))
+    planned = len(arrivals.times(length_s, wishes.seed))
+    return replace(
+        plan("server", replace(wishes, arrivals=arrivals, duration_s=length_s)),
+        rows=1 if wishes.rows is None else wishes.rows,
+        give_up_s=max(LEAST_GIVE_UP_S, GIVE_UP_BOUNDS * slo.bound_ms / 1000),
+        bound_ms=slo.bound_ms,
+        most_over=most_above(planned, slo.share),
+    )
+
+
+def _one_at_a_time(wishes: Wishes, slo: Slo) -> Scenario:
+    """Closed loop, one request in flight, until there are enough to judge or too many over the bound."""
+    requests = requests_to_judge(slo)
+    most_over = most_above(requests, slo.share)
+    # All but so many are within the bound, or it ends: it never ends for want of time.
+    longest_s = requests * slo.bound_ms / 1000 + (most_over + 1) * wishes.timeout_s
+    return replace(
+        plan("single", replace(wishes, requests=requests, duration_s=longest_s)),
+        rows=1 if wishes.rows is None else wishes.rows,
+        bound_ms=slo.bound_ms,
+        most_over=most_over,
+    )
 
 
 def _start(arrivals: Arrivals | None) -> tuple[Pattern, float]:

@@ -1,7 +1,8 @@
 """The highest rate of arrivals at which a target keeps its promise: which rate to try next, and when to stop. Pure functions.
 
 Bracketing (double until it breaks, halve until it holds), bisection between the two, then confirmation: the answer is only
-believed after it held again, for longer and with other arrivals. A rate that fails its confirmation counts as broken.
+believed after it held again, for longer and with other arrivals. A rate that fails its confirmation counts as broken. Where the
+first rate breaks, one request at a time is tried before lower ones: a target that is too slow for that, keeps it at no rate.
 """
 
 from __future__ import annotations
@@ -18,8 +19,11 @@ from benchmarks.statistics import Values, needed_samples, percentile_name
 from runtime.errors import WrongUseError
 
 DEFAULT_START_QPS = 50.0
-# Below one request in ten seconds a target is broken rather than slow, and a probe of it would take minutes.
+# Below one request in ten seconds a target is broken rather than slow; p99 takes 1,324 of them, which are 3.7 hours. Only a target
+# that keeps the promise one at a time is asked so slowly, and a rate that breaks it ends as soon as that is certain.
 LOWEST_QPS = 0.1
+# One request after the other, each when the one before is answered: what ever lower rates come to.
+ONE_AT_A_TIME = 0.0
 # A Python generator sends a few thousand requests a second; what lies far beyond is never reached.
 HIGHEST_QPS = 100_000.0
 # Held and broken rates this close are one answer: two runs on one machine differ by as much.
@@ -84,6 +88,7 @@ class Probe:
     """A rate that was tried."""
 
     qps: float
+    """Or `ONE_AT_A_TIME`."""
     is_held: bool
     reason: str
     is_confirmation: bool = False
@@ -106,8 +111,14 @@ class Try:
     """Decision: try this rate next."""
 
     qps: float
+    """Or `ONE_AT_A_TIME`."""
     is_confirmation: bool
     reason: str
+
+    def __str__(self) -> str:
+        if self.qps == ONE_AT_A_TIME:
+            return "trying one at a time"
+        return f"{'confirming' if self.is_confirmation else 'trying'} {self.qps:g}/s"
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,7 +140,8 @@ def next_step(probes: Sequence[Probe], start_qps: float = DEFAULT_START_QPS) -> 
     """What to do after `probes`, in the order in which they were made."""
     if not probes:
         return Try(start_qps, False, "where to start")
-    broken = [probe for probe in probes if not probe.is_held]
+    # One at a time a generator without time says nothing of the target, and lower rates may do better.
+    broken = [p for p in probes if not p.is_held and not (p.qps == ONE_AT_A_TIME and p.is_generator_limit)]
     ceiling = min((probe.qps for probe in broken), default=math.inf)
     # A rate that broke makes nothing of a higher one that held: that was luck, or the machine was quieter.
     held = [probe for probe in probes if probe.is_held and probe.qps < ceiling]
@@ -139,8 +151,12 @@ def next_step(probes: Sequence[Probe], start_qps: float = DEFAULT_START_QPS) -> 
             None, False, f"no rate held again within {MAX_PROBES} probes: the machine is too noisy; measure longer"
         )
     if floor == 0.0:
+        if ceiling == ONE_AT_A_TIME:
+            return Found(None, False, f"one at a time, {broken[-1].reason}")
         if ceiling <= LOWEST_QPS:
             return Found(None, False, broken[-1].reason)
+        if not any(probe.qps == ONE_AT_A_TIME for probe in probes):
+            return Try(ONE_AT_A_TIME, False, f"{ceiling:g}/s did not hold")
         return Try(_neat(max(ceiling / 2, LOWEST_QPS)), False, f"{ceiling:g}/s did not hold")
     if ceiling == math.inf and floor < HIGHEST_QPS:
         return Try(_neat(min(floor * 2, HIGHEST_QPS)), False, f"{floor:g}/s held")
@@ -161,9 +177,14 @@ def duration_s(qps: float, slo: Slo, least_s: float, *, is_confirmation: bool) -
     A target that is too slow by the share r is r * t seconds behind after t seconds, which breaks the promise when the
     requests of the first `share` of the time are not enough to keep it: t = bound / (r * share).
     """
-    enough_s = SPARE_SAMPLES * needed_samples(slo.share) / qps
+    enough_s = requests_to_judge(slo) / qps
     overload_s = slo.bound_ms / 1000 / (RESOLUTION * slo.share)
     return max(least_s, enough_s, overload_s) * (CONFIRM_FACTOR if is_confirmation else 1.0)
+
+
+def requests_to_judge(slo: Slo) -> int:
+    """So many say whether a promise holds: 1,324 for p99."""
+    return math.ceil(SPARE_SAMPLES * needed_samples(slo.share))
 
 
 def _neat(qps: float) -> float:

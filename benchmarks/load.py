@@ -7,6 +7,7 @@ answers requests become overdue; their latency counts from the time they were du
 
 from __future__ import annotations
 
+import math
 import threading
 import time
 from array import array
@@ -65,6 +66,7 @@ class LoadGenerator:
         self._start_ns = 0
         self._is_stopped = False
         self._has_fallen_behind = False
+        self._over = 0
         self._failure: BaseException | None = None
         self._statuses: dict[str, int] = {OK: 0}
         self._texts: dict[str, str] = {}
@@ -75,10 +77,13 @@ class LoadGenerator:
     def progress(self) -> float:
         """How much of the scenario is done, 0 to 1."""
         elapsed_s = (time.perf_counter_ns() - self._start_ns) / 1e9 if self._start_ns else 0.0
-        shares = [elapsed_s / self._scenario.duration_s]
-        if self._scenario.requests is not None:
-            shares.append(self._next / self._scenario.requests)
-        return min(max(*shares, 0.0), 1.0)
+        if self._due is not None:
+            # Time alone would say that all is done while a target that is behind has its backlog before it.
+            planned_s = max(int(self._due[-1]) / 1e9, 1e-9)
+            share = min(elapsed_s / planned_s, self._next / len(self._due))
+        else:
+            share = max(elapsed_s / self._scenario.duration_s, self._next / (self._scenario.requests or math.inf))
+        return min(max(share, 0.0), 1.0)
 
     def start(self) -> None:
         """Starts the threads and returns."""
@@ -163,7 +168,16 @@ class LoadGenerator:
             self._texts.setdefault(status, str(error))
         done_ns = self._now_ns()
         planned_ns = sent_ns if due_ns is None else due_ns
+        bound_ms = self._scenario.bound_ms
+        if bound_ms is not None and (status != OK or done_ns - planned_ns > bound_ms * 1e6):
+            self._count_over()
         record.extend((planned_ns, sent_ns, done_ns, rows, self._status(status), self._origin(origin), *spent))
+
+    def _count_over(self) -> None:
+        """One more that took too long or failed; ends the load where they are too many."""
+        with self._names:
+            self._over += 1
+            self._is_stopped = self._is_stopped or self._over > self._scenario.most_over
 
     def _now_ns(self) -> int:
         return time.perf_counter_ns() - self._start_ns

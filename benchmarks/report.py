@@ -44,16 +44,16 @@ tr > .words:first-child { position: sticky; left: 0; background: var(--paper); }
 """
 
 
-def to_markdown(recordings: Sequence[Recording], slo_ms: float | None = None) -> str:
-    """The tables, their notes, and where it was measured."""
+def to_markdown(recordings: Sequence[Recording], slo_ms: float | None = None, failed: Sequence[str] = ()) -> str:
+    """The tables, their notes, what could not be measured (a sentence each in `failed`), and where it was measured."""
     rows = [row_of(recording, slo_ms) for recording in recordings]
     lines = [line for columns in _tables(rows) for line in (*_markdown_table(columns, rows), "")]
-    lines += [*(f"- {note}" for note in notes_of(rows)), ""]
+    lines += [*(f"- {note}" for note in [*map(_not_measured, failed), *notes_of(rows)]), ""]
     told = "; ".join(f"{name}: {value}" for name, value in facts_of(recordings))
     return "\n".join([*lines, f"{_said(rows, slo_ms)} {told}.", ""])
 
 
-def to_html(recordings: Sequence[Recording], slo_ms: float | None = None) -> str:
+def to_html(recordings: Sequence[Recording], slo_ms: float | None = None, failed: Sequence[str] = ()) -> str:
     """One page without a reference to any other file: tables, charts, environment, and the samples as JSON."""
     rows = [row_of(recording, slo_ms) for recording in recordings]
     measured = list(zip(recordings, rows, strict=True))
@@ -63,7 +63,7 @@ def to_html(recordings: Sequence[Recording], slo_ms: float | None = None) -> str
         f"<h1>{escape(title)}</h1>",
         f"<p>{escape(_said(rows, slo_ms))}</p>",
         *(f'<div class="scroll" tabindex="0">{_html_table(columns, rows)}</div>' for columns in _tables(rows)),
-        *(f"<p>{escape(note)}</p>" for note in notes_of(rows)),
+        *(f"<p>{escape(note)}</p>" for note in [*map(_not_measured, failed), *notes_of(rows)]),
         _html_breakdown(rows),
         curves,
         *(_html_charts(name, measured) for name in _sections(measured, has_curves=bool(curves))),
@@ -106,6 +106,10 @@ def _tables(rows: Sequence[Row]) -> list[list[Column]]:
     return [[who(rows), *known([*LATENCY, *RATES], rows)], [who_again(rows), *known(COST, rows), DIGEST]]
 
 
+def _not_measured(failed: str) -> str:
+    return f"Not measured: {failed}"
+
+
 def _said(rows: Sequence[Row], slo_ms: float | None) -> str:
     """What the figures are, before them."""
     promise = "" if slo_ms is None else f"Goodput counts what was answered within {slo_ms:g} ms. "
@@ -135,7 +139,7 @@ def _html_breakdown(rows: Sequence[Row]) -> str:
     if not known:
         return ""
     drawn = stacks(known, PARTS, "ms")
-    text = "Shares of the mean of the answered requests, from the planned send time; the mean stands behind each bar."
+    text = "Shares of the mean latency of the answered requests; the mean stands behind each bar."
     return f"<h2>Where the time went</h2><p>{text}</p>{drawn}"
 
 

@@ -38,6 +38,8 @@ class Row:
     model_sha256: str | None
     """Of the variant in use; None where the server does not tell it."""
     invalid_reason: str | None
+    was_stopped: bool
+    """A person ended it early (Ctrl-C)."""
     doubts: tuple[str, ...]
     error_texts: Mapping[str, str] = field(default_factory=dict)
     """What the first error of each code said."""
@@ -59,6 +61,7 @@ class Row:
             "generator_lag_ms": None if self.lag_ms is None else dict(self.lag_ms),
             "model_sha256": self.model_sha256,
             "invalid_reason": self.invalid_reason,
+            "was_stopped": self.was_stopped,
             "doubts": list(self.doubts),
         }
 
@@ -81,6 +84,7 @@ def row_of(recording: Recording, slo_ms: float | None = None) -> Row:
         lag_ms=lag_of(recording),
         model_sha256=model_sha256(header),
         invalid_reason=header["invalid_reason"],
+        was_stopped=header["was_stopped"],
         doubts=tuple(header["doubts"]),
         error_texts=header.get("error_texts", {}),
     )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -47,8 +47,13 @@ class Failed:
     cell: Cell
     error: str
 
-    def __str__(self) -> str:
-        return f"{self.cell}: {self.error}"
+
+def failures_of(failed: Sequence[Failed]) -> tuple[str, ...]:
+    """A sentence for each setting and reason: what keeps one scenario from being measured often keeps all of them."""
+    scenarios: dict[tuple[str, str], list[str]] = {}
+    for one in failed:
+        scenarios.setdefault((str(one.cell.setting), one.error), []).append(str(one.cell.scenario))
+    return tuple(f"{setting} ({', '.join(names)}): {error}" for (setting, error), names in scenarios.items())
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,7 +61,8 @@ class RunResult:
     """What a run measured; `was_stopped` when a person ended it early."""
 
     recordings: tuple[Recording, ...]
-    failed: tuple[Failed, ...]
+    failed: tuple[str, ...]
+    """A sentence for each setting that could not be measured, with its scenarios."""
     folder: Path | None
     was_stopped: bool
     slo_ms: float | None = None
@@ -147,7 +153,7 @@ def run(
                 break
     except KeyboardInterrupt:
         was_stopped = True
-    result = RunResult(tuple(recordings), tuple(failed), folder, was_stopped, slo_ms)
+    result = RunResult(tuple(recordings), failures_of(failed), folder, was_stopped, slo_ms)
     if folder is not None:
         (folder / INDEX_FILE).write_text(json.dumps(to_dict(result), indent=2, ensure_ascii=False), encoding="utf-8")
     return result
@@ -174,10 +180,26 @@ def prepare(folder: Path | None) -> None:
             ) from error
 
 
-def report_of(recordings: Sequence[Recording], folder: Path, slo_ms: float | None) -> RunResult:
-    """The run that left these recordings, as far as they tell: what failed, left none."""
-    was_stopped = any(recording.header["was_stopped"] for recording in recordings)
-    return RunResult(tuple(recordings), (), folder, was_stopped, slo_ms)
+def report_of(recordings: Sequence[Recording], folder: Path, slo_ms: float | None = None) -> RunResult:
+    """The run or search that left these recordings: what failed, left none, and stands in its index.
+
+    `slo_ms` None: what was promised then.
+    """
+    index = _index_in(folder)
+    was_stopped = index.get("was_stopped", False) or any(recording.header["was_stopped"] for recording in recordings)
+    promised = index.get("slo_ms") if slo_ms is None else slo_ms
+    return RunResult(tuple(recordings), tuple(index.get("failed", ())), folder, was_stopped, promised)
+
+
+def _index_in(folder: Path) -> Mapping[str, Any]:
+    """What a run or search wrote beside its recordings; empty where it wrote nothing, as one that was killed."""
+    for name in (INDEX_FILE, FOUND_FILE):
+        try:
+            index: Mapping[str, Any] = json.loads((folder / name).read_text(encoding="utf-8"))
+        except (OSError, ValueError):
+            continue
+        return index
+    return {}
 
 
 def to_dict(result: RunResult) -> dict[str, Any]:
@@ -189,20 +211,9 @@ def to_dict(result: RunResult) -> dict[str, Any]:
         "was_stopped": result.was_stopped,
         "slo_ms": result.slo_ms,
         "rows": [row_of(recording, result.slo_ms).to_dict() for recording in result.recordings],
-        "failed": [str(failed) for failed in result.failed],
+        "failed": list(result.failed),
         "environment": result.recordings[0].header["environment"] if result.recordings else None,
     }
-
-
-def slo_of(folder: Path) -> float | None:
-    """What the run or search in `folder` promised, in milliseconds; None where it promised nothing, or no index says it."""
-    for name in (INDEX_FILE, FOUND_FILE):
-        try:
-            slo_ms: float | None = json.loads((folder / name).read_text(encoding="utf-8")).get("slo_ms")
-        except (OSError, ValueError):
-            continue
-        return slo_ms
-    return None
 
 
 @dataclass(frozen=True, slots=True)

@@ -61,6 +61,9 @@ class Scenario:
     seed: int = 1
     give_up_s: float | None = None
     """Of open loops: end when requests wait so long to be sent, the target being that far behind; None: never."""
+    bound_ms: float | None = None
+    """With `most_over`: end when more requests than that took longer, or failed; None: never."""
+    most_over: int = 0
 
     def __post_init__(self) -> None:
         for what, value, least in (
@@ -103,6 +106,8 @@ class Scenario:
             "timeout_s": self.timeout_s,
             "seed": self.seed,
             "give_up_s": self.give_up_s,
+            "bound_ms": self.bound_ms,
+            "most_over": self.most_over,
         }
 
     @classmethod

@@ -11,6 +11,12 @@ from benchmarks.table import notes_of, tables_of
 from runtime.cli.console import people, standard
 
 
+def show_failures(failed: Sequence[str]) -> None:
+    """What could not be measured, on standard error."""
+    for sentence in failed:
+        people().print(f"not measured: {sentence}", style="red", markup=False, soft_wrap=True)
+
+
 def show_figures(recordings: Sequence[Recording], slo_ms: float | None) -> None:
     """Tables on standard output, doubts on standard error; nothing where nothing was measured."""
     if not recordings:

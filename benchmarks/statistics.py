@@ -61,6 +61,18 @@ def needed_samples(share: float, above: int = ALLOWED_ABOVE, confidence: float =
     return high
 
 
+def most_above(n: int, share: float, confidence: float = CONFIDENCE) -> int:
+    """How many of `n` samples may be above a bound that the percentile `share` is below at this confidence; -1: n is too small.
+
+    The inverse of `needed_samples`: one more, and so many samples are not enough.
+    """
+    low, high = -1, math.floor(n * (1 - share)) + 1  # about half of all draws have more than the mean
+    while high - low > 1:
+        middle = (low + high) // 2
+        low, high = (middle, high) if _few_above(n, share, middle) <= 1 - confidence else (low, middle)
+    return low
+
+
 def _few_above(n: int, share: float, above: int) -> float:
     """P(X <= above) of X ~ Binomial(n, 1 - share): so few of n samples exceed the percentile. Logarithms: terms underflow."""
     k = np.arange(1, above + 1)

@@ -19,7 +19,6 @@ from benchmarks.statistics import percentile_name
 
 if TYPE_CHECKING:
     from benchmarks.compare import Comparison
-    from benchmarks.run import Failed
 
 # Names fold; narrower than this they are hard to read.
 LEAST_NAMES = 24
@@ -34,7 +33,7 @@ _ASKED = (0.5, 0.9, 0.99)
 def tables_of(rows: Sequence[Row], width: int) -> list[Table]:
     """Every figure of every row, in one table where `width` allows it and in several below each other where not.
 
-    Names fold at the left; figures are whole. Latencies are in milliseconds from the planned send time.
+    Names fold at the left; figures are whole. Latencies are in milliseconds; see `columns.meaning`.
     """
     figures = _packed(_pieces(rows, [known(part, rows) for part in (LATENCY, RATES, COST)], width), rows, width)
     tables = [_table(rows, who_again(rows) if number else who(rows), group) for number, group in enumerate(figures)]
@@ -86,24 +85,29 @@ def _table(rows: Sequence[Row], names: Column, columns: Sequence[Column]) -> Tab
 
 def found_table(searches: Sequence[Mapping[str, Any]], slo: str) -> Table:
     """The highest rate of each search that kept the promise, and the figures there; from `Search.to_dict`."""
-    table = Table(title=f"highest rate with {slo}", title_justify="left", box=None, pad_edge=False)
-    for name in ("target", "backend"):
-        table.add_column(name, overflow="fold")
-    for name in ("max/s", "n", "p50 ms", "p99 ms", "achieved/s", "goodput/s", "probes"):
+    table = Table(
+        title=f"highest rate with {slo}", title_justify="left", box=None, pad_edge=False, padding=(0, _GAP, 0, 0)
+    )
+    places = [
+        f"{TargetName.parse(search['target']).label}, {search['backend_used'] or search['backend']}"
+        for search in searches
+    ]
+    # No narrower than the longest name of an engine, as litert-cpu: a target that is an address may fold.
+    widest = max((cell_len(word) for place in places for word in place.split()[1:]), default=0)
+    table.add_column("target, backend", overflow="fold", min_width=min(widest, LEAST_NAMES))
+    for name in ("max/s", "n", "p50 ms", "p99 ms", "achieved/s", "goodput/s"):
         table.add_column(name, justify="right", no_wrap=True)
-    for search in searches:
+    for place, search in zip(places, searches, strict=True):
         best = search["at_max"] or {}
         figures = [number(best.get(key), ".3f") for key in ("p50_ms", "p99_ms")]
         least = ">= " if search["is_lower_bound"] else ""
         table.add_row(
-            TargetName.parse(search["target"]).label,
-            search["backend_used"] or search["backend"],
+            place,
             UNKNOWN if search["max_qps"] is None else f"{least}{search['max_qps']:g}",
             f"{best['n']:,}" if best else UNKNOWN,
             *figures,
             rate(best.get("achieved_qps")),
             rate(best.get("goodput_qps")),
-            str(len(search["probes"])),
         )
     return table
 
@@ -113,10 +117,11 @@ def notes_of(rows: Sequence[Row]) -> list[str]:
     notes = []
     doubted: dict[str, list[tuple[str, str]]] = {}
     said: dict[str, list[str]] = {}
-    for row in rows:
-        where = f"{row.target} {row.scenario}"
+    for row, where in zip(rows, _where(rows), strict=True):
         if row.invalid_reason is not None:
-            notes.append(f"INVALID: {where}, {row.backend}: {row.invalid_reason}")
+            notes.append(f"INVALID: {where}: {row.invalid_reason}")
+        if row.was_stopped:
+            notes.append(f"stopped: {where}: the figures are of what was measured until then")
         for doubt in row.doubts:
             doubted.setdefault(_FIGURES.sub("", doubt), []).append((where, doubt))
         for code, text in row.error_texts.items():
@@ -143,18 +148,18 @@ def notes_of(rows: Sequence[Row]) -> list[str]:
     return notes
 
 
+def _where(rows: Sequence[Row]) -> list[str]:
+    """Which measurement each row is: target and scenario, with the model where there are several, and the backend where needed."""
+    has_models = len({row.model for row in rows}) > 1
+    plain = [f"{row.model + ' on ' if has_models else ''}{row.target} {row.scenario}" for row in rows]
+    has_backends = len(set(plain)) < len(plain)
+    return [f"{name}, {row.backend}" if has_backends else name for name, row in zip(plain, rows, strict=True)]
+
+
 def _places(places: Sequence[str], count: int) -> str:
     """Which measurements of `count`, by name where there are few."""
     names = list(dict.fromkeys(places))
     return "; ".join(names) if len(names) <= _MANY else f"{len(places)} of {count} measurements"
-
-
-def failures_of(failed: Sequence[Failed]) -> list[str]:
-    """A sentence for each setting and reason: what keeps one scenario from being measured often keeps all of them."""
-    scenarios: dict[tuple[str, str], list[str]] = {}
-    for one in failed:
-        scenarios.setdefault((str(one.cell.setting), one.error), []).append(str(one.cell.scenario))
-    return [f"{setting} ({', '.join(names)}): {error}" for (setting, error), names in scenarios.items()]
 
 
 def comparison_table(comparisons: Sequence[Comparison], unit: Literal["ms", "µs"] = "ms") -> Table:

@@ -41,6 +41,11 @@ def test_the_first_screen_is_of_the_demo_that_is_kept() -> None:
     shown = [_even(line) for line in block.splitlines() if line.startswith("    ")]
     assert len(shown) >= 5
     assert [line for line in shown if line not in demo] == []
+    warnings = re.findall(r"warning: .*? of their median", demo)
+    assert warnings
+    assert [warning for warning in warnings if warning not in _even(block)] == [], (
+        "what the demo doubts, is said here too"
+    )
     told = re.search(r"costs (\S+) ms in process at the median, and (\S+) ms through the agent over gRPC", readme)
     assert told is not None
     for name, figure in zip(("in-process", "agent gRPC"), told.groups(), strict=True):

@@ -29,7 +29,13 @@ def python_of(peer: Peer, folder: Path) -> Path:
         return python
     shutil.rmtree(home, ignore_errors=True)
     folder.mkdir(parents=True, exist_ok=True)
-    venv.create(home, with_pip=True)
+    try:
+        venv.create(home, with_pip=True)
+    except (subprocess.CalledProcessError, OSError) as error:
+        raise InstallError(
+            f"no virtual environment can be made with {sys.executable}: {error}; where ensurepip is missing, install it "
+            "(Debian: python3-venv)"
+        ) from error
     command = [str(python), "-m", "pip", "install", "--quiet", "--disable-pip-version-check", *peer.requirements]
     try:
         done = subprocess.run(command, capture_output=True, text=True, timeout=INSTALL_TIMEOUT_S, check=False)

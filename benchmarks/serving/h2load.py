@@ -41,7 +41,9 @@ class OpenResult:
 
     asked_per_s: float
     per_s: float
+    """Requests sent, by second of the time in which they were; every one was answered, some later."""
     p50_ms: float
+    """From when a request went, not from when it was due; so p99."""
     p99_ms: float
 
 
@@ -69,7 +71,7 @@ def drive_count(exchange: Exchange, port: int, connections: int, count: int, rep
 
 
 def drive_open(exchange: Exchange, port: int, per_s: float, seconds: float, reply_bytes: int) -> OpenResult:
-    """Load at a fixed rate, which does not wait for answers.
+    """Load at a fixed rate, which does not wait for answers while a stream or connection is free.
 
     gRPC: 8 connections of up to 64 calls each. HTTP/1.1 has one request a connection, so 64 connections share the rate: a server
     that falls behind on all of them slows the load down, and the rate that came about is told.

@@ -156,11 +156,13 @@ class Results:
             return []
         lines = [
             "",
-            f"# At {OPEN_SHARE:.0%} of each one's own saturated rate, open loop",
+            f"# At {OPEN_SHARE:.0%} of each one's own saturated rate",
             "",
-            "h2load at a fixed rate; medians over rounds. Everybody at their own rate: the faster one is asked more a second.",
+            "h2load at a fixed rate; medians over rounds. Everybody at their own rate: the faster one is asked more a second. "
+            "Latency counts from when a request went, not from when it was due: what waits for a free connection waits unseen, and "
+            "sent/s is then below asked/s.",
             "",
-            "| server | asked/s | answered/s | p50 ms | p99 ms |",
+            "| server | asked/s | sent/s | p50 ms | p99 ms |",
             "|---|---:|---:|---:|---:|",
         ]
         for name in dict.fromkeys(sample.contestant for sample in samples):

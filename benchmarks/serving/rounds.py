@@ -54,6 +54,7 @@ class OpenSample:
     round: int
     asked_per_s: float
     per_s: float
+    """As the latencies, see `h2load.OpenResult`."""
     p50_ms: float
     p99_ms: float
 
@@ -197,31 +198,38 @@ class _Standing:
     def measure(self, number: int, plan: Plan) -> list[Sample]:
         """Its samples of one round; right answers are checked before and after."""
         contestant, server = self._contestant, self._server
-        server.resume()
-        reply_bytes = self._check()
         samples: list[Sample] = []
-        for connections in plan.connections:
-            drive(contestant.exchange, self._port, connections, WARM_UP_S, reply_bytes)
-            before_s = server.cpu_s()
-            result = drive(contestant.exchange, self._port, connections, plan.seconds, reply_bytes)
-            cpu_s = (server.cpu_s() - before_s) / result.requests * 1000
-            samples.append(Sample(contestant.name, number, connections, result.per_s, cpu_s, server.memory_bytes()))
-        self._check()
-        self._pause()
+        with self._turn():
+            reply_bytes = self._check()
+            for connections in plan.connections:
+                drive(contestant.exchange, self._port, connections, WARM_UP_S, reply_bytes)
+                before_s = server.cpu_s()
+                result = drive(contestant.exchange, self._port, connections, plan.seconds, reply_bytes)
+                cpu_s = (server.cpu_s() - before_s) / result.requests * 1000
+                samples.append(Sample(contestant.name, number, connections, result.per_s, cpu_s, server.memory_bytes()))
+            self._check()
         return samples
 
     def measure_open(self, number: int, plan: Plan, saturated_per_s: float) -> OpenSample:
         """Latency at `OPEN_SHARE` of what it can."""
-        self._server.resume()
-        reply_bytes = self._check()
         rate = OPEN_SHARE * saturated_per_s
-        drive_open(self._contestant.exchange, self._port, rate, WARM_UP_S, reply_bytes)
-        told = drive_open(self._contestant.exchange, self._port, rate, plan.seconds, reply_bytes)
-        self._pause()
+        with self._turn():
+            reply_bytes = self._check()
+            drive_open(self._contestant.exchange, self._port, rate, WARM_UP_S, reply_bytes)
+            told = drive_open(self._contestant.exchange, self._port, rate, plan.seconds, reply_bytes)
         return OpenSample(self._contestant.name, number, told.asked_per_s, told.per_s, told.p50_ms, told.p99_ms)
 
     def _check(self) -> int:
         return self._contestant.exchange.check(self._port)
+
+    @contextmanager
+    def _turn(self) -> Iterator[None]:
+        """It runs within, and not after, also where it fails: then it would take processor time from everybody else."""
+        self._server.resume()
+        try:
+            yield
+        finally:
+            self._pause()
 
     def _pause(self) -> None:
         if not self._contestant.is_restless:

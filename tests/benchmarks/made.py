@@ -41,6 +41,7 @@ def recording(where: str, n: int, scenario: Scenario = Scenario(Kind.SINGLE), **
         "origins": [{"served_by": "edge", "backend": "a|b"}],
         "offered_qps": None,
         "invalid_reason": None,
+        "was_stopped": False,
         "doubts": [],
         "cpu_s_per_1000": 0.125,
         "peak_memory_bytes": 77 << 20,

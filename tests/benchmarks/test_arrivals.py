@@ -75,6 +75,14 @@ def test_text_and_value_go_both_ways(text: str) -> None:
 
 
 @pytest.mark.parametrize(
+    "text", ["poisson:1000000.5", "constant:123456.789", "ramp:0.00001-100", "constant:1e-7", "constant:0.1"]
+)
+def test_the_text_carries_every_digit_to_the_generator(text: str) -> None:
+    given = Arrivals.parse(text)
+    assert Arrivals.parse(str(given)) == given
+
+
+@pytest.mark.parametrize(
     "text",
     ["", "poisson", "poisson:", "poisson:x", "poisson:-1", "poisson:0", "poisson:inf", "ramp:1", "burst:3", "trace:"],
 )

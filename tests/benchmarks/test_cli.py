@@ -16,7 +16,7 @@ from benchmarks.cli import app
 from benchmarks.inproc import left_out
 from benchmarks.options import seconds
 from benchmarks.run import matrix, run_quick
-from benchmarks.samples import load_folder
+from benchmarks.samples import Recording, load, load_folder
 from benchmarks.scenarios import Wishes
 from benchmarks.settings import BackendName, TargetName
 from runtime.errors import WrongUseError
@@ -78,6 +78,14 @@ def test_what_is_invalid_or_failed_ends_with_1_and_says_why(fake_server: Any, tm
     assert "told to fail" in done.stderr
     assert "127.0.0.1:1 is unreachable: Connection refused" in done.stderr
     assert str(tmp_path) in done.stdout.replace("\n", "")
+    # What failed left no recording, and stands in the report all the same.
+    again = bench("report", str(tmp_path))
+    assert "not measured: fake on nobody (single)" in again.stderr
+    for name in ("report.html", "report.md"):
+        assert "Not measured: fake on nobody (single)" in (tmp_path / name).read_text("utf-8")
+    told = json.loads(bench("report", str(tmp_path), "--json").stdout)
+    assert told == json.loads((tmp_path / "run.json").read_text("utf-8"))
+    assert not told["is_valid"]
 
 
 @pytest.mark.slow
@@ -96,6 +104,8 @@ def test_ctrl_c_keeps_what_was_measured(fake_server: Any, tmp_path: Path) -> Non
     assert "single" in output
     (recording,) = load_folder(tmp_path)
     assert recording.header["was_stopped"]
+    assert "stopped: " in bench("report", str(tmp_path)).stderr
+    assert json.loads(bench("report", str(tmp_path), "--json").stdout)["rows"][0]["was_stopped"]
     assert len(recording.samples) == fake_server.inferences
     assert child.returncode == 130
 
@@ -234,9 +244,32 @@ def test_several_rates_are_the_server_scenario_several_times_and_the_report_draw
     words = ["run", "--model", "fake", "--target", fake_server.target, "--scenario", "server", *rates]
     done = bench(*words, "--duration", "2", "--warm-up", "0.05", "--output", str(tmp_path), "--json")
     assert [row["n"] for row in json.loads(done.stdout)["rows"]] == [1400, 700]
+    for file in tmp_path.glob("*.npz"):  # a busy machine makes them INVALID, which no curve is drawn of
+        kept = load(file)
+        Recording({**kept.header, "invalid_reason": None}, kept.samples).save(file)
+    assert bench("report", str(tmp_path)).exit_code == 0
+    page = (tmp_path / "report.html").read_text(encoding="utf-8")
+    assert "Latency against the rate" in page
+    assert "p99 latency, ms (log scale)" in page, "700 requests tell it"
 
 
 def test_what_all_backends_leave_out_here_is_said_with_the_reason() -> None:
     (cuda,) = [one for one in left_out("digits", machine()) if one.startswith("onnxruntime-cuda: ")]
     assert "GPU" in cuda
     assert not any(one.startswith("onnxruntime-cpu: ") for one in left_out("digits", machine()))
+
+
+@pytest.mark.slow
+def test_calibrate_says_its_answer_in_json_too(fake_server: Any, tmp_path: Path) -> None:
+    words = ["calibrate", fake_server.target, "--model", "fake", "--rounds", "2", "--requests", "20", "--warm-up", "0"]
+    done = bench(*words, "--duration", "20", "--threshold", "0.25", "--output", str(tmp_path), "--json")
+    told = json.loads(done.stdout)
+    assert told == json.loads((tmp_path / "compare.json").read_text())
+    (p50,) = told["comparisons"]
+    assert p50["threshold"] == 0.25
+    assert p50["smallest_visible"] is None or p50["smallest_visible"] >= 0.25
+    jsonschema_rs = pytest.importorskip("jsonschema_rs", reason="jsonschema-rs (of schemathesis) is not installed")
+    schema = ROOT / "benchmarks" / "schema" / "compare-1.json"
+    jsonschema_rs.validate(json.loads(schema.read_text()), told)
+    del p50["smallest_visible"]
+    assert not jsonschema_rs.is_valid(json.loads(schema.read_text()), told)

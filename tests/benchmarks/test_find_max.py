@@ -9,11 +9,13 @@ from typing import Any
 import pytest
 from typer.testing import CliRunner
 
-from benchmarks import finding
+from benchmarks import cli, finding
+from benchmarks import find_max as find_max_module
 from benchmarks.arrivals import Arrivals
 from benchmarks.cli import app
+from benchmarks.fake_server import sleep_first
 from benchmarks.find_max import find_max
-from benchmarks.finding import Slo
+from benchmarks.finding import ONE_AT_A_TIME, Slo
 from benchmarks.samples import load_folder
 from benchmarks.scenarios import Wishes
 from benchmarks.settings import Setting
@@ -113,9 +115,41 @@ def test_from_the_command_line_it_is_printed_and_saved(
         (["--find-max"], "needs a promise"),
         (["--find-max", "--slo", "soon"], "not understood"),
         (["--find-max", "--slo", "5ms", "--arrivals", "ramp:1-5"], "chooses the rates itself"),
+        (["--find-max", "--slo", "5ms", "--requests", "9"], "--requests 9 is not looked at by --find-max"),
+        (["--find-max", "--slo", "5ms", "--scenario", "single"], "--scenario single is not looked at by --find-max"),
+        (["--find-max", "--slo", "5ms", "--rows", "0"], "rows are 0; expected 1 or more"),
     ],
 )
 def test_wrong_use_is_said(words: list[str], text: str, tmp_path: Path) -> None:
     done = CliRunner().invoke(app, ["run", "--target", "http://127.0.0.1:1", *words, "--output", str(tmp_path)])
     assert isinstance(done.exception, WrongUseError)
     assert text in str(done.exception)
+
+
+@pytest.mark.slow
+def test_a_server_that_is_too_slow_for_one_request_is_known_to_be_after_a_few(serve: Any, tmp_path: Path) -> None:
+    server = serve(sleep_first(0.1))
+    words = ["run", "--model", "fake", "--target", server.target, "--find-max", "--slo", "p99<=50ms", "--rows", "4"]
+    done = CliRunner().invoke(app, [*words, "--warm-up", "0", "--output", str(tmp_path), "--json"])
+    assert done.exit_code == 1
+    document = json.loads(done.stdout)
+    assert document == json.loads((tmp_path / "find-max.json").read_text())
+    (search,) = document["searches"]
+    assert [probe["qps"] for probe in search["probes"]] == [50.0, ONE_AT_A_TIME]
+    assert search["max_qps"] is None
+    assert search["reason"].startswith("one at a time, ")
+    rate, alone = load_folder(tmp_path)
+    assert len(rate.samples) < 200, "of 1,324 planned"
+    assert len(alone.samples) == alone.header["scenario"]["most_over"] + 1
+    assert {recording.header["scenario"]["rows"] for recording in (rate, alone)} == {4}
+    jsonschema_rs = pytest.importorskip("jsonschema_rs", reason="jsonschema-rs (of schemathesis) is not installed")
+    schema = Path(find_max_module.__file__).parent / "schema" / "find-max-1.json"
+    jsonschema_rs.validate(json.loads(schema.read_text()), document)
+
+
+@pytest.mark.slow
+def test_what_all_leaves_out_is_said_of_a_search_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("benchmarks.inproc.left_out", lambda name: ["some-engine: no wheel"])
+    monkeypatch.setattr(cli, "_find_max", lambda *given: None)
+    words = ["run", "--backend", "all", "--find-max", "--slo", "50ms", "--output", str(tmp_path)]
+    assert "not here: digits on some-engine: no wheel" in CliRunner().invoke(app, words).stderr

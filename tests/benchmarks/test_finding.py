@@ -9,6 +9,7 @@ from benchmarks.finding import (
     HIGHEST_QPS,
     LOWEST_QPS,
     MAX_PROBES,
+    ONE_AT_A_TIME,
     RESOLUTION,
     Found,
     Probe,
@@ -82,9 +83,18 @@ def test_a_saturated_generator_makes_the_answer_a_lower_bound() -> None:
 def test_a_server_that_never_holds_and_one_that_always_does() -> None:
     never, probes = search(lambda step: False)
     assert never.qps is None
+    assert [probe.qps for probe in probes] == [50.0, ONE_AT_A_TIME], "what breaks it alone, breaks it at every rate"
+    assert never.reason == "one at a time, at 0"
+    hardly, probes = search(lambda step: step.qps == ONE_AT_A_TIME)
+    assert hardly.qps is None
     assert probes[-1].qps == LOWEST_QPS
     always, _ = search(lambda step: True)
     assert always == Found(HIGHEST_QPS, True, f"no higher rate was tried than {HIGHEST_QPS:g}/s")
+
+
+def test_a_generator_without_time_says_nothing_of_the_target_one_at_a_time() -> None:
+    probes = [Probe(50.0, False, "slow"), Probe(ONE_AT_A_TIME, False, "saturated", is_generator_limit=True)]
+    assert next_step(probes, 50.0) == Try(25.0, False, "50/s did not hold")
 
 
 def test_pure_noise_ends() -> None:

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from benchmarks.cli import app
+from benchmarks.serving.results import Results
 
 RESULTS = Path(__file__).resolve().parents[2] / "benchmarks" / "results"
 FILES = sorted(file for file in RESULTS.iterdir() if file.name != "README.md")
@@ -49,3 +50,10 @@ def test_figures_name_their_hardware_and_commit(file: Path) -> None:
         assert environment["cpu"]
         assert environment["hardware"]["cores"]["threads"]
         assert environment["commit"]
+
+
+def test_the_tables_of_servers_are_those_of_their_figures() -> None:
+    """Kept pages are made again when the words of a table change."""
+    for name in ("serving-shared", "peers-shared-2-core"):
+        told = Results.from_dict(json.loads((RESULTS / f"{name}.json").read_text(encoding="utf-8")))
+        assert (RESULTS / f"{name}.md").read_text(encoding="utf-8") == told.to_markdown(), name

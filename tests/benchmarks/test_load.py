@@ -1,5 +1,7 @@
 import threading
+import time
 from collections.abc import Mapping
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -131,3 +133,41 @@ def test_inputs_are_taken_in_turn() -> None:
 
     load(infer, plan("single", Wishes(requests=7, duration_s=30)))
     assert seen == [0, 1, 2, 0, 1, 2, 0]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("name", "bound_ms", "sent"), [("single", 250.0, 5), ("server", 60_000.0, 8)])
+def test_a_load_ends_when_more_are_over_the_bound_than_may(name: str, bound_ms: float, sent: int) -> None:
+    count = iter(range(10_000))
+
+    def infer(inputs: Mapping[str, Array]) -> Answer:
+        number = next(count)
+        if number % 3 == 1:
+            raise OverloadedError("full")
+        if number == 2:
+            time.sleep(0.3)
+        return HERE
+
+    wishes = Wishes(requests=5000, duration_s=60, in_flight=1, arrivals=Arrivals.parse("constant:5000"))
+    seen = load(infer, replace(plan(name, wishes), bound_ms=bound_ms, most_over=2)).samples
+    # Over are 1, 4 and 7, which fail, and where the bound is tight 2, which is late.
+    assert len(seen) == sent
+
+
+def test_in_overload_progress_is_what_was_sent_and_not_the_time() -> None:
+    generator: LoadGenerator
+    told: list[float] = []
+
+    def infer(inputs: Mapping[str, Array]) -> Answer:
+        time.sleep(0.01)
+        told.append(generator.progress)
+        if len(told) == 10:
+            generator.stop()
+        return HERE
+
+    # A thousand are due within a tenth of a second, and it takes ten times as long to send a hundred of them.
+    wishes = Wishes(arrivals=Arrivals.parse("constant:10000"), duration_s=0.1, in_flight=1)
+    generator = LoadGenerator(infer, CALLS, plan("server", wishes))
+    generator.start()
+    assert generator.wait(30)
+    assert told == pytest.approx([number / 1000 for number in range(1, 11)])

@@ -1,12 +1,14 @@
 import json
 import re
 import xml.etree.ElementTree as ElementTree
+from pathlib import Path
 
 import numpy as np
 
 from benchmarks.arrivals import Arrivals
 from benchmarks.charts import Series, spectrum, timeline
 from benchmarks.report import facts_of, to_html, to_markdown
+from benchmarks.run import report_of
 from benchmarks.scenarios import Kind, Scenario
 from benchmarks.svg import bars
 from tests.benchmarks.made import ENVIRONMENT, SHA, recording
@@ -93,3 +95,15 @@ def test_a_curve_is_of_the_furthest_percentile_that_two_rates_have() -> None:
     # Without a curve, each rate has charts of its own; with one, few have.
     assert page(9, 9, 9, 9).count("<h2>server") == 4
     assert page(700, 700, 700, 700).count("<h2>server") == 0
+
+
+def test_what_failed_and_was_stopped_is_taken_from_the_index(tmp_path: Path) -> None:
+    assert report_of(RECORDINGS[:1], tmp_path).is_valid, "without an index nothing is known of what failed"
+    index = {"failed": ["m on agent (single): unreachable"], "was_stopped": True, "slo_ms": 5.0}
+    for name in ("find-max.json", "run.json"):
+        (tmp_path / name).write_text(json.dumps(index))
+        told = report_of(RECORDINGS[:1], tmp_path)
+        assert (told.failed, told.was_stopped, told.slo_ms) == (tuple(index["failed"]), True, 5.0)
+        assert not told.is_valid
+    for form in (to_markdown, to_html):
+        assert "Not measured: m on agent (single): unreachable" in form(RECORDINGS, None, told.failed)

@@ -183,6 +183,8 @@ def test_both_files_are_written_and_the_table_can_be_made_again(tmp_path: Path) 
     assert "The machine was not free" not in words
     assert "sha256 5ba1e5" in words
     assert f"| {NATIVE} | 4,900 | 4,895 | 0.40 | 2.00 |" in words
+    assert "| asked/s | sent/s |" in words
+    assert "open loop" not in words, "latency counts from the send"
     assert "| kserve | missing | pip/said no |" in words
     assert "growth from a tenth of the requests to the end +10.00% (bar: 5%, missed)" in words
     assert Results.from_dict(told).to_markdown() == words

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from benchmarks.statistics import Observed, needed_samples, order_index, percentile, summarise
+from benchmarks.statistics import Observed, most_above, needed_samples, order_index, percentile, summarise
 
 
 @pytest.mark.parametrize(("share", "needed"), [(0.9, 64), (0.99, 662), (0.95, 130), (0.999, 6636)])
@@ -15,6 +15,15 @@ def test_needed_samples_against_scipys_binomial() -> None:
     for share in (0.5, 0.75, 0.9, 0.97, 0.99):
         n = needed_samples(share)
         assert binom.cdf(1, n, 1 - share) <= 0.01 < binom.cdf(1, n - 1, 1 - share)
+
+
+@pytest.mark.parametrize("share", [0.5, 0.9, 0.99])
+def test_most_above_is_the_inverse_of_needed_samples(share: float) -> None:
+    assert most_above(needed_samples(share, 0) - 1, share) == -1, "so few tell nothing"
+    for above in (0, 1, 5, 40):
+        n = needed_samples(share, above)
+        assert most_above(n, share) == above
+        assert most_above(n - 1, share) == above - 1
 
 
 @pytest.mark.parametrize("n", [662, 1000, 1001, 7919])

@@ -7,12 +7,13 @@ import numpy as np
 import pytest
 from rich.console import Console
 
+from benchmarks.columns import meaning, who
 from benchmarks.compare import compare_blocks
 from benchmarks.row import row_of
-from benchmarks.run import Cell, Failed
+from benchmarks.run import Cell, Failed, failures_of
 from benchmarks.scenarios import Wishes, plan
 from benchmarks.settings import Setting
-from benchmarks.table import comparison_table, failures_of, found_table, notes_of, tables_of
+from benchmarks.table import comparison_table, found_table, notes_of, tables_of
 from tests.benchmarks.made import recording, with_errors
 
 ROWS = [
@@ -76,10 +77,10 @@ def test_what_keeps_a_setting_from_being_measured_is_said_once() -> None:
         Failed(Cell(agent, plan("multi", Wishes())), refused),
         Failed(Cell(other, plan("single", Wishes())), "no backend"),
     ]
-    assert failures_of(failed) == [
+    assert failures_of(failed) == (
         f"digits on agent (single, multi 8 rows): {refused}",
         "digits on inproc (single): no backend",
-    ]
+    )
 
 
 def test_the_highest_rates_fit_80_columns_with_their_headings_whole() -> None:
@@ -98,7 +99,7 @@ def test_the_highest_rates_fit_80_columns_with_their_headings_whole() -> None:
     assert isinstance(console.file, io.StringIO)
     text = console.file.getvalue()
     assert "…" not in text
-    for whole in ("achieved/s", "goodput/s", ">= 1664", "20,000", "1,650"):
+    for whole in ("achieved/s", "goodput/s", ">= 1664", "20,000", "1,650", "agent, edge:", "onnxruntime-cpu,"):
         assert whole in text
 
 
@@ -111,6 +112,32 @@ def test_the_backend_is_said_once_where_rows_differ_in_more() -> None:
     console.print(*tables_of(forced, 80), sep="\n")
     assert isinstance(console.file, io.StringIO)
     assert console.file.getvalue().count("litert-cpu") == len(tables_of(forced, 80)), "nothing else tells them apart"
+
+
+def test_notes_name_what_tells_measurements_apart() -> None:
+    doubted = replace(ROWS[0], doubts=("look",), error_texts={"503 UNAVAILABLE": "full"}, invalid_reason="late")
+    notes = notes_of([doubted, replace(doubted, backend="litert-cpu")])
+    for place in ("inproc single, litert-cpu", "inproc single, fp32.onnx on onnxruntime-cpu, 2 threads"):
+        assert f"INVALID: {place}: late" in notes
+        assert any(place in note and note.endswith(": look") for note in notes)
+        assert any(place in note and note.endswith(": the first 503 UNAVAILABLE: full") for note in notes)
+    assert "INVALID: digits on inproc single: late" in notes_of([doubted, replace(doubted, model="digits")])
+    assert "INVALID: inproc single: late" in notes_of([doubted]), "one alone needs no more"
+
+
+def test_what_a_person_stopped_is_marked() -> None:
+    stopped = replace(ROWS[0], was_stopped=True)
+    assert who([stopped]).cell(stopped).startswith("inproc, stopped single")
+    assert any(note.startswith("stopped: inproc single: ") for note in notes_of([stopped]))
+    assert stopped.to_dict()["was_stopped"]
+
+
+def test_from_when_latency_counts_is_said_of_what_was_measured() -> None:
+    lag = {"p50": 0.1, "p99": 0.2, "max": 0.3}
+    opened = replace(ROWS[0], lag_ms=lag)
+    assert meaning([ROWS[0]]).startswith("latency from the send time: a closed loop")
+    assert meaning([opened]).startswith("latency from the planned send time; lag")
+    assert "in closed loops (all but server) from the send time" in meaning([ROWS[0], opened])
 
 
 def test_doubts_of_one_kind_are_one_note_with_the_worst() -> None:

@@ -37,6 +37,21 @@ def test_lag_that_is_small_beside_the_latency_is_tolerated() -> None:
     assert "own lag was 3.0 ms" in doubts(sent_late(3.0, service_ms=20.0), OPEN, CALM)[0]
 
 
+@pytest.mark.parametrize(("n", "is_told"), [(50, "p50"), (100, "p90"), (400, "p95"), (662, "p99")])
+def test_one_late_wake_is_no_saturation_and_many_are(n: int, is_told: str) -> None:
+    late = sent_late(0.2, n=n)
+    late.sent_ns[-1] += 60_000_000
+    assert reason(late) is None, f"{is_told} is the furthest that so many tell, and one late wake is beyond it"
+    share = float(is_told[1:]) / 100
+    late.sent_ns[int(n * share) - 1 :] += 60_000_000
+    late.done_ns[:] = late.sent_ns + 5_000_000
+    assert f"ms at {is_told} " in str(reason(late))
+
+
+def test_the_doubt_is_of_the_furthest_percentile_too() -> None:
+    assert "own lag was 3.0 ms at p90" in doubts(sent_late(3.0, service_ms=20.0, n=100), OPEN, CALM)[0]
+
+
 def overloaded() -> Samples:
     """One connection, 10 ms between requests, 30 ms each: every request waits for the one before."""
     n = 1000

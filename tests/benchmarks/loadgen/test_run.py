@@ -134,6 +134,9 @@ def test_without_the_package_our_own_generator_follows_the_rules(
     assert server.summary.verdict == "INVALID"
     assert "Early stopping satisfied : NO" in server.summary.text
     assert not list(tmp_path.rglob("mlperf_log*"))
+    jsonschema_rs = pytest.importorskip("jsonschema_rs", reason="jsonschema-rs (of schemathesis) is not installed")
+    schema = Path(loadgen_run.__file__).parents[1] / "schema" / "loadgen-1.json"
+    jsonschema_rs.validate(json.loads(schema.read_text()), json.loads((tmp_path / "loadgen.json").read_text()))
 
 
 def test_a_log_is_read_by_sample_and_a_short_one_refused(tmp_path: Path) -> None:
