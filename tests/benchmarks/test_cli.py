@@ -16,10 +16,11 @@ from benchmarks.cli import app
 from benchmarks.inproc import left_out
 from benchmarks.options import seconds
 from benchmarks.run import matrix, run_quick
-from benchmarks.samples import load_folder
-from benchmarks.scenarios import Wishes
-from benchmarks.settings import BackendName, TargetName
+from benchmarks.samples import Recording, load_folder
+from benchmarks.scenarios import Kind, Scenario, Wishes
+from benchmarks.settings import BackendName, Setting, TargetName
 from runtime.errors import WrongUseError
+from tests.benchmarks.made import recording
 from tests.runtime.selection.fakes import machine
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -110,6 +111,19 @@ def test_quick_rows_have_the_figures_of_the_demo(fake_server: Any) -> None:
     assert 0 < row.p50_ms <= row.p95_ms <= row.p99_ms  # type: ignore[operator]
     assert row.qps > 0
     assert row.backend == "cloud: fake on nothing"
+
+
+def test_quick_rows_say_when_the_rate_is_the_generators_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    def saturated_in_load(setting: Setting, scenario: Scenario, *_: Any) -> Recording:
+        reason = "the generator is saturated" if scenario.kind is Kind.OFFLINE else None
+        return recording(setting.target, 700, scenario, invalid_reason=reason)
+
+    monkeypatch.setattr("benchmarks.run.measure", saturated_in_load)
+    (row,) = run_quick(["inproc"], "digits")
+    assert (row.is_least, row.invalid_reason) == (True, "the generator is saturated")
+    monkeypatch.setattr("benchmarks.run.measure", lambda setting, scenario, *_: recording("inproc", 700, scenario))
+    (row,) = run_quick(["inproc"], "digits")
+    assert (row.is_least, row.invalid_reason) == (False, None)
 
 
 @pytest.mark.slow
