@@ -52,7 +52,8 @@ def test_run_measures_the_matrix_saves_and_prints(fake_server: Any, tmp_path: Pa
     # The same two folders: nothing differs.
     compared = bench("compare", str(tmp_path / "out"), str(tmp_path / "out"), "--json")
     told = json.loads(compared.stdout)
-    assert {c["ratio"] for c in told["comparisons"]} == {1.0}
+    assert {(c["ratio"], c["verdict"]) for c in told["comparisons"]} == {(1.0, "inconclusive")}, "of one run each"
+    assert not told["is_interleaved"]
     assert [m["side"] for m in told["measured"]] == ["A", "A", "B", "B"]
     assert all(m["environment"]["kernel"] and m["seed"] == 1 for m in told["measured"])
     reported = bench("report", str(tmp_path / "out"))
