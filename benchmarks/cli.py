@@ -33,10 +33,11 @@ from benchmarks.options import (
 )
 from benchmarks.scenarios import DEFAULT_DURATION_S, DEFAULT_TIMEOUT_S, DEFAULT_WARM_UP_S, Wishes, check_used, plan
 from benchmarks.settings import ADDRESS_OF, ALL, AUTO, INPROC, Access, Setting, TargetName, check_targets
+from benchmarks.significance import LEAST_BLOCKS
 from runtime.errors import WrongUseError
 
 if TYPE_CHECKING:
-    from benchmarks.compare import Compared
+    from benchmarks.comparison import Compared
     from benchmarks.run import Cell
     from benchmarks.scenarios import Scenario
 
@@ -132,11 +133,16 @@ def run(
 
 @app.command(epilog="Example: edgeward bench compare inproc@onnxruntime-cpu inproc@litert --scenario single")
 def compare(
-    a: Annotated[str, typer.Argument(metavar="A", help="A results folder, or TARGET or TARGET@BACKEND.")],
+    a: Annotated[
+        str, typer.Argument(metavar="A", help="A results folder, or one of such folders, or TARGET or TARGET@BACKEND.")
+    ],
     b: Annotated[str, typer.Argument(metavar="B", help="The same for B, which is judged against A.")],
     model: Annotated[str, typer.Option("--model", help="For two targets: the model.")] = "digits",
     scenario: Annotated[str, typer.Option("--scenario", help="For two targets: which scenario.")] = "single",
-    rounds: Annotated[int, typer.Option("--rounds", min=2, help="For two targets: rounds of A/B/B/A.")] = 5,
+    rounds: Annotated[
+        int,
+        typer.Option("--rounds", min=2, help=f"For two targets: rounds of A/B/B/A; verdicts take {LEAST_BLOCKS}."),
+    ] = LEAST_BLOCKS,
     duration: Duration = 1.0,
     requests: Requests = None,
     rows: Rows = None,
@@ -153,18 +159,14 @@ def compare(
 ) -> None:
     """Says whether B is faster, slower, equivalent, or that it cannot be told.
 
-    Two folders of earlier runs are compared cell by cell. Two targets are measured now, A/B/B/A in fresh processes.
+    Two targets are measured now, A/B/B/A in fresh processes. Two folders of earlier runs are compared cell by cell; one run a
+    side has no verdict, since runs differ by themselves.
     """
     from benchmarks.compare import compare_folders
-    from benchmarks.samples import load_folder
-    from runtime.cli.console import people
+    from benchmarks.samples import load_runs
 
     if Path(a).is_dir() and Path(b).is_dir():
-        compared, notes = compare_folders(load_folder(Path(a)), load_folder(Path(b)), threshold)
-        for note in notes:
-            people().print(note, style="yellow", markup=False)
-        people().print("measured at different times; compare two targets for an interleaved verdict", markup=False)
-        _show(compared, 1, as_json, None)
+        _show(compare_folders(load_runs(Path(a)), load_runs(Path(b)), threshold), 0, as_json, None)
         return
     wishes = Wishes(duration, requests, rows, in_flight, _arrivals(arrivals), warm_up, timeout, seed)
     pair = _setting(model, a), _setting(model, b)
@@ -177,7 +179,9 @@ def calibrate(
     target: Annotated[str, typer.Argument(metavar="TARGET", help="TARGET or TARGET@BACKEND.")] = "inproc",
     model: Annotated[str, typer.Option("--model", help="The model.")] = "digits",
     scenario: Annotated[str, typer.Option("--scenario", help="Which scenario.")] = "single",
-    rounds: Annotated[int, typer.Option("--rounds", min=2, help="Rounds of A/A/A/A.")] = 5,
+    rounds: Annotated[
+        int, typer.Option("--rounds", min=2, help=f"Rounds of A/A/A/A; an answer takes {LEAST_BLOCKS}.")
+    ] = LEAST_BLOCKS,
     duration: Duration = 1.0,
     requests: Requests = None,
     rows: Rows = None,
@@ -390,22 +394,28 @@ def _compare_now(
         compared = compare_settings(*pair, scenario, rounds, threshold, tell, folder, access)
     if has_floor and not as_json:
         for comparison in compared.comparisons:
-            standard().print(
-                f"{percentile_name(comparison.share)}: changes below {comparison.smallest_visible:.1%} do not show here",
-                markup=False,
+            least = comparison.smallest_visible
+            of = (
+                f"fewer than {LEAST_BLOCKS} rounds show no change"
+                if least is None
+                else f"changes below {least:.1%} do not show here"
             )
+            standard().print(f"{percentile_name(comparison.share)}: {of}", markup=False)
     _show(compared, rounds, as_json, folder)
 
 
 def _show(compared: Compared, wanted: int, as_json: bool, folder: Path | None) -> None:
-    """Verdicts and their reasons; ends with 130 where a person stopped it, and says of how many rounds they are."""
+    """Verdicts and their reasons, and of how many rounds they are.
+
+    Ends with 130 where a person stopped it, with 1 where an error did or nothing could be told.
+    """
     from benchmarks.statistics import percentile_name
     from benchmarks.table import comparison_table
     from runtime.cli.console import people, standard
 
     comparisons = compared.comparisons
-    if not comparisons and compared.rounds:
-        raise WrongUseError("too few samples for any quantile; measure longer (--duration) or more (--requests)")
+    for note in compared.notes:
+        people().print(note, style="yellow", markup=False)
     if as_json:
         print(json.dumps(compared.to_dict(), indent=2, ensure_ascii=False))
     elif comparisons:
@@ -421,6 +431,14 @@ def _show(compared: Compared, wanted: int, as_json: bool, folder: Path | None) -
         none = f"in round 1 of {wanted}; there is no verdict yet, which takes a whole round (A/B/B/A)"
         people().print(f"stopped {of if compared.rounds else none}", style="yellow", markup=False)
         raise typer.Exit(EXIT_INTERRUPTED)
+    if compared.failed is not None:
+        people().print(
+            f"ended in round {(compared.rounds or 0) + 1} of {wanted}; the verdict is of those before: {compared.failed}",
+            style="red",
+            markup=False,
+        )
+    if compared.failed is not None or not comparisons:
+        raise typer.Exit(1)
 
 
 def _planned(name: str, wishes: Wishes) -> Scenario:

@@ -1,4 +1,4 @@
-"""Whether B is faster than A: two results folders, or two settings measured interleaved in fresh processes.
+"""Whether B is faster than A: two settings measured interleaved in fresh processes, or the runs in two folders of results.
 
 Interleaved is the one to believe: A/B/B/A in each round, so that a machine that warms up or a neighbour that wakes falls on
 both alike. Two folders were measured at different times, and a difference between the times looks like one between them.
@@ -6,141 +6,70 @@ both alike. Two folders were measured at different times, and a difference betwe
 
 from __future__ import annotations
 
-import contextlib
 import json
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from benchmarks.comparison import Compared, Comparison, compare_blocks, differences, too_few
 from benchmarks.environment import read_environment
+from benchmarks.failures import Errors
 from benchmarks.measure import measure
 from benchmarks.row import backend_used, model_sha256
 from benchmarks.run import prepare, with_start
-from benchmarks.samples import SCHEMA_VERSION, Recording
+from benchmarks.samples import Recording
 from benchmarks.scenarios import Scenario
 from benchmarks.settings import ANYONE, Access, Setting
-from benchmarks.significance import (
-    DEFAULT_THRESHOLD,
-    Interval,
-    Judgement,
-    bootstrap_ratio,
-    judge,
-    mann_whitney,
-    stretches,
-)
-from benchmarks.statistics import Values, needed_samples, percentile_name
+from benchmarks.significance import DEFAULT_THRESHOLD, LEAST_BLOCKS, Blocks
+from benchmarks.statistics import Values
 from runtime.errors import EdgewardError, MachineError, WrongUseError
 
-SHARES = (0.5, 0.99)
-# One run cut in so many stretches: long enough to hold a burst of noise each, enough of them for an interval.
-STRETCHES = 20
-DEFAULT_ROUNDS = 5
+DEFAULT_ROUNDS = LEAST_BLOCKS
 ORDER = "ABBA"
 COMPARED_FILE = "compare.json"
+AT_DIFFERENT_TIMES = (
+    "measured at different times: what changed between them looks like a difference of A and B; "
+    "compare two targets for an interleaved verdict"
+)
 
 Progress = Callable[[str, float], None]
 """Called with what is measured now and the share of all that is done."""
 
 
-@dataclass(frozen=True, slots=True)
-class Comparison:
-    """One quantile of B against A."""
+def compare_folders(a: Sequence[Recording], b: Sequence[Recording], threshold: float = DEFAULT_THRESHOLD) -> Compared:
+    """Every cell that both have, by its runs; notes for those that only one has, and for recordings that are not valid.
 
-    what: str
-    a: str
-    b: str
-    share: float
-    a_ms: float
-    b_ms: float
-    n: tuple[int, int]
-    ratio: Interval
-    p_value: float | None
-    """Mann-Whitney's; None for quantiles above the median, which their interval decides."""
-    threshold: float
-    judgement: Judgement
-
-    @property
-    def smallest_visible(self) -> float:
-        """The smallest change, as a share, that this measurement would call one: beyond its interval, and beyond the threshold."""
-        return max(self.threshold, self.ratio.reach)
-
-    def to_dict(self) -> dict[str, Any]:
-        """The figures in types that `json` writes."""
-        return {
-            "what": self.what,
-            "a": self.a,
-            "b": self.b,
-            "quantile": percentile_name(self.share),
-            "a_ms": self.a_ms,
-            "b_ms": self.b_ms,
-            "n": list(self.n),
-            "ratio": self.ratio.value,
-            "low": self.ratio.low if np.isfinite(self.ratio.low) else None,
-            "high": self.ratio.high if np.isfinite(self.ratio.high) else None,
-            "p_value": self.p_value,
-            "threshold": self.threshold,
-            "smallest_visible": self.smallest_visible if np.isfinite(self.smallest_visible) else None,
-            "verdict": self.judgement.verdict.value,
-            "reason": self.judgement.reason,
-        }
-
-
-@dataclass(frozen=True, slots=True)
-class Compared:
-    """Two settings compared now, by the whole rounds that were measured."""
-
-    comparisons: list[Comparison]
-    rounds: int
-    was_stopped: bool
-    measured: Sequence[Mapping[str, Any]] = ()
-    """Of each side and measurement that is compared: where and on what; see `_origin`."""
-
-    def to_dict(self) -> dict[str, Any]:
-        """All of it in types that `json` writes."""
-        return {
-            "schema_version": SCHEMA_VERSION,
-            "rounds": self.rounds,
-            "was_stopped": self.was_stopped,
-            "comparisons": [comparison.to_dict() for comparison in self.comparisons],
-            "measured": list(self.measured),
-        }
-
-
-def compare_folders(
-    a: Sequence[Recording], b: Sequence[Recording], threshold: float = DEFAULT_THRESHOLD
-) -> tuple[Compared, list[str]]:
-    """`compare_recordings`, with where the two came from."""
-    comparisons, notes = compare_recordings(a, b, threshold)
-    measured = [_origin(side, recording.header) for side, every in (("A", a), ("B", b)) for recording in every]
-    return Compared(comparisons, 1, was_stopped=False, measured=measured), notes
-
-
-def compare_recordings(
-    a: Sequence[Recording], b: Sequence[Recording], threshold: float = DEFAULT_THRESHOLD
-) -> tuple[list[Comparison], list[str]]:
-    """Every cell that both have, and a sentence for each that only one has or that is not valid.
-
-    `WrongUseError` when they have nothing in common.
+    `WrongUseError` when they have nothing in common; `MachineError` when nothing that they have in common is valid.
     """
-    in_a, in_b = ({recording.key: recording for recording in side} for side in (a, b))
-    comparisons, notes = [], []
-    for key, first in in_a.items():
-        what = ", ".join(key)
-        second = in_b.get(key)
-        if second is None:
-            notes.append(f"only A has {what}")
-        elif not (first.is_valid and second.is_valid):
-            notes.append(f"{what} is not compared: {first.header['invalid_reason'] or second.header['invalid_reason']}")
-        else:
-            blocks = [stretches(_answered(recording), STRETCHES) for recording in (first, second)]
-            comparisons += compare_blocks(what, ("A", "B"), blocks[0], blocks[1], is_paired=False, threshold=threshold)
+    in_a, in_b = _by_cell(a), _by_cell(b)
+    notes = [f"only A has {', '.join(key)}" for key in in_a if key not in in_b]
     notes += [f"only B has {', '.join(key)}" for key in in_b if key not in in_a]
-    if not comparisons and not (set(in_a) & set(in_b)):
+    common = [key for key in in_a if key in in_b]
+    if not common:
         raise WrongUseError(f"A and B have no measurement in common: {'; '.join(notes)}")
-    return comparisons, notes
+    comparisons: list[Comparison] = []
+    measured: list[Mapping[str, Any]] = []
+    not_valid: list[str] = []
+    for key in common:
+        not_valid += [
+            _invalid(side, one) for side, every in (("A", in_a), ("B", in_b)) for one in every[key] if not one.is_valid
+        ]
+        valid = [[one for one in every[key] if one.is_valid] for every in (in_a, in_b)]
+        if all(valid):
+            of_a, of_b = map(_Side.of, valid)
+            found, note = _compare(", ".join(key), ("A", "B"), of_a, of_b, Blocks.RUNS, threshold)
+            comparisons += found
+            notes += note
+            measured += [_origin(side, one.header) for side, every in zip("AB", valid, strict=True) for one in every]
+    if not measured:
+        raise MachineError(f"nothing is compared: {'; '.join(not_valid)}")
+    notes += [*not_valid, *differences(measured), AT_DIFFERENT_TIMES]
+    by_side = sorted(measured, key=lambda one: str(one["side"]))
+    return Compared(comparisons, None, measured=by_side, notes=notes)
 
 
 def compare_settings(
@@ -155,76 +84,138 @@ def compare_settings(
 ) -> Compared:
     """A and B measured A/B/B/A in fresh processes, `rounds` times, and compared round by round.
 
-    With `folder` every recording is saved there as it ends, and the verdicts (`compare.json`) at the end. `MachineError` when a
-    measurement is INVALID. On Ctrl-C the whole rounds so far are compared, if any.
+    With `folder` every recording is saved there as it ends, and the verdicts (`compare.json`) at the end. What ends it early,
+    Ctrl-C or an error, leaves the whole rounds so far, which are compared. An error in the first round is raised: the target's
+    own, or `MachineError` where a measurement is INVALID.
     """
     prepare(folder)
-    environment = read_environment()
-    done: list[tuple[Values, Values]] = []
-    measured: dict[str, Mapping[str, Any]] = {}
-    with contextlib.suppress(KeyboardInterrupt):
+    turns = _Turns({"A": a, "B": b}, scenario, rounds, progress, folder, access)
+    was_stopped, failed = False, None
+    try:
         for number in range(rounds):
-            this_round: dict[str, list[Values]] = {"A": [], "B": []}
-            for place, side in enumerate(ORDER):
-
-                def tell(share: float, number: int = number, place: int = place, side: str = side) -> None:
-                    if progress is not None:
-                        before = number * len(ORDER) + place
-                        progress(f"round {number + 1} of {rounds}, {side}", (before + share) / (rounds * len(ORDER)))
-
-                tell(0.0)
-                setting = a if side == "A" else b
-                try:
-                    recording = measure(setting, scenario, environment, tell, access)
-                except EdgewardError as error:
-                    raise with_start(setting, error) from error
-                if folder is not None:
-                    recording.save(folder / f"{number:02d}-{place}-{side}.npz")
-                if recording.header["was_stopped"]:
-                    raise KeyboardInterrupt
-                if not recording.is_valid:
-                    raise MachineError(
-                        f"{side} ({', '.join(recording.key)}) is INVALID: {recording.header['invalid_reason']}"
-                    )
-                measured.setdefault(side, _origin(side, recording.header))
-                this_round[side].append(_answered(recording))
-            done.append((np.concatenate(this_round["A"]), np.concatenate(this_round["B"])))
+            turns.measure_round(number)
+    except KeyboardInterrupt:
+        was_stopped = True
+    except EdgewardError as error:
+        if not turns.sides:
+            error.args = (f"{error}{turns.where}",)
+            raise
+        failed = str(error)
     comparisons: list[Comparison] = []
-    if done:
-        of_a, of_b = zip(*done, strict=True)
+    notes: list[str] = []
+    if turns.sides:
         names = (str(a), str(b))
-        comparisons = compare_blocks(str(scenario), names, of_a, of_b, is_paired=True, threshold=threshold)
-    told = list(measured.values()) if done else []
-    compared = Compared(comparisons, len(done), len(done) < rounds, told)
+        comparisons, notes = _compare(
+            str(scenario), names, turns.sides["A"], turns.sides["B"], Blocks.ROUNDS, threshold
+        )
+    done = len(turns.sides["A"].blocks) if turns.sides else 0
+    measured = [turns.measured[side] for side in turns.sides]
+    compared = Compared(comparisons, done, was_stopped, failed, measured, notes)
     if folder is not None:
         text = json.dumps(compared.to_dict(), indent=2, ensure_ascii=False) + "\n"
         (folder / COMPARED_FILE).write_text(text, encoding="utf-8")
     return compared
 
 
-def compare_blocks(
-    what: str,
-    names: tuple[str, str],
-    a: Sequence[Values],
-    b: Sequence[Values],
-    *,
-    is_paired: bool,
-    threshold: float,
-) -> list[Comparison]:
-    """The quantiles for which both sides have samples enough; latencies in milliseconds, in blocks."""
-    all_a, all_b = np.concatenate(a), np.concatenate(b)
-    p_value = mann_whitney(all_a, all_b)
-    comparisons = []
-    for share in SHARES:
-        if min(len(all_a), len(all_b)) < needed_samples(share):
-            continue
-        ratio = bootstrap_ratio(a, b, share, is_paired=is_paired)
-        tested = p_value if share <= 0.5 else None
-        judgement = judge(ratio, tested, threshold, min(len(a), len(b)))
-        a_ms, b_ms = (float(np.quantile(side, share, method="inverted_cdf")) for side in (all_a, all_b))
-        sizes = (len(all_a), len(all_b))
-        comparisons.append(Comparison(what, *names, share, a_ms, b_ms, sizes, ratio, tested, threshold, judgement))
-    return comparisons
+@dataclass(frozen=True, slots=True)
+class _Side:
+    """What one side answered, in blocks, and what failed."""
+
+    blocks: Sequence[Values]
+    """Latencies in milliseconds of the requests that were answered, in the order of time."""
+    errors: Errors
+
+    @classmethod
+    def of(cls, recordings: Sequence[Recording]) -> _Side:
+        """A block each."""
+        errors: Counter[str] = Counter()
+        for recording in recordings:
+            errors.update(dict(recording.summary().errors))
+        return cls([one.samples.latency_ms[one.is_ok] for one in recordings], errors)
+
+    def in_one(self) -> _Side:
+        """All of it as one block."""
+        return _Side([np.concatenate(self.blocks)], self.errors)
+
+    def and_then(self, other: _Side) -> _Side:
+        """The blocks of both."""
+        return _Side([*self.blocks, *other.blocks], Counter(self.errors) + Counter(other.errors))
+
+
+@dataclass
+class _Turns:
+    """Measures A and B in turn; has the whole rounds so far."""
+
+    settings: Mapping[str, Setting]
+    scenario: Scenario
+    rounds: int
+    progress: Progress | None
+    folder: Path | None
+    access: Access
+    environment: Mapping[str, Any] = field(default_factory=read_environment)
+    sides: dict[str, _Side] = field(default_factory=dict)
+    """By "A" and "B"; empty before the first whole round."""
+    measured: dict[str, Mapping[str, Any]] = field(default_factory=dict)
+
+    @property
+    def where(self) -> str:
+        """The end of a sentence: where samples lie, if any were kept."""
+        has_some = self.folder is not None and any(self.folder.glob("*.npz"))
+        return f"; samples so far: {self.folder}" if has_some else ""
+
+    def measure_round(self, number: int) -> None:
+        """One more. `KeyboardInterrupt` where a person stopped it; the target's errors; `MachineError` where it is INVALID."""
+        recordings: dict[str, list[Recording]] = {"A": [], "B": []}
+        for place, side in enumerate(ORDER):
+            recordings[side].append(self._measure(number, place, side))
+        for side, both in recordings.items():
+            one = _Side.of(both).in_one()
+            self.sides[side] = self.sides[side].and_then(one) if side in self.sides else one
+
+    def _measure(self, number: int, place: int, side: str) -> Recording:
+        def tell(share: float) -> None:
+            if self.progress is not None:
+                before = number * len(ORDER) + place
+                self.progress(
+                    f"round {number + 1} of {self.rounds}, {side}", (before + share) / (self.rounds * len(ORDER))
+                )
+
+        tell(0.0)
+        setting = self.settings[side]
+        try:
+            recording = measure(setting, self.scenario, self.environment, tell, self.access)
+        except EdgewardError as error:
+            raise with_start(setting, error) from error
+        if self.folder is not None:
+            recording.save(self.folder / f"{number:02d}-{place}-{side}.npz")
+        if recording.header["was_stopped"]:
+            raise KeyboardInterrupt
+        if not recording.is_valid:
+            raise MachineError(_invalid(side, recording))
+        self.measured.setdefault(side, _origin(side, recording.header))
+        return recording
+
+
+def _compare(
+    what: str, names: tuple[str, str], a: _Side, b: _Side, of: Blocks, threshold: float
+) -> tuple[list[Comparison], list[str]]:
+    """The quantiles, or a note why there is none."""
+    errors = (a.errors, b.errors)
+    found = compare_blocks(what, names, a.blocks, b.blocks, of=of, threshold=threshold, errors=errors)
+    answered = sum(map(len, a.blocks)), sum(map(len, b.blocks))
+    return found, [] if found else [too_few(what, answered, errors)]
+
+
+def _by_cell(recordings: Sequence[Recording]) -> dict[tuple[str, ...], list[Recording]]:
+    """The runs of each cell, in the order measured."""
+    found: dict[tuple[str, ...], list[Recording]] = {}
+    for recording in recordings:
+        found.setdefault(recording.key, []).append(recording)
+    return found
+
+
+def _invalid(side: str, recording: Recording) -> str:
+    return f"{side} ({', '.join(recording.key)}) is INVALID: {recording.header['invalid_reason']}"
 
 
 def _origin(side: str, header: Mapping[str, Any]) -> dict[str, Any]:
@@ -238,8 +229,3 @@ def _origin(side: str, header: Mapping[str, Any]) -> dict[str, Any]:
         "model_sha256": model_sha256(header),
         **{name: header[name] for name in kept},
     }
-
-
-def _answered(recording: Recording) -> Values:
-    """Latencies in milliseconds of the requests that were answered, in the order of time."""
-    return recording.samples.latency_ms[recording.is_ok]

@@ -1,6 +1,6 @@
 """Whether `bench compare` is right: a server against itself, and against one that takes 10 % longer, again and again.
 
-    python -m benchmarks.compare_power --output benchmarks/results     # about twelve minutes
+    python -m benchmarks.compare_power --output benchmarks/results     # twelve minutes with five rounds
 
 Everything as the command does it: fresh generator processes, A/B/B/A, over a real socket; each comparison has two fresh
 servers (processes), whose answers take a known time. What is counted are the verdicts.
@@ -20,19 +20,19 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from benchmarks.compare import Comparison, compare_settings
+from benchmarks.compare import DEFAULT_ROUNDS, compare_settings
+from benchmarks.comparison import Comparison
 from benchmarks.environment import ROOT, now_utc, read_environment
 from benchmarks.fake_server import NAME
 from benchmarks.scenarios import Scenario, Wishes, plan
 from benchmarks.settings import Setting
 from benchmarks.significance import Verdict
 from benchmarks.statistics import percentile_name
+from runtime.errors import MachineError
 
 ANSWER_S = 0.004
 SLOWDOWN = 1.10
 COMPARISONS = 20
-# The command's own default, and the least with which a tail is judged.
-ROUNDS = 5
 # In each of the two measurements a side and round: together more than enough for p99 (662).
 REQUESTS = 112
 # A core each: most of a comparison is starting generators.
@@ -43,7 +43,10 @@ _WARM_UP_S = 0.05
 def compare_once(slowdown: float, rounds: int, scenario: Scenario) -> list[Comparison]:
     """Two fresh servers, compared once."""
     with _serving(ANSWER_S) as a, _serving(ANSWER_S * slowdown) as b:
-        return compare_settings(Setting(NAME, a), Setting(NAME, b), scenario, rounds).comparisons
+        compared = compare_settings(Setting(NAME, a), Setting(NAME, b), scenario, rounds)
+    if compared.failed is not None:
+        raise MachineError(f"after {compared.rounds} of {rounds} rounds: {compared.failed}")
+    return compared.comparisons
 
 
 def count(comparisons: Sequence[Comparison]) -> dict[str, dict[str, int]]:
@@ -94,7 +97,7 @@ def main() -> None:
     """Measures, writes both files, prints the table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--comparisons", type=int, default=COMPARISONS, help="of each kind")
-    parser.add_argument("--rounds", type=int, default=ROUNDS)
+    parser.add_argument("--rounds", type=int, default=DEFAULT_ROUNDS)
     parser.add_argument("--requests", type=int, default=REQUESTS, help="of one measurement")
     parser.add_argument("--at-once", type=int, default=AT_ONCE, help="comparisons beside each other")
     parser.add_argument("--output", type=Path, default=Path(), metavar="DIR")

@@ -109,7 +109,7 @@ def header_of(
         "was_stopped": report["was_stopped"],
         "has_fallen_behind": report["has_fallen_behind"],
         "invalid_reason": invalid_reason(samples, is_ok, scenario, effort),
-        "doubts": doubts(samples, scenario, effort),
+        "doubts": doubts(samples, is_ok, scenario, effort),
         "cpu_s_per_1000": None if cpu_s is None or not len(samples) else cpu_s / len(samples) * 1000,
         "peak_memory_bytes": peak_bytes,
         "energy": watched.used,

@@ -226,8 +226,12 @@ class QuickRow:
     p99_ms: float | None
     qps: float
     """With `QUICK_IN_FLIGHT` requests in flight."""
+    is_least: bool
+    """Whether `qps` is as much as the generator could ask, so that the target may do more."""
     failed: int
     backend: str
+    invalid_reason: str | None
+    """Why the figures are not the target's own; None where they are."""
 
 
 def run_quick(
@@ -260,7 +264,8 @@ def run_quick(
 def _quick_row(label: str, one: Row, many: Row) -> QuickRow:
     p50, p95, p99 = (one.summary.of(share).ms for share in (0.5, 0.95, 0.99))
     failed = one.summary.failed + many.summary.failed
-    return QuickRow(label, p50, p95, p99, many.summary.achieved_qps, failed, one.backend)
+    is_least, reason = many.invalid_reason is not None, one.invalid_reason or many.invalid_reason
+    return QuickRow(label, p50, p95, p99, many.summary.achieved_qps, is_least, failed, one.backend, reason)
 
 
 def file_name(setting: Setting, what: str) -> str:

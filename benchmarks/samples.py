@@ -158,6 +158,12 @@ def load(path: Path) -> Recording:
     return Recording(header, samples)
 
 
+def load_runs(folder: Path) -> list[Recording]:
+    """Every recording of a results folder, or of the results folders inside it: several runs of the same."""
+    inside = [] if any(folder.glob("*.npz")) else sorted({file.parent for file in folder.glob("*/*.npz")})
+    return [recording for run in inside or [folder] for recording in load_folder(run)]
+
+
 def load_folder(folder: Path) -> list[Recording]:
     """Every recording of a results folder, in the order measured; `WrongUseError` when there is none."""
     files = sorted(folder.glob("*.npz"))

@@ -18,7 +18,7 @@ from benchmarks.significance import show_p
 from benchmarks.statistics import percentile_name
 
 if TYPE_CHECKING:
-    from benchmarks.compare import Comparison
+    from benchmarks.comparison import Comparison
 
 # Names fold; narrower than this they are hard to read.
 LEAST_NAMES = 24
@@ -163,15 +163,18 @@ def _places(places: Sequence[str], count: int) -> str:
 
 
 def comparison_table(comparisons: Sequence[Comparison], unit: Literal["ms", "µs"] = "ms") -> Table:
-    """One row a quantile of B against A."""
+    """One row a quantile of B against A; with how many requests failed on either where any did."""
     scale, digits = (1, 3) if unit == "ms" else (1000, 2)
     table = Table(box=None, pad_edge=False)
     table.add_column("what", overflow="fold")
-    for name in ("quantile", f"A {unit}", f"B {unit}", "B / A [95 %]", "p", "verdict"):
+    have_failed = any(any(side.values()) for c in comparisons for side in c.errors)
+    for name in ("quantile", f"A {unit}", f"B {unit}", "B / A [95 %]", "p", *["failed A / B"] * have_failed, "verdict"):
         table.add_column(name, no_wrap=True)
     for c in comparisons:
         times = (f"{ms * scale:.{digits}f}" for ms in (c.a_ms, c.b_ms))
         p_value = UNKNOWN if c.p_value is None else show_p(c.p_value).removeprefix("= ")
         ratio = str(c.ratio).replace("[", r"\[")
-        table.add_row(escape(c.what), percentile_name(c.share), *times, ratio, p_value, c.judgement.verdict.value)
+        failed = [" / ".join(f"{sum(side.values()):,}" for side in c.errors)] * have_failed
+        verdict = c.judgement.verdict.value
+        table.add_row(escape(c.what), percentile_name(c.share), *times, ratio, p_value, *failed, verdict)
     return table

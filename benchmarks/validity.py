@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from benchmarks.failures import MOST_FAILED
 from benchmarks.samples import Samples
 from benchmarks.scenarios import Scenario
 from benchmarks.statistics import needed_samples
@@ -26,6 +27,7 @@ SATURATED_CORES = 0.9
 LATE_HEARTBEAT_MS = 1.0
 BUSY_MACHINE = 0.95
 ADVICE = "lower the rate, end what else runs here, or put the generator on another machine"
+LESS = "send more rows a request, end what else runs here, or put the generator on another machine"
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,8 +55,25 @@ def invalid_reason(samples: Samples, is_ok: npt.NDArray[np.bool_], scenario: Sce
         return "no request was sent; raise the duration"
     if not is_ok.any():
         return "no request was answered; see the errors"
-    if not scenario.is_open_loop:
+    return _late_reason(samples, scenario, effort) if scenario.is_open_loop else _busy_reason(samples, effort)
+
+
+def _busy_reason(samples: Samples, effort: Effort) -> str | None:
+    """Of a closed loop, where nothing is due: with no time left it measures itself, and its rate is its own highest."""
+    if effort.is_inproc:
         return None
+    tolerated = _tolerated_ms(samples, 0.5)
+    if effort.generator_cores >= SATURATED_CORES:
+        seen = f"it used {effort.generator_cores:.2f} cores (tolerated: less than {SATURATED_CORES:g})"
+    elif effort.heartbeat_ms > tolerated:
+        seen = f"it woke {effort.heartbeat_ms:.1f} ms late (tolerated: {tolerated:.1f} ms)"
+    else:
+        return None
+    return f"the generator is saturated: {seen}, so the target may be faster than this; {LESS}"
+
+
+def _late_reason(samples: Samples, scenario: Scenario, effort: Effort) -> str | None:
+    """Of an open loop, where a request sent late is the generator's doing, unless all connections were in use."""
     lag = samples.lag_ms(scenario.in_flight)
     late = (samples.sent_ns - samples.planned_ns) / 1e6
     has_no_time = effort.generator_cores >= SATURATED_CORES or effort.heartbeat_ms >= LATE_HEARTBEAT_MS
@@ -74,9 +93,14 @@ def invalid_reason(samples: Samples, is_ok: npt.NDArray[np.bool_], scenario: Sce
     return None
 
 
-def doubts(samples: Samples, scenario: Scenario, effort: Effort) -> list[str]:
+def doubts(samples: Samples, is_ok: npt.NDArray[np.bool_], scenario: Scenario, effort: Effort) -> list[str]:
     """What a reader should know before believing the figures."""
     found = []
+    failed = float((~is_ok).mean()) if len(samples) else 0.0
+    if MOST_FAILED < failed < 1:  # all of them is no doubt, it is INVALID
+        found.append(
+            f"{failed:.0%} of the requests failed, and times and rates are of the others; see the errors before measuring longer"
+        )
     if scenario.is_open_loop and len(samples):
         waited = float((samples.queued_ms(scenario.in_flight) > 0).mean())
         if waited > 0.01:

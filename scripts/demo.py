@@ -256,8 +256,11 @@ def _show_speeds(agent_grpc: str, agent_http: str, gateway_grpc: str) -> None:
         table.add_column(name, justify="right")
     for row in rows:
         times = ("–" if ms is None else f"{ms:.3f}" for ms in (row.p50_ms, row.p95_ms, row.p99_ms))
-        table.add_row(row.label, *times, f"{row.qps:,.0f}", _zero(row.failed))
+        table.add_row(row.label, *times, f"{'≥ ' if row.is_least else ''}{row.qps:,.0f}", _zero(row.failed))
     console.print(table)
+    for row in rows:
+        if row.invalid_reason is not None:
+            console.print(Text(f"{row.label}: {row.invalid_reason}", style="yellow"))
 
 
 def _heading(text: str) -> None:

@@ -53,11 +53,13 @@ class Result:
     no_accuracy: str | None
     folder: Path | None
     wording: str
+    was_stopped: bool = False
+    """By Ctrl-C, so that it is shorter than was asked for."""
 
     @property
     def is_believable(self) -> bool:
-        """Valid, and every request was really answered."""
-        return self.summary.verdict == "VALID" and not self.errors
+        """Valid, whole, and every request was really answered."""
+        return self.summary.verdict == "VALID" and not self.was_stopped and not self.errors
 
     def to_dict(self) -> dict[str, Any]:
         """The fields in types that `json` writes."""
@@ -72,6 +74,7 @@ class Result:
             "accuracy": self.accuracy,
             "no_accuracy": self.no_accuracy,
             "wording": self.wording,
+            "was_stopped": self.was_stopped,
             "logs": None if self.folder is None else str(self.folder),
         }
 
@@ -90,9 +93,13 @@ def read_summary(folder: Path) -> Summary:
 def accuracy_in(folder: Path, labels: Array) -> float:
     """Share of right answers in LoadGen's accuracy log: the class of each sample, as four bytes in hexadecimal.
 
-    A sample that LoadGen padded a query with is counted once.
+    A sample that LoadGen padded a query with is counted once. `ExecutionError` when it left no log, or one of other samples.
     """
-    entries = json.loads((folder / ACCURACY_FILE).read_text(encoding="utf-8"))
+    file = folder / ACCURACY_FILE
+    try:
+        entries = json.loads(file.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise ExecutionError(f"LoadGen's accuracy log {file} cannot be read: {error}") from error
     said = {int(e["qsl_idx"]): int(np.frombuffer(bytes.fromhex(e["data"]), np.int32)[0]) for e in entries}
     if sorted(said) != list(range(len(labels))):
         raise ExecutionError(f"LoadGen's accuracy log {folder} has {len(said)} of {len(labels)} samples")

@@ -97,11 +97,14 @@ def run_loadgen(
             order = Order(setting, kind, Mode.PERFORMANCE, rules, own, access)
             try:
                 if is_installed():
-                    results.append(_run_one(order, accuracy=accuracy, tell=tell))
+                    _run_one(order, results, accuracy=accuracy, tell=tell)
                 else:
                     results.append(run_ours(order, environment, tell))
+                    was_stopped = results[-1].was_stopped
             except EdgewardError as error:
                 failed.append(f"{setting}: {kind}: {with_start(setting, error)}")
+            if was_stopped:
+                break
     except KeyboardInterrupt:
         was_stopped = True
     run = LoadgenRun(tuple(results), tuple(failed), folder, was_stopped, environment)
@@ -110,27 +113,28 @@ def run_loadgen(
     return run
 
 
-def _run_one(order: Order, *, accuracy: bool, tell: Callable[[float], None]) -> Result:
+def _run_one(order: Order, results: list[Result], *, accuracy: bool, tell: Callable[[float], None]) -> None:
+    """Appends the performance when it ends, and puts the accuracy into it later: what goes wrong there takes nothing away."""
     # The accuracy takes its start alone, the performance its duration too.
-    part = 1.0
-    if accuracy:
-        part = _expected_s(order) / (_expected_s(order) + _OVERHEAD_S)
+    part = _expected_s(order) / (_expected_s(order) + _OVERHEAD_S) if accuracy else 1.0
     done = start(order, lambda share: tell(part * min(share, 1.0)))
-    score, reason = None, None if accuracy else "not asked for"
+    results.append(
+        Result(
+            order.setting,
+            order.kind,
+            read_summary(order.folder),
+            done["backend"] or done["description"]["platform"] or UNKNOWN,
+            done["description"]["digests"].get("variant"),
+            done["errors"],
+            None,
+            "stopped before its end" if accuracy else "not asked for",
+            order.folder,
+            WORDING,
+        )
+    )
     if accuracy:
         score, reason = _accuracy(order, lambda share: tell(part + (1 - part) * min(share, 1.0)))
-    return Result(
-        order.setting,
-        order.kind,
-        read_summary(order.folder),
-        done["backend"] or done["description"]["platform"] or UNKNOWN,
-        done["description"]["digests"].get("variant"),
-        done["errors"],
-        score,
-        reason,
-        order.folder,
-        WORDING,
-    )
+        results[-1] = replace(results[-1], accuracy=score, no_accuracy=reason)
 
 
 def _accuracy(order: Order, tell: Callable[[float], None]) -> tuple[float | None, str | None]:
@@ -139,11 +143,11 @@ def _accuracy(order: Order, tell: Callable[[float], None]) -> tuple[float | None
     folder.mkdir()
     try:
         start(replace(order, mode=Mode.ACCURACY, folder=folder), tell)
-    except WrongUseError as error:
-        return None, str(error)
-    labels = rows_of(order.setting, (), seed=1).labels
-    assert labels is not None, "the process that just ended checked it"
-    return accuracy_in(folder, labels), None
+        labels = rows_of(order.setting, (), seed=1).labels
+        assert labels is not None, "the process that just ended checked it"
+        return accuracy_in(folder, labels), None
+    except EdgewardError as error:
+        return None, str(with_start(order.setting, error))
 
 
 def _expected_s(order: Order) -> float:

@@ -24,13 +24,13 @@ from typing import Final
 import numpy as np
 
 from benchmarks.bar import bar
-from benchmarks.compare import Comparison, compare_blocks
-from benchmarks.significance import DEFAULT_THRESHOLD
+from benchmarks.comparison import Comparison, compare_blocks
+from benchmarks.significance import DEFAULT_THRESHOLD, LEAST_BLOCKS, Blocks
 from benchmarks.statistics import Values
 
 ROOT: Final = Path(__file__).resolve().parents[2]
 MICRO: Final = "benchmarks/micro"
-ROUNDS: Final = 3
+ROUNDS: Final = LEAST_BLOCKS
 # Of one benchmark in one process: with four processes a round some seconds for all of them.
 MAX_TIME_S: Final = 0.1
 RUN_TIMEOUT_S: Final = 120.0
@@ -88,7 +88,7 @@ def compare_with(
         comparison
         for name, (of_base, of_head) in sorted(blocks.items())
         for comparison in compare_blocks(
-            name, ("base", "head"), of_base, of_head, is_paired=True, threshold=DEFAULT_THRESHOLD
+            name, ("base", "head"), of_base, of_head, of=Blocks.ROUNDS, threshold=DEFAULT_THRESHOLD
         )
         if comparison.share == 0.5
     ]

@@ -17,9 +17,10 @@ from benchmarks.inproc import left_out
 from benchmarks.options import seconds
 from benchmarks.run import matrix, run_quick
 from benchmarks.samples import Recording, load, load_folder
-from benchmarks.scenarios import Wishes
-from benchmarks.settings import BackendName, TargetName
+from benchmarks.scenarios import Kind, Scenario, Wishes
+from benchmarks.settings import BackendName, Setting, TargetName
 from runtime.errors import WrongUseError
+from tests.benchmarks.made import recording
 from tests.runtime.selection.fakes import machine
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -51,7 +52,8 @@ def test_run_measures_the_matrix_saves_and_prints(fake_server: Any, tmp_path: Pa
     # The same two folders: nothing differs.
     compared = bench("compare", str(tmp_path / "out"), str(tmp_path / "out"), "--json")
     told = json.loads(compared.stdout)
-    assert {c["ratio"] for c in told["comparisons"]} == {1.0}
+    assert {(c["ratio"], c["verdict"]) for c in told["comparisons"]} == {(1.0, "inconclusive")}, "of one run each"
+    assert not told["is_interleaved"]
     assert [m["side"] for m in told["measured"]] == ["A", "A", "B", "B"]
     assert all(m["environment"]["kernel"] and m["seed"] == 1 for m in told["measured"])
     reported = bench("report", str(tmp_path / "out"))
@@ -120,6 +122,19 @@ def test_quick_rows_have_the_figures_of_the_demo(fake_server: Any) -> None:
     assert 0 < row.p50_ms <= row.p95_ms <= row.p99_ms  # type: ignore[operator]
     assert row.qps > 0
     assert row.backend == "cloud: fake on nothing"
+
+
+def test_quick_rows_say_when_the_rate_is_the_generators_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    def saturated_in_load(setting: Setting, scenario: Scenario, *_: Any) -> Recording:
+        reason = "the generator is saturated" if scenario.kind is Kind.OFFLINE else None
+        return recording(setting.target, 700, scenario, invalid_reason=reason)
+
+    monkeypatch.setattr("benchmarks.run.measure", saturated_in_load)
+    (row,) = run_quick(["inproc"], "digits")
+    assert (row.is_least, row.invalid_reason) == (True, "the generator is saturated")
+    monkeypatch.setattr("benchmarks.run.measure", lambda setting, scenario, *_: recording("inproc", 700, scenario))
+    (row,) = run_quick(["inproc"], "digits")
+    assert (row.is_least, row.invalid_reason) == (False, None)
 
 
 @pytest.mark.slow

@@ -110,10 +110,10 @@ def test_two_servers_are_measured_in_turn_and_compared(fake_server: Any, serve: 
     ]
     assert p50.share == 0.5
     assert p50.n == (80, 80)
-    # One round has no interval, and so no verdict; those are judged in test_significance.
+    # One round has no verdict; those are judged in test_significance.
     assert p50.ratio.value > 1.05
     assert p50.judgement.verdict is Verdict.INCONCLUSIVE
-    assert "one round" in p50.judgement.reason
+    assert "at least 6 rounds, of these there are 1" in p50.judgement.reason
     assert "inf" not in f"{p50.ratio} {p50.judgement.reason}"
 
 
@@ -139,7 +139,7 @@ def test_a_comparison_that_is_stopped_says_how_many_rounds_it_is_of(
     count = 5
     done = CliRunner().invoke(app, ["compare", fake_server.target, fake_server.target, "--model", "fake"])
     assert done.exit_code == EXIT_INTERRUPTED
-    assert "stopped in round 1 of 5; there is no verdict yet" in done.stderr
+    assert "stopped in round 1 of 6; there is no verdict yet" in done.stderr
 
 
 @pytest.mark.slow
@@ -162,6 +162,7 @@ def test_a_comparison_that_is_invalid_fails_with_the_reason_and_keeps_its_sample
     # What `edgeward` ends with 1; wrong use would be 2.
     assert isinstance(done.exception, MachineError)
     assert "INVALID: no request was answered" in str(done.exception)
+    assert str(done.exception).endswith(f"; samples so far: {tmp_path}")
     assert [file.stem for file in tmp_path.glob("*.npz")] == ["00-0-A"]
 
 

@@ -8,11 +8,12 @@ import pytest
 from rich.console import Console
 
 from benchmarks.columns import meaning, who
-from benchmarks.compare import compare_blocks
+from benchmarks.comparison import compare_blocks
 from benchmarks.row import row_of
 from benchmarks.run import Cell, Failed, failures_of
 from benchmarks.scenarios import Wishes, plan
 from benchmarks.settings import Setting
+from benchmarks.significance import Blocks
 from benchmarks.table import comparison_table, found_table, notes_of, tables_of
 from tests.benchmarks.made import recording, with_errors
 
@@ -162,7 +163,7 @@ def test_what_is_compared_is_named_in_full_in_80_columns() -> None:
     rng = np.random.default_rng(1)
     blocks = [rng.lognormal(0, 0.3, 400) for _ in range(5)]
     name = "test_update_of_a_sketch[8 x 8 and 10 scores-histogram-of-all]"
-    found = compare_blocks(name, ("A", "B"), blocks, blocks, is_paired=True, threshold=0.05)
+    found = compare_blocks(name, ("A", "B"), blocks, blocks, of=Blocks.ROUNDS, threshold=0.05)
     console = Console(file=io.StringIO(), width=80)
     console.print(comparison_table(found))
     assert isinstance(console.file, io.StringIO)
@@ -171,3 +172,19 @@ def test_what_is_compared_is_named_in_full_in_80_columns() -> None:
     assert "1.000 [1.000, 1.000]" in text
     named = "".join(line.split("  ")[0].strip() for line in text.splitlines()[1:])
     assert named.replace(" ", "") == name.replace(" ", "") * 2
+
+
+def test_failures_have_a_column_where_there_are_any() -> None:
+    blocks = [np.full(400, 2.0)] * 6
+
+    def shown(*errors: dict[str, int]) -> str:
+        found = compare_blocks("x", ("A", "B"), blocks, blocks, of=Blocks.ROUNDS, threshold=0.05, errors=errors)  # type: ignore[arg-type]
+        console = Console(file=io.StringIO(), width=120)
+        console.print(comparison_table(found))
+        assert isinstance(console.file, io.StringIO)
+        return console.file.getvalue()
+
+    assert "failed" not in shown({}, {})
+    text = shown({}, {"503 UNAVAILABLE": 1800, "UNKNOWN": 1})
+    assert "failed A / B" in text
+    assert "0 / 1,801" in text

@@ -3,6 +3,7 @@
 import json
 import re
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -10,15 +11,18 @@ import numpy as np
 import pytest
 from typer.testing import CliRunner
 
-from benchmarks.cli import app
+from benchmarks.cli import EXIT_INTERRUPTED, app
 from benchmarks.loadgen import run as loadgen_run
+from benchmarks.loadgen.ours import judge
 from benchmarks.loadgen.plan import OUR_WORDING, WORDING, Mode, Order, Rules
 from benchmarks.loadgen.result import accuracy_in, read_summary
 from benchmarks.loadgen.rules import early_stopping_estimate, is_server_run_kept, schedule
 from benchmarks.loadgen.run import is_installed, run_loadgen, start
-from benchmarks.scenarios import Kind
+from benchmarks.samples import Recording
+from benchmarks.scenarios import Kind, Scenario
 from benchmarks.settings import Access, Setting
-from runtime.errors import ExecutionError, WrongUseError
+from runtime.errors import ExecutionError, PeerUnreachableError, WrongUseError
+from tests.benchmarks.made import recording
 
 needs_loadgen = pytest.mark.skipif(
     not is_installed(), reason="mlcommons-loadgen is not installed (no wheel for this Python or processor)"
@@ -139,12 +143,75 @@ def test_without_the_package_our_own_generator_follows_the_rules(
     jsonschema_rs.validate(json.loads(schema.read_text()), json.loads((tmp_path / "loadgen.json").read_text()))
 
 
+def test_ctrl_c_ends_our_own_generators_run_and_keeps_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = []
+
+    def stopped(setting: Setting, scenario: Scenario, *_: Any) -> Recording:
+        asked.append(scenario.kind)
+        return recording("inproc", 700, scenario, was_stopped=True)
+
+    monkeypatch.setattr(loadgen_run, "is_installed", lambda: False)
+    monkeypatch.setattr("benchmarks.loadgen.ours.measure", stopped)
+    words = ["loadgen", "--scenario", "single,server", "--duration", "0.5", "--output", str(tmp_path)]
+    done = CliRunner().invoke(app, words)
+    assert done.exit_code == EXIT_INTERRUPTED
+    assert asked == [Kind.SINGLE]
+    told = json.loads((tmp_path / "loadgen.json").read_text())
+    assert told["was_stopped"]
+    assert [result["was_stopped"] for result in told["results"]] == [True]
+
+
+@pytest.mark.parametrize("kind", list(Kind))
+def test_a_run_that_was_stopped_is_too_short_in_every_scenario(kind: Kind, tmp_path: Path) -> None:
+    """A second and a half, 1,500 requests, all within the bound."""
+    seen = recording("inproc", 1500)
+    for duration_s, verdict in ((1.5, "VALID"), (600.0, "INVALID")):
+        order = Order(SETTING, kind, Mode.PERFORMANCE, replace(QUICK, duration_s=duration_s), tmp_path)
+        summary = judge(seen, order)
+        assert summary.verdict == verdict
+        assert ("Min duration satisfied : NO" in summary.text) == (verdict == "INVALID")
+
+
+SUMMARY = (
+    "Scenario : SingleStream\nMode     : PerformanceOnly\n90.0th percentile latency (ns) : 5000\nResult is : VALID\n"
+)
+
+
+@pytest.mark.parametrize(
+    ("error", "said"),
+    [
+        (PeerUnreachableError("http://h:1 is unreachable: it went away"), "it went away"),
+        (KeyboardInterrupt(), "stopped before its end"),
+    ],
+)
+def test_whatever_becomes_of_the_accuracy_the_performance_is_kept(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: BaseException, said: str
+) -> None:
+    def started(order: Order, tell: Any = None) -> dict[str, Any]:
+        if order.mode is Mode.ACCURACY:
+            raise error
+        (order.folder / "mlperf_log_summary.txt").write_text(SUMMARY)
+        return {"backend": "b", "description": {"digests": {}}, "errors": {}}
+
+    monkeypatch.setattr(loadgen_run, "is_installed", lambda: True)
+    monkeypatch.setattr(loadgen_run, "start", started)
+    done = run_loadgen([SETTING], [Kind.SINGLE], QUICK, tmp_path / "out")
+    (result,) = done.results
+    assert (result.summary.verdict, result.summary.value, done.failed) == ("VALID", 5000, ())
+    assert result.accuracy is None
+    assert said in str(result.no_accuracy)
+    assert done.was_stopped == isinstance(error, KeyboardInterrupt)
+    assert len(json.loads((tmp_path / "out" / "loadgen.json").read_text())["results"]) == 1
+
+
 def test_a_log_is_read_by_sample_and_a_short_one_refused(tmp_path: Path) -> None:
     entries = [{"seq_id": i, "qsl_idx": 1 - i % 2, "data": "07000000" if i % 2 else "ffffffff"} for i in range(3)]
     (tmp_path / "mlperf_log_accuracy.json").write_text(json.dumps(entries))
     assert accuracy_in(tmp_path, np.array([7, 1])) == 0.5
     with pytest.raises(ExecutionError, match="2 of 3"):
         accuracy_in(tmp_path, np.array([7, 1, 2]))
+    with pytest.raises(ExecutionError, match="accuracy log .* cannot be read"):
+        accuracy_in(tmp_path / "nowhere", np.array([7, 1]))
     with pytest.raises(ExecutionError, match="absent or empty"):
         read_summary(tmp_path)
 

@@ -10,6 +10,7 @@ import pytest
 
 from benchmarks.micro.against import (
     MAX_SAMPLES,
+    ROUNDS,
     NoComparisonError,
     compare_with,
     find_base,
@@ -17,6 +18,7 @@ from benchmarks.micro.against import (
     read_samples,
     unpack,
 )
+from benchmarks.significance import LEAST_BLOCKS
 
 BENCHMARK = """
 def test_sum(benchmark):
@@ -55,6 +57,10 @@ def test_the_base_is_where_a_branch_left_main_else_the_commit_before(repository:
     assert find_base(repository) == first
     git(repository, "update-ref", "refs/remotes/origin/main", "HEAD")
     assert find_base(repository) == git(repository, "rev-parse", "HEAD~1")
+
+
+def test_as_many_rounds_as_a_verdict_takes() -> None:
+    assert ROUNDS >= LEAST_BLOCKS
 
 
 def test_a_first_commit_has_nothing_before_it(repository: Path) -> None:
