@@ -127,6 +127,10 @@ class Model:
         """See `Succession.admissible`."""
         return self._succession.admissible(choice)
 
+    def present(self, choice: Choice) -> Choice:
+        """See `Succession.present`."""
+        return self._succession.present(choice)
+
     def adopt(self, choice: Choice, reason: str) -> bool:
         """See `Succession.adopt`."""
         return self._succession.adopt(choice, reason)

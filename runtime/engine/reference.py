@@ -13,6 +13,7 @@ from runtime.backends.opened import OpenedVariant, open_variant
 from runtime.bundle.bundle import Bundle
 from runtime.bundle.manifest import Task
 from runtime.engine.stand_in import standing_in, why_no_stand_in
+from runtime.errors import BackendUnavailableError
 from runtime.selection.candidates import CPU, SPINNING, Candidate
 from runtime.selection.choice import Choice, Ranked
 from runtime.selection.guard import check_answers
@@ -43,7 +44,7 @@ class Reference:
     def __init__(self, bundle: Bundle, choice: Choice, serving: Ranked, cap_mb: float | None) -> None:
         """For the answers of `serving`, one of `choice`.
 
-        `NoReferenceError` when it may not run here, or beside what serves would take more than `cap_mb` (None: no cap).
+        `NoReferenceError` when it may not run here, is what serves, or beside that would take more than `cap_mb` (None: no cap).
         """
         name = bundle.variants[0].name
         found = [ranked for ranked in choice.ranked if ranked.candidate.variant.name == name]
@@ -61,7 +62,8 @@ class Reference:
         """What answers here, for sentences."""
         if self.is_standing_in:
             self.words = f"{chosen.candidate.variant.name}, which stands in for the reference {name},"
-        self.memory_mb = chosen.memory_mb
+        if chosen.candidate.pair == serving.candidate.pair:
+            raise NoReferenceError(f"no shadow checks: {self.words} itself answers")
         needed_mb = (chosen.memory_mb or 0.0) + (serving.memory_mb or 0.0)
         if cap_mb is not None and needed_mb > cap_mb:
             raise NoReferenceError(
@@ -90,12 +92,17 @@ class Reference:
     def share_disagreeing(self, sample: Sample) -> float | None:
         """The share of rows whose answer is not the reference's, by the guard's rule; None where nothing can be compared.
 
-        The errors are those of opening and running the reference; `NoReferenceError` when what stands in for it does not answer
-        as it does.
+        The errors are those of opening and running the reference; `NoReferenceError` when what stands in for it is gone, or does
+        not answer as it does.
         """
-        if self._opened is None:
-            self._opened = self._open()
-        expected = self._opened.predict(sample.inputs)
+        try:
+            if self._opened is None:
+                self._opened = self._open()
+            expected = self._opened.predict(sample.inputs)
+        except BackendUnavailableError as error:
+            if not self.is_standing_in:
+                raise
+            raise NoReferenceError(f"no shadow checks: {self.words} is gone ({error})") from error
         task = self._bundle.manifest.task if self._bundle.manifest is not None else Task.GENERIC
         names = [spec.name for spec in self._opened.outputs]
         seen = check_answers(task, names, sample.outputs, expected, None)

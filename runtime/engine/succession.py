@@ -48,6 +48,8 @@ class Succession:
         self._quarantined: set[tuple[str, str]] = set()
         self._lost: set[str] = set()
         """Devices that vanished since a calibration last chose."""
+        self._gone: set[tuple[str, str]] = set()
+        """Variants and backends that since then failed for good, or could not be opened."""
         self.service, passed_over = self._open_next(choice, 0)
         """What answers now; replaced as a whole."""
         if passed_over is not None:  # a device that was there when this was measured
@@ -88,6 +90,16 @@ class Succession:
         ranked = tuple(r for r in choice.ranked if r.candidate.pair not in self._quarantined)
         return replace(choice, ranked=ranked) if ranked else choice
 
+    def present(self, choice: Choice) -> Choice:
+        """`choice` without what is not admissible, or was found gone since it was made; as it is when that leaves nothing."""
+        choice = self.admissible(choice)
+        ranked = tuple(
+            r
+            for r in choice.ranked
+            if r.candidate.pair not in self._gone and r.candidate.backend.device not in self._lost
+        )
+        return replace(choice, ranked=ranked) if ranked else choice
+
     def adopt(self, choice: Choice, reason: str) -> bool:
         """Answers by `choice` from now on, without a failed call; whether that is another candidate than before.
 
@@ -97,6 +109,7 @@ class Succession:
             if self._uses.is_closing:
                 return False
             self._lost.clear()  # what was just measured was there
+            self._gone.clear()
             before = self.service
             if choice.selected.candidate.key == before.ranked.candidate.key:
                 self._replace(before.measured_anew(choice, 0), SwitchReason.MEASURED_AGAIN)
@@ -149,6 +162,7 @@ class Succession:
 
     def _note_lost(self, candidate: Candidate) -> None:
         """Whatever else is for its device need not be opened any more. The processor is never lost, only an engine on it."""
+        self._gone.add(candidate.pair)
         if candidate.backend.device != CPU:
             self._lost.add(candidate.backend.device)
 
@@ -192,9 +206,11 @@ class Succession:
                 opened = self._open(ranked, is_warm)
             except is_bearable as error:
                 cause = error
+                self._gone.add(candidate.pair)
                 passed_over.append(f"{candidate} cannot be opened ({error})")
                 self._log(logging.ERROR, passed_over[-1])
                 continue
+            self._gone.discard(candidate.pair)
             return InService(choice, place, opened), "; ".join(passed_over) or None
         lost = f" (lost: {', '.join(sorted(self._lost))})" if self._lost else ""
         raise NoCandidateError(

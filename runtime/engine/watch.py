@@ -66,6 +66,9 @@ class Watched(Protocol):
     def admissible(self, choice: Choice) -> Choice:
         """`choice` without what is in quarantine."""
 
+    def present(self, choice: Choice) -> Choice:
+        """`choice` without what is in quarantine, or was found gone."""
+
     def adopt(self, choice: Choice, reason: str) -> bool:
         """Answers by `choice` from now on; whether that is another candidate than before."""
 
@@ -124,10 +127,10 @@ class Watch:
         self._calibrated_ns: int | None = None
         self._agreement: dict[tuple[str, str], DisagreementTest] = {}
         self._reference: Reference | None = None
-        self._compared: tuple[str, str] | None = None
-        """Whose answers that is for, also where there is none."""
+        self._compared: tuple[Choice, int] | None = None
+        """For which choice and place in it that is, also where there is none."""
         self._outdated: list[Reference] = []
-        """Replaced, and still to be closed."""
+        """Replaced or no longer allowed, and still to be closed."""
         self._is_closed = False
 
     def enter(self, claim: Claim) -> Began | None:
@@ -178,7 +181,7 @@ class Watch:
             if self._calls >= self._next_check:
                 self._next_check = self._calls + self._gap()
                 sample = self._sample(model, service, inputs, outputs)
-            if not self._is_closed and (drift is not None or sample is not None):
+            if not self._is_closed and (drift is not None or sample is not None or self._outdated):
                 end_before_exit(self.close)
                 self._start(partial(self._work, model, service, sample, drift))
                 is_started = True
@@ -231,30 +234,27 @@ class Watch:
         self, model: Watched, service: InService, inputs: Mapping[str, Array], outputs: Mapping[str, Array]
     ) -> Sample | None:
         """Copies of what a check needs; None where there is nothing to compare. The caller may change its arrays later."""
-        if self._compared != service.ranked.candidate.pair:
+        if self._compared is None or self._compared[0] is not service.choice or self._compared[1] != service.place:
             self._compare(model, service)
-        if self._reference is None:
-            return None
-        is_same = self._reference.candidate.pair == service.ranked.candidate.pair
-        self.totals.shadow = f"no shadow checks: {self._reference.words} itself answers" if is_same else ""
-        if is_same:
-            return None
-        return self._reference.sample(service.opened, inputs, outputs)
+        return None if self._reference is None else self._reference.sample(service.opened, inputs, outputs)
 
     def _compare(self, model: Watched, service: InService) -> None:
-        """Finds what the answers of `service`, which has just come, are compared with; what stood in may be what serves now."""
-        self._compared = service.ranked.candidate.pair
+        """Finds what the answers of `service`, which has just come, are compared with. What is open already stays where it is
+        found again.
+        """
+        self._compared = service.choice, service.place
         kept = self._reference
-        if kept is not None and not (kept.is_standing_in and kept.candidate.pair == self._compared):
+        found: Reference | None = None
+        self.totals.shadow = ""
+        try:
+            found = Reference(model.bundle, model.present(service.choice), service.ranked, self._memory_cap_mb)
+        except NoReferenceError as error:
+            self.totals.shadow = str(error)
+        if kept is not None and found is not None and kept.candidate.key == found.candidate.key:
             return
         if kept is not None:
             self._outdated.append(kept)
-        self._reference = None
-        try:
-            choice = model.admissible(service.choice)
-            self._reference = Reference(model.bundle, choice, service.ranked, self._memory_cap_mb)
-        except NoReferenceError as error:
-            self.totals.shadow = str(error)
+        self._reference = found
 
     def _work(self, model: Watched, service: InService, sample: Sample | None, drift: Drift | None) -> None:
         try:

@@ -30,7 +30,7 @@ MAX_NOISE_OF_THREADS: Final = 0.05
 """On fewer threads also this counts as equal, where the two cannot be told apart: what makes a machine unstable is mostly
 neighbours that take cores, and who needs one core is slowed by them less often."""
 APART_ERRORS: Final = 2.0
-"""Standard errors between two medians within which they are not told apart (one time in 20 by chance)."""
+"""Standard errors of their ratio within which two are not told apart (one time in 20 by chance)."""
 MEMORY_NOISE_MB: Final = 1.0
 """Allocators round up and keep pages; growth that differs by less is the same."""
 UNSTABLE_SPREAD: Final = 0.15
@@ -51,6 +51,8 @@ class Measured:
     """By rows of a call, ascending; empty when it is not known."""
     rounds: int = 0
     """Rounds of measuring it survived; 0 when the trial alone told it apart."""
+    lag_error: float | None = None
+    """The standard error of its lag behind the fastest, as a share, of those that took turns; None of who was timed alone."""
 
     @property
     def latency(self) -> Latency:
@@ -187,11 +189,18 @@ def _is_tied(measured: Measured, best: Measured, objective: Objective) -> bool:
         if measured.memory_mb is None or best.memory_mb is None:
             return False
         return measured.memory_mb - best.memory_mb <= MEMORY_NOISE_MB
-    noise = min(MAX_NOISE, max(measured.latency.error, best.latency.error))
+    error = _error_of_ratio(measured, best)
+    noise = min(MAX_NOISE, error)
     if measured.candidate.options.threads < best.candidate.options.threads:
-        apart = APART_ERRORS * math.hypot(measured.latency.error, best.latency.error)
-        noise = max(MAX_NOISE, min(MAX_NOISE_OF_THREADS, apart))
+        noise = max(MAX_NOISE, min(MAX_NOISE_OF_THREADS, APART_ERRORS * error))
     return abs(measured.latency.median_ms / best.latency.median_ms - 1) <= noise
+
+
+def _error_of_ratio(one: Measured, other: Measured) -> float:
+    """The standard error of how many times as long one takes: of who took turns from their lags, which moments leave alone."""
+    if one.lag_error is None or other.lag_error is None:
+        return math.hypot(one.latency.error, other.latency.error)
+    return math.hypot(one.lag_error, other.lag_error)
 
 
 def _rightness(measured: Measured) -> float:

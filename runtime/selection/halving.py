@@ -13,8 +13,8 @@ from dataclasses import dataclass
 from statistics import median
 from typing import Final
 
-from runtime.selection.latency import MIN_TURNS
-from runtime.selection.side_by_side import Turns, lag_of, levelled_ms
+from runtime.selection.latency import MIN_TURNS, Latency, summarise
+from runtime.selection.side_by_side import Turns, lag_of, levelled_ms, told_beside
 
 TURN_S: Final = 0.02
 """Time for one candidate's turn: tens of calls of a small model, and a large one needs only one."""
@@ -23,6 +23,7 @@ MAX_PASSES: Final = 6
 FINALISTS: Final = 2
 """Halving ends here; these two are compared until one is clearly ahead or the time is up."""
 MIN_FINAL_TURNS: Final = 6
+"""Of a single finalist, or passes that two of them shared: fewer than `MIN_TURNS` have no error, and any lead would settle it."""
 SURE_LEAD: Final = 1.0
 """Twice as slow: more than a neighbour on one of two cores does to anybody, so settled at any time."""
 SEEN_SHARE: Final = 0.5
@@ -54,9 +55,12 @@ class Halving:
         self._settles_from = now + SEEN_SHARE * budget_s
         self._random = random.Random(seed)  # noqa: S311  (an order of measuring, no secret)
         self._survivors = sorted(rough_ms, key=lambda key: rough_ms[key])
-        self._turns: dict[str, list[list[float]]] = {key: [] for key in self._survivors}
-        self._medians: dict[str, dict[int, float]] = {key: {} for key in self._survivors}
+        self._dropped: list[str] = []
+        """The last first."""
+        self._calls: dict[str, dict[int, list[float]]] = {key: {} for key in self._survivors}
         """Of every turn, by its pass over all rounds."""
+        self._medians: dict[str, dict[int, float]] = {key: {} for key in self._survivors}
+        """The same of the medians."""
         self._pass = 0
         self._round = 0
         self._queue: list[str] = []
@@ -65,16 +69,20 @@ class Halving:
     @property
     def survivors(self) -> tuple[str, ...]:
         """Those still in, the fastest first."""
-        ms = self.levelled_ms()
+        ms = levelled_ms({key: self._medians[key] for key in self._survivors if self._medians[key]})
         return tuple(sorted(self._survivors, key=lambda key: ms.get(key, self._score(key))))
 
     def turns_of(self, key: str) -> list[list[float]]:
         """All call times of a candidate in milliseconds, one list a turn."""
-        return self._turns[key]
+        return list(self._calls[key].values())
 
-    def levelled_ms(self) -> dict[str, float]:
-        """Of those still in, as `side_by_side.levelled_ms`; of those without a turn nothing."""
-        return levelled_ms({key: self._medians[key] for key in self._survivors if self._medians[key]})
+    def figures(self) -> dict[str, tuple[Latency, float | None]]:
+        """Of everyone that had a turn and has not failed, the fastest first: its figures as told beside the fastest, and the
+        standard error of its lag behind it. None where they shared no pass, and the figures are as they were.
+        """
+        timed = {key: self._calls[key] for key in (*self.survivors, *self._dropped) if self._calls[key]}
+        leader = next(iter(timed), "")
+        return {key: told_beside(key, leader, timed) or (summarise(self.turns_of(key)), None) for key in timed}
 
     def next(self, now: float) -> Turn | None:
         """The next turn; None when the time is up or nothing more is to be learnt."""
@@ -101,7 +109,7 @@ class Halving:
 
     def record(self, turn: Turn, latencies_ms: Sequence[float]) -> None:
         """What a turn measured."""
-        self._turns[turn.key].append(list(latencies_ms))
+        self._calls[turn.key][self._pass] = list(latencies_ms)
         self._medians[turn.key][self._pass] = median(latencies_ms)
 
     def fail(self, key: str) -> None:
@@ -131,6 +139,7 @@ class Halving:
         ms = {key: median(turns.values()) for key, turns in seen.items()} | levelled_ms(seen)
         order = sorted(self._survivors, key=lambda key: ms.get(key, math.inf))
         self._survivors = [key for at, key in enumerate(order) if at < keep or self._may_lead(key, order[0])]
+        self._dropped = [key for key in order if key not in self._survivors] + self._dropped
 
     def _may_lead(self, key: str, fastest: str) -> bool:
         """Whether all turns so far leave it open which of the two is faster."""
@@ -143,13 +152,11 @@ class Halving:
         return {key: turns for key, turns in of.items() if turns}
 
     def _is_settled(self, now: float) -> bool:
-        if min(len(self._turns[key]) for key in self._survivors) < MIN_FINAL_TURNS:
-            return False
         if len(self._survivors) == 1:
-            return True
+            return len(self._calls[self._survivors[0]]) >= MIN_FINAL_TURNS
         first, second = self.survivors[:FINALISTS]
         lag = lag_of(self._medians[second], self._medians[first])
-        if lag is None or (now < self._settles_from and lag.share < SURE_LEAD):
+        if lag is None or lag.passes < MIN_FINAL_TURNS or (now < self._settles_from and lag.share < SURE_LEAD):
             return False
         return lag.share > CLEAR_LEAD_ERRORS * lag.error or lag.error < CLOSE_ENOUGH
 
@@ -157,4 +164,4 @@ class Halving:
         return median(self._medians[key].values()) if self._medians[key] else self._rough_ms[key]
 
     def _estimate_ms(self, key: str) -> float:
-        return median(self._turns[key][-1]) if self._turns[key] else self._rough_ms[key]
+        return next(reversed(self._medians[key].values()), self._rough_ms[key])

@@ -21,16 +21,17 @@ class Latency:
     """Milliseconds of a call."""
 
     median_ms: float
-    """Of those that were compared side by side to the end, at their common median moment."""
+    """Of candidates that took turns as told beside the fastest of them (`side_by_side.told_beside`), as is `p95_ms`."""
     p95_ms: float
     spread: float
-    """Interquartile range of the turns' medians as a share of the median; 0.0 with fewer than four turns."""
+    """Interquartile range of the medians of its own turns as a share of their median, moments of the machine and all; 0.0 with
+    fewer than four turns."""
     turns: int
     calls: int
 
     @property
     def error(self) -> float:
-        """The standard error of the median as a share of it, from the spread of the turns."""
+        """The standard error of the median of its own turns as a share of it, from their spread."""
         return _MEDIAN_ERROR * self.spread / _SIGMAS_PER_IQR / math.sqrt(max(self.turns, 1))
 
     def __str__(self) -> str:

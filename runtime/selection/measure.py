@@ -158,26 +158,22 @@ def _time_in_rounds(
     rough_ms = {key: best[key] for key in fit if best[key] <= FAR_BEHIND * fastest_ms}
     start = clock()
     halving = Halving(rough_ms, budget_s, seed, start)
-    rounds: dict[str, int] = {}
+    last_round: dict[str, int] = {}
     rejected: list[Rejected] = []
     while (turn := halving.next(clock())) is not None:
         candidate = fit[turn.key].candidate
         progress(f"measuring {candidate}", 0.5 + 0.4 * min(1.0, (clock() - start) / budget_s))
         try:
             halving.record(turn, bench.time(candidate, fit[turn.key].rows, turn.duration_s))
-            rounds[turn.key] = turn.round
+            last_round[turn.key] = turn.round
         except CandidateFailedError as error:
             log.info("candidate %s is out: %s", candidate, error)
             halving.fail(turn.key)
-            rounds.pop(turn.key, None)
             del measured[turn.key]
             rejected.append(rejected_because(candidate, str(error)))
-    levelled = halving.levelled_ms()
-    for key, last_round in rounds.items():
-        latency = summarise(halving.turns_of(key))
-        if key in levelled:
-            latency = replace(latency, median_ms=levelled[key], p95_ms=max(levelled[key], latency.p95_ms))
-        measured[key] = replace(_with_latency(measured[key], measured[key].rows, latency), rounds=last_round)
+    for key, (latency, lag_error) in halving.figures().items():
+        timed = _with_latency(measured[key], measured[key].rows, latency)
+        measured[key] = replace(timed, rounds=last_round[key], lag_error=lag_error)
     return rejected
 
 

@@ -8,15 +8,17 @@ windows, the median of the ratios in 6 %; of fp32 and int8 of ResNet-8 in 3 % an
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from math import prod
 from statistics import median
 
-from runtime.selection.latency import summarise
+from runtime.selection.latency import Latency, quantile, summarise
 
 Turns = Mapping[int, float]
 """The median milliseconds of a turn, by the pass that it was of."""
+Calls = Mapping[int, Sequence[float]]
+"""All calls of a turn in milliseconds, by the pass that it was of."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,6 +38,33 @@ def lag_of(one: Turns, other: Turns) -> Lag | None:
         return None
     seen = summarise(shared)
     return Lag(seen.median_ms - 1, seen.error * seen.median_ms, len(shared))
+
+
+def told_beside(key: str, leader: str, calls: Mapping[str, Calls]) -> tuple[Latency, float] | None:
+    """What `key` would have shown in all of the leader's passes, and the standard error of its lag; None where they share no pass.
+
+    Who was dropped early saw other moments than who stayed: its median is the leader's, and its lag among all that took part in the
+    passes the two shared, since a good turn of one and a bad one of the other are two of three ratios. So is its p95, by those of
+    the turns; spread, turns and calls are its own, as is the p95 of who took part in every pass.
+    """
+    medians = {k: {at: median(turn) for at, turn in of.items()} for k, of in calls.items()}
+    lag = lag_of(medians[key], medians[leader])
+    if lag is None:
+        return None
+    own, first = (summarise(list(calls[k].values())) for k in (key, leader))
+    median_ms = first.median_ms * _ratio_among(key, leader, medians)
+    p95_ms = own.p95_ms
+    if not calls[leader].keys() <= calls[key].keys():
+        tails = {k: {at: quantile(sorted(turn), 0.95) for at, turn in of.items()} for k, of in calls.items()}
+        p95_ms = first.p95_ms * _ratio_among(key, leader, tails)
+    return replace(own, median_ms=median_ms, p95_ms=max(median_ms, p95_ms)), lag.error
+
+
+def _ratio_among(key: str, leader: str, turns: Mapping[str, Turns]) -> float:
+    """How many times the leader's time `key` takes, at the moments that all who took part in their common passes had."""
+    shared = turns[key].keys() & turns[leader].keys()
+    ms = levelled_ms({k: of for k, of in turns.items() if shared <= of.keys()})
+    return ms[key] / ms[leader]
 
 
 def levelled_ms(turns: Mapping[str, Turns]) -> dict[str, float]:

@@ -84,10 +84,8 @@ def best_ms(trial: Trial, rows: int) -> float:
 def order_of_trying(candidates: Sequence[Candidate], reference: str | None) -> tuple[list[Candidate], list[Candidate]]:
     """First looks, one a pair of variant and backend, and the rest. `reference` goes first: the others are compared with it.
 
-    Then off the processor before on it; there by the promise of the precision, and a step later on each further backend and for
-    each further recipe of the same precision on the same one, which differ by less than engines do (int8 of ResNet-50: 33.0 and
-    33.2 ms on ONNX Runtime, 30.6 on OpenVINO). Programs of PyTorch come last: to load it takes seconds, and more than every other
-    engine's first look.
+    Then off the processor before on it; there by the promise of the precision, and a step later on each further backend. Programs
+    of PyTorch come last: to load it takes seconds, and more than every other engine's first look.
     """
     first: dict[tuple[str, str], Candidate] = {}
     for candidate in candidates:
@@ -96,13 +94,9 @@ def order_of_trying(candidates: Sequence[Candidate], reference: str | None) -> t
             first[candidate.pair] = candidate
     seen: dict[tuple[str, str], int] = {}
     turn: dict[tuple[str, str], int] = {}
-    recipes: dict[tuple[str, str], int] = {}
-    recipe: dict[tuple[str, str], int] = {}
     for candidate in first.values():
         of = candidate.variant.name, candidate.backend.device
         turn[candidate.pair] = seen[of] = seen.get(of, -1) + 1
-        alike = candidate.variant.precision, candidate.backend.name
-        recipe[candidate.pair] = recipes[alike] = recipes.get(alike, -1) + 1
 
     places = list(PROMISE)
 
@@ -112,8 +106,7 @@ def order_of_trying(candidates: Sequence[Candidate], reference: str | None) -> t
         precision = c.variant.precision
         place = places.index(precision) if precision in PROMISE else len(PROMISE)
         late = LATE if c.variant.format is Format.TORCH else 0
-        step = PROMISE.get(precision, len(PROMISE)) + turn[c.pair] + recipe[c.pair] + late
-        return 1, step, place, turn[c.pair]
+        return 1, PROMISE.get(precision, len(PROMISE)) + turn[c.pair] + late, turn[c.pair], place
 
     of_reference = next((c for c in first.values() if c.variant.name == reference), None)
     looks = sorted(first.values(), key=lambda c: (c is not of_reference, rank(c)))

@@ -14,7 +14,7 @@ from runtime.engine.model import Model
 from runtime.engine.reference import NoReferenceError, Reference
 from runtime.engine.tally import Switch, SwitchReason
 from runtime.engine.watch_settings import WatchSettings
-from runtime.errors import WrongUseError
+from runtime.errors import BackendUnavailableError, WrongUseError
 from runtime.selection.candidates import Rejected
 from tests.runtime.engine.bed import Make, X, choice_of
 from tests.runtime.selection.fakes import CLASSES, FakeBackend, make_bundle
@@ -216,6 +216,84 @@ def test_what_is_in_quarantine_stands_in_for_nothing(make: Make) -> None:
     bed.call(20)
     assert bed.watch.totals.shadow_checks == checks
     assert bed.watch.totals.shadow == "no shadow checks: next, which stands in for the reference ref, itself answers"
+    assert bed.lab.opened == ["fast", "next", "next"]
+    assert sorted(bed.lab.closed) == ["fast", "next"], "of what serves there is one session"
+
+
+def test_what_was_just_lost_stands_in_for_nothing(make: Make, caplog: pytest.LogCaptureFixture) -> None:
+    def vanish(name: str) -> None:
+        if name == "fast":
+            raise BackendUnavailableError("its engine is gone")
+
+    bed = make("fast", "next")
+    bed.call(3)
+    bed.lab.inside = vanish
+    bed.lab.unopenable = {"fast"}
+    bed.call()
+    assert bed.model.candidate.variant.name == "next"
+    caplog.clear()
+    bed.call(50)
+    totals = bed.watch.totals
+    assert (totals.shadow_checks, totals.shadow_failures, totals.failures) == (3, 0, 0)
+    assert totals.shadow == "no shadow checks: next, which stands in for the reference ref, itself answers"
+    assert caplog.text == ""
+    assert sorted(bed.lab.closed) == ["fast", "next"]
+
+
+def test_what_was_passed_over_stands_in_for_nothing_until_a_calibration_finds_it(make: Make) -> None:
+    bed = make("fast", "next")
+    bed.lab.unopenable = {"fast"}
+    model = Model(bed.bundle, bed.model.choice, bed.watch)
+    model.predict(X)
+    assert bed.watch.totals.shadow == "no shadow checks: next, which stands in for the reference ref, itself answers"
+    bed.lab.unopenable = set()
+    model.adopt(choice_of(bed.bundle, bed.lab, "next", "fast"), "a test")
+    model.predict(X)
+    assert (bed.watch.totals.shadow, bed.watch.totals.shadow_checks) == ("", 1)
+
+
+def test_what_stands_in_and_cannot_be_opened_is_said_once(make: Make, caplog: pytest.LogCaptureFixture) -> None:
+    bed = make("fast", "next")
+    bed.lab.unopenable = {"next"}
+    bed.call(20)
+    totals = bed.watch.totals
+    assert totals.shadow == (
+        "no shadow checks: next, which stands in for the reference ref, is gone (its device is gone)"
+    )
+    assert (totals.shadow_checks, totals.shadow_failures, totals.failures) == (0, 0, 0)
+    assert caplog.text == ""
+
+
+def test_what_takes_over_has_to_fit_beside_the_reference_too(make: Make) -> None:
+    bed = make(targets={"memory_mb": 25.0})
+    bed.call(3)
+    fast, following, ref = bed.model.choice.ranked
+    large = replace(following, memory_mb=20.0)
+    bed.model.adopt(replace(bed.model.choice, ranked=(large, fast, ref)), "a test")
+    bed.call(5)
+    assert bed.watch.totals.shadow == (
+        "no shadow checks: the reference ref beside next would take 30.0 MB, the cap is 25.0 MB"
+    )
+    assert bed.watch.totals.shadow_checks == 3
+    assert bed.lab.closed == ["fast", "ref"]
+
+
+def test_who_measures_again_is_compared_with_what_may_run_then(make: Make) -> None:
+    alone = make("fast")
+    alone.call(3)
+    assert alone.watch.totals.shadow_checks == 0
+    alone.model.adopt(choice_of(alone.bundle, alone.lab, "fast", "ref"), "a test")
+    alone.call(3)
+    assert (alone.watch.totals.shadow, alone.watch.totals.shadow_checks) == ("", 3)
+    bed = make("fast", "next")
+    bed.call(3)
+    bed.model.adopt(choice_of(bed.bundle, bed.lab, "fast", "next", "ref"), "a test")
+    bed.call(3)
+    assert (bed.lab.opened, bed.lab.closed) == (["fast", "next", "ref"], ["next"])
+    bed.model.adopt(choice_of(bed.bundle, bed.lab, "fast", "ref"), "a test")
+    bed.call(3)
+    assert (bed.lab.opened, bed.lab.closed) == (["fast", "next", "ref"], ["next"]), "what is open already stays"
+    assert bed.watch.totals.shadow_checks == 9
 
 
 def test_what_stands_in_is_named_where_it_would_take_too_much(make: Make) -> None:

@@ -177,6 +177,18 @@ def test_on_an_unstable_machine_they_have_to_gain_more(ms: float, spread: float,
     assert choice.selected.candidate.variant.name == first
 
 
+def test_who_took_turns_is_told_apart_by_the_error_of_its_lag_however_the_machine_spreads() -> None:
+    def beside(name: str, ms: float, threads: int, lag_error: float | None) -> Measured:
+        return replace(measured(name, ms, threads=threads, spread=0.6), lag_error=lag_error)
+
+    few = beside("few", 1.04, 1, 0.003)
+    assert order_of(choice_of(beside("many", 1.0, 2, 0.0), few))[0] == "many"
+    assert order_of(choice_of(beside("many", 1.0, 2, 0.0), replace(few, lag_error=0.03)))[0] == "few"
+    assert order_of(choice_of(beside("many", 1.0, 2, 0.03), few))[0] == "few", "of two behind a third both count"
+    assert order_of(choice_of(beside("many", 1.0, 2, None), few))[0] == "few", "who was timed alone has its own spread"
+    assert choice_of(beside("many", 1.0, 2, 0.0), few).warnings, "that the machine is unstable is told all the same"
+
+
 @pytest.mark.parametrize(
     ("ms", "spread"),
     [

@@ -119,6 +119,51 @@ def test_a_neighbour_that_takes_a_core_for_a_while_settles_nothing() -> None:
     assert halving.survivors[0] == "two threads"
 
 
+def test_who_has_shared_three_passes_is_not_told_apart_however_many_turns_each_had() -> None:
+    passes: set[int] = set()
+    halving = Halving({"a": 1.0, "b": 1.1}, 10.0, 0, 0.0)
+    now = 0.0
+    while now < 6.0 and (turn := halving.next(now)) is not None:
+        now += 0.05
+        passes.add(halving._pass)
+        if len(passes) <= 3 or (turn.key == "a") is (len(passes) % 2 == 0):
+            halving.record(turn, [{"a": 1.0, "b": 1.1}[turn.key]] * 20)
+    assert now >= 6.0, "settled by a lag without an error"
+    assert min(len(halving.turns_of(key)) for key in "ab") > MIN_FINAL_TURNS
+
+
+def test_who_was_dropped_is_told_at_the_moments_of_the_fastest() -> None:
+    """The first round falls into a quiet moment, all others into a busy one."""
+    now, true_ms = 0.0, {f"c{i}": 1.06**i for i in range(8)}
+    halving = Halving(true_ms, 3.0, 0, now)
+    while (turn := halving.next(now)) is not None:
+        ms = true_ms[turn.key] * (1.0 if turn.round == 1 else 2.0)
+        halving.record(turn, [ms] * 9 + [1.5 * ms])
+        now += 0.03
+    figures = halving.figures()
+    assert next(iter(figures)) == "c0"
+    first, _ = figures["c0"]
+    for key, (latency, lag_error) in figures.items():
+        assert latency.median_ms / first.median_ms == pytest.approx(true_ms[key])
+        assert latency.p95_ms / first.p95_ms == pytest.approx(true_ms[key])
+        assert lag_error == pytest.approx(0.0)
+    assert set(figures) == set(true_ms)
+    assert len(halving.turns_of("c7")) < len(halving.turns_of("c0"))
+
+
+def test_where_all_finalists_fail_the_last_that_were_dropped_are_told() -> None:
+    halving = Halving({f"c{i}": 1.3**i for i in range(5)}, 3.0, 0, 0.0)
+    now = 0.0
+    while (turn := halving.next(now)) is not None:
+        now += 0.02
+        if turn.round == 3:
+            halving.fail(turn.key)
+        else:
+            halving.record(turn, [1.3 ** int(turn.key[1])])
+    assert halving.survivors == ()
+    assert list(halving.figures()) == ["c2", "c3", "c4"]
+
+
 def test_who_fails_is_out_and_the_rest_go_on() -> None:
     simulated = Simulated(TRUE_MS, 3, 0.02)
     halving = simulated.run(3.0, fails="c0")

@@ -5,7 +5,8 @@ from statistics import median
 
 import pytest
 
-from runtime.selection.side_by_side import Lag, lag_of, levelled_ms
+from runtime.selection.latency import Latency
+from runtime.selection.side_by_side import Lag, lag_of, levelled_ms, told_beside
 
 
 def test_a_moment_that_slows_all_of_them_tells_nothing() -> None:
@@ -25,6 +26,32 @@ def test_only_passes_that_both_took_part_in_count() -> None:
     assert lag_of({1: 1.0}, {2: 1.0}) is None
     assert levelled_ms({"one": {1: 1.0}, "other": {2: 1.0}}) == {}
     assert levelled_ms({}) == {}
+
+
+def test_who_saw_the_quiet_moments_alone_is_told_as_if_it_had_seen_all() -> None:
+    leader = {at: [1.0] * 40 + [1.2] * 10 for at in range(5)} | {at: [2.0] * 40 + [2.4] * 10 for at in range(5, 15)}
+    dropped = {at: [1.1] * 40 + [1.6] * 10 for at in range(5)}
+    calls = {"dropped": dropped, "leader": leader, "elsewhere": {20: [1.0]}}
+    told = told_beside("dropped", "leader", calls)
+    assert told is not None
+    latency, error = told
+    assert latency == Latency(pytest.approx(2.2), pytest.approx(2.4 * 1.6 / 1.2), 0.0, 5, 250)  # type: ignore[arg-type]
+    assert error == 0.0
+    assert told_beside("leader", "leader", calls) == (Latency(2.0, 2.4, pytest.approx(0.5), 15, 750), 0.0)  # type: ignore[arg-type]
+    assert told_beside("elsewhere", "leader", calls) is None
+
+
+def test_of_three_passes_a_good_turn_of_one_and_a_bad_one_of_the_other_do_not_decide() -> None:
+    """The slowest of nine is alone in having a quiet turn in the first pass, the fastest in having a busy one in the last."""
+    calls = {f"c{i}": {0: [1.9 * 1.06**i], 1: [1.06**i], 2: [1.06**i]} for i in range(9)}
+    calls["c8"][0] = [1.06**8]
+    calls["c0"] = {0: [1.9], 1: [1.0], 2: [1.9], 3: [1.0], 4: [1.0]}
+    told = told_beside("c8", "c0", calls)
+    assert told is not None
+    assert told[0].median_ms > 1.3
+    lag = lag_of({at: turn[0] for at, turn in calls["c8"].items()}, {at: turn[0] for at, turn in calls["c0"].items()})
+    assert lag is not None
+    assert lag.share < 0
 
 
 def test_one_alone_is_told_by_its_median() -> None:
