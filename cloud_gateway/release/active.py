@@ -21,7 +21,8 @@ from cloud_gateway.guards import (
     PairedObservation,
     Verdict,
 )
-from cloud_gateway.release.mirror import Mirror, Mirrored
+from cloud_gateway.release.mirror import Mirror
+from cloud_gateway.release.mirrored import Mirrored
 from cloud_gateway.release.report import PersonBeside, ReleaseCounts
 from cloud_gateway.release.seen import Seen, SeenPair, SeenRequest
 from cloud_gateway.release.split import Segments, Split, name_of

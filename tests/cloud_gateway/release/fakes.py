@@ -1,6 +1,7 @@
-"""Guards that say what a test tells them, a clock that it sets, and a webhook that keeps what it is to post."""
+"""Guards that say what a test tells them, versions that do, a clock that it sets, and a webhook that keeps what it is to post."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from types import SimpleNamespace
 from typing import Any, ClassVar, Self
 
 from cloud_gateway.guards import (
@@ -15,6 +16,7 @@ from cloud_gateway.guards import (
     Verdict,
 )
 from cloud_gateway.release.events import Webhook
+from runtime.tensors import Array, TensorSpec
 
 
 def verdict(
@@ -65,6 +67,23 @@ class FakeWatch(GuardWatch):
         made.shares = list(state["shares"])
         made.counts = dict(state["counts"])
         return made
+
+
+class FakeVersion:
+    """Answers with what it is asked, once `on_run` has returned: told its name and how many rows there are."""
+
+    def __init__(
+        self, name: str, on_run: Callable[[str, int], object] = lambda *_: None, shape: tuple[int, ...] = (-1, 2)
+    ) -> None:
+        self.name = name
+        self.inputs = [TensorSpec("x", "FP32", shape)]
+        self.outputs = [TensorSpec("y", "FP32", shape)]
+        self.bundle = SimpleNamespace(manifest=None)
+        self._on_run = on_run
+
+    def predict(self, inputs: Mapping[str, Array]) -> dict[str, Array]:
+        self._on_run(self.name, len(inputs["x"]))
+        return {"y": inputs["x"]}
 
 
 class Clock:
