@@ -66,7 +66,7 @@ class ActiveRelease:
         self.mirror = mirror
         self.segments = Segments()
         self.verdict: Verdict | None = None
-        self._judged_at = 0.0
+        self._judged_at = -math.inf
         self.needed: int | None = None
         self.trouble: str | None = None
         """Why the last decision could not be carried out."""
@@ -167,7 +167,7 @@ class ActiveRelease:
 
     def looked(self, now: float, at_most_s: float = 0.0) -> Verdict:
         """The guards' verdict, no older than so long; of now where they want something else than at the last look."""
-        is_old = now - self._judged_at >= at_most_s
+        is_old = now - self._judged_at > at_most_s
         if self.verdict is None or is_old or self.verdict.action is not self.watch.action:
             self.verdict, self._judged_at = self.watch.judge(), now
         return self.verdict

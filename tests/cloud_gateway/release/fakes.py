@@ -32,7 +32,7 @@ ROLLBACK = verdict(Action.ROLLBACK, "too many errors", bad=BadPredictions(12.0, 
 
 
 class FakeWatch(GuardWatch):
-    """Says `says`, whatever it sees; remembers what it saw."""
+    """Says `says`, whatever it sees; remembers what it saw, and how often it was asked for a whole verdict."""
 
     says: ClassVar[Verdict] = HOLD
 
@@ -40,6 +40,7 @@ class FakeWatch(GuardWatch):
         self, guards: Sequence[GuardSettings], alpha: float, planned_share: float, paired_share: float = 1.0
     ) -> None:
         self.seen: list[AnyObservation] = []
+        self.judged = 0
         self.shares = [planned_share]
         self.counts = {str(arm): 0 for arm in Arm}
 
@@ -50,9 +51,10 @@ class FakeWatch(GuardWatch):
 
     @property
     def action(self) -> Action:
-        return self.judge().action
+        return type(self).says.action
 
     def judge(self) -> Verdict:
+        self.judged += 1
         return type(self).says
 
     def start_stage(self, planned_share: float, paired_share: float = 1.0) -> None:

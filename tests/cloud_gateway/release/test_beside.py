@@ -23,8 +23,9 @@ def offered(number: int, answered: Arm = Arm.STABLE) -> Offered:
 def ran_by_wake(a_wake: int, answered: Arm) -> Iterator[list[str]]:
     """Who ran, in each of `WAKES` wakes with so many requests."""
     ran: list[str] = []
-    versions: list[Any] = [FakeVersion(name, lambda name, _: ran.append(name)) for name in ("stable", "candidate")]
-    beside = Beside(*versions, 1, times_candidate=True, has_copy=False)
+    stable: Any = FakeVersion("stable", lambda name, _: ran.append(name))
+    candidate: Any = FakeVersion("candidate", lambda name, _: ran.append(name))
+    beside = Beside(stable, candidate, 1, times_candidate=True, has_copy=False)
     for wake in range(WAKES):
         ran.clear()
         found = list(beside.results([offered(wake * a_wake + one, answered) for one in range(a_wake)]))
