@@ -74,6 +74,8 @@ class ActiveRelease:
         """What it was last said to wait for; None: nothing, or not yet."""
         self.saved_at = 0.0
         """When what the guards know was last kept because it was time to, by the clock of whoever asks them."""
+        self.save_tried_at = 0.0
+        """When that was last tried; later than `saved_at`: it failed."""
         self.lost = 0
         """Observations that the guards, or a disk, could not take in time, and answers that could not be kept for labels."""
         self.switched_unix_us: int | None = None
@@ -198,6 +200,11 @@ class ActiveRelease:
         """What was absorbed and no database knows yet, with the number of its first one; the same again until `forget`."""
         self._batch = self._batch or len(self._unkept)
         return self._kept, self._unkept[: self._batch]
+
+    @property
+    def is_unsaved(self) -> bool:
+        """Whether what the guards know was to be kept, and no disk would take it."""
+        return self.save_tried_at > self.saved_at
 
     @property
     def unkept_count(self) -> int:

@@ -30,6 +30,8 @@ log = logging.getLogger(__name__)
 SAVE_S: Final = 5.0
 # Or sooner, where so much was seen: what is not kept yet is bounded.
 SAVE_AT: Final = MAX_PENDING // 4
+# No sooner after a try: evidence is made anew for each, and a disk that fails would be tried at every tick.
+SAVE_AGAIN_S: Final = 1.0
 # How old may be what is told of a release that holds; what its guards want done is asked at every tick.
 JUDGE_S: Final = 1.0
 
@@ -100,7 +102,8 @@ class Leading:
                     log.error("release of %s stays as it is: %s", active.split.model, error)
                 active.trouble = str(error)
             else:
-                active.trouble = None
+                if not active.is_unsaved:
+                    active.trouble = None
 
     async def save(self, active: ActiveRelease) -> None:
         """Keeps what the guards know by now."""
@@ -176,9 +179,15 @@ class Leading:
         active.state = decision.state
         if not _is_held(active, decision):
             await self._note_hold(active, decision, verdict)
-        elif now - active.saved_at >= SAVE_S or active.unkept_count >= SAVE_AT:
-            active.saved_at = now
+        else:
+            await self._save_in_time(active, now)
+
+    async def _save_in_time(self, active: ActiveRelease, now: float) -> None:
+        is_time = now - active.saved_at >= SAVE_S or active.unkept_count >= SAVE_AT
+        if is_time and now - active.save_tried_at >= SAVE_AGAIN_S:
+            active.save_tried_at = now
             await self.save(active)
+            active.saved_at = now
 
     async def _note_hold(self, active: ActiveRelease, decision: Decision, verdict: Verdict) -> None:
         """One record when a release begins to wait for something else, not five a second."""
