@@ -21,7 +21,8 @@ from cloud_gateway.guards import (
     PairedObservation,
     Verdict,
 )
-from cloud_gateway.release.mirror import Mirror, Mirrored
+from cloud_gateway.release.mirror import Mirror
+from cloud_gateway.release.mirrored import Mirrored
 from cloud_gateway.release.report import PersonBeside, ReleaseCounts
 from cloud_gateway.release.seen import Seen, SeenPair, SeenRequest
 from cloud_gateway.release.split import Segments, Split, name_of
@@ -65,7 +66,7 @@ class ActiveRelease:
         self.mirror = mirror
         self.segments = Segments()
         self.verdict: Verdict | None = None
-        self._judged_at = 0.0
+        self._judged_at = -math.inf
         self.needed: int | None = None
         self.trouble: str | None = None
         """Why the last decision could not be carried out."""
@@ -73,6 +74,8 @@ class ActiveRelease:
         """What it was last said to wait for; None: nothing, or not yet."""
         self.saved_at = 0.0
         """When what the guards know was last kept because it was time to, by the clock of whoever asks them."""
+        self.save_tried_at = 0.0
+        """When that was last tried; later than `saved_at`: it failed."""
         self.lost = 0
         """Observations that the guards, or a disk, could not take in time, and answers that could not be kept for labels."""
         self.switched_unix_us: int | None = None
@@ -166,7 +169,7 @@ class ActiveRelease:
 
     def looked(self, now: float, at_most_s: float = 0.0) -> Verdict:
         """The guards' verdict, no older than so long; of now where they want something else than at the last look."""
-        is_old = now - self._judged_at >= at_most_s
+        is_old = now - self._judged_at > at_most_s
         if self.verdict is None or is_old or self.verdict.action is not self.watch.action:
             self.verdict, self._judged_at = self.watch.judge(), now
         return self.verdict
@@ -197,6 +200,11 @@ class ActiveRelease:
         """What was absorbed and no database knows yet, with the number of its first one; the same again until `forget`."""
         self._batch = self._batch or len(self._unkept)
         return self._kept, self._unkept[: self._batch]
+
+    @property
+    def is_unsaved(self) -> bool:
+        """Whether what the guards know was to be kept, and no disk would take it."""
+        return self.save_tried_at > self.saved_at
 
     @property
     def unkept_count(self) -> int:

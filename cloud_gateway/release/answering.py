@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 
 from cloud_gateway.guards import Arm
 from cloud_gateway.release.active import MOST_KEPT_FOR_REPORT, ActiveRelease
-from cloud_gateway.release.mirror import Mirrored
+from cloud_gateway.release.mirrored import Mirrored
 from cloud_gateway.release.request_log import Asked, RequestLog
 from runtime.tensors import Array
 

@@ -11,8 +11,9 @@ import logging
 from dataclasses import dataclass
 from typing import Any
 
+from cloud_gateway.guards import Verdict
 from cloud_gateway.release.active import ActiveRelease
-from cloud_gateway.release.description import describe_release
+from cloud_gateway.release.description import describe_release, numbers
 from cloud_gateway.release.events import Webhook, event_of, say
 from cloud_gateway.release.harm import harm
 from cloud_gateway.release.late import LateEvidence
@@ -60,13 +61,19 @@ class CarryingOut:
         self._late = late
         self._webhook = webhook
 
-    async def carry_out(self, active: ActiveRelease, state: ReleaseState, event: str, document: dict[str, Any]) -> None:
-        """Brings a release to `state`; `StorageError` or `ConflictError` where a step forward cannot be stored: nothing moved."""
+    async def carry_out(
+        self, active: ActiveRelease, state: ReleaseState, event: str, verdict: Verdict, *, by_hand: bool = False
+    ) -> None:
+        """Brings a release to `state`; `StorageError` or `ConflictError` where a step forward cannot be stored: nothing moved.
+
+        `verdict`: of its guards by now, for the record; to make one may take milliseconds, and a step back has no time for two.
+        """
         active.held = None
+        document: dict[str, Any] = {"by_hand": True} if by_hand else {}
         if state.share < active.state.share or state.status in (Status.ROLLED_BACK, Status.ABORTED):
-            await self._step_back(active, state, event, document)
+            await self._step_back(active, state, event, verdict, document)
         else:
-            await self._step_forward(active, state, event, document)
+            await self._step_forward(active, state, event, document | numbers(active.counts, verdict))
 
     async def store_change(
         self, active: ActiveRelease, state: ReleaseState, event: str, document: dict[str, Any]
@@ -141,15 +148,14 @@ class CarryingOut:
         self._note_done(active, event, document)
 
     async def _step_back(
-        self, active: ActiveRelease, state: ReleaseState, event: str, document: dict[str, Any]
+        self, active: ActiveRelease, state: ReleaseState, event: str, verdict: Verdict, document: dict[str, Any]
     ) -> None:
         model = active.split.model
-        done: dict[str, Any] = {}
-        if not state.status.is_alive:
-            found = harm(active.counts, active.watch.judge())
-            done = {**found.to_dict(), "harm": str(found)}
         self._placement.move(active, state)  # first of all
-        told = {"event": event, DECIDED: self._store.unix_us(), **document, **done}
+        told = {"event": event, DECIDED: self._store.unix_us(), **document, **numbers(active.counts, verdict)}
+        if not state.status.is_alive:
+            found = harm(active.counts, verdict)
+            told |= {**found.to_dict(), "harm": str(found)}
         if model in self.unstored:
             told["unstored_before"] = self.unstored[model].document
         self.unstored[model] = StepBack(active, state, told)

@@ -16,7 +16,7 @@ from typing import Any, Final
 from cloud_gateway.release.active import UNFENCED, ActiveRelease
 from cloud_gateway.release.answering import Traffic
 from cloud_gateway.release.carrying_out import CarryingOut
-from cloud_gateway.release.description import describe_release, describe_running, numbers
+from cloud_gateway.release.description import describe_release, describe_running
 from cloud_gateway.release.events import Webhook
 from cloud_gateway.release.following import Following
 from cloud_gateway.release.late import LateEvidence
@@ -175,7 +175,7 @@ class ReleaseController:
                 trouble = self._placement.troubles.get(model, "it has just been found; try again in a second")
                 raise ConflictError(f"release {release.id} of {model!r} does not run here: {trouble}")
             state = obey(active.release.plan, active.state, command, why, to_percent)
-            await self._carrying_out.carry_out(active, state, str(command), {"by_hand": True, **numbers(active)})
+            await self._carrying_out.carry_out(active, state, str(command), active.watch.judge(), by_hand=True)
         await self.switches.wait(model)  # not until what it ended is put away: that may take as long as another's load
         if self._traffic.active.get(model) is active:
             return self.status(model)

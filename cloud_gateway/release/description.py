@@ -38,13 +38,8 @@ def describe_running(active: ActiveRelease) -> dict[str, Any]:
     return describe_release(active.release, active.state) | active.describe()
 
 
-def numbers(active: ActiveRelease) -> dict[str, Any]:
-    """What is known now, for the record of a decision."""
-    return numbers_of(active.counts, active.watch.judge())
-
-
-def numbers_of(counts: ReleaseCounts, verdict: Verdict | None) -> dict[str, Any]:
-    """The same of a release that does not run here."""
+def numbers(counts: ReleaseCounts, verdict: Verdict | None) -> dict[str, Any]:
+    """What is known, for the record of a decision."""
     return {
         "verdict": None if verdict is None else verdict.to_dict(),
         "arms": {str(arm): one.describe() for arm, one in counts.arms.items()},

@@ -16,6 +16,7 @@ from cloud_gateway.release.active import ActiveRelease
 from cloud_gateway.release.report import PersonBeside
 from cloud_gateway.release.seen import Seen
 from cloud_gateway.release.store import Release
+from runtime.errors import StorageError
 
 # Rows that are read at once, and observations that are handed over before requests get their turn.
 BATCH: Final = 500
@@ -58,29 +59,59 @@ class LateEvidence:
 
     async def marks(self) -> dict[str, int]:
         """The newest row of each source: where a release that begins now starts to read, as nothing there can be about it."""
-        return await asyncio.to_thread(lambda: {source.name: source.newest() for source in self.sources})
+        newest, errors = await asyncio.to_thread(self._newest)
+        if errors:
+            raise errors[0]
+        return newest
 
     async def hand_over(self, active: ActiveRelease) -> None:
-        """Hands the guards what was there at the last look: by now the answers that it is about are written down as well."""
+        """Hands the guards what was there at the last look: by now the answers that it is about are written down as well.
+
+        `StorageError` once all that can be read is handed over; what a source could not tell now it tells at a later look.
+        """
         watch = active.watch
-        newest = await self.marks()
+        newest, errors = await asyncio.to_thread(self._newest)
         for source in self.sources:
+            if source.name not in newest:
+                continue
             key = (active.release.id, source.name)
             until, self._seen[key] = self._seen.get(key, 0), newest[source.name]
-            after = active.late_read.get(source.name, 0)
-            while after < until:
-                rows = await asyncio.to_thread(source.read, active.release, after, until, BATCH)
-                for part in _parts(rows):
-                    if active.watch is not watch:
-                        return  # it was restored meanwhile, and is read on from where that was saved
-                    said = [row.observation for row in part if row.observation is not None]
-                    people = [row.person for row in part if row.person is not None]
-                    seen = [one for row in part for one in row.seen]
-                    active.take_late(source.name, part[-1].number, said, people, seen)
-                    await asyncio.sleep(0)
-                after = rows[-1].number if rows else until
+            try:
+                await self._hand_over_of(source, until, active)
+            except StorageError as error:
+                errors.append(error)
             if active.watch is not watch:
-                return
+                break  # it was restored meanwhile, and is read on from where that was saved
+        if errors:
+            raise StorageError("; ".join(dict.fromkeys(map(str, errors)))) from errors[0]
+
+    def _newest(self) -> tuple[dict[str, int], list[StorageError]]:
+        """The newest row of each source that can be read, and what is wrong with the others. Blocking."""
+        newest: dict[str, int] = {}
+        errors: list[StorageError] = []
+        for source in self.sources:
+            try:
+                newest[source.name] = source.newest()
+            except StorageError as error:
+                errors.append(error)
+        return newest, errors
+
+    async def _hand_over_of(self, source: LateSource, until: int, active: ActiveRelease) -> None:
+        """The rows of one source up to and with `until`; no more of them once the release was restored."""
+        watch = active.watch
+        after = active.late_read.get(source.name, 0)
+        while after < until:
+            rows = await asyncio.to_thread(source.read, active.release, after, until, BATCH)
+            for part in _parts(rows):
+                if active.watch is not watch:
+                    return
+                said = [row.observation for row in part if row.observation is not None]
+                people = [row.person for row in part if row.person is not None]
+                seen = [one for row in part for one in row.seen]
+                active.take_late(source.name, part[-1].number, said, people, seen)
+                await asyncio.sleep(0)
+            after = rows[-1].number if rows else until
+        if active.watch is watch:
             active.late_read[source.name] = max(after, until)
 
     def forget(self, release: int) -> None:

@@ -7,10 +7,11 @@ import logging
 from dataclasses import replace
 from typing import Final
 
+from cloud_gateway.guards import Verdict
 from cloud_gateway.release.active import MAX_PENDING, ActiveRelease
 from cloud_gateway.release.answering import Traffic
 from cloud_gateway.release.carrying_out import CarryingOut
-from cloud_gateway.release.description import numbers, numbers_of
+from cloud_gateway.release.description import numbers
 from cloud_gateway.release.harm import harm
 from cloud_gateway.release.late import LateEvidence
 from cloud_gateway.release.placement import Placement
@@ -29,6 +30,8 @@ log = logging.getLogger(__name__)
 SAVE_S: Final = 5.0
 # Or sooner, where so much was seen: what is not kept yet is bounded.
 SAVE_AT: Final = MAX_PENDING // 4
+# No sooner after a try: evidence is made anew for each, and a disk that fails would be tried at every tick.
+SAVE_AGAIN_S: Final = 1.0
 # How old may be what is told of a release that holds; what its guards want done is asked at every tick.
 JUDGE_S: Final = 1.0
 
@@ -99,7 +102,8 @@ class Leading:
                     log.error("release of %s stays as it is: %s", active.split.model, error)
                 active.trouble = str(error)
             else:
-                active.trouble = None
+                if not active.is_unsaved:
+                    active.trouble = None
 
     async def save(self, active: ActiveRelease) -> None:
         """Keeps what the guards know by now."""
@@ -146,7 +150,7 @@ class Leading:
         counts, watch = self._placement.restored(release)
         verdict = watch.judge()
         done = harm(counts, verdict)
-        document = {**numbers_of(counts, verdict), **done.to_dict(), "harm": str(done)}
+        document = {**numbers(counts, verdict), **done.to_dict(), "harm": str(done)}
         ended = await asyncio.to_thread(self._store.change, release, state, event, document, release.evidence)
         await self._placement.forget(release)
         self._carrying_out.tell(event, ended, document)
@@ -163,23 +167,35 @@ class Leading:
         failure = active.broken_because(now)
         if self._versions.find(plan.model, plan.candidate) is None:
             failure = f"version {plan.candidate} is not loaded any more"
-        decision = next_step(plan, active.state, active.looked(now, JUDGE_S), failure)
-        if decision.move is not Move.HOLD:  # with the numbers of now
-            decision = next_step(plan, active.state, active.looked(now), failure)
+        verdict = active.looked(now, JUDGE_S)
+        decision = next_step(plan, active.state, verdict, failure)
+        if not _is_held(active, decision):  # what is written down has the numbers of now
+            verdict = active.looked(now)
+            decision = next_step(plan, active.state, verdict, failure)
         active.needed = decision.needed
         if decision.move is not Move.HOLD:
-            await self._carrying_out.carry_out(active, decision.state, str(decision.move), numbers(active))
+            await self._carrying_out.carry_out(active, decision.state, str(decision.move), verdict)
             return
         active.state = decision.state
-        if active.held != (decision.cause, decision.state.stage):
-            await self._note_hold(active, decision)
-        elif now - active.saved_at >= SAVE_S or active.unkept_count >= SAVE_AT:
-            active.saved_at = now
-            await self.save(active)
+        if not _is_held(active, decision):
+            await self._note_hold(active, decision, verdict)
+        else:
+            await self._save_in_time(active, now)
 
-    async def _note_hold(self, active: ActiveRelease, decision: Decision) -> None:
+    async def _save_in_time(self, active: ActiveRelease, now: float) -> None:
+        is_time = now - active.saved_at >= SAVE_S or active.unkept_count >= SAVE_AT
+        if is_time and now - active.save_tried_at >= SAVE_AGAIN_S:
+            active.save_tried_at = now
+            await self.save(active)
+            active.saved_at = now
+
+    async def _note_hold(self, active: ActiveRelease, decision: Decision, verdict: Verdict) -> None:
         """One record when a release begins to wait for something else, not five a second."""
-        document = {"waits_for": str(decision.cause), "needed": decision.needed, **numbers(active)}
+        document = {
+            "waits_for": str(decision.cause),
+            "needed": decision.needed,
+            **numbers(active.counts, verdict),
+        }
         await self._carrying_out.store_change(active, active.state, str(Move.HOLD), document)
         active.held = (decision.cause, decision.state.stage)
         self._carrying_out.tell(str(Move.HOLD), active.release, document)
@@ -213,3 +229,8 @@ class Leading:
             active.state = release.state
             self._placement.let_go(active)
             self._carrying_out.clear_away(active)
+
+
+def _is_held(active: ActiveRelease, decision: Decision) -> bool:
+    """Whether it is written down already that the release waits for that."""
+    return decision.move is Move.HOLD and active.held == (decision.cause, decision.state.stage)

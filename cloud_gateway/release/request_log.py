@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import IO, Any, Final
 
 from cloud_gateway.guards import Arm
-from cloud_gateway.release.mirror import Mirrored
+from cloud_gateway.release.mirrored import Mirrored
 from cloud_gateway.release.split import name_of, place
 
 log = logging.getLogger(__name__)

@@ -9,7 +9,7 @@ from typing import Any, Self
 
 from cloud_gateway.guards import Arm
 from cloud_gateway.release.comparison import Comparison
-from cloud_gateway.release.mirror import Mirrored
+from cloud_gateway.release.mirrored import Mirrored
 from cloud_gateway.release.split import Place
 
 SeenRequest = tuple[Arm, bool, float, Place, str, float, bool]

@@ -13,7 +13,7 @@ from cloud_gateway.release.split import MAX_SEGMENTS, OTHER_SEGMENT
 
 # Pairs of classes that are told apart; a model of a thousand classes has a million pairs.
 MAX_CONFUSIONS: Final = 400
-# Of each segment: seventeen of them are saved with the evidence once a second.
+# Of each segment: seventeen of them are saved with the evidence every few seconds.
 MAX_SEGMENT_CONFUSIONS: Final = 50
 OTHER_PAIRS: Final = "other"
 

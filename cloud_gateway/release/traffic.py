@@ -1,7 +1,7 @@
 """What gateways that do not lead see of a release's traffic, written down once a second for the one that does: a `LateSource`.
 
-A row is a slice of it, and goes once the guards that know it are saved. A gateway that is killed forgets its last second, as the
-one that leads does of its own.
+A row is a slice of it, and goes once the guards that know it are saved. A gateway that is killed forgets its last second; the one
+that leads forgets of its own what came since it last saved its guards (`leading.SAVE_S`).
 """
 
 from __future__ import annotations

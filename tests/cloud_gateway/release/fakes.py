@@ -1,6 +1,7 @@
-"""Guards that say what a test tells them, a clock that it sets, and a webhook that keeps what it is to post."""
+"""Guards that say what a test tells them, versions that do, a clock that it sets, and a webhook that keeps what it is to post."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from types import SimpleNamespace
 from typing import Any, ClassVar, Self
 
 from cloud_gateway.guards import (
@@ -15,6 +16,7 @@ from cloud_gateway.guards import (
     Verdict,
 )
 from cloud_gateway.release.events import Webhook
+from runtime.tensors import Array, TensorSpec
 
 
 def verdict(
@@ -30,7 +32,7 @@ ROLLBACK = verdict(Action.ROLLBACK, "too many errors", bad=BadPredictions(12.0, 
 
 
 class FakeWatch(GuardWatch):
-    """Says `says`, whatever it sees; remembers what it saw."""
+    """Says `says`, whatever it sees; remembers what it saw, and how often it was asked for a whole verdict."""
 
     says: ClassVar[Verdict] = HOLD
 
@@ -38,6 +40,7 @@ class FakeWatch(GuardWatch):
         self, guards: Sequence[GuardSettings], alpha: float, planned_share: float, paired_share: float = 1.0
     ) -> None:
         self.seen: list[AnyObservation] = []
+        self.judged = 0
         self.shares = [planned_share]
         self.counts = {str(arm): 0 for arm in Arm}
 
@@ -48,9 +51,10 @@ class FakeWatch(GuardWatch):
 
     @property
     def action(self) -> Action:
-        return self.judge().action
+        return type(self).says.action
 
     def judge(self) -> Verdict:
+        self.judged += 1
         return type(self).says
 
     def start_stage(self, planned_share: float, paired_share: float = 1.0) -> None:
@@ -65,6 +69,23 @@ class FakeWatch(GuardWatch):
         made.shares = list(state["shares"])
         made.counts = dict(state["counts"])
         return made
+
+
+class FakeVersion:
+    """Answers with what it is asked, once `on_run` has returned: told its name and how many rows there are."""
+
+    def __init__(
+        self, name: str, on_run: Callable[[str, int], object] = lambda *_: None, shape: tuple[int, ...] = (-1, 2)
+    ) -> None:
+        self.name = name
+        self.inputs = [TensorSpec("x", "FP32", shape)]
+        self.outputs = [TensorSpec("y", "FP32", shape)]
+        self.bundle = SimpleNamespace(manifest=None)
+        self._on_run = on_run
+
+    def predict(self, inputs: Mapping[str, Array]) -> dict[str, Array]:
+        self._on_run(self.name, len(inputs["x"]))
+        return {"y": inputs["x"]}
 
 
 class Clock:

@@ -196,6 +196,50 @@ async def test_a_table_that_cannot_be_read_keeps_no_release_from_its_decisions(
             assert "what came late for the release of small cannot be read: the disk is gone" in caplog.text
 
 
+class Said:
+    """A source with three rows, which cannot be asked for one thing or the other."""
+
+    def __init__(self, name: str, broken: str = "") -> None:
+        self.name = name
+        self.broken = broken
+
+    def newest(self) -> int:
+        if self.broken == "newest":
+            raise StorageError(f"{self.name} is damaged")
+        return 3
+
+    def read(self, _: Release, after: int, until: int, at_most: int) -> list[LateRow]:
+        if self.broken == "read":
+            raise StorageError(f"{self.name} is damaged")
+        said = MetricObservation(Arm.CANDIDATE, self.name, 1.0)
+        return [LateRow(number, said) for number in range(after + 1, until + 1)]
+
+
+@pytest.mark.parametrize("broken", ["newest", "read"])
+async def test_a_table_that_cannot_be_read_keeps_no_other_from_the_guards(broken: str) -> None:
+    release = Release(1, plan(more=GUARDS), ReleaseState(Status.RUNNING, 0.5, 0), {}, 0, 0)
+    active, late = ActiveRelease(release, FakeWatch), LateEvidence()
+    sources = {name: Said(name) for name in ("labels", "traffic", "metrics")}
+    late.sources += sources.values()
+    await late.hand_over(active)  # a first look
+    sources["labels"].broken = sources["metrics"].broken = broken
+    with pytest.raises(StorageError, match="^labels is damaged; metrics is damaged$"):
+        await late.hand_over(active)
+    watch: Any = active.watch
+    assert [one.name for one in watch.seen] == ["traffic"] * 3
+    assert active.late_read["traffic"] == 3
+    sources["labels"].broken = sources["metrics"].broken = ""
+    await late.hand_over(active)
+    assert [one.name for one in watch.seen] == ["traffic"] * 3 + ["labels"] * 3 + ["metrics"] * 3
+
+
+async def test_no_release_begins_where_what_is_nothing_to_it_cannot_be_told() -> None:
+    late = LateEvidence()
+    late.sources += [Said("labels", "newest"), Said("traffic")]
+    with pytest.raises(StorageError, match="labels is damaged"):
+        await late.marks()
+
+
 @pytest.mark.parametrize("is_taken", [False, True], ids=["while it is read", "while the guards take it"])
 async def test_what_is_restored_while_rows_are_handed_over_is_read_on_from_where_it_was_saved(is_taken: bool) -> None:
     """As who takes over does beside the tick; what was saved knows no row yet."""

@@ -1,8 +1,9 @@
 """The candidate beside stable: every answer compared, nothing waits for it, and what does not fit is dropped and counted."""
 
+import queue
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,8 @@ import pytest
 from cloud_gateway.guards import Arm
 from cloud_gateway.release import second_copy
 from cloud_gateway.release.comparison import Comparison
-from cloud_gateway.release.mirror import Mirror, Mirrored
+from cloud_gateway.release.mirror import Mirror
+from cloud_gateway.release.mirrored import Mirrored
 from cloud_gateway.release.second_copy import COPY, SAME, SecondCopy
 from cloud_gateway.release.seen import SeenPair
 from cloud_gateway.release.shadow_report import MAX_SEGMENT_CONFUSIONS, ShadowReport
@@ -20,8 +22,9 @@ from cloud_gateway.release.split import MAX_SEGMENTS
 from runtime.engine.engine import Engine
 from runtime.engine.model import Model
 from runtime.engine.settings import EngineSettings
-from runtime.errors import ExecutionError
+from runtime.errors import ExecutionError, ModelNotReadyError
 from tests.cloud_gateway.bundles import PICK_FAILS_ON_SMALL_TABLES, SELECTION, make_bundle, row
+from tests.cloud_gateway.release.fakes import FakeVersion
 
 PATIENCE_S = 20.0
 
@@ -53,6 +56,7 @@ def mirrored(
             threading.Event().wait(0.01)
     finally:
         mirror.close()
+    found.sort(key=lambda one: int(one.request_id))  # those that run alone come behind their batch
     assert [one.request_id for one in found] == [str(number) for number in range(len(requests))]
     assert mirror.dropped == 0
     return found
@@ -156,7 +160,8 @@ def test_beside_a_candidate_that_has_the_callers_stable_is_asked(models: dict[st
             threading.Event().wait(0.01)
     finally:
         mirror.close()
-    answered, failed, stables_own = found
+    by_id = {one.request_id: one for one in found}
+    answered, failed, stables_own = by_id["answered"], by_id["failed"], by_id["both wrong"]
     assert answered.comparison is not None
     assert answered.comparison.agrees
     assert answered.timed is not None
@@ -220,7 +225,156 @@ def test_a_version_that_is_unloaded_ends_the_mirror_quietly(tmp_path: Path, capl
     mirror = Mirror(stable, candidate, 10, 0)
     engine.remove("small", 2)
     mirror.offer(row(), stable.predict(row()), "", "")
-    mirror.close()
+    mirror._thread.join(PATIENCE_S)
+    assert not mirror._thread.is_alive(), "it ends by itself"
+    assert (mirror.waiting, mirror.take(10)) == (0, [])
     assert "unforeseen" not in caplog.text
+    mirror.close()
     assert engine.versions("small") == [1]
     engine.close()
+
+
+class Turnstile:
+    """Lets so many runs of both versions through; the next one waits for `more`."""
+
+    def __init__(self, runs: int) -> None:
+        self.more = threading.Event()
+        self.is_waiting = threading.Event()
+        self.begun = 0
+        self._runs = runs
+
+    def __call__(self, name: str, rows: int) -> None:
+        self.begun += 1
+        if self.begun > self._runs:
+            self.is_waiting.set()
+            assert self.more.wait(PATIENCE_S)
+
+
+def fake_mirror(
+    on_run: Callable[[str, int], object], twice_every: int, max_queued: int = 1000, shape: tuple[int, ...] = (-1, 2)
+) -> Mirror:
+    stable: Any = FakeVersion("stable", on_run, shape)
+    candidate: Any = FakeVersion("candidate", on_run, shape)
+    return Mirror(stable, candidate, max_queued, twice_every, has_copy=False)
+
+
+def offer(mirror: Mirror, count: int, width: int = 2) -> None:
+    x = np.ones((1, width), np.float32)
+    for _ in range(count):
+        assert mirror.offer({"x": x}, {"y": x}, "", str(mirror.offered))
+
+
+def names(found: list[Mirrored]) -> list[int]:
+    return [int(one.request_id) for one in found]
+
+
+@pytest.fixture
+def never_wakes(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Unless something wakes it."""
+    monkeypatch.setattr("cloud_gateway.release.mirror.GATHER_S", 10 * PATIENCE_S)
+
+
+@pytest.mark.usefixtures("never_wakes")
+def test_each_result_is_there_once_it_was_run() -> None:
+    turnstile = Turnstile(1 + 2 * 3)
+    mirror = fake_mirror(turnstile, twice_every=4)
+    try:
+        offer(mirror, 32)
+        assert turnstile.is_waiting.wait(PATIENCE_S)
+        batch, alone = [at for at in range(32) if at % 4 != 3], [at for at in range(32) if at % 4 == 3]
+        assert names(mirror.take(100)) == batch + alone[:3], "the batch, and three that ran alone on both"
+        turnstile.more.set()
+        found: list[Mirrored] = []
+        end = time.monotonic() + PATIENCE_S
+        while len(found) < 5 and time.monotonic() < end:
+            found += mirror.take(100)
+            threading.Event().wait(0.01)
+        assert names(found) == alone[3:]
+    finally:
+        turnstile.more.set()
+        mirror.close()
+
+
+@pytest.mark.usefixtures("never_wakes")
+@pytest.mark.parametrize("twice_every", [1, 0], ids=["alone", "a batch that failed"])
+def test_close_waits_for_what_is_under_way_and_no_more(twice_every: int) -> None:
+    turnstile = Turnstile(4)
+
+    def run(name: str, rows: int) -> None:
+        if rows > 1:
+            raise ExecutionError("too many")
+        turnstile(name, rows)
+
+    mirror = fake_mirror(run, twice_every)
+    offer(mirror, 32)
+    assert turnstile.is_waiting.wait(PATIENCE_S)
+    closer = threading.Thread(target=mirror.close)
+    closer.start()
+    assert mirror._closing.wait(PATIENCE_S)
+    turnstile.more.set()
+    closer.join(PATIENCE_S)
+    assert not closer.is_alive()
+    assert not mirror._thread.is_alive()
+    assert turnstile.begun == (6 if twice_every else 5), "the request that was under way was the last"
+
+
+@pytest.mark.usefixtures("never_wakes")
+def test_what_ran_before_a_version_was_unloaded_is_not_lost() -> None:
+    runs = 0
+
+    def run(name: str, rows: int) -> None:
+        nonlocal runs
+        runs += 1
+        if runs > 6:
+            raise ModelNotReadyError("it is being unloaded")
+
+    mirror = fake_mirror(run, twice_every=1)
+    offer(mirror, 32)
+    mirror._thread.join(PATIENCE_S)
+    assert names(mirror.take(100)) == [0, 1, 2]
+    mirror.close()
+
+
+@pytest.mark.usefixtures("never_wakes")
+def test_a_full_batch_waits_for_no_others_and_half_the_bytes_do_not_either(monkeypatch: pytest.MonkeyPatch) -> None:
+    batches: queue.Queue[int] = queue.Queue()
+    full, few, large = (
+        fake_mirror(lambda _, rows: batches.put(rows), 0, max_queued) for max_queued in (1000, 10, 1000)
+    )
+    try:
+        offer(full, 31)
+        with pytest.raises(queue.Empty):
+            batches.get(timeout=0.05)
+        offer(full, 1)
+        assert batches.get(timeout=PATIENCE_S) == 32
+        offer(few, 5)
+        assert batches.get(timeout=PATIENCE_S) == 5, "half of what may wait there"
+        monkeypatch.setattr("cloud_gateway.release.mirror.MAX_QUEUED_BYTES", 100)  # 16 a request
+        offer(large, 4)
+        assert batches.get(timeout=PATIENCE_S) == 4
+    finally:
+        for mirror in (full, few, large):
+            mirror.close()
+
+
+@pytest.mark.usefixtures("never_wakes")
+def test_requests_of_other_shapes_or_of_the_other_version_share_no_batch() -> None:
+    batches: list[tuple[str, int]] = []
+    mirror = fake_mirror(lambda name, rows: batches.append((name, rows)), 0, shape=(-1, -1))
+    try:
+        offer(mirror, 3, width=2)
+        offer(mirror, 4, width=5)
+        x = np.ones((1, 5), np.float32)
+        for _ in range(2):
+            mirror.offer({"x": x}, {"y": x}, "", str(mirror.offered), Arm.CANDIDATE)
+        offer(mirror, 23, width=5)
+        found: list[Mirrored] = []
+        end = time.monotonic() + PATIENCE_S
+        while len(found) < 32 and time.monotonic() < end:
+            found += mirror.take(100)
+            threading.Event().wait(0.01)
+        assert names(found) == list(range(32))
+        assert batches == [("candidate", 3), ("candidate", 4), ("stable", 2), ("candidate", 23)]
+        assert all(one.comparison is not None and one.comparison.agrees for one in found)
+    finally:
+        mirror.close()

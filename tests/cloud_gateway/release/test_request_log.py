@@ -9,7 +9,7 @@ import pytest
 
 from cloud_gateway.guards import Arm, GuardWatch
 from cloud_gateway.release.comparison import Comparison
-from cloud_gateway.release.mirror import Mirrored
+from cloud_gateway.release.mirrored import Mirrored
 from cloud_gateway.release.request_log import Asked, RequestLog, line_of
 from cloud_gateway.release.simulation import Outcome, read_log, simulate
 from runtime.bundle.writing import pack

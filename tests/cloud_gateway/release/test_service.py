@@ -14,7 +14,7 @@ from cloud_gateway.guards import Arm
 from cloud_gateway.release import released
 from cloud_gateway.release.active import BROKEN_AFTER, BROKEN_AFTER_S, FENCED, MOST_KEPT_FOR_REPORT, ActiveRelease
 from cloud_gateway.release.answering import Answered, Traffic
-from cloud_gateway.release.mirror import Mirrored
+from cloud_gateway.release.mirrored import Mirrored
 from cloud_gateway.release.plan import ReleasePlan, parse_plan
 from cloud_gateway.release.service import ReleaseService
 from cloud_gateway.release.state import ReleaseState, Status

@@ -117,7 +117,7 @@ class Ticking:
 
 @pytest.fixture
 def clock_of_runs(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    monkeypatch.setattr("cloud_gateway.release.mirror.time", Ticking)
+    monkeypatch.setattr("cloud_gateway.release.beside.time", Ticking)
     yield
     Ticking.now = 0.0
 
@@ -127,8 +127,8 @@ async def test_one_that_is_three_times_slower_is_rolled_back(stock: Stock, file:
     more = BLUE_GREEN + '[[guards]]\nmetric = "latency"\nquantile = 0.5\nmargin = 0.2'
     async with gateway(stock, file, watch_type=GuardWatch) as one:
         await one.controller.start(plan(more=more))
-        mirror: Any = one.traffic.active["small"].mirror
-        mirror._stable, mirror._candidate = Ticking(mirror._stable, 0.002), Ticking(mirror._candidate, 0.006)
+        beside: Any = one.traffic.active["small"].mirror._beside  # type: ignore[union-attr]
+        beside._stable, beside._candidate = Ticking(beside._stable, 0.002), Ticking(beside._candidate, 0.006)
         ended = await asked_until(one, lambda told: not told["is_alive"])
         assert ended["status"] == "rolled_back"
         assert "latency p50" in ended["reason"]
