@@ -1,6 +1,6 @@
 """Whether `bench compare` is right: a server against itself, and against one that takes 10 % longer, again and again.
 
-    python -m benchmarks.compare_power --output benchmarks/results     # twelve minutes with five rounds
+    python -m benchmarks.compare_power --output benchmarks/results     # sixteen minutes
 
 Everything as the command does it: fresh generator processes, A/B/B/A, over a real socket; each comparison has two fresh
 servers (processes), whose answers take a known time. What is counted are the verdicts.
