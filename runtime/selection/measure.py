@@ -29,8 +29,6 @@ LEAST_CHECK_SHARE: Final = 0.1
 """Of the budget, for checking the answers of whoever is to be chosen, however long the rest took."""
 LEAST_ROUNDS_SHARE: Final = 0.1
 """Of the budget, for measuring in rounds, however long the trials took."""
-SWEEP_PAIRS: Final = 9
-"""Turns of a batch size at most, each beside one of the rows that were measured in rounds."""
 SWEPT: Final = 2
 """The best, and the one that takes over should its answers prove wrong."""
 
@@ -213,41 +211,28 @@ def _sweep(
     clock: Callable[[], float],
     progress: Progress,
 ) -> None:
-    """Times the best at the other batch sizes, as far as the memory cap allows and one call of each fits before the deadline.
-
-    What a batch costs is the least call of it over the least of those beside it: another program that takes the processor away hits
-    most long calls and few short ones, and by their medians batches would not pay (32 digits rows: 0.07 ms a row alone, 0.36 beside
-    a load of 4, November 2026), so that the server would gather none.
-    """
+    """Times the best at the other batch sizes, as far as the memory cap allows and one call of each fits before the deadline."""
     fit = [m for m in measured.values() if refusal(m, goal) is None]
     if not fit:
         return
     todo = [
-        (m, size)
+        (m.candidate, size)
         for m in _worth_sweeping(rank(fit, goal)[0])
         for size in sizes[m.candidate.key]
         if size != m.rows and size <= (most_rows(m.memory, goal.memory_cap_mb) or size)
     ]
-    for at, (m, size) in enumerate(todo):
-        candidate = m.candidate
+    for at, (candidate, size) in enumerate(todo):
         progress(f"measuring {candidate} in batches of {size}", 0.9 + 0.1 * at / len(todo))
         left_s = deadline - clock()
-        both_s = [measured[candidate.key].cost.cost_ms(rows) / 1000 for rows in (m.rows, size)]
-        # Two calls at least of each turn: one to warm up, one that counts.
-        if 2 * sum(both_s) > left_s:
+        # Two calls at least: one to warm up, one that counts.
+        if 2 * measured[candidate.key].cost.cost_ms(size) / 1000 > left_s:
             continue
-        pair_s = sum(TURN_S + 2 * one_s for one_s in both_s)
-        pairs = max(1, min(SWEEP_PAIRS, int(left_s / (len(todo) - at) / pair_s)))
         try:
-            turns = [[bench.time(candidate, rows, TURN_S) for rows in (m.rows, size)] for _ in range(pairs)]
+            calls = bench.time(candidate, size, left_s / (len(todo) - at) / 2)
         except CandidateFailedError as error:
             log.warning("candidate %s failed with %d rows; its cost there is extrapolated: %s", candidate, size, error)
             continue
-        latency = summarise([calls for _, calls in turns])
-        ratio = min(ms for _, calls in turns for ms in calls) / min(ms for own, _ in turns for ms in own)
-        levelled_ms = m.latency.median_ms * ratio
-        latency = replace(latency, median_ms=levelled_ms, p95_ms=latency.p95_ms * levelled_ms / latency.median_ms)
-        measured[candidate.key] = _with_latency(measured[candidate.key], size, latency)
+        measured[candidate.key] = _with_latency(measured[candidate.key], size, summarise([calls]))
 
 
 def _worth_sweeping(order: Sequence[Measured]) -> list[Measured]:

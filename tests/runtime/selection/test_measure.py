@@ -461,20 +461,3 @@ def test_options_are_kept() -> None:
     given = Candidate(candidate("a").variant, FakeBackend(), RunOptions(2, {"spinning": "0"}))
     result = measure(bench, [given], "a", Goal(), 0.1, 0, lambda: bench.now, lambda what, share: None)
     assert result.measured[0].candidate is given
-
-
-class ShakenBench(FakeBench):
-    """A machine that others use: for 0.3 s a call takes 1.9 times as long as in the 0.3 s before and after."""
-
-    def _cost(self, candidate: Candidate, rows: int) -> float:
-        return super()._cost(candidate, rows) * (1.9 if int(self.now / 0.3) % 2 else 1.0)
-
-
-@pytest.mark.parametrize("begin_s", [0.0, 0.1, 0.2, 0.3, 0.4, 0.5])
-def test_what_a_batch_costs_is_told_beside_a_single_row_of_the_same_moment(begin_s: float) -> None:
-    bench = ShakenBench({"a": 1.0})
-    bench.now = begin_s
-    latencies = dict(run(bench, ["a"]).measured[0].latencies)
-    for rows in (8, 32):
-        assert latencies[rows].median_ms / latencies[1].median_ms == pytest.approx(rows**0.8, rel=0.01)
-        assert latencies[rows].p95_ms >= latencies[rows].median_ms
