@@ -70,6 +70,8 @@ class ActiveRelease:
         self.needed: int | None = None
         self.trouble: str | None = None
         """Why the last decision could not be carried out."""
+        self.late_trouble: str | None = None
+        """Why not all that came late could be read at the last look."""
         self.held: object = None
         """What it was last said to wait for; None: nothing, or not yet."""
         self.saved_at = 0.0
@@ -309,7 +311,7 @@ class ActiveRelease:
             "switched_unix_us": self.switched_unix_us,
             "decided_unix_us": self.decided_unix_us,
             "needed": self.needed,
-            "trouble": self.fenced_because if self.is_fenced else self.trouble,
+            "trouble": self.fenced_because if self.is_fenced else self.trouble or self.late_trouble,
             # A gateway that does not lead, or has just come back, judges nothing yet, and knows what it has seen all the same.
             "verdict": (self.verdict or self.watch.judge()).to_dict(),
         }
