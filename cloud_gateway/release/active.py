@@ -208,6 +208,11 @@ class ActiveRelease:
         """Whether what the guards know was to be kept, and no disk would take it."""
         return self.save_tried_at > self.saved_at
 
+    def note_followed(self) -> None:
+        """Another gateway leads, and has what was seen here: what failed here, and what was judged, is the past's."""
+        self.trouble = self.late_trouble = self.verdict = None
+        self.save_tried_at = self.saved_at
+
     @property
     def unkept_count(self) -> int:
         """Of which `evidence` knows now."""

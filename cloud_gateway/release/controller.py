@@ -313,6 +313,7 @@ class ReleaseController:
         try:
             async with self.turns.of(active.split.model):
                 await hand_in(self._seen, active)
+                active.note_followed()
         except StorageError as error:
             log.error("what was seen of the release of %s cannot be handed in yet: %s", active.split.model, error)
 
