@@ -163,7 +163,7 @@ class Mirror:
                     self._released_bytes += sum(item.size_bytes for item in taken)
 
     def _next(self) -> list[Offered]:
-        """Requests for one run, the oldest first, and those between them that are run alone."""
+        """Requests for one run, the oldest first, behind those between them that are run alone."""
         taken: list[Offered] = []
         key: Hashable = None
         rows = 0
@@ -177,7 +177,7 @@ class Mirror:
             taken.append(self._queue.popleft())
             if not self._beside.is_batchable:
                 break
-        return taken
+        return sorted(taken, key=self._beside.is_alone, reverse=True)
 
 
 def _be_nice() -> None:
