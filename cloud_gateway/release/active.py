@@ -183,6 +183,16 @@ class ActiveRelease:
             is_more = self.absorb(SLICE)
             await asyncio.sleep(0)
 
+    async def end_mirror(self) -> list[object]:
+        """Ends the mirror and tells of what it ran and nobody took; what those are known by that it did not run."""
+        if self.mirror is None:
+            return []
+        await asyncio.to_thread(self.mirror.close)
+        while taken := self.mirror.take(SLICE):
+            for mirrored in taken:
+                self._tell(mirrored)
+        return self.mirror.left()
+
     def _tell(self, mirrored: Mirrored) -> None:
         if self.on_mirrored is None:
             return

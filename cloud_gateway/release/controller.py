@@ -123,8 +123,7 @@ class ReleaseController:
         await self.following.close()
         for active in list(self._traffic.active.values()):
             await self._keep(active)
-            if active.mirror is not None:
-                await asyncio.to_thread(active.mirror.close)
+            await self._placement.end_mirror(active)
         await self._placement.close()
         with suppress(StorageError):
             await self.switchover.leave()
