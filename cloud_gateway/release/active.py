@@ -70,6 +70,8 @@ class ActiveRelease:
         self.needed: int | None = None
         self.trouble: str | None = None
         """Why the last decision could not be carried out."""
+        self.late_trouble: str | None = None
+        """Why not all that came late could be read at the last look."""
         self.held: object = None
         """What it was last said to wait for; None: nothing, or not yet."""
         self.saved_at = 0.0
@@ -181,6 +183,16 @@ class ActiveRelease:
             is_more = self.absorb(SLICE)
             await asyncio.sleep(0)
 
+    async def end_mirror(self) -> list[object]:
+        """Ends the mirror and tells of what it ran and nobody took; what those are known by that it did not run."""
+        if self.mirror is None:
+            return []
+        await asyncio.to_thread(self.mirror.close)
+        while taken := self.mirror.take(SLICE):
+            for mirrored in taken:
+                self._tell(mirrored)
+        return self.mirror.left()
+
     def _tell(self, mirrored: Mirrored) -> None:
         if self.on_mirrored is None:
             return
@@ -205,6 +217,11 @@ class ActiveRelease:
     def is_unsaved(self) -> bool:
         """Whether what the guards know was to be kept, and no disk would take it."""
         return self.save_tried_at > self.saved_at
+
+    def note_followed(self) -> None:
+        """Another gateway leads, and has what was seen here: what failed here, and what was judged, is the past's."""
+        self.trouble = self.late_trouble = self.verdict = None
+        self.save_tried_at = self.saved_at
 
     @property
     def unkept_count(self) -> int:
@@ -309,7 +326,7 @@ class ActiveRelease:
             "switched_unix_us": self.switched_unix_us,
             "decided_unix_us": self.decided_unix_us,
             "needed": self.needed,
-            "trouble": self.fenced_because if self.is_fenced else self.trouble,
+            "trouble": self.fenced_because if self.is_fenced else self.trouble or self.late_trouble,
             # A gateway that does not lead, or has just come back, judges nothing yet, and knows what it has seen all the same.
             "verdict": (self.verdict or self.watch.judge()).to_dict(),
         }

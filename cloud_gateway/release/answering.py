@@ -79,6 +79,11 @@ class Traffic:
                 )
             )
 
+    def tell_left(self, about: object) -> None:
+        """Tells the log of a request that was to be mirrored, and was not: as its caller was answered."""
+        if self.log is not None and isinstance(about, Asked):
+            self.log.write(about)
+
     def _count_for_report(self, active: ActiveRelease) -> None:
         active.left_for_report -= 1
         if not active.left_for_report:

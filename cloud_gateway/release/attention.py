@@ -19,6 +19,8 @@ class Attention:
         self._changes = store.changes()
         self._thread = ThreadPoolExecutor(1, "edgeward-following")
         self._found: Standing | None = None
+        self._is_unread = False
+        """Whether there was a change, and the database would not say which."""
 
     async def has_moved(self, timeout_s: float, standing: Standing) -> bool:
         """Whether releases in the database stand otherwise than `standing`; at once when they do, else after `timeout_s` at most.
@@ -29,9 +31,11 @@ class Attention:
         return await asyncio.get_running_loop().run_in_executor(self._thread, ask)
 
     def _has_moved(self, timeout_s: float, standing: Standing) -> bool:
-        if not self._changes.wait(timeout_s):
+        if not (self._is_unread or self._changes.wait(timeout_s)):
             return False
+        self._is_unread = True
         before, self._found = self._found, self._store.standing()
+        self._is_unread = False
         return self._found not in (before, standing)
 
     async def close(self) -> None:

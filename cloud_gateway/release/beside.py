@@ -58,18 +58,19 @@ class Beside:
         return item.answered, None if self._has_one_key else batch_key(item.inputs)
 
     def results(self, taken: Sequence[Offered]) -> Iterator[Mirrored]:
-        """Of each as soon as there is one: of those that share a batch, then of those that run alone.
+        """Of each as soon as there is one, in the order of `taken`: of those that run alone, then of those that share a batch.
 
-        Nothing is run ahead: who asks for no more ends it.
+        Behind the batch the version that ran it would be warm, and the other one not. Nothing is run ahead: who asks for no more
+        ends it.
         """
+        for item in taken:
+            if self.is_alone(item):
+                yield from self._attempt(self._run_on_both, [item])
         together = [item for item in taken if not self.is_alone(item)]
         at_once = self._attempt(self._run_at_once, together) if len(together) > 1 else []
         yield from at_once
         for item in [] if at_once else together:
             yield from self._attempt(self._run, [item])
-        for item in taken:
-            if self.is_alone(item):
-                yield from self._attempt(self._run_on_both, [item])
 
     def close(self) -> None:
         """The second copy's memory goes."""

@@ -129,8 +129,7 @@ class CarryingOut:
     async def close(self) -> None:
         """Ends the mirrors of releases that were let go, and whose turn to be cleared away did not come."""
         for active in self._let_go:
-            if active.mirror is not None:
-                await asyncio.to_thread(active.mirror.close)
+            await self._placement.end_mirror(active)
 
     async def _step_forward(
         self, active: ActiveRelease, state: ReleaseState, event: str, document: dict[str, Any]

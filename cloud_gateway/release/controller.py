@@ -121,14 +121,9 @@ class ReleaseController:
         await self._carrying_out.close()
         await self.switches.close()
         await self.following.close()
-        leads = self._leads
         for active in list(self._traffic.active.values()):
-            knows_all = leads and active.unread is None
-            with suppress(EdgewardError):
-                await active.absorb_all()
-                await (self.leading.save(active) if knows_all else hand_in(self._seen, active))
-            if active.mirror is not None:
-                await asyncio.to_thread(active.mirror.close)
+            await self._keep(active)
+            await self._placement.end_mirror(active)
         await self._placement.close()
         with suppress(StorageError):
             await self.switchover.leave()
@@ -306,6 +301,23 @@ class ReleaseController:
             log.log(logging.ERROR if is_fenced else logging.INFO, "release of %s: %s", model, said)
             self._carrying_out.post(event, active.release, {"reason": said, "fenced_answers": active.fenced_answers})
 
+    async def _keep(self, active: ActiveRelease) -> None:
+        """What is known here alone, as this gateway ends: what cannot be written down now is lost, and that is said."""
+        try:
+            await active.absorb_all()
+            if self._leads and active.unread is None:
+                with suppress(ConflictError):  # another gateway leads by now, and is handed what was seen here
+                    await self.leading.save(active)
+            while active.unkept_count:  # what could not be handed in before goes by itself
+                await hand_in(self._seen, active)
+        except EdgewardError as error:
+            log.error(
+                "release of %s: %d observations since its evidence was last kept are lost with this gateway: %s",
+                active.split.model,
+                active.unkept_count,
+                error,
+            )
+
     async def _hand_in(self, active: ActiveRelease) -> None:
         """Where it cannot be written now, it waits; what a command under way has kept is not handed in as well."""
         if self.turns.is_wanted(active.split.model):
@@ -313,6 +325,7 @@ class ReleaseController:
         try:
             async with self.turns.of(active.split.model):
                 await hand_in(self._seen, active)
+                active.note_followed()
         except StorageError as error:
             log.error("what was seen of the release of %s cannot be handed in yet: %s", active.split.model, error)
 

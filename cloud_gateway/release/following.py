@@ -81,7 +81,7 @@ class Following:
         await self._attention.close()
 
     async def _has_moved(self, within_s: float, tick_s: float) -> bool:
-        """Whether the leader has switched. Who cannot hear of it looks every tick instead, and does everything else."""
+        """Whether the leader has switched. Who cannot hear of it asks again every tick, and does everything else."""
         try:
             moved = await self._attention.has_moved(
                 within_s, {active.standing for active in self._traffic.active.values()}

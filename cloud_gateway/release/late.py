@@ -101,7 +101,7 @@ class LateEvidence:
         watch = active.watch
         after = active.late_read.get(source.name, 0)
         while after < until:
-            rows = await asyncio.to_thread(source.read, active.release, after, until, BATCH)
+            rows = await asyncio.to_thread(_read, source, active.release, after, until)
             for part in _parts(rows):
                 if active.watch is not watch:
                     return
@@ -117,6 +117,17 @@ class LateEvidence:
     def forget(self, release: int) -> None:
         """The release has ended."""
         self._seen = {key: seen for key, seen in self._seen.items() if key[0] != release}
+
+
+def _read(source: LateSource, release: Release, after: int, until: int) -> list[LateRow]:
+    """The next rows of a source; `StorageError` also where one says what nobody here understands. Blocking."""
+    try:
+        return source.read(release, after, until, BATCH)
+    except (LookupError, TypeError, ValueError) as error:
+        raise StorageError(
+            f"a row of {source.name} behind number {after} cannot be read: {error!r}; it is damaged, or a later version of the "
+            "gateway wrote it, and nothing behind it counts until this gateway is as new, or the row is gone"
+        ) from error
 
 
 def _parts(rows: Sequence[LateRow]) -> Iterator[list[LateRow]]:

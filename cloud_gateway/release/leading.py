@@ -87,7 +87,11 @@ class Leading:
         try:
             await self._late.hand_over(active)
         except StorageError as error:
-            log.error("what came late for the release of %s cannot be read: %s", active.split.model, error)
+            if active.late_trouble != str(error):
+                log.error("what came late for the release of %s cannot be read: %s", active.split.model, error)
+            active.late_trouble = str(error)
+        else:
+            active.late_trouble = None
 
     async def decide(self, active: ActiveRelease, now: float, passed_s: float) -> None:
         """What follows from its guards, `passed_s` after the last time. What cannot be stored is said, and no other waits."""

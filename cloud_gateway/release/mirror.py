@@ -8,6 +8,7 @@ so that it takes the event loop's place seldom. What was run is there to be take
 
 from __future__ import annotations
 
+import logging
 import os
 import sys
 import threading
@@ -23,6 +24,8 @@ from runtime.engine.before_exit import end_before_exit
 from runtime.engine.model import Model
 from runtime.errors import ModelNotReadyError
 from runtime.tensors import Array
+
+log = logging.getLogger(__name__)
 
 # Ten times a second one request in some may meet the thread at work; at 300 requests a second that is a batch of 30.
 GATHER_S: Final = 0.1
@@ -62,11 +65,13 @@ class Mirror:
         self._queue: deque[Offered] = deque()
         self._queued_bytes = 0
         self._released_bytes = 0
+        self._under_way: list[Offered] = []
+        """Taken from the queue, with no result yet."""
         self._done: deque[Mirrored] = deque()
         self._full_at = max(min(MAX_BATCH_ROWS, max_queued // 2), 1)
         """Requests that wait for no others."""
         self._is_full = threading.Event()
-        self._is_begun = False
+        self._is_begun = self._is_refused = False
         self._closing = threading.Event()
         self._thread = threading.Thread(target=self._work, name=f"edgeward-mirror-{candidate.name}", daemon=True)
 
@@ -80,13 +85,15 @@ class Mirror:
         failure: str = "",
         about: object = None,
     ) -> bool:
-        """Takes a request that `answered` has answered, or, with `failure`, that the candidate failed. False: no room.
+        """Takes a request that `answered` has answered, or, with `failure`, that the candidate failed.
 
+        False: it is dropped, for there is no room, or no thread, or this has ended.
         `outputs`: None where there is nothing to compare.
         """
-        if not self._is_begun:
-            self._begin()
         self.offered += 1
+        if self._closing.is_set() or not (self._is_begun or self._begin()):
+            self.dropped += 1
+            return False
         size_bytes = 0
         for value in inputs.values():
             size_bytes += value.nbytes
@@ -104,10 +111,18 @@ class Mirror:
             self._is_full.set()
         return True
 
-    def _begin(self) -> None:
+    def _begin(self) -> bool:
+        """Whether there is a thread from now on. Where the machine has none left, the next request tries again."""
+        try:
+            self._thread.start()
+        except RuntimeError as error:
+            if not self._is_refused:
+                log.error("%s cannot be started, and what it would be given is dropped: %s", self._thread.name, error)
+            self._is_refused = True
+            return False
         self._is_begun = True
-        self._thread.start()
         end_before_exit(self.close)
+        return True
 
     def take(self, at_most: int) -> list[Mirrored]:
         """What was run since the last call, oldest first."""
@@ -130,7 +145,7 @@ class Mirror:
         return self._beside.noise_from
 
     def close(self) -> None:
-        """Ends the thread; what waits is forgotten.
+        """Ends the thread; what was not run by then is there for `left`.
 
         Blocks for as long as what is under way takes: a batch, or one request on both, with the load of stable's second copy.
         """
@@ -138,6 +153,13 @@ class Mirror:
         self._is_full.set()
         if self._is_begun:
             self._thread.join(CLOSE_S)
+
+    def left(self) -> list[object]:
+        """What those are known by that were taken and not run; once, after `close`."""
+        items = [*self._under_way, *self._queue]
+        self._under_way = []
+        self._queue.clear()
+        return [item.about for item in items]
 
     def _work(self) -> None:
         _be_nice()
@@ -151,19 +173,21 @@ class Mirror:
             self._is_full.wait(GATHER_S)
             self._is_full.clear()
             while self._queue and len(self._done) < MAX_UNTAKEN and not self._closing.is_set():
-                taken = self._next()
+                taken = self._under_way = self._next()
                 try:
-                    for mirrored in self._beside.results(taken):
+                    for at, mirrored in enumerate(self._beside.results(taken), 1):
                         self._done.append(mirrored)
+                        self._under_way = taken[at:]
                         if self._closing.is_set():
                             return
-                except ModelNotReadyError:
-                    return  # one of the two is being unloaded: the release has ended
+                except ModelNotReadyError:  # one of the two is being unloaded: the release has ended
+                    self._closing.set()
+                    return
                 finally:
                     self._released_bytes += sum(item.size_bytes for item in taken)
 
     def _next(self) -> list[Offered]:
-        """Requests for one run, the oldest first, and those between them that are run alone."""
+        """Requests for one run, the oldest first, behind those between them that are run alone."""
         taken: list[Offered] = []
         key: Hashable = None
         rows = 0
@@ -177,7 +201,7 @@ class Mirror:
             taken.append(self._queue.popleft())
             if not self._beside.is_batchable:
                 break
-        return taken
+        return sorted(taken, key=self._beside.is_alone, reverse=True)
 
 
 def _be_nice() -> None:

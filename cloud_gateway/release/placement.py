@@ -119,11 +119,15 @@ class Placement:
     async def clear_away(self, active: ActiveRelease) -> None:
         """What is left of a release that was let go; takes as long as the shadow's last run and the last requests do."""
         split = active.split
-        if active.mirror is not None:
-            await asyncio.to_thread(active.mirror.close)
+        await self.end_mirror(active)
         await asyncio.to_thread(self._trials.end, split.release)
         _, gone = _kept_and_gone(active.release.plan, active.state)
         await self._retire(split.model, gone, f"release {split.release} of it is {active.state.status}")
+
+    async def end_mirror(self, active: ActiveRelease) -> None:
+        """Takes as long as its last run; the log of requests has those too that it was given and did not run."""
+        for about in await active.end_mirror():
+            self._traffic.tell_left(about)
 
     def serves(self, model: str, version: int) -> bool:
         """Whether that version answers, or a release says which one does."""

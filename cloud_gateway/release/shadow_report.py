@@ -64,7 +64,7 @@ class SideBySide:
     candidate_errors: int = 0
     stable_latency: LatencyHistogram = field(default_factory=LatencyHistogram)
     candidate_latency: LatencyHistogram = field(default_factory=LatencyHistogram)
-    """Of requests that both ran alone, one after the other, in turns."""
+    """Of requests that both ran alone, one after the other; a coin decides which goes first."""
 
     def observe(self, pair: SeenPair, max_confusions: int = MAX_CONFUSIONS) -> None:
         """Takes one request in that both were given."""

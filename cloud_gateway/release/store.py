@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
-from sqlalchemy import Connection, Engine, LargeBinary, Select, cast, delete, insert, select, update
+from sqlalchemy import Column, Connection, Engine, Label, LargeBinary, Select, cast, delete, insert, select, update
 
 from cloud_gateway.release.chain import GENESIS, AuditLine, first_break, next_line
 from cloud_gateway.release.lease import Claim, LeaseRow, Seen, claim
@@ -198,10 +198,13 @@ class ReleaseStore:
             return self._found_singly(query)
 
     def standing(self) -> set[tuple[int, str, float]]:
-        """Number, status and share of the releases that run: what requests are answered by, and little to read."""
-        query = select(RELEASES.c.id, RELEASES.c.status, RELEASES.c.share).where(IS_ALIVE)
+        """Number, status and share of the releases that run: what requests are answered by, and little to read.
+
+        Also where a status is no text: that release alone is nothing that anybody stands at.
+        """
+        query = select(RELEASES.c.id, _raw(RELEASES.c.status), RELEASES.c.share).where(IS_ALIVE)
         with reading(self.engine) as connection:
-            return {(row.id, row.status, row.share) for row in connection.execute(query)}
+            return {(row.id, _word(row.status), row.share) for row in connection.execute(query)}
 
     def look(self) -> Look:
         """What holds now."""
@@ -279,7 +282,7 @@ class ReleaseStore:
 
     def _found_singly(self, query: Select[Any]) -> list[Release | Unreadable]:
         """The same, each row by itself: of a text that is none a database reads no row, and says not of which."""
-        raw = [cast(column, LargeBinary).label(column.name) for column in (RELEASES.c.model, RELEASES.c.status)]
+        raw = _raw(RELEASES.c.model), _raw(RELEASES.c.status)
         with reading(self.engine) as connection:
             known = connection.execute(query.with_only_columns(RELEASES.c.id, *raw)).all()
         return [self._found(row.id, _word(row.model), _word(row.status)) for row in known]
@@ -381,6 +384,11 @@ def _release_or_why(row: Any) -> Release | Unreadable:
     except ValueError as error:
         return Unreadable(row.id, _word(row.model), _word(row.status), _unreadable(row.id, error))
     return Release(row.id, plan, state, evidence, row.began_unix_ms, row.changed_unix_ms)
+
+
+def _raw(column: Column[str]) -> Label[bytes]:
+    """A column of texts as bytes, for `_word`: no driver refuses those."""
+    return cast(column, LargeBinary).label(column.name)
 
 
 def _word(value: object) -> str:

@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -12,6 +13,7 @@ from cloud_gateway.release.attention import Attention
 from cloud_gateway.release.state import ReleaseState, Status
 from cloud_gateway.release.steps import Command, begin
 from cloud_gateway.release.store import ReleaseStore
+from runtime.errors import StorageError
 from runtime.store import open_database, sqlite_url
 from tests.cloud_gateway.release.gateways import PATIENCE_S, Gateway, Stock, gateway, plan
 
@@ -70,6 +72,30 @@ async def test_what_cannot_be_carried_out_here_is_said_once(file: Path) -> None:
         leader.save(release, release.state, {})
         known = {(release.id, "paused", 0.5)}
         assert not await attention.has_moved(0.0, known), "known here by now"
+    finally:
+        await attention.close()
+        leader.close()
+        follower.close()
+
+
+async def test_a_change_that_cannot_be_read_now_is_asked_for_until_it_can(
+    file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def gone() -> Any:
+        raise StorageError("no connection came free")
+
+    leader, follower = (ReleaseStore(open_database(sqlite_url(file)), me) for me in ("a", "b"))
+    leader.beat(None, 0.0)
+    attention = Attention(follower)
+    try:
+        assert not await attention.has_moved(0.0, set())
+        leader.start(plan(), begin(plan()))
+        with monkeypatch.context() as patched:
+            patched.setattr(follower, "standing", gone)
+            for _ in range(2):
+                with pytest.raises(StorageError, match="no connection came free"):
+                    await attention.has_moved(0.0, set())
+        assert await attention.has_moved(0.0, set())
     finally:
         await attention.close()
         leader.close()

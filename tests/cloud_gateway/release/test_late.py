@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from sqlalchemy import delete, insert, update
 
 from cloud_gateway.admin.client import AdminClient
 from cloud_gateway.automation.arms import ArmAnswers
@@ -22,11 +23,12 @@ from cloud_gateway.release.reported import Report, ReportedMetrics
 from cloud_gateway.release.state import ReleaseState, Status
 from cloud_gateway.release.steps import Command
 from cloud_gateway.release.store import Release
+from cloud_gateway.release.tables import REPORTED, TRAFFIC
 from runtime.bundle.bundle import read_bundle
 from runtime.bundle.writing import pack
 from runtime.client import connect
 from runtime.errors import StorageError
-from runtime.store import open_database, sqlite_url
+from runtime.store import open_database, sqlite_url, writing
 from runtime.wire.values import InferenceRequest
 from tests.cloud_gateway.bundles import make_bundle, row
 from tests.cloud_gateway.release.fakes import Clock, FakeWatch
@@ -194,6 +196,58 @@ async def test_a_table_that_cannot_be_read_keeps_no_release_from_its_decisions(
             await one.tick(2)
             assert one.controller.status("small")["in_stage_s"] > before
             assert "what came late for the release of small cannot be read: the disk is gone" in caplog.text
+
+
+@pytest.mark.parametrize(
+    "seen",
+    [
+        "no JSON",
+        "7",
+        '[["stable", false, 0.1, 1, "", 0.5, false, "of a later version"]]',
+        '[["third", false, 0.1, 1, "", 0.5, false]]',
+        '[{"of a later version": 1}]',
+    ],
+)
+async def test_a_row_of_traffic_that_nobody_understands_keeps_no_other_source_and_no_decision(
+    stock: Stock, file: Path, caplog: pytest.LogCaptureFixture, seen: str
+) -> None:
+    async with gateway(stock, file, watch_type=GuardWatch) as one:
+        with beside(one, file) as at_one:
+            await one.controller.start(plan(more=GUARDS))
+            release = one.controller.running("small")
+            at_one.metrics.take(release, [Report(MetricObservation(Arm.STABLE, "revenue", 1.0))])
+            with writing(one.store.engine) as connection:
+                connection.execute(insert(TRAFFIC).values(release=release.id, gateway="later", first=0, seen=seen))
+            for _ in range(4):
+                await one.tick(1)
+            told = one.controller.status("small")
+            assert told["in_stage_s"] > 3
+            assert told["verdict"]["findings"][1]["stable_count"] == 1
+            assert "a row of traffic behind number 0 cannot be read" in told["trouble"]
+            assert caplog.text.count("what came late for the release of small cannot be read") == 1, "said once"
+            with writing(one.store.engine) as connection:
+                connection.execute(delete(TRAFFIC))
+            await one.tick(1)
+            assert one.controller.status("small")["trouble"] is None
+
+
+async def test_a_metric_of_an_arm_that_nobody_knows_keeps_no_label_from_the_guards(stock: Stock, file: Path) -> None:
+    async with gateway(stock, file, watch_type=GuardWatch) as one:
+        with beside(one, file) as at_one:
+            one.controller.late.sources.reverse()  # metrics first
+            await one.controller.start(plan(more=GUARDS))
+            at_one.metrics.take(
+                one.controller.running("small"), [Report(MetricObservation(Arm.STABLE, "revenue", 1.0))]
+            )
+            with writing(one.store.engine) as connection:
+                connection.execute(update(REPORTED).values(arm="third"))
+            await answered(one, ["r1"])
+            await at_one.arms.flush()
+            at_one.labels.take("small", "r1", NEITHER)
+            for _ in range(3):
+                await one.tick(1)
+            assert losses(one)["labelled"] == 1
+            assert "a row of metrics behind number 0" in one.controller.status("small")["trouble"]
 
 
 class Said:

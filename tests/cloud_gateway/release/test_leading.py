@@ -16,7 +16,8 @@ from cloud_gateway.release.steps import Command
 from cloud_gateway.release.store import Release
 from runtime.errors import StorageError
 from tests.cloud_gateway.release.fakes import ADVANCE, HOLD, ROLLBACK, FakeWatch
-from tests.cloud_gateway.release.gateways import Gateway, Stock, gateway, plan, told
+from tests.cloud_gateway.release.gateways import Gateway, Stock, gateway, plan, told, two
+from tests.cloud_gateway.release.test_traffic import pass_the_lead
 
 TICK_S = 0.25
 """An even part of a second."""
@@ -155,3 +156,17 @@ async def test_evidence_that_a_disk_refused_is_tried_again_in_a_second_and_no_so
         await ticks(one, SAVE_AGAIN_S)
         assert (saves.tried, saves.done) == (4, 2)
         assert one.controller.status("small")["trouble"] is None
+
+
+async def test_who_lost_the_lead_says_no_more_what_it_could_not_keep(stock: Stock, file: Path) -> None:
+    async with two(stock, file, plan()) as (a, b):
+        saves, active = Saves(a), a.traffic.active["small"]
+        saves.is_full = True
+        await ticks(a, SAVE_S)
+        before = (active.unkept_count, active.trouble, active.verdict, active.is_unsaved)
+        assert before == (0, "database or disk is full", HOLD, True)
+        await a.ask(10)
+        await pass_the_lead(a, b)
+        await ticks(b, 1.0)
+        await a.controller.tick()
+        assert (active.unkept_count, active.trouble, active.verdict, active.is_unsaved) == (0, None, None, False)

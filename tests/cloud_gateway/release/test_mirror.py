@@ -261,7 +261,7 @@ def fake_mirror(
 def offer(mirror: Mirror, count: int, width: int = 2) -> None:
     x = np.ones((1, width), np.float32)
     for _ in range(count):
-        assert mirror.offer({"x": x}, {"y": x}, "", str(mirror.offered))
+        assert mirror.offer({"x": x}, {"y": x}, "", str(mirror.offered), about=mirror.offered)
 
 
 def names(found: list[Mirrored]) -> list[int]:
@@ -276,20 +276,20 @@ def never_wakes(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.usefixtures("never_wakes")
 def test_each_result_is_there_once_it_was_run() -> None:
-    turnstile = Turnstile(1 + 2 * 3)
+    turnstile = Turnstile(2 * 3)
     mirror = fake_mirror(turnstile, twice_every=4)
     try:
         offer(mirror, 32)
         assert turnstile.is_waiting.wait(PATIENCE_S)
         batch, alone = [at for at in range(32) if at % 4 != 3], [at for at in range(32) if at % 4 == 3]
-        assert names(mirror.take(100)) == batch + alone[:3], "the batch, and three that ran alone on both"
+        assert names(mirror.take(100)) == alone[:3], "those that ran alone on both come first"
         turnstile.more.set()
         found: list[Mirrored] = []
         end = time.monotonic() + PATIENCE_S
-        while len(found) < 5 and time.monotonic() < end:
+        while len(found) < 29 and time.monotonic() < end:
             found += mirror.take(100)
             threading.Event().wait(0.01)
-        assert names(found) == alone[3:]
+        assert names(found) == alone[3:] + batch
     finally:
         turnstile.more.set()
         mirror.close()
@@ -316,6 +316,9 @@ def test_close_waits_for_what_is_under_way_and_no_more(twice_every: int) -> None
     assert not closer.is_alive()
     assert not mirror._thread.is_alive()
     assert turnstile.begun == (6 if twice_every else 5), "the request that was under way was the last"
+    ran = names(mirror.take(100))
+    assert ran + mirror.left() == list(range(32)), "each ran, or is left"
+    assert mirror.left() == [], "told once"
 
 
 @pytest.mark.usefixtures("never_wakes")
@@ -332,7 +335,9 @@ def test_what_ran_before_a_version_was_unloaded_is_not_lost() -> None:
     offer(mirror, 32)
     mirror._thread.join(PATIENCE_S)
     assert names(mirror.take(100)) == [0, 1, 2]
+    assert not mirror.offer({}, None, "", ""), "nobody would run it"
     mirror.close()
+    assert mirror.left() == list(range(3, 32))
 
 
 @pytest.mark.usefixtures("never_wakes")
@@ -378,3 +383,25 @@ def test_requests_of_other_shapes_or_of_the_other_version_share_no_batch() -> No
         assert all(one.comparison is not None and one.comparison.agrees for one in found)
     finally:
         mirror.close()
+
+
+def test_where_no_thread_is_left_requests_are_dropped_and_the_next_one_tries_again(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def refuse() -> None:
+        raise RuntimeError("can't start new thread")
+
+    x = np.ones((1, 2), np.float32)
+    for is_given_one in (True, False):
+        caplog.clear()
+        mirror = fake_mirror(lambda *_: None, 0)
+        with monkeypatch.context() as patched:
+            patched.setattr(mirror._thread, "start", refuse)
+            for _ in range(3):
+                assert not mirror.offer({"x": x}, {"y": x}, "", "")
+        assert (mirror.offered, mirror.dropped, mirror.waiting) == (3, 3, 0)
+        assert caplog.text.count("can't start new thread") == 1, "said once"
+        if is_given_one:
+            offer(mirror, 1)
+        mirror.close()
+        assert not mirror._thread.is_alive()

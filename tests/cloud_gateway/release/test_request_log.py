@@ -12,11 +12,13 @@ from cloud_gateway.release.comparison import Comparison
 from cloud_gateway.release.mirrored import Mirrored
 from cloud_gateway.release.request_log import Asked, RequestLog, line_of
 from cloud_gateway.release.simulation import Outcome, read_log, simulate
+from cloud_gateway.release.steps import Command
 from runtime.bundle.writing import pack
 from runtime.client import connect
 from tests.cloud_gateway.bundles import PICK_FAILS_ON_SMALL_TABLES, make_bundle, row
 from tests.cloud_gateway.release.gateways import PATIENCE_S, Gateway, Stock, gateway, plan
 from tests.cloud_gateway.release.test_processes import admin_of, run
+from tests.cloud_gateway.release.test_settling import have_compared
 from tests.programs import calibrate, started
 
 SHADOW = 'strategy = "shadow"\nhold_s = 0'
@@ -116,6 +118,30 @@ async def test_what_a_release_saw_is_replayed(
     assert (done.state.status, done.left_out) == (status, 5)
     if failing:  # how soon it is found depends on when the log's requests came
         assert "error_rate" in done.state.reason
+
+
+@pytest.mark.parametrize("is_rolled_back", [True, False], ids=["rolled back", "stopped"])
+@pytest.mark.parametrize("is_run", [True, False], ids=["run and not taken", "never run"])
+async def test_what_the_mirror_had_at_the_end_has_its_lines(
+    stock: Stock, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, *, is_rolled_back: bool, is_run: bool
+) -> None:
+    if not is_run:
+        monkeypatch.setattr("cloud_gateway.release.mirror.GATHER_S", 10 * PATIENCE_S)
+    requests = tmp_path / "requests.jsonl"
+    async with gateway(stock, tmp_path / "gateway.db") as one:
+        log = one.traffic.log = RequestLog(requests, 1 << 20)
+        await one.controller.start(plan(more=SHADOW))
+        await one.ask(10)
+        if is_run:
+            await have_compared(one)
+        if is_rolled_back:
+            await one.controller.command("small", Command.ROLLBACK)
+            await one.controller.turns.wait()
+    log.close()
+    assert log.lost == 0
+    lines = lines_of(requests)
+    assert len(lines) == 10
+    assert is_run or all(line["candidate"] is None for line in lines)
 
 
 @pytest.mark.slow

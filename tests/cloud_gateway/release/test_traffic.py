@@ -239,6 +239,38 @@ async def test_a_gateway_that_ends_before_it_took_over_keeps_what_the_leader_bef
         assert sum(requests(a).values()) == 60
 
 
+async def test_a_gateway_that_ends_after_its_lease_went_hands_in_what_it_knows(stock: Stock, file: Path) -> None:
+    clock = Clock()
+    async with gateway(stock, file, me="a", clock=clock, watch_type=GuardWatch) as a:
+        async with gateway(stock, file, me="b", clock=clock, watch_type=GuardWatch) as b:
+            await pass_the_lead(a, b)
+            await b.take_over()
+            await b.controller.start(plan(more=GUARDS))
+            await a.follow()
+            await b.ask(30)
+            b.store.give_back()
+            await a.controller.beat()
+            assert a.controller.leadership.is_held
+            assert b.controller.leadership.is_held, "it does not know yet"
+        await a.take_over()
+        await seconds(a)
+        assert sum(requests(a).values()) == 30
+
+
+async def test_what_a_gateway_could_not_keep_as_it_ended_is_said(
+    stock: Stock, file: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def full(*_: object) -> Any:
+        raise StorageError("database or disk is full")
+
+    async with gateway(stock, file) as one:
+        await one.controller.start(plan())
+        await one.ask(30)
+        monkeypatch.setattr(one.store, "save", full)
+    assert "release of small: 30 observations" in caplog.text
+    assert "are lost with this gateway: database or disk is full" in caplog.text
+
+
 async def test_a_step_back_that_waited_for_a_disk_keeps_what_another_leader_learnt_meanwhile(
     stock: Stock, file: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 from sqlalchemy import select, text, update
 
+from cloud_gateway.release import controller
 from cloud_gateway.release.active import UNREAD
 from cloud_gateway.release.carrying_out import StepBack
 from cloud_gateway.release.state import Status
@@ -31,6 +32,7 @@ from tests.cloud_gateway.release.gateways import (
     two,
 )
 from tests.cloud_gateway.release.test_controller import FullDisk
+from tests.cloud_gateway.release.test_following import BLUE_GREEN, running, until
 from tests.cloud_gateway.release.test_taking_over import abort_unheard
 
 SAID = "in the database cannot be read"
@@ -74,6 +76,18 @@ async def test_a_follower_carries_out_and_acknowledges_all_others(
         await b.follow()
         assert not b.traffic.active["other"].is_fenced
         assert b.traffic.active["other"].describe()["trouble"] is None
+
+
+async def test_a_follower_hears_at_once_of_another_though_its_status_is_no_text(
+    stock: Stock, file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with two(stock, file, plan(more=BLUE_GREEN)) as (a, b):
+        other = begin_other(a, b)
+        monkeypatch.setattr(controller, "TICK_S", 3600.0)
+        with unreadable(a, other, "status", NO_TEXT):
+            async with running(b):
+                await a.controller.command("small", Command.PROMOTE, "", 0.0001)
+                await until(lambda: b.traffic.active["small"].split.share == 0.000001)
 
 
 async def test_of_two_that_ended_the_one_that_can_be_read_is_cleared_away(stock: Stock, file: Path) -> None:
