@@ -189,7 +189,10 @@ def probe_of(recording: Recording, tried: Try, slo: Slo) -> Probe:
     if header["invalid_reason"] is not None and recording.is_ok.any():
         return Probe(tried.qps, False, header["invalid_reason"], tried.is_confirmation, is_generator_limit=True)
     held = slo.judge(recording.samples.latency_ms[recording.is_ok], len(recording.samples))
-    return Probe(tried.qps, held.is_held, held.reason, tried.is_confirmation)
+    # Answered or not: a refusal at once is quick, and a request that timed out is slow.
+    late = int((recording.samples.latency_ms > slo.bound_ms).sum())
+    is_too_slow = tried.qps == ONE_AT_A_TIME and 2 * late > len(recording.samples)
+    return Probe(tried.qps, held.is_held, held.reason, tried.is_confirmation, is_too_slow=is_too_slow)
 
 
 def _at_rate(tried: Try, pattern: Pattern, wishes: Wishes, slo: Slo) -> Scenario:

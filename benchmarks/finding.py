@@ -2,7 +2,8 @@
 
 Bracketing (double until it breaks, halve until it holds), bisection between the two, then confirmation: the answer is only
 believed after it held again, for longer and with other arrivals. A rate that fails its confirmation counts as broken. Where the
-first rate breaks, one request at a time is tried before lower ones: a target that is too slow for that, keeps it at no rate.
+first rate breaks, one request at a time is tried before lower ones: where half of those take longer than the bound, no rate is low
+enough. What else breaks the promise there says nothing of lower rates, since the next request goes as soon as the last is answered.
 """
 
 from __future__ import annotations
@@ -19,10 +20,10 @@ from benchmarks.statistics import Values, needed_samples, percentile_name
 from runtime.errors import WrongUseError
 
 DEFAULT_START_QPS = 50.0
-# Below one request in ten seconds a target is broken rather than slow; p99 takes 1,324 of them, which are 3.7 hours. Only a target
-# that keeps the promise one at a time is asked so slowly, and a rate that breaks it ends as soon as that is certain.
+# Below one request in ten seconds a target is broken rather than slow; p99 takes 1,324 of them, which are 3.7 hours. A target that
+# is too slow one at a time is never asked so slowly, and a rate that breaks the promise ends as soon as that is certain.
 LOWEST_QPS = 0.1
-# One request after the other, each when the one before is answered: what ever lower rates come to.
+# One request after the other, each when the one before is answered: nobody waits for company, but the rate is whatever comes of it.
 ONE_AT_A_TIME = 0.0
 # A Python generator sends a few thousand requests a second; what lies far beyond is never reached.
 HIGHEST_QPS = 100_000.0
@@ -94,6 +95,8 @@ class Probe:
     is_confirmation: bool = False
     is_generator_limit: bool = False
     """The generator was saturated: nothing is known of the server, and no higher rate can be tried from here."""
+    is_too_slow: bool = False
+    """One at a time half of the requests took longer than the bound: no rate is low enough."""
 
     def to_dict(self) -> dict[str, Any]:
         """The fields in types that `json` writes."""
@@ -103,6 +106,7 @@ class Probe:
             "reason": self.reason,
             "is_confirmation": self.is_confirmation,
             "is_generator_limit": self.is_generator_limit,
+            "is_too_slow": self.is_too_slow,
         }
 
 
@@ -140,8 +144,8 @@ def next_step(probes: Sequence[Probe], start_qps: float = DEFAULT_START_QPS) -> 
     """What to do after `probes`, in the order in which they were made."""
     if not probes:
         return Try(start_qps, False, "where to start")
-    # One at a time a generator without time says nothing of the target, and lower rates may do better.
-    broken = [p for p in probes if not p.is_held and not (p.qps == ONE_AT_A_TIME and p.is_generator_limit)]
+    # One at a time may be faster than the first rate: who is throttled, or refuses what is beyond a limit, may keep lower ones.
+    broken = [p for p in probes if not p.is_held and (p.qps != ONE_AT_A_TIME or p.is_too_slow)]
     ceiling = min((probe.qps for probe in broken), default=math.inf)
     # A rate that broke makes nothing of a higher one that held: that was luck, or the machine was quieter.
     held = [probe for probe in probes if probe.is_held and probe.qps < ceiling]

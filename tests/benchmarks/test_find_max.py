@@ -14,12 +14,13 @@ from benchmarks import find_max as find_max_module
 from benchmarks.arrivals import Arrivals
 from benchmarks.cli import app
 from benchmarks.fake_server import sleep_first
-from benchmarks.find_max import find_max
-from benchmarks.finding import ONE_AT_A_TIME, Slo
+from benchmarks.find_max import find_max, probe_of
+from benchmarks.finding import ONE_AT_A_TIME, Slo, Try
 from benchmarks.samples import load_folder
 from benchmarks.scenarios import Wishes
 from benchmarks.settings import Setting
 from runtime.errors import WrongUseError
+from tests.benchmarks.made import recording, with_errors
 
 WORK_S = 0.010
 
@@ -124,6 +125,28 @@ def test_wrong_use_is_said(words: list[str], text: str, tmp_path: Path) -> None:
     done = CliRunner().invoke(app, ["run", "--target", "http://127.0.0.1:1", *words, "--output", str(tmp_path)])
     assert isinstance(done.exception, WrongUseError)
     assert text in str(done.exception)
+
+
+ALONE = Try(ONE_AT_A_TIME, False, "")
+
+
+@pytest.mark.parametrize(
+    ("slo", "every", "is_too_slow"),
+    [
+        (Slo(0.99, 8.0), None, False),  # about one in eight takes longer
+        (Slo(0.99, 2.0), None, True),
+        (Slo(0.99, 20.0), 1, False),  # all are refused at once
+        (Slo(0.99, 2.0), 1, True),  # none is answered in time
+    ],
+)
+def test_one_at_a_time_is_final_only_where_half_of_the_requests_are_too_slow(
+    slo: Slo, every: int | None, is_too_slow: bool
+) -> None:
+    made = recording("http://h:1", 700, has_fallen_behind=False)
+    seen = made if every is None else with_errors(made, "429 RESOURCE_EXHAUSTED", every)
+    probe = probe_of(seen, ALONE, slo)
+    assert (probe.is_held, probe.is_too_slow) == (False, is_too_slow)
+    assert not probe_of(seen, Try(50.0, False, ""), slo).is_too_slow, "at a rate it says nothing of lower ones"
 
 
 @pytest.mark.slow

@@ -25,13 +25,14 @@ P99 = Slo(0.99, 50.0)
 
 
 def search(
-    holds: Callable[[Try], bool], start_qps: float = 50.0, generator_limit: float = np.inf
+    holds: Callable[[Try], bool], start_qps: float = 50.0, generator_limit: float = np.inf, *, is_too_slow: bool = False
 ) -> tuple[Found, list[Probe]]:
     probes: list[Probe] = []
     while isinstance(step := next_step(probes, start_qps), Try):
         is_limit = step.qps > generator_limit
         kept = holds(step) and not is_limit
-        probes.append(Probe(step.qps, kept, f"at {step.qps:g}", step.is_confirmation, is_limit))
+        slow = is_too_slow and step.qps == ONE_AT_A_TIME
+        probes.append(Probe(step.qps, kept, f"at {step.qps:g}", step.is_confirmation, is_limit, slow))
         assert len(probes) <= MAX_PROBES
     return step, probes
 
@@ -81,15 +82,24 @@ def test_a_saturated_generator_makes_the_answer_a_lower_bound() -> None:
 
 
 def test_a_server_that_never_holds_and_one_that_always_does() -> None:
-    never, probes = search(lambda step: False)
+    never, probes = search(lambda step: False, is_too_slow=True)
     assert never.qps is None
-    assert [probe.qps for probe in probes] == [50.0, ONE_AT_A_TIME], "what breaks it alone, breaks it at every rate"
+    assert [probe.qps for probe in probes] == [50.0, ONE_AT_A_TIME], "who is too slow alone, is so at every rate"
     assert never.reason == "one at a time, at 0"
     hardly, probes = search(lambda step: step.qps == ONE_AT_A_TIME)
     assert hardly.qps is None
     assert probes[-1].qps == LOWEST_QPS
     always, _ = search(lambda step: True)
     assert always == Found(HIGHEST_QPS, True, f"no higher rate was tried than {HIGHEST_QPS:g}/s")
+
+
+@pytest.mark.parametrize("limit", [0.3, 10.0, 49.0])
+def test_a_target_that_breaks_it_alone_for_being_asked_too_often_has_a_lower_rate(limit: float) -> None:
+    # Under a quota of the processor, or a limit of requests a second: one after the other is more than it may answer.
+    found, probes = search(lambda step: step.qps != ONE_AT_A_TIME and step.qps <= limit)
+    assert found.qps is not None
+    assert limit / (1 + RESOLUTION) * 0.99 <= found.qps <= limit
+    assert [probe.qps for probe in probes[:2]] == [50.0, ONE_AT_A_TIME]
 
 
 def test_a_generator_without_time_says_nothing_of_the_target_one_at_a_time() -> None:
