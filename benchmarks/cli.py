@@ -361,8 +361,7 @@ def _find_max(settings: list[Setting], slo: Slo, wishes: Wishes, folder: Path, a
     else:
         standard().print(found_table([search.to_dict() for search in searches], str(slo)))
         for search in searches:
-            probes = f"{len(search.probes)} rates tried"
-            standard().print(f"{search.setting}: {search.found or 'stopped'} ({probes})", markup=False)
+            standard().print(str(search), markup=False)
         standard().print(f"raw samples: {folder}", markup=False, soft_wrap=True)
     show_failures(done.failed)
     if done.was_stopped:

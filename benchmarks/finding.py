@@ -144,12 +144,9 @@ def next_step(probes: Sequence[Probe], start_qps: float = DEFAULT_START_QPS) -> 
     """What to do after `probes`, in the order in which they were made."""
     if not probes:
         return Try(start_qps, False, "where to start")
-    # One at a time may be faster than the first rate: who is throttled, or refuses what is beyond a limit, may keep lower ones.
-    broken = [p for p in probes if not p.is_held and (p.qps != ONE_AT_A_TIME or p.is_too_slow)]
-    ceiling = min((probe.qps for probe in broken), default=math.inf)
-    # A rate that broke makes nothing of a higher one that held: that was luck, or the machine was quieter.
-    held = [probe for probe in probes if probe.is_held and probe.qps < ceiling]
-    floor = max((probe.qps for probe in held), default=0.0)
+    broken = _broken(probes)
+    ceiling = _lowest(broken)
+    floor = highest_held(probes)
     if len(probes) >= MAX_PROBES:
         return Found(
             None, False, f"no rate held again within {MAX_PROBES} probes: the machine is too noisy; measure longer"
@@ -167,12 +164,28 @@ def next_step(probes: Sequence[Probe], start_qps: float = DEFAULT_START_QPS) -> 
     between = _neat(math.sqrt(floor * ceiling)) if ceiling < math.inf else floor
     if ceiling / floor > 1 + RESOLUTION and floor < between < ceiling < math.inf:
         return Try(between, False, f"{floor:g}/s held, {ceiling:g}/s did not")
-    if not any(probe.is_confirmation and probe.qps == floor for probe in held):
+    if not any(probe.is_held and probe.is_confirmation and probe.qps == floor for probe in probes):
         return Try(floor, True, f"whether {floor:g}/s holds again, for longer")
     if ceiling == math.inf:
         return Found(floor, True, f"no higher rate was tried than {HIGHEST_QPS:g}/s")
     stopper = min((probe for probe in broken if probe.qps == ceiling), key=lambda probe: not probe.is_generator_limit)
     return Found(floor, stopper.is_generator_limit, f"at {ceiling:g}/s: {stopper.reason}")
+
+
+def highest_held(probes: Sequence[Probe]) -> float:
+    """The highest rate that held and lies below all that broke; 0 where none does."""
+    # A rate that broke makes nothing of a higher one that held: that was luck, or the machine was quieter.
+    ceiling = _lowest(_broken(probes))
+    return max((probe.qps for probe in probes if probe.is_held and probe.qps < ceiling), default=0.0)
+
+
+def _broken(probes: Sequence[Probe]) -> list[Probe]:
+    # One at a time may be faster than the first rate: who is throttled, or refuses what is beyond a limit, may keep lower ones.
+    return [probe for probe in probes if not probe.is_held and (probe.qps != ONE_AT_A_TIME or probe.is_too_slow)]
+
+
+def _lowest(probes: Sequence[Probe]) -> float:
+    return min((probe.qps for probe in probes), default=math.inf)
 
 
 def duration_s(qps: float, slo: Slo, least_s: float, *, is_confirmation: bool) -> float:

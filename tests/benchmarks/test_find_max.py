@@ -12,14 +12,14 @@ from typer.testing import CliRunner
 from benchmarks import cli, finding
 from benchmarks import find_max as find_max_module
 from benchmarks.arrivals import Arrivals
-from benchmarks.cli import app
+from benchmarks.cli import EXIT_INTERRUPTED, app
 from benchmarks.fake_server import sleep_first
 from benchmarks.find_max import find_max, probe_of
 from benchmarks.finding import ONE_AT_A_TIME, Slo, Try
-from benchmarks.samples import load_folder
-from benchmarks.scenarios import Wishes
+from benchmarks.samples import Recording, load_folder
+from benchmarks.scenarios import Scenario, Wishes
 from benchmarks.settings import Setting
-from runtime.errors import WrongUseError
+from runtime.errors import PeerUnreachableError, WrongUseError
 from tests.benchmarks.made import recording, with_errors
 
 WORK_S = 0.010
@@ -168,6 +168,40 @@ def test_a_server_that_is_too_slow_for_one_request_is_known_to_be_after_a_few(se
     jsonschema_rs = pytest.importorskip("jsonschema_rs", reason="jsonschema-rs (of schemathesis) is not installed")
     schema = Path(find_max_module.__file__).parent / "schema" / "find-max-1.json"
     jsonschema_rs.validate(json.loads(schema.read_text()), document)
+
+
+@pytest.mark.parametrize(
+    ("ended_by", "exit_code", "said"),
+    [
+        (PeerUnreachableError("http://h:1 is unreachable: it went away"), 1, "ended early, 100/s had held: http://h:1 is"),
+        (KeyboardInterrupt(), EXIT_INTERRUPTED, "stopped, 100/s had held"),
+    ],
+)
+def test_a_search_that_ends_early_keeps_the_rates_that_held(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, ended_by: BaseException, exit_code: int, said: str
+) -> None:
+    asked: list[Setting] = []
+
+    def measure(setting: Setting, scenario: Scenario, *_: Any) -> Recording:
+        asked.append(setting)
+        if len(asked) == 3:
+            raise ended_by
+        return recording(setting.target, 700, scenario, has_fallen_behind=False)
+
+    monkeypatch.setattr(find_max_module, "measure", measure)
+    words = ["run", "--model", "m", "--target", "http://h:1,http://h:2", "--find-max", "--slo", "50ms"]
+    done = CliRunner().invoke(app, [*words, "--output", str(tmp_path)])
+    assert done.exit_code == exit_code, done.output
+    assert said in " ".join(done.stdout.split())
+    document = json.loads((tmp_path / "find-max.json").read_text())
+    first, *others = document["searches"]
+    assert [(probe["qps"], probe["is_held"]) for probe in first["probes"]] == [(50.0, True), (100.0, True)]
+    assert first["max_qps"] is None, "it has not held again"
+    assert first["reason"].startswith(said)
+    is_error = exit_code == 1
+    assert document["was_stopped"] == (not is_error)
+    assert len(others) == is_error, "an error of one target is none of the next"
+    assert document["failed"] == ([f"m on http://h:1: {first['reason']}"] if is_error else [])
 
 
 @pytest.mark.slow
