@@ -257,20 +257,25 @@ def report(
     slo: SloText = None,
     as_json: AsJson = False,
 ) -> None:
-    """Prints the table of a run again, and writes report.html (one file, charts and raw data inside) and report.md into DIR."""
+    """Prints the table of a run again, and writes report.html (one file, charts and raw data inside) and report.md into DIR.
+
+    Of a run in which nothing was measured it says what failed, and writes nothing.
+    """
     from benchmarks.report import to_html, to_markdown
-    from benchmarks.run import report_of, to_dict
-    from benchmarks.samples import load_folder
+    from benchmarks.run import recordings_of, report_of, to_dict
     from benchmarks.shown import show_failures, show_figures
     from runtime.cli.console import people, standard
 
-    recordings = load_folder(folder)
+    recordings = recordings_of(folder)
     result = report_of(recordings, folder, None if slo is None else Slo.parse(slo).bound_ms)
     if as_json:
         print(json.dumps(to_dict(result), indent=2, ensure_ascii=False))
     else:
         show_figures(recordings, result.slo_ms)
         show_failures(result.failed)
+    if not recordings:
+        people().print(f"{folder} holds no recordings: there are no figures, and no report is written", markup=False)
+        return
     for name, form in (("report.html", to_html), ("report.md", to_markdown)):
         text = form(recordings, result.slo_ms, result.failed)
         (folder / name).write_text(text, encoding="utf-8")
