@@ -273,7 +273,9 @@ def run_quick(
 def _quick_row(label: str, one: Row, many: Row) -> QuickRow:
     p50, p95, p99 = (one.summary.of(share).ms for share in (0.5, 0.95, 0.99))
     failed = one.summary.failed + many.summary.failed
-    is_least, reason = many.invalid_reason is not None, one.invalid_reason or many.invalid_reason
+    reason = one.invalid_reason or many.invalid_reason
+    # Of what was answered only a generator without time is a reason; of what was not, nothing is known.
+    is_least = many.invalid_reason is not None and many.summary.mean_ms is not None
     return QuickRow(label, p50, p95, p99, many.summary.achieved_qps, is_least, failed, one.backend, reason)
 
 
