@@ -142,7 +142,7 @@ ALONE = Try(ONE_AT_A_TIME, False, "")
 def test_one_at_a_time_is_final_only_where_half_of_the_requests_are_too_slow(
     slo: Slo, every: int | None, is_too_slow: bool
 ) -> None:
-    made = recording("http://h:1", 700, has_fallen_behind=False)
+    made = recording("http://h:1", 700)
     seen = made if every is None else with_errors(made, "429 RESOURCE_EXHAUSTED", every)
     probe = probe_of(seen, ALONE, slo)
     assert (probe.is_held, probe.is_too_slow) == (False, is_too_slow)
@@ -186,7 +186,7 @@ def test_a_search_that_ends_early_keeps_the_rates_that_held(
         asked.append(setting)
         if len(asked) == 3:
             raise ended_by
-        return recording(setting.target, 700, scenario, has_fallen_behind=False)
+        return recording(setting.target, 700, scenario)
 
     monkeypatch.setattr(find_max_module, "measure", measure)
     words = ["run", "--model", "m", "--target", "http://h:1,http://h:2", "--find-max", "--slo", "50ms"]
