@@ -11,7 +11,6 @@ import typer
 
 from benchmarks.arrivals import Arrivals
 from benchmarks.bar import bar
-from benchmarks.finding import Slo
 from benchmarks.options import (
     AsJson,
     CaFile,
@@ -31,6 +30,7 @@ from benchmarks.options import (
     WarmUp,
     seconds,
 )
+from benchmarks.promise import Slo
 from benchmarks.scenarios import DEFAULT_DURATION_S, DEFAULT_TIMEOUT_S, DEFAULT_WARM_UP_S, Wishes, check_used, plan
 from benchmarks.settings import ADDRESS_OF, ALL, AUTO, INPROC, Access, Setting, TargetName, check_targets
 from benchmarks.significance import LEAST_BLOCKS

@@ -16,7 +16,6 @@ from benchmarks.finding import (
     ONE_AT_A_TIME,
     Found,
     Probe,
-    Slo,
     Try,
     duration_s,
     highest_held,
@@ -24,6 +23,7 @@ from benchmarks.finding import (
     requests_to_judge,
 )
 from benchmarks.measure import measure
+from benchmarks.promise import Slo
 from benchmarks.row import backend_used, model_sha256
 from benchmarks.run import FOUND_FILE, file_name, prepare, with_start
 from benchmarks.samples import SCHEMA_VERSION, Recording

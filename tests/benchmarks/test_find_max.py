@@ -15,7 +15,8 @@ from benchmarks.arrivals import Arrivals
 from benchmarks.cli import EXIT_INTERRUPTED, app
 from benchmarks.fake_server import sleep_first
 from benchmarks.find_max import find_max, probe_of
-from benchmarks.finding import ONE_AT_A_TIME, Slo, Try
+from benchmarks.finding import ONE_AT_A_TIME, Try
+from benchmarks.promise import Slo
 from benchmarks.samples import Recording, load_folder
 from benchmarks.scenarios import Scenario, Wishes
 from benchmarks.settings import Setting
