@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from benchmarks.columns import meaning
+from benchmarks.notes import notes_of
 from benchmarks.row import row_of
 from benchmarks.samples import Recording
-from benchmarks.table import notes_of, tables_of
+from benchmarks.table import tables_of
 from runtime.cli.console import people, standard
 
 
