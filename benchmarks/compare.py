@@ -41,7 +41,7 @@ Progress = Callable[[str, float], None]
 
 
 def compare_folders(a: Sequence[Recording], b: Sequence[Recording], threshold: float = DEFAULT_THRESHOLD) -> Compared:
-    """Every cell that both have, by its runs; notes for those that only one has, and for recordings that are not valid or not whole.
+    """Every cell that both have, by its runs; notes for those that only one has, and for recordings that are not valid or whole.
 
     `WrongUseError` when they have nothing in common; `MachineError` when nothing that they have in common is valid and whole.
     """

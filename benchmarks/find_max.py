@@ -112,8 +112,9 @@ def find_max(
 
         tell(0.0)
         seeded = replace(wishes, seed=wishes.seed + number)
-        scenario = _one_at_a_time(seeded, slo) if step.qps == ONE_AT_A_TIME else _at_rate(step, pattern, seeded, slo)
         try:
+            is_alone = step.qps == ONE_AT_A_TIME
+            scenario = _one_at_a_time(seeded, slo) if is_alone else _at_rate(step, pattern, seeded, slo)
             recording = measure(setting, scenario, environment, tell, access)
         except KeyboardInterrupt:  # before its generator measured anything
             return Search(setting, slo, tuple(probes), None, None, was_stopped=True)

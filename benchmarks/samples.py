@@ -182,5 +182,7 @@ def load_folder(folder: Path) -> list[Recording]:
     """Every recording of a results folder, in the order measured; `WrongUseError` when there is none."""
     files = sorted(folder.glob("*.npz"))
     if not files:
-        raise WrongUseError(f"{folder} holds no recordings (*.npz); expected one in which `edgeward bench run` measured something")
+        raise WrongUseError(
+            f"{folder} holds no recordings (*.npz); expected one in which `edgeward bench run` measured something"
+        )
     return [load(file) for file in files]

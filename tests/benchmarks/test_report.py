@@ -118,7 +118,7 @@ def test_a_run_in_which_nothing_was_measured_is_a_run_and_its_folder_in_use(tmp_
     assert {path.name for path in tmp_path.iterdir()} == index, "there is nothing to draw"
     told = json.loads(CliRunner().invoke(app, ["report", str(tmp_path), "--json"]).stdout)
     assert (told["rows"], told["is_valid"], len(told["failed"])) == ([], False, 1)
-    for again in (more, ["--find-max", "--slo", "50ms"]):
+    for again in (["--scenario", "single"], ["--find-max", "--slo", "50ms"]):
         refused = CliRunner().invoke(app, [*words, *again]).exception
         assert isinstance(refused, WrongUseError)
         assert "holds another run" in str(refused)
