@@ -4,7 +4,7 @@
     do         targets (what answers), load (who asks), generator (a process of its own around both), measure (starts it)
     keep       samples (raw, on disk), environment (where they were taken)
     compute    statistics, significance: pure, from samples
-    show       run, compare, report, table, cli
+    show       run, compare, report, table, notes, shown, cli
 
 Raw samples are saved first; every figure is computed from them later.
 """

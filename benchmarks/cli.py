@@ -11,7 +11,6 @@ import typer
 
 from benchmarks.arrivals import Arrivals
 from benchmarks.bar import bar
-from benchmarks.finding import Slo
 from benchmarks.options import (
     AsJson,
     CaFile,
@@ -31,6 +30,7 @@ from benchmarks.options import (
     WarmUp,
     seconds,
 )
+from benchmarks.promise import Slo
 from benchmarks.scenarios import DEFAULT_DURATION_S, DEFAULT_TIMEOUT_S, DEFAULT_WARM_UP_S, Wishes, check_used, plan
 from benchmarks.settings import ADDRESS_OF, ALL, AUTO, INPROC, Access, Setting, TargetName, check_targets
 from benchmarks.significance import LEAST_BLOCKS
@@ -164,9 +164,12 @@ def compare(
     """
     from benchmarks.compare import compare_folders
     from benchmarks.samples import load_runs
+    from benchmarks.shown import show_compared
 
     if Path(a).is_dir() and Path(b).is_dir():
-        _show(compare_folders(load_runs(Path(a)), load_runs(Path(b)), threshold), 0, as_json, None)
+        compared = compare_folders(load_runs(Path(a)), load_runs(Path(b)), threshold)
+        show_compared(compared, 0, None, as_json=as_json)
+        _end(compared)
         return
     wishes = Wishes(duration, requests, rows, in_flight, _arrivals(arrivals), warm_up, timeout, seed)
     pair = _setting(model, a), _setting(model, b)
@@ -257,20 +260,25 @@ def report(
     slo: SloText = None,
     as_json: AsJson = False,
 ) -> None:
-    """Prints the table of a run again, and writes report.html (one file, charts and raw data inside) and report.md into DIR."""
+    """Prints the table of a run again, and writes report.html (one file, charts and raw data inside) and report.md into DIR.
+
+    Of a run in which nothing was measured it says what failed, and writes nothing.
+    """
     from benchmarks.report import to_html, to_markdown
-    from benchmarks.run import report_of, to_dict
-    from benchmarks.samples import load_folder
+    from benchmarks.run import recordings_of, report_of, to_dict
     from benchmarks.shown import show_failures, show_figures
     from runtime.cli.console import people, standard
 
-    recordings = load_folder(folder)
+    recordings = recordings_of(folder)
     result = report_of(recordings, folder, None if slo is None else Slo.parse(slo).bound_ms)
     if as_json:
         print(json.dumps(to_dict(result), indent=2, ensure_ascii=False))
     else:
         show_figures(recordings, result.slo_ms)
         show_failures(result.failed)
+    if not recordings:
+        people().print(f"{folder} holds no recordings: there are no figures, and no report is written", markup=False)
+        return
     for name, form in (("report.html", to_html), ("report.md", to_markdown)):
         text = form(recordings, result.slo_ms, result.failed)
         (folder / name).write_text(text, encoding="utf-8")
@@ -349,26 +357,20 @@ def _searched(promise: Slo | None, loads: Sequence[Arrivals], unused: Mapping[st
 def _find_max(settings: list[Setting], slo: Slo, wishes: Wishes, folder: Path, access: Access, as_json: bool) -> None:
     """Searches, prints and ends like `run`: 1 where nothing was found or a search failed, 130 after Ctrl-C."""
     from benchmarks.find_max import find_all
-    from benchmarks.shown import show_failures
-    from benchmarks.table import found_table
-    from runtime.cli.console import people, standard
+    from benchmarks.shown import show_failures, show_searches
+    from runtime.cli.console import people
 
     with bar(len(settings) * wishes.duration_s) as tell:
         done = find_all(settings, slo, wishes, folder, tell, access)
-    searches = done.searches
     if as_json:
         print(json.dumps(done.to_dict(), indent=2, ensure_ascii=False))
     else:
-        standard().print(found_table([search.to_dict() for search in searches], str(slo)))
-        for search in searches:
-            probes = f"{len(search.probes)} rates tried"
-            standard().print(f"{search.setting}: {search.found or 'stopped'} ({probes})", markup=False)
-        standard().print(f"raw samples: {folder}", markup=False, soft_wrap=True)
+        show_searches(done, folder)
     show_failures(done.failed)
     if done.was_stopped:
         people().print("stopped; what was measured is kept", markup=False)
         raise typer.Exit(EXIT_INTERRUPTED)
-    if done.failed or any(search.found is None or search.found.qps is None for search in searches):
+    if done.failed or any(search.found is None or search.found.qps is None for search in done.searches):
         raise typer.Exit(1)
 
 
@@ -386,58 +388,22 @@ def _compare_now(
     """Measures both interleaved and prints the verdicts; with `has_floor` before them what a change must be to show."""
     from benchmarks.compare import compare_settings
     from benchmarks.run import default_folder
-    from benchmarks.statistics import percentile_name
-    from runtime.cli.console import standard
+    from benchmarks.shown import show_compared, show_floors
 
     folder = output or default_folder()
     with bar(4 * rounds * (scenario.duration_s + scenario.warm_up_s)) as tell:
         compared = compare_settings(*pair, scenario, rounds, threshold, tell, folder, access)
     if has_floor and not as_json:
-        for comparison in compared.comparisons:
-            least = comparison.smallest_visible
-            of = (
-                f"fewer than {LEAST_BLOCKS} rounds show no change"
-                if least is None
-                else f"changes below {least:.1%} do not show here"
-            )
-            standard().print(f"{percentile_name(comparison.share)}: {of}", markup=False)
-    _show(compared, rounds, as_json, folder)
+        show_floors(compared)
+    show_compared(compared, rounds, folder, as_json=as_json)
+    _end(compared)
 
 
-def _show(compared: Compared, wanted: int, as_json: bool, folder: Path | None) -> None:
-    """Verdicts and their reasons, and of how many rounds they are.
-
-    Ends with 130 where a person stopped it, with 1 where an error did or nothing could be told.
-    """
-    from benchmarks.statistics import percentile_name
-    from benchmarks.table import comparison_table
-    from runtime.cli.console import people, standard
-
-    comparisons = compared.comparisons
-    for note in compared.notes:
-        people().print(note, style="yellow", markup=False)
-    if as_json:
-        print(json.dumps(compared.to_dict(), indent=2, ensure_ascii=False))
-    elif comparisons:
-        standard().print(comparison_table(comparisons))
-        for c in comparisons:
-            standard().print(
-                f"{c.judgement.verdict}: {c.what}, {percentile_name(c.share)}: {c.judgement.reason}", markup=False
-            )
-        if folder is not None:
-            standard().print(f"raw samples: {folder}", markup=False, soft_wrap=True)
+def _end(compared: Compared) -> None:
+    """Ends with 130 where a person stopped it, with 1 where an error did or nothing could be told."""
     if compared.was_stopped:
-        of = f"after {compared.rounds} of {wanted} rounds; the verdict is of these"
-        none = f"in round 1 of {wanted}; there is no verdict yet, which takes a whole round (A/B/B/A)"
-        people().print(f"stopped {of if compared.rounds else none}", style="yellow", markup=False)
         raise typer.Exit(EXIT_INTERRUPTED)
-    if compared.failed is not None:
-        people().print(
-            f"ended in round {(compared.rounds or 0) + 1} of {wanted}; the verdict is of those before: {compared.failed}",
-            style="red",
-            markup=False,
-        )
-    if compared.failed is not None or not comparisons:
+    if compared.failed is not None or not compared.comparisons:
         raise typer.Exit(1)
 
 

@@ -41,9 +41,9 @@ Progress = Callable[[str, float], None]
 
 
 def compare_folders(a: Sequence[Recording], b: Sequence[Recording], threshold: float = DEFAULT_THRESHOLD) -> Compared:
-    """Every cell that both have, by its runs; notes for those that only one has, and for recordings that are not valid.
+    """Every cell that both have, by its runs; notes for those that only one has, and for recordings that are not valid or whole.
 
-    `WrongUseError` when they have nothing in common; `MachineError` when nothing that they have in common is valid.
+    `WrongUseError` when they have nothing in common; `MachineError` when nothing that they have in common is valid and whole.
     """
     in_a, in_b = _by_cell(a), _by_cell(b)
     notes = [f"only A has {', '.join(key)}" for key in in_a if key not in in_b]
@@ -53,21 +53,20 @@ def compare_folders(a: Sequence[Recording], b: Sequence[Recording], threshold: f
         raise WrongUseError(f"A and B have no measurement in common: {'; '.join(notes)}")
     comparisons: list[Comparison] = []
     measured: list[Mapping[str, Any]] = []
-    not_valid: list[str] = []
+    left_out: list[str] = []
     for key in common:
-        not_valid += [
-            _invalid(side, one) for side, every in (("A", in_a), ("B", in_b)) for one in every[key] if not one.is_valid
-        ]
-        valid = [[one for one in every[key] if one.is_valid] for every in (in_a, in_b)]
-        if all(valid):
-            of_a, of_b = map(_Side.of, valid)
+        sides = {"A": in_a[key], "B": in_b[key]}
+        left_out += [why for side, every in sides.items() for one in every if (why := _left_out(side, one)) is not None]
+        kept = [[one for one in every if _left_out(side, one) is None] for side, every in sides.items()]
+        if all(kept):
+            of_a, of_b = map(_Side.of, kept)
             found, note = _compare(", ".join(key), ("A", "B"), of_a, of_b, Blocks.RUNS, threshold)
             comparisons += found
             notes += note
-            measured += [_origin(side, one.header) for side, every in zip("AB", valid, strict=True) for one in every]
+            measured += [_origin(side, one.header) for side, every in zip("AB", kept, strict=True) for one in every]
     if not measured:
-        raise MachineError(f"nothing is compared: {'; '.join(not_valid)}")
-    notes += [*not_valid, *differences(measured), AT_DIFFERENT_TIMES]
+        raise MachineError(f"nothing is compared: {'; '.join(left_out)}")
+    notes += [*left_out, *differences(measured), AT_DIFFERENT_TIMES]
     by_side = sorted(measured, key=lambda one: str(one["side"]))
     return Compared(comparisons, None, measured=by_side, notes=notes)
 
@@ -214,8 +213,20 @@ def _by_cell(recordings: Sequence[Recording]) -> dict[tuple[str, ...], list[Reco
     return found
 
 
+def _left_out(side: str, recording: Recording) -> str | None:
+    """The sentence why a run is no block; None where it is one. What ended early is of another load than whole runs."""
+    if not recording.is_valid:
+        return _invalid(side, recording)
+    cut_short = recording.cut_short
+    return None if cut_short is None else f"{_told(side, recording)} {cut_short}, and is left out"
+
+
 def _invalid(side: str, recording: Recording) -> str:
-    return f"{side} ({', '.join(recording.key)}) is INVALID: {recording.header['invalid_reason']}"
+    return f"{_told(side, recording)} is INVALID: {recording.header['invalid_reason']}"
+
+
+def _told(side: str, recording: Recording) -> str:
+    return f"{side} ({', '.join(recording.key)})"
 
 
 def _origin(side: str, header: Mapping[str, Any]) -> dict[str, Any]:

@@ -16,13 +16,14 @@ from benchmarks.finding import (
     ONE_AT_A_TIME,
     Found,
     Probe,
-    Slo,
     Try,
     duration_s,
+    highest_held,
     next_step,
     requests_to_judge,
 )
 from benchmarks.measure import measure
+from benchmarks.promise import Slo
 from benchmarks.row import backend_used, model_sha256
 from benchmarks.run import FOUND_FILE, file_name, prepare, with_start
 from benchmarks.samples import SCHEMA_VERSION, Recording
@@ -45,7 +46,7 @@ Keep = Callable[[Recording], None]
 
 @dataclass(frozen=True, slots=True)
 class Search:
-    """One search: every probe, and what was found (None where a person stopped it)."""
+    """One search: every probe, and what was found; None where a person (`was_stopped`) or an error (`failed`) ended it."""
 
     setting: Setting
     slo: Slo
@@ -53,6 +54,21 @@ class Search:
     found: Found | None
     at_best: Recording | None
     """The longest recording at the rate that was found."""
+    was_stopped: bool = False
+    failed: str | None = None
+    """What ended it early, where that was no person."""
+
+    @property
+    def reason(self) -> str:
+        """Why it ended; of one that ended early with the highest rate that held until then, which nothing has confirmed."""
+        if self.found is not None:
+            return self.found.reason
+        held = highest_held(self.probes)
+        so_far = f"{held:g}/s had held" if held else "no rate had held"
+        return f"stopped, {so_far}" if self.failed is None else f"ended early, {so_far}: {self.failed}"
+
+    def __str__(self) -> str:
+        return f"{self.setting}: {self.found or self.reason} ({len(self.probes)} rates tried)"
 
     def to_dict(self) -> dict[str, Any]:
         """The search in types that `json` writes."""
@@ -64,7 +80,7 @@ class Search:
             "slo": str(self.slo),
             "max_qps": None if self.found is None else self.found.qps,
             "is_lower_bound": None if self.found is None else self.found.is_lower_bound,
-            "reason": "stopped" if self.found is None else self.found.reason,
+            "reason": self.reason,
             "at_max": None if best is None else best.to_dict(),
             "probes": [probe.to_dict() for probe in self.probes],
         }
@@ -81,7 +97,8 @@ def find_max(
 ) -> Search:
     """Searches on one setting. Arrivals are Poisson, or constant where `wishes` says so; its rate is where to start.
 
-    Every probe is a fresh process with a seed of its own. On Ctrl-C the probes so far are returned.
+    Every probe is a fresh process with a seed of its own. Ctrl-C, or an error after the first probe, leaves the probes so far; an
+    error in the first is raised.
     """
     pattern, start_qps = _start(wishes.arrivals)
     probes: list[Probe] = []
@@ -95,15 +112,20 @@ def find_max(
 
         tell(0.0)
         seeded = replace(wishes, seed=wishes.seed + number)
-        scenario = _one_at_a_time(seeded, slo) if step.qps == ONE_AT_A_TIME else _at_rate(step, pattern, seeded, slo)
         try:
+            is_alone = step.qps == ONE_AT_A_TIME
+            scenario = _one_at_a_time(seeded, slo) if is_alone else _at_rate(step, pattern, seeded, slo)
             recording = measure(setting, scenario, environment, tell, access)
         except KeyboardInterrupt:  # before its generator measured anything
-            return Search(setting, slo, tuple(probes), None, None)
+            return Search(setting, slo, tuple(probes), None, None, was_stopped=True)
+        except EdgewardError as error:
+            if not probes:
+                raise
+            return Search(setting, slo, tuple(probes), None, None, failed=str(with_start(setting, error)))
         if keep is not None:
             keep(recording)
         if recording.header["was_stopped"]:
-            return Search(setting, slo, tuple(probes), None, None)
+            return Search(setting, slo, tuple(probes), None, None, was_stopped=True)
         probes.append(probe_of(recording, step, slo))
         recordings[step.qps] = recording  # the confirmation comes last, and is the longest
     best = None if step.qps is None else recordings[step.qps]
@@ -117,13 +139,13 @@ class Searches:
     slo: Slo
     searches: tuple[Search, ...]
     failed: tuple[str, ...]
-    """A sentence for each that could not be made."""
+    """A sentence for each that could not be made, or not to its end."""
     environment: Mapping[str, Any]
 
     @property
     def was_stopped(self) -> bool:
         """A person ended it early (Ctrl-C)."""
-        return any(search.found is None for search in self.searches)
+        return any(search.was_stopped for search in self.searches)
 
     def to_dict(self) -> dict[str, Any]:
         """All of it in types that `json` writes."""
@@ -168,11 +190,14 @@ def find_all(
                 progress(f"{setting}: {what}", (number + share) / len(settings))
 
         try:
-            searches.append(find_max(setting, slo, wishes, environment, tell, access, keep))
+            search = find_max(setting, slo, wishes, environment, tell, access, keep)
         except EdgewardError as error:
             failed.append(f"{setting}: {with_start(setting, error)}")
             continue
-        if searches[-1].found is None:
+        searches.append(search)
+        if search.failed is not None:
+            failed.append(f"{setting}: {search.reason}")
+        if search.was_stopped:
             break
     done = Searches(slo, tuple(searches), tuple(failed), environment)
     (folder / FOUND_FILE).write_text(json.dumps(done.to_dict(), indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
@@ -189,7 +214,10 @@ def probe_of(recording: Recording, tried: Try, slo: Slo) -> Probe:
     if header["invalid_reason"] is not None and recording.is_ok.any():
         return Probe(tried.qps, False, header["invalid_reason"], tried.is_confirmation, is_generator_limit=True)
     held = slo.judge(recording.samples.latency_ms[recording.is_ok], len(recording.samples))
-    return Probe(tried.qps, held.is_held, held.reason, tried.is_confirmation)
+    # Answered or not: a refusal at once is quick, and a request that timed out is slow.
+    late = int((recording.samples.latency_ms > slo.bound_ms).sum())
+    is_too_slow = tried.qps == ONE_AT_A_TIME and 2 * late > len(recording.samples)
+    return Probe(tried.qps, held.is_held, held.reason, tried.is_confirmation, is_too_slow=is_too_slow)
 
 
 def _at_rate(tried: Try, pattern: Pattern, wishes: Wishes, slo: Slo) -> Scenario:

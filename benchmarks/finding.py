@@ -2,27 +2,25 @@
 
 Bracketing (double until it breaks, halve until it holds), bisection between the two, then confirmation: the answer is only
 believed after it held again, for longer and with other arrivals. A rate that fails its confirmation counts as broken. Where the
-first rate breaks, one request at a time is tried before lower ones: a target that is too slow for that, keeps it at no rate.
+first rate breaks, one request at a time is tried before lower ones: where half of those take longer than the bound, no rate is low
+enough. What else breaks the promise there says nothing of lower rates, since the next request goes as soon as the last is answered.
 """
 
 from __future__ import annotations
 
 import math
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
-
-from benchmarks.statistics import Values, needed_samples, percentile_name
-from runtime.errors import WrongUseError
+from benchmarks.promise import Slo
+from benchmarks.statistics import needed_samples
 
 DEFAULT_START_QPS = 50.0
-# Below one request in ten seconds a target is broken rather than slow; p99 takes 1,324 of them, which are 3.7 hours. Only a target
-# that keeps the promise one at a time is asked so slowly, and a rate that breaks it ends as soon as that is certain.
+# Below one request in ten seconds a target is broken rather than slow; p99 takes 1,324 of them, which are 3.7 hours. A target that
+# is too slow one at a time is never asked so slowly, and a rate that breaks the promise ends as soon as that is certain.
 LOWEST_QPS = 0.1
-# One request after the other, each when the one before is answered: what ever lower rates come to.
+# One request after the other, each when the one before is answered: nobody waits for company, but the rate is whatever comes of it.
 ONE_AT_A_TIME = 0.0
 # A Python generator sends a few thousand requests a second; what lies far beyond is never reached.
 HIGHEST_QPS = 100_000.0
@@ -34,53 +32,6 @@ MAX_PROBES = 40
 CONFIRM_FACTOR = 2.0
 # So that a probe with a few samples too slow can still hold at 99 % confidence: the minimum allows for one.
 SPARE_SAMPLES = 2.0
-_FORM = "p99<=50ms (a percentile, and milliseconds or seconds) or 50ms (p99 is meant)"
-_SLO = re.compile(r"(?:p(?P<percent>\d+(?:\.\d+)?)\s*<=?\s*)?(?P<bound>\d+(?:\.\d+)?)\s*(?P<unit>ms|s)", re.IGNORECASE)
-
-
-@dataclass(frozen=True, slots=True)
-class Slo:
-    """A promise about latency: so many of all requests are answered within the bound."""
-
-    share: float
-    """0.99 for p99."""
-    bound_ms: float
-
-    @classmethod
-    def parse(cls, text: str) -> Slo:
-        """From "p99<=50ms", "p99.9<=0.2s" or "50ms"; `WrongUseError` otherwise."""
-        found = _SLO.fullmatch(text.strip())
-        share = round(float(found["percent"] or 99) / 100, 9) if found else 0.0
-        bound_ms = float(found["bound"]) * (1000 if found["unit"].lower() == "s" else 1) if found else 0.0
-        if not 0 < share < 1 or bound_ms <= 0:
-            raise WrongUseError(f"SLO {text!r} is not understood; expected {_FORM}")
-        return cls(share, bound_ms)
-
-    def __str__(self) -> str:
-        return f"{percentile_name(self.share)} <= {self.bound_ms:g} ms"
-
-    def judge(self, latency_ms: Values, n: int) -> Held:
-        """Whether the promise was kept, of `n` requests of which those answered took `latency_ms`.
-
-        A request that was not answered broke it. Kept means at 99 % confidence, by the rule with which LoadGen calls a
-        server run VALID: with so many requests over the bound, were there enough in all?
-        """
-        over = n - int(np.count_nonzero(latency_ms <= self.bound_ms))
-        kept = f"{over:,} of {n:,} requests took longer than {self.bound_ms:g} ms or failed"
-        if not n or over / n > 1 - self.share:
-            return Held(False, f"{kept}: {self} does not hold")
-        needed = needed_samples(self.share, over)
-        if n < needed:
-            return Held(False, f"{kept}: too near the limit to say that {self} holds (that needs n = {needed:,})")
-        return Held(True, f"{kept}; {self} holds with 99 % confidence")
-
-
-@dataclass(frozen=True, slots=True)
-class Held:
-    """Whether a promise was kept, and the sentence that gives the reason."""
-
-    is_held: bool
-    reason: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,6 +45,8 @@ class Probe:
     is_confirmation: bool = False
     is_generator_limit: bool = False
     """The generator was saturated: nothing is known of the server, and no higher rate can be tried from here."""
+    is_too_slow: bool = False
+    """One at a time half of the requests took longer than the bound: no rate is low enough."""
 
     def to_dict(self) -> dict[str, Any]:
         """The fields in types that `json` writes."""
@@ -103,6 +56,7 @@ class Probe:
             "reason": self.reason,
             "is_confirmation": self.is_confirmation,
             "is_generator_limit": self.is_generator_limit,
+            "is_too_slow": self.is_too_slow,
         }
 
 
@@ -140,12 +94,9 @@ def next_step(probes: Sequence[Probe], start_qps: float = DEFAULT_START_QPS) -> 
     """What to do after `probes`, in the order in which they were made."""
     if not probes:
         return Try(start_qps, False, "where to start")
-    # One at a time a generator without time says nothing of the target, and lower rates may do better.
-    broken = [p for p in probes if not p.is_held and not (p.qps == ONE_AT_A_TIME and p.is_generator_limit)]
-    ceiling = min((probe.qps for probe in broken), default=math.inf)
-    # A rate that broke makes nothing of a higher one that held: that was luck, or the machine was quieter.
-    held = [probe for probe in probes if probe.is_held and probe.qps < ceiling]
-    floor = max((probe.qps for probe in held), default=0.0)
+    broken = _broken(probes)
+    ceiling = _lowest(broken)
+    floor = highest_held(probes)
     if len(probes) >= MAX_PROBES:
         return Found(
             None, False, f"no rate held again within {MAX_PROBES} probes: the machine is too noisy; measure longer"
@@ -163,12 +114,28 @@ def next_step(probes: Sequence[Probe], start_qps: float = DEFAULT_START_QPS) -> 
     between = _neat(math.sqrt(floor * ceiling)) if ceiling < math.inf else floor
     if ceiling / floor > 1 + RESOLUTION and floor < between < ceiling < math.inf:
         return Try(between, False, f"{floor:g}/s held, {ceiling:g}/s did not")
-    if not any(probe.is_confirmation and probe.qps == floor for probe in held):
+    if not any(probe.is_held and probe.is_confirmation and probe.qps == floor for probe in probes):
         return Try(floor, True, f"whether {floor:g}/s holds again, for longer")
     if ceiling == math.inf:
         return Found(floor, True, f"no higher rate was tried than {HIGHEST_QPS:g}/s")
     stopper = min((probe for probe in broken if probe.qps == ceiling), key=lambda probe: not probe.is_generator_limit)
     return Found(floor, stopper.is_generator_limit, f"at {ceiling:g}/s: {stopper.reason}")
+
+
+def highest_held(probes: Sequence[Probe]) -> float:
+    """The highest rate that held and lies below all that broke; 0 where none does."""
+    # A rate that broke makes nothing of a higher one that held: that was luck, or the machine was quieter.
+    ceiling = _lowest(_broken(probes))
+    return max((probe.qps for probe in probes if probe.is_held and probe.qps < ceiling), default=0.0)
+
+
+def _broken(probes: Sequence[Probe]) -> list[Probe]:
+    # One at a time may be faster than the first rate: who is throttled, or refuses what is beyond a limit, may keep lower ones.
+    return [probe for probe in probes if not probe.is_held and (probe.qps != ONE_AT_A_TIME or probe.is_too_slow)]
+
+
+def _lowest(probes: Sequence[Probe]) -> float:
+    return min((probe.qps for probe in probes), default=math.inf)
 
 
 def duration_s(qps: float, slo: Slo, least_s: float, *, is_confirmation: bool) -> float:

@@ -10,13 +10,13 @@ from typing import Any
 from benchmarks.breakdown import PARTS
 from benchmarks.charts import KNEE_FACTOR, Curve, Series, knee_of, rates, spectrum, timeline
 from benchmarks.columns import COST, DIGEST, LATENCY, NOT_TOLD, RATES, Column, known, meaning, who, who_again
+from benchmarks.notes import notes_of
 from benchmarks.row import UNKNOWN, Row, row_of
 from benchmarks.samples import Recording
 from benchmarks.scenarios import Kind, Scenario
 from benchmarks.settings import TargetName
 from benchmarks.statistics import percentile_name
 from benchmarks.svg import STYLE, bars, stacks
-from benchmarks.table import notes_of
 
 # Browsers draw a page with so many numbers in it without a pause.
 MAX_EMBEDDED = 200_000

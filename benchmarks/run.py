@@ -14,7 +14,7 @@ from benchmarks.arrivals import Arrivals
 from benchmarks.environment import read_environment
 from benchmarks.measure import measure
 from benchmarks.row import Row, row_of
-from benchmarks.samples import SCHEMA_VERSION, Recording
+from benchmarks.samples import SCHEMA_VERSION, Recording, load_folder
 from benchmarks.scenarios import Kind, Scenario, Wishes, plan
 from benchmarks.settings import ADDRESS_OF, ALL, ANYONE, AUTO, Access, Setting, TargetName
 from runtime import config
@@ -168,16 +168,25 @@ def with_start(setting: Setting, error: EdgewardError) -> EdgewardError:
 
 
 def prepare(folder: Path | None) -> None:
-    """Makes the folder of a run; `WrongUseError` when it holds another run's recordings."""
+    """Makes the folder of a run; `WrongUseError` when it holds another run's recordings or index."""
     if folder is not None:
-        if any(folder.glob("*.npz")):
-            raise WrongUseError(f"{folder} holds recordings of another run; name a folder that is new or empty")
+        kept = [file.name for name in ("*.npz", INDEX_FILE, FOUND_FILE) for file in sorted(folder.glob(name))]
+        if kept:
+            raise WrongUseError(f"{folder} holds another run ({kept[0]}); name a folder that is new or empty")
         try:
             folder.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise MachineError(
                 f"the folder of results {folder} cannot be made: {error.strerror}; name another one with --output"
             ) from error
+
+
+def recordings_of(folder: Path) -> list[Recording]:
+    """Every recording of a run or search, in the order measured; none where its index is all that it left.
+
+    `WrongUseError` where there is no index either.
+    """
+    return [] if _index_in(folder) and not any(folder.glob("*.npz")) else load_folder(folder)
 
 
 def report_of(recordings: Sequence[Recording], folder: Path, slo_ms: float | None = None) -> RunResult:
@@ -264,7 +273,9 @@ def run_quick(
 def _quick_row(label: str, one: Row, many: Row) -> QuickRow:
     p50, p95, p99 = (one.summary.of(share).ms for share in (0.5, 0.95, 0.99))
     failed = one.summary.failed + many.summary.failed
-    is_least, reason = many.invalid_reason is not None, one.invalid_reason or many.invalid_reason
+    reason = one.invalid_reason or many.invalid_reason
+    # Of what was answered only a generator without time is a reason; of what was not, nothing is known.
+    is_least = many.invalid_reason is not None and many.summary.mean_ms is not None
     return QuickRow(label, p50, p95, p99, many.summary.achieved_qps, is_least, failed, one.backend, reason)
 
 

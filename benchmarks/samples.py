@@ -107,6 +107,20 @@ class Recording:
         ok: npt.NDArray[np.bool_] = self.samples.status == self.header["statuses"].index(OK)
         return ok
 
+    @property
+    def cut_short(self) -> str | None:
+        """Why it ended before its scenario did, as in "was stopped by a person"; None of a whole one."""
+        scenario = self.header["scenario"]
+        if self.header["was_stopped"]:
+            return "was stopped by a person"
+        if self.header["has_fallen_behind"]:
+            return f"was ended when the target was {scenario['give_up_s']:g} s behind"
+        if scenario.get("bound_ms") is not None:  # which recordings of earlier releases have not
+            within = int((self.samples.latency_ms[self.is_ok] <= scenario["bound_ms"]).sum())
+            if len(self.samples) - within > scenario["most_over"]:
+                return f"was ended when too many requests took longer than {scenario['bound_ms']:g} ms"
+        return None
+
     def summary(self, slo_ms: float | None = None) -> Summary:
         """The figures of these samples."""
         statuses = self.header["statuses"]
@@ -168,5 +182,7 @@ def load_folder(folder: Path) -> list[Recording]:
     """Every recording of a results folder, in the order measured; `WrongUseError` when there is none."""
     files = sorted(folder.glob("*.npz"))
     if not files:
-        raise WrongUseError(f"{folder} holds no recordings (*.npz); expected a folder that `edgeward bench run` wrote")
+        raise WrongUseError(
+            f"{folder} holds no recordings (*.npz); expected one in which `edgeward bench run` measured something"
+        )
     return [load(file) for file in files]

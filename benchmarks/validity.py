@@ -11,7 +11,7 @@ import numpy.typing as npt
 
 from benchmarks.failures import MOST_FAILED
 from benchmarks.samples import Samples
-from benchmarks.scenarios import Scenario
+from benchmarks.scenarios import Kind, Scenario
 from benchmarks.statistics import needed_samples
 
 # How much of a latency may be the generator's own doing before the figure is about the generator.
@@ -26,8 +26,11 @@ SATURATED_CORES = 0.9
 # An idle process wakes within 0.1 ms; later than this in the median, it got too little of the processor.
 LATE_HEARTBEAT_MS = 1.0
 BUSY_MACHINE = 0.95
-ADVICE = "lower the rate, end what else runs here, or put the generator on another machine"
-LESS = "send more rows a request, end what else runs here, or put the generator on another machine"
+_ELSE = "end what else runs here, or put the generator on another machine"
+ADVICE = f"lower the rate, {_ELSE}"
+ADVICE_OF_CLOSED = f"send more rows a request (--rows), {_ELSE}"
+# Which sends one row a request, and refuses another number.
+ADVICE_OF_SINGLE = f"measure several rows a request (--scenario multi), {_ELSE}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,10 +58,11 @@ def invalid_reason(samples: Samples, is_ok: npt.NDArray[np.bool_], scenario: Sce
         return "no request was sent; raise the duration"
     if not is_ok.any():
         return "no request was answered; see the errors"
-    return _late_reason(samples, scenario, effort) if scenario.is_open_loop else _busy_reason(samples, effort)
+    judge = _late_reason if scenario.is_open_loop else _busy_reason
+    return judge(samples, scenario, effort)
 
 
-def _busy_reason(samples: Samples, effort: Effort) -> str | None:
+def _busy_reason(samples: Samples, scenario: Scenario, effort: Effort) -> str | None:
     """Of a closed loop, where nothing is due: with no time left it measures itself, and its rate is its own highest."""
     if effort.is_inproc:
         return None
@@ -69,7 +73,8 @@ def _busy_reason(samples: Samples, effort: Effort) -> str | None:
         seen = f"it woke {effort.heartbeat_ms:.1f} ms late (tolerated: {tolerated:.1f} ms)"
     else:
         return None
-    return f"the generator is saturated: {seen}, so the target may be faster than this; {LESS}"
+    advice = ADVICE_OF_SINGLE if scenario.kind is Kind.SINGLE else ADVICE_OF_CLOSED
+    return f"the generator is saturated: {seen}, so the target may be faster than this; {advice}"
 
 
 def _late_reason(samples: Samples, scenario: Scenario, effort: Effort) -> str | None:

@@ -42,6 +42,7 @@ def recording(where: str, n: int, scenario: Scenario = Scenario(Kind.SINGLE), **
         "offered_qps": None,
         "invalid_reason": None,
         "was_stopped": False,
+        "has_fallen_behind": False,
         "doubts": [],
         "cpu_s_per_1000": 0.125,
         "peak_memory_bytes": 77 << 20,

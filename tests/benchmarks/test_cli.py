@@ -20,7 +20,7 @@ from benchmarks.samples import Recording, load, load_folder
 from benchmarks.scenarios import Kind, Scenario, Wishes
 from benchmarks.settings import BackendName, Setting, TargetName
 from runtime.errors import WrongUseError
-from tests.benchmarks.made import recording
+from tests.benchmarks.made import recording, with_errors
 from tests.runtime.selection.fakes import machine
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -132,6 +132,14 @@ def test_quick_rows_say_when_the_rate_is_the_generators_own(monkeypatch: pytest.
     monkeypatch.setattr("benchmarks.run.measure", saturated_in_load)
     (row,) = run_quick(["inproc"], "digits")
     assert (row.is_least, row.invalid_reason) == (True, "the generator is saturated")
+
+    def silent(setting: Setting, scenario: Scenario, *_: Any) -> Recording:
+        made = recording(setting.target, 700, scenario, invalid_reason="no request was answered")
+        return with_errors(made, "503 UNAVAILABLE", every=1)
+
+    monkeypatch.setattr("benchmarks.run.measure", silent)
+    (row,) = run_quick(["inproc"], "digits")
+    assert (row.is_least, row.invalid_reason) == (False, "no request was answered"), "nothing is known of its rate"
     monkeypatch.setattr("benchmarks.run.measure", lambda setting, scenario, *_: recording("inproc", 700, scenario))
     (row,) = run_quick(["inproc"], "digits")
     assert (row.is_least, row.invalid_reason) == (False, None)

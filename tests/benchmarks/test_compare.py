@@ -93,6 +93,31 @@ def test_what_only_one_has_or_is_invalid_is_said_and_the_rest_compared() -> None
     assert "A (m, http://h:1, auto, single) is INVALID: the generator is saturated" in notes
 
 
+PROBE = replace(SINGLE, bound_ms=5.0, most_over=5)
+
+
+@pytest.mark.parametrize(
+    ("cut", "why"),
+    [
+        (run(was_stopped=True), "was stopped by a person"),
+        (run(has_fallen_behind=True, scenario=replace(SINGLE, give_up_s=1.0)), "when the target was 1 s behind"),
+        (run(scenario=PROBE), "when too many requests took longer than 5 ms"),
+        (run(scenario=replace(PROBE, bound_ms=20.0)), None),
+    ],
+)
+def test_a_run_that_ended_early_is_no_block(cut: Recording, why: str | None) -> None:
+    compared = compare_folders([run(), cut], [run(), run()])
+    assert [m["side"] for m in compared.measured] == ["A"] * (1 if why else 2) + ["B"] * 2
+    assert {c.n[0] for c in compared.comparisons} == {700 if why else 1400}
+    said = [note for note in compared.notes if "is left out" in note]
+    assert len(said) == (why is not None)
+    if why is not None:
+        assert said[0].startswith("A (m, http://h:1, auto, single) was ")
+        assert why in said[0]
+        with pytest.raises(MachineError, match=f"nothing is compared: .*{why}"):
+            compare_folders([cut], [run()])
+
+
 def test_nothing_valid_is_no_want_of_samples_and_nothing_in_common_is_wrong_use() -> None:
     broken = run(invalid_reason="the generator is saturated")
     with pytest.raises(MachineError, match=r"nothing is compared: A .* is INVALID: the generator is saturated"):

@@ -12,14 +12,16 @@ from typer.testing import CliRunner
 from benchmarks import cli, finding
 from benchmarks import find_max as find_max_module
 from benchmarks.arrivals import Arrivals
-from benchmarks.cli import app
+from benchmarks.cli import EXIT_INTERRUPTED, app
 from benchmarks.fake_server import sleep_first
-from benchmarks.find_max import find_max
-from benchmarks.finding import ONE_AT_A_TIME, Slo
-from benchmarks.samples import load_folder
-from benchmarks.scenarios import Wishes
+from benchmarks.find_max import find_max, probe_of
+from benchmarks.finding import ONE_AT_A_TIME, Try
+from benchmarks.promise import Slo
+from benchmarks.samples import Recording, load_folder
+from benchmarks.scenarios import Scenario, Wishes
 from benchmarks.settings import Setting
-from runtime.errors import WrongUseError
+from runtime.errors import PeerUnreachableError, WrongUseError
+from tests.benchmarks.made import recording, with_errors
 
 WORK_S = 0.010
 
@@ -126,6 +128,28 @@ def test_wrong_use_is_said(words: list[str], text: str, tmp_path: Path) -> None:
     assert text in str(done.exception)
 
 
+ALONE = Try(ONE_AT_A_TIME, False, "")
+
+
+@pytest.mark.parametrize(
+    ("slo", "every", "is_too_slow"),
+    [
+        (Slo(0.99, 8.0), None, False),  # about one in eight takes longer
+        (Slo(0.99, 2.0), None, True),
+        (Slo(0.99, 20.0), 1, False),  # all are refused at once
+        (Slo(0.99, 2.0), 1, True),  # none is answered in time
+    ],
+)
+def test_one_at_a_time_is_final_only_where_half_of_the_requests_are_too_slow(
+    slo: Slo, every: int | None, is_too_slow: bool
+) -> None:
+    made = recording("http://h:1", 700)
+    seen = made if every is None else with_errors(made, "429 RESOURCE_EXHAUSTED", every)
+    probe = probe_of(seen, ALONE, slo)
+    assert (probe.is_held, probe.is_too_slow) == (False, is_too_slow)
+    assert not probe_of(seen, Try(50.0, False, ""), slo).is_too_slow, "at a rate it says nothing of lower ones"
+
+
 @pytest.mark.slow
 def test_a_server_that_is_too_slow_for_one_request_is_known_to_be_after_a_few(serve: Any, tmp_path: Path) -> None:
     server = serve(sleep_first(0.1))
@@ -145,6 +169,45 @@ def test_a_server_that_is_too_slow_for_one_request_is_known_to_be_after_a_few(se
     jsonschema_rs = pytest.importorskip("jsonschema_rs", reason="jsonschema-rs (of schemathesis) is not installed")
     schema = Path(find_max_module.__file__).parent / "schema" / "find-max-1.json"
     jsonschema_rs.validate(json.loads(schema.read_text()), document)
+
+
+@pytest.mark.parametrize(
+    ("ended_by", "exit_code", "said"),
+    [
+        (
+            PeerUnreachableError("http://h:1 is unreachable: it went away"),
+            1,
+            "ended early, 100/s had held: http://h:1 is",
+        ),
+        (KeyboardInterrupt(), EXIT_INTERRUPTED, "stopped, 100/s had held"),
+    ],
+)
+def test_a_search_that_ends_early_keeps_the_rates_that_held(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, ended_by: BaseException, exit_code: int, said: str
+) -> None:
+    asked: list[Setting] = []
+
+    def measure(setting: Setting, scenario: Scenario, *_: Any) -> Recording:
+        asked.append(setting)
+        if len(asked) >= 3:
+            raise ended_by
+        return recording(setting.target, 700, scenario)
+
+    monkeypatch.setattr(find_max_module, "measure", measure)
+    words = ["run", "--model", "m", "--target", "http://h:1,http://h:2", "--find-max", "--slo", "50ms"]
+    done = CliRunner().invoke(app, [*words, "--output", str(tmp_path)])
+    assert done.exit_code == exit_code, done.output
+    assert said in " ".join(done.stdout.split())
+    document = json.loads((tmp_path / "find-max.json").read_text())
+    (first,) = document["searches"]
+    assert [(probe["qps"], probe["is_held"]) for probe in first["probes"]] == [(50.0, True), (100.0, True)]
+    assert first["max_qps"] is None, "it has not held again"
+    assert first["reason"].startswith(said)
+    if isinstance(ended_by, KeyboardInterrupt):
+        assert (document["was_stopped"], document["failed"], len(asked)) == (True, [], 3)
+    else:
+        assert not document["was_stopped"]
+        assert document["failed"] == [f"m on http://h:1: {first['reason']}", f"m on http://h:2: {ended_by}"]
 
 
 @pytest.mark.slow

@@ -4,13 +4,17 @@ import xml.etree.ElementTree as ElementTree
 from pathlib import Path
 
 import numpy as np
+import pytest
+from typer.testing import CliRunner
 
 from benchmarks.arrivals import Arrivals
 from benchmarks.charts import Series, spectrum, timeline
+from benchmarks.cli import app
 from benchmarks.report import facts_of, to_html, to_markdown
 from benchmarks.run import report_of
 from benchmarks.scenarios import Kind, Scenario
 from benchmarks.svg import bars
+from runtime.errors import WrongUseError
 from tests.benchmarks.made import ENVIRONMENT, SHA, recording
 
 RECORDINGS = [recording("inproc", 700), recording("grpc://h:1", 50, invalid_reason="saturated")]
@@ -95,6 +99,29 @@ def test_a_curve_is_of_the_furthest_percentile_that_two_rates_have() -> None:
     # Without a curve, each rate has charts of its own; with one, few have.
     assert page(9, 9, 9, 9).count("<h2>server") == 4
     assert page(700, 700, 700, 700).count("<h2>server") == 0
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("is_search", [False, True])
+def test_a_run_in_which_nothing_was_measured_is_a_run_and_its_folder_in_use(tmp_path: Path, is_search: bool) -> None:
+    words = ["run", "--model", "m", "--target", "http://127.0.0.1:1", "--output", str(tmp_path)]
+    more = ["--find-max", "--slo", "50ms"] if is_search else ["--scenario", "single"]
+    assert CliRunner().invoke(app, [*words, *more]).exit_code == 1
+    index = {path.name for path in tmp_path.iterdir()}
+    assert index == {"find-max.json" if is_search else "run.json"}
+    done = CliRunner().invoke(app, ["report", str(tmp_path)])
+    assert done.exit_code == 0, done.output
+    said = " ".join(done.stderr.split())
+    assert "not measured: m on http://127.0.0.1:1" in said
+    assert "is unreachable" in said
+    assert "holds no recordings" in said
+    assert {path.name for path in tmp_path.iterdir()} == index, "there is nothing to draw"
+    told = json.loads(CliRunner().invoke(app, ["report", str(tmp_path), "--json"]).stdout)
+    assert (told["rows"], told["is_valid"], len(told["failed"])) == ([], False, 1)
+    for again in (["--scenario", "single"], ["--find-max", "--slo", "50ms"]):
+        refused = CliRunner().invoke(app, [*words, *again]).exception
+        assert isinstance(refused, WrongUseError)
+        assert "holds another run" in str(refused)
 
 
 def test_what_failed_and_was_stopped_is_taken_from_the_index(tmp_path: Path) -> None:

@@ -9,12 +9,13 @@ from rich.console import Console
 
 from benchmarks.columns import meaning, who
 from benchmarks.comparison import compare_blocks
+from benchmarks.notes import notes_of
 from benchmarks.row import row_of
 from benchmarks.run import Cell, Failed, failures_of
 from benchmarks.scenarios import Wishes, plan
 from benchmarks.settings import Setting
 from benchmarks.significance import Blocks
-from benchmarks.table import comparison_table, found_table, notes_of, tables_of
+from benchmarks.table import comparison_table, found_table, tables_of
 from tests.benchmarks.made import recording, with_errors
 
 ROWS = [
@@ -115,17 +116,6 @@ def test_the_backend_is_said_once_where_rows_differ_in_more() -> None:
     assert console.file.getvalue().count("litert-cpu") == len(tables_of(forced, 80)), "nothing else tells them apart"
 
 
-def test_notes_name_what_tells_measurements_apart() -> None:
-    doubted = replace(ROWS[0], doubts=("look",), error_texts={"503 UNAVAILABLE": "full"}, invalid_reason="late")
-    notes = notes_of([doubted, replace(doubted, backend="litert-cpu")])
-    for place in ("inproc single, litert-cpu", "inproc single, fp32.onnx on onnxruntime-cpu, 2 threads"):
-        assert f"INVALID: {place}: late" in notes
-        assert any(place in note and note.endswith(": look") for note in notes)
-        assert any(place in note and note.endswith(": the first 503 UNAVAILABLE: full") for note in notes)
-    assert "INVALID: digits on inproc single: late" in notes_of([doubted, replace(doubted, model="digits")])
-    assert "INVALID: inproc single: late" in notes_of([doubted]), "one alone needs no more"
-
-
 def test_what_a_person_stopped_is_marked() -> None:
     stopped = replace(ROWS[0], was_stopped=True)
     assert who([stopped]).cell(stopped).startswith("inproc, stopped single")
@@ -139,24 +129,6 @@ def test_from_when_latency_counts_is_said_of_what_was_measured() -> None:
     assert meaning([ROWS[0]]).startswith("latency from the send time: a closed loop")
     assert meaning([opened]).startswith("latency from the planned send time; lag")
     assert "in closed loops (all but server) from the send time" in meaning([ROWS[0], opened])
-
-
-def test_doubts_of_one_kind_are_one_note_with_the_worst() -> None:
-    busy = [
-        replace(ROWS[0], scenario=f"single {n}", doubts=(f"the machine was {n}% busy: look",)) for n in (96, 100, 98)
-    ]
-    assert "single 96; inproc single 100; inproc single 98: at worst, the machine was 100% busy" in notes_of(busy)[0]
-    many = [*busy, replace(busy[0], scenario="multi"), replace(busy[0], doubts=())]
-    assert notes_of(many)[0] == "4 of 5 measurements: at worst, the machine was 100% busy: look"
-
-
-def test_what_is_missing_is_one_note_and_of_what_was_answered() -> None:
-    assert [note for note in notes_of(ROWS) if "n too small" in note] == [
-        "n too small for p90, needs 64; n too small for p99, needs 662; measure longer (--duration) or more (--requests)"
-    ]
-    silent = row_of(recording("inproc", 50, statuses=["gone", "ok"]))
-    assert silent.summary.failed == 50
-    assert not any("n too small" in note for note in notes_of([silent]))
 
 
 def test_what_is_compared_is_named_in_full_in_80_columns() -> None:

@@ -5,8 +5,9 @@ import pytest
 
 from benchmarks.arrivals import Arrivals
 from benchmarks.samples import Samples
-from benchmarks.scenarios import Scenario, Wishes, plan
+from benchmarks.scenarios import Scenario, Wishes, check_used, plan
 from benchmarks.validity import Effort, doubts, invalid_reason
+from runtime.errors import WrongUseError
 
 CALM = Effort(generator_cores=0.2, heartbeat_ms=0.1, machine_share=0.4, is_inproc=False)
 BUSY = Effort(generator_cores=0.98, heartbeat_ms=4.0, machine_share=0.99, is_inproc=False)
@@ -101,6 +102,18 @@ def test_a_closed_loop_whose_generator_has_no_time_left_is_about_the_generator(n
     assert "it woke 5.0 ms late (tolerated: 1.0 ms)" in str(reason(quick, closed, late))
     assert reason(sent_late(0.0, service_ms=60.0), closed, late) is None, "small beside the latency"
     assert reason(quick, closed, replace(BUSY, is_inproc=True)) is None, "the engine is what is busy"
+
+
+@pytest.mark.parametrize(("name", "flag"), [("single", "--scenario"), ("multi", "--rows"), ("offline", "--rows")])
+def test_what_a_closed_loop_is_advised_is_an_option_that_it_takes(name: str, flag: str) -> None:
+    said = str(reason(sent_late(0.0), plan(name), replace(CALM, generator_cores=1.0)))
+    assert [word.strip("(),") for word in said.split() if word.startswith("(--")] == [flag]
+    if flag == "--rows":
+        check_used([name], Wishes(rows=16))
+    else:
+        assert "(--scenario multi)" in said, "which takes several rows a request, as this one does not"
+        with pytest.raises(WrongUseError):
+            check_used([name], Wishes(rows=16))
 
 
 @pytest.mark.parametrize("scenario", [OPEN, plan("single")])
