@@ -1,3 +1,5 @@
+"""Which quantiles may still be judged where requests failed, and what is said where they may not."""
+
 from benchmarks.failures import failed_share, told, tolerated, why_not_judged
 
 SHED = {"503 UNAVAILABLE": 270}
