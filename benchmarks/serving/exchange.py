@@ -65,6 +65,8 @@ class Exchange:
     decode: Callable[[bytes, Mapping[str, str]], Array]
     expected: Array
     is_grpc: bool = False
+    tolerance: float = TOLERANCE
+    """How far any number of the answer may be from `expected`."""
 
     def check(self, port: int, timeout_s: float = 20.0) -> int:
         """Sends it once to 127.0.0.1 and returns the size of the reply's body; `WrongAnswerError` for another answer."""
@@ -74,7 +76,7 @@ class Exchange:
         except Exception as error:
             raise WrongAnswerError(f"{self.protocol}: the reply {reply[:200]!r} does not decode: {error}") from error
         if found.size != self.expected.size or not np.allclose(
-            found.reshape(self.expected.shape), self.expected, atol=TOLERANCE
+            found.reshape(self.expected.shape), self.expected, atol=self.tolerance
         ):
             raise WrongAnswerError(
                 f"{self.protocol}: answered {found.reshape(-1)[:10].tolist()}; expected {self.expected.reshape(-1).tolist()}"

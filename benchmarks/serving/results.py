@@ -13,6 +13,7 @@ from typing import Any
 from benchmarks.serving.endurance import MOST_GROWTH, Endurance
 from benchmarks.serving.ratios import (
     BARS,
+    BARS_AS_CALIBRATED,
     IDENTITY_BARS,
     Ratio,
     Verdict,
@@ -41,6 +42,8 @@ class Results:
     """How each contestant is asked."""
     identity: Outcome | None = None
     endurance: Endurance | None = None
+    chosen: str | None = None
+    """What ours serves where it serves as calibrated, in words. None: results of before that was measured."""
 
     @property
     def names(self) -> list[str]:
@@ -66,6 +69,10 @@ class Results:
         """Every bar on every number of connections that both sides were measured on."""
         return verdicts_of(self.outcome, BARS)
 
+    def verdicts_as_calibrated(self) -> list[Verdict]:
+        """The same bars, where ours serves what it chose."""
+        return verdicts_of(self.outcome, BARS_AS_CALIBRATED)
+
     def identity_verdicts(self) -> list[Verdict]:
         """The same for the large tensor."""
         return [] if self.identity is None else verdicts_of(self.identity, IDENTITY_BARS)
@@ -78,12 +85,14 @@ class Results:
             "plan": dataclasses.asdict(self.plan),
             "environment": dict(self.environment),
             "model_sha256": self.model_sha256,
+            "chosen": self.chosen,
             "protocols": dict(self.protocols),
             **dataclasses.asdict(self.outcome),
             "identity": None if self.identity is None else dataclasses.asdict(self.identity),
             "endurance": None if self.endurance is None else dataclasses.asdict(self.endurance),
             "ratios": [ratio.to_dict() for ratio in self.ratios()],
             "bars": [verdict.to_dict() for verdict in self.verdicts()],
+            "bars_as_calibrated": [verdict.to_dict() for verdict in self.verdicts_as_calibrated()],
             "identity_bars": [verdict.to_dict() for verdict in self.identity_verdicts()],
         }
 
@@ -104,6 +113,7 @@ class Results:
             fields["protocols"],
             None if identity is None else _outcome(identity),
             None if lasting is None else Endurance(**lasting),
+            fields.get("chosen"),
         )
 
     def to_markdown(self) -> str:
@@ -117,7 +127,7 @@ class Results:
             f"Load: h2load on the same cores, one request at a time on each connection; medians of {plan.rounds} interleaved "
             f"rounds of {plan.seconds:g} s. Load average before: {environment['load_before'][0]}. "
             f"Everybody runs `fp32.onnx` of the bundle that ships (sha256 {self.model_sha256}) on ONNX Runtime with one thread; "
-            "every answer was checked first.",
+            f"every answer was checked first.{self._said_of_chosen()}",
             *self._stopped_lines(),
             *_doubts(environment),
             "",
@@ -132,8 +142,21 @@ class Results:
         for name, reason in self.outcome.missing.items():
             lines.append(f"| {name} | missing | {_cell(reason)} |")
         lines += ["", *ratios_table(self.ratios()), *bars_table(self.verdicts())]
-        lines += self._open_lines() + self._identity_lines() + self._endurance_lines()
+        lines += self._calibrated_lines() + self._open_lines() + self._identity_lines() + self._endurance_lines()
         return "\n".join(lines).rstrip() + "\n"
+
+    def _said_of_chosen(self) -> str:
+        if self.chosen is None:
+            return ""
+        return f" As calibrated: what `edgeward serve digits` chose of the bundle on this machine, {self.chosen}."
+
+    def _calibrated_lines(self) -> list[str]:
+        """The bars with what ours chose."""
+        table = bars_table(self.verdicts_as_calibrated())
+        if not table:
+            return []
+        said = "The bars above are of the same file on the same engine; these, of what a user of each server gets."
+        return ["", "# As calibrated", "", said, "", *table]
 
     def _asked_over(self, name: str) -> str:
         over, batch = self.protocols.get(name, "in process"), self.outcome.raw_batch

@@ -11,8 +11,8 @@ from pathlib import Path
 from benchmarks.environment import ROOT, now_utc, read_environment
 from benchmarks.peers.catalogue import PEERS, Peer
 from benchmarks.peers.environments import InstallError, python_of
-from benchmarks.serving import h2load
-from benchmarks.serving.contestants import GRPC_ECHO, Contestant, baselines, foreign, ours
+from benchmarks.serving import calibrated, h2load
+from benchmarks.serving.contestants import GRPC_ECHO, Contestant, as_calibrated, baselines, foreign, ours
 from benchmarks.serving.endurance import endure
 from benchmarks.serving.exchange import Row
 from benchmarks.serving.identity import write_identity
@@ -25,7 +25,7 @@ from runtime.bundle.locate import shipped_bundles
 from runtime.errors import MachineError
 
 RESULTS = ROOT / "benchmarks" / "results"
-VARIANT = "variants/fp32.onnx"
+BUNDLE, VARIANT = "digits", "variants/fp32.onnx"
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,10 +60,12 @@ def compare(
     identity: Outcome | None = None
     with tempfile.TemporaryDirectory(prefix="edgeward-serving-") as folder_of_this_run:
         scratch = Path(folder_of_this_run)
-        model = scratch / "digits.onnx"  # a bare file's name is its stem
-        shutil.copyfile(shipped_bundles()["digits"] / VARIANT, model)
+        model = scratch / f"{BUNDLE}.onnx"  # a bare file's name is its stem
+        shutil.copyfile(shipped_bundles()[BUNDLE] / VARIANT, model)
         mine = ours(model, row, scratch)
-        contestants: list[Contestant] = [*mine, *baselines(row)]
+        progress("calibration", 0.0)
+        chosen = calibrated.choose(BUNDLE, config.home())
+        contestants: list[Contestant] = [*mine, *as_calibrated(BUNDLE, row, config.home()), *baselines(row)]
         for peer, python in pythons:
             exchange = peer.exchange(row)
             contestants.append(foreign(peer.name, python, peer.script, model, exchange, is_restless=peer.is_restless))
@@ -79,7 +81,7 @@ def compare(
         except KeyboardInterrupt:
             outcome = replace(outcome, was_stopped=True)
     protocols = {RAW: "in process", **{each.name: each.exchange.protocol for each in contestants}}
-    results = Results(outcome, plan, environment, now_utc(), digest, protocols, identity, lasting)
+    results = Results(outcome, plan, environment, now_utc(), digest, protocols, identity, lasting, chosen)
     _, text = results.write(folder, name)
     return results, text
 

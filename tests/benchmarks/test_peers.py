@@ -13,12 +13,13 @@ from typer.testing import CliRunner
 
 from benchmarks.cli import EXIT_INTERRUPTED, app
 from benchmarks.peers.catalogue import Peer
-from benchmarks.serving import h2load, rounds, run
-from benchmarks.serving.contestants import GRPCIO, REST, foreign
+from benchmarks.serving import calibrated, h2load, rounds, run
+from benchmarks.serving.contestants import GRPCIO, REST, calibrated_name, foreign
 from benchmarks.serving.exchange import Row, plain_json_exchange
 from benchmarks.serving.rounds import Plan
 from runtime.bundle.bundle import read_bundle
 from runtime.bundle.locate import shipped_bundles
+from runtime.errors import MachineError
 
 pytestmark = [
     pytest.mark.slow,
@@ -90,6 +91,8 @@ def test_who_runs_has_a_ratio_and_who_does_not_start_a_reason(
     digits = read_bundle(shipped_bundles()["digits"])
     assert told["model_sha256"] == next(v.sha256 for v in digits.variants if v.file == run.VARIANT)
     assert told["model_sha256"] in done.stdout
+    assert calibrated_name(REST) in {sample["contestant"] for sample in told["samples"]}
+    assert told["chosen"].partition(":")[0] in done.stdout, "what that served is named"
     assert f"| bad | missing | {told['missing']['bad']} |" in done.stdout
 
 
@@ -108,6 +111,7 @@ def test_ctrl_c_keeps_what_was_measured(peers: list[Peer], tmp_path: Path, monke
         return h2load.drive(*given, **named)  # type: ignore[arg-type]
 
     monkeypatch.setattr(run, "ours", only_one)
+    monkeypatch.setattr(run, "as_calibrated", lambda *given: [])
     monkeypatch.setattr(run, "baselines", lambda row: [])
     monkeypatch.setattr(rounds, "drive", stopped)
     monkeypatch.setattr(rounds, "Plan", partial(Plan, connections=(1,)))
@@ -127,3 +131,8 @@ def test_a_stop_before_anything_was_measured_goes_up(tmp_path: Path) -> None:
 
     with pytest.raises(KeyboardInterrupt):
         rounds.measure([], tmp_path, Plan(), tmp_path, stop)
+
+
+def test_a_calibration_that_fails_ends_the_comparison_with_what_it_said(tmp_path: Path) -> None:
+    with pytest.raises(MachineError, match="`edgeward calibrate no-such-bundle` ended with 2: .*no-such-bundle"):
+        calibrated.choose("no-such-bundle", tmp_path)

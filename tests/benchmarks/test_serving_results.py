@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from benchmarks.environment import ROOT
-from benchmarks.serving.contestants import GRPC_ECHO, GRPCIO, NATIVE, REST
+from benchmarks.serving.contestants import GRPC_ECHO, GRPCIO, NATIVE, REST, calibrated_name
 from benchmarks.serving.endurance import Endurance
 from benchmarks.serving.ratios import ratio_of
 from benchmarks.serving.raw_session import BATCHES
@@ -32,6 +32,8 @@ ENVIRONMENT = {
     "load_before": [0.5],
 }
 
+CHOSEN = "int8.onnx on onnxruntime-cpu, 1 thread: 0.06 ms, chosen: the fastest of 12 that may run"
+
 
 def samples(rates: dict[str, float], connections: tuple[int, ...] = (1, 8, 32)) -> tuple[Sample, ...]:
     return tuple(
@@ -46,6 +48,7 @@ def results(memory: tuple[int, ...] = (100, 200, 202), **environment: Any) -> Re
     outcome = Outcome(
         samples(
             {NATIVE: 7000, GRPCIO: 2000, REST: 3900, "mlserver": 1000, "litserve": 500, GRPC_ECHO: 3000, RAW: 10000}
+            | {calibrated_name(REST): 4200}
         ),
         {"kserve": "pip|said no"},
         (OpenSample(NATIVE, 0, 4900, 4890, 0.4, 2.5), OpenSample(NATIVE, 1, 4900, 4900, 0.4, 1.5)),
@@ -54,7 +57,9 @@ def results(memory: tuple[int, ...] = (100, 200, 202), **environment: Any) -> Re
     identity = Outcome(samples({NATIVE: 900, GRPCIO: 400, REST: 500, "mlserver": 300}, (1, 8)), {})
     lasting = Endurance(NATIVE, 1_000_000, (0, 100_000, 1_000_000), memory)
     where = {**ENVIRONMENT, **environment}
-    return Results(outcome, Plan(rounds=3), where, "2026-11-26", "5ba1e5", {REST: "REST binary"}, identity, lasting)
+    return Results(
+        outcome, Plan(rounds=3), where, "2026-11-26", "5ba1e5", {REST: "REST binary"}, identity, lasting, CHOSEN
+    )
 
 
 def test_a_bar_is_a_ratio_of_medians() -> None:
@@ -69,6 +74,19 @@ def test_a_bar_is_a_ratio_of_medians() -> None:
     large = {(v.bar.ours, v.ratio.connections): v.is_cleared for v in results().identity_verdicts()}
     assert large[NATIVE, 1]
     assert not large[GRPCIO, 8]
+
+
+def test_what_ours_serves_as_calibrated_has_bars_of_its_own_and_is_named() -> None:
+    told = results()
+    found = {(v.bar.other, v.ratio.connections): v.is_cleared for v in told.verdicts_as_calibrated()}
+    assert found == {("mlserver", 1): True, ("mlserver", 8): True, ("mlserver", 32): True}, (
+        "no bar beside raw rows of another file"
+    )
+    words = told.to_markdown()
+    assert f"chose of the bundle on this machine, {CHOSEN}." in words
+    assert f"| {calibrated_name(REST)} | mlserver | 4 | 8 | 4.20 (" in words.partition("# As calibrated")[2]
+    before = {name: value for name, value in json.loads(json.dumps(told.to_dict())).items() if name != "chosen"}
+    assert "chose of the bundle" not in Results.from_dict(before).to_markdown()
 
 
 def test_raw_rows_are_told_with_the_batch_that_they_came_in_and_read_back() -> None:
