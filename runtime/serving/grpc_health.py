@@ -33,8 +33,8 @@ class HealthRpcs:
     def handlers(self) -> dict[str, grpc.RpcMethodHandler[bytes, bytes]]:
         """A handler for every RPC of the service."""
         return {
-            "Check": unary_handler(health.HealthCheckRequest, self.check, None, self._read),
-            "List": unary_handler(health.HealthListRequest, self.list_all, None, self._read),
+            "Check": unary_handler(health.HealthCheckRequest, self.check, None, self._closing, self._read),
+            "List": unary_handler(health.HealthListRequest, self.list_all, None, self._closing, self._read),
             "Watch": grpc.stream_stream_rpc_method_handler(self.watch),
         }
 

@@ -20,6 +20,7 @@ from runtime.serving.controls import Controls
 from runtime.serving.deadlines import with_timeout
 from runtime.serving.grpc_calls import (
     CALL_IS_OVER,
+    REFUSAL_DELAY_S,
     Answer,
     Context,
     authorize_call,
@@ -55,10 +56,7 @@ MAX_PENDING, MAX_PENDING_AT_ALL = 4 * MAX_STREAMS, 6 * MAX_STREAMS
 # A peer that vanished without a word is noticed, and its work dropped, after the sum of both.
 KEEPALIVE_TIME_MS, KEEPALIVE_TIMEOUT_MS = 60_000, 20_000
 
-# gRPC's core ends a call that arrives between its shutdown and the client's knowledge of it with CANCELLED, which no client takes
-# for "try again". So a server that closes first lets calls arrive and answers them late, after its connections have said goodbye:
-# whoever waits for an answer sends nothing meanwhile (28 calls CANCELLED in 44 restarts before, under closed load).
-REFUSAL_DELAY_S = 0.1
+# How long a server that closes lets calls arrive, see REFUSAL_DELAY_S.
 QUIET_S = 0.05
 
 # Probes ask these without a key.
@@ -177,6 +175,7 @@ class InferenceRpcs:
                 inference.METHODS[rpc].request,
                 answer,
                 None if rpc in OPEN_RPCS else self._authorize,
+                self._closing,
                 self._receiving.read,
             )
             for rpc, answer in answers.items()

@@ -23,12 +23,11 @@ from runtime.serving.asking import Withdraw
 from runtime.serving.bearer import Authorize
 from runtime.serving.controls import Controls
 from runtime.serving.deadlines import with_timeout
-from runtime.serving.grpc_calls import authorize_metadata, note_foreign
+from runtime.serving.grpc_calls import REFUSAL_DELAY_S, authorize_metadata, note_foreign
 from runtime.serving.grpc_replies import GrpcReplies
 from runtime.serving.grpc_server import (
     KEEPALIVE_TIME_MS,
     KEEPALIVE_TIMEOUT_MS,
-    REFUSAL_DELAY_S,
     GrpcServer,
     closing_error,
 )

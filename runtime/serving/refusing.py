@@ -7,8 +7,8 @@ from collections.abc import AsyncIterator
 
 import grpc
 
-from runtime.serving.grpc_calls import Context, refuse
-from runtime.serving.grpc_server import REFUSAL_DELAY_S, closing_error
+from runtime.serving.grpc_calls import REFUSAL_DELAY_S, Context, refuse
+from runtime.serving.grpc_server import closing_error
 
 
 async def start_refusing(path: str) -> grpc.aio.Server:

@@ -6,6 +6,8 @@ Where no endpoint is set none of this is made, and requests pass no code of it.
 
 from __future__ import annotations
 
+import logging
+import threading
 import time
 from collections.abc import Awaitable, Callable
 from dataclasses import replace
@@ -18,6 +20,8 @@ from runtime.wire.values import InferenceRequest, InferenceResponse, Parameter
 if TYPE_CHECKING:
     from opentelemetry.sdk.trace.export import SpanExporter
     from opentelemetry.trace import Span
+
+log = logging.getLogger(__name__)
 
 Infer = Callable[[InferenceRequest], Awaitable[InferenceResponse]]
 
@@ -49,6 +53,7 @@ class Tracer:
             sampler=ParentBased(TraceIdRatioBased(sample_ratio)),
             shutdown_on_exit=False,
         )
+        self._exporter = exporter
         self._provider.add_span_processor(BatchSpanProcessor(exporter, schedule_delay_millis=1000))
         self._tracer = self._provider.get_tracer("edgeward", version)
         self._propagator = TraceContextTextMapPropagator()
@@ -79,7 +84,13 @@ class Tracer:
 
     def close(self) -> None:
         """Exports what is left, for at most `FLUSH_S`; blocks."""
-        self._provider.force_flush(round(FLUSH_S * 1000))
+        # The SDK's own limit is not kept: with a collector that is away it tried again for 7 s.
+        flushing = threading.Thread(target=self._provider.force_flush, name="edgeward-spans", daemon=True)
+        flushing.start()
+        flushing.join(FLUSH_S)
+        if flushing.is_alive():
+            log.warning("spans were not exported within %g s and are lost: is the collector there?", FLUSH_S)
+            self._exporter.shutdown()  # ends the wait between two tries
         self._provider.shutdown()
 
     def _begin(self, came_with: str | None, request: InferenceRequest) -> Span:

@@ -39,8 +39,9 @@ class OneAtATime:
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(480)  # a dozen probes, each a program that starts
-def test_the_search_ends_below_what_a_server_can_do(serve: Any) -> None:
+@pytest.mark.timeout(480)  # several probes, each a program that starts
+def test_the_search_ends_below_what_a_server_can_do(serve: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(finding, "RESOLUTION", 0.3)  # that it comes nearer, test_finding says: each probe is a program
     server = serve(OneAtATime())
     wishes = Wishes(duration_s=0.5, warm_up_s=0, arrivals=Arrivals.parse("constant:40"))
     kept: list[Any] = []
@@ -49,7 +50,7 @@ def test_the_search_ends_below_what_a_server_can_do(serve: Any) -> None:
     assert search.found is not None
     assert search.found.qps is not None
     # No lower figure is asserted than where it began: on a busy machine a request takes longer than 10 ms.
-    assert 1 <= search.found.qps <= 106
+    assert 1 <= search.found.qps <= 100 * (1 + finding.RESOLUTION)
     rates = [Arrivals.parse(recording.header["scenario"]["arrivals"]).rates for recording in kept]
     assert rates == [(probe.qps,) for probe in search.probes]
     assert search.probes[-1].is_confirmation
@@ -89,7 +90,7 @@ def test_a_hopeless_rate_is_given_up_before_all_its_requests_are_sent(serve: Any
 def test_from_the_command_line_it_is_printed_and_saved(
     serve: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(finding, "RESOLUTION", 0.4)  # how near it comes is the other test's
+    monkeypatch.setattr(finding, "RESOLUTION", 0.4)  # how near it comes is test_finding's
     server = serve(OneAtATime())
     words = ["run", "--model", "fake", "--target", f"slow={server.target},none=http://127.0.0.1:1", "--find-max"]
     words += ["--slo", "p50<=30ms", "--arrivals", "constant:60", "--duration", "0.5", "--warm-up", "0"]

@@ -75,7 +75,7 @@ def test_who_runs_has_a_ratio_and_who_does_not_start_a_reason(
 ) -> None:
     monkeypatch.setattr("benchmarks.peers.catalogue.PEERS", peers)
     monkeypatch.setattr(rounds, "Plan", partial(Plan, connections=(1,)))
-    words = ["peers", "--rounds", "2", "--seconds", "0.3", "--output", str(tmp_path / "out")]
+    words = ["peers", "--rounds", "2", "--seconds", "0.1", "--output", str(tmp_path / "out")]
     done = CliRunner().invoke(app, words)
     assert done.exit_code == 0, done.output
     told = json.loads((tmp_path / "out" / "peers.json").read_text())

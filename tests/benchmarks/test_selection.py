@@ -157,21 +157,20 @@ def test_without_an_onnx_file_there_is_no_gain_to_tell() -> None:
 
 
 @pytest.mark.slow
-def test_a_network_is_built_of_a_program_where_pytorch_is_and_of_an_onnx_file_elsewhere(tmp_path: Path) -> None:
+def test_a_network_is_handed_over_as_a_program_where_pytorch_is_and_as_an_onnx_file_elsewhere(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What is made of each, `tests/runtime/building` has; that the program computes what the graph does, `test_gpu`."""
     (subject,) = (subject for subject in subjects() if subject.name == "perceptron")
-
-    def prepare(folder: Path) -> Material:
-        """Without what else is made of fp32: `tests/runtime/building` has that, and it takes a minute."""
-        assert subject.prepare is not None
-        material = subject.prepare(folder)
-        spared = ("fp16.onnx", "int8.onnx", "int8-avx2.onnx", "fp32.tflite", "int8.tflite", "dynamic-int8.tflite")
-        return replace(material, flags={**material.flags, "without": spared})
-
-    bundles._build(replace(subject, prepare=prepare), tmp_path)
-    bundle = read_bundle(Path(bundles.source_of(subject, tmp_path)))
-    kinds = {variant.name for variant in bundle.variants}
-    assert kinds == ({"model.pt2", "fp32.onnx"} if find_spec("torch") else {"fp32.onnx"})
-    assert all(variant.agreement is not None and variant.agreement >= models.FLOOR for variant in bundle.variants)
+    assert subject.prepare is not None
+    material = subject.prepare(tmp_path)
+    assert material.source.name == ("model.pt2" if find_spec("torch") else "model.onnx")
+    assert material.source.is_file()
+    monkeypatch.setattr(models, "find_spec", lambda name: None)
+    material = subject.prepare(tmp_path)
+    assert material.source.name == "model.onnx"
+    onnx.checker.check_model(onnx.load(str(material.source)))
+    assert len(material.inputs["x"]) >= material.flags["calibration_rows"]
 
 
 @pytest.mark.slow

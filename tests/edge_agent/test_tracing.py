@@ -181,7 +181,8 @@ def test_over_rest_and_not_sampled_where_the_caller_says_so(tmp_path: Path) -> N
     assert {span.parent for span in roots} == {CALLER, ""}
 
 
-def test_a_collector_that_is_away_harms_nobody(tmp_path: Path) -> None:
+def test_a_collector_that_is_away_harms_nobody(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("runtime.telemetry.tracing.FLUSH_S", 0.1)
     with serving_models(tmp_path, otlp_endpoint="http://127.0.0.1:9") as server:
         assert over_grpc(server, InferenceRequest("simple", INPUTS)).model_name == "simple"
 

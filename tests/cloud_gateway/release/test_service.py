@@ -439,7 +439,7 @@ async def test_replies_of_an_arm_bring_one_mapping_that_encoders_know_again(traf
     async def infer(asked: InferenceRequest) -> InferenceResponse:
         return InferenceResponse(asked.model, asked.version, {"y": np.zeros(1)}, asked.id, said)
 
-    local.infer = infer  # type: ignore[method-assign]
+    local.infer = infer  # type: ignore[assignment, method-assign]
     service = ReleaseService(local, traffic)
     activate(traffic, 0.5)
     replies = [await service.infer(request(routing_key=f"user-{number}")) for number in range(40)]

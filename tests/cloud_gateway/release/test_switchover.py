@@ -207,7 +207,8 @@ async def test_of_a_release_that_is_brought_in_nobody_is_told_that_it_is_fenced(
     posted = Posted()
     async with gateway(stock, file, me="a") as a, gateway(stock, file, me="b", webhook=posted) as b:
         await a.controller.start(plan(more=HOOKED))
-        acknowledge, seen = b.controller.switchover.acknowledge, []
+        acknowledge = b.controller.switchover.acknowledge
+        seen: list[bool] = []
 
         async def note_before(*given: Any) -> None:
             seen.extend(active.is_fenced for active in b.traffic.active.values())

@@ -17,7 +17,7 @@ from cloud_gateway.release.state import ReleaseState, Status
 from cloud_gateway.release.steps import Command
 from cloud_gateway.release.store import ReleaseStore
 from cloud_gateway.release.tables import TRAFFIC
-from cloud_gateway.release.traffic import SeenTraffic
+from cloud_gateway.release.traffic import SeenTraffic, hand_in
 from runtime.errors import StorageError
 from runtime.store import open_database, reading, sqlite_url
 from tests.cloud_gateway.bundles import PICK_FAILS_ON_SMALL_TABLES
@@ -301,7 +301,7 @@ async def test_what_is_seen_while_a_release_is_taken_over_counts(
     async with two(stock, file, plan(more=GUARDS), GuardWatch) as (a, b):
         await b.ask(20)
         await pass_the_lead(a, b)
-        active, hand_in, more = b.traffic.active["small"], leading.hand_in, [10]
+        active, more = b.traffic.active["small"], [10]
 
         async def hand_in_under_load(*given: Any) -> None:
             await b.ask(more.pop() if more else 0)

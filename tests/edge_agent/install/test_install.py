@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 import time
@@ -114,8 +115,11 @@ def test_install_and_uninstall_leave_nothing_behind(run: Run, home: Path, log: P
     assert (again.returncode, again.stdout) == (0, "nothing was installed here\n")
 
 
-def test_an_agent_that_ran_leaves_what_others_share_and_a_purge_leaves_nothing(run: Run, home: Path) -> None:
+def test_an_agent_that_ran_leaves_what_others_share_and_a_purge_leaves_nothing(
+    run: Run, home: Path, calibrated_home: Path
+) -> None:
     (home / "kept").write_text("of somebody else")
+    shutil.copytree(calibrated_home / "calibrations", home / "state" / "calibrations")
     assert run("install", "digits").returncode == 0
     command = next(line for line in (home / UNIT).read_text().splitlines() if line.startswith("ExecStart="))
     with served(command.removeprefix("ExecStart=").split(), home) as agent, connect(agent["grpc"]) as client:

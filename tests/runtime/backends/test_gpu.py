@@ -140,10 +140,10 @@ def test_a_trial_tells_the_memory_it_took_on_the_gpu(digits: Bundle) -> None:
     (candidate, *_), _ = enumerate_candidates(digits, HARDWARE, [CUDA], only_variants=["fp32.onnx"])
     bench = IsolatedBench(digits, "runtime.backends.registry:our_backends", 0, 120, None)
     try:
-        trial = bench.try_out(candidate, None, 8)
+        trial = bench.try_out(candidate, None, 8, 10.0)
     finally:
         bench.close()
     assert trial.guard.accuracy is not None
     assert trial.guard.accuracy > 0.97
-    assert trial.gpu_memory_mb is not None
-    assert trial.gpu_memory_mb > 0
+    assert trial.memory[-1].gpu_mb is not None
+    assert trial.memory[-1].gpu_mb > 0

@@ -1,7 +1,11 @@
 """A server with real models, small enough to be made here: Triton's 'simple', which adds and subtracts."""
 
+import atexit
+import shutil
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -43,6 +47,28 @@ def put_model(repository: Path, name: str, *versions: int, content: bytes | None
         folder = repository / name / str(version)
         folder.mkdir(parents=True, exist_ok=True)
         (folder / "model.onnx").write_bytes(simple_bytes() if content is None else content)
+
+
+@cache
+def chosen() -> Path:
+    """Calibrations of 'simple' in both versions and with either order of its operators, made once a process."""
+    root = Path(tempfile.mkdtemp(prefix="edgeward-tests-"))
+    atexit.register(shutil.rmtree, root, ignore_errors=True)
+    quick = SelectionSettings(budget_s=0.1, isolate=False)
+    for operators in (("Sub", "Add"), ("Add", "Sub")):
+        put_model(root / "repository", "simple", 1, 2, content=simple_bytes(operators))
+        repository, versions = root / "repository", VersionPolicy.parse("all")
+        engine = Engine(EngineSettings(quick, versions, repository=repository, home=root / "home"))
+        engine.load("simple")
+        engine.close()
+    return root / "home" / "calibrations"
+
+
+def home_with_choices(home: Path) -> Path:
+    """`home`, in which programs find their choices for 'simple': calibrating takes longer than all the rest of their start."""
+    if not (home / "calibrations").exists():
+        shutil.copytree(chosen(), home / "calibrations")
+    return home
 
 
 def make_engine(root: Path, versions: str = "latest:2") -> Engine:

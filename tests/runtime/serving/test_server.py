@@ -1,5 +1,6 @@
 """One serving process: ports, drains, signals. Real processes where signals are meant."""
 
+import asyncio
 import json
 import logging
 import os
@@ -11,6 +12,7 @@ import sys
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import grpc
@@ -20,6 +22,8 @@ import pytest
 from protos import inference
 from runtime.config import load_settings
 from runtime.errors import PortInUseError, WrongUseError
+from runtime.serving import grpc_calls
+from runtime.serving.grpc_calls import REFUSAL_DELAY_S, unary_handler
 from runtime.serving.grpc_front import why_not_native
 from runtime.serving.server import Listening, Server, serve
 from runtime.serving.settings import ServerSettings
@@ -166,6 +170,29 @@ def test_a_call_that_comes_while_the_native_front_closes_is_refused_in_words() -
         assert outcomes[0].status == "OK"
         rpc.close()
         late.close()
+
+
+async def test_calls_beside_inference_are_answered_late_once_a_server_closes(monkeypatch: pytest.MonkeyPatch) -> None:
+    """After its connections have said goodbye: who waits for the answer sends no call that gRPC would end with CANCELLED."""
+    done: list[float | str] = []
+
+    async def sleep(seconds: float) -> None:
+        done.append(seconds)
+
+    async def read(_: Any) -> bytes:
+        return b""
+
+    async def answer(_: Any) -> Any:
+        done.append("answered")
+        return inference.ServerReadyResponse(ready=False)
+
+    monkeypatch.setattr(grpc_calls, "asyncio", SimpleNamespace(sleep=sleep))
+    closing = asyncio.Event()
+    handle = unary_handler(inference.ServerReadyRequest, answer, None, closing, read).stream_unary
+    await handle(None, None)
+    closing.set()
+    await handle(None, None)
+    assert done == ["answered", REFUSAL_DELAY_S, "answered"]
 
 
 def test_a_drain_that_takes_too_long_ends_with_an_error_to_the_caller(

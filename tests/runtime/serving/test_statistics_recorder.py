@@ -20,10 +20,18 @@ from runtime.serving.beside import at_the_edge
 from runtime.serving.local_service import LocalService
 from runtime.serving.observers import Observers
 from runtime.serving.statistics_metrics import statistics_metrics
-from runtime.serving.statistics_recorder import BLOCK_ROWS, QUEUE_ROWS, StatisticsRecorder, _blocks, _Taken
+from runtime.serving.statistics_recorder import (
+    BLOCK_ROWS,
+    COUNT_EVERY_S,
+    QUEUE_ROWS,
+    StatisticsRecorder,
+    _blocks,
+    _Taken,
+)
 from runtime.serving.statistics_settings import StatisticsSettings
 from runtime.wire.values import InferenceRequest
 from tests.other_samples import with_samples
+from tests.runtime.serving.threaded import PATIENCE_S
 
 QUICK = SelectionSettings(budget_s=0.2, isolate=False, backends=("onnxruntime-cpu",), variants=("fp32.onnx",))
 
@@ -289,14 +297,14 @@ def test_a_burst_that_a_second_has_room_for_is_taken_whole(clock: Clock) -> None
 
 
 async def test_its_thread_counts_by_itself_and_ends(
-    service: LocalService, recorder: StatisticsRecorder, digits: Bundle
+    service: LocalService, recorder: StatisticsRecorder, clock: Clock, digits: Bundle
 ) -> None:
     recorder.start()
     await send(service, images(digits)[:100])
-    for _ in range(200):
-        if recorder.document()["models"]:
-            break
-        await asyncio.sleep(0.05)
+    clock.now += COUNT_EVERY_S
+    async with asyncio.timeout(PATIENCE_S):
+        while not recorder.document()["models"]:  # noqa: ASYNC110  (another thread counts)
+            await asyncio.sleep(0.01)
     await asyncio.to_thread(recorder.close)
     told = recorder.document()
     assert told["models"][0]["rows"] == 100, "the open window is closed at the end"

@@ -20,7 +20,7 @@ from runtime.serving.grpc_front import why_not_native
 from runtime.serving.workers import why_no_workers
 from tests.runtime.serving.clients import Call, GrpcClient, HttpClient
 from tests.runtime.serving.load import Load, operators_of, over_grpc, over_http, over_stream
-from tests.runtime.serving.real import INPUTS, put_model, simple_bytes
+from tests.runtime.serving.real import INPUTS, home_with_choices, put_model, simple_bytes
 from tests.runtime.serving.test_workers import workers_of
 from tests.runtime.serving.threaded import PATIENCE_S
 
@@ -50,7 +50,7 @@ class Workers:
         command = [sys.executable, str(ROOT / "edgeward.py"), "serve"]
         self.process = psutil.Popen(
             [*command, "--model-repository", str(self._root / "repository"), *options],
-            env={**os.environ, "EDGEWARD_HOME": str(self._root / "home")},
+            env={**os.environ, "EDGEWARD_HOME": str(home_with_choices(self._root / "home"))},
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
