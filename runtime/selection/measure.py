@@ -6,7 +6,7 @@ Decides nothing itself: whom to time is `halving`'s word, who may run `decide`'s
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Final
 
@@ -19,7 +19,7 @@ from runtime.selection.latency import MIN_TURNS, Latency, summarise
 from runtime.selection.memory_use import most_rows
 from runtime.selection.rows import BATCH_SIZES
 from runtime.selection.settings import Objective
-from runtime.selection.trying import FAR_BEHIND, Progress, best_ms, try_all
+from runtime.selection.trying import FAR_BEHIND, PROMISE, Progress, best_ms, try_all
 
 log = logging.getLogger(__name__)
 
@@ -57,11 +57,12 @@ def measure(
     seed: int,
     clock: Callable[[], float],
     progress: Progress,
+    promise: Mapping[str, int] = PROMISE,
 ) -> Measurement:
     """Candidates tried, the promising ones timed, the winner checked in full, the best swept over batches: all in `budget_s`.
 
     `reference` is the name of the variant that answers are compared with, None where its answers are in the bundle. A candidate
-    that fails costs only itself.
+    that fails costs only itself. `promise`: of precisions on this processor, see `order_of_trying`.
     """
     start = clock()
     rows = BATCH_SIZES[-1] if goal.objective is Objective.THROUGHPUT else 1
@@ -69,7 +70,7 @@ def measure(
     def may_be_right(candidate: Candidate, trial: Trial) -> bool:
         return may_be_fit(_from_trial(candidate, trial, rows), goal)
 
-    tried = try_all(bench, candidates, reference, rows, budget_s, clock, progress, may_be_right)
+    tried = try_all(bench, candidates, reference, rows, budget_s, clock, progress, may_be_right, promise)
     after = clock()
     trial_s = after - start - tried.loading_s - tried.lost_s
     rejected = tried.rejected

@@ -8,6 +8,8 @@ import pytest
 
 from runtime.backends.base import RunOptions
 from runtime.bundle.manifest import Format, Targets, Variant
+from runtime.hardware import Hardware
+from runtime.hardware.isa import IsaFeature
 from runtime.selection.bench import LEAST_CHECKED_ROWS, Bench, CandidateFailedError, Trial
 from runtime.selection.candidates import Candidate
 from runtime.selection.decide import rank, refusal
@@ -17,8 +19,8 @@ from runtime.selection.latency import quantile
 from runtime.selection.measure import Measurement, measure
 from runtime.selection.memory_use import MemoryUse
 from runtime.selection.settings import Objective
-from runtime.selection.trying import order_of_trying
-from tests.runtime.selection.fakes import FakeBackend, candidate
+from runtime.selection.trying import PROMISE, WITH_INT8_DOT, order_of_trying, promise_on
+from tests.runtime.selection.fakes import FakeBackend, candidate, machine
 
 
 def rows_checked_s(ms: float, check_s: float) -> float:
@@ -196,6 +198,20 @@ def test_one_engine_after_the_other_is_looked_at_by_the_promise_of_its_variants(
     assert [c.pair for c in order_of_trying(made, None)[0]] == [
         *(("int8", "a"), ("dynamic-int8", "c"), ("fp32", "a"), ("int8", "b"), ("fp16", "a"))
     ]
+    assert [c.pair for c in order_of_trying(made, None, WITH_INT8_DOT)[0]] == [
+        *(("int8", "a"), ("dynamic-int8", "c"), ("int8", "b"), ("fp32", "a"), ("fp16", "a"))
+    ]
+
+
+def test_int8_promises_more_where_one_instruction_multiplies_it() -> None:
+    hardware = machine()
+
+    def on(*features: IsaFeature) -> Hardware:
+        return replace(hardware, cpu=replace(hardware.cpu, features=features))
+
+    assert promise_on(on(IsaFeature.AVX2, IsaFeature.FMA)) is PROMISE
+    assert promise_on(on(IsaFeature.AVX512F, IsaFeature.AVX512_VNNI)) is WITH_INT8_DOT
+    assert promise_on(on(IsaFeature.NEON, IsaFeature.DOTPROD)) is WITH_INT8_DOT
 
 
 def test_a_reference_that_fails_is_replaced_by_its_next_way_to_run_or_by_none() -> None:
