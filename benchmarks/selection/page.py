@@ -48,7 +48,8 @@ def _where(environment: Mapping[str, Any], started: str) -> str:
     names = ("onnxruntime", "openvino", "ai-edge-litert", "torch", "numpy")
     versions = ", ".join(f"{name} {libraries[name]}" for name in names if name in libraries)
     return (
-        f"{started}, commit {environment['commit'][:12]}. {environment['cpu']}, cores allowed: "
+        f"{started}, commit {environment['commit'][:12]}. {environment['cpu']} with "
+        f"{environment['hardware_text']['instruction sets']}, cores allowed: "
         f"{environment['hardware_text']['cores allowed']}; kernel {environment['kernel']}, Python {environment['python']}, "
         f"{versions}; load before {', '.join(map(str, environment['load_before']))}."
     )
