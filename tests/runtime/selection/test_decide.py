@@ -141,6 +141,16 @@ def test_nothing_left_lists_every_reason() -> None:
     assert "tflite" not in text  # of no use beside real reasons
 
 
+def test_what_opens_nowhere_is_told_once_a_pair_and_not_to_lower_a_floor() -> None:
+    reason = "it has no such operator"
+    with pytest.raises(NoCandidateError) as caught:
+        choice_of(rejected=tuple(Rejected("a", "x", reason, f"{threads} threads") for threads in (1, 2, 4)))
+    assert str(caught.value).count(reason) == 1
+    assert "a on x: it has no such operator" in str(caught.value)
+    assert "give a model that one of these can open" in str(caught.value)
+    assert "floor" not in str(caught.value)
+
+
 def test_nothing_at_all_is_told_too() -> None:
     with pytest.raises(NoCandidateError, match="there was no candidate at all"):
         choice_of()
