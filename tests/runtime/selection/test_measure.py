@@ -44,6 +44,20 @@ class Moments:
         return [ms * (1.9 if self._is_busy else 1.0) * self._random.gauss(1, 0.03) for _ in range(calls)]
 
 
+class SlowOnce(Moments):
+    """A machine of its own until it begins to be slow, and then for good."""
+
+    def __init__(self) -> None:
+        super().__init__(0, 1.0)
+        self._factor = 1.0
+
+    def begin(self) -> None:
+        self._factor = 1.9
+
+    def turn(self, ms: float, calls: int, now: float) -> list[float]:
+        return [ms * self._factor] * calls
+
+
 class FakeBench:
     """Latencies by variant name, on a clock of its own."""
 
@@ -439,6 +453,21 @@ def test_who_wins_by_memory_is_timed_however_far_behind() -> None:
     assert small.latency.median_ms == 9.0, "and not the trial's 11.7"
     assert small.rounds == 1
     assert small.latency.turns >= 4
+
+
+@pytest.mark.parametrize("p95_ms", [None, 12.0])
+def test_who_is_timed_after_the_rounds_is_told_by_their_moments(p95_ms: float | None) -> None:
+    """The machine takes 1.9 times as long from then on, which no figure of the rounds knows, and no target should."""
+    bench = FakeBench({"fast": 1.0, "faster": 0.9, "small": 9.0})
+    bench.memory_of = {"fast": 80.0, "faster": 90.0, "small": 5.0}
+    bench.moments = slow_once = SlowOnce()
+    bench.fails = lambda what, who, rows: slow_once.begin() if (what, who.variant.name) == ("time", "small") else None
+    goal = Goal(objective=Objective.MEMORY, targets=Targets(p95_latency_ms=p95_ms))
+    result = run(bench, ["fast", "faster", "small"], goal)
+    best = rank(list(result.measured), goal)[0][0]
+    assert best.candidate.variant.name == "small"
+    assert best.latency.median_ms == pytest.approx(9.0)
+    assert best.latency.p95_ms == pytest.approx(9.0)
 
 
 def test_a_target_is_held_against_what_was_timed() -> None:
