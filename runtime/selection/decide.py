@@ -26,9 +26,10 @@ source in one answer of six or seven while it is as often right; confidences or 
 MAX_NOISE: Final = 0.02
 """Candidates that differ by more are never taken for equal, but for `MAX_NOISE_OF_THREADS`: the two bound the regret of a tie. On
 fewer threads so much always counts as equal: the others are left to what else runs, above all the server around the model."""
-MAX_NOISE_OF_THREADS: Final = 0.05
+MAX_NOISE_OF_THREADS: Final = 0.03
 """On fewer threads also this counts as equal, where the two cannot be told apart: what makes a machine unstable is mostly
-neighbours that take cores, and who needs one core is slowed by them less often."""
+neighbours that take cores, and who needs one core is slowed by them less often. No more than a choice may lose to an engine's own
+defaults (0.97 ×), which take all cores."""
 APART_ERRORS: Final = 2.0
 """Standard errors of their ratio within which two are not told apart (one time in 20 by chance)."""
 MEMORY_NOISE_MB: Final = 1.0

@@ -169,7 +169,7 @@ def test_on_a_machine_of_moments_who_was_dropped_early_is_not_chosen_for_its_qui
 
 @pytest.mark.parametrize("seed", range(8))
 def test_two_threads_that_are_faster_in_every_moment_are_not_tied_with_one(seed: int) -> None:
-    bench = FakeBench({"two": 1.0, "one": 1.04})
+    bench = FakeBench({"two": 1.0, "one": 1.028})
     bench.moments = Moments(seed, 0.3)
     candidates = [candidate("two", 2), candidate("one", 1)]
     result = measure(bench, candidates, "two", Goal(), 3.0, seed, lambda: bench.now, lambda what, share: None)
