@@ -18,7 +18,8 @@ LEGEND: Final = (
     "all that may run, each measured long, and then the two against each other in pairs. **Gain**: how many times as fast one row "
     "is as with `onnxruntime.InferenceSession(file)` and its defaults, for the chosen variant and for `Model.predict` on it, which "
     "checks, counts and watches; – where there is no ONNX file. **Start**: a warm-cache `edgeward.load`, in a process that has "
-    "loaded the model before, against a session of the bare engine of the same file with the same options, neither with a call "
+    "loaded the model before, more than two seconds after its choice was kept, "
+    "against a session of the bare engine of the same file with the same options, neither with a call "
     "(† of an engine whose opening is not written down here, against the session that a load opens); "
     "**first answer**: the same with one row after it, against the session that a load opens. Medians of interleaved pairs. The "
     "bundles are made by `edgeward bundle build`'s own recipes."
@@ -48,7 +49,8 @@ def _where(environment: Mapping[str, Any], started: str) -> str:
     names = ("onnxruntime", "openvino", "ai-edge-litert", "torch", "numpy")
     versions = ", ".join(f"{name} {libraries[name]}" for name in names if name in libraries)
     return (
-        f"{started}, commit {environment['commit'][:12]}. {environment['cpu']}, cores allowed: "
+        f"{started}, commit {environment['commit'][:12]}. {environment['cpu']} with "
+        f"{environment['hardware_text']['instruction sets']}, cores allowed: "
         f"{environment['hardware_text']['cores allowed']}; kernel {environment['kernel']}, Python {environment['python']}, "
         f"{versions}; load before {', '.join(map(str, environment['load_before']))}."
     )

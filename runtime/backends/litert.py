@@ -63,15 +63,16 @@ class LiteRTBackend:
         """An interpreter with `options.threads` threads, its tensors allocated."""
         check_extra(self.name, options, {})
         make = _import_interpreter()
-        signature = signature_at(file)
+        name = str(file)
+        signature = signature_at(name)
         try:
-            interpreter = make(model_path=str(file), num_threads=options.threads)
+            interpreter = make(model_path=name, num_threads=options.threads)
             interpreter.allocate_tensors()
         except Exception as error:
             raise BundleError(
                 f"{file} cannot be opened by LiteRT: {one_line(error)}; expected a TensorFlow Lite model"
             ) from error
-        return LiteRTSession(interpreter, tensors_of(file, signature, interpreter))
+        return LiteRTSession(interpreter, tensors_of(name, signature, interpreter))
 
 
 class LiteRTSession:

@@ -9,7 +9,6 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -36,14 +35,14 @@ class Tensors:
     """Whether an output is BYTES."""
 
 
-def tensors_of(file: Path, signature: Signature | None, interpreter: Any) -> Tensors:
+def tensors_of(file: str, signature: Signature | None, interpreter: Any) -> Tensors:
     """What `interpreter`, made of `file`, has; `BundleError` for a dtype that no tensor here can have.
 
     `signature` is the file's from before the interpreter was made: whatever the file became since then has another.
     """
     if signature is None:
         return _read(file, interpreter)
-    known = _known(str(file), signature)
+    known = _known(file, signature)
     if not known:
         known.append(_read(file, interpreter))
     return known[0]
@@ -55,7 +54,7 @@ def _known(file: str, signature: Signature) -> list[Tensors]:
     return []
 
 
-def _read(file: Path, interpreter: Any) -> Tensors:
+def _read(file: str, interpreter: Any) -> Tensors:
     in_names, out_names = _signature_names(interpreter)
     details_in: list[Details] = interpreter.get_input_details()
     details_out: list[Details] = interpreter.get_output_details()
@@ -84,7 +83,7 @@ def _signature_names(interpreter: Any) -> tuple[dict[int, str], dict[int, str]]:
     return (in_names, out_names) if set(in_names) == main_in and set(out_names) == main_out else ({}, {})
 
 
-def _spec(details: Details, names: Mapping[int, str], file: Path) -> TensorSpec:
+def _spec(details: Details, names: Mapping[int, str], file: str) -> TensorSpec:
     name = names.get(int(details["index"]), str(details["name"]))
     try:
         datatype = datatype_of(np.dtype(details["dtype"]))

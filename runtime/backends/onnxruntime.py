@@ -232,7 +232,7 @@ class OnnxRuntimeBackend:
             if cuda.wants_graphs(provider.name, options) and cuda.is_no_graph(error):
                 raise BackendUnavailableError(f"{file} cannot be run as a CUDA graph: {one_line(error)}") from error
             raise BundleError(
-                f"{file} cannot be opened by ONNX Runtime: {one_line(error)}; expected an ONNX model"
+                f"{file} cannot be opened by ONNX Runtime: {one_line(error)}; {_next_step(error)}"
             ) from error
         used = session.get_providers()
         if used[0] != provider.name:
@@ -281,6 +281,17 @@ class OnnxRuntimeBackend:
         return (
             f"{self._provider.package} is not installed: the installed {package} {number} has no {self._provider.name}"
         )
+
+
+NO_OPERATOR: Final = ("is not a registered function/op", "No Op registered for")
+"""In what ONNX Runtime 1.32 says of an operator of another domain, and of one that its own lacks."""
+
+
+def _next_step(error: Exception) -> str:
+    """For who gave a file that cannot be opened."""
+    if any(words in str(error) for words in NO_OPERATOR):
+        return "it has no such operator: export the model with those of ONNX itself"
+    return "expected an ONNX model"
 
 
 def unwrapped(session: Any) -> Run:

@@ -32,6 +32,10 @@ class OpenedVariant:
         self.is_same = not it.preprocess and it.is_same_in and it.is_same_out
         self._it = it
         self._fixed_batch = variant.fixed_batch
+        self.check = it.check
+        """Of `inputs`, before `predict`."""
+        self.first_batched = it.batched_in[0] if it.batched_in else None
+        """The first input that has rows."""
         self._counted = it.counted
         self._is_direct = self.is_same and it.nan_rows is None
 
@@ -86,17 +90,17 @@ def open_variant(
     variant: Variant,
     backend: Backend,
     options: RunOptions,
-    instances: Callable[[Overlap], int] = lambda overlap: 1,
+    instances: Callable[[Overlap], int] | None = None,
 ) -> OpenedVariant:
     """`variant` of `bundle` opened on `backend`, its file's digest checked; the errors are those of `Backend.open`.
 
-    `instances`: how many calls are to run at the same time, from what the first session says of itself. Where that takes
-    sessions of their own, so many are opened.
+    `instances`: how many calls are to run at the same time, from what the first session says of itself; None: one. Where that
+    takes sessions of their own, so many are opened.
     """
     path = bundle.check_file(variant)
     session = backend.open(path, options)
     try:
-        if session.overlap is Overlap.OWN:
+        if instances is not None and session.overlap is Overlap.OWN:
             session = open_beside(session, instances(session.overlap), lambda: backend.open(path, options))
         return OpenedVariant(bundle, variant, session)
     except BaseException:

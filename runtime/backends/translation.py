@@ -6,6 +6,7 @@ To do so takes a tenth of what a small session takes to open, and comes out the 
 from __future__ import annotations
 
 from functools import lru_cache
+from typing import Final
 
 from runtime.backends.base import Session
 from runtime.backends.mapping import from_own, to_own
@@ -13,9 +14,11 @@ from runtime.backends.nan_rows import NanRows, swallows_nan
 from runtime.backends.preprocess import Step, steps_of
 from runtime.bundle.bundle import Bundle
 from runtime.bundle.manifest import TensorMapping, Variant
-from runtime.bundle.same import Same
 from runtime.errors import BundleError
-from runtime.tensors import TensorSpec
+from runtime.tensors import InputCheck, TensorSpec
+
+MAX_KNOWN: Final = 64
+"""Of which the last translation is remembered."""
 
 
 class Translation:
@@ -50,6 +53,7 @@ class Translation:
             _check_fit(bundle, variant, spec, mapped_in[spec.name], ins[mapped_in[spec.name].name], "input")
         for spec in self.outputs:
             _check_fit(bundle, variant, spec, mapped_out[spec.name], outs[mapped_out[spec.name].name], "output")
+        self.check = InputCheck(bundle.name, self.inputs)
         self.batched_in = [s.name for s in self.inputs if s.is_batched]
         # None where an output does not follow the batch and has to be computed anyway.
         self.counted = self.batched_in[0] if self.batched_in and all(s.is_batched for s in self.outputs) else None
@@ -66,18 +70,26 @@ class Translation:
 
 def translation_of(bundle: Bundle, variant: Variant, session: Session) -> Translation:
     """That of `variant` as its engine opened it."""
+    own_in, own_out = tuple(session.inputs), tuple(session.outputs)
     passes_nan = bool(getattr(session, "passes_nan", False))
-    return _remembered(Same(bundle, variant), tuple(session.inputs), tuple(session.outputs), passes_nan)
+    which = id(bundle), id(variant)
+    known = _KNOWN.get(which)
+    if known is not None and known[2:5] == (own_in, own_out, passes_nan):
+        return known[5]
+    made = Translation(bundle, variant, own_in, own_out, passes_nan)
+    if len(_KNOWN) >= MAX_KNOWN:
+        _KNOWN.clear()
+    _KNOWN[which] = bundle, variant, own_in, own_out, passes_nan, made
+    return made
 
 
-@lru_cache(maxsize=64)
-def _remembered(
-    of: Same, own_in: tuple[TensorSpec, ...], own_out: tuple[TensorSpec, ...], passes_nan: bool
-) -> Translation:
-    bundle, variant = of.objects
-    assert isinstance(bundle, Bundle)
-    assert isinstance(variant, Variant)
-    return Translation(bundle, variant, own_in, own_out, passes_nan)
+_KNOWN: Final[
+    dict[
+        tuple[int, int],
+        tuple[Bundle, Variant, tuple[TensorSpec, ...], tuple[TensorSpec, ...], bool, Translation],
+    ]
+] = {}
+"""By the identity of bundle and variant, which are kept alive for it; with what the last one rests on."""
 
 
 @lru_cache(maxsize=256)

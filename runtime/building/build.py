@@ -125,7 +125,10 @@ class _Build:
         try:
             described = self._shop.describe(taken, format_)
         except WorkFailedError as error:
-            raise BundleError(f"{self._source} cannot be opened: {error}") from error
+            text = str(error).replace(str(taken), str(self._source))  # a copy of which nobody has heard
+            raise BundleError(
+                text if str(self._source) in text else f"{self._source} cannot be opened: {text}"
+            ) from error
         signature = make_signature(request, described, rows)
         split = split_rows(signature.rows, rows.labels, request.calibration_rows, request.seed)
         model = self._describe_model(signature, described, split)

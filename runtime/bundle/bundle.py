@@ -8,20 +8,27 @@ import stat
 from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from pydantic import ValidationError
 
 from runtime.bundle.manifest import MAX_MANIFEST_BYTES, File, Manifest, Variant, parse_manifest
-from runtime.bundle.same import Same
 from runtime.bundle.samples import MAX_SAMPLES_BYTES, Samples, samples_from_npz
-from runtime.bundle.unchanged import Signature, signature_at, signature_of
+from runtime.bundle.unchanged import Signature, is_still, signature_at, signature_of
 from runtime.errors import BundleError
 
 if TYPE_CHECKING:
     from runtime.bundle.profile import Profile
 
 MANIFEST_FILE = "manifest.json"
+
+
+class _Held(NamedTuple):
+    """A file that was as the manifest says, wherever links may have been put since."""
+
+    location: str
+    signature: Signature
+    path: Path
 
 
 @dataclass(frozen=True)
@@ -36,6 +43,8 @@ class Bundle:
     variants: tuple[Variant, ...]
     digest: str = field(repr=False)
     """sha256 over the manifest's bytes (a bare file: over the file's); it pins every other file through its digest."""
+    _held: dict[tuple[str, str, int], _Held] = field(default_factory=dict, init=False, repr=False, compare=False)
+    """By file, sha256 and size what held: it does for as long as that is the very file."""
 
     def path_of(self, variant: Variant) -> Path:
         """Where the variant's file lies, inside the bundle's folder also after links are followed."""
@@ -56,8 +65,16 @@ class Bundle:
 
     def check_file(self, part: File | Variant) -> Path:
         """The path of one file after its size and sha256 were found to hold; `BundleError` otherwise."""
-        signature = signature_at(f"{self.root}/{part.file}")
-        return self._check(part) if signature is None else _checked(Same(self, part), signature)
+        declared = part.file, part.sha256, part.size_bytes
+        held = self._held.get(declared)
+        if held is not None and is_still(held.location, held.signature):
+            return held.path
+        location = f"{self.root}/{part.file}"
+        signature = signature_at(location)  # from before the check: what changes meanwhile is checked again
+        path = self._check(part)
+        if signature is not None:
+            self._held[declared] = _Held(location, signature, path)
+        return path
 
     def _check(self, part: File | Variant) -> Path:
         path = self._inside(part.file)
@@ -129,15 +146,6 @@ class Bundle:
                 "a bundle carries its files itself"
             )
         return path
-
-
-@lru_cache(maxsize=256)
-def _checked(of: Same, signature: Signature) -> Path:
-    """What held for a file holds for as long as it is that very file, wherever links may have been put since."""
-    bundle, part = of.objects
-    assert isinstance(bundle, Bundle)
-    assert isinstance(part, File | Variant)
-    return bundle._check(part)
 
 
 def read_bundle(root: Path) -> Bundle:

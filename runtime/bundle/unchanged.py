@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 import time
+from operator import attrgetter
 from pathlib import Path
 from typing import Final
 
@@ -18,12 +19,16 @@ SETTLED_AFTER_NS: Final = 2_000_000_000
 Signature = tuple[int, ...]
 """The same as before: the same bytes as before."""
 
+_parts_of: Final = attrgetter("st_dev", "st_ino", "st_size", "st_mtime_ns", "st_ctime_ns")
+"""Of `os.stat`, a `Signature`."""
+
 
 def signature_of(told: os.stat_result) -> Signature | None:
     """What to remember a file's content by; None while it changed so lately that it may change again and not show it."""
     if time.time_ns() - max(told.st_mtime_ns, told.st_ctime_ns) <= SETTLED_AFTER_NS:
         return None
-    return _parts_of(told)
+    found: Signature = _parts_of(told)
+    return found
 
 
 def is_still(path: str | Path, signature: Signature) -> bool:
@@ -32,7 +37,7 @@ def is_still(path: str | Path, signature: Signature) -> bool:
         told = os.stat(path)  # noqa: PTH116  (`Path.stat` takes twice as long)
     except (OSError, ValueError):
         return False
-    return _parts_of(told) == signature
+    return bool(_parts_of(told) == signature)
 
 
 def signature_at(path: str | Path) -> Signature | None:
@@ -41,7 +46,3 @@ def signature_at(path: str | Path) -> Signature | None:
         return signature_of(os.stat(path))  # noqa: PTH116  (`Path.stat` takes twice as long)
     except (OSError, ValueError):
         return None
-
-
-def _parts_of(told: os.stat_result) -> Signature:
-    return told.st_dev, told.st_ino, told.st_size, told.st_mtime_ns, told.st_ctime_ns

@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from functools import lru_cache
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from runtime import config
-from runtime.bundle.same import Same
 from runtime.engine.again import LastTime
 from runtime.engine.engine import Engine
 from runtime.engine.loader import Loader
@@ -18,6 +16,9 @@ from runtime.engine.versions import VersionPolicy
 
 if TYPE_CHECKING:
     from runtime.selection.trying import Progress
+
+MAX_SOURCES: Final = 64
+"""Of which the last load is remembered; a program has a handful."""
 
 
 def load(source: str | Path, settings: EngineSettings | None = None, progress: Progress | None = None) -> Model:
@@ -29,23 +30,24 @@ def load(source: str | Path, settings: EngineSettings | None = None, progress: P
     Daemon threads of yours have to be out of `predict` when the interpreter ends: it aborts or hangs inside most engines.
     """
     home = config.home() if settings is None or settings.home is None else None
-    return _source_of(str(source), Same(settings), home).load(source, progress)
-
-
-@lru_cache(maxsize=64)
-def _source_of(source: str, of: Same, home: Path | None) -> _Source:
-    """One source by these very settings; `home` is where its choices are kept, None: where the settings say."""
-    (settings,) = of.objects
-    assert settings is None or isinstance(settings, EngineSettings)
-    alone = replace(settings or EngineSettings(), versions=VersionPolicy(), is_warmed_up=False)
-    return _Source(alone if home is None else replace(alone, home=home))
+    way = str(source), id(settings), home
+    known = _SOURCES.get(way)
+    if known is None:
+        if len(_SOURCES) >= MAX_SOURCES:
+            _SOURCES.clear()
+        known = _SOURCES[way] = _Source(settings, home)
+    return known.load(source, progress)
 
 
 class _Source:
     """Loads one source in one way, time and again; any thread may ask."""
 
-    def __init__(self, settings: EngineSettings) -> None:
-        self._settings = settings
+    def __init__(self, given: EngineSettings | None, home: Path | None) -> None:
+        """By these very settings; `home` is where its choices are kept, None: where the settings say."""
+        self._given = given
+        """Kept alive, so that no others come to have their identity."""
+        alone = replace(given or EngineSettings(), versions=VersionPolicy(), is_warmed_up=False)
+        self._settings = settings = alone if home is None else replace(alone, home=home)
         self._loader = Loader(settings)
         self._last_time = LastTime()
 
@@ -60,6 +62,11 @@ class _Source:
         model = Engine(self._settings, progress=progress).load(source)
         self._loader = Loader(self._settings)  # the machine may be another by now
         if self._settings.repository is None:
-            settings, folder = self._settings.selection, self._loader.calibrations
-            self._last_time.note(source, model.bundle, model.choice, settings, folder)
+            self._last_time.note(
+                source, model.bundle, model.choice, self._settings.selection, self._loader.calibrations
+            )
         return model
+
+
+_SOURCES: Final[dict[tuple[str, int, Path | None], _Source]] = {}
+"""What was loaded lately, by source, the identity of the settings, and home: to hash settings by what they say takes longer."""

@@ -20,7 +20,7 @@ from runtime.engine.watch import Watch
 from runtime.errors import BackendUnavailableError, InvalidInputError
 from runtime.selection.candidates import Candidate
 from runtime.selection.choice import Choice
-from runtime.tensors import Array, InputCheck, TensorSpec
+from runtime.tensors import Array, TensorSpec
 
 log = logging.getLogger(__name__)
 
@@ -47,9 +47,8 @@ class Model:
         self.watch = watch
         self._uses = Uses(f"model {self.name!r} version {self.version} is being unloaded; load it again")
         self._succession = Succession(bundle, choice, self._uses, instances, memory_cap_mb)
-        inputs = self.inputs
-        self._check = InputCheck(self.name, inputs)
-        self._counted = next((spec.name for spec in inputs if spec.is_batched), None)
+        opened = self._succession.service.opened
+        self._check, self._counted = opened.check, opened.first_batched
 
     @property
     def inputs(self) -> tuple[TensorSpec, ...]:

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections import Counter
 from dataclasses import replace
 
 from runtime.backends.base import Overlap
@@ -15,7 +14,7 @@ from runtime.backends.opened import OpenedVariant, open_variant
 from runtime.bundle.bundle import Bundle
 from runtime.engine.grant import Granted, grant
 from runtime.engine.in_service import InService
-from runtime.engine.tally import Switch, SwitchReason
+from runtime.engine.tally import Switch, SwitchReason, Tally
 from runtime.engine.uses import Uses
 from runtime.engine.warm_up import warm_up
 from runtime.errors import BackendUnavailableError, EdgewardError, NoCandidateError
@@ -36,7 +35,7 @@ class Succession:
         """The last of them, while what took over then answers; None once a calibration has chosen again."""
         self.changes = 0
         """Times that what answers, or what is known of its cost, was replaced."""
-        self.switches: Counter[Switch] = Counter()
+        self.switches: Tally[Switch] = Tally()
         """Times that another candidate took over, by which ones and why."""
         self.instances = instances
         """How many calls were asked to run at the same time, whatever is granted of them."""
@@ -200,7 +199,7 @@ class Succession:
         for place in range(first, len(choice.ranked)):
             ranked = choice.ranked[place]
             candidate = ranked.candidate
-            if candidate.pair in self._quarantined or candidate.backend.device in self._lost:
+            if (self._quarantined and candidate.pair in self._quarantined) or candidate.backend.device in self._lost:
                 continue
             try:
                 opened = self._open(ranked, is_warm)
@@ -210,7 +209,8 @@ class Succession:
                 passed_over.append(f"{candidate} cannot be opened ({error})")
                 self._log(logging.ERROR, passed_over[-1])
                 continue
-            self._gone.discard(candidate.pair)
+            if self._gone:
+                self._gone.discard(candidate.pair)
             return InService(choice, place, opened), "; ".join(passed_over) or None
         lost = f" (lost: {', '.join(sorted(self._lost))})" if self._lost else ""
         raise NoCandidateError(
@@ -224,7 +224,8 @@ class Succession:
         def instances(overlap: Overlap) -> int:
             return grant(self.instances, overlap, ranked.memory, self._memory_cap_mb).count
 
-        opened = open_variant(self._bundle, candidate.variant, candidate.backend, candidate.options, instances)
+        wished = instances if self.instances > 1 else None
+        opened = open_variant(self._bundle, candidate.variant, candidate.backend, candidate.options, wished)
         if is_warm:
             try:
                 overlap = opened.session.overlap

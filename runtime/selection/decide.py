@@ -26,9 +26,10 @@ source in one answer of six or seven while it is as often right; confidences or 
 MAX_NOISE: Final = 0.02
 """Candidates that differ by more are never taken for equal, but for `MAX_NOISE_OF_THREADS`: the two bound the regret of a tie. On
 fewer threads so much always counts as equal: the others are left to what else runs, above all the server around the model."""
-MAX_NOISE_OF_THREADS: Final = 0.05
+MAX_NOISE_OF_THREADS: Final = 0.03
 """On fewer threads also this counts as equal, where the two cannot be told apart: what makes a machine unstable is mostly
-neighbours that take cores, and who needs one core is slowed by them less often."""
+neighbours that take cores, and who needs one core is slowed by them less often. No more than a choice may lose to an engine's own
+defaults (0.97 ×), which take all cores."""
 APART_ERRORS: Final = 2.0
 """Standard errors of their ratio within which two are not told apart (one time in 20 by chance)."""
 MEMORY_NOISE_MB: Final = 1.0
@@ -91,10 +92,14 @@ def decide(measured: Sequence[Measured], rejected: Sequence[Rejected], goal: Goa
     out = (*refused, *rejected)
     worth_telling = [r for r in out if not r.is_misfit] or out
     if not fit:
-        reasons = "".join(f"\n  {reason}" for reason in worth_telling) or "\n  (there was no candidate at all)"
+        reasons = "".join(f"\n  {text}" for text in _told_once(worth_telling)) or "\n  (there was no candidate at all)"
         raise NoCandidateError(
-            f"nothing can run bundle {origin.bundle!r} version {origin.version} on this machine and be right enough; "
-            f"install a backend, lower the floor or raise the memory cap:{reasons}"
+            f"nothing can run bundle {origin.bundle!r} version {origin.version} on this machine"
+            + (
+                f" and be right enough; install a backend, lower the floor or raise the memory cap:{reasons}"
+                if refused
+                else f"; install a backend that can, or give a model that one of these can open:{reasons}"
+            )
         )
     order, tied = rank(fit, goal)
     chosen = order[0]
@@ -227,6 +232,14 @@ def _missed_targets(measured: Measured, targets: Targets) -> list[str]:
 
 
 # Sentences
+
+
+def _told_once(rejected: Sequence[Rejected]) -> list[str]:
+    """A sentence each; of ways to run a pair that are out for the same reason one for all of them."""
+    ways: dict[tuple[str, str, str], list[Rejected]] = {}
+    for each in rejected:
+        ways.setdefault((each.variant, each.backend, each.reason), []).append(each)
+    return [str(alike[0] if len(alike) == 1 else replace(alike[0], options=None)) for alike in ways.values()]
 
 
 def _chosen_sentence(chosen: Measured, count: int, goal: Goal) -> str:

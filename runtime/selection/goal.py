@@ -60,7 +60,9 @@ def goal_for(bundle: Bundle, settings: SelectionSettings) -> Goal:
 
 def memory_cap_mb(bundle: Bundle, settings: SelectionSettings) -> float | None:
     """That of `goal_for`, alone."""
-    return _first(settings.memory_cap_mb, _targets_of(bundle).memory_mb)
+    if settings.memory_cap_mb is not None or bundle.manifest is None:
+        return settings.memory_cap_mb
+    return bundle.manifest.targets.memory_mb
 
 
 def explain(bundle: Bundle, settings: SelectionSettings) -> list[Wish]:

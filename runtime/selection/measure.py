@@ -6,7 +6,7 @@ Decides nothing itself: whom to time is `halving`'s word, who may run `decide`'s
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Final
 
@@ -19,7 +19,8 @@ from runtime.selection.latency import MIN_TURNS, Latency, summarise
 from runtime.selection.memory_use import most_rows
 from runtime.selection.rows import BATCH_SIZES
 from runtime.selection.settings import Objective
-from runtime.selection.trying import FAR_BEHIND, Progress, best_ms, try_all
+from runtime.selection.side_by_side import told_later
+from runtime.selection.trying import FAR_BEHIND, PROMISE, Progress, best_ms, try_all
 
 log = logging.getLogger(__name__)
 
@@ -57,11 +58,12 @@ def measure(
     seed: int,
     clock: Callable[[], float],
     progress: Progress,
+    promise: Mapping[str, int] = PROMISE,
 ) -> Measurement:
     """Candidates tried, the promising ones timed, the winner checked in full, the best swept over batches: all in `budget_s`.
 
     `reference` is the name of the variant that answers are compared with, None where its answers are in the bundle. A candidate
-    that fails costs only itself.
+    that fails costs only itself. `promise`: of precisions on this processor, see `order_of_trying`.
     """
     start = clock()
     rows = BATCH_SIZES[-1] if goal.objective is Objective.THROUGHPUT else 1
@@ -69,7 +71,7 @@ def measure(
     def may_be_right(candidate: Candidate, trial: Trial) -> bool:
         return may_be_fit(_from_trial(candidate, trial, rows), goal)
 
-    tried = try_all(bench, candidates, reference, rows, budget_s, clock, progress, may_be_right)
+    tried = try_all(bench, candidates, reference, rows, budget_s, clock, progress, may_be_right, promise)
     after = clock()
     trial_s = after - start - tried.loading_s - tried.lost_s
     rejected = tried.rejected
@@ -180,26 +182,44 @@ def _time_winners(
 ) -> list[Rejected]:
     """Times whoever would win without having been in the rounds, which are for the fastest: for its memory, or a target it meets.
 
-    A few calls of its trial are no p95, and no cost to plan by. What it then shows may make another one win.
+    A few calls of its trial are no p95, and no cost to plan by. It takes turns with the fastest of the rounds, and is told as if it
+    had been in them: the machine may have another moment now. What it then shows may make another one win.
     """
     rejected: list[Rejected] = []
     end = clock() + budget_s
+    in_rounds = [m for m in measured.values() if m.rounds]
+    fastest = min(in_rounds, key=lambda m: m.latency.median_ms, default=None)
     while clock() < end and (fit := [m for m in measured.values() if may_be_fit(m, goal)]):
         winner = rank(fit, goal)[0][0]
         if winner.rounds:
             break
         turns: list[list[float]] = []
+        beside: list[list[float]] = []
         try:
             while len(turns) < MIN_TURNS and (not turns or clock() < end):
                 turns.append(bench.time(winner.candidate, winner.rows, TURN_S))
+                if fastest is not None:
+                    beside += _turn_beside(bench, fastest)
         except CandidateFailedError as error:
             log.info("candidate %s is out: %s", winner.candidate, error)
             del measured[winner.candidate.key]
             rejected.append(rejected_because(winner.candidate, str(error)))
             continue
-        timed = _with_latency(winner, winner.rows, summarise(turns))
-        measured[winner.candidate.key] = replace(timed, rounds=1)
+        latency, lag_error = summarise(turns), None
+        if fastest is not None and len(beside) == len(turns):
+            latency, lag_error = told_later(turns, beside, fastest.latency.median_ms)
+        timed = _with_latency(winner, winner.rows, latency)
+        measured[winner.candidate.key] = replace(timed, rounds=1, lag_error=lag_error)
     return rejected
+
+
+def _turn_beside(bench: Bench, fastest: Measured) -> list[list[float]]:
+    """A turn of who was timed already; none where it fails, which whoever runs it next will find."""
+    try:
+        return [bench.time(fastest.candidate, fastest.rows, TURN_S)]
+    except CandidateFailedError as error:
+        log.info("candidate %s could not be timed again: %s", fastest.candidate, error)
+        return []
 
 
 def _sweep(

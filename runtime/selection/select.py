@@ -22,7 +22,7 @@ from runtime.selection.local_bench import LocalBench
 from runtime.selection.measure import Measurement, measure
 from runtime.selection.settings import SelectionSettings
 from runtime.selection.trial import MB, IsolatedBench
-from runtime.selection.trying import Progress
+from runtime.selection.trying import Progress, promise_on
 
 log = logging.getLogger(__name__)
 
@@ -98,6 +98,7 @@ def _measure(
                 settings.seed,
                 time.monotonic,
                 progress or _say_nothing,
+                promise_on(hardware),
             )
         finally:
             bench.close()

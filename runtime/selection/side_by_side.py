@@ -60,6 +60,21 @@ def told_beside(key: str, leader: str, calls: Mapping[str, Calls]) -> tuple[Late
     return replace(own, median_ms=median_ms, p95_ms=max(median_ms, p95_ms)), lag.error
 
 
+def told_later(
+    own: Sequence[Sequence[float]], beside: Sequence[Sequence[float]], usual_ms: float
+) -> tuple[Latency, float]:
+    """What turns would have shown earlier, when what took turns `beside` them took `usual_ms`, and the standard error of their lag.
+
+    As many turns of both, one after the other; p95 is of its own calls, as much faster or slower as the median.
+    """
+    lag = lag_of(*({at: median(turn) for at, turn in enumerate(turns)} for turns in (own, beside)))
+    assert lag is not None  # they share every pass
+    seen = summarise(own)
+    median_ms = usual_ms * (1 + lag.share)
+    p95_ms = seen.p95_ms * median_ms / seen.median_ms
+    return replace(seen, median_ms=median_ms, p95_ms=max(median_ms, p95_ms)), lag.error
+
+
 def _ratio_among(key: str, leader: str, turns: Mapping[str, Turns]) -> float:
     """How many times the leader's time `key` takes, at the moments that all who took part in their common passes had."""
     shared = turns[key].keys() & turns[leader].keys()

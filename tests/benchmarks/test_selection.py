@@ -124,7 +124,8 @@ def test_a_bar_that_is_missed_shows(change: dict[str, object], missed: str | Non
     found = [text for text, is_held in bars(results) if not is_held]
     assert found == [] if missed is None else len(found) == 1 and missed in found[0]
     environment = {
-        "commit": "c0ffee", "cpu": "a processor", "hardware_text": {"cores allowed": "2"}, "kernel": "6", "python": "3.11",
+        "commit": "c0ffee", "cpu": "a processor", "hardware_text": {"cores allowed": "2", "instruction sets": "AVX2"},
+        "kernel": "6", "python": "3.11",
         "libraries": {"onnxruntime": "1.32.0"}, "load_before": [0.1, 0.2, 0.3], "hardware": {"cores": {"threads": 2}},
     }  # fmt: skip
     table = markdown(results, {"gone": "not here"}, {"broken": "no operator"}, environment, "2026-01-01T00:00:00+00:00")
@@ -230,7 +231,8 @@ def test_a_start_that_is_not_told_by_a_bare_engine_is_marked_and_not_counted() -
     (told,) = (text for text, _ in bars(results) if text.startswith("start"))
     assert told == "start, worst: 1.20 × (net), at most 1.3 (1 of 1 by a bare engine)"
     environment = {
-        "commit": "c0ffee", "cpu": "a processor", "hardware_text": {"cores allowed": "2"}, "kernel": "6", "python": "3.11",
+        "commit": "c0ffee", "cpu": "a processor", "hardware_text": {"cores allowed": "2", "instruction sets": "AVX2"},
+        "kernel": "6", "python": "3.11",
         "libraries": {}, "load_before": [0.1], "hardware": {"cores": {"threads": 2}},
     }  # fmt: skip
     page = markdown(results, {}, {}, environment, "2026-01-01")

@@ -93,15 +93,17 @@ def test_a_sequence_is_refused_when_opened(tmp_path: Path) -> None:
         opened(tmp_path / "m.onnx")
 
 
-def test_an_unknown_operator_is_named(tmp_path: Path) -> None:
+@pytest.mark.parametrize("domain", ["", "acme"])
+def test_an_unknown_operator_is_named_with_the_next_step(domain: str, tmp_path: Path) -> None:
     graph = helper.make_graph(
-        [helper.make_node("Frobnicate", ["x"], ["y"])],
+        [helper.make_node("Frobnicate", ["x"], ["y"], domain=domain)],
         "unknown",
         [helper.make_tensor_value_info("x", TensorProto.FLOAT, [2])],
         [helper.make_tensor_value_info("y", TensorProto.FLOAT, [2])],
     )
-    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8), tmp_path / "m.onnx")
-    with pytest.raises(BundleError, match="Frobnicate"):
+    opsets = [helper.make_opsetid("", 17), *([helper.make_opsetid(domain, 1)] if domain else [])]
+    onnx.save(helper.make_model(graph, opset_imports=opsets, ir_version=8), tmp_path / "m.onnx")
+    with pytest.raises(BundleError, match="Frobnicate.*it has no such operator: export the model"):
         opened(tmp_path / "m.onnx")
 
 

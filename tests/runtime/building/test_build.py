@@ -178,8 +178,10 @@ def test_an_operator_that_nobody_knows_is_told(rows_file: Path, tmp_path: Path) 
     onnx.save(
         helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8), tmp_path / "odd.onnx"
     )
-    with pytest.raises(BundleError, match="cannot be opened.*Frobnicate"):
+    with pytest.raises(BundleError, match="cannot be opened.*Frobnicate") as caught:
         build(tmp_path / "odd.onnx", rows_file, tmp_path / "out", [])
+    assert str(caught.value).startswith(f"{tmp_path / 'odd.onnx'} cannot be opened")
+    assert "edgeward-build" not in str(caught.value)  # the copy that was taken in is nobody's business
 
 
 def test_a_state_is_an_input_and_an_output_like_others(tmp_path: Path) -> None:

@@ -8,6 +8,8 @@ import pytest
 
 from runtime.backends.base import RunOptions
 from runtime.bundle.manifest import Format, Targets, Variant
+from runtime.hardware import Hardware
+from runtime.hardware.isa import IsaFeature
 from runtime.selection.bench import LEAST_CHECKED_ROWS, Bench, CandidateFailedError, Trial
 from runtime.selection.candidates import Candidate
 from runtime.selection.decide import rank, refusal
@@ -17,8 +19,8 @@ from runtime.selection.latency import quantile
 from runtime.selection.measure import Measurement, measure
 from runtime.selection.memory_use import MemoryUse
 from runtime.selection.settings import Objective
-from runtime.selection.trying import order_of_trying
-from tests.runtime.selection.fakes import FakeBackend, candidate
+from runtime.selection.trying import PROMISE, WITH_INT8_DOT, order_of_trying, promise_on
+from tests.runtime.selection.fakes import FakeBackend, candidate, machine
 
 
 def rows_checked_s(ms: float, check_s: float) -> float:
@@ -40,6 +42,20 @@ class Moments:
             self._is_busy = not self._is_busy
             self._until += self._random.expovariate(1 / self._usual_s)
         return [ms * (1.9 if self._is_busy else 1.0) * self._random.gauss(1, 0.03) for _ in range(calls)]
+
+
+class SlowOnce(Moments):
+    """A machine of its own until it begins to be slow, and then for good."""
+
+    def __init__(self) -> None:
+        super().__init__(0, 1.0)
+        self._factor = 1.0
+
+    def begin(self) -> None:
+        self._factor = 1.9
+
+    def turn(self, ms: float, calls: int, now: float) -> list[float]:
+        return [ms * self._factor] * calls
 
 
 class FakeBench:
@@ -153,7 +169,7 @@ def test_on_a_machine_of_moments_who_was_dropped_early_is_not_chosen_for_its_qui
 
 @pytest.mark.parametrize("seed", range(8))
 def test_two_threads_that_are_faster_in_every_moment_are_not_tied_with_one(seed: int) -> None:
-    bench = FakeBench({"two": 1.0, "one": 1.04})
+    bench = FakeBench({"two": 1.0, "one": 1.028})
     bench.moments = Moments(seed, 0.3)
     candidates = [candidate("two", 2), candidate("one", 1)]
     result = measure(bench, candidates, "two", Goal(), 3.0, seed, lambda: bench.now, lambda what, share: None)
@@ -196,6 +212,20 @@ def test_one_engine_after_the_other_is_looked_at_by_the_promise_of_its_variants(
     assert [c.pair for c in order_of_trying(made, None)[0]] == [
         *(("int8", "a"), ("dynamic-int8", "c"), ("fp32", "a"), ("int8", "b"), ("fp16", "a"))
     ]
+    assert [c.pair for c in order_of_trying(made, None, WITH_INT8_DOT)[0]] == [
+        *(("int8", "a"), ("dynamic-int8", "c"), ("int8", "b"), ("fp32", "a"), ("fp16", "a"))
+    ]
+
+
+def test_int8_promises_more_where_one_instruction_multiplies_it() -> None:
+    hardware = machine()
+
+    def on(*features: IsaFeature) -> Hardware:
+        return replace(hardware, cpu=replace(hardware.cpu, features=features))
+
+    assert promise_on(on(IsaFeature.AVX2, IsaFeature.FMA)) is PROMISE
+    assert promise_on(on(IsaFeature.AVX512F, IsaFeature.AVX512_VNNI)) is WITH_INT8_DOT
+    assert promise_on(on(IsaFeature.NEON, IsaFeature.DOTPROD)) is WITH_INT8_DOT
 
 
 def test_a_reference_that_fails_is_replaced_by_its_next_way_to_run_or_by_none() -> None:
@@ -423,6 +453,21 @@ def test_who_wins_by_memory_is_timed_however_far_behind() -> None:
     assert small.latency.median_ms == 9.0, "and not the trial's 11.7"
     assert small.rounds == 1
     assert small.latency.turns >= 4
+
+
+@pytest.mark.parametrize("p95_ms", [None, 12.0])
+def test_who_is_timed_after_the_rounds_is_told_by_their_moments(p95_ms: float | None) -> None:
+    """The machine takes 1.9 times as long from then on, which no figure of the rounds knows, and no target should."""
+    bench = FakeBench({"fast": 1.0, "faster": 0.9, "small": 9.0})
+    bench.memory_of = {"fast": 80.0, "faster": 90.0, "small": 5.0}
+    bench.moments = slow_once = SlowOnce()
+    bench.fails = lambda what, who, rows: slow_once.begin() if (what, who.variant.name) == ("time", "small") else None
+    goal = Goal(objective=Objective.MEMORY, targets=Targets(p95_latency_ms=p95_ms))
+    result = run(bench, ["fast", "faster", "small"], goal)
+    best = rank(list(result.measured), goal)[0][0]
+    assert best.candidate.variant.name == "small"
+    assert best.latency.median_ms == pytest.approx(9.0)
+    assert best.latency.p95_ms == pytest.approx(9.0)
 
 
 def test_a_target_is_held_against_what_was_timed() -> None:
