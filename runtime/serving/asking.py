@@ -81,6 +81,9 @@ async def answer_of(ask: Ask, request: InferenceRequest) -> InferenceResponse:
     except asyncio.CancelledError:
         withdraw()
         raise
+    finally:
+        # What is raised leads to this frame, and both of these to what is raised: cut, it goes with the request.
+        del future, withdraw
 
 
 async def _answered(
