@@ -64,7 +64,8 @@ class ReleaseService(Layered):
         """What the log is to know of a request outside of a release; nothing of errors that are no version's fault."""
         if error is None or (isinstance(error, EdgewardError) and self._way.is_the_arms_fault(error)):
             segment = str(request.parameters.get(DEFAULT_SEGMENT) or "")[:64]
-            self._way.log(request, DEFAULT_KEY, segment, Arm.STABLE, began, is_error=error is not None)
+            took_s = time.perf_counter() - began
+            self._way.log(request, DEFAULT_KEY, segment, Arm.STABLE, took_s, is_error=error is not None)
 
     async def describe_model(self, name: str, version: str) -> ModelDescription:
         """Of the version that would answer."""
