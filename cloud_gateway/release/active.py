@@ -78,6 +78,8 @@ class ActiveRelease:
         """When what the guards know was last kept because it was time to, by the clock of whoever asks them."""
         self.save_tried_at = 0.0
         """When that was last tried; later than `saved_at`: it failed."""
+        self.store_again_at = -math.inf
+        """Until then no hold and no step forward is stored, by that clock: a disk has just refused one."""
         self.lost = 0
         """Observations that the guards, or a disk, could not take in time, and answers that could not be kept for labels."""
         self.switched_unix_us: int | None = None
