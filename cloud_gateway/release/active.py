@@ -28,6 +28,7 @@ from cloud_gateway.release.seen import Seen, SeenPair, SeenRequest
 from cloud_gateway.release.split import Segments, Split, name_of
 from cloud_gateway.release.state import ReleaseState
 from cloud_gateway.release.store import Release
+from runtime.wire.values import Parameters
 
 log = logging.getLogger(__name__)
 SavedT = TypeVar("SavedT")
@@ -109,6 +110,8 @@ class ActiveRelease:
         """Whether people were told that it is."""
         self.fenced_answers = 0
         """By this gateway since it has the release."""
+        self.stables_reply: tuple[Parameters, Parameters] = ({}, {})
+        """The last parameters of a reply of stable's, and what they became: of most requests the very same mapping."""
         self.on_mirrored: Callable[[Mirrored], None] | None = None
         """Told of every mirrored request as it is absorbed; where it raises, that one is counted as lost."""
         self.waits_for_labels = any(guard.metric is Metric.LOSS for guard in plan.guards)
