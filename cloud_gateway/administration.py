@@ -61,9 +61,17 @@ async def administration(
         review_path=REVIEW_PATH,
     )
     labels_of = roles_of(decided.traffic.active)
+    requests = decided.traffic.log
+    logged = () if requests is None else (requests.families,)
     with closing(Machine()) as machine:
         beside = Beside(
-            collectors=(model_metrics(local, labels_of), machine.families, history.families, monitored(labels_of)),
+            collectors=(
+                model_metrics(local, labels_of),
+                machine.families,
+                history.families,
+                monitored(labels_of),
+                *logged,
+            ),
             labels_of=labels_of,
             on_stop=page.close,
         )

@@ -130,7 +130,12 @@ def status(
     console = standard()
     console.print(show_models(told["models"]))
     wants = "yes" if told["wants_key"] else "no: whoever reaches it may use it"
-    console.print(facts([("up for", f"{told['uptime_s']:.0f} s"), ("wants an API key", wants)]))
+    shown_facts = [("up for", f"{told['uptime_s']:.0f} s"), ("wants an API key", wants)]
+    if requests := told.get("request_log"):
+        shown_facts.append(
+            ("log of requests", f"{requests['file']}; {requests['lost']:,} requests are in no line of it")
+        )
+    console.print(facts(shown_facts))
 
 
 @app.command(epilog="Example: edgeward gateway push ./digits-2")

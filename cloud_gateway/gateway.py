@@ -22,6 +22,7 @@ from cloud_gateway.idempotency import Idempotent
 from cloud_gateway.monitoring import monitoring
 from cloud_gateway.program import NAME, STATUS_PATH
 from cloud_gateway.release.assembly import registry_of
+from cloud_gateway.release.request_log import RequestLog
 from cloud_gateway.rollout.offers import DeviceOffers
 from cloud_gateway.rollout.routes import outcome_route
 from cloud_gateway.settings import GatewaySettings
@@ -82,7 +83,6 @@ async def serve_gateway(
 ) -> None:
     """Serves what `engine` holds until SIGTERM, SIGINT or `stop`; the engine stays the caller's to close."""
     home, settings = config.home(), stood_on.settings
-    status = _status_of(engine, wants_key=authorizer is not None)
     async with AsyncExitStack() as parts:
         first = {(model.name, model.version): model.bundle for model in engine.models() if model.bundle.manifest}
         monitored = await parts.enter_async_context(monitoring(NAME, settings, engine, home))
@@ -99,6 +99,7 @@ async def serve_gateway(
         decided = await parts.enter_async_context(
             deciding(settings, local, home, monitored.findings, monitored.labelled.take, monitored.details)
         )
+        status = _status_of(engine, decided.traffic.log, wants_key=authorizer is not None)
         once = Idempotent(decided.service.infer, settings.results_url(home), ask=ask_of(decided.service))
         parts.push_async_callback(once.close)
         drift = with_figures(monitored.document, local)
@@ -126,7 +127,7 @@ async def serve_gateway(
         )
 
 
-def _status_of(engine: Engine, *, wants_key: bool) -> Document:
+def _status_of(engine: Engine, requests: RequestLog | None, *, wants_key: bool) -> Document:
     started = time.monotonic()
 
     async def status() -> Mapping[str, object]:
@@ -136,6 +137,7 @@ def _status_of(engine: Engine, *, wants_key: bool) -> Document:
             "uptime_s": round(time.monotonic() - started, 1),
             "wants_key": wants_key,
             "models": describe_models(engine),
+            **({} if requests is None else {"request_log": requests.describe()}),
         }
 
     return status

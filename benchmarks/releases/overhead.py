@@ -3,10 +3,11 @@
     python -m benchmarks.releases.overhead
 
 One gateway, whose release is switched: without, without once more (what this machine cannot tell from nothing), with a canary of
-5 %, and with that and a shadow of everything that stable answers. In every round each has a short turn, in a new order, over one
-connection; requests come one at a time, at a fixed rate. The candidate's answers are left out: it is what stable's callers wait
-for. A turn is five times as long as the shadow gathers, so that it has its part of what the shadow does meanwhile. Ten minutes of a
-machine that does nothing else; shorter turns stand other programs' load better, and leave most of the shadow's work to the pauses.
+5 %, and with that and a shadow of everything that stable answers; both of these are held against both turns without. In every
+round each has a short turn, in a new order, over one connection; requests come one at a time, at a fixed rate. The candidate's
+answers are left out: it is what stable's callers wait for. A turn is five times as long as the shadow gathers, so that it has its
+part of what the shadow does meanwhile. Ten minutes of a machine that does nothing else; shorter turns stand other programs' load
+better, and leave most of the shadow's work to the pauses.
 `path_cost` measures the same inside one process.
 """
 
@@ -71,11 +72,17 @@ class Turn:
 def main() -> None:
     """Measures, prints and writes the table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--rounds", type=int, default=100)
+    parser.add_argument("--rounds", type=int, nargs="+", default=[100], help="one number, or one for each rate")
     parser.add_argument("--seconds", type=float, default=0.5, help="of a turn")
     parser.add_argument("--rate", type=float, nargs="+", default=[100.0, 300.0], help="requests a second")
     parser.add_argument("--out", type=Path, default=ROOT / "benchmarks" / "results")
     options = parser.parse_args()
+    if len(options.rounds) == 1:
+        options.rounds *= len(options.rate)
+    if len(options.rounds) != len(options.rate):
+        parser.error(
+            f"--rounds has {len(options.rounds)} numbers for {len(options.rate)} rates; give one, or one for each"
+        )
     environment = read_environment()
     module = switched_gateway.__name__
     with (
@@ -86,7 +93,9 @@ def main() -> None:
         gateway = started[MODEL]
         gateway.start_release(PLAN)
         turns = [
-            turn for rate in options.rate for turn in _rounds(gateway, client, options.rounds, options.seconds, rate)
+            turn
+            for rate, rounds in zip(options.rate, options.rounds, strict=True)
+            for turn in _rounds(gateway, client, rounds, options.seconds, rate)
         ]
         gateway.process.signal(ARMS[SHADOW])
         shadow = gateway.status()["shadow"]
@@ -154,8 +163,9 @@ def _markdown(told: dict[str, Any], turns: Sequence[Turn]) -> str:
         f"{environment['python']}; commit {environment['commit']}; {told['when']}. Load average before: "
         f"{environment['load_before'][0]}.",
         f"One digits row a request over gRPC, one at a time, at a fixed rate, to one gateway whose release is switched; "
-        f"{plan['rounds']} interleaved rounds of {plan['seconds']:g} s a turn. Latency as the client sees it. Ratio: of the p50s "
-        "of a round, its median over rounds with the 95 % interval; `again`: what this machine cannot tell from nothing. CPU is "
+        f"{' and '.join(map(str, plan['rounds']))} interleaved rounds of {plan['seconds']:g} s a turn. Latency as the client sees "
+        "it. Ratio: of a turn's p50 to that of both turns of its round without a release, its median over rounds with the 95 % "
+        "interval; `again`: one of those two to the other, what this machine cannot tell from nothing. CPU is "
         "the whole process's, over a turn and its pause: the engine's threads, which wait by spinning, the loop that decides and "
         "saves, and the shadow's runs of the candidate. Guards take what a turn showed at the next tick that sees a release (every "
         "0.2 s), so part of a shadow's turn is paid in a canary's.",
@@ -163,16 +173,18 @@ def _markdown(told: dict[str, Any], turns: Sequence[Turn]) -> str:
         "| requests/s | gateway | p50 ms | p99 ms | its CPU ms for 1,000 requests | errors | p50 against no release | bar |",
         "|---:|---|---:|---:|---:|---:|---|---|",
     ]
-    for rate in plan["rate"]:
-        base = _of(turns, rate, PLAIN)
+    for rate, rounds in zip(plan["rate"], plan["rounds"], strict=True):
+        plain = [one.latencies_ms for one in _of(turns, rate, PLAIN)]
+        again = [one.latencies_ms for one in _of(turns, rate, AGAIN)]
+        both = [[*one, *other] for one, other in zip(plain, again, strict=True)]
         for arm in ARMS:
             mine = _of(turns, rate, arm)
             pooled = sorted(value for one in mine for value in one.latencies_ms)
             errors = sum(one.errors for one in mine)
-            asked = len(mine) * (FIRST + int(plan["seconds"] * rate))
+            asked = rounds * (FIRST + int(plan["seconds"] * rate))
             shown, bar = "1", ""
             if arm != PLAIN:
-                ratio = against([one.latencies_ms for one in mine], [one.latencies_ms for one in base])
+                ratio = against([one.latencies_ms for one in mine], plain if arm == AGAIN else both)
                 shown, bar = str(ratio), "" if arm == AGAIN else f"at most {1 + BAR:g}: {verdict(ratio, errors)}"
             lines.append(
                 f"| {rate:g} | {arm} | {median(pooled):.3f} | {pooled[int(len(pooled) * 0.99)]:.3f} | "

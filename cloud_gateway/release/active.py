@@ -28,6 +28,7 @@ from cloud_gateway.release.seen import Seen, SeenPair, SeenRequest
 from cloud_gateway.release.split import Segments, Split, name_of
 from cloud_gateway.release.state import ReleaseState
 from cloud_gateway.release.store import Release
+from runtime.wire.values import Parameters
 
 log = logging.getLogger(__name__)
 SavedT = TypeVar("SavedT")
@@ -78,6 +79,8 @@ class ActiveRelease:
         """When what the guards know was last kept because it was time to, by the clock of whoever asks them."""
         self.save_tried_at = 0.0
         """When that was last tried; later than `saved_at`: it failed."""
+        self.store_again_at = -math.inf
+        """Until then no hold and no step forward is stored, by that clock: a disk has just refused one."""
         self.lost = 0
         """Observations that the guards, or a disk, could not take in time, and answers that could not be kept for labels."""
         self.switched_unix_us: int | None = None
@@ -107,6 +110,8 @@ class ActiveRelease:
         """Whether people were told that it is."""
         self.fenced_answers = 0
         """By this gateway since it has the release."""
+        self.stables_reply: tuple[Parameters, Parameters] = ({}, {})
+        """The last parameters of a reply of stable's, and what they became: of most requests the very same mapping."""
         self.on_mirrored: Callable[[Mirrored], None] | None = None
         """Told of every mirrored request as it is absorbed; where it raises, that one is counted as lost."""
         self.waits_for_labels = any(guard.metric is Metric.LOSS for guard in plan.guards)

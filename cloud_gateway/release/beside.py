@@ -13,7 +13,7 @@ from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from dataclasses import replace
 
 from cloud_gateway.guards import Arm
-from cloud_gateway.release.comparison import compare, compare_all
+from cloud_gateway.release.comparison import Comparison, compare, compare_all
 from cloud_gateway.release.mirrored import Mirrored, Offered
 from cloud_gateway.release.second_copy import SecondCopy
 from runtime.batching.rows import batch_key, has_one_key, is_batchable, join, split
@@ -132,8 +132,14 @@ class Beside:
         [compared] = self._compared(items, [answers[item.answered is Arm.STABLE]])
         noise = None
         if item.answered is Arm.STABLE and item.outputs is not None:
-            noise = compare(self._task, self._names, item.outputs, answers[False])
+            noise = self._noise(item.outputs, answers[False])
         return [replace(compared, timed=(took[False], took[True]), noise=noise)]
+
+    def _noise(self, first: Mapping[str, Array], again: Mapping[str, Array]) -> Comparison | None:
+        """Stable twice: nearly always the same to the bit, which is a tenth of the work to see."""
+        if first and all(name in again and _is_same(value, again[name]) for name, value in first.items()):
+            return Comparison(agrees=True, distance=0.0)
+        return compare(self._task, self._names, first, again)
 
     def _compared(self, items: list[Offered], answers: Sequence[Mapping[str, Array]]) -> list[Mirrored]:
         """Each with what the version said to it that did not have the caller."""
@@ -157,6 +163,15 @@ class Beside:
             )
             for item, said in zip(items, answers, strict=True)
         ]
+
+
+def _is_same(one: Array, other: Array) -> bool:
+    return (
+        one.dtype == other.dtype
+        and one.dtype.kind != "O"
+        and one.shape == other.shape
+        and one.tobytes() == other.tobytes()
+    )
 
 
 def _failed(item: Offered, error: str) -> Mirrored:

@@ -28,7 +28,7 @@ from runtime.errors import ConflictError, StorageError
 log = logging.getLogger(__name__)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class StepBack:
     """What is done here, and no disk would take yet."""
 
@@ -36,6 +36,8 @@ class StepBack:
     state: ReleaseState
     """Whatever the database says meanwhile."""
     document: dict[str, Any]
+    said: str = ""
+    """Why no disk took it, as people were told: once, not at every try."""
 
 
 class CarryingOut:
@@ -94,7 +96,9 @@ class CarryingOut:
             await self.store_change(active, step.state, event, document)
             self._switches.begin(active, event)
         except StorageError as error:
-            log.error("release of %s: %s is done, but not stored yet: %s", model, event, error)
+            if step.said != str(error):
+                log.error("release of %s: %s is done, but not stored yet: %s", model, event, error)
+            step.said = str(error)
             return
         except ConflictError as error:
             log.error("release of %s: %s is done here, but not stored: %s", model, event, error)

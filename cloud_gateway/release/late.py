@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from math import isfinite
 from typing import Final, Protocol
 
 from cloud_gateway.guards import LabelledObservation, MetricObservation
@@ -120,14 +121,35 @@ class LateEvidence:
 
 
 def _read(source: LateSource, release: Release, after: int, until: int) -> list[LateRow]:
-    """The next rows of a source; `StorageError` also where one says what nobody here understands. Blocking."""
+    """The next rows of a source; `StorageError` also where one says what nobody here understands. Blocking.
+
+    What the guards could not take is found here, before they have taken half of it.
+    """
     try:
-        return source.read(release, after, until, BATCH)
+        rows = source.read(release, after, until, BATCH)
+        for row in rows:
+            _check_numbers(row)
+        return rows
     except (LookupError, TypeError, ValueError) as error:
         raise StorageError(
             f"a row of {source.name} behind number {after} cannot be read: {error!r}; it is damaged, or a later version of the "
             "gateway wrote it, and nothing behind it counts until this gateway is as new, or the row is gone"
         ) from error
+
+
+def _check_numbers(row: LateRow) -> None:
+    """SQLite keeps a text, or an infinite number, where a number was declared; what other gateways saw is checked as it is read."""
+    said, person = row.observation, row.person
+    numbers: list[float | None] = []
+    if isinstance(said, MetricObservation):
+        numbers = [float(said.value)]
+    elif said is not None:
+        numbers = [said.stable_loss, said.candidate_loss]
+    if person is not None:
+        numbers += [person.person_loss, person.stable_loss, person.candidate_loss]
+    for number in numbers:
+        if number is not None and not isfinite(number):
+            raise ValueError(f"row {row.number} has the number {number!r}; expected a finite one")
 
 
 def _parts(rows: Sequence[LateRow]) -> Iterator[list[LateRow]]:

@@ -104,9 +104,9 @@ class Leading:
             except (StorageError, ConflictError) as error:
                 if active.trouble != str(error):
                     log.error("release of %s stays as it is: %s", active.split.model, error)
-                active.trouble = str(error)
+                active.trouble, active.store_again_at = str(error), now + SAVE_AGAIN_S
             else:
-                if not active.is_unsaved:
+                if not active.is_unsaved and now >= active.store_again_at:
                     active.trouble = None
 
     async def save(self, active: ActiveRelease) -> None:
@@ -173,6 +173,10 @@ class Leading:
             failure = f"version {plan.candidate} is not loaded any more"
         verdict = active.looked(now, JUDGE_S)
         decision = next_step(plan, active.state, verdict, failure)
+        if now < active.store_again_at and decision.move is not Move.ROLLBACK:
+            active.needed = decision.needed
+            active.state = decision.state if decision.move is Move.HOLD else active.state
+            return
         if not _is_held(active, decision):  # what is written down has the numbers of now
             verdict = active.looked(now)
             decision = next_step(plan, active.state, verdict, failure)

@@ -71,7 +71,7 @@ class Mirror:
         self._full_at = max(min(MAX_BATCH_ROWS, max_queued // 2), 1)
         """Requests that wait for no others."""
         self._is_full = threading.Event()
-        self._is_begun = self._is_refused = False
+        self._is_open = self._is_refused = False
         self._closing = threading.Event()
         self._thread = threading.Thread(target=self._work, name=f"edgeward-mirror-{candidate.name}", daemon=True)
 
@@ -91,7 +91,7 @@ class Mirror:
         `outputs`: None where there is nothing to compare.
         """
         self.offered += 1
-        if self._closing.is_set() or not (self._is_begun or self._begin()):
+        if not (self._is_open or self._begin()):
             self.dropped += 1
             return False
         size_bytes = 0
@@ -106,13 +106,17 @@ class Mirror:
             self.dropped += 1
             return False
         self._queued_bytes += size_bytes
-        queue.append(Offered(inputs, outputs, answered, failure, self.offered, size_bytes, segment, request_id, about))
+        # What `Offered(...)` does, without its call of Python.
+        about_it = (inputs, outputs, answered, failure, self.offered, size_bytes, segment, request_id, about)
+        queue.append(tuple.__new__(Offered, about_it))
         if len(queue) == self._full_at or waiting > MAX_QUEUED_BYTES // 2:
             self._is_full.set()
         return True
 
     def _begin(self) -> bool:
         """Whether there is a thread from now on. Where the machine has none left, the next request tries again."""
+        if self._closing.is_set():
+            return False
         try:
             self._thread.start()
         except RuntimeError as error:
@@ -120,7 +124,7 @@ class Mirror:
                 log.error("%s cannot be started, and what it would be given is dropped: %s", self._thread.name, error)
             self._is_refused = True
             return False
-        self._is_begun = True
+        self._is_open = True
         end_before_exit(self.close)
         return True
 
@@ -150,8 +154,9 @@ class Mirror:
         Blocks for as long as what is under way takes: a batch, or one request on both, with the load of stable's second copy.
         """
         self._closing.set()
+        self._is_open = False
         self._is_full.set()
-        if self._is_begun:
+        if self._thread.ident is not None:
             self._thread.join(CLOSE_S)
 
     def left(self) -> list[object]:
@@ -182,6 +187,7 @@ class Mirror:
                             return
                 except ModelNotReadyError:  # one of the two is being unloaded: the release has ended
                     self._closing.set()
+                    self._is_open = False
                     return
                 finally:
                     self._released_bytes += sum(item.size_bytes for item in taken)

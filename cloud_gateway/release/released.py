@@ -1,33 +1,22 @@
-"""One request within a release: the arm that it falls to is asked, what was seen of that is noted, and stable answers instead of a
-candidate that fails.
+"""One request within a release: the arm that it falls to is asked, and stable answers instead of a candidate that fails.
 
-By calls, without a task (`runtime.serving.asking`): while a release runs every request of its model comes this way.
+By calls, without a task (`runtime.serving.asking`): while a release runs every request of its model comes this way. Between two
+requests a processor forgets this code: a call of Python that takes a tenth of a microsecond in a loop takes one or two here.
+So stable's requests have a way of their own, with few of them: nobody is asked in stable's place.
 """
 
 from __future__ import annotations
 
-import random
-import time
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from functools import partial
+from time import perf_counter
 from typing import Final
 
 from cloud_gateway.guards import Arm
 from cloud_gateway.release.active import FENCED, UNREAD, ActiveRelease
-from cloud_gateway.release.answering import Answered, Traffic
-from cloud_gateway.release.request_log import Asked
-from cloud_gateway.release.split import place, random_place
-from runtime.errors import (
-    CallerError,
-    CancelledError,
-    DeadlineExceededError,
-    EdgewardError,
-    ModelNotFoundError,
-    OverloadedError,
-)
-from runtime.serving.asking import Answer, Ask, Withdraw
-from runtime.tensors import Array
-from runtime.wire.repeats import OneMore
+from cloud_gateway.release.noted import Route, Way
+from cloud_gateway.release.split import NOWHERE, place, random_place
+from runtime.errors import DeadlineExceededError, EdgewardError
+from runtime.serving.asking import Answer, Withdraw
 from runtime.wire.values import InferenceRequest, InferenceResponse, Parameters
 
 RELEASE: Final = "release"
@@ -38,77 +27,67 @@ _STABLE: Final = Arm.STABLE.value
 _CANDIDATE: Final = Arm.CANDIDATE.value
 
 
-@dataclass(frozen=True, slots=True)
-class Way:
-    """What all requests of a gateway have in common."""
-
-    ask: Ask
-    """Of the service that runs models."""
-    is_ready: Callable[[], bool]
-    """Whether that one answers anybody."""
-    traffic: Traffic
-    one_more: OneMore
-
-    def is_the_arms_fault(self, error: EdgewardError) -> bool:
-        """Whether another version might have answered. One that is not there any more is no caller's fault: we chose it."""
-        if isinstance(error, CancelledError) or not self.is_ready():
-            return False
-        return isinstance(error, ModelNotFoundError) or not isinstance(error, CallerError)
-
-    def log(
-        self,
-        request: InferenceRequest,
-        key: str,
-        segment: str,
-        arm: Arm,
-        began: float,
-        *,
-        is_error: bool,
-        is_later: bool = False,
-    ) -> Asked | None:
-        """What the log is to know of a request; `is_later`: it is told once the other version was given it too."""
-        if self.traffic.log is None:
-            return None
-        name = str(request.parameters.get(key) or request.id or "")
-        asked = Asked(request.model, name, segment, arm, is_error, time.perf_counter() - began)
-        if not is_later:
-            self.traffic.log.write(asked)
-        return asked
-
-
-class Released:
-    """Used on one event loop."""
-
-    __slots__ = (
-        "_active",
-        "_answer",
-        "_arm",
-        "_began",
-        "_failure",
-        "_request",
-        "_segment",
-        "_split",
-        "_way",
-        "_where",
-        "_withdraw",
-    )
-
-    def __init__(self, way: Way, active: ActiveRelease, request: InferenceRequest, answer: Answer) -> None:
-        began = self._began = time.perf_counter()
-        self._way, self._active, self._request, self._answer = way, active, request, answer
-        split = self._split = active.split if began < active.trusted_until else active.fenced
-        parameters = request.parameters
+def ask_within(way: Way, active: ActiveRelease, request: InferenceRequest, answer: Answer) -> Withdraw:
+    """Begins a request of the release's model; raises at once what can be said at once. Called on one event loop."""
+    began = perf_counter()
+    split = active.split if began < active.trusted_until else active.fenced
+    parameters = request.parameters
+    where = NOWHERE
+    if split.has_both:
         key = parameters.get(split.routing_key, request.id) if parameters else request.id
-        where = self._where = random_place() if key == "" else place(split.salt, str(key))
-        self._arm = split.arm(where)
-        self._segment = active.segments.of(parameters.get(split.segment)) if split.segment else ""
+        where = random_place() if key == "" else place(split.salt, str(key))
+    segment = active.segments.of(parameters.get(split.segment)) if split.segment else ""
+    # What `Route(...)` does, without its call of Python.
+    route = tuple.__new__(Route, (active, split, request, where, segment, began))
+    if where < split.candidate_below:
+        return ByCandidate(way, route, answer).ask()
+    try:
+        return way.ask(versioned(request, split.stable_version), partial(_stable_told, way, route, answer))
+    except EdgewardError as error:
+        _note_stables_failure(way, route, error, perf_counter() - began)
+        raise
+
+
+def _stable_told(
+    way: Way, route: Route, answer: Answer, response: InferenceResponse | None, error: BaseException | None
+) -> None:
+    took_s = perf_counter() - route.began
+    if response is None:
+        answer(None, error)
+        if error is not None:
+            _note_stables_failure(way, route, error, took_s)
+        return
+    active, own = route.active, response.parameters
+    known, told = active.stables_reply
+    if known is not own:
+        told = way.one_more(own, RELEASE, _STABLE)
+        active.stables_reply = own, told
+    if route.split is active.fenced:
+        told = _fenced(active, told)
+    answer(InferenceResponse(response.model, response.version, response.outputs, response.id, told), None)
+    way.note_answer(route, Arm.STABLE, response, took_s)
+
+
+def _note_stables_failure(way: Way, route: Route, error: BaseException, took_s: float) -> None:
+    if way.is_the_arms_fault(error):
+        way.note_failure(route, Arm.STABLE, error, took_s, is_replaced=False)
+
+
+class ByCandidate:
+    """A request that falls to the candidate: stable is asked where that fails."""
+
+    __slots__ = ("_answer", "_failure", "_route", "_way", "_withdraw")
+
+    def __init__(self, way: Way, route: Route, answer: Answer) -> None:
+        self._way, self._route, self._answer = way, route, answer
         self._failure: str | None = None
         self._withdraw: Withdraw
 
     def ask(self) -> Withdraw:
         """Begins it; raises at once what can be said at once."""
+        route = self._route
         try:
-            self._withdraw = self._way.ask(versioned(self._request, self._split.version(self._arm)), self._told)
+            self._withdraw = self._way.ask(versioned(route.request, route.split.candidate_version), self._told)
         except EdgewardError as error:
             if not self._is_asked_again(error):
                 raise
@@ -120,11 +99,13 @@ class Released:
         withdraw()
 
     def _told(self, response: InferenceResponse | None, error: BaseException | None) -> None:
-        """By the arm that was asked, or by stable, of a request that the candidate failed."""
-        said = None
+        """By the candidate, or by stable, of a request that the candidate failed."""
+        way, route = self._way, self._route
+        took_s, said = perf_counter() - route.began, None
         try:
             if response is not None:
-                said = self._answered(response) if self._failure is None else self._replaced(response, self._failure)
+                told = self._parameters(response.parameters)
+                said = InferenceResponse(response.model, response.version, response.outputs, response.id, told)
             elif error is not None and self._failure is None and self._is_asked_again(error):
                 return
         except Exception as failure:  # stable's, said at once; and whatever else it is, the caller is told
@@ -132,92 +113,38 @@ class Released:
         # Both lead back here: what is cut is gone with the request, and is left to no collector of cycles.
         answer, self._answer, self._withdraw = self._answer, _nothing, _nothing
         answer(said, error)
+        if said is None or response is None:
+            return
+        if self._failure is None:
+            way.note_answer(route, Arm.CANDIDATE, response, took_s)
+        else:  # that the candidate failed it was noted before
+            way.tell(route, Arm.STABLE, response)
 
-    def _answered(self, response: InferenceResponse) -> InferenceResponse:
-        active, split, arm, way = self._active, self._split, self._arm, self._way
-        active.note_request(
-            (arm, False, time.perf_counter() - self._began, self._where, self._segment, split.share, False)
-        )
-        # What is asked before a call here saves most requests that call: with cold caches each is a few microseconds.
-        outputs = None if self._request.outputs and _is_in_words(self._request) else response.outputs
-        if arm is Arm.STABLE:
-            share = active.mirrored_share
-            is_mirrored = share > 0.0 and active.mirror is not None and outputs is not None and _is_drawn(share)
-        else:
-            active.note_candidate(None)
-            is_mirrored = self._is_checked()
-        asked = None if way.traffic.log is None else self._log(is_error=False, is_later=is_mirrored)
-        if is_mirrored:
-            self._offer(outputs, asked)
-        if active.waits_for_labels:
-            self._tell(arm, response)
-        told = way.one_more(response.parameters, RELEASE, _STABLE if arm is Arm.STABLE else _CANDIDATE)
-        if split is active.fenced:
-            active.fenced_answers += 1
-            told = {**told, "reason": FENCED if active.unread is None else UNREAD}
-        return _saying(response, told)
-
-    def _replaced(self, response: InferenceResponse, failure: str) -> InferenceResponse:
-        if self._active.waits_for_labels:
-            self._tell(Arm.STABLE, response)
-        reason = f"the candidate failed: {failure}; answered by stable"[:MAX_REASON_CHARACTERS]
-        return _saying(response, {**response.parameters, RELEASE: _STABLE, "reason": reason})
+    def _parameters(self, own: Parameters) -> Parameters:
+        """A reply's, with what the release has to say."""
+        if self._failure is None:
+            return self._way.one_more(own, RELEASE, _CANDIDATE)
+        reason = f"the candidate failed: {self._failure}; answered by stable"[:MAX_REASON_CHARACTERS]
+        return {**own, RELEASE: _STABLE, "reason": reason}
 
     def _is_asked_again(self, error: BaseException) -> bool:
-        """Notes a failure that is the arm's; whether stable is asked now, of one of the candidate's."""
-        if not isinstance(error, EdgewardError) or not self._way.is_the_arms_fault(error):
+        """Notes a failure that is the candidate's; whether stable is asked now."""
+        way, route = self._way, self._route
+        if not way.is_the_arms_fault(error):
             return False
-        active, arm = self._active, self._arm
-        is_replaced = arm is Arm.CANDIDATE and not isinstance(error, DeadlineExceededError)
-        took_s = time.perf_counter() - self._began
-        active.note_request((arm, True, took_s, self._where, self._segment, self._split.share, is_replaced))
-        # How loaded the gateway is, is neither version's doing, and stable is asked here without a queue.
-        is_checked = is_replaced and not isinstance(error, OverloadedError) and self._is_checked()
-        asked = self._log(is_error=True, is_later=is_checked)
-        if arm is Arm.CANDIDATE:
-            active.note_candidate(str(error))
-        if is_checked:
-            self._offer(None, asked, str(error))
+        is_replaced = not isinstance(error, DeadlineExceededError)
+        way.note_failure(route, Arm.CANDIDATE, error, perf_counter() - route.began, is_replaced=is_replaced)
         if is_replaced:
             self._failure = str(error)
-            stable = versioned(self._request, active.split.version(Arm.STABLE))
-            self._withdraw = self._way.ask(stable, self._told)
+            stable = versioned(route.request, route.split.stable_version)
+            self._withdraw = way.ask(stable, self._told)
         return is_replaced
 
-    def _is_checked(self) -> bool:
-        """While stable has no callers it is given a share of the candidate's requests, drawn whatever became of them."""
-        has_all = self._split.share == 1.0 and self._active.mirror is not None
-        return has_all and _is_drawn(self._active.control_share)
 
-    def _log(self, *, is_error: bool, is_later: bool) -> Asked | None:
-        key, arm = self._split.routing_key, self._arm
-        return self._way.log(self._request, key, self._segment, arm, self._began, is_error=is_error, is_later=is_later)
-
-    def _offer(self, outputs: Mapping[str, Array] | None, asked: Asked | None, failure: str = "") -> None:
-        """Gives a request to the version that did not have its caller too, where there is room."""
-        mirror, request, log = self._active.mirror, self._request, self._way.traffic.log
-        assert mirror is not None, "who is mirrored was asked before"
-        is_taken = mirror.offer(request.inputs, outputs, self._segment, request.id, self._arm, failure, asked)
-        if not is_taken and asked is not None and log is not None:
-            log.write(asked)
-
-    def _tell(self, arm: Arm, response: InferenceResponse) -> None:
-        if (tell := self._way.traffic.on_answer) is None:
-            return
-        answered = Answered(
-            response.model,
-            response.version,
-            self._split.release,
-            arm,
-            response.id,
-            self._segment,
-            response.outputs,
-            is_shadow=False,
-        )
-        try:
-            tell(answered)
-        except Exception as error:  # the caller gets its answer all the same
-            self._active.note_untold(error)
+def _fenced(active: ActiveRelease, told: Parameters) -> Parameters:
+    """Also says why stable answers everything."""
+    active.fenced_answers += 1
+    return {**told, "reason": FENCED if active.unread is None else UNREAD}
 
 
 def _nothing(*_: object) -> None:
@@ -230,16 +157,3 @@ def versioned(request: InferenceRequest, version: str) -> InferenceRequest:
     return InferenceRequest(
         request.model, request.inputs, version, request.id, request.outputs, request.parameters, request.deadline
     )
-
-
-def _saying(response: InferenceResponse, parameters: Parameters) -> InferenceResponse:
-    return InferenceResponse(response.model, response.version, response.outputs, response.id, parameters)
-
-
-def _is_drawn(share: float) -> bool:
-    return share >= 1.0 or random.random() < share  # noqa: S311  (a sample, no secret)
-
-
-def _is_in_words(request: InferenceRequest) -> bool:
-    """Whether an answer was asked for as class names and scores, which cannot be compared number by number."""
-    return any("classification" in output.parameters for output in request.outputs)

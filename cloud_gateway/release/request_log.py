@@ -20,6 +20,7 @@ from typing import IO, Any, Final
 from cloud_gateway.guards import Arm
 from cloud_gateway.release.mirrored import Mirrored
 from cloud_gateway.release.split import name_of, place
+from runtime.telemetry.exposition import Family, Kind
 
 log = logging.getLogger(__name__)
 
@@ -28,6 +29,7 @@ MAX_WAITING: Final = 65_536
 WRITE_EVERY_S: Final = 0.2
 # Users are told apart, not known: whoever wants to simulate needs no more.
 _SALT: Final = b"request-log"
+LOST: Final = "edgeward_request_log_lost_total"
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,6 +70,14 @@ class RequestLog:
             self.lost += 1
             return
         self._waiting.append((self._monotonic() - self._began, asked, mirrored))
+
+    def describe(self) -> dict[str, Any]:
+        """For the status of the gateway."""
+        return {"file": str(self._file), "lost": self.lost}
+
+    async def families(self) -> list[Family]:
+        """The same as metrics: a simulation knows nothing of what is in no line."""
+        return [Family(LOST, Kind.COUNTER, "Requests that the log of requests has no line of.", [({}, self.lost)])]
 
     def close(self) -> None:
         """Writes down what waits. Blocking."""

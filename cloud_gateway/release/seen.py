@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Self
+from typing import Final, Self
+
+from pydantic import ConfigDict, FiniteFloat, TypeAdapter
 
 from cloud_gateway.guards import Arm
 from cloud_gateway.release.comparison import Comparison
 from cloud_gateway.release.mirrored import Mirrored
 from cloud_gateway.release.split import Place
 
-SeenRequest = tuple[Arm, bool, float, Place, str, float, bool]
+SeenRequest = tuple[Arm, bool, FiniteFloat, Place, str, FiniteFloat, bool]
 """Of a caller's request: arm, whether that failed, seconds, where its key falls, segment, the candidate's share when it was routed,
 and whether stable answered instead. Bare, as it is made on the way of every request."""
 
@@ -26,7 +27,7 @@ class SeenPair:
     """None: one of them failed, or there was nothing to compare."""
     is_candidate_error: bool
     is_stable_error: bool
-    timed: tuple[float, float] | None
+    timed: tuple[FiniteFloat, FiniteFloat] | None
     """Seconds of stable and of the candidate, each alone."""
     noise: Comparison | None
     """Stable against a second copy of it."""
@@ -39,52 +40,15 @@ class SeenPair:
 
 
 Seen = SeenRequest | SeenPair
+# A distance may be NaN, which is as far off as can be.
+_SEEN: Final = TypeAdapter(tuple[Seen, ...], config=ConfigDict(strict=True, ser_json_inf_nan="constants"))
 
 
 def to_text(seen: Sequence[Seen]) -> str:
     """JSON."""
-    return json.dumps([_pair_to_json(one) if isinstance(one, SeenPair) else one for one in seen])
+    return _SEEN.dump_json(tuple(seen)).decode()
 
 
 def from_text(text: str) -> tuple[Seen, ...]:
-    """What `to_text` was given."""
-    return tuple(_pair(one) if isinstance(one, dict) else _request(one) for one in json.loads(text))
-
-
-def _request(told: list[Any]) -> SeenRequest:
-    arm, is_error, latency_s, where, segment, share, is_replaced = told
-    return Arm(arm), is_error, latency_s, where, segment, share, is_replaced
-
-
-def _pair_to_json(pair: SeenPair) -> dict[str, Any]:
-    return {
-        "segment": pair.segment,
-        "compared": _comparison_to_json(pair.comparison),
-        "errors": [pair.is_candidate_error, pair.is_stable_error],
-        "timed": pair.timed,
-        "noise": _comparison_to_json(pair.noise),
-    }
-
-
-def _pair(told: dict[str, Any]) -> SeenPair:
-    timed = told["timed"]
-    is_candidate_error, is_stable_error = told["errors"]
-    return SeenPair(
-        told["segment"],
-        _comparison(told["compared"]),
-        is_candidate_error,
-        is_stable_error,
-        None if timed is None else (timed[0], timed[1]),
-        _comparison(told["noise"]),
-    )
-
-
-def _comparison_to_json(comparison: Comparison | None) -> list[Any] | None:
-    return None if comparison is None else [comparison.agrees, comparison.distance, comparison.classes]
-
-
-def _comparison(told: list[Any] | None) -> Comparison | None:
-    if told is None:
-        return None
-    agrees, distance, classes = told
-    return Comparison(agrees, distance, tuple((before, after) for before, after in classes))
+    """What `to_text` was given; `ValueError` where it is anything else, to the last number."""
+    return _SEEN.validate_json(text)

@@ -8,7 +8,8 @@ from typing import Final
 
 from cloud_gateway.guards import Arm
 from cloud_gateway.release.answering import Traffic
-from cloud_gateway.release.released import Released, Way, versioned
+from cloud_gateway.release.noted import Way
+from cloud_gateway.release.released import ask_within, versioned
 from runtime.errors import ConflictError, EdgewardError
 from runtime.serving.asking import Answer, Withdraw, answer_of, ask_of
 from runtime.serving.layered import Layered
@@ -43,7 +44,7 @@ class ReleaseService(Layered):
             return self._ask_inner(request, answer)
         active = self._traffic.active.get(request.model)
         if active is not None:
-            return Released(self._way, active, request, answer).ask()
+            return ask_within(self._way, active, request, answer)
         version = self._traffic.pins.get(request.model)
         chosen = request if version is None else versioned(request, version)
         if self._traffic.log is None:
@@ -62,9 +63,10 @@ class ReleaseService(Layered):
 
     def _log_outside(self, request: InferenceRequest, began: float, error: BaseException | None) -> None:
         """What the log is to know of a request outside of a release; nothing of errors that are no version's fault."""
-        if error is None or (isinstance(error, EdgewardError) and self._way.is_the_arms_fault(error)):
+        if error is None or self._way.is_the_arms_fault(error):
             segment = str(request.parameters.get(DEFAULT_SEGMENT) or "")[:64]
-            self._way.log(request, DEFAULT_KEY, segment, Arm.STABLE, began, is_error=error is not None)
+            took_s = time.perf_counter() - began
+            self._way.log(request, DEFAULT_KEY, segment, Arm.STABLE, took_s, is_error=error is not None)
 
     async def describe_model(self, name: str, version: str) -> ModelDescription:
         """Of the version that would answer."""

@@ -165,8 +165,10 @@ def obey(
     """
     said = f"{command.done} by hand" + (f": {why}" if why else "")
     if not state.status.is_alive:
+        has_won = state.status is Status.PROMOTED and command in (Command.ABORT, Command.ROLLBACK)
+        back = f"; the way back is a release: stable = {plan.candidate}, candidate = {plan.stable}" if has_won else ""
         raise ConflictError(
-            f"release of {plan.model!r} is {state.status.words} ({state.reason}); there is nothing to {command.to_do}"
+            f"release of {plan.model!r} is {state.status.words} ({state.reason}); there is nothing to {command.to_do}{back}"
         )
     if to_percent is not None and command is not Command.PROMOTE:
         raise InvalidInputError(f"{command} takes no percentage; only promote does")

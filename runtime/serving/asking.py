@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable
+from functools import partial
 
 from runtime.errors import EdgewardError, ModelNotReadyError
 from runtime.serving.service import InferenceService
@@ -65,22 +66,27 @@ def ask_in_task(infer: Callable[[InferenceRequest], Awaitable[InferenceResponse]
 async def answer_of(ask: Ask, request: InferenceRequest) -> InferenceResponse:
     """The long way of what has the short one: cancelling withdraws the request."""
     future: asyncio.Future[InferenceResponse] = asyncio.get_running_loop().create_future()
-
-    def told(response: InferenceResponse | None, error: BaseException | None) -> None:
-        if future.cancelled():
-            return
-        if error is not None:
-            future.set_exception(error)
-        else:
-            assert response is not None, "an answer is one or the other"
-            future.set_result(response)
-
-    withdraw = ask(request, told)
+    withdraw = ask(request, partial(_settle, future))
     try:
         return await future
     except asyncio.CancelledError:
         withdraw()
         raise
+    finally:
+        # What is raised leads to this frame, and both of these to what is raised: cut, it goes with the request.
+        del future, withdraw
+
+
+def _settle(
+    future: asyncio.Future[InferenceResponse], response: InferenceResponse | None, error: BaseException | None
+) -> None:
+    if future.cancelled():
+        return
+    if error is not None:
+        future.set_exception(error)
+    else:
+        assert response is not None, "an answer is one or the other"
+        future.set_result(response)
 
 
 async def _answered(

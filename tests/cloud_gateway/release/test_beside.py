@@ -5,10 +5,13 @@ from itertools import pairwise
 from typing import Any
 
 import numpy as np
+import pytest
 
 from cloud_gateway.guards import Arm
 from cloud_gateway.release.beside import Beside
+from cloud_gateway.release.comparison import Comparison, compare
 from cloud_gateway.release.mirrored import Offered
+from runtime.bundle.manifest import Task
 from runtime.errors import ExecutionError
 from tests.cloud_gateway.release.fakes import FakeVersion
 
@@ -41,6 +44,25 @@ def test_no_rhythm_of_wakes_gives_the_first_run_to_one_version() -> None:
             # A coin is outside of these once in 10^12 times at most (200 and 199 throws).
             assert 50 < firsts.count("stable") < 150
             assert 50 < sum(one != other for one, other in pairwise(firsts)) < 150
+
+
+@pytest.mark.parametrize(
+    ("again", "is_noise"),
+    [([0.25, np.nan], False), ([0.25, 0.5], True), ([np.nextafter(np.float32(0.25), 1), np.nan], True)],
+    ids=["the same to the bit", "another number", "one bit off"],
+)
+def test_the_noise_of_stable_is_none_where_it_repeats_itself_and_else_what_is_compared(
+    again: list[float], is_noise: bool
+) -> None:
+    first = {"y": np.array([[0.25, np.nan]], np.float32)}
+    second = {"y": np.array([again], np.float32)}
+    stable: Any = FakeVersion("stable", lambda *_: None)
+    beside = Beside(stable, stable, 1, times_candidate=False, has_copy=False)
+    expected = compare(Task.GENERIC, ["y"], first, second)
+    assert beside._noise(first, second) == expected
+    assert expected is not None
+    assert (expected != Comparison(agrees=True, distance=0.0)) == is_noise
+    assert beside._noise(first, {}) is None
 
 
 def test_nothing_is_run_before_it_is_asked_for() -> None:

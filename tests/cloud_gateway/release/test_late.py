@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from sqlalchemy import delete, insert, update
+from sqlalchemy import delete, insert, text
 
 from cloud_gateway.admin.client import AdminClient
 from cloud_gateway.automation.arms import ArmAnswers
@@ -206,6 +206,10 @@ async def test_a_table_that_cannot_be_read_keeps_no_release_from_its_decisions(
         '[["stable", false, 0.1, 1, "", 0.5, false, "of a later version"]]',
         '[["third", false, 0.1, 1, "", 0.5, false]]',
         '[{"of a later version": 1}]',
+        '[["stable", false, "0.1", 1, "", 0.5, false]]',
+        '[["stable", false, NaN, 1, "", 0.5, false]]',
+        '[["stable", false, 0.1, "1", "", 0.5, false]]',
+        '[["stable", false, 0.1, 1, "", 0.5, false], ["stable", 0, 0.1, 1, null, 0.5, false]]',
     ],
 )
 async def test_a_row_of_traffic_that_nobody_understands_keeps_no_other_source_and_no_decision(
@@ -231,7 +235,10 @@ async def test_a_row_of_traffic_that_nobody_understands_keeps_no_other_source_an
             assert one.controller.status("small")["trouble"] is None
 
 
-async def test_a_metric_of_an_arm_that_nobody_knows_keeps_no_label_from_the_guards(stock: Stock, file: Path) -> None:
+@pytest.mark.parametrize("damage", [{"arm": "third"}, {"value": "much"}, {"value": float("inf")}], ids=str)
+async def test_a_metric_that_nobody_understands_keeps_no_label_from_the_guards(
+    stock: Stock, file: Path, damage: dict[str, object]
+) -> None:
     async with gateway(stock, file, watch_type=GuardWatch) as one:
         with beside(one, file) as at_one:
             one.controller.late.sources.reverse()  # metrics first
@@ -240,7 +247,8 @@ async def test_a_metric_of_an_arm_that_nobody_knows_keeps_no_label_from_the_guar
                 one.controller.running("small"), [Report(MetricObservation(Arm.STABLE, "revenue", 1.0))]
             )
             with writing(one.store.engine) as connection:
-                connection.execute(update(REPORTED).values(arm="third"))
+                for column, value in damage.items():  # past the types of SQLAlchemy, as a damaged file would be
+                    connection.execute(text(f"UPDATE {REPORTED.name} SET {column} = :value"), {"value": value})
             await answered(one, ["r1"])
             await at_one.arms.flush()
             at_one.labels.take("small", "r1", NEITHER)

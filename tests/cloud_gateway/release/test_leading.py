@@ -17,6 +17,7 @@ from cloud_gateway.release.store import Release
 from runtime.errors import StorageError
 from tests.cloud_gateway.release.fakes import ADVANCE, HOLD, ROLLBACK, FakeWatch
 from tests.cloud_gateway.release.gateways import Gateway, Stock, gateway, plan, told, two
+from tests.cloud_gateway.release.test_controller import FullDisk
 from tests.cloud_gateway.release.test_traffic import pass_the_lead
 
 TICK_S = 0.25
@@ -156,6 +157,51 @@ async def test_evidence_that_a_disk_refused_is_tried_again_in_a_second_and_no_so
         await ticks(one, SAVE_AGAIN_S)
         assert (saves.tried, saves.done) == (4, 2)
         assert one.controller.status("small")["trouble"] is None
+
+
+async def test_a_hold_that_a_disk_refused_is_written_down_a_second_later_and_no_sooner(
+    stock: Stock, file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with gateway(stock, file) as one:
+        await one.controller.start(plan())
+        active, disk, made = one.traffic.active["small"], FullDisk(one.store), 0
+        real = active.evidence
+
+        def evidence() -> dict[str, Any]:
+            nonlocal made
+            made += 1
+            return real()
+
+        monkeypatch.setattr(active, "evidence", evidence)
+        disk.is_full = True
+        await ticks(one, SAVE_AGAIN_S)
+        assert (made, one.events()) == (1, ["start"])
+        status = one.controller.status("small")
+        assert (status["trouble"], status["reason"]) == (
+            "database or disk is full",
+            f"{HOLD.reason}; about 500 requests more",
+        )
+        await ticks(one, SAVE_AGAIN_S)
+        assert made == 2
+        assert one.controller.status("small")["trouble"] == "database or disk is full", "also in between"
+        told(ROLLBACK)
+        await one.tick(TICK_S)
+        assert await one.versions_told() == {"1"}, "nobody waits for the way back"
+        disk.is_full = False
+        await one.tick(TICK_S)
+        assert one.events() == ["start", "rollback"]
+
+
+async def test_a_step_back_that_a_disk_refuses_is_said_once(
+    stock: Stock, file: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with gateway(stock, file) as one:
+        await one.controller.start(plan())
+        disk = FullDisk(one.store)
+        disk.is_full = True
+        told(ROLLBACK)
+        await ticks(one, SAVE_AGAIN_S)
+        assert caplog.text.count("is done, but not stored yet: database or disk is full") == 1
 
 
 async def test_who_lost_the_lead_says_no_more_what_it_could_not_keep(stock: Stock, file: Path) -> None:

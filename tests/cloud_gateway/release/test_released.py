@@ -3,26 +3,31 @@
 import gc
 from pathlib import Path
 
-from cloud_gateway.release.released import Released
+import pytest
+
+from cloud_gateway.release.noted import Route
 from runtime.wire.values import InferenceRequest, InferenceResponse
 from tests.cloud_gateway.bundles import PICK_FAILS_ON_SMALL_TABLES, row
-from tests.cloud_gateway.release.gateways import Gateway, Stock, gateway, plan
+from tests.cloud_gateway.release.gateways import SHADOW, Gateway, Stock, gateway, plan
 from tests.cloud_gateway.release.test_following import BLUE_GREEN, until
 
 
 def left(one: Gateway) -> int:
     """Requests of this gateway's release that are still there: what is logged of another test's may keep those."""
     (active,) = one.traffic.active.values()
-    return sum(type(known) is Released and known._active is active for known in gc.get_objects())
+    return sum(type(known) is Route and known.active is active for known in gc.get_objects())
 
 
-async def test_a_request_is_gone_once_it_is_answered_or_withdrawn(stock: Stock, file: Path) -> None:
+@pytest.mark.parametrize(("more", "version"), [(BLUE_GREEN, "2"), (SHADOW, "1")])
+async def test_a_request_is_gone_once_it_is_answered_or_withdrawn(
+    stock: Stock, file: Path, more: str, version: str
+) -> None:
     async with gateway(stock, file) as one:
-        await one.controller.start(plan(more=BLUE_GREEN))
+        await one.controller.start(plan(more=more))
         gc.collect()
         gc.disable()
         try:
-            assert await one.versions_told(3) == {"2"}
+            assert await one.versions_told(3) == {version}
             await until(lambda: left(one) == 0)
             heard: list[InferenceResponse | BaseException | None] = []
             one.service.ask(InferenceRequest("small", row()), lambda said, error: heard.append(said or error))()

@@ -4,17 +4,19 @@ import asyncio
 import json
 from pathlib import Path
 from typing import Any
+from urllib.request import urlopen
 
 import pytest
 
 from cloud_gateway.guards import Arm, GuardWatch
 from cloud_gateway.release.comparison import Comparison
 from cloud_gateway.release.mirrored import Mirrored
-from cloud_gateway.release.request_log import Asked, RequestLog, line_of
+from cloud_gateway.release.request_log import LOST, Asked, RequestLog, line_of
 from cloud_gateway.release.simulation import Outcome, read_log, simulate
 from cloud_gateway.release.steps import Command
 from runtime.bundle.writing import pack
 from runtime.client import connect
+from runtime.telemetry.exposition import Kind
 from tests.cloud_gateway.bundles import PICK_FAILS_ON_SMALL_TABLES, make_bundle, row
 from tests.cloud_gateway.release.gateways import PATIENCE_S, Gateway, Stock, gateway, plan
 from tests.cloud_gateway.release.test_processes import admin_of, run
@@ -65,7 +67,7 @@ def test_the_file_never_holds_more_than_told_and_the_one_before_is_kept(tmp_path
         assert all(one["model"] == "small" for one in [*lines_of(before), *lines_of(file)]), "no line is cut"
 
 
-def test_a_file_that_cannot_be_written_is_said_once_and_counted(
+async def test_a_file_that_cannot_be_written_is_said_once_and_counted(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     (tmp_path / "no folder").write_text("")
@@ -73,7 +75,9 @@ def test_a_file_that_cannot_be_written_is_said_once_and_counted(
     for _ in range(5):
         log.write(ASKED)
     log.close()
-    assert log.lost == 5
+    assert log.describe() == {"file": str(tmp_path / "no folder" / "requests.jsonl"), "lost": 5}
+    (family,) = await log.families()
+    assert (family.name, family.kind, family.samples) == (LOST, Kind.COUNTER, [({}, 5)])
     assert caplog.text.count("cannot be written; requests are answered all the same") == 1
 
 
@@ -172,6 +176,9 @@ def test_a_gateway_that_is_told_to_writes_what_the_command_reads(tmp_path: Path)
         with connect(one.grpc) as client:
             for number in range(200):
                 client.predict("small", row(), parameters={"routing_key": f"user-{number}"})
+        assert one.status()["request_log"] == {"file": "log.jsonl", "lost": 0}
+        with urlopen(f"{one.http}/metrics", timeout=PATIENCE_S) as reply:
+            assert f"{LOST} 0" in reply.read().decode().splitlines()
     told = json.loads(run(home, "release", "simulate", "plan.toml", "log.jsonl", "--json"))
     assert told["status"] == "rolled_back"
     assert "disagreement" in told["reason"]

@@ -16,6 +16,7 @@ from cloud_gateway.release.active import BROKEN_AFTER, BROKEN_AFTER_S, FENCED, M
 from cloud_gateway.release.answering import Answered, Traffic
 from cloud_gateway.release.mirrored import Mirrored
 from cloud_gateway.release.plan import ReleasePlan, parse_plan
+from cloud_gateway.release.released import ByCandidate
 from cloud_gateway.release.service import ReleaseService
 from cloud_gateway.release.state import ReleaseState, Status
 from cloud_gateway.release.store import Release
@@ -123,6 +124,18 @@ async def test_the_id_is_the_key_where_there_is_no_other(service: ReleaseService
     assert len({reply.version for reply in by_id}) == 1
     by_chance = [await service.infer(InferenceRequest("digits", {})) for _ in range(60)]
     assert len({reply.version for reply in by_chance}) == 2
+
+
+@pytest.mark.parametrize(("share", "version"), [(0.0, "1"), (1.0, "2")])
+async def test_where_one_version_has_all_of_the_traffic_no_key_is_hashed(
+    service: ReleaseService, traffic: Traffic, monkeypatch: pytest.MonkeyPatch, share: float, version: str
+) -> None:
+    def refuse(*_: object) -> int:
+        raise AssertionError("it takes a sixth of what a release adds to a request")
+
+    monkeypatch.setattr(released, "place", refuse)
+    activate(traffic, share)
+    assert (await service.infer(request(routing_key="user-7"))).version == version
 
 
 async def test_a_version_that_is_asked_for_is_left_alone(service: ReleaseService, traffic: Traffic) -> None:
@@ -296,14 +309,41 @@ async def test_who_keeps_answers_and_raises_costs_no_caller_its_answer(
 async def test_what_goes_wrong_with_stables_answer_instead_is_told_to_its_caller(
     service: ReleaseService, inner: Inner, traffic: Traffic, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def fail(*_: object) -> InferenceResponse:
+    def fail(*_: object) -> dict[str, Parameter]:
         raise ZeroDivisionError
 
     activate(traffic, 1.0)
     inner.failing["2"] = lambda: ExecutionError("it crashed")
-    monkeypatch.setattr(released, "_saying", fail)
+    monkeypatch.setattr(ByCandidate, "_parameters", fail)
     with pytest.raises(ZeroDivisionError):
         await asyncio.wait_for(service.infer(request()), PATIENCE_S)
+
+
+async def test_what_was_seen_is_noted_once_the_caller_has_its_answer(
+    service: ReleaseService, traffic: Traffic, caplog: pytest.LogCaptureFixture
+) -> None:
+    active = activate(traffic, 1.0)
+    known: list[int] = []
+
+    def count() -> None:
+        active.absorb(10)
+        known.append(active.counts.arms[Arm.CANDIDATE].requests)
+
+    for _ in range(2):
+        is_told = asyncio.Event()
+        service.ask(request(), lambda *_, is_told=is_told: (count(), is_told.set()))  # type: ignore[misc]
+        await asyncio.wait_for(is_told.wait(), PATIENCE_S)
+        count()
+    assert known == [0, 1, 1, 2]
+
+    def fail(_: object) -> None:
+        raise ZeroDivisionError
+
+    active.note_request = fail  # type: ignore[method-assign]
+    for _ in range(2):
+        assert (await asyncio.wait_for(service.infer(request()), PATIENCE_S)).version == "2"
+    assert active.describe()["lost_observations"] == 2
+    assert caplog.text.count("ZeroDivisionError()") == 1, "said once"
 
 
 @dataclass

@@ -152,6 +152,15 @@ def test_commands_and_states_are_said_in_words() -> None:
         assert "_" not in command.to_do + command.done
 
 
+def test_who_would_take_a_promoted_version_back_is_told_how() -> None:
+    won = replace(begin(CANARY), status=Status.PROMOTED)
+    way_back = f"the way back is a release: stable = {CANARY.candidate}, candidate = {CANARY.stable}"
+    for command in Command:
+        with pytest.raises(ConflictError) as raised:
+            obey(CANARY, won, command, "")
+        assert (way_back in str(raised.value)) is (command in (Command.ABORT, Command.ROLLBACK))
+
+
 def test_large_numbers_of_requests_are_said_once_and_can_be_read() -> None:
     reason = next_step(CANARY, begin(CANARY), replace(HOLD, needed=800_000)).reason
     assert reason.endswith("; about 800,000 requests more")

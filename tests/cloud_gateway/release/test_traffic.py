@@ -1,6 +1,8 @@
 """What a gateway that follows saw reaches the guards of the one that leads: once, whoever is restarted or leads after that."""
 
+import math
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -42,6 +44,10 @@ PAIRS = [
 def test_what_was_seen_survives_being_written_down() -> None:
     seen = (REQUEST, *PAIRS)
     assert from_text(to_text(seen)) == seen
+    (read,) = from_text(to_text([replace(PAIRS[1], noise=Comparison(False, math.nan))]))
+    assert isinstance(read, SeenPair)
+    assert read.noise is not None
+    assert math.isnan(read.noise.distance)
 
 
 def waiting_rows(one: Gateway) -> int:

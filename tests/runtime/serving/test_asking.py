@@ -1,12 +1,15 @@
 """The short way of a service that has only the long one: whatever becomes of its task, who asked is told once, or has withdrawn."""
 
 import asyncio
+import gc
+import weakref
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 
 import pytest
 
 from runtime.errors import ModelNotReadyError
-from runtime.serving.asking import ask_in_task
+from runtime.serving.asking import answer_of, ask_in_task
 from runtime.wire.values import InferenceRequest, InferenceResponse
 
 REQUEST = InferenceRequest("m", {})
@@ -47,3 +50,26 @@ async def test_who_withdrew_is_told_nothing(infer: Callable[[InferenceRequest], 
     withdraw()
     await asyncio.sleep(0.01)
     assert told == []
+
+
+@pytest.mark.parametrize("infer", [answers, fails, is_broken_off])
+async def test_a_request_is_gone_once_it_is_answered(
+    infer: Callable[[InferenceRequest], Awaitable[InferenceResponse]],
+) -> None:
+    """Not only when a collector of cycles comes, which with the tensors of failed requests may be late."""
+
+    class Tensors(dict[str, object]):
+        """Can be referred to weakly."""
+
+    tensors = Tensors()
+    gone = weakref.ref(tensors)
+    ask = ask_in_task(infer)
+    gc.disable()
+    try:
+        with suppress(ValueError, ModelNotReadyError):
+            await answer_of(ask, InferenceRequest("m", tensors))  # type: ignore[arg-type]
+        del tensors
+        await asyncio.sleep(0)
+        assert gone() is None
+    finally:
+        gc.enable()
