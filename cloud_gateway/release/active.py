@@ -15,7 +15,6 @@ from cloud_gateway.guards import (
     Arm,
     GuardWatch,
     LabelledObservation,
-    Metric,
     MetricObservation,
     Observation,
     PairedObservation,
@@ -109,7 +108,7 @@ class ActiveRelease:
         """By this gateway since it has the release."""
         self.on_mirrored: Callable[[Mirrored], None] | None = None
         """Told of every mirrored request as it is absorbed; where it raises, that one is counted as lost."""
-        self.waits_for_labels = any(guard.metric is Metric.LOSS for guard in plan.guards)
+        self.waits_for_labels = any(guard.metric.waits_for_labels for guard in plan.guards)
         """Whether every answer is kept until labels come, because a guard looks at them."""
         self.left_for_report = MOST_KEPT_FOR_REPORT if plan.shadow is not None and not self.waits_for_labels else 0
         """Mirrored requests that may still be kept until labels come, for a shadow's report alone."""
