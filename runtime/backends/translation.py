@@ -66,8 +66,7 @@ class Translation:
 
 def translation_of(bundle: Bundle, variant: Variant, session: Session) -> Translation:
     """That of `variant` as its engine opened it."""
-    passes_nan = bool(getattr(session, "passes_nan", False))
-    return _remembered(Same(bundle, variant), tuple(session.inputs), tuple(session.outputs), passes_nan)
+    return _remembered(Same(bundle, variant), tuple(session.inputs), tuple(session.outputs), session.passes_nan)
 
 
 @lru_cache(maxsize=64)
