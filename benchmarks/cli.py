@@ -31,7 +31,15 @@ from benchmarks.options import (
     seconds,
 )
 from benchmarks.promise import Slo
-from benchmarks.scenarios import DEFAULT_DURATION_S, DEFAULT_TIMEOUT_S, DEFAULT_WARM_UP_S, Wishes, check_used, plan
+from benchmarks.scenarios import (
+    DEFAULT_DURATION_S,
+    DEFAULT_TIMEOUT_S,
+    DEFAULT_WARM_UP_S,
+    Kind,
+    Wishes,
+    check_used,
+    plan,
+)
 from benchmarks.settings import ADDRESS_OF, ALL, AUTO, INPROC, Access, Setting, TargetName, check_targets
 from benchmarks.significance import LEAST_BLOCKS
 from runtime.errors import WrongUseError
@@ -40,6 +48,8 @@ if TYPE_CHECKING:
     from benchmarks.comparison import Compared
     from benchmarks.run import Cell
     from benchmarks.scenarios import Scenario
+
+SCENARIOS = ", ".join(Kind)
 
 app = typer.Typer(
     help="How fast a model answers: latency and QPS on every target, raw samples kept.", no_args_is_help=True
@@ -59,9 +69,7 @@ def run(
             help="inproc, agent, gateway, grpc://host:port, http://..., grpcs://..., https://... or LABEL=...; commas between.",
         ),
     ] = "inproc",
-    scenario: Annotated[
-        str | None, typer.Option("--scenario", help="single, multi, server, offline; commas (single,offline).")
-    ] = None,
+    scenario: Annotated[str | None, typer.Option("--scenario", help=f"{SCENARIOS}; commas (single,offline).")] = None,
     backend: Annotated[
         str, typer.Option("--backend", help="In process: auto (chosen), all, BACKEND or VARIANT@BACKEND/THREADS.")
     ] = AUTO,
@@ -211,9 +219,7 @@ def calibrate(
 def loadgen(
     model: Models = "digits",
     target: Annotated[str, typer.Option("--target", help="As for run.")] = "inproc",
-    scenario: Annotated[
-        str, typer.Option("--scenario", help="single, multi, server, offline; commas.")
-    ] = "single,multi,server,offline",
+    scenario: Annotated[str, typer.Option("--scenario", help=f"{SCENARIOS}; commas.")] = ",".join(Kind),
     backend: Annotated[str, typer.Option("--backend", help="As for run.")] = AUTO,
     duration: Annotated[
         float, typer.Option("--duration", metavar="SECONDS", parser=seconds, help="LoadGen's min_duration.")

@@ -13,7 +13,7 @@ from benchmarks.columns import COST, DIGEST, LATENCY, NOT_TOLD, RATES, Column, k
 from benchmarks.notes import notes_of
 from benchmarks.row import UNKNOWN, Row, row_of
 from benchmarks.samples import Recording
-from benchmarks.scenarios import Kind, Scenario
+from benchmarks.scenarios import Scenario
 from benchmarks.settings import TargetName
 from benchmarks.statistics import percentile_name
 from benchmarks.svg import STYLE, bars, stacks
@@ -182,7 +182,7 @@ def _steady_rate(recording: Recording) -> float | None:
 def _sections(measured: Sequence[tuple[Recording, Row]], *, has_curves: bool) -> list[str]:
     """Scenarios with charts of their own. Of server, where many rates were tried, those are in one chart already."""
     names = dict.fromkeys(row.scenario for _, row in measured)
-    servers = {row.scenario for recording, row in measured if recording.header["scenario"]["kind"] == Kind.SERVER}
+    servers = {row.scenario for recording, row in measured if recording.header["scenario"]["arrivals"] is not None}
     return [name for name in names if name not in servers or len(servers) <= MAX_SERVER_SECTIONS or not has_curves]
 
 

@@ -15,7 +15,7 @@ from benchmarks.environment import read_environment
 from benchmarks.measure import measure
 from benchmarks.row import Row, row_of
 from benchmarks.samples import SCHEMA_VERSION, Recording, load_folder
-from benchmarks.scenarios import Kind, Scenario, Wishes, plan
+from benchmarks.scenarios import Scenario, Wishes, kind_of, plan
 from benchmarks.settings import ADDRESS_OF, ALL, ANYONE, AUTO, Access, Setting, TargetName
 from runtime import config
 from runtime.client.failures import with_next_step
@@ -88,10 +88,12 @@ def matrix(
 ) -> list[Cell]:
     """Every combination. `backend` "all" walks everything that runs here, in process; servers choose for themselves.
 
-    The server scenario is there once for each of `loads`, where there are any.
+    An open loop is there once for each of `loads`, where there are any.
     """
-    each = {Kind.SERVER.value: [replace(wishes, arrivals=load) for load in loads] or [wishes]}
-    plans = [plan(name, one) for name in scenarios for one in each.get(name, [wishes])]
+    at_rates = [replace(wishes, arrivals=load) for load in loads] or [wishes]
+    plans = [
+        plan(name, one) for name in scenarios for one in (at_rates if kind_of(name).shape.is_open_loop else [wishes])
+    ]
     cells = []
     for model in models:
         for target in targets:

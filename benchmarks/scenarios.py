@@ -9,7 +9,7 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Any
+from typing import Any, Final
 
 from benchmarks.arrivals import Arrivals
 from runtime.errors import WrongUseError
@@ -35,9 +35,38 @@ class Kind(StrEnum):
     SERVER = "server"
     OFFLINE = "offline"
 
+    @property
+    def shape(self) -> Shape:
+        """What is its own."""
+        return SHAPES[self]
 
-_DEFAULT_ROWS = {Kind.MULTI: DEFAULT_MULTI_ROWS, Kind.OFFLINE: DEFAULT_OFFLINE_ROWS}
-_DEFAULT_IN_FLIGHT = {Kind.OFFLINE: DEFAULT_OFFLINE_IN_FLIGHT, Kind.SERVER: DEFAULT_SERVER_IN_FLIGHT}
+
+@dataclass(frozen=True, slots=True)
+class Shape:
+    """What makes a scenario this one and no other; None: a person cannot choose it."""
+
+    loadgen_name: str
+    """MLPerf's."""
+    rows: int | None = None
+    """Rows a request, unless a person says; None: one."""
+    in_flight: int | None = None
+    """Requests in flight at most, unless a person says; None: one."""
+    arrivals: str | None = None
+    """When requests are due, unless a person says; None: a closed loop."""
+
+    @property
+    def is_open_loop(self) -> bool:
+        """Whether requests go when they are due, whatever became of those before."""
+        return self.arrivals is not None
+
+
+SHAPES: Final[Mapping[Kind, Shape]] = {
+    Kind.SINGLE: Shape("SingleStream"),
+    Kind.MULTI: Shape("MultiStream", rows=DEFAULT_MULTI_ROWS),
+    Kind.SERVER: Shape("Server", in_flight=DEFAULT_SERVER_IN_FLIGHT, arrivals=DEFAULT_ARRIVALS),
+    Kind.OFFLINE: Shape("Offline", rows=DEFAULT_OFFLINE_ROWS, in_flight=DEFAULT_OFFLINE_IN_FLIGHT),
+}
+"""A record a scenario."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,19 +165,23 @@ class Wishes:
     seed: int = 1
 
 
-def plan(name: str, wishes: Wishes = Wishes()) -> Scenario:
-    """The scenario called `name` with a person's wishes; `WrongUseError` for an unknown name."""
+def kind_of(name: str) -> Kind:
+    """The scenario called `name`; `WrongUseError` for an unknown one."""
     try:
-        kind = Kind(name)
+        return Kind(name)
     except ValueError:
         raise WrongUseError(f"unknown scenario {name!r}; expected one of {', '.join(Kind)}") from None
-    rows = _DEFAULT_ROWS.get(kind)
-    in_flight = _DEFAULT_IN_FLIGHT.get(kind)
+
+
+def plan(name: str, wishes: Wishes = Wishes()) -> Scenario:
+    """The scenario called `name` with a person's wishes; `WrongUseError` for an unknown name."""
+    kind = kind_of(name)
+    shape = kind.shape
     return Scenario(
         kind,
-        1 if rows is None else _or(wishes.rows, rows),
-        1 if in_flight is None else _or(wishes.in_flight, in_flight),
-        (wishes.arrivals or Arrivals.parse(DEFAULT_ARRIVALS)) if kind is Kind.SERVER else None,
+        1 if shape.rows is None else _or(wishes.rows, shape.rows),
+        1 if shape.in_flight is None else _or(wishes.in_flight, shape.in_flight),
+        None if shape.arrivals is None else wishes.arrivals or Arrivals.parse(shape.arrivals),
         wishes.duration_s,
         wishes.requests,
         wishes.warm_up_s,
@@ -160,9 +193,9 @@ def plan(name: str, wishes: Wishes = Wishes()) -> Scenario:
 def check_used(names: Sequence[str], wishes: Wishes) -> None:
     """`WrongUseError` for a wish that none of the scenarios called `names` looks at."""
     for flag, wish, kinds in (
-        ("--arrivals", wishes.arrivals, [Kind.SERVER]),
-        ("--rows", wishes.rows, list(_DEFAULT_ROWS)),
-        ("--in-flight", wishes.in_flight, list(_DEFAULT_IN_FLIGHT)),
+        ("--arrivals", wishes.arrivals, [kind for kind in Kind if kind.shape.arrivals is not None]),
+        ("--rows", wishes.rows, [kind for kind in Kind if kind.shape.rows is not None]),
+        ("--in-flight", wishes.in_flight, [kind for kind in Kind if kind.shape.in_flight is not None]),
     ):
         if wish is not None and not set(kinds) & set(names):
             raise WrongUseError(

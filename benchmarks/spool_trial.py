@@ -1,27 +1,20 @@
-"""Kills the agent, and now and then the gateway, at random moments while requests are submitted and replayed; counts what is lost.
+"""Lives of an agent that ends at random moments, over one spool: requests go in, and what became of each is counted.
 
 Some lives end where it hurts most: at the gateway's answer, which a proxy cuts after the gateway has kept it, and in the replay of
 what was submitted while the gateway was away.
 
 An acknowledged request must be answered in the end, and every answer that anybody sees for a key must be the same, although each
-execution at the gateway gives another number. The agent is the agent's own `run` in a process of its own, killed with SIGKILL.
+execution at the gateway gives another number. `spool_processes` starts and kills both, `spool_link` cuts answers between them.
 """
 
 from __future__ import annotations
 
-import asyncio
 import json
-import multiprocessing
-import os
 import random
-import signal
 import socket
 import subprocess
-import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Coroutine
-from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -29,21 +22,15 @@ from typing import Any
 import numpy as np
 
 from benchmarks.bar import counted
-from benchmarks.hybrid.proxy import ChaosProxy
 from benchmarks.spool_gateway import MODEL
-from benchmarks.spool_gateway import run as run_gateway
-from edge_agent.agent import run as run_agent
-from edge_agent.settings import AgentSettings
+from benchmarks.spool_link import Link
+from benchmarks.spool_processes import Process, preload, run_agent, run_gateway
 from runtime.client import connect
 from runtime.client.document import fetch_document
 from runtime.client.spooled import Spooled
 from runtime.client.sync import Client
 from runtime.errors import EdgewardError
 
-_CONTEXT = multiprocessing.get_context("forkserver")
-# Loaded once: the spool's database library too, which an agent loads with its first spooled request.
-LOADED = ("benchmarks.spool_trial", "edge_agent.spool.store", "cloud_gateway.results", "runtime.client.aio")
-START_TIMEOUT_S = 60.0
 # The last life: everything acknowledged is answered within this.
 SETTLE_TIMEOUT_S = 180.0
 # Of the kills, one in so many also takes the gateway.
@@ -97,51 +84,6 @@ class Tally:
         return said
 
 
-class _Process:
-    """A process forked from one that has every library loaded already: a life costs what it does, not what it imports."""
-
-    def __init__(self, main: Callable[..., None], *arguments: object) -> None:
-        ours, theirs = _CONTEXT.Pipe()
-        self._process = _CONTEXT.Process(target=main, args=(theirs, *arguments), daemon=True)
-        self._process.start()
-        theirs.close()
-        try:
-            if not ours.poll(START_TIMEOUT_S):
-                raise RuntimeError(f"{main.__name__} does not listen after {START_TIMEOUT_S} s")
-            self.told: dict[str, str] = ours.recv()
-        except EOFError:
-            raise RuntimeError(f"{main.__name__} ended before it listened") from None
-        finally:
-            ours.close()
-        assert self._process.pid is not None
-        self.pid = self._process.pid
-
-    def kill(self) -> None:
-        """SIGKILL, and gone when this returns."""
-        self._process.kill()
-        self._process.join()
-        self._process.close()
-
-
-def _run_agent(pipe: Any, home: str, gateway: str) -> None:
-    """The agent without a model: everything it is asked goes to the gateway."""
-    os.environ["EDGEWARD_HOME"] = home
-    _log_to(Path(home) / "agent.log")
-    settings = AgentSettings(gateway=(gateway,), grpc_port=0, http_port=0)
-    run_agent(settings, lambda at, _: pipe.send({"grpc": str(at.grpc), "http": str(at.http)}))
-
-
-def _run_gateway(pipe: Any, home: str, port: int) -> None:
-    os.environ["EDGEWARD_HOME"] = home
-    _log_to(Path(home) / "gateway.log")
-    run_gateway(Path(home), port, lambda at: pipe.send({"grpc": str(at.grpc)}))
-
-
-def _log_to(file: Path) -> None:
-    handle = os.open(file, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
-    os.dup2(handle, 2)
-
-
 class Trial:
     """Lives of one agent and its gateway over one spool."""
 
@@ -149,8 +91,8 @@ class Trial:
         self._home = home
         self._chance = random.Random(seed)
         self._port = _free_port()
-        self._link = _Link(self._port)
-        self._gateway: _Process | None = None
+        self._link = Link(self._port)
+        self._gateway: Process | None = None
         self._acknowledged: dict[str, int] = {}
         self._unsure: dict[str, int] = {}
         """Sent, and not acknowledged: to be sent again with the same key."""
@@ -159,7 +101,7 @@ class Trial:
 
     def run(self, kills: int) -> Tally:
         """Everything, to the count."""
-        _CONTEXT.set_forkserver_preload(list(LOADED))
+        preload()
         try:
             self._start_gateway()
             for number in counted(range(kills), "kill"):
@@ -283,11 +225,11 @@ class Trial:
         self.tally.cut_answers = self._link.cut_answers
         self.tally.executed_again = sum(count > 1 for count in by_key.values())
 
-    def _start_agent(self) -> _Process:
-        return _Process(_run_agent, str(self._home), f"127.0.0.1:{self._link.port}")
+    def _start_agent(self) -> Process:
+        return Process(run_agent, str(self._home), f"127.0.0.1:{self._link.port}")
 
     def _start_gateway(self) -> None:
-        self._gateway = _Process(_run_gateway, str(self._home), self._port)
+        self._gateway = Process(run_gateway, str(self._home), self._port)
 
     def _stop_gateway(self) -> None:
         assert self._gateway is not None
@@ -299,48 +241,9 @@ class Trial:
         self._start_gateway()
 
     @staticmethod
-    def _depth(agent: _Process) -> int:
+    def _depth(agent: Process) -> int:
         told = fetch_document(agent.told["http"], "/edgeward/spool", timeout_s=30.0)
         return int(told["depth"])
-
-
-class _Link:
-    """The proxy between agent and gateway, on a thread of its own."""
-
-    def __init__(self, port: int) -> None:
-        self.cut_answers = 0
-        self.killed: int | None = None
-        """The last process that was, at an answer."""
-        self._victim: int | None = None
-        self._loop = asyncio.new_event_loop()
-        self._thread = threading.Thread(target=self._loop.run_forever, daemon=True)
-        self._thread.start()
-        self._proxy = ChaosProxy("127.0.0.1", port)
-        self._proxy.on_cut = self._on_cut
-        self._do(self._proxy.__aenter__())
-        self.port = self._proxy.port
-
-    def cut_next(self, victim: int | None) -> None:
-        """Has the next answer cut, and the process `victim` killed at that moment; None: nobody."""
-        self._victim = victim
-        self._proxy.cuts = 1
-
-    def close(self) -> None:
-        """Ends it."""
-        self._do(self._proxy.__aexit__(None, None, None))
-        self._loop.call_soon_threadsafe(self._loop.stop)
-        self._thread.join()
-        self._loop.close()
-
-    def _on_cut(self) -> None:
-        self.cut_answers += 1
-        if self._victim is not None:
-            with suppress(ProcessLookupError):
-                os.kill(self._victim, signal.SIGKILL)
-            self.killed = self._victim
-
-    def _do(self, job: Coroutine[Any, Any, object]) -> None:
-        asyncio.run_coroutine_threadsafe(job, self._loop).result(10)
 
 
 def _kill_at(pid: int, at: float) -> subprocess.Popen[bytes]:

@@ -11,7 +11,7 @@ import numpy.typing as npt
 
 from benchmarks.failures import MOST_FAILED
 from benchmarks.samples import Samples
-from benchmarks.scenarios import Kind, Scenario
+from benchmarks.scenarios import Scenario
 from benchmarks.statistics import needed_samples
 
 # How much of a latency may be the generator's own doing before the figure is about the generator.
@@ -73,7 +73,7 @@ def _busy_reason(samples: Samples, scenario: Scenario, effort: Effort) -> str | 
         seen = f"it woke {effort.heartbeat_ms:.1f} ms late (tolerated: {tolerated:.1f} ms)"
     else:
         return None
-    advice = ADVICE_OF_SINGLE if scenario.kind is Kind.SINGLE else ADVICE_OF_CLOSED
+    advice = ADVICE_OF_SINGLE if scenario.kind.shape.rows is None else ADVICE_OF_CLOSED
     return f"the generator is saturated: {seen}, so the target may be faster than this; {advice}"
 
 

@@ -39,7 +39,7 @@ def run(
         list[str] | None,
         typer.Argument(metavar="MODEL...", help="Names that ship (digits), folders, tars, or model files."),
     ] = None,
-    key_file: Annotated[
+    api_key_file: Annotated[
         Path | None,
         typer.Option("--api-key-file", metavar="FILE", help="API keys, one a line, beside those of `gateway keys`."),
     ] = None,
@@ -67,27 +67,15 @@ def run(
     as_json: Annotated[bool, typer.Option("--json", help="Print one line of JSON once it listens.")] = False,
 ) -> None:
     """Serves each MODEL by the Open Inference Protocol v2 until Ctrl-C; with keys made, only to who sends one."""
+    given = dict(locals())
     from cloud_gateway.gateway import run as run_gateway
     from cloud_gateway.program import NAME
     from cloud_gateway.settings import GatewaySettings
+    from runtime.cli.flags import flags_of
     from runtime.cli.program import announce, narrate, show_settings
     from runtime.config import load_settings
 
-    flags = {
-        "models": models or None,
-        "api_key_file": key_file,
-        "log_format": log_format,
-        "otlp_endpoint": otlp_endpoint,
-        "host": host,
-        "grpc_port": grpc_port,
-        "http_port": http_port,
-        "admin_host": admin_host,
-        "admin_port": admin_port,
-        "tls_cert": tls_cert,
-        "tls_key": tls_key,
-        "request_log": request_log,
-    }
-    loaded = load_settings(GatewaySettings, config, flags)
+    loaded = load_settings(GatewaySettings, config, flags_of(GatewaySettings, given, frozenset({"config", "as_json"})))
     loaded.settings.require_models()
     show_settings(loaded)
     run_gateway(

@@ -57,7 +57,7 @@ def run(
         Path | None,
         typer.Option("--gateway-ca", metavar="FILE", help="PEM of who signs the gateway's certificate (the system's)."),
     ] = None,
-    key_file: Annotated[
+    gateway_api_key_file: Annotated[
         Path | None,
         typer.Option("--gateway-api-key-file", metavar="FILE", help="File with the API key for the gateway."),
     ] = None,
@@ -73,7 +73,7 @@ def run(
         Policy | None,
         typer.Option("--policy", help="Who answers first (edge_first); by model in --config, table routes.MODEL."),
     ] = None,
-    deadline_s: Annotated[
+    default_deadline_s: Annotated[
         float | None,
         typer.Option("--default-deadline", metavar="SECONDS", help="For requests that come without a deadline (10)."),
     ] = None,
@@ -105,33 +105,15 @@ def run(
     as_json: Annotated[bool, typer.Option("--json", help="Print one line of JSON once it listens.")] = False,
 ) -> None:
     """Serves each MODEL by the Open Inference Protocol v2 until Ctrl-C; the gateway answers where this device cannot."""
+    given = dict(locals())
     from edge_agent.agent import run as run_agent
     from edge_agent.program import NAME
     from edge_agent.settings import AgentSettings
+    from runtime.cli.flags import flags_of
     from runtime.cli.program import announce, narrate, show_settings
     from runtime.config import load_settings
 
-    flags = {
-        "models": models or None,
-        "gateway": gateway or None,
-        "gateway_ca": gateway_ca,
-        "gateway_api_key_file": key_file,
-        "gateway_http": gateway_http,
-        "policy": policy,
-        "default_deadline_s": deadline_s,
-        "drill_file": drill_file,
-        "decision_log": decision_log,
-        "uds": uds,
-        "http_uds": http_uds,
-        "log_format": log_format,
-        "otlp_endpoint": otlp_endpoint,
-        "host": host,
-        "grpc_port": grpc_port,
-        "http_port": http_port,
-        "tls_cert": tls_cert,
-        "tls_key": tls_key,
-    }
-    loaded = load_settings(AgentSettings, config, flags)
+    loaded = load_settings(AgentSettings, config, flags_of(AgentSettings, given, frozenset({"config", "as_json"})))
     loaded.settings.require_an_arm()
     show_settings(loaded)
     _show_routes(loaded.settings)

@@ -6,10 +6,9 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from benchmarks.loadgen.plan import LOADGEN_NAME, Rules
-from benchmarks.scenarios import Kind
+from benchmarks.loadgen.plan import Rules
+from benchmarks.scenarios import Kind, kind_of
 from benchmarks.settings import Access, Setting
-from runtime.errors import WrongUseError
 
 if TYPE_CHECKING:
     from benchmarks.loadgen.result import Result
@@ -20,10 +19,7 @@ INSTALL = "pip install 'edgeward[loadgen]' (wheels: Linux x86-64, Windows x86-64
 
 def kinds_of(words: list[str]) -> list[Kind]:
     """The scenarios by name; `WrongUseError` for another one."""
-    unknown = [word for word in words if word not in list(Kind)]
-    if unknown:
-        raise WrongUseError(f"unknown scenario {unknown[0]!r}; expected one of {', '.join(Kind)}")
-    return [Kind(word) for word in words]
+    return [kind_of(word) for word in words]
 
 
 def measure(
@@ -55,7 +51,7 @@ def show(run: LoadgenRun, as_json: bool) -> None:
     else:
         for result in run.results:
             standard().print(
-                f"\n{result.setting}, {LOADGEN_NAME[result.kind]}, {result.backend}", style="bold", markup=False
+                f"\n{result.setting}, {result.kind.shape.loadgen_name}, {result.backend}", style="bold", markup=False
             )
             standard().print(result.summary.text, markup=False)
             standard().print(_accuracy(result), markup=False)

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.arrivals import Arrivals, Pattern
-from benchmarks.loadgen.plan import LOADGEN_NAME, OUR_WORDING, Order
+from benchmarks.loadgen.plan import OUR_WORDING, Order
 from benchmarks.loadgen.result import Result, Summary
 from benchmarks.loadgen.rules import (
     SINGLE_STREAM_SHARE,
@@ -53,7 +53,7 @@ def run_ours(order: Order, environment: Mapping[str, Any], progress: Progress | 
 def scenario_of(order: Order) -> Scenario:
     """Our scenario of the same name, its arrivals LoadGen's; the schedule is written to the order's folder."""
     rules, arrivals, duration_s = order.rules, None, order.rules.duration_s
-    if order.kind is Kind.SERVER:
+    if order.kind.shape.is_open_loop:
         due_ns = schedule(rules.qps, rules.duration_s, rules.min_queries)
         file = Path(order.folder) / SCHEDULE_FILE
         file.write_text("".join(f"{due // 10**9}.{due % 10**9:09d}\n" for due in due_ns.tolist()), encoding="ascii")
@@ -67,7 +67,7 @@ def judge(recording: Recording, order: Order) -> Summary:
     """VALID or INVALID by the rules, and the scenario's figure as LoadGen names it."""
     rules, samples = order.rules, recording.samples
     latency_ms = samples.latency_ms[recording.is_ok]
-    n, lines = len(latency_ms), [f"Scenario : {LOADGEN_NAME[order.kind]} (Edgeward's own generator)"]
+    n, lines = len(latency_ms), [f"Scenario : {order.kind.shape.loadgen_name} (Edgeward's own generator)"]
     met = {"Min queries": n >= rules.min_queries or order.kind is Kind.OFFLINE}
     met["Min duration"] = samples.duration_s >= 0.98 * rules.duration_s
     met["Generator"] = recording.is_valid

@@ -19,12 +19,6 @@ DEFAULT_QPS = 100.0
 DEFAULT_BOUND_MS = 50.0
 WORDING = "measured with MLCommons LoadGen; not an MLPerf result"
 OUR_WORDING = "measured with Edgeward's own generator by LoadGen's rules (mlcommons-loadgen is not installed); not an MLPerf result"
-LOADGEN_NAME = {
-    Kind.SINGLE: "SingleStream",
-    Kind.MULTI: "MultiStream",
-    Kind.SERVER: "Server",
-    Kind.OFFLINE: "Offline",
-}
 
 
 class Mode(StrEnum):

@@ -11,7 +11,6 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.loadgen.plan import LOADGEN_NAME
 from benchmarks.scenarios import Kind
 from benchmarks.settings import Setting
 from runtime.errors import ExecutionError
@@ -65,7 +64,7 @@ class Result:
         """The fields in types that `json` writes."""
         return {
             "setting": self.setting.to_dict(),
-            "scenario": LOADGEN_NAME[self.kind],
+            "scenario": self.kind.shape.loadgen_name,
             "verdict": self.summary.verdict,
             self.summary.name: self.summary.value,
             "backend": self.backend,

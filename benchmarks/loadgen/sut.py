@@ -21,7 +21,7 @@ from typing import Any
 import numpy as np
 
 from benchmarks.load import code_of
-from benchmarks.loadgen.plan import LOADGEN_NAME, Mode, Order
+from benchmarks.loadgen.plan import Mode, Order
 from benchmarks.scenarios import Kind
 from benchmarks.target import Origin, Target
 from benchmarks.targets import make_target, rows_of
@@ -169,8 +169,8 @@ def _settings(order: Order, loadgen: Any, fastest_s: float) -> Any:
     conf.write_text(
         "# Seeds and rules are those of the mlperf.conf that LoadGen carries; figures are set by the caller.\n"
     )
-    settings.FromConfig(str(conf), "edgeward", LOADGEN_NAME[order.kind])
-    settings.scenario = getattr(loadgen.TestScenario, LOADGEN_NAME[order.kind])
+    settings.FromConfig(str(conf), "edgeward", order.kind.shape.loadgen_name)
+    settings.scenario = getattr(loadgen.TestScenario, order.kind.shape.loadgen_name)
     settings.mode = loadgen.TestMode.AccuracyOnly if order.mode is Mode.ACCURACY else loadgen.TestMode.PerformanceOnly
     settings.min_duration_ms = round(rules.duration_s * 1000)
     settings.min_query_count = rules.min_queries

@@ -59,9 +59,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         results["speed"] = speed.measure()
     if "table" in parts:
         outcomes = []
-        for scenario in (*NULLS, *CHANGES):
-            _say(scenario.name)
-            outcomes.append(table.measure(scenario, given.runs).to_dict())
+        for change in (*NULLS, *CHANGES):
+            _say(change.name)
+            outcomes.append(table.measure(change, given.runs).to_dict())
         results["table"] = outcomes
         results["evidently"], results["evidently_why_not_all"] = _evidently(
             given.evidently, given.evidently_runs, given.evidently_told

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 sys.path.insert(0, str(Path(__file__).parent))
 if TYPE_CHECKING:
-    from benchmarks.monitoring.streams import Scenario
+    from benchmarks.monitoring.streams import Change
 
 WINDOW_ROWS = 1_000
 
@@ -29,13 +29,13 @@ def main(runs: int, names: Sequence[str]) -> None:
 
     warnings.simplefilter("ignore")
     versions = {name: version(name) for name in ("evidently", "pandas", "numpy", "scipy")}
-    for scenario in (one for one in (*NULLS, *CHANGES) if not names or one.name in names):
+    for change in (one for one in (*NULLS, *CHANGES) if not names or one.name in names):
         for seed in range(runs):
             started = time.process_time()
-            is_false, delay = run_once(scenario, seed)
+            is_false, delay = run_once(change, seed)
             told = {
-                "scenario": scenario.name,
-                "features": scenario.features,
+                "scenario": change.name,
+                "features": change.features,
                 "seed": seed,
                 "is_false_alarm": is_false,
                 "delay": delay,
@@ -45,25 +45,25 @@ def main(runs: int, names: Sequence[str]) -> None:
             print(json.dumps(told), flush=True)
 
 
-def run_once(scenario: Scenario, seed: int) -> tuple[bool, int | None]:
+def run_once(change: Change, seed: int) -> tuple[bool, int | None]:
     """Whether it called something drifted that was not, and the rows from the change to the end of the window that showed it."""
     import numpy as np
     import pandas as pd
     from streams import CHANGE_ROW, ROWS, make_run
 
-    reference, stream = make_run(scenario, seed)
-    columns = [f"x{at}" for at in range(scenario.features)]
+    reference, stream = make_run(change, seed)
+    columns = [f"x{at}" for at in range(change.features)]
     # A change concerns the first column alone; the others would cost a tenfold time and say what the nulls say.
-    kept = scenario.features if scenario.is_null else 1
+    kept = change.features if change.is_null else 1
     frames = [pd.DataFrame(part[:, :kept], columns=columns[:kept]) for part in (reference, stream)]
-    if scenario.is_category:
+    if change.is_category:
         for frame in frames:
             frame["x0"] = np.char.add("v", frame["x0"].to_numpy().astype(int).astype(str))
     for first in range(0, ROWS, WINDOW_ROWS):
-        found = _drifted(frames[0], frames[1].iloc[first : first + WINDOW_ROWS], scenario.is_category)
+        found = _drifted(frames[0], frames[1].iloc[first : first + WINDOW_ROWS], change.is_category)
         last = first + WINDOW_ROWS
         if any(found.values()):
-            if scenario.is_null or last <= CHANGE_ROW:
+            if change.is_null or last <= CHANGE_ROW:
                 return True, None
             if found.get("x0"):
                 return False, last - CHANGE_ROW

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.monitoring.streams import CHANGE_ROW, Scenario, make_run
+from benchmarks.monitoring.streams import CHANGE_ROW, Change, make_run
 from runtime.monitoring.decision import Block, DriftTest
 from runtime.monitoring.layout import Feature, Kind, Role
 from runtime.monitoring.reference import Baseline, make_baseline
@@ -19,7 +19,7 @@ BLOCK_ROWS = 100
 
 @dataclass(frozen=True)
 class Outcome:
-    """Of all runs of a scenario."""
+    """Of all runs of a change."""
 
     scenario: str
     features: int
@@ -37,30 +37,30 @@ class Outcome:
         return asdict(self)
 
 
-def measure(scenario: Scenario, runs: int, seed: int = 0) -> Outcome:
-    """All runs of a scenario."""
+def measure(change: Change, runs: int, seed: int = 0) -> Outcome:
+    """All runs of a change."""
     started = time.perf_counter()
     false_alarms, delays = 0, list[int | None]()
     for run in range(runs):
-        is_false, delay = _run(scenario, seed + run)
+        is_false, delay = _run(change, seed + run)
         false_alarms += is_false
         delays.append(delay)
     found = sum(delay is not None for delay in delays)
-    return Outcome(scenario.name, scenario.features, runs, false_alarms, found, delays, time.perf_counter() - started)
+    return Outcome(change.name, change.features, runs, false_alarms, found, delays, time.perf_counter() - started)
 
 
-def _run(scenario: Scenario, seed: int) -> tuple[bool, int | None]:
-    reference, stream = make_run(scenario, seed)
-    features = features_of(scenario)
+def _run(change: Change, seed: int) -> tuple[bool, int | None]:
+    reference, stream = make_run(change, seed)
+    features = features_of(change)
     baseline = make_baseline("bench", 1, features, columns_of(reference, features))
     test, is_false, delay = DriftTest(baseline), False, None
     for block in counted(baseline, columns_of(stream, features), BLOCK_ROWS):
         for finding in test.look_at(block, BLOCK_ROWS):
-            if scenario.is_null or finding.feature != "x0" or block.ended <= CHANGE_ROW:
+            if change.is_null or finding.feature != "x0" or block.ended <= CHANGE_ROW:
                 is_false = True
             elif delay is None:
                 delay = int(block.ended) - CHANGE_ROW
-        if delay is not None or (scenario.is_null and is_false):
+        if delay is not None or (change.is_null and is_false):
             break
     return is_false, delay
 
@@ -93,9 +93,9 @@ def counted(baseline: Baseline, values: Mapping[str, Any], block_rows: int) -> I
         yield Block(bins[at], shares[at], np.full(len(baseline.features), each[at]), begins, begins + each[at])
 
 
-def features_of(scenario: Scenario) -> list[Feature]:
+def features_of(change: Change) -> list[Feature]:
     """x0, x1, ...; the first may be a category."""
-    kinds = [Kind.CATEGORY if scenario.is_category and at == 0 else Kind.NUMBER for at in range(scenario.features)]
+    kinds = [Kind.CATEGORY if change.is_category and at == 0 else Kind.NUMBER for at in range(change.features)]
     return [Feature(f"x{at}", "x", Role.INPUT, kind, f"column:{at}") for at, kind in enumerate(kinds)]
 
 

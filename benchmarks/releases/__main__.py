@@ -15,14 +15,14 @@ from benchmarks.releases import fleet, shares, tails, watches
 from benchmarks.releases.outcomes import Row
 from benchmarks.releases.report import markdown
 
-Scenario = Callable[[int, int], Iterator[Row]]
+Simulate = Callable[[int, int], Iterator[Row]]
 
 RUNS: Final = 10_000
 # The whole code, one request after another, takes some 30,000 to 60,000 a second, and these runs have up to 30,000 each.
 WATCH_RUNS: Final = 200
 QUICK_PART: Final = 0.02
 
-BATCHED: Final[tuple[tuple[str, Scenario], ...]] = (
+BATCHED: Final[tuple[tuple[str, Simulate], ...]] = (
     ("S1", shares.no_difference),
     ("S2", shares.worse_candidate),
     ("S3", shares.paired_shadow),
@@ -31,7 +31,7 @@ BATCHED: Final[tuple[tuple[str, Scenario], ...]] = (
     ("S6", tails.slower_candidate),
     ("S8", fleet.waves),
 )
-WATCHED: Final[tuple[tuple[str, Scenario], ...]] = (
+WATCHED: Final[tuple[tuple[str, Simulate], ...]] = (
     ("S2", watches.one_guard),
     ("S1 S2", watches.whole_watch),
     ("S5", watches.late_labels_of_watch),

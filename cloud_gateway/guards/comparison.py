@@ -16,8 +16,6 @@ from runtime.sequential import EmpiricalBernstein, LogHistogram, Pair, Pairing, 
 FEW = 30
 # Of a difference of two shares of 5 %.
 ASSUMED_VARIANCE = 0.1
-# What these count are bad predictions, whatever the evidence; of the others, such as answers that differ, only proven harm is.
-_OF_BAD = (Metric.ERROR_RATE, Metric.LOSS)
 # The tests are exact; the estimate of how many more is not worth more than this part of the margin.
 LEAST_GAP = 0.25
 # Stable differs from itself in no more than this part of what is tolerated: it counts as steady, and its bounds, which are wide at
@@ -69,8 +67,8 @@ class Comparison:
             return BoundedEvidence(0.0, -1.0, 1.0, self._alpha)
         if self.guard.metric is Metric.BUSINESS and self.guard.bounds is None:
             return AsymptoticEvidence(tolerance, self._alpha)
-        is_share = self.guard.metric in (Metric.DISAGREEMENT, Metric.OUTPUT_DRIFT)
-        return BoundedEvidence(tolerance, 0.0 if is_share else -1.0, 1.0 - self._margin, self._alpha)
+        lowest = 0.0 if self.guard.metric.is_between_answers else -1.0
+        return BoundedEvidence(tolerance, lowest, 1.0 - self._margin, self._alpha)
 
     def observe_arm(self, is_candidate: bool, value: float) -> None:
         """One value of one arm; it is compared once the other arm has one of about the same time."""
@@ -193,7 +191,7 @@ class Comparison:
             lower=lower if is_finite else None,
             upper=upper if is_finite else None,
             reason=self._sentence(stable, candidate, mean, lower, upper),
-            bad_predictions=bad if self.e_worse > 1.0 or self.guard.metric in _OF_BAD else None,
+            bad_predictions=bad if self.e_worse > 1.0 or self.guard.metric.is_of_bad_predictions else None,
         )
 
     def _compare(self, pair: Pair) -> None:
@@ -240,7 +238,7 @@ class Comparison:
         if stable is not None:
             numbers += f", {stable:.4g} on {self._stable.count:,} of stable"
         what = "slow requests more" if self._slow is not None else "difference"
-        if self.guard.metric in (Metric.DISAGREEMENT, Metric.OUTPUT_DRIFT):
+        if self.guard.metric.is_between_answers:
             what = "mean"
         noise = ""
         if self._noise is not None and self._noise.mean > 0.0:

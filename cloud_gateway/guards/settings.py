@@ -11,7 +11,7 @@ from runtime.config import SettingsModel
 
 
 class Metric(StrEnum):
-    """What a guard looks at."""
+    """What a guard looks at; its properties are all that the rest of a release asks of a kind."""
 
     ERROR_RATE = "error_rate"
     """Share of requests that fail; canary and shadow."""
@@ -25,6 +25,26 @@ class Metric(StrEnum):
     """Mean loss against labels, paired where both arms answered."""
     BUSINESS = "business"
     """Mean of a number that the app reports, by `name`."""
+
+    @property
+    def is_between_answers(self) -> bool:
+        """Whether one value compares two answers to the same request: it takes a request that both versions were given."""
+        return self in (Metric.DISAGREEMENT, Metric.OUTPUT_DRIFT)
+
+    @property
+    def takes_bounds(self) -> bool:
+        """Whether a plan may say between which values it lies; the others know."""
+        return self in (Metric.LOSS, Metric.BUSINESS)
+
+    @property
+    def is_of_bad_predictions(self) -> bool:
+        """Whether what it counts is bad whatever the evidence; of the others, such as answers that differ, only proven harm is."""
+        return self in (Metric.ERROR_RATE, Metric.LOSS)
+
+    @property
+    def waits_for_labels(self) -> bool:
+        """Whether every answer has to be kept until its label comes."""
+        return self is Metric.LOSS
 
 
 class Direction(StrEnum):
@@ -71,23 +91,27 @@ class GuardSettings(SettingsModel):
         """`tolerance`, or what None stands for."""
         if self.tolerance is not None:
             return self.tolerance
-        return self.margin if self.metric in (Metric.DISAGREEMENT, Metric.OUTPUT_DRIFT) else 0.0
+        return self.margin if self.metric.is_between_answers else 0.0
+
+    @property
+    def span(self) -> float | None:
+        """The most by which two of its values can differ; None: there is no most."""
+        if self.bounds is not None:
+            return self.bounds[1] - self.bounds[0]
+        return None if self.metric in (Metric.LATENCY, Metric.BUSINESS) else 1.0
 
     @model_validator(mode="after")
     def _fits_together(self) -> Self:
         if (self.metric is Metric.BUSINESS) != bool(self.name):
             raise ValueError("a business guard, and no other, has a name: that of the metric that the app reports")
         if self.bounds is not None:
-            if self.metric not in (Metric.LOSS, Metric.BUSINESS):
+            if not self.metric.takes_bounds:
                 raise ValueError(f"bounds are for loss and business guards; {self.metric} has its own")
             low, high = self.bounds
             if not low < high:
                 raise ValueError(f"bounds are {low} and {high}; expected the lower one first")
         if self.tolerated > self.margin:
             raise ValueError(f"tolerance {self.tolerance} is over the margin {self.margin}; expected at most that")
-        span = self.bounds[1] - self.bounds[0] if self.bounds else 1.0
-        if self.metric not in (Metric.LATENCY, Metric.BUSINESS) and self.margin >= span:
-            raise ValueError(f"margin {self.margin} rules nothing out; expected less than {span:g}")
-        if self.metric is Metric.BUSINESS and self.bounds and self.margin >= span:
-            raise ValueError(f"margin {self.margin} rules nothing out; expected less than {span:g}")
+        if self.span is not None and self.margin >= self.span:
+            raise ValueError(f"margin {self.margin} rules nothing out; expected less than {self.span:g}")
         return self

@@ -15,7 +15,6 @@ from cloud_gateway.guards import (
     Arm,
     GuardWatch,
     LabelledObservation,
-    Metric,
     MetricObservation,
     Observation,
     PairedObservation,
@@ -114,7 +113,7 @@ class ActiveRelease:
         """The last parameters of a reply of stable's, and what they became: of most requests the very same mapping."""
         self.on_mirrored: Callable[[Mirrored], None] | None = None
         """Told of every mirrored request as it is absorbed; where it raises, that one is counted as lost."""
-        self.waits_for_labels = any(guard.metric is Metric.LOSS for guard in plan.guards)
+        self.waits_for_labels = any(guard.metric.waits_for_labels for guard in plan.guards)
         """Whether every answer is kept until labels come, because a guard looks at them."""
         self.left_for_report = MOST_KEPT_FOR_REPORT if plan.shadow is not None and not self.waits_for_labels else 0
         """Mirrored requests that may still be kept until labels come, for a shadow's report alone."""

@@ -12,7 +12,6 @@ from cloud_gateway.release.plan import ReleasePlan
 
 # Half a second of reckoning, measured; a margin that takes more comparisons than this has no figure for the best case.
 MOST_COMPARISONS: Final = 5000
-_BETWEEN: Final = (Metric.DISAGREEMENT, Metric.OUTPUT_DRIFT)
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,13 +72,13 @@ def first_stage(plan: ReleasePlan) -> FirstStage | None:
 
 def _harmless(guard: GuardSettings, alpha: float) -> int | None:
     """Comparisons without any harm until it is proven that the candidate is within the margin."""
-    if guard.metric is not Metric.ERROR_RATE and guard.metric not in _BETWEEN:
+    if guard.metric is not Metric.ERROR_RATE and not guard.metric.is_between_answers:
         return None
     comparison = Comparison(guard, "", alpha, 1.0, 0.5)
     while not comparison.is_fine:
         if comparison.count == MOST_COMPARISONS:
             return None
-        if guard.metric in _BETWEEN:
+        if guard.metric.is_between_answers:
             comparison.observe_between(0.0)
         else:
             comparison.observe_both(0.0, 0.0)

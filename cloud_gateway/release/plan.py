@@ -124,7 +124,7 @@ class ReleasePlan(SettingsModel):
             self._check_stages()
         is_always_compared = self.strategy is Strategy.SHADOW or self.stages == (100.0,)
         if not is_always_compared and self.shadow is None:
-            wanting = [g.label for g in self.guards if g.metric in (Metric.DISAGREEMENT, Metric.OUTPUT_DRIFT)]
+            wanting = [g.label for g in self.guards if g.metric.is_between_answers]
             if wanting:
                 raise ValueError(
                     f"guard {wanting[0]} compares answers to the same requests, which a {self.strategy} without a shadow does not "

@@ -47,16 +47,15 @@ class Overlap(StrEnum):
 
 
 class Session(Protocol):
-    """A variant opened on a backend. `run` may be called from any thread.
-
-    Where the engine was seen to hand NaN on in floats (Relu of NaN is NaN), its sessions say so with `passes_nan = True`; of
-    others rows with NaN are answered with NaN, see `nan_rows`.
-    """
+    """A variant opened on a backend. `run` may be called from any thread."""
 
     inputs: tuple[TensorSpec, ...]
     """The variant's own tensors, as the engine reports them."""
     outputs: tuple[TensorSpec, ...]
     overlap: Overlap
+    passes_nan: bool
+    """Whether the engine was seen to hand NaN on in floats (Relu of NaN is NaN); where it was not, False: then rows with NaN are
+    answered with NaN beside it (`nan_rows`). Nobody can tell by trying one model: some operators may, and others not."""
 
     def run(self, inputs: Mapping[str, Array]) -> dict[str, Array]:
         """The outputs by name, as arrays that stay valid after the next call; `ExecutionError` when the engine fails.
@@ -77,6 +76,7 @@ class Backend(Protocol):
     device: str
     """"cpu", "cuda", "npu", ..."""
     formats: frozenset[Format]
+    """Those of the manifest alone: a closed set, which the digests, conversions and checks of bundles know one by one."""
 
     def unavailable_reason(self, hardware: Hardware) -> str | None:
         """None when it can run here; otherwise one sentence for a person. Imports nothing heavy."""

@@ -123,7 +123,8 @@ class GuardedSession:
         self.outputs: tuple[TensorSpec, ...] = tuple(theirs.outputs)
         # Whatever is said or not: `run` may be called from any thread.
         self.overlap: Overlap = getattr(theirs, "overlap", Overlap.SHARED)
-        self.passes_nan: bool = getattr(theirs, "passes_nan", False)
+        # What was not seen to hand NaN on is not believed to.
+        self.passes_nan: bool = bool(getattr(theirs, "passes_nan", False))
         self._backend = backend
         self._names = tuple(spec.name for spec in self.outputs)
         self._theirs = theirs

@@ -92,6 +92,7 @@ class LiteRTAcceleratedSession:
     """A compiled model and its buffers behind a lock: they are written, run and read as one."""
 
     overlap = Overlap.OWN
+    passes_nan = False
 
     def __init__(self, model: Any, backend: str, file: Path) -> None:
         signatures = model.get_signature_list()

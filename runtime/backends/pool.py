@@ -18,7 +18,7 @@ class SessionPool:
         """At least one, all of the same file."""
         self.inputs = sessions[0].inputs
         self.outputs = sessions[0].outputs
-        self.passes_nan: bool = getattr(sessions[0], "passes_nan", False)
+        self.passes_nan = sessions[0].passes_nan
         self._sessions = sessions
         # First in, first out: a warm-up of as many calls as there are sessions reaches every one of them.
         self._idle: SimpleQueue[Session] = SimpleQueue()

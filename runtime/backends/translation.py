@@ -71,7 +71,7 @@ class Translation:
 def translation_of(bundle: Bundle, variant: Variant, session: Session) -> Translation:
     """That of `variant` as its engine opened it."""
     own_in, own_out = tuple(session.inputs), tuple(session.outputs)
-    passes_nan = bool(getattr(session, "passes_nan", False))
+    passes_nan = session.passes_nan
     which = id(bundle), id(variant)
     known = _KNOWN.get(which)
     if known is not None and known[2:5] == (own_in, own_out, passes_nan):

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from runtime.errors import EdgewardError
+from runtime.row_files.opening import SUFFIXES, check_input, check_output
 from runtime.selection.settings import Objective, SelectionSettings
 
 if TYPE_CHECKING:
@@ -40,15 +41,13 @@ def predict(
         Path,
         typer.Argument(
             metavar="INPUT",
-            help="Rows: .npz, .npy, .csv, .jsonl, .parquet, or a folder of images; inputs by name. For a model of one input, the "
+            help=f"Rows: {SUFFIXES}, or a folder of images; inputs by name. For a model of one input, the "
             "only array of a .npz, or a table's columns in their order, are taken whatever their names; the summary says so.",
         ),
     ],
     output_file: Annotated[
         Path,
-        typer.Option(
-            "--output", "-o", metavar="OUTPUT", help="The suffix says how: .npz, .npy, .jsonl, .csv or .parquet."
-        ),
+        typer.Option("--output", "-o", metavar="OUTPUT", help=f"The suffix says how: {SUFFIXES}."),
     ],
     errors_file: Annotated[
         Path | None,
@@ -79,7 +78,6 @@ def predict(
     the range that the manifest declares, are answered, and counted in the summary.
     """
     from runtime.batch_job.job import BatchJob, run_batch
-    from runtime.row_files.opening import check_input, check_output
 
     check_input(input_file)
     check_output(output_file)

@@ -26,7 +26,7 @@ NAME = "edgeward-serve"
 
 @app.command(epilog="Example: edgeward serve digits model.onnx --http-port 8080")
 def serve(
-    sources: Annotated[
+    models: Annotated[
         list[str] | None,
         typer.Argument(metavar="MODEL...", help="Names that ship (digits), folders, tars, or model files."),
     ] = None,
@@ -100,6 +100,8 @@ def serve(
     as_json: Annotated[bool, typer.Option("--json", help="Print one line of JSON once it listens.")] = False,
 ) -> None:
     """Serves each MODEL by the Open Inference Protocol v2 until Ctrl-C; any OIP client reaches it."""
+    given = dict(locals())
+    from runtime.cli.flags import flags_of
     from runtime.cli.program import narrate, show_settings
     from runtime.config import load_settings
     from runtime.errors import WrongUseError
@@ -108,30 +110,9 @@ def serve(
     from runtime.serving.server import run
     from runtime.serving.settings import ModelServerSettings
 
-    flags = {
-        "models": sources or None,
-        "model_repository": model_repository,
-        "poll_s": poll_s,
-        "versions": versions,
-        "allow_model_upload": allow_model_upload,
-        "shared_memory": shared_memory,
-        "host": host,
-        "grpc_port": grpc_port,
-        "http_port": http_port,
-        "grpc_front": grpc_front,
-        "grpc_reflection": grpc_reflection,
-        "tls_cert": tls_cert,
-        "tls_key": tls_key,
-        "server_name": server_name,
-        "objective": objective,
-        "threads": threads,
-        "instances": instances,
-        "max_queued_rows": max_queued_rows,
-        "max_queued_bytes": max_queued_bytes,
-        "log_format": log_format,
-        "otlp_endpoint": otlp_endpoint,
-    }
-    loaded = load_settings(ModelServerSettings, flags=flags)
+    loaded = load_settings(
+        ModelServerSettings, flags=flags_of(ModelServerSettings, given, frozenset({"workers", "as_json"}))
+    )
     if not loaded.settings.has_models:
         raise WrongUseError("no model is given; name at least one, as in: edgeward serve digits")
     show_settings(loaded)

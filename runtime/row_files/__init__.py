@@ -1,1 +1,1 @@
-"""Files of rows: a reader and a writer per format (.npz, .npy, .csv, .jsonl, .parquet; folders of images in)."""
+"""Files of rows: a reader and a writer per format (`opening.FORMATS` is the table), and folders of images in."""

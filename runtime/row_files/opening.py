@@ -1,33 +1,39 @@
-"""The reader and the writer that a path asks for, by its suffix."""
+"""The reader and the writer that a path asks for: one table, by its suffix."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, Final
 
 from runtime.errors import WrongUseError
-from runtime.row_files.array_writer import ArrayWriter
-from runtime.row_files.arrays import ArrayRows, open_arrays
-from runtime.row_files.block import InputSpec, RowReader
-from runtime.row_files.csv_rows import open_csv
-from runtime.row_files.images import open_images
-from runtime.row_files.json_lines import open_json_lines
-from runtime.row_files.parquet_rows import open_parquet
-from runtime.row_files.parquet_writer import ParquetWriter
-from runtime.row_files.text_writers import CsvWriter, JsonLinesWriter
-from runtime.row_files.writer import RowWriter
 
-INPUT_SUFFIXES = (".npy", ".npz", ".csv", ".jsonl", ".parquet")
-OUTPUT_SUFFIXES = (".npz", ".npy", ".jsonl", ".csv", ".parquet")
+if TYPE_CHECKING:
+    from runtime.row_files.block import InputSpec, RowReader
+    from runtime.row_files.writer import RowWriter
+
+Open = Callable[[Path, str, Sequence["InputSpec"]], AbstractContextManager["RowReader"]]
+"""The rows of a file, for a model of this name and its inputs."""
+Make = Callable[[Path, Mapping[str, Any] | None], "RowWriter"]
+"""A writer whose parts lie in a folder, going on from what its `sync` said last."""
+
+
+@dataclass(frozen=True, slots=True)
+class RowFormat:
+    """How rows lie in a file. Every format is read and written."""
+
+    open: Open
+    make_writer: Make
 
 
 def check_input(path: Path) -> None:
     """`WrongUseError` unless `path` can be one of rows, by its name, and is there: models take longer to load."""
-    if path.suffix not in INPUT_SUFFIXES and not path.is_dir():
+    if path.suffix not in FORMATS and not path.is_dir():
         raise WrongUseError(
-            f"input {path} has the suffix {path.suffix!r}; expected one of {', '.join(INPUT_SUFFIXES)}, or a folder of images"
+            f"input {path} has the suffix {path.suffix!r}; expected one of {SUFFIXES}, or a folder of images"
         )
     if not path.exists():
         raise WrongUseError(f"input {path} cannot be read: No such file or directory; check the path")
@@ -35,10 +41,7 @@ def check_input(path: Path) -> None:
 
 def check_output(path: Path) -> None:
     """`WrongUseError` unless a file of rows can appear at `path`."""
-    if path.suffix not in OUTPUT_SUFFIXES:
-        raise WrongUseError(
-            f"output {path} has the suffix {path.suffix!r}; expected one of {', '.join(OUTPUT_SUFFIXES)}"
-        )
+    _format_of(f"output {path}", path.suffix)
     if not path.parent.is_dir():
         raise WrongUseError(f"the folder {path.parent} of output {path} does not exist; make it first")
 
@@ -53,29 +56,87 @@ def open_rows(
     """
     check_input(path)
     if path.is_dir():
+        from runtime.row_files.images import open_images
+
         with open_images(path, specs, within) as images:
             yield images
-    elif path.suffix == ".csv":
-        with open_csv(path, specs) as table:
-            yield table
-    elif path.suffix == ".jsonl":
-        with open_json_lines(path, specs) as lines:
-            yield lines
-    elif path.suffix == ".parquet":
-        with open_parquet(path, specs) as parquet:
-            yield parquet
-    else:
-        with open_arrays(path) as arrays:
-            yield ArrayRows(path, arrays, model, specs)
+        return
+    with FORMATS[path.suffix].open(path, model, specs) as rows:
+        yield rows
 
 
 def make_writer(suffix: str, folder: Path, kept: Mapping[str, Any] | None) -> RowWriter:
     """A writer whose parts lie in `folder`; `kept` is what its `sync` said last, where it goes on."""
-    match suffix:
-        case ".csv":
-            return CsvWriter(folder, kept)
-        case ".jsonl":
-            return JsonLinesWriter(folder, kept)
-        case ".parquet":
-            return ParquetWriter(folder, kept)
+    return _format_of("the output", suffix).make_writer(folder, kept)
+
+
+def _format_of(what: str, suffix: str) -> RowFormat:
+    known = FORMATS.get(suffix)
+    if known is None:
+        raise WrongUseError(f"{what} has the suffix {suffix!r}; expected one of {SUFFIXES}")
+    return known
+
+
+# What a format is read and written with is imported with its first file: the command line's help needs the suffixes alone.
+
+
+@contextmanager
+def _open_arrays(path: Path, model: str, specs: Sequence[InputSpec]) -> Iterator[RowReader]:
+    from runtime.row_files.arrays import ArrayRows, open_arrays
+
+    with open_arrays(path) as arrays:
+        yield ArrayRows(path, arrays, model, specs)
+
+
+def _write_arrays(suffix: str, folder: Path, kept: Mapping[str, Any] | None) -> RowWriter:
+    from runtime.row_files.array_writer import ArrayWriter
+
     return ArrayWriter(suffix, folder, kept)
+
+
+def _open_json_lines(path: Path, _: str, specs: Sequence[InputSpec]) -> AbstractContextManager[RowReader]:
+    from runtime.row_files.json_lines import open_json_lines
+
+    return open_json_lines(path, specs)
+
+
+def _write_json_lines(folder: Path, kept: Mapping[str, Any] | None) -> RowWriter:
+    from runtime.row_files.text_writers import JsonLinesWriter
+
+    return JsonLinesWriter(folder, kept)
+
+
+def _open_csv(path: Path, _: str, specs: Sequence[InputSpec]) -> AbstractContextManager[RowReader]:
+    from runtime.row_files.csv_rows import open_csv
+
+    return open_csv(path, specs)
+
+
+def _write_csv(folder: Path, kept: Mapping[str, Any] | None) -> RowWriter:
+    from runtime.row_files.text_writers import CsvWriter
+
+    return CsvWriter(folder, kept)
+
+
+def _open_parquet(path: Path, _: str, specs: Sequence[InputSpec]) -> AbstractContextManager[RowReader]:
+    from runtime.row_files.parquet_rows import open_parquet
+
+    return open_parquet(path, specs)
+
+
+def _write_parquet(folder: Path, kept: Mapping[str, Any] | None) -> RowWriter:
+    from runtime.row_files.parquet_writer import ParquetWriter
+
+    return ParquetWriter(folder, kept)
+
+
+FORMATS: Final[Mapping[str, RowFormat]] = {
+    ".npz": RowFormat(_open_arrays, partial(_write_arrays, ".npz")),
+    ".npy": RowFormat(_open_arrays, partial(_write_arrays, ".npy")),
+    ".jsonl": RowFormat(_open_json_lines, _write_json_lines),
+    ".csv": RowFormat(_open_csv, _write_csv),
+    ".parquet": RowFormat(_open_parquet, _write_parquet),
+}
+"""Every format of rows by its suffix, in the order in which people are told them; a new one is a line here."""
+SUFFIXES: Final = ", ".join(FORMATS)
+"""For people."""

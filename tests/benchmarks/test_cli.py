@@ -193,7 +193,7 @@ def test_one_variant_in_process(digits: Any, tmp_path: Path) -> None:
             "--arrivals constant:5 is of server, and what is measured is single, offline",
         ),
         (["run", "--rows", "4", "--scenario", "single"], "--rows 4 is of multi and offline"),
-        (["compare", "inproc", "inproc", "--in-flight", "4"], "--in-flight 4 is of offline and server"),
+        (["compare", "inproc", "inproc", "--in-flight", "4"], "--in-flight 4 is of server and offline"),
         (["compare", "inproc", "."], ". is a folder of results, and what stands beside it is none"),
         (["peers", "--duration", "0"], "--duration is 0 s"),
         (["run", "--model", ","], "names nothing"),

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from benchmarks.monitoring.streams import CHANGES, Scenario, make_run
+from benchmarks.monitoring.streams import CHANGES, Change, make_run
 from benchmarks.monitoring.table import BLOCK_ROWS, columns_of, counted, features_of
 from runtime.monitoring.decision import DriftTest
 from runtime.monitoring.reference import make_baseline
@@ -12,10 +12,10 @@ from runtime.monitoring.summary import Summary
 ROWS = 3000
 
 
-@pytest.mark.parametrize("scenario", [s for s in CHANGES if s.is_category or s.missing], ids=lambda s: s.name)
-def test_what_is_counted_at_once_is_what_summaries_count(scenario: Scenario) -> None:
-    reference, stream = make_run(scenario, 1)
-    features = features_of(scenario)
+@pytest.mark.parametrize("change", [s for s in CHANGES if s.is_category or s.missing], ids=lambda s: s.name)
+def test_what_is_counted_at_once_is_what_summaries_count(change: Change) -> None:
+    reference, stream = make_run(change, 1)
+    features = features_of(change)
     baseline = make_baseline("bench", 1, features, columns_of(reference, features))
     by_summary, at_once = DriftTest(baseline), DriftTest(baseline)
     found = False

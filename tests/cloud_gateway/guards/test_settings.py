@@ -15,6 +15,8 @@ from cloud_gateway.guards import GuardSettings, Metric
     [
         ({"metric": "error_rate", "margin": 0}, "greater than 0"),
         ({"metric": "error_rate", "margin": 1.0}, "rules nothing out"),
+        ({"metric": "loss", "margin": 3, "bounds": (0, 3)}, "expected less than 3"),
+        ({"metric": "business", "name": "clicks", "margin": 3, "bounds": (0, 3)}, "expected less than 3"),
         ({"metric": "errors", "margin": 0.1}, "error_rate"),
         ({"metric": "error_rate", "margin": 0.01, "tolerance": 0.02}, "over the margin"),
         ({"metric": "business", "margin": 0.01}, "has a name"),
@@ -27,6 +29,11 @@ from cloud_gateway.guards import GuardSettings, Metric
 def test_what_does_not_fit_is_refused(values: dict[str, Any], said: str) -> None:
     with pytest.raises(ValidationError, match=said):
         GuardSettings.model_validate(values)
+
+
+def test_where_values_have_no_end_any_margin_rules_something_out() -> None:
+    for values in ({"metric": "latency"}, {"metric": "business", "name": "clicks"}):
+        assert GuardSettings.model_validate({**values, "margin": 5.0}).span is None
 
 
 def test_two_versions_may_always_disagree_as_much_as_the_margin() -> None:

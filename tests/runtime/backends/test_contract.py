@@ -130,6 +130,15 @@ def test_read_only_and_unaligned_inputs(backend: Backend, format_: Format, sessi
 
 
 @every_case
+def test_who_says_that_nan_is_handed_on_does(backend: Backend, format_: Format, session: Session) -> None:
+    with_nan = rows(2)
+    with_nan[1] = np.nan
+    (found,) = session.run({session.inputs[0].name: with_nan}).values()
+    assert np.isfinite(found[0]).all()
+    assert np.isnan(found[1]).all() or not session.passes_nan
+
+
+@every_case
 def test_outputs_stay_valid(backend: Backend, format_: Format, affine_file: FileOf) -> None:
     session = backend.open(affine_file(format_), RunOptions())
     first = session.run({"x": rows(4, 1)})["y"]

@@ -27,6 +27,8 @@ Run = Callable[[Mapping[str, np.ndarray]], dict[str, np.ndarray]]
 class FakeSession:
     """An engine whose arithmetic is a Python function; keeps the inputs of every call."""
 
+    passes_nan = False
+
     def __init__(self, inputs: list[TensorSpec], outputs: list[TensorSpec], compute: Run) -> None:
         self.inputs, self.outputs = tuple(inputs), tuple(outputs)
         self.compute = compute

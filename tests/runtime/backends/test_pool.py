@@ -31,6 +31,7 @@ class OneAtATime:
     inputs = (SPEC,)
     outputs = (SPEC,)
     overlap = Overlap.OWN
+    passes_nan = False
 
     def __init__(self, barrier: threading.Barrier | None = None) -> None:
         self.calls = 0

@@ -124,7 +124,7 @@ def test_pickles_are_never_read(run, tmp_path: Path, capsys: pytest.CaptureFixtu
         ("in.npz", b"not a zip", 1, "is no .npz"),
         ("in.npy", b"not an array", 1, "is no array file"),
         ("in.npy", None, 2, "cannot be read: No such file"),
-        ("in.xls", b"", 2, "suffix '.xls'; expected one of .npy, .npz"),
+        ("in.xls", b"", 2, "suffix '.xls'; expected one of .npz, .npy"),
     ],
 )
 def test_what_is_no_array_file_is_said(

@@ -186,6 +186,7 @@ class FadingSession:
     inputs = (TensorSpec("image", "FP32", (-1, 1, 8, 8)),)
     outputs = (TensorSpec("probabilities", "FP32", (-1, 10)),)
     overlap = Overlap.SHARED
+    passes_nan = False
 
     def __init__(self, backend: FadingBackend) -> None:
         self._backend = backend

@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 
 from runtime.errors import WrongUseError
-from runtime.row_files.opening import OUTPUT_SUFFIXES, make_writer
-from runtime.tensors import Array
+from runtime.row_files.block import InputSpec
+from runtime.row_files.opening import FORMATS, make_writer, open_rows
+from runtime.tensors import Array, TensorSpec
 
 ROWS = 40
 OUTPUTS = {
@@ -41,7 +42,7 @@ def write(folder: Path, suffix: str, step: int, target: Path, break_off_at: int 
     return target.read_bytes()
 
 
-@pytest.mark.parametrize("suffix", OUTPUT_SUFFIXES)
+@pytest.mark.parametrize("suffix", FORMATS)
 def test_the_bytes_depend_on_the_rows_alone(suffix: str, tmp_path: Path) -> None:
     if suffix == ".parquet":
         pytest.importorskip("pyarrow")
@@ -52,7 +53,7 @@ def test_the_bytes_depend_on_the_rows_alone(suffix: str, tmp_path: Path) -> None
     assert len(written) == 1
 
 
-@pytest.mark.parametrize("suffix", OUTPUT_SUFFIXES)
+@pytest.mark.parametrize("suffix", FORMATS)
 def test_it_reads_back(suffix: str, tmp_path: Path) -> None:
     if suffix == ".parquet":
         pytest.importorskip("pyarrow")
@@ -84,6 +85,29 @@ def test_it_reads_back(suffix: str, tmp_path: Path) -> None:
     assert read["file"].tolist() == NAMES
     np.testing.assert_array_equal(read["best"], OUTPUTS["best"])
     np.testing.assert_array_equal(read["scores"].astype(np.float32), OUTPUTS["scores"])
+
+
+@pytest.mark.parametrize("suffix", FORMATS)
+def test_the_reader_of_a_format_reads_what_its_writer_wrote(suffix: str, tmp_path: Path) -> None:
+    if suffix == ".parquet":
+        pytest.importorskip("pyarrow")
+    file = tmp_path / f"out{suffix}"
+    write(tmp_path / "parts", suffix, 7, file)
+    with open_rows(file, "m", [InputSpec(TensorSpec("scores", "FP32", (-1, 3)))]) as rows:
+        block = rows.read(ROWS)
+    assert block is not None
+    np.testing.assert_array_equal(block.groups[0].inputs["scores"], OUTPUTS["scores"])
+
+
+def test_a_format_that_there_is_not_has_neither_reader_nor_writer(tmp_path: Path) -> None:
+    (tmp_path / "in.feather").write_bytes(b"")
+    with (
+        pytest.raises(WrongUseError, match="'.feather'; expected one of .npz, .npy"),
+        open_rows(tmp_path / "in.feather", "m", []),
+    ):
+        pass
+    with pytest.raises(WrongUseError, match="'.feather'; expected one of .npz, .npy"):
+        make_writer(".feather", tmp_path, None)
 
 
 def test_what_an_array_file_cannot_hold_is_said(tmp_path: Path) -> None:

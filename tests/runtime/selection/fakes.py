@@ -38,6 +38,7 @@ class FakeSession:
     inputs = (SPEC,)
     outputs = (TensorSpec("y", "FP32", (-1, CLASSES)),)
     overlap = Overlap.SHARED
+    passes_nan = False
 
     def __init__(self, does: Mapping[str, Any]) -> None:
         self._does = does

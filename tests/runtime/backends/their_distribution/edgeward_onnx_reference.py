@@ -41,6 +41,7 @@ class OnnxReferenceBackend:
 
 class OnnxReferenceSession:
     overlap = Overlap.SHARED
+    passes_nan = True  # numpy does: np.maximum(nan, 0) is nan
 
     def __init__(self, evaluator: Any) -> None:
         self.inputs = tuple(map(_spec, evaluator.proto_.graph.input))
