@@ -43,25 +43,29 @@ def serve(
     allow_model_upload: Annotated[
         bool | None,
         typer.Option(
-            "--allow-model-upload", help="Let clients load model files of their own; anybody who connects may."
+            "--allow-model-upload",
+            metavar="",
+            help="Let clients load model files of their own; anybody who connects may.",
         ),
     ] = None,
-    shared_memory: Annotated[
-        bool | None,
-        typer.Option(
-            "--shared-memory/--no-shared-memory", help="Let clients of this machine pass tensors in shared memory (on)."
-        ),
-    ] = None,
+    is_without_shared_memory: Annotated[
+        bool,
+        typer.Option("--no-shared-memory", help="Let no client of this machine pass tensors in shared memory."),
+    ] = False,
     host: Annotated[str | None, typer.Option("--host", help="Address to listen on (127.0.0.1).")] = None,
     grpc_port: Annotated[int | None, typer.Option("--grpc-port", help="Port of gRPC (8001); 0: any free one.")] = None,
     http_port: Annotated[int | None, typer.Option("--http-port", help="Port of REST (8000); 0: any free one.")] = None,
     grpc_front: Annotated[
         GrpcFront | None,
-        typer.Option("--grpc-front", help="What listens for gRPC; auto takes the faster native one where it can."),
+        typer.Option(
+            "--grpc-front",
+            metavar="NAME",
+            help="What listens for gRPC: native, grpcio, or auto, the faster native one where it can be had (auto).",
+        ),
     ] = None,
     grpc_reflection: Annotated[
         bool | None,
-        typer.Option("--grpc-reflection", help="Tell tools such as grpcurl what the server speaks (off)."),
+        typer.Option("--grpc-reflection", metavar="", help="Tell tools such as grpcurl what the server speaks (off)."),
     ] = None,
     tls_cert: Annotated[
         Path | None,
@@ -74,7 +78,12 @@ def serve(
         str | None, typer.Option("--server-name", help="What ServerMetadata says, for clients that look for 'triton'.")
     ] = None,
     objective: Annotated[
-        Objective | None, typer.Option("--objective", help="What backends are chosen for (the manifest's, latency).")
+        Objective | None,
+        typer.Option(
+            "--objective",
+            metavar="NAME",
+            help="What backends are chosen for: latency, throughput or memory (the manifest's, latency).",
+        ),
     ] = None,
     threads: Annotated[
         int | None,
@@ -114,7 +123,7 @@ def serve(
         "poll_s": poll_s,
         "versions": versions,
         "allow_model_upload": allow_model_upload,
-        "shared_memory": shared_memory,
+        "shared_memory": False if is_without_shared_memory else None,
         "host": host,
         "grpc_port": grpc_port,
         "http_port": http_port,
