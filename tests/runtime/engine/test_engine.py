@@ -62,15 +62,19 @@ def test_a_loaded_model_answers_like_the_bundle_says(digits: Bundle, settings: E
 
 def test_a_closed_model_says_so(settings: EngineSettings) -> None:
     model = load("digits", settings)
+    assert repr(model) == f"<Model 'digits' version 1: {model.serving}>"
     model.close()
     model.close()
-    with pytest.raises(ModelNotReadyError, match="being unloaded; load it again"):
+    assert repr(model) == "<Model 'digits' version 1: closed>"
+    with pytest.raises(ModelNotReadyError, match="model 'digits' version 1 is closed; load it again"):
         model.predict(np.zeros((1, 1, 8, 8), np.float32))
 
 
 def test_wrong_inputs_are_named(settings: EngineSettings) -> None:
-    with load("digits", settings) as model, pytest.raises(InvalidInputError, match=r"FP32 \[1, 8, 8\]; model 'digits'"):
+    with load("digits", settings) as model, pytest.raises(InvalidInputError, match=r"float32 \[1, 8, 8\]; model 'digits'"):
         model.predict(np.zeros((1, 8, 8), np.float32))
+    with load("digits", settings) as model, pytest.raises(InvalidInputError, match="'image' is None; expected an array"):
+        model.predict(None)  # type: ignore[arg-type]
 
 
 def test_names_and_versions_that_are_not_there_are_answered_with_what_is(settings: EngineSettings) -> None:
