@@ -208,9 +208,7 @@ def _extra_input(model: str, specs: Sequence[TensorSpec], inputs: Mapping[str, A
 
 def _misfit(model: str, spec: TensorSpec, value: Array) -> InvalidInputError:
     are_numbers = value.dtype.kind in "biuf" and spec.dtype.kind in "biuf"
-    step = (
-        f"; cast it, as by .astype(numpy.{spec.dtype.name})" if are_numbers and value.dtype != spec.dtype else ""
-    )
+    step = f"; cast it, as by .astype(numpy.{spec.dtype.name})" if are_numbers and value.dtype != spec.dtype else ""
     return InvalidInputError(
         f"input {spec.name!r} is {_in_numpy(value.dtype)} {list(value.shape)}; "
         f"model {model!r} wants {_in_numpy(spec.dtype)} {show_shape(spec.shape)}{step}"

@@ -203,7 +203,9 @@ class AsyncClient:
     def __repr__(self) -> str:
         return f"AsyncClient({str(self._address)!r})"
 
-    async def _metadata_of(self, model: str, version: str | int, timeout_s: float | None) -> inference.ModelMetadataResponse:
+    async def _metadata_of(
+        self, model: str, version: str | int, timeout_s: float | None
+    ) -> inference.ModelMetadataResponse:
         message = inference.ModelMetadataRequest(name=model, version=version_text(version))
         reply: inference.ModelMetadataResponse = await self._call("ModelMetadata", message, timeout_s)
         return reply

@@ -179,7 +179,9 @@ class Client:
         """The model's signature; a server without ModelConfig leaves the batch limit 0 and the parameters empty."""
         metadata = self._metadata_of(model, version, timeout_s)
         try:
-            config = self._call("ModelConfig", inference.ModelConfigRequest(name=model, version=version_text(version)), timeout_s)
+            config = self._call(
+                "ModelConfig", inference.ModelConfigRequest(name=model, version=version_text(version)), timeout_s
+            )
         except UnsupportedError:
             config = None
         return decode_model(metadata, config)

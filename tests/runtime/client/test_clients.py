@@ -113,9 +113,7 @@ def test_predict_sends_everything_and_brings_the_answer(make: Make, address: str
 
 
 @pytest.mark.parametrize("version", [1, np.int64(1)])
-def test_a_version_may_be_the_number_that_manifests_have(
-    make: Make, address: str, answers: Any, version: int
-) -> None:
+def test_a_version_may_be_the_number_that_manifests_have(make: Make, address: str, answers: Any, version: int) -> None:
     client = make(address)
     for inputs in ({"x": X}, X):
         assert client.predict("double", inputs, version=version).version == "1"
