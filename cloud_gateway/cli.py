@@ -70,7 +70,7 @@ def run(
     from cloud_gateway.gateway import run as run_gateway
     from cloud_gateway.program import NAME
     from cloud_gateway.settings import GatewaySettings
-    from runtime.cli.program import announce, narrate, show_settings
+    from runtime.cli.program import announce, narrate, say_stopped, show_settings
     from runtime.config import load_settings
 
     flags = {
@@ -97,6 +97,7 @@ def run(
         ),
         progress=narrate,
     )
+    say_stopped(NAME)
 
 
 @app.command(epilog="Example: edgeward gateway status --http-port 9000 --json")

@@ -109,7 +109,7 @@ def serve(
     as_json: Annotated[bool, typer.Option("--json", help="Print one line of JSON once it listens.")] = False,
 ) -> None:
     """Serves each MODEL by the Open Inference Protocol v2 until Ctrl-C; any OIP client reaches it."""
-    from runtime.cli.program import narrate, show_settings
+    from runtime.cli.program import narrate, say_stopped, show_settings
     from runtime.config import load_settings
     from runtime.errors import WrongUseError
     from runtime.serving.log_format import logging_as
@@ -146,6 +146,7 @@ def serve(
     show_settings(loaded)
     if workers > 1:
         _supervise(loaded.settings, workers, as_json)
+        say_stopped(NAME)
         return
     with logging_as(loaded.settings.log_format):
         engine = make_engine(loaded.settings, narrate)
@@ -154,6 +155,7 @@ def serve(
             run(_serve(engine, loaded.settings, as_json))
         finally:
             engine.close()
+    say_stopped(NAME)
 
 
 async def _serve(engine: Engine, settings: ModelServerSettings, as_json: bool) -> None:
