@@ -144,7 +144,7 @@ def _failure(error: OSError | http.client.HTTPException, until: _Until) -> Edgew
             )
         case OSError():
             return unreachable(until.address, error.strerror or error)
-        case http.client.BadStatusLine() if _HTTP2_SETTINGS.match(error.line):
+        case http.client.BadStatusLine() if _HTTP2_SETTINGS.match(str(error.args[0])):
             return PeerUnreachableError(
                 f"{until.address} speaks HTTP/2, so it is a gRPC port; give the REST port of this server (8000 unless told "
                 "otherwise), or ask this one over gRPC: edgeward.connect"
