@@ -86,7 +86,7 @@ class Client:
         """One inference: arrays by input name, or one array for a model with one input (its name is asked once).
 
         `version`: of the model, as the manifest has it; "" is the newest that serves. `outputs`: names of those that are
-        wanted (all). `timeout_s`: how long this call may take (the client's own); it goes along as the request's deadline.
+        wanted (all). `timeout_s`: how long this call may take (the client's own); gRPC hands it on as the request's deadline.
         `route`: "auto", "edge" or "cloud", who is to answer. `privacy`: "any", or "local_only", which never leaves the
         device; an agent heeds both. `parameters`: further ones of the protocol, of the model or the server. `id` comes back
         in the answer.
