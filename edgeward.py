@@ -139,9 +139,16 @@ def main(arguments: Sequence[str] | None = None) -> None:
             raise
         print(f"edgeward: {error}", file=sys.stderr)
         sys.exit(EXIT_WRONG_USE if isinstance(error, (WrongUseError, BundleNotFoundError)) else EXIT_FAILED)
-    except KeyboardInterrupt:
-        print(file=sys.stderr)
-        sys.exit(EXIT_INTERRUPTED)
+    except (SystemExit, KeyboardInterrupt) as ended:
+        if isinstance(ended, KeyboardInterrupt) or _was_interrupted(ended):
+            print("\nedgeward: interrupted", file=sys.stderr)
+            sys.exit(EXIT_INTERRUPTED)
+        raise
+
+
+def _was_interrupted(ended: SystemExit) -> bool:
+    """Whether Ctrl-C ended it while no command caught that, which would have said so itself: typer makes an exit of it."""
+    return ended.__context__ is not None and isinstance(ended.__context__.__cause__, KeyboardInterrupt)
 
 
 def _say_unknown_variables() -> None:

@@ -116,9 +116,11 @@ def run(
         _say_left_out(_words(model))
     if find_max and promise is not None:
         every = [s for name in _words(model) for where in targets for s in settings(name, where, backend)]
+        _say_missing(every, access)
         _find_max(every, promise, wishes, output or default_folder(), access, as_json)
         return
     cells = matrix(_words(model), targets, scenarios, backend, wishes, loads)
+    _say_missing([cell.setting for cell in cells], access)
     with bar(sum(cell.scenario.duration_s + cell.scenario.warm_up_s for cell in cells)) as tell:
 
         def progress(cell: Cell, number: int, count: int, share: float) -> None:
@@ -139,7 +141,7 @@ def run(
         raise typer.Exit(1)
 
 
-@app.command(epilog="Example: edgeward bench compare inproc@onnxruntime-cpu inproc@litert --scenario single")
+@app.command(epilog="Example: edgeward bench compare inproc@onnxruntime-cpu inproc@litert-cpu --scenario single")
 def compare(
     a: Annotated[
         str, typer.Argument(metavar="A", help="A results folder, or one of such folders, or TARGET or TARGET@BACKEND.")
@@ -251,6 +253,7 @@ def loadgen(
     targets = _words(target)
     access = _access(targets, api_key_file, ca_file)
     every = [s for name in _words(model) for where in targets for s in settings(name, where, backend)]
+    _say_missing(every, access)
     with bar(len(every) * len(kinds) * duration) as tell:
         run = measure(every, kinds, rules, output or default_folder(), accuracy, tell, access)
     show(run, as_json)
@@ -344,6 +347,15 @@ def _say_left_out(models: list[str]) -> None:
             people().print(f"not here: {name} on {sentence}", markup=False, soft_wrap=True)
 
 
+def _say_missing(settings: Sequence[Setting], access: Access) -> None:
+    """What will not be measured, before the time for the rest of it is spent; `WrongUseError` is raised."""
+    from benchmarks.beforehand import missing
+    from runtime.cli.console import people
+
+    for sentence in missing(settings, access):
+        people().print(f"will not be measured: {sentence}", markup=False, soft_wrap=True)
+
+
 def _searched(promise: Slo | None, loads: Sequence[Arrivals], unused: Mapping[str, object]) -> Slo:
     """The promise of a search; `WrongUseError` without one, and for options that no search looks at."""
     if promise is None:
@@ -392,10 +404,13 @@ def _compare_now(
     has_floor: bool = False,
 ) -> None:
     """Measures both interleaved and prints the verdicts; with `has_floor` before them what a change must be to show."""
+    from benchmarks.beforehand import check
     from benchmarks.compare import compare_settings
     from benchmarks.run import default_folder
     from benchmarks.shown import show_compared, show_floors
 
+    for setting in dict.fromkeys(pair):
+        check(setting, access)
     folder = output or default_folder()
     with bar(4 * rounds * (scenario.duration_s + scenario.warm_up_s)) as tell:
         compared = compare_settings(*pair, scenario, rounds, threshold, tell, folder, access)

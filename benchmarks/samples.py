@@ -163,8 +163,12 @@ def load(path: Path) -> Recording:
             header = json.loads(archive[HEADER_MEMBER])
             names = [f.name for f in fields(Samples) if f.default is MISSING or f.name in archive]
             samples = Samples(**{name: np.asarray(archive[name]) for name in names})
-    except (OSError, ValueError, KeyError, TypeError, zipfile.BadZipFile) as error:
-        raise WrongUseError(f"{path} is no recording of `edgeward bench`: {error}") from error
+    except OSError as error:
+        raise WrongUseError(f"recording {path} cannot be read: {error.strerror or error}; check the path") from error
+    except (ValueError, KeyError, TypeError, zipfile.BadZipFile) as error:  # numpy's text tells how to load pickles
+        raise WrongUseError(
+            f"{path} is no recording of `edgeward bench`; name a folder that `edgeward bench run` wrote, or take that file out"
+        ) from error
     if header.get("schema_version") != SCHEMA_VERSION:
         raise WrongUseError(
             f"{path} has schema version {header.get('schema_version')!r}; this release reads {SCHEMA_VERSION}: measure again"

@@ -109,8 +109,8 @@ def bundle_routes(offers: Offers, folder: Path, wall: Callable[[], float] = time
         return FileResponse(tar.path, headers={"etag": f'"{tar.sha256}"'}, media_type="application/x-tar")
 
     return [
-        ExtraRoute("GET", INDEX_PATH, index),
-        ExtraRoute("GET", f"{INDEX_PATH}/{{model}}/{{version}}", fetch),
+        ExtraRoute("GET", INDEX_PATH, index, "Bundles that devices may fetch"),
+        ExtraRoute("GET", f"{INDEX_PATH}/{{model}}/{{version}}", fetch, "A bundle, as a tar"),
     ]
 
 

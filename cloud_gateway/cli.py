@@ -72,7 +72,7 @@ def run(
     from cloud_gateway.program import NAME
     from cloud_gateway.settings import GatewaySettings
     from runtime.cli.flags import flags_of
-    from runtime.cli.program import announce, narrate, show_settings
+    from runtime.cli.program import announce, narrate, say_stopped, show_settings
     from runtime.config import load_settings
 
     loaded = load_settings(GatewaySettings, config, flags_of(GatewaySettings, given, frozenset({"config", "as_json"})))
@@ -85,6 +85,7 @@ def run(
         ),
         progress=narrate,
     )
+    say_stopped(NAME)
 
 
 @app.command(epilog="Example: edgeward gateway status --http-port 9000 --json")

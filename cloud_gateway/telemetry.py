@@ -286,7 +286,7 @@ def telemetry_route(fleet: Fleet) -> ExtraRoute:
         body = await read_body(dict(request.scope["headers"]), request.receive, MAX_BODY_BYTES)
         return JSONResponse(await fleet.receive(body))
 
-    return ExtraRoute("POST", PATH, answer)
+    return ExtraRoute("POST", PATH, answer, "Takes statistics of a device")
 
 
 def bundles_of(models: Callable[[], Sequence[Any]]) -> Callable[[str, int], Bundle | None]:

@@ -110,7 +110,7 @@ def run(
     from edge_agent.program import NAME
     from edge_agent.settings import AgentSettings
     from runtime.cli.flags import flags_of
-    from runtime.cli.program import announce, narrate, show_settings
+    from runtime.cli.program import announce, narrate, say_stopped, show_settings
     from runtime.config import load_settings
 
     loaded = load_settings(AgentSettings, config, flags_of(AgentSettings, given, frozenset({"config", "as_json"})))
@@ -122,6 +122,7 @@ def run(
         on_started=lambda at, engine: announce(NAME, engine, at, as_json=as_json),
         progress=narrate,
     )
+    say_stopped(NAME)
 
 
 @app.command(epilog="Example: edgeward agent replay decisions.jsonl")

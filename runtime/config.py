@@ -71,6 +71,12 @@ def user_config_home(environ: Mapping[str, str] | None = None) -> Path:
     return Path(chosen) if chosen else Path.home() / ".config"
 
 
+def columns(environ: Mapping[str, str] | None = None) -> int | None:
+    """How wide whoever runs a command wants its lines (`COLUMNS`, as shells say it); None where nobody said."""
+    said = (os.environ if environ is None else environ).get("COLUMNS", "")
+    return int(said) if said.isdecimal() and int(said) > 0 else None
+
+
 def set_unless_set(name: str, value: str) -> None:
     """Sets a variable that a library reads when it is imported, unless whoever started the program has set it."""
     os.environ.setdefault(name, value)

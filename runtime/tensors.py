@@ -207,11 +207,17 @@ def _extra_input(model: str, specs: Sequence[TensorSpec], inputs: Mapping[str, A
 
 
 def _misfit(model: str, spec: TensorSpec, value: Array) -> InvalidInputError:
-    try:
-        datatype = datatype_of(value.dtype)
-    except InvalidInputError:
-        datatype = str(value.dtype)
-    return InvalidInputError(f"input {spec.name!r} is {datatype} {list(value.shape)}; model {model!r} wants {spec}")
+    are_numbers = value.dtype.kind in "biuf" and spec.dtype.kind in "biuf"
+    step = f"; cast it, as by .astype(numpy.{spec.dtype.name})" if are_numbers and value.dtype != spec.dtype else ""
+    return InvalidInputError(
+        f"input {spec.name!r} is {_in_numpy(value.dtype)} {list(value.shape)}; "
+        f"model {model!r} wants {_in_numpy(spec.dtype)} {show_shape(spec.shape)}{step}"
+    )
+
+
+def _in_numpy(dtype: np.dtype[Any]) -> str:
+    """The dtype in the words of who makes an array; strings, which numpy has many of, in the protocol's."""
+    return "BYTES" if dtype.kind in "OSU" else dtype.name
 
 
 def to_raw(value: Array) -> bytes | memoryview:

@@ -186,6 +186,7 @@ def test_ctrl_c_ends_a_server_tidily(tmp_path: Path, calibrated_home: Path) -> N
     assert told["models"][0]["name"] == "digits"
     assert process.returncode == 0
     assert "Traceback" not in errors
+    assert errors.endswith("edgeward-serve: stopped\n")
 
 
 @pytest.mark.slow
@@ -200,6 +201,7 @@ def test_ctrl_c_during_a_calibration_is_exit_code_130(tmp_path: Path) -> None:
         _, errors = process.communicate(timeout=30)
     assert process.returncode == 130
     assert "Traceback" not in errors
+    assert errors.endswith("edgeward: interrupted\n")
     psutil.wait_procs(workers, timeout=10)
     assert [worker for worker in workers if worker.is_running()] == []
 

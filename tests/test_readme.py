@@ -1,9 +1,18 @@
-"""What the README says of speed stands in the results that it names."""
+"""What the README says: figures stand in the results that it names, commands and Python hold, and all of it is seen whole."""
 
+import os
 import re
+import shlex
+import subprocess
+import sys
+from collections.abc import Iterator
+from itertools import product
 from pathlib import Path
 
 import pytest
+from typer.main import get_command
+
+import edgeward
 
 ROOT = Path(__file__).resolve().parents[1]
 SECTION = re.compile(r"^## How fast$(.*?)^## ", re.MULTILINE | re.DOTALL)
@@ -35,9 +44,9 @@ def test_figures_come_from_the_results(source: str, rows: list[list[str]]) -> No
             assert any(cell == figure or cell.startswith(f"{figure} (") for cell in told), (name, figure)
 
 
-def test_the_first_screen_is_of_the_demo_that_is_kept() -> None:
+def test_what_the_demo_prints_is_of_the_one_that_is_kept() -> None:
     readme, demo = (ROOT / "README.md").read_text(), _even((ROOT / "benchmarks/results/demo.txt").read_text())
-    block = readme.partition("What the demo prints, in small part")[2].partition("Ten lines of Python:")[0]
+    block = readme.partition("in small part (")[2].partition("\n## ")[0]
     shown = [_even(line) for line in block.splitlines() if line.startswith("    ")]
     assert len(shown) >= 5
     assert [line for line in shown if line not in demo] == []
@@ -46,7 +55,9 @@ def test_the_first_screen_is_of_the_demo_that_is_kept() -> None:
     assert [warning for warning in warnings if warning not in _even(block)] == [], (
         "what the demo doubts, is said here too"
     )
-    told = re.search(r"costs (\S+) ms in process at the median, and (\S+) ms through the agent over gRPC", readme)
+    told = re.search(
+        r"costs (\S+) ms in process at the median, and (\S+) ms through the agent over gRPC", _even(readme)
+    )
     assert told is not None
     for name, figure in zip(("in-process", "agent gRPC"), told.groups(), strict=True):
         (kept,) = re.findall(rf"{name} (\d+\.\d+) ", demo)
@@ -57,12 +68,70 @@ def test_the_first_screen_is_of_the_demo_that_is_kept() -> None:
 def test_tables_of_speed_name_their_hardware() -> None:
     text = (ROOT / "README.md").read_text()
     (section,) = SECTION.findall(text)
-    first = text.partition("What the demo prints, in small part")[2].partition("\n\n")[0]
+    demo = text.partition("From a\n[kept run]")[2].partition("\n\n")[0]
+    figure = text.partition("An honest figure, ")[2].partition(": ")[0]
     named = [part for part in section.split("\n\n") if "made by" in part]
     assert len(named) == len(tables())
-    for sentence in (first, *named):
+    for sentence in (demo, figure, *named):
         assert re.search(r"AMD EPYC|NVIDIA H100", sentence), sentence
         assert re.search(r"\d+ cores|two cores", sentence), sentence
+
+
+def code_lines() -> list[str]:
+    """The lines of code, indented by four or between fences, as a page shows them."""
+    lines, is_fenced = [], False
+    for line in (ROOT / "README.md").read_text().splitlines():
+        if line.startswith("```"):
+            is_fenced = not is_fenced
+        elif is_fenced or line.startswith("    "):
+            lines.append(line.removeprefix("    "))
+    return lines
+
+
+def commands() -> Iterator[str]:
+    """Every `edgeward ...` of the code, without what is said beside it; "run|status" is one of each."""
+    for line in code_lines():
+        told = re.split(r"  +| > ", line)[0]
+        if told.startswith("edgeward "):
+            choices = [[word] if "'" in told else word.split("|") for word in told.split(" ")]
+            yield from (" ".join(words) for words in product(*choices))
+
+
+def test_code_needs_no_scroll_bar() -> None:
+    assert [line for line in code_lines() if len(line) > 100] == []
+
+
+@pytest.mark.parametrize("told", sorted(set(commands())))
+def test_commands_are_ones_that_there_are(told: str) -> None:
+    command, words = get_command(edgeward._app(edgeward._COMMANDS)), shlex.split(told)[1:]
+    while words and words[0] in (below := getattr(command, "commands", {})):
+        command = below[words.pop(0)]
+    is_list_of_commands = not words  # what it takes is not said
+    if not is_list_of_commands:
+        with command.make_context(told, words) as context:
+            assert context.args == []
+    assert not hasattr(command, "commands") or is_list_of_commands
+    assert command.name in told.split()
+
+
+def test_files_named_in_the_text_are_there() -> None:
+    text = (ROOT / "README.md").read_text()
+    files = re.findall(r"(?:\]\(|[\s`])((?:runtime|benchmarks|protos|scripts)/[\w./-]+)", text)
+    assert len(files) > 5
+    assert [file for file in files if not (ROOT / file.rstrip(".")).exists()] == []
+
+
+@pytest.mark.slow
+def test_the_ten_lines_print_what_is_said_of_them(calibrated_home: Path) -> None:
+    text = (ROOT / "README.md").read_text()
+    first, *others = re.findall(r"```python\n(.*?)```", text, re.DOTALL)
+    for block in others:
+        compile(block, "README.md", "exec")
+    environment = {**os.environ, "EDGEWARD_HOME": str(calibrated_home)}
+    command = [sys.executable, "-c", first]
+    done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=True, timeout=120)
+    assert len(first.splitlines()) <= 10
+    assert done.stdout.startswith("1 by ")
 
 
 def _even(text: str) -> str:

@@ -170,7 +170,7 @@ def measure(name: str, source: str, effort: Effort, budget_s: float, seed: int) 
         first_turns=pair["first"],
         ms_by_candidate=verdict.ms_by_candidate,
         regret_pairs=[list(both) for both in verdict.pairs],
-        warnings=list(choice.warnings),
+        warnings=[*choice.warnings, *choice.doubts],
     )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from math import isfinite
@@ -246,8 +247,8 @@ class Comparison:
             noise = f"; stable with itself {own:.4g} ({least:.4g} to {most:.4g}) on {self._noise.count:,}"
         return (
             f"{self._where()}: {numbers}; {what} {mean:+.4g} ({lower:+.4g} to {upper:+.4g}), margin {self.guard.margin:g}{noise}; "
-            f"evidence of harm {self.e_worse:.3g} of {1 / (self._alpha * self.weight):.3g}, "
-            f"of no harm {self._evidence.e_fine:.3g} of {1 / self._alpha:.3g}"
+            f"proof of harm: {_proven(self.e_worse, self._alpha * self.weight)}; "
+            f"of no harm: {_proven(self._evidence.e_fine, self._alpha)}"
         )
 
     def to_state(self) -> dict[str, Any]:
@@ -281,6 +282,13 @@ class Comparison:
         if state.get("noise") is not None:
             made._noise = EmpiricalBernstein.from_state(state["noise"])
         return made
+
+
+def _proven(e_value: float, alpha: float) -> str:
+    """How far an e-value, of which 1 is no evidence at all, has come to the 1 / alpha that is proof: by its logarithm."""
+    if e_value >= 1.0 / alpha:
+        return "reached"
+    return "none" if e_value <= 1.0 else f"{100 * math.log(e_value) / -math.log(alpha):.0f} % of what it takes"
 
 
 def _share_over(values: tuple[float, ...], limit: float) -> float:

@@ -66,7 +66,7 @@ def outcome_route(rollouts: RolloutStore) -> ExtraRoute:
 
         return JSONResponse({"counted": await asyncio.to_thread(take)})
 
-    return ExtraRoute("POST", PATH, answer)
+    return ExtraRoute("POST", PATH, answer, "Takes what became of a version on a device")
 
 
 def wave_route(rollouts: RolloutStore) -> AdminRoute:

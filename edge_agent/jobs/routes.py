@@ -81,9 +81,9 @@ def job_routes(jobs: Jobs, folders: Sequence[Path]) -> list[ExtraRoute]:
         return JSONResponse(job.to_dict())
 
     return [
-        ExtraRoute("GET", PATH, listing),
-        ExtraRoute("POST", PATH, submit),
-        ExtraRoute("GET DELETE", f"{PATH}/{{id}}", one),
+        ExtraRoute("GET", PATH, listing, "Batch jobs and their states"),
+        ExtraRoute("POST", PATH, submit, "Submits a batch job"),
+        ExtraRoute("GET DELETE", f"{PATH}/{{id}}", one, "A batch job; DELETE cancels it"),
     ]
 
 

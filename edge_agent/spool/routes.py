@@ -64,7 +64,7 @@ def spool_routes(spool: Spool, max_body_bytes: int) -> list[ExtraRoute]:
         return JSONResponse(said, 202)
 
     return [
-        ExtraRoute("POST", PATH, submit),
-        ExtraRoute("GET", PATH, show),
-        ExtraRoute("GET", f"{PATH}/{{key}}", fetch),
+        ExtraRoute("POST", PATH, submit, "Keeps a request on disk until it can be answered"),
+        ExtraRoute("GET", PATH, show, "What waits in the spool"),
+        ExtraRoute("GET", f"{PATH}/{{key}}", fetch, "The result of a kept request"),
     ]

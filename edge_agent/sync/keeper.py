@@ -79,7 +79,7 @@ class Keeper:
                 return JSONResponse(await self.sync())
             return JSONResponse(self._syncer.describe())
 
-        return [ExtraRoute("GET POST", PATH, answer)]
+        return [ExtraRoute("GET POST", PATH, answer, "The last sync; POST makes one now")]
 
     def describe(self) -> dict[str, Any]:
         """For `agent status`."""

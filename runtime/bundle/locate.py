@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import lzma
 import os
+import shlex
 import stat
 import tarfile
 import tempfile
@@ -62,6 +63,13 @@ def shipped_bundles() -> Mapping[str, Path]:
     models = Path(__file__).resolve().parents[1] / "models"
     folders = sorted(models.iterdir()) if models.is_dir() else []
     return MappingProxyType({folder.name: folder for folder in folders if (folder / MANIFEST_FILE).exists()})
+
+
+def source_of(bundle: Bundle) -> str:
+    """What to call `bundle` by on a command line: the name that ships, or where it lies, quoted for a shell."""
+    if shipped_bundles().get(bundle.name) == bundle.root:
+        return bundle.name
+    return shlex.quote(str(bundle.root if bundle.manifest is not None else bundle.path_of(bundle.variants[0])))
 
 
 def _unpacked(archive: Path, cache: Path) -> Path:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import io
 import zipfile
 import zlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -22,6 +22,7 @@ from runtime.tensors import Array, as_bytes_tensor, show_shape
 MAX_SAMPLES_BYTES = 256 << 20
 # The oldest moment a zip entry can name: with it, and names in order, the same arrays give the same bytes.
 _ZIP_EPOCH = (1980, 1, 1, 0, 0, 0)
+_INPUT, _OUTPUT = "input:", "output:"
 _READ_ERRORS = (OSError, ValueError, KeyError, EOFError, RuntimeError, MemoryError, zipfile.BadZipFile, zlib.error)
 
 
@@ -37,10 +38,22 @@ class Samples:
         return len(next(iter(self.inputs.values())))
 
 
+def names_as_rows(names: Iterable[str]) -> dict[str, str]:
+    """What the arrays of a file are called where it is read as rows, by their names in it.
+
+    Of a bundle's samples these are the inputs, without `input:`, and what else there is; reference outputs are no rows. Any other
+    file keeps its names.
+    """
+    names = list(names)
+    if not any(name.startswith(_INPUT) for name in names):
+        return {name: name for name in names}
+    return {name: name.removeprefix(_INPUT) for name in names if not name.startswith(_OUTPUT)}
+
+
 def samples_to_npz(samples: Samples) -> bytes:
     """The bytes of `samples.npz`: the same arrays give the same bytes, with the same zlib."""
-    arrays = {f"input:{name}": value for name, value in samples.inputs.items()}
-    arrays |= {f"output:{name}": value for name, value in samples.outputs.items()}
+    arrays = {f"{_INPUT}{name}": value for name, value in samples.inputs.items()}
+    arrays |= {f"{_OUTPUT}{name}": value for name, value in samples.outputs.items()}
     if samples.labels is not None:
         arrays["labels"] = samples.labels
     rows = {key: len(value) for key, value in arrays.items()}
@@ -61,12 +74,12 @@ def samples_to_npz(samples: Samples) -> bytes:
 def samples_from_npz(path: Path, inputs: Sequence[Tensor], outputs: Sequence[Tensor]) -> Samples:
     """The samples in `path`, checked against the model's tensors; `BundleError` for anything else than that."""
     arrays = _load(path)
-    missing = [t.name for t in inputs if f"input:{t.name}" not in arrays]
+    missing = [t.name for t in inputs if f"{_INPUT}{t.name}" not in arrays]
     if missing:
-        raise BundleError(f"samples {path} hold {sorted(arrays)}; expected an array 'input:{missing[0]}'")
+        raise BundleError(f"samples {path} hold {sorted(arrays)}; expected an array '{_INPUT}{missing[0]}'")
     samples = Samples(
-        {t.name: _typed(path, t, f"input:{t.name}", arrays) for t in inputs},
-        {t.name: _typed(path, t, f"output:{t.name}", arrays) for t in outputs if f"output:{t.name}" in arrays},
+        {t.name: _typed(path, t, f"{_INPUT}{t.name}", arrays) for t in inputs},
+        {t.name: _typed(path, t, f"{_OUTPUT}{t.name}", arrays) for t in outputs if f"{_OUTPUT}{t.name}" in arrays},
         arrays.get("labels"),
     )
     rows = {key: value.shape[0] if value.ndim else 0 for key, value in arrays.items()}

@@ -31,7 +31,7 @@ def show_choice(choice: Choice, *, with_rejected: bool = True) -> RenderableType
     if with_rejected and choice.rejected:
         parts.append(_rejected(choice))
     parts.append(show_cost(choice.selected.cost))
-    parts += [Text(f"warning: {warning}", style="yellow") for warning in choice.warnings]
+    parts += [Text(f"warning: {warning}", style="yellow") for warning in (*choice.warnings, *choice.doubts)]
     return Group(*parts)
 
 

@@ -103,6 +103,8 @@ def _read_arrays(file: Path) -> dict[str, Array]:
 
     import numpy as np
 
+    from runtime.bundle.samples import names_as_rows
+
     if file.suffix != ".npz":
         raise WrongUseError(f"rows {file} have the suffix {file.suffix!r}; expected .npz, as numpy.savez writes it")
     try:
@@ -113,7 +115,7 @@ def _read_arrays(file: Path) -> dict[str, Array]:
                 f"{file} unpacks to {size} bytes; a report takes at most {MAX_FILE_BYTES}: give it a part"
             )
         with np.load(file, allow_pickle=False) as arrays:
-            return {name: np.asarray(arrays[name]) for name in arrays.files}
+            return {name: np.asarray(arrays[key]) for key, name in names_as_rows(arrays.files).items()}
     except OSError as error:
         raise WrongUseError(f"rows {file} cannot be read: {error.strerror or error}; check the path") from error
     except (ValueError, zipfile.BadZipFile, EOFError) as error:

@@ -79,6 +79,11 @@ def show_models(models: Sequence[Mapping[str, Any]]) -> Table:
     return table
 
 
+def say_stopped(program: str) -> None:
+    """The last line of `program`, which was told to end and did; below the ^C that a terminal shows."""
+    print(f"{chr(10) if sys.stderr.isatty() else ''}{program}: stopped", file=sys.stderr)
+
+
 def narrate(what: str, share: float) -> None:
     """A step of choosing a backend, for people who watch; nobody else wants hundreds of lines."""
     if sys.stderr.isatty():

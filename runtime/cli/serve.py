@@ -43,25 +43,29 @@ def serve(
     allow_model_upload: Annotated[
         bool | None,
         typer.Option(
-            "--allow-model-upload", help="Let clients load model files of their own; anybody who connects may."
+            "--allow-model-upload",
+            metavar="",
+            help="Let clients load model files of their own; anybody who connects may.",
         ),
     ] = None,
-    shared_memory: Annotated[
-        bool | None,
-        typer.Option(
-            "--shared-memory/--no-shared-memory", help="Let clients of this machine pass tensors in shared memory (on)."
-        ),
-    ] = None,
+    is_without_shared_memory: Annotated[
+        bool,
+        typer.Option("--no-shared-memory", help="Let no client of this machine pass tensors in shared memory."),
+    ] = False,
     host: Annotated[str | None, typer.Option("--host", help="Address to listen on (127.0.0.1).")] = None,
     grpc_port: Annotated[int | None, typer.Option("--grpc-port", help="Port of gRPC (8001); 0: any free one.")] = None,
     http_port: Annotated[int | None, typer.Option("--http-port", help="Port of REST (8000); 0: any free one.")] = None,
     grpc_front: Annotated[
         GrpcFront | None,
-        typer.Option("--grpc-front", help="What listens for gRPC; auto takes the faster native one where it can."),
+        typer.Option(
+            "--grpc-front",
+            metavar="NAME",
+            help="What listens for gRPC: native, grpcio, or auto, the faster native one where it can be had (auto).",
+        ),
     ] = None,
     grpc_reflection: Annotated[
         bool | None,
-        typer.Option("--grpc-reflection", help="Tell tools such as grpcurl what the server speaks (off)."),
+        typer.Option("--grpc-reflection", metavar="", help="Tell tools such as grpcurl what the server speaks (off)."),
     ] = None,
     tls_cert: Annotated[
         Path | None,
@@ -74,7 +78,12 @@ def serve(
         str | None, typer.Option("--server-name", help="What ServerMetadata says, for clients that look for 'triton'.")
     ] = None,
     objective: Annotated[
-        Objective | None, typer.Option("--objective", help="What backends are chosen for (the manifest's, latency).")
+        Objective | None,
+        typer.Option(
+            "--objective",
+            metavar="NAME",
+            help="What backends are chosen for: latency, throughput or memory (the manifest's, latency).",
+        ),
     ] = None,
     threads: Annotated[
         int | None,
@@ -100,9 +109,9 @@ def serve(
     as_json: Annotated[bool, typer.Option("--json", help="Print one line of JSON once it listens.")] = False,
 ) -> None:
     """Serves each MODEL by the Open Inference Protocol v2 until Ctrl-C; any OIP client reaches it."""
-    given = dict(locals())
+    given = {**locals(), "shared_memory": False if is_without_shared_memory else None}
     from runtime.cli.flags import flags_of
-    from runtime.cli.program import narrate, show_settings
+    from runtime.cli.program import narrate, say_stopped, show_settings
     from runtime.config import load_settings
     from runtime.errors import WrongUseError
     from runtime.serving.log_format import logging_as
@@ -110,14 +119,14 @@ def serve(
     from runtime.serving.server import run
     from runtime.serving.settings import ModelServerSettings
 
-    loaded = load_settings(
-        ModelServerSettings, flags=flags_of(ModelServerSettings, given, frozenset({"workers", "as_json"}))
-    )
+    beside = frozenset({"workers", "as_json", "is_without_shared_memory"})
+    loaded = load_settings(ModelServerSettings, flags=flags_of(ModelServerSettings, given, beside))
     if not loaded.settings.has_models:
         raise WrongUseError("no model is given; name at least one, as in: edgeward serve digits")
     show_settings(loaded)
     if workers > 1:
         _supervise(loaded.settings, workers, as_json)
+        say_stopped(NAME)
         return
     with logging_as(loaded.settings.log_format):
         engine = make_engine(loaded.settings, narrate)
@@ -126,6 +135,7 @@ def serve(
             run(_serve(engine, loaded.settings, as_json))
         finally:
             engine.close()
+    say_stopped(NAME)
 
 
 async def _serve(engine: Engine, settings: ModelServerSettings, as_json: bool) -> None:

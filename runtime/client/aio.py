@@ -17,7 +17,7 @@ from protos import inference
 from runtime.client.address import DEFAULT_TIMEOUT_S, Protocol, parse_address
 from runtime.client.channel import error_of, metadata_of, options_of, timeout_for
 from runtime.client.failures import check_in_time, closed
-from runtime.client.request import InputNames, Options, build_request, check_size
+from runtime.client.request import InputNames, Options, build_request, check_size, version_text
 from runtime.client.spooled import Spooled, fetch_request, kept, result, submit_parameters
 from runtime.client.trust import channel_credentials, check_ca
 from runtime.errors import CancelledError, InvalidInputError, ModelNotFoundError, UnsupportedError
@@ -78,7 +78,7 @@ class AsyncClient:
         model: str,
         inputs: Mapping[str, Any] | Any,
         *,
-        version: str = "",
+        version: str | int = "",
         outputs: Sequence[str | RequestedOutput] = (),
         parameters: Parameters | None = None,
         timeout_s: float | None = None,
@@ -86,7 +86,8 @@ class AsyncClient:
         privacy: Privacy | str | None = None,
         id: str = "",  # noqa: A002  (the protocol's name)
     ) -> InferenceResponse:
-        """One inference: arrays by input name, or one array for a model with one input (its name is asked once)."""
+        """One inference, as `Client.predict` says: its parameters, its answer and its errors are the same."""
+        version = version_text(version)
         options = Options(version, outputs, parameters, route, privacy, id)
         if isinstance(inputs, Mapping):
             return await self.infer(build_request(model, inputs, options), timeout_s=timeout_s)
@@ -114,7 +115,7 @@ class AsyncClient:
         inputs: Mapping[str, Any] | Any,
         *,
         key: str | None = None,
-        version: str = "",
+        version: str | int = "",
         parameters: Parameters | None = None,
         timeout_s: float | None = None,
         route: Route | str | None = None,
@@ -147,9 +148,9 @@ class AsyncClient:
         )
         return reply.ready
 
-    async def is_model_ready(self, model: str, version: str = "", *, timeout_s: float | None = None) -> bool:
+    async def is_model_ready(self, model: str, version: str | int = "", *, timeout_s: float | None = None) -> bool:
         """Whether the model can be asked; False for one that the server does not know."""
-        message = inference.ModelReadyRequest(name=model, version=version)
+        message = inference.ModelReadyRequest(name=model, version=version_text(version))
         try:
             reply: inference.ModelReadyResponse = await self._call("ModelReady", message, timeout_s)
         except ModelNotFoundError:
@@ -160,12 +161,12 @@ class AsyncClient:
         """What the server says of itself."""
         return decode_server(await self._call("ServerMetadata", inference.ServerMetadataRequest(), timeout_s))
 
-    async def model(self, model: str, version: str = "", *, timeout_s: float | None = None) -> ModelDescription:
+    async def model(self, model: str, version: str | int = "", *, timeout_s: float | None = None) -> ModelDescription:
         """The model's signature; a server without ModelConfig leaves the batch limit 0 and the parameters empty."""
         metadata = await self._metadata_of(model, version, timeout_s)
         try:
             config = await self._call(
-                "ModelConfig", inference.ModelConfigRequest(name=model, version=version), timeout_s
+                "ModelConfig", inference.ModelConfigRequest(name=model, version=version_text(version)), timeout_s
             )
         except UnsupportedError:
             config = None
@@ -202,8 +203,10 @@ class AsyncClient:
     def __repr__(self) -> str:
         return f"AsyncClient({str(self._address)!r})"
 
-    async def _metadata_of(self, model: str, version: str, timeout_s: float | None) -> inference.ModelMetadataResponse:
-        message = inference.ModelMetadataRequest(name=model, version=version)
+    async def _metadata_of(
+        self, model: str, version: str | int, timeout_s: float | None
+    ) -> inference.ModelMetadataResponse:
+        message = inference.ModelMetadataRequest(name=model, version=version_text(version))
         reply: inference.ModelMetadataResponse = await self._call("ModelMetadata", message, timeout_s)
         return reply
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import http.client
+import re
 import ssl
 import time
 from collections import deque
@@ -19,6 +20,8 @@ from runtime.wire.rest_body import HEADER_LENGTH, Body
 # A JSON reply spells a float in up to 20 characters where raw bytes take 4.
 _MAX_REPLY_BYTES = 5 * MAX_MESSAGE_BYTES
 _READ_BYTES = 1 << 20
+# RFC 9113: what a server sends first is a SETTINGS frame: 24 bits of length, type 4, flags, and 32 bits of stream 0.
+_HTTP2_SETTINGS = re.compile(r"\0.{2}\x04.\0{4}", re.DOTALL)
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,5 +144,10 @@ def _failure(error: OSError | http.client.HTTPException, until: _Until) -> Edgew
             )
         case OSError():
             return unreachable(until.address, error.strerror or error)
+        case http.client.BadStatusLine() if _HTTP2_SETTINGS.match(str(error.args[0])):
+            return PeerUnreachableError(
+                f"{until.address} speaks HTTP/2, so it is a gRPC port; give the REST port of this server (8000 unless told "
+                "otherwise), or ask this one over gRPC: edgeward.connect"
+            )
         case _:
             return PeerFailedError(f"{until.address} does not answer in HTTP: {error!r:.200}; is it the HTTP port?")

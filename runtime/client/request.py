@@ -31,6 +31,23 @@ class Options:
     privacy: Privacy | str | None
     id: str
 
+    def __post_init__(self) -> None:
+        if isinstance(self.outputs, str):  # a sequence too: of its letters
+            raise InvalidInputError(
+                f"outputs is {self.outputs!r}; expected a sequence of names, such as outputs=[{self.outputs!r}]"
+            )
+
+
+def version_text(version: object) -> str:
+    """A version as the protocol has it, from the text or the integer that manifests have; "" is the newest one."""
+    if isinstance(version, str):
+        return version
+    if isinstance(version, (int, np.integer)) and not isinstance(version, bool):
+        return str(int(version))
+    raise InvalidInputError(
+        f"version is {version!r}; expected an integer such as 1 or a text such as '1', or '' for the newest"
+    )
+
 
 def build_request(model: str, inputs: Mapping[str, Any], options: Options) -> InferenceRequest:
     """The request that `predict` sends; `InvalidInputError` for what no server could take."""
@@ -84,6 +101,8 @@ class InputNames:
 
 
 def _as_tensor(name: str, value: object) -> Array:
+    if value is None:  # numpy makes an array of one object of it
+        raise InvalidInputError(f"input {name!r} is None; expected an array, or numbers in nested lists")
     try:
         array = np.asarray(value)
         if not array.dtype.isnative:

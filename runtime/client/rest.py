@@ -13,7 +13,7 @@ from urllib.parse import quote
 from runtime.client.address import DEFAULT_TIMEOUT_S, Protocol, bearer, parse_address
 from runtime.client.connections import Connections, Reply
 from runtime.client.failures import said_by, time_left
-from runtime.client.request import InputNames, Options, build_request, check_size
+from runtime.client.request import InputNames, Options, build_request, check_size, version_text
 from runtime.client.spooled import Spooled, fetch_request, kept, result, submit_parameters
 from runtime.client.trust import check_ca, tls_context
 from runtime.errors import (
@@ -73,7 +73,7 @@ class RestClient:
         model: str,
         inputs: Mapping[str, Any] | Any,
         *,
-        version: str = "",
+        version: str | int = "",
         outputs: Sequence[str | RequestedOutput] = (),
         parameters: Parameters | None = None,
         timeout_s: float | None = None,
@@ -81,7 +81,8 @@ class RestClient:
         privacy: Privacy | str | None = None,
         id: str = "",  # noqa: A002  (the protocol's name)
     ) -> InferenceResponse:
-        """One inference: arrays by input name, or one array for a model with one input (its name is asked once)."""
+        """One inference, as `Client.predict` says: its parameters, its answer and its errors are the same."""
+        version = version_text(version)
         options = Options(version, outputs, parameters, route, privacy, id)
         if isinstance(inputs, Mapping):
             return self.infer(build_request(model, inputs, options), timeout_s=timeout_s)
@@ -109,7 +110,7 @@ class RestClient:
         inputs: Mapping[str, Any] | Any,
         *,
         key: str | None = None,
-        version: str = "",
+        version: str | int = "",
         parameters: Parameters | None = None,
         timeout_s: float | None = None,
         route: Route | str | None = None,
@@ -138,7 +139,7 @@ class RestClient:
         """Whether the server takes requests; raises where there is no server at all."""
         return self._is_healthy("/v2/health/ready", timeout_s)
 
-    def is_model_ready(self, model: str, version: str = "", *, timeout_s: float | None = None) -> bool:
+    def is_model_ready(self, model: str, version: str | int = "", *, timeout_s: float | None = None) -> bool:
         """Whether the model can be asked; False for one that the server does not know."""
         try:
             return self._is_healthy(f"{_path_of(model, version)}/ready", timeout_s)
@@ -149,7 +150,7 @@ class RestClient:
         """What the server says of itself."""
         return decode_server(self._get_object("/v2", timeout_s))
 
-    def model(self, model: str, version: str = "", *, timeout_s: float | None = None) -> ModelDescription:
+    def model(self, model: str, version: str | int = "", *, timeout_s: float | None = None) -> ModelDescription:
         """The model's signature; a server without model configs leaves the batch limit 0 and the parameters empty."""
         path = _path_of(model, version)
         metadata = self._get_object(path, timeout_s)
@@ -224,8 +225,8 @@ class RestClient:
         return reply
 
 
-def _path_of(model: str, version: str) -> str:
-    path = f"/v2/models/{quote(model, safe='')}"
+def _path_of(model: str, version: str | int) -> str:
+    path, version = f"/v2/models/{quote(model, safe='')}", version_text(version)
     return f"{path}/versions/{quote(version, safe='')}" if version else path
 
 

@@ -15,7 +15,7 @@ from protos import inference
 from runtime.client.address import DEFAULT_TIMEOUT_S, Protocol, parse_address
 from runtime.client.channel import error_of, metadata_of, options_of, timeout_for
 from runtime.client.failures import check_in_time, closed
-from runtime.client.request import InputNames, Options, build_request, check_size
+from runtime.client.request import InputNames, Options, build_request, check_size, version_text
 from runtime.client.spooled import Spooled, fetch_request, kept, result, submit_parameters
 from runtime.client.trust import channel_credentials, check_ca
 from runtime.errors import InvalidInputError, ModelNotFoundError, UnsupportedError
@@ -75,7 +75,7 @@ class Client:
         model: str,
         inputs: Mapping[str, Any] | Any,
         *,
-        version: str = "",
+        version: str | int = "",
         outputs: Sequence[str | RequestedOutput] = (),
         parameters: Parameters | None = None,
         timeout_s: float | None = None,
@@ -83,7 +83,24 @@ class Client:
         privacy: Privacy | str | None = None,
         id: str = "",  # noqa: A002  (the protocol's name)
     ) -> InferenceResponse:
-        """One inference: arrays by input name, or one array for a model with one input (its name is asked once)."""
+        """One inference: arrays by input name, or one array for a model with one input (its name is asked once).
+
+        `version`: of the model, as the manifest has it; "" is the newest that serves. `outputs`: names of those that are
+        wanted (all). `timeout_s`: how long this call may take (the client's own); gRPC hands it on as the request's deadline.
+        `route`: "auto", "edge" or "cloud", who is to answer. `privacy`: "any", or "local_only", which never leaves the
+        device; an agent heeds both. `parameters`: further ones of the protocol, of the model or the server. `id` comes back
+        in the answer.
+
+        The answer's `outputs` are arrays by name; its `parameters` say who answered and why, of our own servers
+        `served_by` ("edge" or "cloud"), `backend`, `reason` and, within a release, `release` ("stable" or "candidate").
+
+        Raises `InvalidInputError` (names, dtypes or shapes that do not fit), `ModelNotFoundError`, `OverloadedError`
+        (again later), `DeadlineExceededError`, `PeerUnreachableError`, and what else of `runtime.errors` a server says.
+
+        >>> answer = client.predict("digits", image, outputs=["probabilities"], timeout_s=0.5)
+        >>> answer.outputs["probabilities"].argmax(), answer.parameters["served_by"]
+        """
+        version = version_text(version)
         options = Options(version, outputs, parameters, route, privacy, id)
         if isinstance(inputs, Mapping):
             return self.infer(build_request(model, inputs, options), timeout_s=timeout_s)
@@ -111,7 +128,7 @@ class Client:
         inputs: Mapping[str, Any] | Any,
         *,
         key: str | None = None,
-        version: str = "",
+        version: str | int = "",
         parameters: Parameters | None = None,
         timeout_s: float | None = None,
         route: Route | str | None = None,
@@ -120,6 +137,9 @@ class Client:
         """Has an agent keep the request until it can be answered; when this returns, it is on the agent's disk.
 
         After an error it is not known to be kept: sent again with the same `key` it is kept once. See `fetch`.
+
+        >>> kept = client.submit("digits", image)
+        >>> answer = client.fetch(kept)  # None while there is none: ask again later, on any connection to this agent
         """
         said = submit_parameters(parameters, key)
         return kept(
@@ -142,9 +162,9 @@ class Client:
         reply: inference.ServerReadyResponse = self._call("ServerReady", inference.ServerReadyRequest(), timeout_s)
         return reply.ready
 
-    def is_model_ready(self, model: str, version: str = "", *, timeout_s: float | None = None) -> bool:
+    def is_model_ready(self, model: str, version: str | int = "", *, timeout_s: float | None = None) -> bool:
         """Whether the model can be asked; False for one that the server does not know."""
-        message = inference.ModelReadyRequest(name=model, version=version)
+        message = inference.ModelReadyRequest(name=model, version=version_text(version))
         try:
             reply: inference.ModelReadyResponse = self._call("ModelReady", message, timeout_s)
         except ModelNotFoundError:
@@ -155,11 +175,13 @@ class Client:
         """What the server says of itself."""
         return decode_server(self._call("ServerMetadata", inference.ServerMetadataRequest(), timeout_s))
 
-    def model(self, model: str, version: str = "", *, timeout_s: float | None = None) -> ModelDescription:
+    def model(self, model: str, version: str | int = "", *, timeout_s: float | None = None) -> ModelDescription:
         """The model's signature; a server without ModelConfig leaves the batch limit 0 and the parameters empty."""
         metadata = self._metadata_of(model, version, timeout_s)
         try:
-            config = self._call("ModelConfig", inference.ModelConfigRequest(name=model, version=version), timeout_s)
+            config = self._call(
+                "ModelConfig", inference.ModelConfigRequest(name=model, version=version_text(version)), timeout_s
+            )
         except UnsupportedError:
             config = None
         return decode_model(metadata, config)
@@ -195,8 +217,8 @@ class Client:
     def __repr__(self) -> str:
         return f"Client({str(self._address)!r})"
 
-    def _metadata_of(self, model: str, version: str, timeout_s: float | None) -> inference.ModelMetadataResponse:
-        message = inference.ModelMetadataRequest(name=model, version=version)
+    def _metadata_of(self, model: str, version: str | int, timeout_s: float | None) -> inference.ModelMetadataResponse:
+        message = inference.ModelMetadataRequest(name=model, version=version_text(version))
         reply: inference.ModelMetadataResponse = self._call("ModelMetadata", message, timeout_s)
         return reply
 

@@ -68,7 +68,7 @@ class Loader:
             except BaseException:
                 model.close()
                 raise
-        for warning in choice.warnings:
+        for warning in choice.warnings if choice.from_cache else (*choice.warnings, *choice.doubts):
             _warn(bundle.name, bundle.version, bundle.digest, warning)
         return model
 

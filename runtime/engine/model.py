@@ -45,7 +45,7 @@ class Model:
         self.name = bundle.name
         self.version = bundle.version
         self.watch = watch
-        self._uses = Uses(f"model {self.name!r} version {self.version} is being unloaded; load it again")
+        self._uses = Uses(f"model {self.name!r} version {self.version} is closed; load it again")
         self._succession = Succession(bundle, choice, self._uses, instances, memory_cap_mb)
         opened = self._succession.service.opened
         self._check, self._counted = opened.check, opened.first_batched
@@ -259,10 +259,17 @@ class Model:
     def __exit__(self, *exc: object) -> None:
         self.close()
 
+    def __repr__(self) -> str:
+        state = "closed" if self.is_closed else self.serving
+        return f"<Model {self.name!r} version {self.version}: {state}>"
+
     def _named(self, value: Array) -> dict[str, Array]:
         if len(self.inputs) != 1:
             names = ", ".join(repr(spec.name) for spec in self.inputs)
             raise InvalidInputError(
                 f"model {self.name!r} has {len(self.inputs)} inputs ({names}); give a mapping of name to array"
             )
-        return {self.inputs[0].name: np.asarray(value)}
+        name = self.inputs[0].name
+        if value is None:  # numpy makes an array of one object of it
+            raise InvalidInputError(f"input {name!r} is None; expected an array")
+        return {name: np.asarray(value)}

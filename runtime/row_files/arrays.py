@@ -1,4 +1,4 @@
-"""Arrays in .npy and .npz files, read some rows at a time: a file larger than memory is no trouble.
+"""Arrays in .npy and .npz files, a bundle's samples too, read some rows at a time: a file larger than memory is no trouble.
 
 A stored array is its header and its bytes in row order, so rows are read from the (unzipped) stream as they come.
 """
@@ -17,6 +17,7 @@ from typing import IO, Any
 import numpy as np
 from numpy.lib import format as npy
 
+from runtime.bundle.samples import names_as_rows
 from runtime.errors import InvalidInputError, WrongUseError
 from runtime.row_files.block import Block, Group, InputSpec
 from runtime.tensors import Array, TensorSpec, as_bytes_tensor, check_inputs
@@ -103,14 +104,14 @@ def open_arrays(file: Path) -> Iterator[list[StoredArray]]:
                 yield [_open_array("", str(file), opened.enter_context(file.open("rb")))]
                 return
             archive = opened.enter_context(zipfile.ZipFile(file))
-            names = [name for name in archive.namelist() if name.endswith(".npy")]
+            stored = [name.removesuffix(".npy") for name in archive.namelist() if name.endswith(".npy")]
             readers = [
                 _open_array(
-                    name.removesuffix(".npy"),
-                    f"{file}[{name.removesuffix('.npy')}]",
-                    opened.enter_context(io.BufferedReader(archive.open(name), _BUFFER_BYTES)),  # type: ignore[type-var]
+                    name,
+                    f"{file}[{key}]",
+                    opened.enter_context(io.BufferedReader(archive.open(f"{key}.npy"), _BUFFER_BYTES)),  # type: ignore[type-var]
                 )
-                for name in names
+                for key, name in names_as_rows(stored).items()
             ]
         except OSError as error:
             raise WrongUseError(f"input {file} cannot be read: {error.strerror or error}; check the path") from error

@@ -54,6 +54,9 @@ class Choice:
     guard: str
     """What the answers were checked with."""
     warnings: tuple[str, ...] = ()
+    """What holds of the choice for as long as it is kept, and is said at every load."""
+    doubts: tuple[str, ...] = ()
+    """Why the measuring itself is not to be trusted quite; said where it was measured, and where it is looked into."""
     trial_s: float = 0.0
     """Time the trial took, when this was measured."""
     measuring_s: float = 0.0
@@ -107,6 +110,7 @@ class Choice:
             ),
             guard=self.guard,
             warnings=self.warnings,
+            doubts=self.doubts,
             trial_s=self.trial_s,
             measuring_s=self.measuring_s,
             loading_s=self.loading_s,
@@ -174,6 +178,7 @@ class ChoiceRecord(_Record):
     rejected: tuple[RejectedRecord, ...]
     guard: str
     warnings: tuple[str, ...]
+    doubts: tuple[str, ...] = ()
     trial_s: float = Field(ge=0)
     measuring_s: float = Field(ge=0)
     loading_s: float = Field(ge=0)
@@ -206,6 +211,7 @@ class ChoiceRecord(_Record):
             tuple(Rejected(r.variant, r.backend, r.reason, r.options, r.is_misfit) for r in self.rejected),
             self.guard,
             self.warnings,
+            self.doubts,
             self.trial_s,
             self.measuring_s,
             self.loading_s,

@@ -79,6 +79,8 @@ class Origin:
     bundle: str
     version: int
     guard: str
+    source: str = "MODEL"
+    """What to call the bundle by on the command line."""
 
 
 def decide(measured: Sequence[Measured], rejected: Sequence[Rejected], goal: Goal, origin: Origin) -> Choice:
@@ -121,8 +123,9 @@ def decide(measured: Sequence[Measured], rejected: Sequence[Rejected], goal: Goa
         )
         for m, sentence in zip(order, sentences, strict=True)
     )
-    warnings = [text for text in (_missed_text(chosen, goal), _unstable_text(chosen)) if text]
-    return Choice(origin.bundle, origin.version, goal.objective, ranked, out, origin.guard, tuple(warnings))
+    missed, unstable = _missed_text(chosen, goal), _unstable_text(chosen, origin.source)
+    choice = Choice(origin.bundle, origin.version, goal.objective, ranked, out, origin.guard)
+    return replace(choice.with_warnings(missed), doubts=() if unstable is None else (unstable,))
 
 
 def refusal(measured: Measured, goal: Goal) -> str | None:
@@ -312,13 +315,13 @@ def _missed_text(chosen: Measured, goal: Goal) -> str | None:
     return f"no candidate meets the targets; of the chosen one: {'; '.join(missed)}" if missed else None
 
 
-def _unstable_text(chosen: Measured) -> str | None:
+def _unstable_text(chosen: Measured, source: str) -> str | None:
     spread = chosen.latency.spread
     if spread <= UNSTABLE_SPREAD:
         return None
     return (
-        f"this machine is unstable: repeats of {chosen.candidate} spread by {_percent(spread)} of their median; "
-        "close other programs, then `edgeward calibrate MODEL --force --budget 10`"
+        f"this machine is unstable: the middle half of the repeats of {chosen.candidate} spreads by ±{spread / 2:.0%} of their "
+        f"median; close other programs, then `edgeward calibrate {source} --force --budget 10`"
     )
 
 

@@ -11,6 +11,7 @@ from typing import Final
 
 from runtime.backends.base import Backend
 from runtime.bundle.bundle import Bundle
+from runtime.bundle.locate import source_of
 from runtime.hardware import Hardware
 from runtime.selection import cache
 from runtime.selection.bench import Bench, BenchUnavailableError
@@ -60,7 +61,7 @@ def choose(
     if bundle.manifest is not None and bundle.manifest.samples is not None:
         bundle.check_file(bundle.manifest.samples)
     measurement, bench_warning = _measure(bundle, hardware, candidates, goal, settings, progress)
-    origin = Origin(bundle.name, bundle.version, _guard_text(bundle, measurement))
+    origin = Origin(bundle.name, bundle.version, _guard_text(bundle, measurement), source_of(bundle))
     choice = decide(measurement.measured, [*measurement.rejected, *rejected], goal, origin)
     choice = replace(
         choice,

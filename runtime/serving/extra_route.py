@@ -18,3 +18,5 @@ class ExtraRoute:
     path: str
     """In Starlette's spelling: "/edgeward/jobs/{id}"."""
     answer: Callable[[Request], Awaitable[Response]]
+    summary: str
+    """What it is for, in the OpenAPI document; of several methods what each does."""

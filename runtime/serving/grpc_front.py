@@ -10,6 +10,7 @@ from importlib.metadata import PackageNotFoundError, version
 from runtime.errors import WrongUseError
 
 PACKAGE = "pygrpc-native"
+EXTRA = "the extra fast brings one in Rust: pip install 'edgeward[fast]'"
 
 
 class GrpcFront(StrEnum):
@@ -42,7 +43,8 @@ def choose_front(asked: GrpcFront, *, is_loopback: bool, has_tls: bool) -> Chose
         # It reads a message of any size before anybody can refuse it, and unpacks it too.
         why_not = "others can reach this server, and the native front has no cap on what it reads"
     if why_not is not None:
-        return ChosenFront(False, f"grpcio: {why_not}")
+        # Nothing is wrong where the extra was never asked for.
+        return ChosenFront(False, f"grpcio: {why_not}" if _is_installed() else f"grpcio ({EXTRA})")
     return ChosenFront(True, f"{_native()}; --grpc-front grpcio turns it off")
 
 
@@ -50,11 +52,17 @@ def why_not_native(*, has_tls: bool) -> str | None:
     """None where the native front is installed and speaks what is asked for."""
     if sys.platform == "win32":
         return "the native front does not run on Windows"
+    if not _is_installed():
+        return f"{PACKAGE} is not installed (pip install 'edgeward[fast]')"
+    return "the native front has no TLS" if has_tls else None
+
+
+def _is_installed() -> bool:
     try:
         version(PACKAGE)
     except PackageNotFoundError:
-        return f"{PACKAGE} is not installed (pip install 'edgeward[fast]')"
-    return "the native front has no TLS" if has_tls else None
+        return False
+    return True
 
 
 def _native() -> str:

@@ -1,15 +1,17 @@
-"""The OpenAPI document of `GET /v2/openapi.json`: every route of REST, for people, client generators and fuzzers.
+"""The OpenAPI document of `GET /v2/openapi.json`, for people, client generators and fuzzers.
 
-A test compares the routes with those that are served.
+It names every route of the protocol with its schemas, and a program's own routes with what they are for. Pages for a browser are
+not in it. Tests compare the routes with those that are served.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
+from runtime.serving.extra_route import ExtraRoute
 from runtime.tensors import DATATYPES
 from runtime.wire.values import ModelState
 
@@ -32,6 +34,8 @@ class Operation:
     """Whether it is answered without an API key."""
 
 
+_ANY = "*"
+"""In place of a schema: what the module behind the route says of it."""
 _MODEL = "/v2/models/{model}"
 _VERSION = f"{_MODEL}/versions/{{version}}"
 _SYSTEM, _CUDA, _REGION = "/v2/systemsharedmemory", "/v2/cudasharedmemory", "region/{name}"
@@ -74,10 +78,19 @@ def operations() -> Iterator[Operation]:
     yield Operation("POST", "/v2/logging", "Changes log settings", "Settings", "LogRequest")
 
 
-def openapi_document(name: str, version: str) -> dict[str, Any]:
-    """The document."""
+def own_operations(documents: Iterable[str], extra: Iterable[ExtraRoute]) -> Iterator[Operation]:
+    """What a program answers beside the protocol: the paths of its documents, and its routes that do more."""
+    for path in documents:
+        yield Operation("GET", path, f"This program's own account: {path.rpartition('/')[2]}", "Document")
+    for route in extra:
+        for method in route.methods.split():
+            yield Operation(method, route.path, route.summary, _ANY, _ANY if method == "POST" else None)
+
+
+def openapi_document(name: str, version: str, own: Iterable[Operation] = ()) -> dict[str, Any]:
+    """The document; `own`: what the program answers beside the protocol."""
     paths: dict[str, dict[str, Any]] = {}
-    for operation in operations():
+    for operation in (*operations(), *own):
         paths.setdefault(operation.path, {})[operation.method.lower()] = _operation(operation)
     return {
         "openapi": "3.1.0",
@@ -113,7 +126,7 @@ def _operation(operation: Operation) -> dict[str, Any]:
     if operation.body is not None:
         told["requestBody"] = {
             "required": operation.is_body_required,
-            "content": _json(f"#/components/schemas/{operation.body}"),
+            "content": _content(operation.body),
         }
         if operation.body == "InferRequest":
             told["parameters"] = [*told["parameters"], *_INFER_HEADERS]
@@ -123,6 +136,8 @@ def _operation(operation: Operation) -> dict[str, Any]:
 def _content(reply: str | None) -> dict[str, Any]:
     if reply is None:
         return {"text/plain": {"schema": {"type": "string"}}}
+    if reply == _ANY:
+        return {"*/*": {}}
     found = _json(f"#/components/schemas/{reply}")
     return {**found, "application/octet-stream": {}} if reply == "InferReply" else found
 
@@ -155,6 +170,8 @@ _PARAMETERS = {
     "model": _path("model", "Name of a model"),
     "version": _path("version", "Version of the model, a number"),
     "name": _path("name", "Name of a region"),
+    "id": _path("id", "Number of a job"),
+    "key": _path("key", "Key of a kept request"),
 }
 _INFER_HEADERS = [
     _header(

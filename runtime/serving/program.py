@@ -132,5 +132,6 @@ def _describe(model: Model) -> dict[str, object]:
         "row_ms": round(model.cost_s(1) * 1e3, 4),
         "fallbacks": list(model.fallbacks),
         "warnings": list(model.choice.warnings),
+        "doubts": list(model.choice.doubts),
         "watch": model.watched(),
     }

@@ -7,6 +7,7 @@ Inference goes straight to its route; everything else through Starlette's routin
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping, Sequence
+from functools import partial
 from http import HTTPStatus
 from types import MappingProxyType
 from typing import Any
@@ -106,9 +107,12 @@ class _Routes:
         self._authorize = authorize
         self._max_body_bytes = max_body_bytes
         self._beside = Beside() if beside is None else beside
+        self._own: tuple[Sequence[str], Sequence[ExtraRoute]] = (), ()
+        """What the program answers beside the protocol, for the OpenAPI document."""
 
     def app(self, documents: Mapping[str, Document], extra: Sequence[ExtraRoute] = ()) -> Starlette:
         """The routes as an application of their own."""
+        self._own = tuple(documents), tuple(extra)
         model = "/v2/models/{model}"
         version = f"{model}/versions/{{version}}"
         repository = "/v2/repository/models/{model}"
@@ -142,7 +146,8 @@ class _Routes:
             *(self._route(route.methods, route.path, route.answer) for route in extra),
             *(self._route("GET", page.path, page.answer, is_open=page.is_open) for page in self._beside.routes),
         ]
-        return Starlette(routes=routes, exception_handlers={HTTPException: _http_error})
+        page = next((page.path for page in self._beside.routes if page.path.endswith("/")), None)
+        return Starlette(routes=routes, exception_handlers={HTTPException: partial(_http_error, page)})
 
     async def live(self, _: Request) -> Response:
         """The process answers."""
@@ -184,10 +189,11 @@ class _Routes:
 
     async def openapi(self, _: Request) -> Response:
         """What this server answers, as an OpenAPI document."""
-        from runtime.serving.openapi import openapi_document
+        from runtime.serving.openapi import openapi_document, own_operations
 
         described = self._service.describe_server()
-        return JSONResponse(openapi_document(described.name, described.version))
+        own = own_operations(*self._own)
+        return JSONResponse(openapi_document(described.name, described.version, own))
 
     async def system_status(self, request: Request) -> Response:
         """SystemSharedMemoryStatus."""
@@ -304,11 +310,15 @@ async def _unreachable(request: Request) -> Response:
     raise HTTPException(HTTPStatus.METHOD_NOT_ALLOWED)
 
 
-async def _http_error(request: Request, error: Exception) -> Response:
+async def _http_error(page: str | None, request: Request, error: Exception) -> Response:
+    """The error as JSON; of a route that there is not, with where the routes are told and, for people, the `page`."""
     assert isinstance(error, HTTPException)
     route = f"{request.method} {request.url.path!r:.200}"
     if error.status_code == HTTPStatus.NOT_FOUND:
-        text = f"no route {route}; the Open Inference Protocol's routes begin with /v2, such as /v2/models/NAME/infer"
+        text = (
+            f"no route {route}; the Open Inference Protocol's routes begin with /v2, such as /v2/models/NAME/infer, and "
+            f"/v2/openapi.json lists all{f'; for people there is the page {page}' if page else ''}"
+        )
     elif error.status_code == HTTPStatus.METHOD_NOT_ALLOWED:
         allowed = ", ".join(sorted((error.headers or {}).get("Allow", "POST").split(", ")))
         text = f"{route}: wrong method; allowed: {allowed}"

@@ -1,6 +1,7 @@
 """`edgeward bench` from the command line, on a fake server and in process."""
 
 import json
+import shlex
 import signal
 import subprocess
 import sys
@@ -9,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from typer.main import get_command
 from typer.testing import CliRunner
 
 from benchmarks.arrivals import Arrivals
@@ -17,9 +19,10 @@ from benchmarks.inproc import left_out
 from benchmarks.options import seconds
 from benchmarks.run import matrix, run_quick
 from benchmarks.samples import Recording, load, load_folder
-from benchmarks.scenarios import Kind, Scenario, Wishes
+from benchmarks.scenarios import Kind, Scenario, Wishes, plan
 from benchmarks.settings import BackendName, Setting, TargetName
-from runtime.errors import WrongUseError
+from benchmarks.targets import make_target
+from runtime.errors import PeerUnreachableError, WrongUseError
 from tests.benchmarks.made import recording, with_errors
 from tests.runtime.selection.fakes import machine
 
@@ -233,8 +236,57 @@ def test_a_backend_is_not_for_servers(tmp_path: Path) -> None:
         str(tmp_path),
     ]
     done = bench(*words)
+    assert isinstance(done.exception, WrongUseError)
+    assert "chooses its backend itself" in str(done.exception)
+
+
+@pytest.mark.parametrize(
+    ("words", "text"),
+    [
+        (
+            ["compare", "inproc@onnxruntime-cpu", "inproc@litert"],
+            "unknown backend 'litert'; expected one of onnxruntime-",
+        ),
+        (["run", "--backend", "fp23.onnx@onnxruntime-cpu"], "unknown variant 'fp23.onnx'; expected one of"),
+        (["compare", "inproc", "grpc://127.0.0.1:1@litert-cpu"], "chooses its backend itself"),
+    ],
+)
+def test_a_name_that_is_not_there_is_said_before_anything_is_measured(
+    words: list[str], text: str, tmp_path: Path
+) -> None:
+    done = bench(*words, "--output", str(tmp_path / "out"))
+    assert isinstance(done.exception, WrongUseError)
+    assert text in str(done.exception)
+    assert not (tmp_path / "out").exists(), "nothing was begun"
+
+
+@pytest.mark.parametrize("name", ["run", "compare", "calibrate", "loadgen"])
+def test_the_example_names_targets_backends_and_scenarios_that_there_are(name: str) -> None:
+    command = get_command(app).commands[name]  # type: ignore[attr-defined]
+    with command.make_context(name, shlex.split(command.epilog.partition(f"bench {name} ")[2])) as context:
+        given = context.params
+    if name != "loadgen":  # LoadGen's own: server by its own rules
+        assert [plan(scenario, Wishes()) for scenario in (given["scenario"] or "single").split(",")]
+    targets = [given[side] for side in ("a", "b")] if name == "compare" else given["target"].split(",")
+    for target, _, backend in (text.partition("@") for text in targets):
+        make_target(Setting("digits", target, backend or "auto"), timeout_s=1.0).close()
+
+
+@pytest.mark.slow
+def test_a_server_that_does_not_answer_is_said_before_the_others_are_measured(fake_server: Any, tmp_path: Path) -> None:
+    targets = f"one={fake_server.target},nobody=http://127.0.0.1:1"
+    words = ["run", "--model", "fake", "--target", targets, "--scenario", "single"]
+    done = bench(*words, *QUICK, "--output", str(tmp_path))
+    first, *_ = done.stderr.splitlines()
+    assert first.startswith("will not be measured: fake on nobody: ")
     assert done.exit_code == 1
-    assert "chooses its backend itself" in done.stderr
+    assert len(load_folder(tmp_path)) == 1, "the others are measured"
+
+
+def test_nothing_is_compared_with_a_server_that_does_not_answer(tmp_path: Path) -> None:
+    done = bench("compare", "inproc", "http://127.0.0.1:1", "--output", str(tmp_path / "out"))
+    assert isinstance(done.exception, PeerUnreachableError)
+    assert not (tmp_path / "out").exists(), "nothing was begun"
 
 
 def test_targets_and_backends_as_written() -> None:

@@ -71,6 +71,12 @@ def test_other_files_and_versions_are_refused(tmp_path: Path) -> None:
     np.savez(tmp_path / "arrays.npz", a=np.ones(2))
     with pytest.raises(WrongUseError, match="no recording"):
         load(tmp_path / "arrays.npz")
+    np.savez(tmp_path / "objects.npz", **{"header.json": np.array([object()])})
+    with pytest.raises(WrongUseError, match="name a folder that `edgeward bench run` wrote") as caught:
+        load(tmp_path / "objects.npz")
+    assert "pickle" not in str(caught.value)
+    with pytest.raises(WrongUseError, match="cannot be read: No such file or directory; check the path"):
+        load(tmp_path / "none.npz")
     recording = Recording(header(schema_version=2), samples([0], [0], [1]))
     recording.save(tmp_path / "later.npz")
     with pytest.raises(WrongUseError, match="schema version 2"):

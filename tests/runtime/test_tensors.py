@@ -131,9 +131,10 @@ def test_inputs_that_fit_give_their_rows() -> None:
         ({"img": np.zeros((1, 3, 4), np.float32)}, "input 'image' is missing; given: 'img'"),
         (
             {"image": np.zeros((1, 3, 4), np.float64)},
-            r"'image' is FP64 \[1, 3, 4\]; model 'm' wants FP32 \[batch, 3, 4\]",
+            r"'image' is float64 \[1, 3, 4\]; model 'm' wants float32 \[batch, 3, 4\]; cast it, as by .astype\(numpy.float32\)",
         ),
-        ({"image": np.zeros((1, 4, 3), np.float32)}, r"\[1, 4, 3\]; model 'm' wants FP32 \[batch, 3, 4\]"),
+        ({"image": np.zeros((1, 4, 3), np.float32)}, r"\[1, 4, 3\]; model 'm' wants float32 \[batch, 3, 4\]$"),
+        ({"image": np.array([[["a"]]])}, r"'image' is BYTES \[1, 1, 1\]; model 'm' wants float32 \[batch, 3, 4\]$"),
         ({"image": np.zeros((3, 4), np.float32)}, r"\[3, 4\]; model"),
         ({"image": np.zeros((1, 3, 4), np.float32), "more": np.zeros(1)}, "unknown input 'more'"),
         ({"image": np.zeros((1, 3, 4), np.complex64)}, "complex64"),

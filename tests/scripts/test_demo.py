@@ -76,6 +76,10 @@ def test_nothing_is_lost_and_nothing_is_wrong(mark: str, tmp_path: Path) -> None
         assert abs(edge - usual_edge) <= 450 / 20, shown
     assert "served_by: cloud" in shown
     assert "served_by: edge" in shown
+    assert re.search(r"^  reason: .*(unreachable|breaker is open)", shown, re.MULTILINE), "a hedge shows no kill"
+    unreached = re.search(r"(\d+) of the 225 requests after it say that the gateway cannot be reached", shown)
+    assert unreached is not None
+    assert int(unreached[1]) > 200
     for target in ("in-process", "agent gRPC", "agent REST", "gateway gRPC"):
         assert re.search(rf"^{target} +[\d.]+ +[\d.]+ +[\d.]+ +[\d,]+ +0 *$", shown, re.MULTILINE)
     assert_nothing_is_left(mark, tmp_path)

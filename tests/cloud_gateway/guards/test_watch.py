@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 
 import numpy as np
 import pytest
@@ -101,6 +102,20 @@ def test_a_candidate_that_errs_more_is_rolled_back_and_the_damage_told() -> None
     assert finding.bad_predictions.upper >= finding.bad_predictions.estimate > 0
     assert "bad predictions served: about" in verdict.reason
     assert "error_rate" in verdict.reason
+
+
+def test_proof_is_told_as_people_read_it() -> None:
+    watch = GuardWatch([ERRORS], 0.05, 0.5)
+    reasons = []
+    for at in range(3000):  # the candidate fails one time in three
+        watch.observe(Observation(Arm.CANDIDATE if at % 2 else Arm.STABLE, at % 6 == 5, 0.01, str(at), ""))
+        (finding,) = watch.judge().findings if at % 6 == 5 else (None,)
+        if finding is not None:
+            reasons.append(finding.reason)
+            is_proven = finding.e_worse >= 1 / finding.alpha_share
+            assert ("proof of harm: reached; of no harm: none" in finding.reason) is is_proven
+    assert any(re.search(r"proof of harm: [1-9]\d? % of what it takes; ", reason) for reason in reasons)
+    assert "proof of harm: reached" in reasons[-1]
 
 
 def test_a_slower_candidate_is_rolled_back() -> None:

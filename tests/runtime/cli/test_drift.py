@@ -41,6 +41,14 @@ def report(capsys: pytest.CaptureFixture[str], *words: str) -> dict[str, Any]:
 
 
 @pytest.mark.slow
+def test_the_samples_of_a_bundle_are_rows_with_labels(
+    home: Path, digits: Bundle, capsys: pytest.CaptureFixture[str]
+) -> None:
+    told = report(capsys, "digits", str(digits.root / "samples.npz"))
+    assert (told["rows"], told["has_labels"], told["is_drifting"]) == (450, True, False)
+
+
+@pytest.mark.slow
 def test_calm_rows_and_then_a_unit_change_with_labels_and_tags(
     home: Path, digits: Bundle, capsys: pytest.CaptureFixture[str]
 ) -> None:

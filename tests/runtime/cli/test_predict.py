@@ -88,7 +88,7 @@ def test_a_wrong_shape_says_which_rows_and_what_is_wanted_and_leaves_the_old_out
     np.save(tmp_path / "in.npy", np.zeros((5, 8, 8), np.float32))
     assert run("predict", "digits", tmp_path / "in.npy", "-o", out) == 1
     told = capsys.readouterr().err
-    assert "in.npy: input 'image' is FP32 [5, 8, 8]; model 'digits' wants FP32 [batch, 1, 8, 8]" in told
+    assert "in.npy: input 'image' is float32 [5, 8, 8]; model 'digits' wants float32 [batch, 1, 8, 8]" in told
     assert out.read_text() == "of yesterday"
     assert sorted(path.name for path in tmp_path.iterdir()) == ["in.npy", "out.csv"]
 

@@ -177,12 +177,12 @@ class _Handler(BaseHTTPRequestHandler):
                 return _json(rest_descriptions.live_json(True))
             case ["v2", "health", "ready"]:
                 raise answers.not_ready
-            case ["v2", "models", name]:
+            case ["v2", "models", name] | ["v2", "models", name, "versions", "1"]:
                 answers.describes += 1
                 return _json(rest_descriptions.model_json(answers.describe(name)))
-            case ["v2", "models", name, "config"]:
+            case ["v2", "models", name, "config"] | ["v2", "models", name, "versions", "1", "config"]:
                 return _json(model_config.config_json(answers.describe(name)))
-            case ["v2", "models", name, "ready"]:
+            case ["v2", "models", name, "ready"] | ["v2", "models", name, "versions", "1", "ready"]:
                 answers.describe(name)
                 return _json(rest_descriptions.model_ready_json(name, True))
             case ["v2", "models", name, "infer"]:

@@ -112,6 +112,16 @@ def test_predict_sends_everything_and_brings_the_answer(make: Make, address: str
     assert answers.keys == ["Bearer k-1"]
 
 
+@pytest.mark.parametrize("version", [1, np.int64(1)])
+def test_a_version_may_be_the_number_that_manifests_have(make: Make, address: str, answers: Any, version: int) -> None:
+    client = make(address)
+    for inputs in ({"x": X}, X):
+        assert client.predict("double", inputs, version=version).version == "1"
+    assert {request.version for request in answers.requests} == {"1"}
+    assert client.is_model_ready("double", version)
+    assert client.model("double", version).name == "double"
+
+
 def test_a_bare_array_asks_for_the_inputs_name_once(make: Make, address: str, answers: Any) -> None:
     client = make(address)
     for _ in range(3):
@@ -240,6 +250,9 @@ def test_what_is_over_the_cap_is_not_sent(make: Make, address: str, answers: Any
     [
         ({"route": "moon"}, "route is 'moon'; expected 'auto' or 'edge' or 'cloud'"),
         ({"privacy": "x"}, "privacy is 'x'; expected 'any' or 'local_only'"),
+        ({"outputs": "y"}, "outputs is 'y'; expected a sequence of names, such as outputs=['y']"),
+        ({"version": 1.5}, "version is 1.5; expected an integer such as 1 or a text such as '1'"),
+        ({"version": True}, "version is True; expected an integer"),
     ],
 )
 def test_a_wrong_choice_is_refused_here(make: Make, free_port: int, named: dict[str, Any], says: str) -> None:
@@ -248,7 +261,7 @@ def test_a_wrong_choice_is_refused_here(make: Make, free_port: int, named: dict[
     assert says in str(caught.value)
 
 
-@pytest.mark.parametrize("value", [np.array([1j]), [[1], [1, 2]], np.array([object()])])
+@pytest.mark.parametrize("value", [np.array([1j]), [[1], [1, 2]], np.array([object()]), None])
 def test_what_is_no_tensor_is_refused_here(make: Make, free_port: int, value: object) -> None:
     with pytest.raises(errors.InvalidInputError):
         make(f"127.0.0.1:{free_port}").predict("double", {"x": value})
@@ -266,6 +279,13 @@ def test_after_close_it_says_so(make: Make, address: str) -> None:
     client.close()
     with pytest.raises(errors.WrongUseError, match="is closed; connect again"):
         client.is_live()
+
+
+def test_a_port_of_grpc_is_told_to_who_speaks_rest(grpc_server: Any) -> None:
+    _, address = grpc_server
+    with RestClient(address) as client, pytest.raises(errors.PeerUnreachableError) as caught:
+        client.is_live()
+    assert f"{address} speaks HTTP/2, so it is a gRPC port; give the REST port" in str(caught.value)
 
 
 def test_many_threads_share_one_client(make: Make, address: str) -> None:

@@ -19,6 +19,7 @@ from runtime.backends.onnxruntime import OnnxRuntimeBackend
 from runtime.bundle.bundle import Bundle
 from runtime.engine.engine import Engine
 from runtime.engine.load import load
+from runtime.engine.loader import _warn
 from runtime.engine.model import Model
 from runtime.engine.settings import EngineSettings
 from runtime.engine.versions import VersionPolicy
@@ -62,15 +63,40 @@ def test_a_loaded_model_answers_like_the_bundle_says(digits: Bundle, settings: E
 
 def test_a_closed_model_says_so(settings: EngineSettings) -> None:
     model = load("digits", settings)
+    assert repr(model) == f"<Model 'digits' version 1: {model.serving}>"
     model.close()
     model.close()
-    with pytest.raises(ModelNotReadyError, match="being unloaded; load it again"):
+    assert repr(model) == "<Model 'digits' version 1: closed>"
+    with pytest.raises(ModelNotReadyError, match="model 'digits' version 1 is closed; load it again"):
         model.predict(np.zeros((1, 1, 8, 8), np.float32))
 
 
+def test_that_the_machine_was_unstable_is_said_where_it_was_measured_and_not_at_every_load(
+    settings: EngineSettings, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr("runtime.selection.decide.UNSTABLE_SPREAD", -1.0)
+    monkeypatch.setattr("runtime.engine.loader._warn", _warn.__wrapped__)  # without what it said before
+    said = []
+    for _ in range(2):
+        with load("digits", settings) as model:
+            (doubt,) = model.choice.doubts
+        said.append(doubt in caplog.text)
+        caplog.clear()
+    assert said == [True, False]
+    assert "`edgeward calibrate digits --force --budget 10`" in doubt
+
+
 def test_wrong_inputs_are_named(settings: EngineSettings) -> None:
-    with load("digits", settings) as model, pytest.raises(InvalidInputError, match=r"FP32 \[1, 8, 8\]; model 'digits'"):
+    with (
+        load("digits", settings) as model,
+        pytest.raises(InvalidInputError, match=r"float32 \[1, 8, 8\]; model 'digits'"),
+    ):
         model.predict(np.zeros((1, 8, 8), np.float32))
+    with (
+        load("digits", settings) as model,
+        pytest.raises(InvalidInputError, match="'image' is None; expected an array"),
+    ):
+        model.predict(None)  # type: ignore[arg-type]
 
 
 def test_names_and_versions_that_are_not_there_are_answered_with_what_is(settings: EngineSettings) -> None:
@@ -246,6 +272,7 @@ def test_a_load_that_recalls_its_choice_imports_nothing_that_measures(settings: 
 import sys
 from pathlib import Path
 from runtime.engine.load import load
+from runtime.engine.loader import _warn
 from runtime.engine.settings import EngineSettings
 from runtime.selection.settings import SelectionSettings
 quick = SelectionSettings(budget_s=0.1, isolate=False, backends=("onnxruntime-cpu",), variants=("fp32.onnx",))

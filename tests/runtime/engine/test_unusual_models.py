@@ -102,7 +102,9 @@ def test_a_fixed_batch_of_a_bare_file_takes_that_alone(tmp_path: Path) -> None:
     with twice(tmp_path, 4) as model:
         assert model.predict(np.ones((4, 3), np.float32))["y"].shape == (4, 3)
         for rows in (0, 1, 5):
-            with pytest.raises(InvalidInputError, match=rf"FP32 \[{rows}, 3\]; model 'unusual' wants FP32 \[4, 3\]"):
+            with pytest.raises(
+                InvalidInputError, match=rf"float32 \[{rows}, 3\]; model 'unusual' wants float32 \[4, 3\]"
+            ):
                 model.predict(np.ones((rows, 3), np.float32))
 
 

@@ -49,6 +49,19 @@ def write(file: Path, image: Array, count: Array) -> None:
             parquet.write_table(table, file, row_group_size=5)
 
 
+def test_the_samples_of_a_bundle_are_rows_too(image: Array, count: Array, tmp_path: Path) -> None:
+    file = tmp_path / "samples.npz"
+    arrays = {"input:image": image, "input:count": count, "output:scores": np.zeros((ROWS, 4)), "labels": count}
+    np.savez(file, **arrays)  # type: ignore[arg-type]
+    with open_rows(file, "m", (IMAGE, COUNT)) as reader:
+        assert reader.unused == ["labels"]
+        block = reader.read(ROWS)
+    assert block is not None
+    (group,) = block.groups
+    np.testing.assert_array_equal(group.inputs["image"], image)
+    np.testing.assert_array_equal(group.inputs["count"], count)
+
+
 def read_all(file: Path, specs: Sequence[InputSpec], step: int, skip: int = 0) -> list[Block]:
     with open_rows(file, "m", specs) as reader:
         reader.skip(skip)

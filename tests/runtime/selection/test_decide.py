@@ -196,7 +196,7 @@ def test_who_took_turns_is_told_apart_by_the_error_of_its_lag_however_the_machin
     assert order_of(choice_of(beside("many", 1.0, 2, 0.0), replace(few, lag_error=0.03)))[0] == "few"
     assert order_of(choice_of(beside("many", 1.0, 2, 0.03), few))[0] == "few", "of two behind a third both count"
     assert order_of(choice_of(beside("many", 1.0, 2, None), few))[0] == "few", "who was timed alone has its own spread"
-    assert choice_of(beside("many", 1.0, 2, 0.0), few).warnings, "that the machine is unstable is told all the same"
+    assert choice_of(beside("many", 1.0, 2, 0.0), few).doubts, "that the machine is unstable is told all the same"
 
 
 @pytest.mark.parametrize(
@@ -271,8 +271,13 @@ def test_when_no_one_meets_the_target_the_best_runs_and_it_is_said() -> None:
 
 @pytest.mark.parametrize(("spread", "is_said"), [(0.05, False), (0.3, True)])
 def test_an_unstable_machine_is_said_aloud(spread: float, is_said: bool) -> None:
-    warnings = choice_of(measured("a", 1.0, spread=spread)).warnings
-    assert any("unstable" in text and "30.0 %" in text for text in warnings) is is_said
+    choice = decide([measured("a", 1.0, spread=spread)], [], Goal(), replace(ORIGIN, source="./m.onnx"))
+    assert choice.warnings == ()
+    assert len(choice.doubts) == is_said
+    for text in choice.doubts:
+        assert "unstable" in text
+        assert "±15%" in text, "as in the column of the table"
+        assert "`edgeward calibrate ./m.onnx --force --budget 10`" in text
 
 
 def test_who_was_only_tried_is_marked() -> None:
