@@ -14,6 +14,7 @@ from edge_agent.breaker import BreakerState
 from edge_agent.cascade import Cascade
 from edge_agent.cascades import Cascades
 from edge_agent.drill import Drill
+from edge_agent.home_lock import hold
 from edge_agent.memory import MemoryGauge, available_bytes
 from edge_agent.metrics import agent_metrics
 from edge_agent.offline import Offline, agent_home, make_syncer
@@ -56,10 +57,10 @@ def run(
     on_started: Callable[[Listening, Engine], None],
     progress: Progress | None = None,
 ) -> None:
-    """Loads the models, serves until SIGTERM or SIGINT, and takes everything down."""
+    """Loads the models, serves until SIGTERM or SIGINT, and takes all down; `ConflictError` where another agent has the home."""
     settings.require_an_arm()
     key = settings.read_api_key()
-    with logging_as(settings.log_format, [] if key is None else [key]):
+    with logging_as(settings.log_format, [] if key is None else [key]), hold(agent_home()):
         engine = make_engine(settings, progress)
         try:
             load_all(engine, settings, may_lack=settings.gateway is not None)
