@@ -33,9 +33,6 @@ TlsCert = Annotated[
 TlsKey = Annotated[
     Path | None, typer.Option("--tls-key", metavar="FILE", help="Its PEM private key, without a passphrase.")
 ]
-ShownCert = Annotated[
-    Path | None, typer.Option("--tls-cert", metavar="FILE", help="The certificate it shows, where it speaks TLS.")
-]
 Config = Annotated[Path | None, typer.Option("--config", metavar="FILE", help="Settings as TOML; flags outrank it.")]
 
 
@@ -164,11 +161,13 @@ def replay(
 
 @app.command(epilog="Example: edgeward agent status --http-port 8000 --json")
 def status(
-    host: Host = None,
-    http_port: HttpPort = None,
-    tls_cert: ShownCert = None,
-    config: Config = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON for a program.")] = False,
+    host: cli_jobs.Host = None,
+    http_port: cli_jobs.HttpPort = None,
+    tls_cert: Annotated[
+        Path | None, typer.Option("--tls-cert", metavar="FILE", help="The certificate it shows, where it speaks TLS.")
+    ] = None,
+    config: cli_jobs.Config = None,
+    as_json: cli_jobs.AsJson = False,
 ) -> None:
     """Asks the agent of this machine which models run on what and why, how its gateway is, and who answered."""
     from edge_agent.program import NAME, STATUS_PATH
@@ -176,8 +175,10 @@ def status(
     from runtime.cli.console import facts, standard
     from runtime.cli.program import show_models, status_of
     from runtime.config import load_settings
+    from runtime.serving.settings import AddressSettings
 
-    settings = load_settings(AgentSettings, config, {"host": host, "http_port": http_port}).settings
+    flags = {"host": host, "http_port": http_port}
+    settings = load_settings(AddressSettings, config, flags, known=AgentSettings).settings
     shown = tls_cert or settings.tls_cert
     told = status_of(NAME, settings.host, settings.http_port, STATUS_PATH, tls_cert=shown)
     if as_json:
