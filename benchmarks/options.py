@@ -28,7 +28,8 @@ Duration = Annotated[
     ),
 ]
 Requests = Annotated[int | None, typer.Option("--requests", help="End each measurement after so many requests.")]
-Rows = Annotated[
+Rows = Annotated[int | None, typer.Option("--rows", help="Rows a request in multi (8) and offline (32).")]
+SearchedRows = Annotated[
     int | None, typer.Option("--rows", help="Rows a request in multi (8), offline (32) and --find-max (1).")
 ]
 InFlight = Annotated[

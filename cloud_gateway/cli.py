@@ -94,22 +94,22 @@ def status(
         Path | None,
         typer.Option("--api-key-file", metavar="FILE", help="File whose first key to show, where one is wanted."),
     ] = None,
-    host: Host = None,
-    http_port: HttpPort = None,
+    host: Annotated[str | None, typer.Option("--host", help="Address that the gateway listens on (127.0.0.1).")] = None,
+    http_port: Annotated[int | None, typer.Option("--http-port", help="Its port of REST (8000).")] = None,
     tls_cert: ShownCert = None,
-    config: Config = None,
+    config: Annotated[Path | None, typer.Option("--config", metavar="FILE", help="Its settings as TOML.")] = None,
     as_json: AsJson = False,
 ) -> None:
     """Asks the gateway of this machine which models run on what and why, and whether it wants a key."""
     from cloud_gateway.auth import read_chosen_keys
     from cloud_gateway.program import NAME, STATUS_PATH
-    from cloud_gateway.settings import GatewaySettings
+    from cloud_gateway.settings import AskedSettings, GatewaySettings
     from runtime.cli.console import facts, standard
     from runtime.cli.program import show_models, status_of
     from runtime.config import load_settings
 
     flags = {"host": host, "http_port": http_port, "api_key_file": key_file}
-    settings = load_settings(GatewaySettings, config, flags).settings
+    settings = load_settings(AskedSettings, config, flags, known=GatewaySettings).settings
     key = None if settings.api_key_file is None else read_chosen_keys(settings.api_key_file)[0]
     shown = tls_cert or settings.tls_cert
     told = status_of(NAME, settings.host, settings.http_port, STATUS_PATH, api_key=key, tls_cert=shown)

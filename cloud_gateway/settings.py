@@ -10,9 +10,15 @@ from pydantic import Field, SecretStr, model_validator
 from cloud_gateway.admin.reviewers import ReviewerSettings
 from cloud_gateway.automation.settings import AutomationSettings
 from runtime.errors import WrongUseError
-from runtime.serving.settings import ModelServerSettings
+from runtime.serving.settings import AddressSettings, ModelServerSettings
 
 ADMIN_PORT: Final = 8002
+
+
+class AskedSettings(AddressSettings):
+    """Of those of a gateway, what a command that asks it has to know."""
+
+    api_key_file: Path | None = None
 
 
 class GatewaySettings(ModelServerSettings):

@@ -10,98 +10,17 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from edge_agent import cli_jobs, cli_service
-from edge_agent.rules import Policy
-from runtime.cli.telemetry_options import LogFormatOption, OtlpEndpoint
+from edge_agent.run_options import CONFIG, with_run_options
 
 if TYPE_CHECKING:
     from edge_agent.settings import AgentSettings
 
 app = typer.Typer(help="Predicts on this device, and lets the cloud answer when it must.", no_args_is_help=True)
 
-app.command(epilog="Example: edgeward agent install digits --gateway gateway:8001")(cli_service.install)
-app.command(epilog="Example: edgeward agent uninstall --dry-run")(cli_service.uninstall)
-app.command(epilog="Example: edgeward agent submit digits /data/in.npz -o /data/out.csv")(cli_jobs.submit)
-app.command(epilog="Example: edgeward agent jobs")(cli_jobs.jobs)
-app.command(epilog="Example: edgeward agent cancel 7")(cli_jobs.cancel)
-app.command(epilog="Example: edgeward agent sync --once")(cli_jobs.sync)
 
-Host = Annotated[str | None, typer.Option("--host", help="Address to listen on (127.0.0.1).")]
-HttpPort = Annotated[int | None, typer.Option("--http-port", help="Port of REST (8000); 0: any free one.")]
-TlsCert = Annotated[
-    Path | None, typer.Option("--tls-cert", metavar="FILE", help="PEM certificate: both ports then speak TLS alone.")
-]
-TlsKey = Annotated[
-    Path | None, typer.Option("--tls-key", metavar="FILE", help="Its PEM private key, without a passphrase.")
-]
-ShownCert = Annotated[
-    Path | None, typer.Option("--tls-cert", metavar="FILE", help="The certificate it shows, where it speaks TLS.")
-]
-Config = Annotated[Path | None, typer.Option("--config", metavar="FILE", help="Settings as TOML; flags outrank it.")]
-
-
-@app.command(epilog="Example: edgeward agent run digits ./model.onnx --gateway 127.0.0.1:9001")
+@with_run_options
 def run(
-    models: Annotated[
-        list[str] | None,
-        typer.Argument(metavar="MODEL...", help="Names that ship (digits), folders, tars, or model files."),
-    ] = None,
-    gateway: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--gateway",
-            metavar="ADDRESS",
-            help="Its gRPC address: HOST:PORT, or grpcs://HOST:PORT with TLS; more with commas, or again; none: no cloud.",
-        ),
-    ] = None,
-    gateway_ca: Annotated[
-        Path | None,
-        typer.Option("--gateway-ca", metavar="FILE", help="PEM of who signs the gateway's certificate (the system's)."),
-    ] = None,
-    gateway_api_key_file: Annotated[
-        Path | None,
-        typer.Option("--gateway-api-key-file", metavar="FILE", help="File with the API key for the gateway."),
-    ] = None,
-    gateway_http: Annotated[
-        str | None,
-        typer.Option(
-            "--gateway-http",
-            metavar="ADDRESS",
-            help="HTTP of the gateway, for statistics: HOST:PORT, or https://HOST:PORT with TLS; none: kept here.",
-        ),
-    ] = None,
-    policy: Annotated[
-        Policy | None,
-        typer.Option("--policy", help="Who answers first (edge_first); by model in --config, table routes.MODEL."),
-    ] = None,
-    default_deadline_s: Annotated[
-        float | None,
-        typer.Option("--default-deadline", metavar="SECONDS", help="For requests that come without a deadline (10)."),
-    ] = None,
-    drill_file: Annotated[
-        Path | None,
-        typer.Option(
-            "--drill-file", metavar="FILE", help="While FILE exists every local run fails: practise the fallback."
-        ),
-    ] = None,
-    decision_log: Annotated[
-        Path | None,
-        typer.Option("--decision-log", metavar="FILE", help="Write every request's decisions down, for agent replay."),
-    ] = None,
-    uds: Annotated[
-        Path | None,
-        typer.Option("--uds", metavar="PATH", help="Unix socket for gRPC, beside the port; only you may use it."),
-    ] = None,
-    http_uds: Annotated[
-        Path | None, typer.Option("--http-uds", metavar="PATH", help="Unix socket for REST, beside the port.")
-    ] = None,
-    host: Host = None,
-    grpc_port: Annotated[int | None, typer.Option("--grpc-port", help="Port of gRPC (8001); 0: any free one.")] = None,
-    http_port: HttpPort = None,
-    tls_cert: TlsCert = None,
-    tls_key: TlsKey = None,
-    config: Config = None,
-    log_format: LogFormatOption = None,
-    otlp_endpoint: OtlpEndpoint = None,
+    given: Mapping[str, Any],
     as_json: Annotated[bool, typer.Option("--json", help="Print one line of JSON once it listens.")] = False,
 ) -> None:
     """Serves each MODEL by the Open Inference Protocol v2 until Ctrl-C; the gateway answers where this device cannot."""
@@ -109,11 +28,11 @@ def run(
     from edge_agent.agent import run as run_agent
     from edge_agent.program import NAME
     from edge_agent.settings import AgentSettings
-    from runtime.cli.flags import flags_of
     from runtime.cli.program import announce, narrate, say_stopped, show_settings
     from runtime.config import load_settings
 
-    loaded = load_settings(AgentSettings, config, flags_of(AgentSettings, given, frozenset({"config", "as_json"})))
+    flags = {name: value for name, value in given.items() if name != CONFIG}
+    loaded = load_settings(AgentSettings, given.get(CONFIG), flags)
     loaded.settings.require_an_arm()
     show_settings(loaded)
     _show_routes(loaded.settings)
@@ -125,7 +44,35 @@ def run(
     say_stopped(NAME)
 
 
-@app.command(epilog="Example: edgeward agent replay decisions.jsonl")
+def status(
+    host: cli_jobs.Host = None,
+    http_port: cli_jobs.HttpPort = None,
+    tls_cert: Annotated[
+        Path | None, typer.Option("--tls-cert", metavar="FILE", help="The certificate it shows, where it speaks TLS.")
+    ] = None,
+    config: cli_jobs.Config = None,
+    as_json: cli_jobs.AsJson = False,
+) -> None:
+    """Asks the agent of this machine which models run on what and why, how its gateway is, and who answered."""
+    from edge_agent.program import NAME, STATUS_PATH
+    from edge_agent.settings import AgentSettings
+    from runtime.cli.console import facts, standard
+    from runtime.cli.program import show_models, status_of
+    from runtime.config import load_settings
+    from runtime.serving.settings import AddressSettings
+
+    flags = {"host": host, "http_port": http_port}
+    settings = load_settings(AddressSettings, config, flags, known=AgentSettings).settings
+    shown = tls_cert or settings.tls_cert
+    told = status_of(NAME, settings.host, settings.http_port, STATUS_PATH, tls_cert=shown)
+    if as_json:
+        print(json.dumps(told, indent=2))
+        return
+    console = standard()
+    console.print(show_models(told["models"]))
+    console.print(facts(_facts(told)))
+
+
 def replay(
     file: Annotated[Path, typer.Argument(metavar="FILE", help="Written by agent run --decision-log FILE.")],
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON for a program.")] = False,
@@ -145,30 +92,19 @@ def replay(
         raise typer.Exit(1)
 
 
-@app.command(epilog="Example: edgeward agent status --http-port 8000 --json")
-def status(
-    host: Host = None,
-    http_port: HttpPort = None,
-    tls_cert: ShownCert = None,
-    config: Config = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON for a program.")] = False,
-) -> None:
-    """Asks the agent of this machine which models run on what and why, how its gateway is, and who answered."""
-    from edge_agent.program import NAME, STATUS_PATH
-    from edge_agent.settings import AgentSettings
-    from runtime.cli.console import facts, standard
-    from runtime.cli.program import show_models, status_of
-    from runtime.config import load_settings
-
-    settings = load_settings(AgentSettings, config, {"host": host, "http_port": http_port}).settings
-    shown = tls_cert or settings.tls_cert
-    told = status_of(NAME, settings.host, settings.http_port, STATUS_PATH, tls_cert=shown)
-    if as_json:
-        print(json.dumps(told, indent=2))
-        return
-    console = standard()
-    console.print(show_models(told["models"]))
-    console.print(facts(_facts(told)))
+# In the order that `agent --help` tells them: what a newcomer needs comes first.
+for command, example in (
+    (run, "agent run digits ./model.onnx --gateway 127.0.0.1:9001"),
+    (status, "agent status --http-port 8000 --json"),
+    (cli_service.install, "agent install digits --gateway gateway:8001"),
+    (cli_service.uninstall, "agent uninstall --dry-run"),
+    (cli_jobs.submit, "agent submit digits /data/in.npz -o /data/out.csv"),
+    (cli_jobs.jobs, "agent jobs"),
+    (cli_jobs.cancel, "agent cancel 7"),
+    (cli_jobs.sync, "agent sync --once"),
+    (replay, "agent replay decisions.jsonl"),
+):
+    app.command(epilog=f"Example: edgeward {example}")(command)
 
 
 def _show_routes(settings: AgentSettings) -> None:

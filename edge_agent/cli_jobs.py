@@ -94,9 +94,10 @@ def sync(
     config: Config = None,
     as_json: AsJson = False,
 ) -> None:
-    """Brings the wanted models up to date with the gateway: fetched, calibrated, checked, and switched to.
+    """Brings the wanted models up to date with the gateway, again and again until Ctrl-C; --once: now, and ends.
 
-    A running agent does it itself, by its own settings. Where none runs, the next one to start serves what was fetched.
+    They are fetched, calibrated, checked, and switched to. A running agent does it itself, by its own settings. Where none runs,
+    the next one to start serves what was fetched.
     """
     from edge_agent.settings import AgentSettings
     from runtime.config import load_settings
@@ -151,9 +152,11 @@ def _ask(
     from runtime.client.failures import with_next_step
     from runtime.config import load_settings
     from runtime.errors import PeerUnreachableError
+    from runtime.serving.settings import AddressSettings
     from runtime.serving.sockets import Endpoint
 
-    settings = load_settings(AgentSettings, config, {"host": host, "http_port": http_port}).settings
+    flags = {"host": host, "http_port": http_port}
+    settings = load_settings(AddressSettings, config, flags, known=AgentSettings).settings
     address = str(Endpoint(settings.host, settings.http_port))
     try:
         return exchange_document(address, method, path, body, timeout_s=timeout_s, tls_cert=settings.tls_cert)

@@ -60,10 +60,13 @@ def may_fall_back(arm: ServedBy, error: EdgewardError) -> bool:
 def retell(failures: Sequence[tuple[ServedBy, EdgewardError]], left_out: Sequence[LeftOut]) -> EdgewardError:
     """One error for a request that no arm answered: the class of the first choice, the stories of all.
 
-    "Not found" and "the cloud was out of the question" are the class only when no arm got further than that.
+    "Not found" and "the cloud was out of the question" are the class only when no arm got further than that. That there is no
+    gateway is told only where the cloud was the first choice: whoever has none does not miss it in every error.
     """
     stories = [(_rank(error), f"{arm} failed: {error}", error) for arm, error in failures]
-    stories += [(_rank(one.error, one.why), str(one), one.error) for one in left_out]
+    for one in left_out:
+        if one.why is not Why.NO_GATEWAY or not stories:
+            stories.append((_rank(one.error, one.why), str(one), one.error))
     if len(stories) == 1:
         return stories[0][2]
     spokesman = min(stories, key=lambda story: story[0])[2]

@@ -9,7 +9,7 @@ from __future__ import annotations
 import difflib
 import os
 import tomllib
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Generic, TypeVar
@@ -23,6 +23,10 @@ HOME_VARIABLE = "EDGEWARD_HOME"
 
 DEFAULT = "default"
 """The origin of a setting that nobody chose."""
+FLAG = "flag"
+"""The origin of one that the command line gave."""
+VARIABLE = "variable "
+"""How the origin of one begins that a variable gave; its name follows."""
 
 
 class SettingsModel(BaseModel):
@@ -87,25 +91,28 @@ def load_settings(
     file: Path | None = None,
     flags: Mapping[str, Any] | None = None,
     environ: Mapping[str, str] | None = None,
+    known: type[SettingsModel] | None = None,
 ) -> Loaded[S]:
     """The settings of `kind` from defaults, then `file`, then `EDGEWARD_*` variables, then flags that are not None.
 
+    `known`: whose file it is, where that has more than `kind` reads. Who only asks a program does not judge how it was started.
     `WrongUseError` names the key, where it stands, the value seen and, for an unknown key, the nearest known one.
     """
     fields = kind.model_fields
     values: dict[str, Any] = {}
     origins = dict.fromkeys(fields, DEFAULT)
     for name, value in (_read_toml(file) if file is not None else {}).items():
-        check_known(name, fields, f"file {file}")
-        values[name], origins[name] = value, f"file {file}"
+        check_known(name, (known or kind).model_fields, f"file {file}")
+        if name in fields:
+            values[name], origins[name] = value, f"file {file}"
     variables = os.environ if environ is None else environ
     for name in fields:
         variable = ENVIRONMENT_PREFIX + name.upper()
         if variable in variables:
-            values[name], origins[name] = variables[variable], f"variable {variable}"
+            values[name], origins[name] = variables[variable], VARIABLE + variable
     for name, value in (flags or {}).items():
         if value is not None:
-            values[name], origins[name] = value, "flag"
+            values[name], origins[name] = value, FLAG
     try:
         settings = kind.model_validate(values)
     except ValidationError as error:
@@ -161,13 +168,37 @@ def _explain(error: ValidationError, origins: Mapping[str, str], kind: type[Sett
     lines = []
     for problem in error.errors():
         path = [str(part) for part in problem["loc"]]
-        origin = origins.get(path[0], "settings") if path else "settings"
-        line = f"{'.'.join(path) or 'settings'} ({origin}): {problem['msg']}"
-        # What concerns all settings has all of them as its input, secrets too.
-        if path and not _is_secret(kind, path[0]):
-            line += f"; got {problem.get('input')!r}"
-        lines.append(line)
+        said = _in_plain_words(problem["msg"])
+        if not path:
+            lines.append(said)  # what concerns all settings has all of them as its input, secrets too
+            continue
+        value = problem.get("input")
+        shown = "" if _is_secret(kind, path[0]) or _is_told(value, said) else f"; got {value!r}"
+        lines.append(f"{_named(path, origins.get(path[0], DEFAULT))}: {said}{shown}")
     return "; ".join(lines)
+
+
+def _named(path: Sequence[str], origin: str) -> str:
+    """A setting as whoever wrote it knows it: the flag's name, or the setting's and where it stands."""
+    if origin == FLAG and all(part.isdecimal() for part in path[1:]):
+        return flag_of(path[0])  # one of several values is still the flag's
+    return f"{'.'.join(path)} ({origin})"
+
+
+def flag_of(field: str) -> str:
+    """The flag of a setting, which is named like it, without the unit of a time."""
+    return f"--{field.removesuffix('_s').replace('_', '-')}"
+
+
+def _in_plain_words(message: str) -> str:
+    """What pydantic says, without what is about pydantic."""
+    plain = message.removeprefix("Value error, ").partition(", unable to parse string")[0]
+    return f"it should be{plain.removeprefix('Input should be')}" if plain.startswith("Input should be") else plain
+
+
+def _is_told(value: object, said: str) -> bool:
+    """Whether `said` has the value already."""
+    return all(str(one) in said for one in value) if isinstance(value, list | tuple) else str(value) in said
 
 
 def _is_secret(kind: type[SettingsModel], field: str) -> bool:

@@ -16,6 +16,7 @@ import psutil
 import pytest
 
 import edgeward
+from tests.ports import free_port
 
 ROOT = Path(__file__).resolve().parents[1]
 COMMANDS = [
@@ -113,6 +114,31 @@ def test_help_of_every_command_has_an_example_and_those_that_programs_read_have_
     assert ("--json" in shown) == (command[-1] not in WITHOUT_JSON)
 
 
+@pytest.mark.parametrize(
+    ("command", "variables"),
+    [
+        (
+            ["agent", "status", "--http-port", "{port}"],
+            {"EDGEWARD_GRPC_PORT": "{port}", "EDGEWARD_POLICY": "cloud_only"},
+        ),
+        (["agent", "jobs", "--http-port", "{port}"], {"EDGEWARD_GRPC_PORT": "{port}", "EDGEWARD_POLICY": "cloud_only"}),
+        (["gateway", "status", "--http-port", "{port}"], {"EDGEWARD_GRPC_PORT": "{port}", "EDGEWARD_POLL_S": "1"}),
+    ],
+    ids=lambda value: " ".join(value[:2]) if isinstance(value, list) else "",
+)
+def test_a_command_that_asks_does_not_judge_how_a_program_would_listen(
+    command: list[str],
+    variables: dict[str, str],
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    port = free_port()
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value.format(port=port))
+    assert exit_code([word.format(port=port) for word in command]) == 1
+    assert f"127.0.0.1:{port} is unreachable" in capsys.readouterr().err
+
+
 def test_help_lists_every_command(capsys: pytest.CaptureFixture[str]) -> None:
     assert exit_code(["--help"]) == 0
     shown = capsys.readouterr().out
@@ -159,7 +185,11 @@ def test_every_programs_settings_are_known_where_variables_are_checked() -> None
         for room in ("runtime", "edge_agent", "cloud_gateway", "benchmarks")
         for file in (ROOT / room).rglob("*.py")
     ]
-    loaded = {kind for file in sources for kind in re.findall(r"load_settings\((\w+Settings)", file.read_text())}
+    loaded = {
+        kind
+        for file in sources
+        for kind in re.findall(r"load_settings\((\w+Settings)(?![^)]*known=)", file.read_text())
+    }
     assert loaded == set(edgeward._SETTINGS.values())
 
 

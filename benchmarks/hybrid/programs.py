@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -12,6 +14,7 @@ from typing import Any, Final
 
 from benchmarks.environment import ROOT
 from runtime.client.document import fetch_document
+from runtime.config import home
 
 STOP_S: Final = 15.0
 
@@ -36,14 +39,24 @@ class Program:
         except subprocess.TimeoutExpired:
             self.process.kill()
             self.process.wait()
+        if self.process.stdout is not None:
+            self.process.stdout.close()
 
 
 def start(folder: Path, name: str, arguments: Sequence[str]) -> Program:
-    """An `edgeward` program on free ports, once it listens; its log lies in `folder`."""
+    """An `edgeward` program on free ports, once it listens; its log lies in `folder`, and so does its home.
+
+    The home is its own, as an agent wants it, with what was measured on this machine before.
+    """
+    own = folder / f"{name}-home"
+    known = home() / "calibrations"
+    if known.exists():
+        shutil.copytree(known, own / "calibrations", dirs_exist_ok=True)
     with (folder / f"{name}.log").open("w") as log:
         process = subprocess.Popen(
             [sys.executable, "-m", "edgeward", *arguments, "--grpc-port", "0", "--http-port", "0", "--json"],
             cwd=ROOT,
+            env={**os.environ, "EDGEWARD_HOME": str(own)},
             stdout=subprocess.PIPE,
             stderr=log,
             text=True,

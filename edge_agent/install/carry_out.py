@@ -40,6 +40,12 @@ def look(at: Look) -> Earlier | None:
     return Earlier(file, _says_yes(at.is_running), _says_yes(at.is_enabled))
 
 
+def ask(command: Command) -> str:
+    """What a command that changes nothing prints; `MachineError` where it fails, `WrongUseError` where it is not here."""
+    _require([command])
+    return _run(command)
+
+
 def install(plan: InstallPlan, undo: UninstallPlan | InstallPlan, is_running: Command | None = None) -> None:
     """Writes the files and runs the commands; after a failure `undo` is done, and `MachineError` says what failed.
 

@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from runtime.errors import ConflictError, StorageError
+from runtime.file_lock import lock_now
 from runtime.row_files.writer import sync_folder
 
 SCHEMA_VERSION = 2
@@ -108,14 +109,7 @@ class WorkFolder:
 def _lock(handle: int, path: Path) -> None:
     """The system drops the lock with the process, also when that is killed."""
     try:
-        if os.name == "nt":
-            import msvcrt
-
-            msvcrt.locking(handle, msvcrt.LK_NBLCK, 1)  # type: ignore[attr-defined]
-        else:
-            import fcntl
-
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        lock_now(handle)
     except OSError:
         raise ConflictError(
             f"another process works on this output ({path}); wait for it, end it, or choose another output"

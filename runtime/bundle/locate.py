@@ -40,13 +40,19 @@ def open_bundles(source: str | Path, cache: Path) -> list[Bundle]:
         return [read_bare_file(path)] if path.suffix in FORMAT_OF_SUFFIX else [read_bundle(_unpacked(path, cache))]
     if stat.S_ISDIR(mode):
         return [read_bundle(path)] if (path / MANIFEST_FILE).exists() else read_model_folder(path)
+    require_source(source)
+    return [read_bundle(shipped_bundles()[str(source)])]
+
+
+def require_source(source: str | Path) -> None:
+    """`BundleNotFoundError` where `source` names nothing that `open_bundles` could read; nothing is read."""
     shipped = shipped_bundles()
-    if str(source) in shipped:
-        return [read_bundle(shipped[str(source)])]
-    raise BundleNotFoundError(
-        f"{str(source)!r} is no file, no folder and no bundle that ships with Edgeward "
-        f"({', '.join(sorted(shipped))}); check the path"
-    )
+    mode = _mode_of(Path(source))
+    if not (stat.S_ISREG(mode) or stat.S_ISDIR(mode) or str(source) in shipped):
+        raise BundleNotFoundError(
+            f"{str(source)!r} is no file, no folder and no bundle that ships with Edgeward "
+            f"({', '.join(sorted(shipped))}); check the path"
+        )
 
 
 def _mode_of(path: Path) -> int:

@@ -6,6 +6,7 @@ replaces an old one in one step, and the old one is closed once its calls have e
 
 from __future__ import annotations
 
+import difflib
 import logging
 import threading
 from collections.abc import Sequence
@@ -305,7 +306,9 @@ class Engine:
         why = f" (version {states[-1].version} is {states[-1].state}: {states[-1].reason})" if states else ""
         # Triton's first words, which its clients look for.
         unknown = f"Request for unknown model: model {name!r} is not served here{why}"
-        return ModelNotFoundError(f"{unknown}; served: {self._names(self._models)}")
+        near = difflib.get_close_matches(name, self._models, n=1)
+        meant = f"; did you mean {near[0]!r}?" if near and not states else ""
+        return ModelNotFoundError(f"{unknown}; served: {self._names(self._models)}{meant}")
 
     @staticmethod
     def _names(names: object) -> str:

@@ -10,6 +10,8 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
+from runtime.file_lock import lock_now
+
 _LOCK: Final = "lock"
 
 
@@ -65,10 +67,8 @@ def _remove_if_left(folder: Path) -> None:
 
 def _is_taken(lock: int) -> bool:
     """Whether the lock is this process's now: it was another's, or the file system has none, otherwise."""
-    import fcntl  # absent on Windows
-
     try:
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        lock_now(lock)
     except OSError:
         return False
     return True

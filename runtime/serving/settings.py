@@ -42,13 +42,20 @@ def _instances(value: object) -> object:
         raise ValueError(str(error)) from error
 
 
-class ServerSettings(SettingsModel):
-    """Where a server listens, and what it takes."""
+class AddressSettings(SettingsModel):
+    """Where a server answers REST: all that a command which asks it has to know."""
 
     host: str = "127.0.0.1"
+    http_port: int = Field(default=8000, ge=0, le=65535)
+    tls_cert: Path | None = None
+    """A PEM file with the certificate (and its chain) that both ports show; None: they speak in the clear."""
+
+
+class ServerSettings(AddressSettings):
+    """Where a server listens, and what it takes."""
+
     grpc_port: int = Field(default=8001, ge=0, le=65535)
     """0: any free port; `on_started` says which."""
-    http_port: int = Field(default=8000, ge=0, le=65535)
     uds: Path | None = None
     """A Unix socket for gRPC, beside the port; only this user may connect."""
     http_uds: Path | None = None
@@ -61,10 +68,8 @@ class ServerSettings(SettingsModel):
     """Of one request, on the wire and unpacked."""
     drain_timeout_s: float = Field(default=30.0, ge=0)
     """How long requests under way may take after SIGTERM."""
-    tls_cert: Path | None = None
-    """A PEM file with the certificate (and its chain) that both ports show; None: they speak in the clear."""
     tls_key: Path | None = None
-    """Its private key, PEM without a passphrase."""
+    """The private key of `tls_cert`, PEM without a passphrase."""
     shared_memory: bool = True
     """Whether clients of this machine may pass tensors in shared memory; never where others reach the server too."""
 

@@ -137,7 +137,7 @@ def test_a_key_lets_the_agent_in(home: Path, tmp_path: Path, image: np.ndarray) 
         run = ("gateway", "run", "digits", "--grpc-port", "0", "--http-port", "0", "--api-key-file", str(key))
         cloud = stack.enter_context(started(home, *run))
         good = stack.enter_context(agent(home, cloud, "--gateway-api-key-file", str(key)))
-        bad = stack.enter_context(agent(home, cloud, "--gateway-api-key-file", str(wrong)))
+        bad = stack.enter_context(agent(tmp_path, cloud, "--gateway-api-key-file", str(wrong)))
         with connect(good.grpc) as client:
             assert who(answer(client, image, route="cloud")) == "cloud"
         with connect(bad.grpc) as client:

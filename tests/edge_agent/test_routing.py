@@ -104,7 +104,7 @@ def test_local_only_never_yields_a_cloud_step() -> None:
 @pytest.mark.parametrize(
     ("policy", "route", "privacy", "local", "cloud", "error", "text"),
     [
-        (Policy.EDGE_FIRST, Route.AUTO, Privacy.ANY, "missing", "none", ModelNotFoundError, "--gateway"),
+        (Policy.EDGE_FIRST, Route.AUTO, Privacy.ANY, "missing", "none", ModelNotFoundError, "is not served here"),
         (Policy.EDGE_FIRST, Route.AUTO, Privacy.ANY, "missing", "open", PeerUnreachableError, "the breaker is open"),
         (Policy.EDGE_FIRST, Route.AUTO, Privacy.ANY, "loading", "open", ModelNotReadyError, "still loading"),
         (Policy.EDGE_FIRST, Route.AUTO, Privacy.ANY, "slow", "slow", OverloadedError, "cloud was not asked"),
@@ -233,6 +233,14 @@ def test_nothing_follows_once_the_time_is_up_or_the_caller_is_wrong() -> None:
     whole = plan()
     assert after_failure(whole, whole.steps[0], ExecutionError("broken"), DEADLINE) is None
     assert after_failure(whole, whole.steps[0], InvalidInputError("no such input"), NOW) is None
+
+
+@pytest.mark.parametrize("local", ["missing", "slow"])
+def test_an_error_of_a_device_without_a_gateway_is_not_about_gateways(local: str) -> None:
+    decision = decide(Policy.EDGE_FIRST, facts(Route.AUTO, Privacy.ANY), LOCAL[local], NO_GATEWAY, NOW)
+    assert isinstance(decision, Refusal)
+    assert "gateway" not in str(decision.error)
+    assert "edge was not asked" not in str(decision.error)
 
 
 def test_both_stories_under_the_first_class() -> None:

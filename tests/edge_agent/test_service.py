@@ -276,9 +276,9 @@ async def test_an_unknown_override_is_the_callers_error(name: str, value: Parame
         await AgentService(FakeLocal(), FakeGateway()).infer(request(**{name: value}))
 
 
-async def test_without_a_gateway_it_works_and_errors_say_so() -> None:
+async def test_without_a_gateway_it_works_and_no_error_is_about_that_but_of_who_asks_for_it() -> None:
     assert who(await AgentService(FakeLocal()).infer(request())) == (1.0, "edge", None)
-    with pytest.raises(ExecutionError, match="edge failed: it broke; cloud was not asked: this agent has no gateway"):
+    with pytest.raises(ExecutionError, match="^it broke$"):
         await AgentService(FakeLocal(ExecutionError("it broke"))).infer(request())
     with pytest.raises(UnsupportedError, match="--gateway"):
         await AgentService(FakeLocal()).infer(request(route="cloud"))

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
-from pydantic import SecretStr
+from pydantic import Field, SecretStr, field_validator, model_validator
 
 from runtime.config import SettingsModel, home, load_settings, unknown_variables
 from runtime.errors import WrongUseError
@@ -44,6 +45,55 @@ def test_an_unknown_key_suggests_the_near_one(tmp_path: Path) -> None:
 def test_a_wrong_value_names_the_key_the_value_and_where_it_stands() -> None:
     with pytest.raises(WrongUseError, match=r"grpc_port \(variable EDGEWARD_GRPC_PORT\).*'many'"):
         load_settings(Demo, environ={"EDGEWARD_GRPC_PORT": "many"})
+
+
+class Strict(SettingsModel):
+    gateway: tuple[str, ...] = ()
+    wait_s: float = Field(default=1.0, gt=0)
+    port: int = 0
+
+    @field_validator("gateway")
+    @classmethod
+    def _has_ports(cls, gateway: tuple[str, ...]) -> tuple[str, ...]:
+        for address in gateway:
+            if ":" not in address:
+                raise ValueError(f"address {address!r}: the port is missing")
+        return gateway
+
+    @model_validator(mode="after")
+    def _fits_together(self) -> Strict:
+        if self.port == 7:
+            raise ValueError("port 7 and wait_s do not go together")
+        return self
+
+
+@pytest.mark.parametrize(
+    ("flags", "variables", "text"),
+    [
+        ({"gateway": ["foo"]}, {}, "--gateway: address 'foo': the port is missing"),
+        ({"wait_s": 0.0}, {}, "--wait: it should be greater than 0; got 0.0"),
+        ({"port": 7}, {}, "port 7 and wait_s do not go together"),
+        ({}, {"EDGEWARD_PORT": "x"}, "port (variable EDGEWARD_PORT): it should be a valid integer; got 'x'"),
+    ],
+)
+def test_what_is_wrong_is_said_in_our_own_words(flags: dict[str, Any], variables: dict[str, str], text: str) -> None:
+    with pytest.raises(WrongUseError) as told:
+        load_settings(Strict, flags=flags, environ=variables)
+    assert str(told.value) == text
+
+
+def test_who_reads_little_of_a_programs_file_knows_all_of_its_keys(tmp_path: Path) -> None:
+    file = tmp_path / "demo.toml"
+    file.write_text("wait_s = 0\nport = 3\n")
+
+    class Asked(SettingsModel):
+        port: int = 0
+
+    loaded = load_settings(Asked, file, environ={}, known=Strict)
+    assert (loaded.settings, set(loaded.origins)) == (Asked(port=3), {"port"})
+    file.write_text("prot = 3\n")
+    with pytest.raises(WrongUseError, match="unknown key 'prot'.*did you mean 'port'"):
+        load_settings(Asked, file, environ={}, known=Strict)
 
 
 @pytest.mark.parametrize("content", [b"= broken", b"\xff\xfe"])

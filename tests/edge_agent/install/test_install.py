@@ -50,12 +50,16 @@ echo "$@" >> {log}
 for word in $(cat {tmp_path}/broken 2>/dev/null); do
     case " $* " in *" $word "*) echo no bus >&2; exit 1;; esac
 done
+case " $* " in *" --property=Version "*) exit 0;; esac
 case " $* " in *" is-active "*) grep -q restart {log};; *" is-enabled "*) grep -q enable {log};; esac
 """
     )
     fake.chmod(0o755)
+    loginctl = fake.with_name("loginctl")
+    loginctl.write_text(f'#!/bin/sh\necho "loginctl $@" >> {log}\ncat {tmp_path}/linger 2>/dev/null || echo no\n')
+    loginctl.chmod(0o755)
 
-    def call(*arguments: str) -> subprocess.CompletedProcess[str]:
+    def call(*arguments: str, **variables: str) -> subprocess.CompletedProcess[str]:
         environment = {
             **os.environ,
             "PATH": f"{fake.parent}:/usr/bin:/bin",
@@ -63,6 +67,7 @@ case " $* " in *" is-active "*) grep -q restart {log};; *" is-enabled "*) grep -
             "XDG_CONFIG_HOME": str(home / "config"),
             "EDGEWARD_HOME": str(home / "state"),
             "PYTHONPATH": str(ROOT),
+            **variables,
         }
         command = [sys.executable, "-m", "edgeward", "agent", *arguments]
         return subprocess.run(command, cwd=home, env=environment, capture_output=True, text=True, timeout=60)
@@ -81,7 +86,7 @@ def test_a_dry_run_shows_everything_and_touches_nothing(run: Run, home: Path, lo
     assert "agent run digits --gateway gateway:8001" in done.stdout
     assert "would run: systemctl --user enable edgeward-agent.service" in done.stdout
     assert tree(home) == []
-    assert not log.exists()
+    assert [line for line in log.read_text().splitlines() if " show" not in line] == [], "it only asks"
 
 
 def test_install_and_uninstall_leave_nothing_behind(run: Run, home: Path, log: Path) -> None:
@@ -89,7 +94,7 @@ def test_install_and_uninstall_leave_nothing_behind(run: Run, home: Path, log: P
     done = run("install", "digits", "--json")
     assert done.returncode == 0, done.stderr
     assert tree(home) == [UNIT, "kept"]
-    told = log.read_text().splitlines()
+    told = [line for line in log.read_text().splitlines() if " show" not in line]
     assert told[:3] == [
         "--user daemon-reload",
         "--user enable edgeward-agent.service",
@@ -112,7 +117,7 @@ def test_install_and_uninstall_leave_nothing_behind(run: Run, home: Path, log: P
     assert not (home / "state").exists()
     assert "--user disable --now edgeward-agent.service" in log.read_text()
     again = run("uninstall")
-    assert (again.returncode, again.stdout) == (0, "nothing was installed here\n")
+    assert (again.returncode, again.stdout, again.stderr) == (0, "nothing was installed here\n", "")
 
 
 def test_an_agent_that_ran_leaves_what_others_share_and_a_purge_leaves_nothing(
@@ -138,6 +143,151 @@ def test_an_agent_that_ran_leaves_what_others_share_and_a_purge_leaves_nothing(
     assert done.returncode == 0, done.stderr
     assert sorted(path.name for path in home.iterdir()) == ["config", "kept"]
     assert tree(home) == ["kept"]
+
+
+def spooled(home: Path) -> Path:
+    """The agent's folder, as an agent that ran would leave it with one request that nobody answered."""
+    state = home / "state" / "agent"
+    store = SpoolStore(state / "spool.db", SpoolLimits())
+    store.add([Submission("k", "d", "m", b"payload")])
+    store.close()
+    return state
+
+
+def test_an_agent_that_runs_by_hand_keeps_its_state_and_is_named(run: Run, home: Path) -> None:
+    command = [sys.executable, "-m", "edgeward", "agent", "run", "digits"]
+    with served(command, home) as agent, connect(agent["grpc"]) as client:
+        client.submit("digits", {"image": np.zeros((1, 1, 8, 8), np.float32)}, key="k")
+        for words in (
+            ["uninstall", "--force"],
+            ["uninstall", "--purge"],
+            ["uninstall", "--force", "--dry-run"],
+            ["install", "digits"],
+        ):
+            refused = run(*words)
+            assert refused.returncode == 1, words
+            assert f"an agent runs on {home / 'state' / 'agent'}: process " in " ".join(refused.stderr.split())
+        assert (home / "state" / "agent" / "spool.db").exists()
+        assert not (home / UNIT).exists()
+
+
+def test_state_is_not_taken_along_where_no_service_is_installed(run: Run, home: Path) -> None:
+    state = spooled(home)
+    for words in (["uninstall"], ["uninstall", "--dry-run"]):
+        done = run(*words)
+        assert done.returncode == 0, done.stderr
+        assert (
+            f"kept: {state} (1 requests wait in its spool), for no service was installed; --force removes it"
+            in done.stdout
+        )
+    assert run("uninstall", "--purge").returncode == 1, "a request waits"
+    assert (state / "spool.db").exists()
+    done = run("uninstall", "--force")
+    assert done.returncode == 0, done.stderr
+    assert not state.exists()
+
+
+def test_a_dry_run_of_uninstall_says_what_the_real_one_does(run: Run, home: Path) -> None:
+    done = run("uninstall", "--purge", "--dry-run", "--json")
+    assert json.loads(done.stdout)["removes"] == []
+    assert run("install", "digits").returncode == 0
+    state = spooled(home)
+    refused = run("uninstall", "--dry-run")
+    assert refused.returncode == 1
+    assert "1 requests in the spool were never answered" in refused.stderr
+    dry, real = (json.loads(run("uninstall", "--force", "--json", *more).stdout) for more in (["--dry-run"], []))
+    assert dry["removes"] == real["removes"] == [str(home / UNIT), str(state)]
+
+
+def test_variables_that_a_service_would_not_have_are_refused_by_name(run: Run, home: Path) -> None:
+    lost = {"EDGEWARD_JOB_FOLDERS": "/data", "EDGEWARD_GATEWAY": "gateway:8001"}
+    for words in (["install", "digits"], ["install", "digits", "--dry-run"]):
+        done = run(*words, **lost)
+        assert done.returncode == 2
+        said = " ".join(done.stderr.split())
+        assert "EDGEWARD_GATEWAY, EDGEWARD_JOB_FOLDERS: set here, and the service would not have it" in said
+        assert "write gateway, job_folders to a file and name that by --config FILE" in said
+    assert tree(home) == []
+    given = run("install", "digits", "--gateway", "other:8001", "--dry-run", EDGEWARD_GATEWAY="gateway:8001")
+    assert given.returncode == 0, "a flag outranks the variable, there as here"
+
+
+@pytest.mark.parametrize("model", ["nosuch", "./missing.onnx"])
+def test_a_model_that_is_not_there_is_not_installed(run: Run, home: Path, model: str) -> None:
+    done = run("install", model, "--dry-run")
+    assert (done.returncode, tree(home)) == (2, [])
+    assert f"'{model}' is no file, no folder and no bundle that ships" in " ".join(done.stderr.split())
+
+
+def test_whatever_run_can_be_told_the_service_is(run: Run, home: Path) -> None:
+    (home / "ca.pem").write_text("")
+    flags = [
+        "--gateway",
+        "grpcs://a:1",
+        "--gateway",
+        "grpcs://b:1",
+        "--gateway-ca",
+        "ca.pem",
+        "--policy",
+        "cloud_first",
+    ]
+    flags += [
+        "--grpc-port",
+        "9001",
+        "--http-port",
+        "0",
+        "--host",
+        "0.0.0.0",
+        "--default-deadline",
+        "2.5",
+        "--uds",
+        "agent.sock",
+    ]
+    done = run("install", "digits", *flags, "--dry-run")
+    assert done.returncode == 0, done.stderr
+    absolute = [str(home / word) if word in ("ca.pem", "agent.sock") else word for word in flags]
+    command = next(line for line in done.stdout.splitlines() if line.startswith("ExecStart="))
+    words = command.partition(" agent run ")[2].split()
+    pairs = set(zip(words[1::2], words[2::2], strict=True))
+    assert (words[0], pairs) == ("digits", set(zip(absolute[::2], absolute[1::2], strict=True)))
+
+
+def test_where_no_manager_can_be_reached_that_is_said_once_with_what_to_do(
+    run: Run, home: Path, tmp_path: Path, log: Path
+) -> None:
+    assert run("install", "digits").returncode == 0
+    (home / UNIT).rename(home / "unit")
+    log.unlink()
+    (tmp_path / "broken").write_text("show")
+    done = run("install", "digits")
+    assert done.returncode == 1
+    said = " ".join(done.stderr.split())
+    assert said.count("no bus") == 1
+    assert "cannot be reached" in said
+    assert "--system" in said
+    assert tree(home) == ["unit"]
+    done = run("uninstall")
+    assert (done.returncode, done.stdout, done.stderr) == (0, "nothing was installed here\n", "")
+    assert set(log.read_text().splitlines()) == {"--user show --property=Version"}
+    (home / "unit").rename(home / UNIT)
+    for words in (["uninstall"], ["uninstall", "--dry-run"]):
+        done = run(*words)
+        assert done.returncode == 1, "a service may run that nobody here can end"
+        assert " ".join(done.stderr.split()).count("no bus") == 1
+    assert (home / UNIT).exists()
+    done = run("install", "digits", "--dry-run")
+    assert done.returncode == 0
+    assert "note: it could not be installed now: the service manager of" in done.stdout
+
+
+def test_a_users_service_that_ends_with_the_login_is_said_so(run: Run, tmp_path: Path) -> None:
+    for words in (["install", "digits", "--dry-run"], ["install", "digits"]):
+        told = run(*words).stdout
+        assert "note: it runs while " in told
+        assert "loginctl enable-linger " in told
+        assert "--system" in told
+    (tmp_path / "linger").write_text("yes\n")
+    assert "note:" not in run("install", "digits", "--dry-run").stdout
 
 
 @contextmanager

@@ -104,6 +104,10 @@ def test_names_and_versions_that_are_not_there_are_answered_with_what_is(setting
     with pytest.raises(ModelNotFoundError, match="'digits' is not served here; served: none"):
         engine.model("digits")
     engine.load("digits")
+    with pytest.raises(
+        ModelNotFoundError, match="'digit' is not served here; served: 'digits'; did you mean 'digits'\\?"
+    ):
+        engine.model("digit")
     assert engine.model("digits", "1") is engine.model("digits")
     for version in ("2", "x", "1.0", "9" * 40):
         with pytest.raises(ModelNotFoundError, match="served: 1"):

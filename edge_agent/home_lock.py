@@ -1,0 +1,116 @@
+"""The agent's folder is one process's: spool, jobs and history are no two agents' to share, nor anybody's to remove meanwhile."""
+
+from __future__ import annotations
+
+import logging
+import os
+import platform
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Final
+
+from runtime.errors import ConflictError
+from runtime.file_lock import lock_now
+
+log = logging.getLogger(__name__)
+
+LOCK: Final = "lock"
+LOOK_EVERY_S: Final = 0.1
+
+
+@contextmanager
+def hold(home: Path) -> Iterator[None]:
+    """`home`, made where it is not there, is this process's until the end; `ConflictError` names the process that has it.
+
+    Where it takes no lock (a home that is read only, a file system without locks), that is said, and nothing is held.
+    """
+    try:
+        lock = _locked(home)
+    except BlockingIOError:
+        raise ConflictError(_taken(home)) from None
+    except OSError as error:
+        log.warning("%s takes no lock (%s): nothing keeps a second agent, or an uninstall, from it", home, error)
+        yield
+        return
+    try:
+        yield
+    finally:
+        os.close(lock)
+
+
+@contextmanager
+def hold_to_remove(home: Path, patience_s: float) -> Iterator[None]:
+    """`home`, if it is there, is this process's while it removes it; for `patience_s` an agent that ends may have it still.
+
+    Windows removes no folder that has a file open, this one's too: there it is only looked at first.
+    """
+    _wait_until_free(home, patience_s)
+    if sys.platform == "win32" or not home.exists():
+        yield
+    else:
+        with hold(home):
+            yield
+
+
+def _wait_until_free(home: Path, patience_s: float) -> None:
+    end = time.monotonic() + patience_s
+    while True:
+        try:
+            return require_free(home)
+        except ConflictError:
+            if time.monotonic() >= end:
+                raise
+        time.sleep(LOOK_EVERY_S)
+
+
+def require_free(home: Path) -> None:
+    """`ConflictError`, which names the process, where one holds `home` now."""
+    try:
+        lock = os.open(home / LOCK, os.O_RDWR)
+    except OSError:
+        return  # nobody ran here, or not for this user to know
+    try:
+        lock_now(lock)
+    except BlockingIOError:
+        raise ConflictError(_taken(home)) from None
+    except OSError:
+        return  # no locks here, as whoever runs was told
+    finally:
+        os.close(lock)
+
+
+def _locked(home: Path) -> int:
+    """The lock's file, open, locked, and the one that lies there: an uninstall may remove it at any moment until then."""
+    while True:
+        home.mkdir(parents=True, exist_ok=True)
+        lock = os.open(home / LOCK, os.O_RDWR | os.O_CREAT, 0o600)
+        try:
+            lock_now(lock)
+            is_ours = os.path.samestat(os.fstat(lock), (home / LOCK).stat())
+        except FileNotFoundError:
+            is_ours = False
+        except BaseException:
+            os.close(lock)
+            raise
+        if is_ours:
+            break
+        os.close(lock)
+    with suppress(OSError):  # on a full disk the lock holds all the same
+        os.ftruncate(lock, 0)
+        os.write(lock, f"{os.getpid()} on {platform.node()}, since {datetime.now(UTC):%Y-%m-%d %H:%M:%S} UTC".encode())
+    return lock
+
+
+def _taken(home: Path) -> str:
+    try:
+        holder = (home / LOCK).read_text(encoding="utf-8")
+    except OSError:
+        holder = ""
+    return (
+        f"an agent runs on {home}: process {holder or 'unknown'}; end that one first, or give the other a folder of its own by "
+        "EDGEWARD_HOME"
+    )
