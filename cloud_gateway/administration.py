@@ -18,8 +18,8 @@ from runtime.pages.drift_section import drift_section
 from runtime.pages.program import history_of, running_page
 from runtime.serving.beside import Beside, LabelsOf
 from runtime.serving.local_service import LocalService
-from runtime.serving.model_metrics import model_metrics
-from runtime.serving.rest_app import Document
+from runtime.serving.metrics.model_metrics import model_metrics
+from runtime.serving.rest.app import Document
 from runtime.serving.sockets import Endpoint
 from runtime.telemetry.exposition import Collector
 from runtime.telemetry.machine import Machine

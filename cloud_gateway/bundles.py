@@ -25,8 +25,8 @@ from starlette.responses import FileResponse, JSONResponse, Response
 from runtime.bundle.bundle import Bundle, sha256_of
 from runtime.bundle.writing import pack
 from runtime.errors import InvalidInputError, ModelNotFoundError
-from runtime.serving.extra_route import ExtraRoute
 from runtime.serving.names import check_name
+from runtime.serving.rest.extra_route import ExtraRoute
 from runtime.store import check_text
 
 if TYPE_CHECKING:

@@ -33,13 +33,13 @@ from runtime import config
 from runtime.engine.engine import Engine
 from runtime.selection.trying import Progress
 from runtime.serving.asking import ask_of
-from runtime.serving.drift_document import DRIFT_PATH
-from runtime.serving.figures_document import with_figures
 from runtime.serving.layered import Layered
 from runtime.serving.local_service import LocalService
 from runtime.serving.log_format import logging_as
+from runtime.serving.observing.drift_document import DRIFT_PATH
+from runtime.serving.observing.figures_document import with_figures
 from runtime.serving.program import describe_models, load_all, make_engine, polling, uploads_of
-from runtime.serving.rest_app import Document
+from runtime.serving.rest.app import Document
 from runtime.serving.server import Listening, serve
 from runtime.serving.server import run as run_loop
 from runtime.serving.sockets import Endpoint

@@ -22,7 +22,7 @@ from runtime.monitoring.performance import LabelledPerformance
 from runtime.monitoring.row_bins import NOWHERE, bin_words, binned_features
 from runtime.monitoring.verdict import Verdict
 from runtime.serving.beside import LabelsOf
-from runtime.serving.sample_reference import sample_reference
+from runtime.serving.observing.sample_reference import sample_reference
 from runtime.telemetry.exposition import Family, Kind
 
 log = logging.getLogger(__name__)

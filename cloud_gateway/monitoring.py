@@ -19,12 +19,12 @@ from cloud_gateway.windows import Windows
 from runtime.engine.engine import Engine
 from runtime.errors import StorageError
 from runtime.serving.beside import LabelsOf, at_the_edge
-from runtime.serving.drift_document import drift_document
-from runtime.serving.observers import Observer
+from runtime.serving.metrics.statistics_metrics import SeenBy, drifting_features, statistics_metrics
+from runtime.serving.observing.drift_document import drift_document
+from runtime.serving.observing.observers import Observer
+from runtime.serving.observing.recorder import StatisticsRecorder
 from runtime.serving.program import recorder_of
-from runtime.serving.rest_app import Document
-from runtime.serving.statistics_metrics import SeenBy, drifting_features, statistics_metrics
-from runtime.serving.statistics_recorder import StatisticsRecorder
+from runtime.serving.rest.app import Document
 from runtime.store import open_database, sqlite_url
 from runtime.telemetry.exposition import Collector, Family
 

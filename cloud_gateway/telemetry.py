@@ -30,8 +30,8 @@ from runtime.monitoring.bundled import bundled_baseline, without_outputs
 from runtime.monitoring.monitor import Monitor, Window, in_order
 from runtime.monitoring.reference import Baseline
 from runtime.monitoring.verdict import Verdict
-from runtime.serving.extra_route import ExtraRoute
-from runtime.serving.http_body import read_body
+from runtime.serving.rest.body import read_body
+from runtime.serving.rest.extra_route import ExtraRoute
 from runtime.telemetry.elapsed import elapsed_s
 from runtime.telemetry.exposition import Family
 

@@ -18,7 +18,7 @@ from cloud_gateway.admin.app import AdminRoute
 from cloud_gateway.admin.key import AdminKey, admin_key_file, make_admin_key, read_admin_key
 from cloud_gateway.settings import GatewaySettings
 from runtime.errors import StorageError
-from runtime.serving.extra_route import ExtraRoute
+from runtime.serving.rest.extra_route import ExtraRoute
 from runtime.store import sqlite_url
 
 log = logging.getLogger(__name__)

@@ -12,7 +12,7 @@ from dataclasses import replace
 from typing import Any, Final
 
 from edge_agent.calls import Upstream
-from runtime.serving.model_metrics import DURATION, DURATION_TEXT, NS, STAGE, STAGE_TEXT
+from runtime.serving.metrics.model_metrics import DURATION, DURATION_TEXT, NS, STAGE, STAGE_TEXT
 from runtime.serving.timing import TIMING
 from runtime.telemetry.exposition import Family, Kind
 from runtime.telemetry.histogram import LATENCY_BOUNDS_NS, Histogram

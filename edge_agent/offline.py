@@ -19,8 +19,8 @@ from edge_agent.sync.state import SyncFolder
 from edge_agent.sync.syncer import Syncer, Wishes
 from runtime import config
 from runtime.serving.asking import ask_of
-from runtime.serving.extra_route import ExtraRoute
 from runtime.serving.layered import Layered
+from runtime.serving.rest.extra_route import ExtraRoute
 from runtime.serving.service import InferenceService
 
 if TYPE_CHECKING:

@@ -24,13 +24,13 @@ from edge_agent.telemetry_metrics import telemetry_metrics
 from runtime.pages.drift_section import drift_section
 from runtime.pages.program import history_of
 from runtime.serving.beside import Beside, at_the_edge
-from runtime.serving.drift_document import DRIFT_PATH, drift_document
-from runtime.serving.figures_document import with_figures
 from runtime.serving.local_service import LocalService
-from runtime.serving.model_metrics import model_metrics
+from runtime.serving.metrics.model_metrics import model_metrics
+from runtime.serving.metrics.statistics_metrics import device_metrics
+from runtime.serving.observing.drift_document import DRIFT_PATH, drift_document
+from runtime.serving.observing.figures_document import with_figures
 from runtime.serving.program import recorder_of, uploads_of
-from runtime.serving.rest_app import Document
-from runtime.serving.statistics_metrics import device_metrics
+from runtime.serving.rest.app import Document
 from runtime.telemetry.machine import Machine
 
 if TYPE_CHECKING:

@@ -30,10 +30,10 @@ from runtime.selection.cost import CostModel
 from runtime.selection.latency import Latency
 from runtime.selection.settings import Objective
 from runtime.serving.controls import Controls
-from runtime.serving.grpc_receiving import Receiving
-from runtime.serving.grpc_server import InferenceRpcs
+from runtime.serving.grpc.receiving import Receiving
+from runtime.serving.grpc.server import InferenceRpcs
 from runtime.serving.local_service import LocalService
-from runtime.serving.rest_app import rest_app
+from runtime.serving.rest.app import rest_app
 from runtime.serving.service import InferenceService
 from runtime.tensors import Array, TensorSpec
 

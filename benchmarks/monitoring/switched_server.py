@@ -11,8 +11,8 @@ import signal
 import threading
 from pathlib import Path
 
-from runtime.serving.observers import Observers
-from runtime.serving.statistics_recorder import StatisticsRecorder
+from runtime.serving.observing.observers import Observers
+from runtime.serving.observing.recorder import StatisticsRecorder
 
 THREAD = "statistics"
 

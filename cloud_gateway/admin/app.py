@@ -23,8 +23,8 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from cloud_gateway.admin.reviewers import ReviewerKeys
 from runtime.errors import CancelledError, PayloadTooLargeError, UnauthenticatedError
 from runtime.serving.bearer import Authorize, bearer_value
-from runtime.serving.http_body import read_body
-from runtime.serving.rest_calls import authorize_headers, send_error
+from runtime.serving.rest.body import read_body
+from runtime.serving.rest.calls import authorize_headers, send_error
 from runtime.store import check_text, check_texts
 from runtime.wire.rest_body import parse_object
 

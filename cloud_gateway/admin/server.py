@@ -9,7 +9,7 @@ from typing import Final
 from cloud_gateway.admin.app import AdminRoute, admin_app
 from cloud_gateway.admin.reviewers import ReviewerKeys
 from runtime.serving.bearer import Authorize
-from runtime.serving.http_server import HttpServer
+from runtime.serving.rest.server import HttpServer
 from runtime.serving.sockets import Endpoint, resolve
 
 # Admin requests are short; what still runs when a gateway ends is cut off after this.

@@ -17,9 +17,9 @@ from starlette.responses import JSONResponse, Response
 from cloud_gateway.admin.app import AdminRequest, AdminRoute
 from cloud_gateway.rollout.store import MOST_REASON_CHARACTERS, Outcome, RolloutStore
 from runtime.errors import InvalidInputError
-from runtime.serving.extra_route import ExtraRoute
-from runtime.serving.http_body import read_body
 from runtime.serving.names import check_name
+from runtime.serving.rest.body import read_body
+from runtime.serving.rest.extra_route import ExtraRoute
 from runtime.store import check_text, kept_text
 
 PATH: Final = "/edgeward/bundles/outcomes"

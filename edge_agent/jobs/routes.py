@@ -19,9 +19,9 @@ from starlette.responses import JSONResponse, Response
 
 from edge_agent.jobs.folders import inside
 from runtime.errors import InvalidInputError, UnsupportedError
-from runtime.serving.extra_route import ExtraRoute
-from runtime.serving.http_body import read_body
 from runtime.serving.names import check_name
+from runtime.serving.rest.body import read_body
+from runtime.serving.rest.extra_route import ExtraRoute
 
 if TYPE_CHECKING:
     from edge_agent.jobs.jobs import Jobs

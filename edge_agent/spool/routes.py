@@ -14,9 +14,9 @@ from starlette.responses import JSONResponse, Response
 
 from edge_agent.spool.spool import ASYNC, Spool, stored_error, stored_response
 from runtime.errors import InvalidInputError
-from runtime.serving.extra_route import ExtraRoute
-from runtime.serving.http_body import read_body
 from runtime.serving.names import check_name
+from runtime.serving.rest.body import read_body
+from runtime.serving.rest.extra_route import ExtraRoute
 from runtime.wire.idempotency import IDEMPOTENCY_KEY
 from runtime.wire.rest_body import HEADER_LENGTH, split
 from runtime.wire.rest_codec import WantedBinary, decode_request, encode_response

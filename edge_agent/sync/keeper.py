@@ -16,7 +16,7 @@ from starlette.responses import JSONResponse, Response
 from edge_agent.sync.record import TRIAL_S
 from edge_agent.sync.syncer import Syncer
 from runtime.errors import EdgewardError
-from runtime.serving.extra_route import ExtraRoute
+from runtime.serving.rest.extra_route import ExtraRoute
 
 log = logging.getLogger(__name__)
 

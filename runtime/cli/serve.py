@@ -9,7 +9,7 @@ import typer
 
 from runtime.cli.telemetry_options import LogFormatOption, OtlpEndpoint
 from runtime.selection.settings import Objective
-from runtime.serving.grpc_front import GrpcFront
+from runtime.serving.grpc.front import GrpcFront
 
 if TYPE_CHECKING:
     from multiprocessing.connection import Connection
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from runtime.engine.engine import Engine
     from runtime.serving.server import Listening
     from runtime.serving.settings import ModelServerSettings
-    from runtime.serving.workers import Place
+    from runtime.serving.workers.supervisor import Place
 
 app = typer.Typer()
 
@@ -143,9 +143,9 @@ async def _serve(engine: Engine, settings: ModelServerSettings, as_json: bool) -
 
     from runtime.cli.program import announce
     from runtime.serving.beside import Beside, at_the_edge
-    from runtime.serving.drift_document import DRIFT_PATH, drift_document
     from runtime.serving.local_service import LocalService
-    from runtime.serving.model_metrics import model_metrics
+    from runtime.serving.metrics.model_metrics import model_metrics
+    from runtime.serving.observing.drift_document import DRIFT_PATH, drift_document
     from runtime.serving.program import polling, recording, uploads_of
     from runtime.serving.server import serve as serve_until_stopped
     from runtime.telemetry.machine import Machine
@@ -177,7 +177,7 @@ async def _serve(engine: Engine, settings: ModelServerSettings, as_json: bool) -
 def _supervise(settings: ModelServerSettings, workers: int, as_json: bool) -> None:
     from runtime.cli.program import announce_models
     from runtime.errors import WrongUseError
-    from runtime.serving.workers import Supervisor
+    from runtime.serving.workers.supervisor import Supervisor
 
     if settings.allow_model_upload:
         raise WrongUseError(
@@ -214,12 +214,12 @@ async def _work(engine: Engine, settings: ModelServerSettings, place: Place, con
 
     from runtime.serving.beside import Beside, at_the_edge
     from runtime.serving.local_service import LocalService
-    from runtime.serving.model_metrics import model_metrics
+    from runtime.serving.metrics.model_metrics import model_metrics
     from runtime.serving.program import describe_models, polling
     from runtime.serving.server import serve as serve_until_stopped
-    from runtime.serving.shared_metrics import SharedMetrics
-    from runtime.serving.shared_statistics import SharedStatistics
-    from runtime.serving.worker_service import WorkerService
+    from runtime.serving.workers.service import WorkerService
+    from runtime.serving.workers.shared_metrics import SharedMetrics
+    from runtime.serving.workers.shared_statistics import SharedStatistics
 
     local = LocalService(
         engine, name=settings.server_name or NAME, version=version("edgeward"), limits=settings.queue_limits

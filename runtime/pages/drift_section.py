@@ -17,7 +17,7 @@ SIZES: Final = ("ks", "psi", "wasserstein")
 
 
 def drift_section(document: Document) -> Document:
-    """The section over `runtime.serving.drift_document`; its times become seconds since 1970.
+    """The section over `runtime.serving.observing.drift_document`; its times become seconds since 1970.
 
     A gateway's document also tells of rows that devices saw, and of labels, whose times are of that kind already.
     """

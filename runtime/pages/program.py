@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Final
 from runtime import config
 from runtime.pages.page import Page
 from runtime.serving.beside import Beside
-from runtime.serving.metrics import collect
+from runtime.serving.metrics.endpoint import collect
 from runtime.serving.service import InferenceService
 from runtime.telemetry.history_recorder import HistoryRecorder
 

@@ -1,1 +1,1 @@
-"""The data plane: `service` (what answers), `scheduler` (queue, deadline, batch) and the transports over them."""
+"""The data plane: `service` (what answers), `scheduler` (queue, deadline, batch), `server` (one process); folders around them."""

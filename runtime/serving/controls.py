@@ -14,8 +14,8 @@ from runtime.errors import CallerError, EdgewardError, UnsupportedError
 from runtime.serving.asking import Answer, Ask, Withdraw, ask_in_task
 from runtime.serving.load import Load
 from runtime.serving.log_settings import LogSettings
+from runtime.serving.memory.shared_memory import SharedMemory
 from runtime.serving.service import InferenceService
-from runtime.serving.shared_memory import SharedMemory
 from runtime.serving.trace import Infer, TraceSettings
 from runtime.telemetry.context import (
     TRACEPARENT,

@@ -21,7 +21,7 @@ from runtime.errors import EdgewardError, InvalidInputError, ModelNotReadyError,
 from runtime.serving.asking import Answer, Withdraw, answer_of
 from runtime.serving.limits import QueueLimits
 from runtime.serving.load_parameters import BatchOptions, Overrides, decode_overrides
-from runtime.serving.observers import Observer, Observers
+from runtime.serving.observing.observers import Observer, Observers
 from runtime.serving.outputs import check_requested, check_typed, select_outputs
 from runtime.serving.request_parameters import DEFAULT_PRIORITY, check_parameters, priority_of
 from runtime.serving.scheduler import INLINE_LIMIT_S, Asked, Scheduler

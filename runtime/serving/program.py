@@ -15,11 +15,11 @@ from runtime.engine.watch_settings import WatchSettings
 from runtime.errors import EdgewardError, MachineError
 from runtime.selection.settings import SelectionSettings
 from runtime.selection.trying import Progress
+from runtime.serving.observing.recorder import StatisticsRecorder
+from runtime.serving.observing.settings import StatisticsSettings
 from runtime.serving.polling import poll
 from runtime.serving.service import InferenceService
 from runtime.serving.settings import ModelServerSettings
-from runtime.serving.statistics_recorder import StatisticsRecorder
-from runtime.serving.statistics_settings import StatisticsSettings
 from runtime.serving.uploads import Uploads
 
 log = logging.getLogger(__name__)

@@ -23,16 +23,16 @@ from runtime import config
 from runtime.serving.bearer import Authorize
 from runtime.serving.beside import Beside
 from runtime.serving.controls import Controls
-from runtime.serving.extra_route import ExtraRoute
-from runtime.serving.grpc_front import choose_front
-from runtime.serving.grpc_server import GrpcServer
-from runtime.serving.http_server import HttpServer
+from runtime.serving.grpc.front import choose_front
+from runtime.serving.grpc.native import NativeGrpcServer
+from runtime.serving.grpc.server import GrpcServer
 from runtime.serving.log_format import LogFormat
-from runtime.serving.native_grpc import NativeGrpcServer
-from runtime.serving.rest_app import Document, rest_app
+from runtime.serving.memory.shared_memory import why_off
+from runtime.serving.rest.app import Document, rest_app
+from runtime.serving.rest.extra_route import ExtraRoute
+from runtime.serving.rest.server import HttpServer
 from runtime.serving.service import InferenceService
 from runtime.serving.settings import ServerSettings
-from runtime.serving.shared_memory import why_off
 from runtime.serving.sockets import Endpoint, resolve
 from runtime.serving.tls import ServerTls
 from runtime.serving.unix_socket import ONLY_ME, claim, only_me, remove

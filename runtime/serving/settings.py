@@ -13,10 +13,10 @@ from runtime.engine.versions import VersionPolicy
 from runtime.engine.watch_settings import RECALIBRATE_EVERY_S, SHADOW_EVERY
 from runtime.errors import WrongUseError
 from runtime.selection.settings import Objective
-from runtime.serving.grpc_front import GrpcFront
+from runtime.serving.grpc.front import GrpcFront
 from runtime.serving.limits import DEFAULT_MAX_MESSAGE_BYTES, MAX_QUEUED_BYTES, MAX_QUEUED_ROWS, QueueLimits
 from runtime.serving.log_format import LogFormat
-from runtime.serving.statistics_settings import ROWS_PER_S
+from runtime.serving.observing.settings import ROWS_PER_S
 
 
 def _split(value: object) -> object:

@@ -1,6 +1,6 @@
 """Tensors that lie in shared memory instead of in the message: the parameters that say so, for both protocols.
 
-Who keeps the regions is not known here; see `runtime.serving.shared_memory`.
+Who keeps the regions is not known here; see `runtime.serving.memory.shared_memory`.
 """
 
 from __future__ import annotations

@@ -19,7 +19,7 @@ from cloud_gateway.bundles import bundle_routes, served_bundles
 from runtime.bundle.bundle import Bundle, read_bundle
 from runtime.errors import UnauthenticatedError
 from runtime.serving.controls import Controls
-from runtime.serving.rest_app import rest_app
+from runtime.serving.rest.app import rest_app
 from tests.runtime.serving.fake_service import FakeService
 
 

@@ -12,7 +12,7 @@ from cloud_gateway.auth import KeyStore
 from runtime.bundle.locate import open_bundles
 from runtime.client import connect
 from runtime.client.rest import RestClient
-from runtime.serving.grpc_front import why_not_native
+from runtime.serving.grpc.front import why_not_native
 from runtime.wire.values import InferenceRequest
 from tests.programs import started
 

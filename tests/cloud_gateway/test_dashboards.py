@@ -19,9 +19,9 @@ from edge_agent.counts import Counts
 from edge_agent.metrics import agent_metrics
 from runtime.errors import OverloadedError
 from runtime.serving.beside import Beside, at_the_edge, in_the_cloud
-from runtime.serving.metric_names import TRITON, renamed
-from runtime.serving.metrics import collect
-from runtime.serving.model_metrics import model_metrics
+from runtime.serving.metrics.endpoint import collect
+from runtime.serving.metrics.metric_names import TRITON, renamed
+from runtime.serving.metrics.model_metrics import model_metrics
 from runtime.telemetry.exposition import Family, Kind, render
 from runtime.telemetry.history_recorder import HistoryRecorder
 from runtime.telemetry.machine import Machine

@@ -44,7 +44,7 @@ NOT_YET = {
     "runtime.pages.report",
     "runtime.selection.measure",
     "runtime.selection.select",
-    "runtime.serving.openapi",
+    "runtime.serving.rest.openapi",
     "runtime.store",
     "sqlalchemy",
 }

@@ -17,9 +17,9 @@ from runtime.engine.settings import EngineSettings
 from runtime.monitoring.verdict import Verdict
 from runtime.selection.settings import SelectionSettings
 from runtime.serving.local_service import LocalService
+from runtime.serving.observing.recorder import StatisticsRecorder
+from runtime.serving.observing.settings import StatisticsSettings
 from runtime.serving.service import InferenceService
-from runtime.serving.statistics_recorder import StatisticsRecorder
-from runtime.serving.statistics_settings import StatisticsSettings
 from runtime.wire.values import InferenceRequest
 from tests.cloud_gateway.automation.conftest import Clock, House
 

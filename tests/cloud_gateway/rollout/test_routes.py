@@ -19,7 +19,7 @@ from cloud_gateway.rollout.store import Promoted
 from runtime.bundle.bundle import Bundle
 from runtime.bundle.writing import pack
 from runtime.serving.controls import Controls
-from runtime.serving.rest_app import rest_app
+from runtime.serving.rest.app import rest_app
 from runtime.store import open_database, sqlite_url, writing
 from tests.cloud_gateway.admin.serving import KEY
 from tests.cloud_gateway.bundles import make_bundle

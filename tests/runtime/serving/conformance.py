@@ -16,7 +16,7 @@ from urllib.parse import quote
 import grpc
 
 from protos import health, inference
-from runtime.serving.openapi import Operation, operations
+from runtime.serving.rest.openapi import Operation, operations
 from tests.runtime.serving.bad_input import BODIES, JSON_REQUESTS, MESSAGES
 from tests.runtime.serving.clients import Call, GrpcClient, HttpClient, grpc_call, infer_message
 from tests.runtime.serving.fake_cuda import fake_cuda

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from runtime.serving.grpc_front import why_not_native
+from runtime.serving.grpc.front import why_not_native
 from tests.runtime.serving.real import serving_models
 from tests.runtime.serving.threaded import Threaded, serving
 

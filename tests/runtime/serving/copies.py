@@ -24,7 +24,7 @@ from pathlib import Path
 import numpy as np
 from onnx import TensorProto, helper
 
-from runtime.serving.grpc_front import why_not_native
+from runtime.serving.grpc.front import why_not_native
 from tests.runtime.serving.clients import Call, Client, GrpcClient, HttpClient
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -84,7 +84,7 @@ def table(found: dict[str, Copies]) -> str:
         "|---|---|---|---|",
         *(f"| {front} | {each.into:.2f} | {each.engine:.2f} | {each.out:.2f} |" for front, each in found.items()),
         "",
-        "REST, in: out of uvloop's read buffer, and to where the body is gathered (`serving/gathering`); that is from the second",
+        "REST, in: out of uvloop's read buffer, and to where the body is gathered (`rest/gathering`); that is from the second",
         "request with the same head on. The first, and those with a deadline in their head, go by uvicorn and are copied oftener.",
         "Out: none.",
         "",

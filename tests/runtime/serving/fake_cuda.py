@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 
-from runtime.serving import cuda_driver
+from runtime.serving.memory import cuda_driver
 
 
 class Result(IntEnum):

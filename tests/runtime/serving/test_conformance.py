@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from runtime.serving.grpc_front import why_not_native
-from runtime.serving.system_memory import FOLDER
+from runtime.serving.grpc.front import why_not_native
+from runtime.serving.memory.system_memory import FOLDER
 from tests.runtime.serving import conformance
 
 

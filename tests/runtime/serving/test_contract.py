@@ -9,7 +9,7 @@ import pytest
 
 from runtime import errors
 from runtime.errors import EdgewardError
-from runtime.serving.rest_infer import JOIN_BYTES
+from runtime.serving.rest.infer import JOIN_BYTES
 from runtime.wire.status import INTERNAL_TEXT, TABLE
 from tests.runtime.serving.clients import Call, Client, GrpcClient, HttpClient, numpy_of
 from tests.runtime.serving.fake_service import SECRET

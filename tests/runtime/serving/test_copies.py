@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from runtime.serving.grpc_front import why_not_native
+from runtime.serving.grpc.front import why_not_native
 from tests.runtime.serving.copies import FRONTS, TABLE, count, why_not_counted
 
 # Headers of messages, and what else runs in the process.

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from protos import inference
-from runtime.serving.grpc_front import why_not_native
+from runtime.serving.grpc.front import why_not_native
 from tests.ports import free_port
 from tests.runtime.serving.clients import Call, GrpcClient, grpc_call
 from tests.runtime.serving.load import Load, operators_of, over_grpc, over_http, over_stream

@@ -12,9 +12,9 @@ from pathlib import Path
 import pytest
 
 from runtime.serving.own_folder import OwnFolder, sweep
-from runtime.serving.shared_metrics import SharedMetrics
-from runtime.serving.shared_statistics import SharedStatistics
-from runtime.serving.workers import why_no_workers
+from runtime.serving.workers.shared_metrics import SharedMetrics
+from runtime.serving.workers.shared_statistics import SharedStatistics
+from runtime.serving.workers.supervisor import why_no_workers
 from tests.runtime.serving.real import home_with_choices, put_model
 from tests.runtime.serving.threaded import PATIENCE_S
 

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from runtime.serving.system_memory import FOLDER
+from runtime.serving.memory.system_memory import FOLDER
 from tests.runtime.serving.clients import Call, GrpcClient, HttpClient
 from tests.runtime.serving.real import INPUTS, home_with_choices, put_model
 from tests.runtime.serving.threaded import PATIENCE_S

@@ -22,15 +22,15 @@ import pytest
 from protos import inference
 from runtime.config import load_settings
 from runtime.errors import PortInUseError, WrongUseError
-from runtime.serving import grpc_calls
-from runtime.serving.grpc_calls import REFUSAL_DELAY_S, unary_handler
-from runtime.serving.grpc_front import why_not_native
+from runtime.serving.grpc import calls as grpc_calls
+from runtime.serving.grpc.calls import REFUSAL_DELAY_S, unary_handler
+from runtime.serving.grpc.front import why_not_native
 from runtime.serving.server import Listening, Server, serve
 from runtime.serving.settings import ServerSettings
 from runtime.serving.sockets import Endpoint
 from tests.runtime.serving.clients import Call, GrpcClient, HttpClient, grpc_call, infer_message
 from tests.runtime.serving.fake_service import FakeService
-from tests.runtime.serving.test_grpc_server import until_refused
+from tests.runtime.serving.grpc.test_server import until_refused
 from tests.runtime.serving.threaded import PATIENCE_S, serving
 
 ROOT = Path(__file__).parents[3]

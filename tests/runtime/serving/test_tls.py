@@ -15,7 +15,7 @@ from runtime.client.aio import AsyncClient
 from runtime.client.document import fetch_document
 from runtime.client.rest import RestClient
 from runtime.errors import PeerUnreachableError, WrongUseError
-from runtime.serving.grpc_front import why_not_native
+from runtime.serving.grpc.front import why_not_native
 from runtime.serving.settings import ServerSettings
 from runtime.serving.tls import ServerTls
 from tests.certificates import issue

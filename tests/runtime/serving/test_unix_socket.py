@@ -14,7 +14,7 @@ import pytest
 from runtime.client.aio import AsyncClient
 from runtime.client.rest import RestClient
 from runtime.errors import PeerUnreachableError, PortInUseError, WrongUseError
-from runtime.serving.grpc_front import GrpcFront
+from runtime.serving.grpc.front import GrpcFront
 from runtime.serving.server import Server, run
 from runtime.serving.settings import ServerSettings
 from runtime.serving.unix_socket import MAX_PATH_BYTES, claim, listen_unix, remove

@@ -9,7 +9,7 @@ from types import MappingProxyType
 from typing import Any, TypeVar
 
 from runtime.serving.bearer import Authorize
-from runtime.serving.rest_app import Document
+from runtime.serving.rest.app import Document
 from runtime.serving.server import Listening, run, serve
 from runtime.serving.service import InferenceService
 from runtime.serving.settings import ServerSettings
