@@ -24,7 +24,6 @@ def run(
     as_json: Annotated[bool, typer.Option("--json", help="Print one line of JSON once it listens.")] = False,
 ) -> None:
     """Serves each MODEL by the Open Inference Protocol v2 until Ctrl-C; the gateway answers where this device cannot."""
-    given = dict(locals())
     from edge_agent.agent import run as run_agent
     from edge_agent.program import NAME
     from edge_agent.settings import AgentSettings

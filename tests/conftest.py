@@ -1,5 +1,6 @@
 """What tests of any part may ask for: the bundle that ships, and the models and data that lie beside the checkout."""
 
+import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -26,6 +27,11 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     )
     parser.addoption("--kserve-python", metavar="PYTHON", help="an interpreter that has kserve, to run its clients")
     parser.addoption("--perf-analyzer", metavar="FILE", help="Triton's load generator, to run it against our server")
+
+
+def pytest_configure() -> None:
+    """What is captured here is as wide as in a pipe, whoever started the tests and however narrow their terminal is."""
+    os.environ.pop("COLUMNS", None)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

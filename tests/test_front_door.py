@@ -157,7 +157,7 @@ def test_a_failure_is_one_line_and_exit_code_1(tmp_path: Path, capsys: pytest.Ca
 
 def test_wrong_use_is_exit_code_2(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert exit_code(["predict", "digits", str(tmp_path / "in.txt"), "-o", "out.csv"]) == 2
-    assert "'.txt'; expected one of .npy, .npz" in capsys.readouterr().err
+    assert "'.txt'; expected one of .npz, .npy" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("arguments", [["proob"], ["probe", "--jsn"], ["predict", "digits"]], ids=" ".join)

@@ -37,7 +37,7 @@ def test_a_flag_without_a_setting_is_a_mistake_also_where_nobody_gave_it() -> No
     [
         (agent_cli.run, AgentSettings, {"config", "as_json"}),
         (gateway_cli.run, GatewaySettings, {"config", "as_json"}),
-        (serve, ModelServerSettings, {"workers", "as_json"}),
+        (serve, ModelServerSettings, {"workers", "as_json", "is_without_shared_memory"}),
     ],
 )
 def test_every_flag_of_a_program_is_a_setting_of_it(
