@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import re
+import shutil
 import signal
 import sys
 import tempfile
@@ -129,7 +130,11 @@ def _tell(programs: Programs, drill: Path, home: Path) -> list[Pass]:
     drill.unlink()
     _show_reply(second.told.get("cloud, with a reason"))
     # An agent that asks the cloud first, so that the gateway is in use when it dies.
-    eager = programs.start("agent-cloud-first", [*_agent(gateway.grpc), "--policy", "cloud_first"])
+    # One folder, one agent: the second has its own, with what was measured for the first.
+    other = home.with_name("other-home")
+    shutil.copytree(home / "calibrations", other / "calibrations")
+    words = [*_agent(gateway.grpc), "--policy", "cloud_first"]
+    eager = programs.start("agent-cloud-first", words, EDGEWARD_HOME=str(other))
     console.print(
         f"third pass, with an agent that asks the cloud first: at image {half} the gateway is killed (SIGKILL)"
     )

@@ -45,8 +45,11 @@ class Programs:
         self._environment = {**os.environ, **environment}
         self._running: list[subprocess.Popen[str]] = []
 
-    def start(self, name: str, arguments: Sequence[str]) -> Program:
-        """Starts `edgeward ARGUMENTS --json` and waits until it says where it listens; `ProgramError` shows its last words."""
+    def start(self, name: str, arguments: Sequence[str], **variables: str) -> Program:
+        """Starts `edgeward ARGUMENTS --json` and waits until it says where it listens; `ProgramError` shows its last words.
+
+        `variables` outrank the environment that all of them have.
+        """
         log = self._logs / f"{name}.log"
         with log.open("ab") as errors:
             process = subprocess.Popen(
@@ -55,7 +58,7 @@ class Programs:
                 stdout=subprocess.PIPE,
                 stderr=errors,
                 text=True,
-                env=self._environment,
+                env={**self._environment, **variables},
                 start_new_session=True,
             )
         self._running.append(process)

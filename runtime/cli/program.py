@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
@@ -80,8 +81,12 @@ def show_models(models: Sequence[Mapping[str, Any]]) -> Table:
 
 
 def say_stopped(program: str) -> None:
-    """The last line of `program`, which was told to end and did; below the ^C that a terminal shows."""
-    print(f"{chr(10) if sys.stderr.isatty() else ''}{program}: stopped", file=sys.stderr)
+    """The last line of `program`, which was told to end and did; below the ^C that a terminal shows.
+
+    Where it can be written: on a full or read-only disk a program has ended well without it.
+    """
+    with suppress(OSError):
+        print(f"{chr(10) if sys.stderr.isatty() else ''}{program}: stopped", file=sys.stderr)
 
 
 def narrate(what: str, share: float) -> None:
