@@ -70,11 +70,21 @@ def ftp_server(folder: Path) -> Iterator[str]:
 
     Handler.authorizer = authorizer
     server = ThreadedFTPServer(("127.0.0.1", 0), Handler)
-    thread = threading.Thread(target=server.serve_forever, kwargs={"timeout": 0.05, "handle_exit": False})
+    is_closing = threading.Event()
+
+    def serve() -> None:
+        try:
+            server.serve_forever(timeout=0.05, handle_exit=False)
+        except OSError:  # it waits on what `close_all` has closed meanwhile
+            if not is_closing.is_set():
+                raise
+
+    thread = threading.Thread(target=serve)
     thread.start()
     try:
         yield f"ftp://edgeward:secret@127.0.0.1:{server.address[1]}"
     finally:
+        is_closing.set()
         server.close_all()
         thread.join(30)
 
