@@ -136,3 +136,10 @@ def test_the_ten_lines_print_what_is_said_of_them(calibrated_home: Path) -> None
 
 def _even(text: str) -> str:
     return " ".join(text.split())
+
+
+def test_the_two_commands_that_do_all_the_set_up_are_named_and_nothing_takes_their_folders() -> None:
+    first = (ROOT / "README.md").read_text().partition("\n```")[0]
+    assert "    scripts/demo " in first
+    assert "    scripts/test " in first
+    assert "venv .venv" not in first, "scripts/demo makes no environment anew that somebody else made"
