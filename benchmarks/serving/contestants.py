@@ -20,7 +20,7 @@ from benchmarks.serving.exchange import (
 )
 from benchmarks.serving.process import Launch
 
-NATIVE, GRPCIO, REST = "edgeward native gRPC", "edgeward gRPC", "edgeward REST"
+NATIVE, GRPC, GRPCIO, REST = "edgeward native gRPC", "edgeward gRPC", "edgeward gRPC by grpcio", "edgeward REST"
 GRPC_ECHO, ASGI_ECHO = "bare grpc.aio echo", "bare ASGI echo"
 # A quantised variant is right within the bundle's floor, not to the last digit; another row's probabilities are off by nearly 1.
 ANOTHER_VARIANTS_TOLERANCE = 0.1
@@ -71,8 +71,9 @@ def _over_each_transport(model: str, name: str, row: Row, home: Path, more_optio
         return at
 
     found = [
+        Contestant(GRPC, grpc_exchange(name, row), launch("asyncio")),
         Contestant(GRPCIO, grpc_exchange(name, row), launch("grpcio")),
-        Contestant(REST, rest_binary_exchange(name, row), launch("grpcio")),
+        Contestant(REST, rest_binary_exchange(name, row), launch("asyncio")),
     ]
     if find_spec("pygrpc_native") is not None:
         found.insert(0, Contestant(NATIVE, grpc_exchange(name, row), launch("native")))

@@ -16,14 +16,16 @@ import time
 from collections.abc import Callable, Coroutine, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from types import MappingProxyType
-from typing import Any, TypeVar
+from typing import Any, Final, TypeVar
 
 from runtime import config
 from runtime.serving.bearer import Authorize
 from runtime.serving.beside import Beside
 from runtime.serving.controls import Controls
-from runtime.serving.grpc.front import choose_front
+from runtime.serving.grpc.asyncio_server import AsyncioGrpcServer
+from runtime.serving.grpc.front import GrpcFront, choose_front
 from runtime.serving.grpc.native import NativeGrpcServer
 from runtime.serving.grpc.server import GrpcServer
 from runtime.serving.log_format import LogFormat
@@ -65,6 +67,13 @@ class Listening:
         return f"{'https' if self.is_encrypted else 'http'}://{self.http}"
 
 
+_GRPC_SERVERS: Final = {
+    GrpcFront.ASYNCIO: AsyncioGrpcServer,
+    GrpcFront.NATIVE: NativeGrpcServer,
+    GrpcFront.GRPCIO: GrpcServer,
+}
+
+
 class Server:
     """Both transports over one service. `start` takes the ports and begins; `stop` drains. Lives on one event loop."""
 
@@ -91,26 +100,17 @@ class Server:
         is_loopback = Endpoint(self._host, 0).is_loopback
         self._tls = read_tls(settings)
         self._front = choose_front(settings.grpc_front, is_loopback=is_loopback, has_tls=self._tls is not None)
-        self._grpc: NativeGrpcServer | GrpcServer
-        if self._front.is_native:
-            self._grpc = NativeGrpcServer(
-                service,
-                self._controls,
-                authorize=authorize,
-                max_message_bytes=settings.max_message_bytes,
-                shares_port=shares_port,
-                reflects=settings.grpc_reflection,
-            )
-        else:
-            self._grpc = GrpcServer(
-                service,
-                self._controls,
-                authorize=authorize,
-                max_message_bytes=settings.max_message_bytes,
-                tls=self._tls,
-                shares_port=shares_port,
-                reflects=settings.grpc_reflection,
-            )
+        self._grpc: AsyncioGrpcServer | NativeGrpcServer | GrpcServer
+        grpc_server = partial(
+            _GRPC_SERVERS[self._front.front],
+            service,
+            self._controls,
+            authorize=authorize,
+            max_message_bytes=settings.max_message_bytes,
+            shares_port=shares_port,
+            reflects=settings.grpc_reflection,
+        )
+        self._grpc = grpc_server() if self._tls is None else grpc_server(tls=self._tls)
         self._http = HttpServer(
             rest_app(
                 service,

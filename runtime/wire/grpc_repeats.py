@@ -35,6 +35,8 @@ _TAGS = frozenset(field << 3 | 2 for field in range(1, 8))
 _ID_TAG, _RAW_INPUT_TAG = 3 << 3 | 2, 7 << 3 | 2
 _NOTHING_PLACED: Mapping[str, Placed] = MappingProxyType({})
 
+Chunk = bytes | memoryview
+
 
 class RequestDecoder:
     """Decodes the bytes of one ModelInferRequest after another. `memory`: see `grpc_codec.decode_request`."""
@@ -150,27 +152,27 @@ def _long_size(raw: bytes, at: int) -> tuple[int, int]:
 
 
 class ReplyEncoder:
-    """Encodes one reply after another to the bytes of a ModelInferResponse."""
+    """Encodes one reply after another to a ModelInferResponse, as the chunks that make it; large tensors are views."""
 
     def __init__(self) -> None:
         self._heads: Repeats[ReplyKey, ReplyHead] = Repeats()
 
-    def __call__(self, response: InferenceResponse, placed: Mapping[str, Placed] = _NOTHING_PLACED) -> bytes:
+    def __call__(self, response: InferenceResponse, placed: Mapping[str, Placed] = _NOTHING_PLACED) -> list[Chunk]:
         """A message equal to that of `serialize_response`, its fields perhaps in another order."""
         outputs = response.outputs
         key = None if placed else reply_key(response.model, response.version, outputs)
         if key is None:
-            return serialize_response(response, placed)
+            return [serialize_response(response, placed)]
         head = self._heads.get(key)
         if head is None or head.parameters is not response.parameters:
             head = self._heads.keep(key, _reply_head(response))
-        parts: list[bytes | memoryview] = [head.encoded]
+        parts: list[Chunk] = [head.encoded]
         if response.id:
             id_ = response.id.encode()
             parts += (b"\x1a", varint(len(id_)), id_)
         for length, value in zip(head.lengths, outputs.values(), strict=True):
             parts += (length, raw_of(value))
-        return b"".join(parts)
+        return parts
 
 
 def _reply_head(response: InferenceResponse) -> ReplyHead:

@@ -10,7 +10,6 @@ import asyncio
 import logging
 import time
 from collections.abc import Sized
-from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -18,15 +17,13 @@ from typing import TYPE_CHECKING, Any
 import grpc
 
 from protos import inference
-from runtime.errors import CancelledError, ModelNotReadyError, PayloadTooLargeError
-from runtime.serving.asking import Withdraw
 from runtime.serving.bearer import Authorize
 from runtime.serving.controls import Controls
-from runtime.serving.deadlines import with_timeout
-from runtime.serving.grpc.calls import REFUSAL_DELAY_S, authorize_metadata, note_foreign
+from runtime.serving.grpc.calls import REFUSAL_DELAY_S
+from runtime.serving.grpc.infer_calls import InferCalls
+from runtime.serving.grpc.messages import too_large
 from runtime.serving.grpc.native_receiving import Receiver
 from runtime.serving.grpc.refusing import start_refusing
-from runtime.serving.grpc.replies import GrpcReplies
 from runtime.serving.grpc.server import (
     KEEPALIVE_TIME_MS,
     KEEPALIVE_TIMEOUT_MS,
@@ -34,13 +31,11 @@ from runtime.serving.grpc.server import (
     closing_error,
 )
 from runtime.serving.limits import DEFAULT_MAX_MESSAGE_BYTES
-from runtime.serving.names import check_name
 from runtime.serving.own_folder import OwnFolder
 from runtime.serving.service import InferenceService
 from runtime.serving.sockets import Endpoint, explain_refusal, listen
-from runtime.wire.grpc_repeats import RequestDecoder
+from runtime.wire.grpc_repeats import Chunk
 from runtime.wire.status import INTERNAL_TEXT, hints_of, status_of, text_of
-from runtime.wire.values import InferenceRequest, InferenceResponse
 
 if TYPE_CHECKING:
     from pygrpc_native import NativeGrpcFront
@@ -72,16 +67,9 @@ class NativeGrpcServer:
         self._behind = GrpcServer(
             service, controls, authorize=authorize, max_message_bytes=max_message_bytes, reflects=reflects
         )
-        self._ask = controls.asking(service)
-        self._decode, self._encode = RequestDecoder(controls.memory), GrpcReplies()
-        self._controls = controls
-        self._load = controls.load
-        self._authorize = authorize
+        self._calls: InferCalls[int] = InferCalls(service, controls, authorize, self._respond, self._fail)
         self._max_message_bytes = max_message_bytes
         self._is_closing = False
-        self._calls: dict[int, Withdraw] = {}
-        self._none_left: asyncio.Event | None = None
-        """Made by who waits until no call is left."""
         self._late: dict[int, asyncio.TimerHandle] = {}
         self._front: NativeGrpcFront | None = None
         self._receiver: Receiver | None = None
@@ -134,11 +122,8 @@ class NativeGrpcServer:
         end = time.monotonic() + grace_s
         refuser = None if self._folder is None else await self._refuse_behind(self._folder.path)
         behind = asyncio.create_task(self._behind.stop(grace_s))
-        if self._calls:
-            self._none_left = asyncio.Event()
-            with suppress(TimeoutError):
-                await asyncio.wait_for(self._none_left.wait(), grace_s)
-        self._cut_off_calls()
+        await self._calls.wait(grace_s)
+        self._calls.cut_off()
         await behind
         front, self._front = self._front, None
         if front is not None:
@@ -172,14 +157,8 @@ class NativeGrpcServer:
     async def cut_off(self) -> None:
         """Cuts the calls under way off at once; also while `stop` waits for them."""
         self._is_closing = True
-        self._cut_off_calls()
+        self._calls.cut_off()
         await self._behind.cut_off()
-
-    def _cut_off_calls(self) -> None:
-        stopped = "the server stopped before it could answer; retry, here or at another one"
-        for call_id, withdraw in list(self._calls.items()):
-            withdraw()
-            self._end(call_id, ModelNotReadyError(stopped))
 
     def _close(self, front: NativeGrpcFront) -> None:
         front.close()
@@ -203,10 +182,7 @@ class NativeGrpcServer:
 
     def _leave(self, call_id: int) -> None:
         """The client is gone, or its deadline is over."""
-        if (withdraw := self._calls.get(call_id)) is not None:
-            withdraw()
-            self._end(call_id, CancelledError("the client went away before the answer"))
-        elif (late := self._late.pop(call_id, None)) is not None:
+        if not self._calls.leave(call_id) and (late := self._late.pop(call_id, None)) is not None:
             late.cancel()
 
     def _refuse(self, front: NativeGrpcFront, call_id: int) -> None:
@@ -215,54 +191,19 @@ class NativeGrpcServer:
 
     def _begin(self, call_id: int, raw: bytes, metadata: Any, remaining_s: float | None) -> None:
         try:
-            if self._authorize is not None:
-                authorize_metadata(self._authorize, metadata)
-            self._controls.follow_metadata(metadata)
+            self._calls.admit(metadata)
             if len(raw) > self._max_message_bytes:
-                raise PayloadTooLargeError(
-                    f"received message larger than max ({len(raw)} vs. {self._max_message_bytes}); "
-                    "send smaller batches or raise max_message_bytes"
-                )
-            request = self._decode(raw, None if remaining_s is None else time.monotonic() + remaining_s)
-            check_name(request.model, request.version)
-            if request.parameters:
-                request = with_timeout(request)
-            self._calls[call_id] = self._ask(request, partial(self._answer, call_id, request))
-            self._load.in_flight += 1
+                raise too_large(len(raw), self._max_message_bytes)
         except Exception as error:
-            self._fail(call_id, error)
+            self._calls.fail(call_id, error)
+        else:
+            self._calls.begin(call_id, raw, None if remaining_s is None else time.monotonic() + remaining_s)
 
-    def _answer(
-        self, call_id: int, request: InferenceRequest, response: InferenceResponse | None, error: BaseException | None
-    ) -> None:
-        front = self._front
-        if call_id not in self._calls or front is None:
-            return
-        if response is None:
-            assert error is not None, "an answer is one or the other"
-            self._end(call_id, error)
-            return
-        try:
-            front.respond(call_id, self._encode(request, response))
-        except Exception as wrong:
-            self._end(call_id, wrong)
-            return
-        self._load.answered += 1
-        self._end(call_id)
-
-    def _end(self, call_id: int, error: BaseException | None = None) -> None:
-        """Takes a call off the books, and tells its caller why it has no answer where it has none."""
-        del self._calls[call_id]
-        self._load.in_flight -= 1
-        if error is not None:
-            self._fail(call_id, error)
-        if self._none_left is not None and not self._calls:
-            self._none_left.set()
+    def _respond(self, call_id: int, reply: list[Chunk]) -> None:
+        if self._front is not None:
+            self._front.respond(call_id, b"".join(reply))
 
     def _fail(self, call_id: int, error: BaseException) -> None:
-        note_foreign(error)
-        if not isinstance(error, CancelledError):
-            self._load.note_error(error)
         if self._front is not None:
             _fail(self._front, call_id, error)
 

@@ -199,7 +199,7 @@ class InferenceRpcs:
             load.in_flight += 1
             try:
                 response = await answer_of(ask, request)
-                reply = encode(request, response)
+                reply = b"".join(encode(request, response))
             finally:
                 load.in_flight -= 1
             load.answered += 1

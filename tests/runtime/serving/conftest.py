@@ -9,7 +9,7 @@ from tests.runtime.serving.real import serving_models
 from tests.runtime.serving.threaded import Threaded, serving
 
 
-@pytest.fixture(scope="module", params=["grpcio", "native"])
+@pytest.fixture(scope="module", params=["asyncio", "native", "grpcio"])
 def front(request: pytest.FixtureRequest) -> str:
     """Each gRPC front in turn, for tests of gRPC."""
     if request.param == "native" and (why_not := why_not_native(has_tls=False)) is not None:

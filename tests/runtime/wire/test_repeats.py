@@ -119,7 +119,7 @@ def test_grpc_replies_mean_the_same_every_time(response: InferenceResponse) -> N
     encode = grpc_repeats.ReplyEncoder()
     for each in (response, *RESPONSES.values(), response, response):
         wire = encode(each)
-        assert inference.ModelInferResponse.FromString(wire) == grpc_codec.encode_response(each)
+        assert inference.ModelInferResponse.FromString(b"".join(wire)) == grpc_codec.encode_response(each)
 
 
 @pytest.mark.parametrize(
@@ -139,7 +139,7 @@ def test_parameters_that_change_are_not_those_of_the_last_reply() -> None:
     grpc, rest = grpc_repeats.ReplyEncoder(), rest_repeats.ReplyEncoder()
     for value in (1, True, 1.0, "1", 1):  # equal, most of them, and not the same on the wire
         response = InferenceResponse("m", "1", {"p": ROW}, "", {"n": value})
-        assert inference.ModelInferResponse.FromString(grpc(response)) == grpc_codec.encode_response(response)
+        assert inference.ModelInferResponse.FromString(b"".join(grpc(response))) == grpc_codec.encode_response(response)
         wanted = rest_codec.WantedBinary(True)
         assert rest(response, wanted).joined() == rest_codec.encode_response(response, wanted).joined()
 
@@ -148,7 +148,7 @@ def test_outputs_in_shared_memory_have_no_bytes_in_the_reply() -> None:
     response, placed = RESPONSES["plain"], {"p": Placed("r", 0, ROW.nbytes)}
     encode = grpc_repeats.ReplyEncoder()
     encode(response)
-    assert inference.ModelInferResponse.FromString(encode(response, placed)) == grpc_codec.encode_response(
+    assert inference.ModelInferResponse.FromString(b"".join(encode(response, placed))) == grpc_codec.encode_response(
         response, placed
     )
     rest = rest_repeats.ReplyEncoder()
