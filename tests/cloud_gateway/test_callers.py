@@ -12,16 +12,14 @@ from cloud_gateway.auth import KeyStore
 from runtime.bundle.locate import open_bundles
 from runtime.client import connect
 from runtime.client.rest import RestClient
-from runtime.serving.grpc.front import why_not_native
 from runtime.wire.values import InferenceRequest
 from tests.programs import started
+from tests.runtime.serving.fronts import at_hand
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("front", ["grpcio", "native"])
+@pytest.mark.parametrize("front", at_hand())
 def test_two_keys_and_one_idempotency_key(tmp_path: Path, front: str) -> None:
-    if front == "native" and (why_not := why_not_native(has_tls=False)) is not None:
-        pytest.skip(why_not)
     keys = [KeyStore.under(tmp_path).create(name) for name in ("ann", "bob")]
     (bundle,) = open_bundles("digits", tmp_path / "unpacked")
     assert bundle.manifest is not None

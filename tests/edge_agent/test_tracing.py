@@ -26,6 +26,7 @@ from runtime.wire.grpc_codec import encode_request
 from runtime.wire.rest_codec import encode_request as encode_rest
 from runtime.wire.values import InferenceRequest
 from tests.runtime.serving.clients import HttpClient
+from tests.runtime.serving.fronts import at_hand
 from tests.runtime.serving.real import INPUTS, make_engine, serving_models
 from tests.runtime.serving.threaded import Threaded, serving
 
@@ -133,7 +134,7 @@ def over_grpc(server: Threaded, request: InferenceRequest, *metadata: tuple[str,
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("front", ["grpcio", "native"])
+@pytest.mark.parametrize("front", at_hand())
 def test_one_trace_from_the_caller_through_agent_and_gateway(front: str, tmp_path: Path) -> None:
     request = InferenceRequest("simple", INPUTS, "2", "r-1")
     with collecting() as collector, ExitStack() as stack:

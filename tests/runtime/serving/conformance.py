@@ -20,6 +20,7 @@ from runtime.serving.rest.openapi import Operation, operations
 from tests.runtime.serving.bad_input import BODIES, JSON_REQUESTS, MESSAGES
 from tests.runtime.serving.clients import Call, GrpcClient, HttpClient, grpc_call, infer_message
 from tests.runtime.serving.fake_cuda import fake_cuda
+from tests.runtime.serving.fronts import FRONTS
 from tests.runtime.serving.real import INPUTS, serving_models
 from tests.runtime.serving.threaded import PATIENCE_S, Threaded, serving
 
@@ -169,7 +170,7 @@ def _ask_rest(server: Threaded, key: str, handle: bytes) -> Iterator[tuple[str, 
 
 def _ask_packed() -> Iterator[tuple[str, str, str]]:
     call = infer_message(Call("echo", INPUTS))
-    for front in ("grpcio", "native"):
+    for front in FRONTS:
         with serving(grpc_front=front) as server, grpc.insecure_channel(server.grpc) as channel:
             for packing in (grpc.Compression.NoCompression, grpc.Compression.Gzip, grpc.Compression.Deflate):
                 told = "works"

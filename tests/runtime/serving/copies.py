@@ -24,15 +24,15 @@ from pathlib import Path
 import numpy as np
 from onnx import TensorProto, helper
 
-from runtime.serving.grpc.front import why_not_native
 from tests.runtime.serving.clients import Call, Client, GrpcClient, HttpClient
+from tests.runtime.serving.fronts import FRONTS, why_not
 
 ROOT = Path(__file__).resolve().parents[3]
 TABLE = ROOT / "benchmarks" / "results" / "copies.md"
 SOURCE = Path(__file__).with_name("count_copies.c")
 SHAPE = (1, 3, 224, 224)
 REQUESTS = 21
-FRONTS = ("asyncio", "native", "grpcio", "REST")
+TRANSPORTS = (*FRONTS, "REST")
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,8 +88,8 @@ def table(found: dict[str, Copies]) -> str:
         "request with the same head on. The first, and those with a deadline in their head, go by uvicorn and are copied oftener.",
         "Out: none.",
         "",
-        "gRPC on asyncio, in: out of uvloop's read buffer, and to one `bytes`, of which the tensor is a view, from the second request",
-        "with the same head on (`wire/grpc_repeats`). Out: none, as far as the client's windows go.",
+        "gRPC on asyncio, in: out of uvloop's read buffer, and to one `bytes`, of which the tensor is a view, from the second",
+        "request with the same head on (`wire/grpc_repeats`). Out: none.",
         "",
         "The other fronts, in: both are theirs. grpcio 1.85 makes `bytes` of every slice that came, and joins those",
         "(`ReceiveMessageOperation.un_c` in `_cygrpc/operation.pyx.pxi`); the native front gathers the body, and makes",
@@ -211,7 +211,7 @@ if __name__ == "__main__":
     if len(sys.argv) == 4:
         _serve(sys.argv[1], Path(sys.argv[2]), Path(sys.argv[3]))
     else:
-        fronts = [front for front in FRONTS if front != "native" or why_not_native(has_tls=False) is None]
+        fronts = [front for front in TRANSPORTS if why_not(front) is None]
         measured = {}
         for each in fronts:
             with tempfile.TemporaryDirectory() as folder:

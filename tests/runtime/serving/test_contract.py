@@ -15,7 +15,17 @@ from tests.runtime.serving.clients import Call, Client, GrpcClient, HttpClient, 
 from tests.runtime.serving.fake_service import SECRET
 from tests.runtime.serving.threaded import Threaded
 
-CLIENTS = ("grpc", "native-grpc", "rest-binary", "rest-json", "triton-grpc", "triton-native-grpc", "triton-http")
+CLIENTS = (
+    "grpc",
+    "native-grpc",
+    "grpcio-grpc",
+    "rest-binary",
+    "rest-json",
+    "triton-grpc",
+    "triton-native-grpc",
+    "triton-grpcio-grpc",
+    "triton-http",
+)
 BINARY_ONLY = ("FP16", "BF16")
 
 
@@ -34,8 +44,12 @@ def client(request: pytest.FixtureRequest, server: Threaded) -> Iterator[Client]
             made = GrpcClient(server.grpc)
         case "native-grpc":
             made = GrpcClient(request.getfixturevalue("native_server").grpc)
+        case "grpcio-grpc":
+            made = GrpcClient(request.getfixturevalue("grpcio_server").grpc)
         case "triton-native-grpc":
             made = triton().TritonGrpc(request.getfixturevalue("native_server").grpc)
+        case "triton-grpcio-grpc":
+            made = triton().TritonGrpc(request.getfixturevalue("grpcio_server").grpc)
         case "rest-binary":
             made = HttpClient(server.http, binary=True)
         case "rest-json":

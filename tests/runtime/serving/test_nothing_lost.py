@@ -12,9 +12,9 @@ from pathlib import Path
 import pytest
 
 from protos import inference
-from runtime.serving.grpc.front import why_not_native
 from tests.ports import free_port
 from tests.runtime.serving.clients import Call, GrpcClient, grpc_call
+from tests.runtime.serving.fronts import at_hand
 from tests.runtime.serving.load import Load, operators_of, over_grpc, over_http, over_stream
 from tests.runtime.serving.real import INPUTS, home_with_choices, put_model, simple_bytes
 from tests.runtime.serving.threaded import PATIENCE_S
@@ -30,7 +30,7 @@ ANSWERS_EACH = 5
 def test_ten_restarts_and_twenty_reloads_lose_nothing(tmp_path: Path) -> None:
     put_model(tmp_path / "repository", "simple", 1)
     ports = (free_port(), free_port())
-    fronts = ["grpcio"] if why_not_native(has_tls=False) is not None else ["native", "grpcio"]
+    fronts = at_hand()
     address = f"127.0.0.1:{ports[0]}"
     clients = [GrpcClient(address) for _ in range(3)]
     process = _start(tmp_path, ports, fronts[0])

@@ -134,7 +134,7 @@ def test_a_worker_whose_folder_is_gone_says_so_and_goes_on(tmp_path: Path, caplo
             marks=pytest.mark.skipif(find_spec("pygrpc_native") is None, reason="pygrpc-native is not installed"),
         ),
         pytest.param(
-            ["--grpc-front", "grpcio", "--workers", "2"],
+            ["--grpc-front", "asyncio", "--workers", "2"],
             "edgeward-workers-",
             marks=pytest.mark.skipif(why_no_workers() is not None, reason=str(why_no_workers())),
         ),

@@ -99,7 +99,7 @@ def test_old_versions_of_tls_are_refused(secured: Threaded, files: Path) -> None
 def test_the_native_front_steps_aside_and_says_so(secured: Threaded) -> None:
     if (why_not := why_not_native(has_tls=False)) is not None:
         pytest.skip(why_not)
-    assert secured.at.grpc_front == "grpcio: the native front has no TLS"
+    assert secured.at.grpc_front == "grpcio: the other fronts have no TLS"
 
 
 def test_a_status_believes_the_certificate_at_hand_alone(secured: Threaded, files: Path) -> None:

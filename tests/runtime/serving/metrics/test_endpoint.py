@@ -22,6 +22,7 @@ from runtime.serving.metrics.model_metrics import model_metrics
 from runtime.telemetry.exposition import Family, Kind
 from runtime.telemetry.histogram import Buckets
 from tests.runtime.serving.clients import HttpClient
+from tests.runtime.serving.fronts import at_hand
 from tests.runtime.serving.real import INPUTS, serving_models
 from tests.runtime.serving.threaded import Threaded, serving
 
@@ -63,7 +64,7 @@ TRITONS = {
 parser = pytest.importorskip("prometheus_client.parser", reason="prometheus-client is not installed")
 
 
-@pytest.fixture(scope="module", params=["grpcio", "native"])
+@pytest.fixture(scope="module", params=at_hand())
 def server(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Threaded]:
     with serving_models(tmp_path_factory.mktemp("real"), grpc_front=request.param) as threaded:
         yield threaded

@@ -16,9 +16,9 @@ from pathlib import Path
 import psutil
 import pytest
 
-from runtime.serving.grpc.front import why_not_native
 from runtime.serving.workers.supervisor import why_no_workers
 from tests.runtime.serving.clients import Call, GrpcClient, HttpClient
+from tests.runtime.serving.fronts import at_hand
 from tests.runtime.serving.load import Load, operators_of, over_grpc, over_http, over_stream
 from tests.runtime.serving.real import INPUTS, home_with_choices, put_model, simple_bytes
 from tests.runtime.serving.threaded import PATIENCE_S
@@ -30,7 +30,6 @@ pytestmark = [
     pytest.mark.timeout(240),
 ]
 ROOT = Path(__file__).resolve().parents[4]
-FRONT = "grpcio" if why_not_native(has_tls=False) is not None else "native"
 RESTARTS = 2
 ANSWERS_EACH = 10
 
@@ -45,7 +44,7 @@ class Workers:
         self.start()
 
     def start(self) -> None:
-        options = ["--workers", "2", "--json", "--grpc-front", FRONT, *self._more]
+        options = ["--workers", "2", "--json", "--grpc-front", "asyncio", *self._more]
         options += ["--grpc-port", str(self.ports[0]), "--http-port", str(self.ports[1])]
         command = [sys.executable, str(ROOT / "edgeward.py"), "serve"]
         self.process = psutil.Popen(
@@ -107,8 +106,9 @@ def server(tmp_path: Path) -> Iterator[Callable[..., Workers]]:
         each.kill()
 
 
-def test_restarts_under_load_lose_nothing(server: Callable[..., Workers]) -> None:
-    workers = server()
+@pytest.mark.parametrize("front", at_hand())
+def test_restarts_under_load_lose_nothing(server: Callable[..., Workers], front: str) -> None:
+    workers = server("--grpc-front", front)
     with loads_on(workers) as loads:
         for restart in range(RESTARTS + 1):
             for load in loads:
