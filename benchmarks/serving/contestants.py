@@ -19,6 +19,7 @@ from benchmarks.serving.exchange import (
     rest_echo_exchange,
 )
 from benchmarks.serving.process import Launch
+from runtime.serving.workers.supervisor import why_no_workers
 
 NATIVE, GRPC, GRPCIO, REST = "edgeward native gRPC", "edgeward gRPC", "edgeward gRPC by grpcio", "edgeward REST"
 GRPC_ECHO, ASGI_ECHO = "bare grpc.aio echo", "bare ASGI echo"
@@ -53,6 +54,19 @@ def as_calibrated(bundle: str, row: Row, home: Path) -> list[Contestant]:
         )
         for each in found
     ]
+
+
+def with_two_workers(model: Path, row: Row, home: Path) -> list[Contestant]:
+    """Those of `ours` in two processes that share the ports; none where they cannot be shared."""
+    if why_no_workers() is not None:
+        return []
+    found = _over_each_transport(str(model), model.stem, row, home, ("--threads", "1", "--workers", "2"))
+    return [replace(each, name=two_workers_name(each.name)) for each in found if each.name != GRPCIO]
+
+
+def two_workers_name(name: str) -> str:
+    """Of one of ours, where two processes serve."""
+    return f"{name}, two workers"
 
 
 def calibrated_name(name: str) -> str:

@@ -8,11 +8,20 @@ from dataclasses import dataclass, replace
 from statistics import median
 from typing import Any
 
-from benchmarks.serving.contestants import ASGI_ECHO, GRPC_ECHO, GRPCIO, NATIVE, REST, calibrated_name
+from benchmarks.serving.contestants import (
+    ASGI_ECHO,
+    GRPC,
+    GRPC_ECHO,
+    GRPCIO,
+    NATIVE,
+    REST,
+    calibrated_name,
+    two_workers_name,
+)
 from benchmarks.serving.rounds import RAW, Outcome, Sample
 
-OURS = (NATIVE, GRPCIO, REST)
-OURS_AS_CALIBRATED = tuple(map(calibrated_name, OURS))
+OURS = (NATIVE, GRPC, REST)
+ALL_OF_OURS = frozenset(named(each) for each in (*OURS, GRPCIO) for named in (str, calibrated_name, two_workers_name))
 BASELINES = (GRPC_ECHO, ASGI_ECHO, RAW)
 
 
@@ -27,9 +36,9 @@ class Bar:
 
 
 BARS: Sequence[Bar] = (
-    Bar(GRPCIO, "mlserver", 2.0),
-    Bar(GRPCIO, "kserve", 1.2),
-    Bar(GRPCIO, GRPC_ECHO, 0.75),
+    Bar(GRPC, "mlserver", 2.0),
+    Bar(GRPC, "kserve", 1.2),
+    Bar(GRPC, GRPC_ECHO, 0.75),
     Bar(REST, "mlserver", 4.0),
     Bar(REST, RAW, 0.35),
     Bar(NATIVE, "mlserver", 6.0, (8, 32)),
@@ -39,8 +48,13 @@ BARS_AS_CALIBRATED: Sequence[Bar] = tuple(
     replace(bar, ours=calibrated_name(bar.ours)) for bar in BARS if bar.other != RAW
 )
 
+# The same where two processes of ours share the ports, each of the others being one.
+BARS_OF_TWO_WORKERS: Sequence[Bar] = tuple(
+    replace(bar, ours=two_workers_name(bar.ours)) for bar in BARS if bar.other != RAW
+)
+
 IDENTITY_BARS: Sequence[Bar] = (
-    Bar(GRPCIO, "mlserver", 1.5, (1, 8)),
+    Bar(GRPC, "mlserver", 1.5, (1, 8)),
     Bar(NATIVE, "mlserver", 1.5, (1, 8)),
     Bar(REST, "mlserver", 1.5, (1, 8)),
 )
@@ -116,7 +130,7 @@ def ratio_of(outcome: Outcome, ours: str, other: str, connections: int) -> Ratio
 def ratios_of(outcome: Outcome) -> list[Ratio]:
     """Each of ours against every other server that was measured, on every number of connections."""
     names = list(dict.fromkeys(sample.contestant for sample in outcome.samples))
-    others = [name for name in names if name not in (*OURS, *OURS_AS_CALIBRATED, *BASELINES)]
+    others = [name for name in names if name not in (*ALL_OF_OURS, *BASELINES)]
     counts = sorted({sample.connections for sample in outcome.samples if sample.contestant in OURS})
     found = (ratio_of(outcome, mine, other, count) for other in others for count in counts for mine in OURS)
     return [ratio for ratio in found if ratio is not None]

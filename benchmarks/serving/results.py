@@ -14,6 +14,7 @@ from benchmarks.serving.endurance import MOST_GROWTH, Endurance
 from benchmarks.serving.ratios import (
     BARS,
     BARS_AS_CALIBRATED,
+    BARS_OF_TWO_WORKERS,
     IDENTITY_BARS,
     Ratio,
     Verdict,
@@ -73,6 +74,10 @@ class Results:
         """The same bars, where ours serves what it chose."""
         return verdicts_of(self.outcome, BARS_AS_CALIBRATED)
 
+    def verdicts_of_two_workers(self) -> list[Verdict]:
+        """The same bars, where two processes of ours serve."""
+        return verdicts_of(self.outcome, BARS_OF_TWO_WORKERS)
+
     def identity_verdicts(self) -> list[Verdict]:
         """The same for the large tensor."""
         return [] if self.identity is None else verdicts_of(self.identity, IDENTITY_BARS)
@@ -93,6 +98,7 @@ class Results:
             "ratios": [ratio.to_dict() for ratio in self.ratios()],
             "bars": [verdict.to_dict() for verdict in self.verdicts()],
             "bars_as_calibrated": [verdict.to_dict() for verdict in self.verdicts_as_calibrated()],
+            "bars_of_two_workers": [verdict.to_dict() for verdict in self.verdicts_of_two_workers()],
             "identity_bars": [verdict.to_dict() for verdict in self.identity_verdicts()],
         }
 
@@ -142,7 +148,14 @@ class Results:
         for name, reason in self.outcome.missing.items():
             lines.append(f"| {name} | missing | {_cell(reason)} |")
         lines += ["", *ratios_table(self.ratios()), *bars_table(self.verdicts())]
-        lines += self._calibrated_lines() + self._open_lines() + self._identity_lines() + self._endurance_lines()
+        for more in (
+            self._calibrated_lines,
+            self._two_workers_lines,
+            self._open_lines,
+            self._identity_lines,
+            self._endurance_lines,
+        ):
+            lines += more()
         return "\n".join(lines).rstrip() + "\n"
 
     def _said_of_chosen(self) -> str:
@@ -157,6 +170,14 @@ class Results:
             return []
         said = "The bars above are of the same file on the same engine; these, of what a user of each server gets."
         return ["", "# As calibrated", "", said, "", *table]
+
+    def _two_workers_lines(self) -> list[str]:
+        """The bars with two processes."""
+        table = bars_table(self.verdicts_of_two_workers())
+        if not table:
+            return []
+        said = "`edgeward serve --workers 2` of the same file, against the same others, which are one process each."
+        return ["", "# Two workers", "", said, "", *table]
 
     def _asked_over(self, name: str) -> str:
         over, batch = self.protocols.get(name, "in process"), self.outcome.raw_batch

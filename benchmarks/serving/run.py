@@ -12,7 +12,15 @@ from benchmarks.environment import ROOT, now_utc, read_environment
 from benchmarks.peers.catalogue import PEERS, Peer
 from benchmarks.peers.environments import InstallError, python_of
 from benchmarks.serving import calibrated, h2load
-from benchmarks.serving.contestants import GRPC_ECHO, Contestant, as_calibrated, baselines, foreign, ours
+from benchmarks.serving.contestants import (
+    GRPC_ECHO,
+    Contestant,
+    as_calibrated,
+    baselines,
+    foreign,
+    ours,
+    with_two_workers,
+)
 from benchmarks.serving.endurance import endure
 from benchmarks.serving.exchange import Row
 from benchmarks.serving.identity import write_identity
@@ -65,7 +73,8 @@ def compare(
         mine = ours(model, row, scratch)
         progress("calibration", 0.0)
         chosen = calibrated.choose(BUNDLE, config.home())
-        contestants: list[Contestant] = [*mine, *as_calibrated(BUNDLE, row, config.home()), *baselines(row)]
+        contestants: list[Contestant] = [*mine, *as_calibrated(BUNDLE, row, config.home())]
+        contestants += [*with_two_workers(model, row, scratch), *baselines(row)]
         for peer, python in pythons:
             exchange = peer.exchange(row)
             contestants.append(foreign(peer.name, python, peer.script, model, exchange, is_restless=peer.is_restless))

@@ -14,7 +14,7 @@ from typer.testing import CliRunner
 from benchmarks.cli import EXIT_INTERRUPTED, app
 from benchmarks.peers.catalogue import Peer
 from benchmarks.serving import calibrated, h2load, rounds, run
-from benchmarks.serving.contestants import GRPCIO, REST, calibrated_name, foreign
+from benchmarks.serving.contestants import GRPC, REST, calibrated_name, foreign
 from benchmarks.serving.exchange import Row, plain_json_exchange
 from benchmarks.serving.rounds import Plan
 from runtime.bundle.bundle import read_bundle
@@ -82,7 +82,7 @@ def test_who_runs_has_a_ratio_and_who_does_not_start_a_reason(
     assert told["missing"] == {"bad": "ended with code 1: AttributeError: no lock in bad_server.py"}
     assert str(tmp_path) not in (tmp_path / "out" / "peers.json").read_text() + done.stdout
     against = {(ratio["ours"], ratio["other"]) for ratio in told["ratios"]}
-    assert {(GRPCIO, "good"), (REST, "good")} <= against
+    assert {(GRPC, "good"), (REST, "good")} <= against
     assert {other for _, other in against} == {"good"}
     assert all(
         ratio["lowest"] <= ratio["value"] <= ratio["highest"] for ratio in told["ratios"] if ratio["ours"] == REST
@@ -112,6 +112,7 @@ def test_ctrl_c_keeps_what_was_measured(peers: list[Peer], tmp_path: Path, monke
 
     monkeypatch.setattr(run, "ours", only_one)
     monkeypatch.setattr(run, "as_calibrated", lambda *given: [])
+    monkeypatch.setattr(run, "with_two_workers", lambda *given: [])
     monkeypatch.setattr(run, "baselines", lambda row: [])
     monkeypatch.setattr(rounds, "drive", stopped)
     monkeypatch.setattr(rounds, "Plan", partial(Plan, connections=(1,)))

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from benchmarks.environment import ROOT
-from benchmarks.serving.contestants import GRPC_ECHO, GRPCIO, NATIVE, REST, calibrated_name
+from benchmarks.serving.contestants import GRPC, GRPC_ECHO, NATIVE, REST, calibrated_name
 from benchmarks.serving.endurance import Endurance
 from benchmarks.serving.ratios import ratio_of
 from benchmarks.serving.raw_session import BATCHES
@@ -47,14 +47,14 @@ def samples(rates: dict[str, float], connections: tuple[int, ...] = (1, 8, 32)) 
 def results(memory: tuple[int, ...] = (100, 200, 202), **environment: Any) -> Results:
     outcome = Outcome(
         samples(
-            {NATIVE: 7000, GRPCIO: 2000, REST: 3900, "mlserver": 1000, "litserve": 500, GRPC_ECHO: 3000, RAW: 10000}
+            {NATIVE: 7000, GRPC: 2000, REST: 3900, "mlserver": 1000, "litserve": 500, GRPC_ECHO: 3000, RAW: 10000}
             | {calibrated_name(REST): 4200}
         ),
         {"kserve": "pip|said no"},
         (OpenSample(NATIVE, 0, 4900, 4890, 0.4, 2.5), OpenSample(NATIVE, 1, 4900, 4900, 0.4, 1.5)),
         raw_batch=32,
     )
-    identity = Outcome(samples({NATIVE: 900, GRPCIO: 400, REST: 500, "mlserver": 300}, (1, 8)), {})
+    identity = Outcome(samples({NATIVE: 900, GRPC: 400, REST: 500, "mlserver": 300}, (1, 8)), {})
     lasting = Endurance(NATIVE, 1_000_000, (0, 100_000, 1_000_000), memory)
     where = {**ENVIRONMENT, **environment}
     return Results(
@@ -70,10 +70,10 @@ def test_a_bar_is_a_ratio_of_medians() -> None:
     assert native.ratio.cpu_ratio == 1.0, "everybody took half a second"
     assert not verdicts[REST, "mlserver", 32].is_cleared, "3.9 of 4"
     assert verdicts[REST, RAW, 32].is_cleared, "raw rows are the same for any number of connections"
-    assert (GRPCIO, "kserve", 8) not in verdicts, "a peer that is missing clears and misses nothing"
+    assert (GRPC, "kserve", 8) not in verdicts, "a peer that is missing clears and misses nothing"
     large = {(v.bar.ours, v.ratio.connections): v.is_cleared for v in results().identity_verdicts()}
     assert large[NATIVE, 1]
-    assert not large[GRPCIO, 8]
+    assert not large[GRPC, 8]
 
 
 def test_what_ours_serves_as_calibrated_has_bars_of_its_own_and_is_named() -> None:
@@ -122,10 +122,10 @@ def test_a_raw_session_tells_rows_a_second_and_what_the_processor_took() -> None
 def test_every_peer_that_ran_has_a_ratio_to_each_of_ours_with_the_spread_of_the_rounds() -> None:
     ratios = {(r.ours, r.other, r.connections): r for r in results().ratios()}
     expected = {
-        (mine, peer, n) for mine in (NATIVE, GRPCIO, REST) for peer in ("mlserver", "litserve") for n in (1, 8, 32)
+        (mine, peer, n) for mine in (NATIVE, GRPC, REST) for peer in ("mlserver", "litserve") for n in (1, 8, 32)
     }
     assert set(ratios) == expected, "baselines are no peers, and who is missing has no ratio"
-    lit = ratios[GRPCIO, "litserve", 8]
+    lit = ratios[GRPC, "litserve", 8]
     assert (lit.value, lit.lowest, lit.highest) == pytest.approx((2001 / 501, 2002 / 502, 2000 / 500))
     told = results()
     assert "| litserve | 8 | 13.97 (13.95 to 14.00; CPU 1.00) | 3.99 (3.99 to 4.00; CPU 1.00) |" in told.to_markdown()
@@ -133,12 +133,12 @@ def test_every_peer_that_ran_has_a_ratio_to_each_of_ours_with_the_spread_of_the_
 
 
 def test_a_ratio_is_of_the_rounds_that_both_were_measured_in() -> None:
-    whole = samples({GRPCIO: 100, "litserve": 50}, (8,))
+    whole = samples({GRPC: 100, "litserve": 50}, (8,))
     stopped = Outcome(tuple(s for s in whole if (s.contestant, s.round) != ("litserve", 2)), {}, was_stopped=True)
-    ratio = ratio_of(stopped, GRPCIO, "litserve", 8)
+    ratio = ratio_of(stopped, GRPC, "litserve", 8)
     assert ratio is not None
     assert ratio.value == pytest.approx(100.5 / 50.5)
-    assert ratio_of(stopped, GRPCIO, "nobody", 8) is None
+    assert ratio_of(stopped, GRPC, "nobody", 8) is None
     told = replace(results(), outcome=stopped)
     assert "Stopped in round 3 of 3" in told.to_markdown()
 
