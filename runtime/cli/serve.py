@@ -60,7 +60,7 @@ def serve(
         typer.Option(
             "--grpc-front",
             metavar="NAME",
-            help="What listens for gRPC: native, grpcio, or auto, the faster native one where it can be had (auto).",
+            help="What listens for gRPC: asyncio, native (extra fast), grpcio, or auto, which fits where it serves (auto).",
         ),
     ] = None,
     grpc_reflection: Annotated[

@@ -61,7 +61,7 @@ class ServerSettings(AddressSettings):
     http_uds: Path | None = None
     """The same for REST."""
     grpc_front: GrpcFront = GrpcFront.AUTO
-    """auto, native (faster, the extra `fast`) or grpcio; see `choose_front`."""
+    """auto, asyncio, native (the extra `fast`) or grpcio; see `choose_front`."""
     grpc_reflection: bool = False
     """Whether tools such as grpcurl may ask over gRPC what the server speaks."""
     max_message_bytes: int = Field(default=DEFAULT_MAX_MESSAGE_BYTES, gt=0, lt=1 << 31)
