@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 
 from tests.runtime.serving.example_clients import kept
+from tests.runtime.serving.fronts import at_hand
 from tests.runtime.serving.triton_examples import (
     MODELS_WANTED,
     NOT_RUN,
@@ -18,15 +19,15 @@ from tests.runtime.serving.triton_examples import (
 
 @pytest.mark.slow
 @pytest.mark.timeout(600)
-@pytest.mark.parametrize("count", [8, 7])
+@pytest.mark.parametrize(("count", "front"), [*((8, front) for front in at_hand()), (7, "auto")])
 def test_every_example_passes_or_is_known_not_to(
-    count: int, request: pytest.FixtureRequest, shared_models: Path, tmp_path: Path
+    count: int, front: str, request: pytest.FixtureRequest, shared_models: Path, tmp_path: Path
 ) -> None:
     folder = request.config.getoption("--triton-examples")
     if folder is None:
         pytest.skip("no --triton-examples FOLDER: src/python/examples of triton-inference-server/client")
     failed, known = {}, kept("Triton")
-    with serving_triton_models(tmp_path, shared_models / "triton_simple", count) as server:
+    with serving_triton_models(tmp_path, shared_models / "triton_simple", count, front) as server:
         for example in examples(Path(folder)):
             if MODELS_WANTED.get(example, 8) != count or why_not_run(example, server) is not None:
                 continue

@@ -80,7 +80,7 @@ def examples(folder: Path) -> list[str]:
 
 
 @contextmanager
-def serving_triton_models(scratch: Path, models: Path, count: int = 8) -> Iterator[Server]:
+def serving_triton_models(scratch: Path, models: Path, count: int = 8, front: str = "auto") -> Iterator[Server]:
     """Serves the `count` of 7 or 8 models that the examples ask for; on Triton's own ports where they are free."""
     repository = scratch / "repository"
     for name in GIVEN:
@@ -99,6 +99,8 @@ def serving_triton_models(scratch: Path, models: Path, count: int = 8) -> Iterat
             ports[0],
             "--http-port",
             ports[1],
+            "--grpc-front",
+            front,
             "--allow-model-upload",
             "--server-name",
             "triton",
