@@ -1,4 +1,4 @@
-"""Which gRPC front listens: ours on the event loop, the native one, which is faster, or grpcio where others can reach it."""
+"""Which gRPC front listens: ours on the event loop, the native one, or grpcio where others can reach it."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from importlib.metadata import PackageNotFoundError, version
 from runtime.errors import WrongUseError
 
 PACKAGE = "pygrpc-native"
-EXTRA = "the extra fast brings a faster one in Rust: pip install 'edgeward[fast]'"
+EXTRA = "the extra fast brings one in Rust, which answers more over many connections: pip install 'edgeward[fast]'"
 
 
 class GrpcFront(StrEnum):

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.runtime.serving.fronts import at_hand
 from tests.runtime.serving.real import serving_models
 from tests.runtime.serving.threaded import Threaded
 
@@ -23,9 +24,9 @@ def analyzer(request: pytest.FixtureRequest) -> str:
     return str(found)
 
 
-@pytest.fixture(scope="module")
-def real(tmp_path_factory: pytest.TempPathFactory, analyzer: str) -> Iterator[Threaded]:
-    with serving_models(tmp_path_factory.mktemp("analyzed")) as server:
+@pytest.fixture(scope="module", params=at_hand())
+def real(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory, analyzer: str) -> Iterator[Threaded]:
+    with serving_models(tmp_path_factory.mktemp("analyzed"), grpc_front=request.param) as server:
         yield server
 
 
