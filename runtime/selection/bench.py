@@ -39,6 +39,17 @@ class Trial:
     """Of the rest, what the candidate is to be charged with: on the processor no more than it had of it."""
 
 
+@dataclass(frozen=True, slots=True)
+class Timed:
+    """What the calls of one turn took, in milliseconds."""
+
+    latencies_ms: tuple[float, ...]
+    """Of each call; at least one."""
+    busy_ms: float
+    """A call, on average: of the processor, by all threads, those that spin included. On a device as long as the call lasts: so
+    long it is taken."""
+
+
 class CandidateFailedError(Exception):
     """A candidate could not be run; the text is the reason. Internal to selection: it becomes a `Rejected`."""
 
@@ -66,8 +77,8 @@ class Bench(Protocol):
         `CandidateFailedError` when it cannot be opened or run.
         """
 
-    def time(self, candidate: Candidate, rows: int, duration_s: float) -> list[float]:
-        """Milliseconds of calls with `rows` rows, for about `duration_s` and at least one, after a warm-up.
+    def time(self, candidate: Candidate, rows: int, duration_s: float) -> Timed:
+        """Calls with `rows` rows, for about `duration_s` and at least one, after a warm-up.
 
         `CandidateFailedError` when it cannot be opened or run.
         """

@@ -176,3 +176,18 @@ def test_a_trial_is_charged_with_no_more_than_it_took(tmp_path: Path, monkeypatc
     )
     assert 0 < on_cpu.effort_s < 0.001
     assert on_device.effort_s >= 0.005 * 8
+
+
+def test_a_turn_tells_what_all_threads_took_of_the_processor_and_for_how_long_a_device_was_taken(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Two turns of a few calls of 5 ms, of which the first is a warm-up; the processor's clock says 90 ms of them all."""
+    processor_s = itertools.count(0, 0.09)
+    monkeypatch.setattr("runtime.selection.local_bench.time.process_time", lambda: next(processor_s))
+    bundle = make_bundle(tmp_path, {"slow": {"ms": 5}})
+    on_cpu, on_device = (
+        LocalBench(bundle).time(enumerate_candidates(bundle, machine(), [FakeBackend(device=device)])[0][0], 1, 0.02)
+        for device in ("cpu", "npu")
+    )
+    assert on_cpu.busy_ms * len(on_cpu.latencies_ms) == pytest.approx(90)
+    assert on_device.busy_ms * len(on_device.latencies_ms) == pytest.approx(sum(on_device.latencies_ms))
