@@ -72,7 +72,7 @@ class OpenedVariant:
 
     def _predict_once(self, inputs: Mapping[str, Array]) -> dict[str, Array]:
         it, tensors = self._it, self._preprocessed(inputs)
-        results = self.session.run(self._mapped(tensors))
+        results = self.session.run(tensors if it.is_same_in else self._mapped(tensors))
         if not it.is_same_out:
             results = {name: results[own] if step is None else step(results[own]) for name, own, step in it.from_own}
         return results if it.nan_rows is None else it.nan_rows.kept(tensors, results)
