@@ -5,6 +5,7 @@ Two stand behind it: `LocalBench`, in this process, and `IsolatedBench`, which d
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final, Protocol
 
@@ -48,6 +49,12 @@ class Timed:
     busy_ms: float
     """A call, on average: of the processor, by all threads, those that spin included. On a device as long as the call lasts: so
     long it is taken."""
+
+
+def mean_busy_ms(turns: Sequence[Timed]) -> float:
+    """Of all calls: what a single turn took of another core is known by ticks of the kernel's only."""
+    calls = sum(len(timed.latencies_ms) for timed in turns)
+    return sum(timed.busy_ms * len(timed.latencies_ms) for timed in turns) / calls
 
 
 class CandidateFailedError(Exception):

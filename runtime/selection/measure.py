@@ -10,13 +10,14 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Final
 
-from runtime.selection.bench import MIN_GUARD_ROWS, WHOLE_S, Bench, CandidateFailedError, Timed, Trial
+from runtime.selection.bench import MIN_GUARD_ROWS, WHOLE_S, Bench, CandidateFailedError, Timed, Trial, mean_busy_ms
 from runtime.selection.candidates import Candidate, Rejected, rejected_because
 from runtime.selection.decide import may_be_fit, nearest_targets, rank, refusal
 from runtime.selection.efficiency import BATCH, quick_alone
 from runtime.selection.goal import Goal
 from runtime.selection.halving import TURN_S, Halving
-from runtime.selection.latency import MIN_TURNS, Latency, summarise
+from runtime.selection.in_batches import time_in_batches
+from runtime.selection.latency import MIN_TURNS, summarise
 from runtime.selection.measured import Measured
 from runtime.selection.memory_use import most_rows
 from runtime.selection.rows import BATCH_SIZES
@@ -183,8 +184,8 @@ def _time_in_rounds(
             del measured[turn.key]
             rejected.append(rejected_because(candidate, str(error)))
     for key, (latency, lag_error) in halving.figures().items():
-        told = _with_latency(measured[key], measured[key].rows, latency)
-        told = _with_busy(told, told.rows, turns[key])
+        rows = measured[key].rows
+        told = measured[key].with_latency(rows, latency).with_busy(rows, mean_busy_ms(turns[key]))
         measured[key] = replace(told, rounds=last_round[key], lag_error=lag_error)
     return rejected
 
@@ -197,31 +198,16 @@ def _time_in_batches(
     budget_s: float,
     clock: Callable[[], float],
 ) -> list[Rejected]:
-    """Has those whose single row is about as fast as any take turns in batches, where there are several and time for all.
-
-    Pass by pass, so that the machine's moments befall all of them. Who fails is out: whoever serves gathers batches.
-    """
-    rejected: list[Rejected] = []
-    end = clock() + budget_s
+    """Adds batches to those that efficiency is decided among; who fails in them leaves `measured` with its reason."""
     quick = quick_alone(nearest_targets([m for m in measured.values() if may_be_fit(m, goal)], goal))
-    # A warm-up and a call that counts, each as long as so many single rows.
-    needed_s = sum(2 * BATCH * m.latency.median_ms / 1000 for m in quick)
-    if len(quick) < 2 or needed_s > budget_s or not all(_may_gather(m, sizes, goal) for m in quick):
-        return rejected
-    turns: dict[str, list[Timed]] = {m.candidate.key: [] for m in quick}
-    passes = 0
-    while turns and passes < MIN_TURNS and clock() < end:
-        passes += 1
-        for key in list(turns):
-            try:
-                turns[key].append(bench.time(measured[key].candidate, BATCH, TURN_S))
-            except CandidateFailedError as error:
-                log.info("candidate %s is out: %s", key, error)
-                rejected.append(rejected_because(measured[key].candidate, str(error)))
-                del measured[key], turns[key]
-    for key, own in turns.items():
-        told = _with_latency(measured[key], BATCH, summarise([timed.latencies_ms for timed in own]))
-        measured[key] = _with_busy(told, BATCH, own)
+    if not all(_may_gather(m, sizes, goal) for m in quick):
+        return []
+    told, rejected = time_in_batches(bench, quick, budget_s, clock)
+    for m in quick:
+        if m.candidate.key in told:
+            measured[m.candidate.key] = told[m.candidate.key]
+        else:
+            del measured[m.candidate.key]
     return rejected
 
 
@@ -263,7 +249,7 @@ def _time_winners(
         if fastest is not None and len(beside) == len(turns):
             others = [timed.latencies_ms for timed in beside]
             latency, lag_error = told_later(own, others, fastest.latency.median_ms)
-        told = _with_busy(_with_latency(winner, winner.rows, latency), winner.rows, turns)
+        told = winner.with_latency(winner.rows, latency).with_busy(winner.rows, mean_busy_ms(turns))
         measured[winner.candidate.key] = replace(told, rounds=1, lag_error=lag_error)
     return rejected
 
@@ -307,7 +293,7 @@ def _sweep(
         except CandidateFailedError as error:
             log.warning("candidate %s failed with %d rows; its cost there is extrapolated: %s", candidate, size, error)
             continue
-        measured[candidate.key] = _with_latency(measured[candidate.key], size, summarise([calls]))
+        measured[candidate.key] = measured[candidate.key].with_latency(size, summarise([calls]))
 
 
 def _worth_sweeping(order: Sequence[Measured]) -> list[Measured]:
@@ -316,14 +302,3 @@ def _worth_sweeping(order: Sequence[Measured]) -> list[Measured]:
     for m in order:
         firsts.setdefault(m.candidate.backend.device, m)
     return [*order[:SWEPT], *(m for m in firsts.values() if m not in order[:SWEPT])]
-
-
-def _with_latency(measured: Measured, rows: int, latency: Latency) -> Measured:
-    return replace(measured, latencies=tuple(sorted({**dict(measured.latencies), rows: latency}.items())))
-
-
-def _with_busy(measured: Measured, rows: int, turns: Sequence[Timed]) -> Measured:
-    """All turns as one: what a single one took of another core is known by ticks of the kernel's only."""
-    calls = sum(len(timed.latencies_ms) for timed in turns)
-    busy_ms = sum(timed.busy_ms * len(timed.latencies_ms) for timed in turns) / calls
-    return replace(measured, busy=tuple(sorted({**dict(measured.busy), rows: busy_ms}.items())))

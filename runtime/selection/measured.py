@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from runtime.selection.candidates import Candidate
 from runtime.selection.cost import CostModel
@@ -45,3 +45,11 @@ class Measured:
     def cost(self) -> CostModel:
         """Milliseconds by rows."""
         return CostModel(tuple((rows, latency.median_ms) for rows, latency in self.latencies))
+
+    def with_latency(self, rows: int, latency: Latency) -> Measured:
+        """The same with that of calls with so many rows."""
+        return replace(self, latencies=tuple(sorted({**dict(self.latencies), rows: latency}.items())))
+
+    def with_busy(self, rows: int, busy_ms: float) -> Measured:
+        """The same with what calls with so many rows take of the processor."""
+        return replace(self, busy=tuple(sorted({**dict(self.busy), rows: busy_ms}.items())))
