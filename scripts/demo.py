@@ -166,7 +166,7 @@ def _choose(home: Path) -> Digits:
     from runtime.cli.console import facts
     from runtime.hardware import describe, probe
     from runtime.selection.select import choose
-    from runtime.selection.settings import SelectionSettings
+    from runtime.selection.settings import Objective, SelectionSettings
 
     _heading("1  This machine, and what runs best on it")
     hardware = probe()
@@ -174,8 +174,9 @@ def _choose(home: Path) -> Digits:
     console.print(facts((name, value) for name, value in describe(hardware) if name in wanted))
     console.print()
     bundle = open_bundles(MODEL, home / "bundles")[0]
+    as_served = SelectionSettings(usual_objective=Objective.EFFICIENCY)  # so that gateway and agent find it measured
     with console.status("measuring every variant on every engine here …"):
-        choice = choose(bundle, hardware, all_backends(), SelectionSettings(), home / "calibrations", None)
+        choice = choose(bundle, hardware, all_backends(), as_served, home / "calibrations", None)
     console.print(show_choice(choice, with_rejected=False))
     samples = bundle.samples()
     assert samples is not None, "the digits bundle carries samples"

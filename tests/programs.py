@@ -17,7 +17,7 @@ from typing import Any
 
 import edgeward
 from runtime.client.document import fetch_document
-from runtime.selection.settings import SelectionSettings
+from runtime.selection.settings import Objective, SelectionSettings
 
 ROOT = Path(__file__).resolve().parents[1]
 PATIENCE_S = 60.0
@@ -43,16 +43,17 @@ def environment(home: Path) -> dict[str, str]:
 
 @cache
 def calibrated_home() -> Path:
-    """A home in which the digits were calibrated, once a process."""
+    """A home in which the digits were calibrated, for use in a process and for serving, once a process."""
     home = Path(tempfile.mkdtemp(prefix="edgeward-tests-"))
     atexit.register(shutil.rmtree, home, ignore_errors=True)
-    edgeward.load("digits", edgeward.EngineSettings(home=home)).close()
+    for settings in (SelectionSettings(), SelectionSettings(usual_objective=Objective.EFFICIENCY)):
+        edgeward.load("digits", edgeward.EngineSettings(settings, home=home)).close()
     return home
 
 
 def calibrate(bundle: Path) -> None:
-    """From now on homes of programs have a choice for this bundle, too: quickly made, and in this process."""
-    quick = SelectionSettings(budget_s=0.1, isolate=False)
+    """From now on homes of programs that serve have a choice for this bundle, too: quickly made, and in this process."""
+    quick = SelectionSettings(budget_s=0.1, isolate=False, usual_objective=Objective.EFFICIENCY)
     edgeward.load(bundle, edgeward.EngineSettings(quick, home=calibrated_home())).close()
 
 

@@ -99,7 +99,7 @@ def _interleave(
     for turn in range(effort.turns):
         for candidate in generator.sample(going, len(going)):
             try:
-                turns[candidate.key].append(median(bench.time(candidate, 1, effort.turn_s)))
+                turns[candidate.key].append(median(bench.time(candidate, 1, effort.turn_s).latencies_ms))
             except CandidateFailedError:
                 going.remove(candidate)
         if turn + 1 == SORTING_TURNS:
@@ -112,6 +112,6 @@ def _pairs(bench: Bench, chosen: Candidate, best: Candidate, effort: Effort) -> 
     pairs = []
     for turn in range(effort.pairs):
         order = (chosen, best) if turn % 2 else (best, chosen)
-        took = {candidate.key: median(bench.time(candidate, 1, effort.turn_s)) for candidate in order}
+        took = {candidate.key: median(bench.time(candidate, 1, effort.turn_s).latencies_ms) for candidate in order}
         pairs.append((took[chosen.key], took[best.key]))
     return pairs

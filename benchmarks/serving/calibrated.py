@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 
 from benchmarks.environment import ROOT
+from runtime.bundle.objective import Objective
 from runtime.errors import MachineError
 
 # A calibration takes 3 s; engines are imported before it, on a machine that may be busy.
@@ -20,7 +21,7 @@ def choose(bundle: str, home: Path) -> str:
 
     Measures where `home` keeps no choice that still holds, in a process of its own. `MachineError` with what that said.
     """
-    command = [sys.executable, "-m", "edgeward", "calibrate", bundle, "--json"]
+    command = [sys.executable, "-m", "edgeward", "calibrate", bundle, "--objective", Objective.EFFICIENCY, "--json"]
     try:
         done = subprocess.run(
             command,

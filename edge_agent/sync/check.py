@@ -62,7 +62,10 @@ def check(tar: Path, model: str, objective: str) -> Checked:
     from runtime.selection.settings import Objective, SelectionSettings
 
     settings = EngineSettings(
-        selection=SelectionSettings(objective=Objective(objective) if objective else None), watch=WatchSettings(0, 0)
+        selection=SelectionSettings(
+            objective=Objective(objective) if objective else None, usual_objective=Objective.EFFICIENCY
+        ),
+        watch=WatchSettings(0, 0),
     )
     try:
         bundle = open_bundles(tar, config.home() / "bundles")[-1]

@@ -37,7 +37,7 @@ class OpenedVariant:
         self.first_batched = it.batched_in[0] if it.batched_in else None
         """The first input that has rows."""
         self._counted = it.counted
-        self._is_direct = self.is_same and it.nan_rows is None
+        self._nan_rows = it.nan_rows
 
     def predict(self, inputs: Mapping[str, Array]) -> dict[str, Array]:
         """The outputs by canonical name, for inputs that fit `self.inputs` (not checked here); the errors of `Session.run`.
@@ -51,7 +51,10 @@ class OpenedVariant:
                 return {s.name: np.empty((0, *(max(n, 0) for n in s.shape[1:])), s.dtype) for s in self.outputs}
             if self._fixed_batch is not None and rows != self._fixed_batch:
                 return self._predict_in_fixed_batches(inputs, rows, self._fixed_batch)
-        return self.session.run(inputs) if self._is_direct else self._predict_once(inputs)
+        if not self.is_same:
+            return self._predict_once(inputs)
+        results = self.session.run(inputs)
+        return results if self._nan_rows is None else self._nan_rows.kept(inputs, results)
 
     def prepare(self, inputs: Mapping[str, Array]) -> Mapping[str, Array]:
         """The variant's own tensors, as the engine gets them: preprocessed and mapped."""
@@ -72,7 +75,7 @@ class OpenedVariant:
 
     def _predict_once(self, inputs: Mapping[str, Array]) -> dict[str, Array]:
         it, tensors = self._it, self._preprocessed(inputs)
-        results = self.session.run(self._mapped(tensors))
+        results = self.session.run(tensors if it.is_same_in else self._mapped(tensors))
         if not it.is_same_out:
             results = {name: results[own] if step is None else step(results[own]) for name, own, step in it.from_own}
         return results if it.nan_rows is None else it.nan_rows.kept(tensors, results)

@@ -66,7 +66,9 @@ def build(
     ] = None,
     objective: Annotated[
         Objective | None,
-        typer.Option("--objective", help="What machines choose by among the variants; latency otherwise."),
+        typer.Option(
+            "--objective", help="What machines choose by among the variants; otherwise latency, of servers efficiency."
+        ),
     ] = None,
     preprocess: Annotated[list[str] | None, typer.Option("--preprocess", metavar="STEP", help=_STEPS)] = None,
     without: Annotated[

@@ -33,7 +33,10 @@ def calibrate(
     ] = SelectionSettings().budget_s,
     objective: Annotated[
         Objective | None,
-        typer.Option("--objective", help="What is made best among those that meet the rest (the manifest's, latency)."),
+        typer.Option(
+            "--objective",
+            help="What is made best of what meets the rest (the manifest's, latency; servers: efficiency).",
+        ),
     ] = None,
     accuracy_floor: Annotated[
         float | None,

@@ -21,7 +21,7 @@ CHOSEN = "▶"
 WIDTH_FOR_SENTENCES: Final = 110
 LEAST_NAME: Final = 11
 """Columns of a variant's name, where it has so many: `fp32.tflite` in one line, with 15 left of 80 for options and verdict."""
-_RATIO: Final = re.compile(r"(\d[\d.,]* ×) the chosen one(?: \(in its (trial)\))?")
+_RATIO: Final = re.compile(r"(\d[\d.,]* ×) the chosen one(?: \(in its (trial)\)|'s (processor) time)?")
 """All that a verdict says that a narrow column can hold."""
 
 
@@ -125,7 +125,8 @@ def _in_short(choice: Choice, ranked: Ranked) -> str:
     ratio = _RATIO.fullmatch(_why(ranked))
     if ratio is None:
         return "chosen" if ranked is choice.selected else "below"
-    return f"{ratio[1]} ({ratio[2]})" if ratio[2] else ratio[1]
+    of = ratio[2] or ratio[3]
+    return f"{ratio[1]} ({of})" if of else ratio[1]
 
 
 def _why(ranked: Ranked) -> str:

@@ -82,7 +82,7 @@ def serve(
         typer.Option(
             "--objective",
             metavar="NAME",
-            help="What backends are chosen for: latency, throughput or memory (the manifest's, latency).",
+            help="What backends are chosen for: efficiency, latency, throughput or memory (the manifest's, efficiency).",
         ),
     ] = None,
     threads: Annotated[

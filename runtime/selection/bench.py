@@ -5,6 +5,7 @@ Two stand behind it: `LocalBench`, in this process, and `IsolatedBench`, which d
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final, Protocol
 
@@ -39,6 +40,23 @@ class Trial:
     """Of the rest, what the candidate is to be charged with: on the processor no more than it had of it."""
 
 
+@dataclass(frozen=True, slots=True)
+class Timed:
+    """What the calls of one turn took, in milliseconds."""
+
+    latencies_ms: tuple[float, ...]
+    """Of each call; at least one."""
+    busy_ms: float
+    """A call, on average: of the processor, by all threads, those that spin included. On a device as long as the call lasts: so
+    long it is taken."""
+
+
+def mean_busy_ms(turns: Sequence[Timed]) -> float:
+    """Of all calls: what a single turn took of another core is known by ticks of the kernel's only."""
+    calls = sum(len(timed.latencies_ms) for timed in turns)
+    return sum(timed.busy_ms * len(timed.latencies_ms) for timed in turns) / calls
+
+
 class CandidateFailedError(Exception):
     """A candidate could not be run; the text is the reason. Internal to selection: it becomes a `Rejected`."""
 
@@ -66,8 +84,8 @@ class Bench(Protocol):
         `CandidateFailedError` when it cannot be opened or run.
         """
 
-    def time(self, candidate: Candidate, rows: int, duration_s: float) -> list[float]:
-        """Milliseconds of calls with `rows` rows, for about `duration_s` and at least one, after a warm-up.
+    def time(self, candidate: Candidate, rows: int, duration_s: float) -> Timed:
+        """Calls with `rows` rows, for about `duration_s` and at least one, after a warm-up.
 
         `CandidateFailedError` when it cannot be opened or run.
         """

@@ -32,7 +32,7 @@ from runtime.selection.settings import SelectionSettings
 
 log = logging.getLogger(__name__)
 
-SCHEMA: Final = 5
+SCHEMA: Final = 6
 MAX_BYTES: Final = 4 << 20
 """The choice for digits, 14 candidates and 34 pairs that cannot run, takes 14 KB."""
 
@@ -66,7 +66,7 @@ class _Entry(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", defer_build=True)
 
     # `schema` is a name pydantic keeps for itself.
-    schema_version: Literal[5]
+    schema_version: Literal[6]
     question: str
     fingerprint: str
     installed: str

@@ -40,6 +40,9 @@ class Ranked:
     """Mean difference of the probability that a classifier gives the reference's class; None where it was not compared."""
     memory: tuple[MemoryUse, ...] = ()
     """By rows of a call, ascending; empty where it is not known."""
+    busy: tuple[tuple[int, float], ...] = ()
+    """By rows of a call, ascending: for how many milliseconds it keeps processors busy, all threads together, those that spin
+    included (a device: is taken); empty of who was only tried."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -156,6 +159,7 @@ class RankedRecord(_Record):
     max_rows: int | None = Field(ge=1)
     confidence_error: float | None = Field(ge=0, le=1)
     memory: tuple[MemoryUseRecord, ...] = ()
+    busy_ms_by_rows: dict[int, float]
 
 
 class RejectedRecord(_Record):
@@ -200,6 +204,7 @@ class ChoiceRecord(_Record):
                 r.max_rows,
                 r.confidence_error,
                 tuple(MemoryUse(use.rows, use.mb, use.gpu_mb) for use in r.memory),
+                tuple(sorted(r.busy_ms_by_rows.items())),
             )
             for r in self.ranked
         )
@@ -242,4 +247,5 @@ def _ranked_record(ranked: Ranked) -> RankedRecord:
         max_rows=ranked.max_rows,
         confidence_error=ranked.confidence_error,
         memory=tuple(MemoryUseRecord(rows=use.rows, mb=use.mb, gpu_mb=use.gpu_mb) for use in ranked.memory),
+        busy_ms_by_rows=dict(ranked.busy),
     )

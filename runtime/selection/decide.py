@@ -9,13 +9,14 @@ from typing import Final
 
 from runtime.bundle.manifest import Targets
 from runtime.errors import NoCandidateError
-from runtime.selection.candidates import Candidate, Rejected, rejected_because
+from runtime.selection.candidates import CPU, Rejected, rejected_because
 from runtime.selection.choice import Choice, Ranked
-from runtime.selection.cost import CostModel
+from runtime.selection.efficiency import Frugal, most_frugal
 from runtime.selection.goal import Goal
 from runtime.selection.guard import GuardResult
-from runtime.selection.latency import Latency, show_ms
-from runtime.selection.memory_use import MemoryUse, most_rows, use_at
+from runtime.selection.latency import show_ms
+from runtime.selection.measured import Measured
+from runtime.selection.memory_use import most_rows, use_at
 from runtime.selection.settings import Objective
 
 DEFAULT_AGREEMENT: Final = 0.9
@@ -39,40 +40,6 @@ UNSTABLE_SPREAD: Final = 0.15
 
 
 @dataclass(frozen=True, slots=True)
-class Measured:
-    """A candidate that ran, and its numbers."""
-
-    candidate: Candidate
-    latencies: tuple[tuple[int, Latency], ...]
-    """By rows of a call, ascending."""
-    rows: int
-    """The rows at which candidates are compared: 1, or a large batch for throughput."""
-    guard: GuardResult
-    memory: tuple[MemoryUse, ...] = ()
-    """By rows of a call, ascending; empty when it is not known."""
-    rounds: int = 0
-    """Rounds of measuring it survived; 0 when the trial alone told it apart."""
-    lag_error: float | None = None
-    """The standard error of its lag behind the fastest, as a share, of those that took turns; None of who was timed alone."""
-
-    @property
-    def latency(self) -> Latency:
-        """Of a call with `rows` rows."""
-        return dict(self.latencies)[self.rows]
-
-    @property
-    def memory_mb(self) -> float | None:
-        """Growth of resident memory with `rows` rows a call."""
-        use = use_at(self.memory, self.rows)
-        return None if use is None else use.mb
-
-    @property
-    def cost(self) -> CostModel:
-        """Milliseconds by rows."""
-        return CostModel(tuple((rows, latency.median_ms) for rows, latency in self.latencies))
-
-
-@dataclass(frozen=True, slots=True)
 class Origin:
     """Which bundle a choice is for, and how its answers were checked."""
 
@@ -87,7 +54,7 @@ def decide(measured: Sequence[Measured], rejected: Sequence[Rejected], goal: Goa
     """The ranking with a sentence for everyone; `NoCandidateError`, with every reason, when nothing may run.
 
     Among those as good as the best (within the noise, or on fewer threads nearly so), the more
-    accurate wins, then the one with fewer threads; of equal memory, the faster.
+    accurate wins, then the one with fewer threads; of equal memory, the faster. For efficiency see `most_frugal`.
     """
     refused = [rejected_because(m.candidate, reason) for m in measured if (reason := refusal(m, goal)) is not None]
     fit = [m for m in measured if refusal(m, goal) is None]
@@ -105,8 +72,9 @@ def decide(measured: Sequence[Measured], rejected: Sequence[Rejected], goal: Goa
         )
     order, tied = rank(fit, goal)
     chosen = order[0]
-    sentences = [_chosen_sentence(chosen, len(fit), goal)]
-    sentences += [_other_sentence(m, chosen, m.candidate.key in tied, goal) for m in order[1:]]
+    frugal = _frugal(order, goal)
+    sentences = [_chosen_sentence(chosen, len(fit), goal, frugal)]
+    sentences += [_other_sentence(m, chosen, m.candidate.key in tied, goal, frugal) for m in order[1:]]
     ranked = tuple(
         Ranked(
             m.candidate,
@@ -120,6 +88,7 @@ def decide(measured: Sequence[Measured], rejected: Sequence[Rejected], goal: Goa
             most_rows(m.memory, goal.memory_cap_mb),
             m.guard.confidence_error,
             m.memory,
+            m.busy,
         )
         for m, sentence in zip(order, sentences, strict=True)
     )
@@ -171,16 +140,34 @@ def why_wrong(guard: GuardResult, floor: float | None, agreement_floor: float | 
 
 
 def rank(fit: Sequence[Measured], goal: Goal) -> tuple[list[Measured], set[str]]:
-    """The candidates in order, and the keys of those as good as the best: within the noise, or on fewer threads nearly so."""
+    """The candidates in order, and the keys of those as good as the best: within the noise, or on fewer threads nearly so.
+
+    After the best they stand by what is made small; by their latency where that is efficiency.
+    """
     value = _value_of(goal.objective)
     order = sorted(fit, key=lambda m: (_missed(m, goal), value(m), m.latency.median_ms))
     best = order[0]
-    ties = [m for m in order if _missed(m, goal) == _missed(best, goal) and _is_tied(m, best, goal.objective)]
+    frugal = _frugal(order, goal)
+    if frugal is not None:
+        ties = list(frugal.ties)
+    else:
+        ties = [m for m in nearest_targets(order, goal) if _is_tied(m, best, goal.objective)]
     if goal.objective is Objective.MEMORY:
         winner = rank(ties, replace(goal, objective=Objective.LATENCY))[0][0]
     else:
         winner = min(ties, key=lambda m: (-_rightness(m), m.candidate.options.threads, value(m)))
     return [winner, *(m for m in order if m is not winner)], {m.candidate.key for m in ties}
+
+
+def nearest_targets(fit: Sequence[Measured], goal: Goal) -> list[Measured]:
+    """Those that miss the fewest targets, in their order: one of them is chosen."""
+    least = min((_missed(m, goal) for m in fit), default=0)
+    return [m for m in fit if _missed(m, goal) == least]
+
+
+def _frugal(order: Sequence[Measured], goal: Goal) -> Frugal | None:
+    """Who is to be chosen for efficiency; None for another objective, or where nobody took turns: then latency decides."""
+    return most_frugal(nearest_targets(order, goal)) if goal.objective is Objective.EFFICIENCY else None
 
 
 def _value_of(objective: Objective) -> Callable[[Measured], float]:
@@ -245,15 +232,28 @@ def _told_once(rejected: Sequence[Rejected]) -> list[str]:
     return [str(alike[0] if len(alike) == 1 else replace(alike[0], options=None)) for alike in ways.values()]
 
 
-def _chosen_sentence(chosen: Measured, count: int, goal: Goal) -> str:
+def _chosen_sentence(chosen: Measured, count: int, goal: Goal, frugal: Frugal | None) -> str:
     why = {
         Objective.LATENCY: "the fastest",
         Objective.THROUGHPUT: "the most rows a second",
         Objective.MEMORY: f"the least memory, give or take {MEMORY_NOISE_MB:g} MB,",
+        Objective.EFFICIENCY: "the fastest",
     }[goal.objective]
     among = f"{why} of {count} that may run" if count > 1 else "the only one that may run"
+    if frugal is not None and len(frugal.among) > 1:
+        among = _frugal_text(chosen, frugal)
     text = f"{chosen.candidate}: {_figure(chosen, goal)}, chosen: {among}{_rightness_text(chosen, goal)}"
     return text + _batch_limit_text(chosen, goal.memory_cap_mb)
+
+
+def _frugal_text(chosen: Measured, frugal: Frugal) -> str:
+    in_batches = f" in batches of {frugal.rows}" if frugal.rows > 1 else ""
+    least = f"the least {_busy_name(chosen)}, {show_ms(frugal.row_ms(chosen))} a row{in_batches}"
+    return f"{least}, of {len(frugal.among)} about as fast as the fastest"
+
+
+def _busy_name(measured: Measured) -> str:
+    return "processor time" if measured.candidate.backend.device == CPU else "time of its device"
 
 
 def _batch_limit_text(chosen: Measured, cap_mb: float | None) -> str:
@@ -265,7 +265,9 @@ def _batch_limit_text(chosen: Measured, cap_mb: float | None) -> str:
     return "" if excess is None else f"; batches of at most {rows}, since it would take {excess}"
 
 
-def _other_sentence(measured: Measured, chosen: Measured, is_tied: bool, goal: Goal) -> str:
+def _other_sentence(
+    measured: Measured, chosen: Measured, is_tied: bool, goal: Goal, frugal: Frugal | None = None
+) -> str:
     text = f"{measured.candidate}: {_figure(measured, goal)}"
     if measured.guard.is_partial:
         text += f", checked on {measured.guard.rows} rows only"
@@ -278,9 +280,18 @@ def _other_sentence(measured: Measured, chosen: Measured, is_tied: bool, goal: G
         if measured.memory_mb is None or chosen.memory_mb is None:
             return f"{text}, its memory could not be measured"
         return f"{text}, {measured.memory_mb - chosen.memory_mb:+.1f} MB against the chosen one"
-    ratio = measured.latency.median_ms / chosen.latency.median_ms * chosen.rows / measured.rows
-    times = f"{ratio:.2f}" if ratio < 10 else f"{ratio:,.0f}"
+    if frugal is not None and measured in frugal.among:
+        times = _times(frugal.row_ms(measured) / frugal.row_ms(chosen))
+        return f"{text}, {times} × the chosen one's {_busy_name(measured)}"
+    if frugal is not None and measured in frugal.quick:
+        times = _times(frugal.in_batches_ms(measured) / frugal.in_batches_ms(chosen))
+        return f"{text}, {times} × the chosen one in batches of {frugal.rows}"
+    times = _times(measured.latency.median_ms / chosen.latency.median_ms * chosen.rows / measured.rows)
     return f"{text}, {times} × the chosen one" + ("" if measured.rounds else " (in its trial)")
+
+
+def _times(ratio: float) -> str:
+    return f"{ratio:.2f}" if ratio < 10 else f"{ratio:,.0f}"
 
 
 def _tie_reason(measured: Measured, chosen: Measured, goal: Goal) -> str:

@@ -50,7 +50,7 @@ def goal_for(bundle: Bundle, settings: SelectionSettings) -> Goal:
     """The manifest's targets, where `settings` does not say otherwise."""
     targets = _targets_of(bundle)
     return Goal(
-        _first(settings.objective, targets.objective) or Objective.LATENCY,
+        _first(settings.objective, targets.objective) or settings.usual_objective,
         _first(settings.accuracy_floor, targets.accuracy_floor),
         _first(settings.agreement_floor, targets.agreement_floor),
         memory_cap_mb(bundle, settings),

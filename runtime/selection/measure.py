@@ -10,12 +10,15 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Final
 
-from runtime.selection.bench import MIN_GUARD_ROWS, WHOLE_S, Bench, CandidateFailedError, Trial
+from runtime.selection.bench import MIN_GUARD_ROWS, WHOLE_S, Bench, CandidateFailedError, Timed, Trial, mean_busy_ms
 from runtime.selection.candidates import Candidate, Rejected, rejected_because
-from runtime.selection.decide import Measured, may_be_fit, rank, refusal
+from runtime.selection.decide import may_be_fit, nearest_targets, rank, refusal
+from runtime.selection.efficiency import BATCH, quick_alone
 from runtime.selection.goal import Goal
 from runtime.selection.halving import TURN_S, Halving
-from runtime.selection.latency import MIN_TURNS, Latency, summarise
+from runtime.selection.in_batches import time_in_batches
+from runtime.selection.latency import MIN_TURNS, summarise
+from runtime.selection.measured import Measured
 from runtime.selection.memory_use import most_rows
 from runtime.selection.rows import BATCH_SIZES
 from runtime.selection.settings import Objective
@@ -26,6 +29,8 @@ log = logging.getLogger(__name__)
 
 SWEEP_SHARE: Final = 0.2
 """Of the budget, for the other batch sizes of the best ones."""
+BATCHES_SHARE: Final = 0.2
+"""Of the budget, for batches of those about as fast as the fastest, where the objective is efficiency."""
 LEAST_CHECK_SHARE: Final = 0.1
 """Of the budget, for checking the answers of whoever is to be chosen, however long the rest took."""
 LEAST_ROUNDS_SHARE: Final = 0.1
@@ -80,13 +85,17 @@ def measure(
     if fit:
         best = {candidate.key: best_ms(trial, measured[candidate.key].rows) for candidate, trial in tried.trials}
         sweep_s = SWEEP_SHARE * budget_s
-        rounds_s = max(budget_s - trial_s - sweep_s - _whole_check_s(fit, best), LEAST_ROUNDS_SHARE * budget_s)
+        batches_s = BATCHES_SHARE * budget_s if goal.objective is Objective.EFFICIENCY else 0.0
+        kept_s = sweep_s + batches_s + _whole_check_s(fit, best)
+        rounds_s = max(budget_s - trial_s - kept_s, LEAST_ROUNDS_SHARE * budget_s)
         rejected += _time_in_rounds(bench, measured, fit, best, rounds_s, seed, clock, progress)
         rejected += _time_winners(bench, measured, goal, sweep_s, clock)
+        sizes = {candidate.key: trial.batch_sizes for candidate, trial in tried.trials}
+        if goal.objective is Objective.EFFICIENCY:
+            rejected += _time_in_batches(bench, measured, sizes, goal, batches_s, clock)
         end = after + budget_s - trial_s
         check_s = min(WHOLE_S, max(end - sweep_s - clock(), LEAST_CHECK_SHARE * budget_s))
         rejected += _confirm(bench, measured, tried.standard, goal, check_s)
-        sizes = {candidate.key: trial.batch_sizes for candidate, trial in tried.trials}
         _sweep(bench, measured, sizes, goal, max(end, clock() + sweep_s / 4), clock, progress)
     is_sampled = any(trial.is_sampled for _, trial in tried.trials)
     return Measurement(
@@ -159,12 +168,15 @@ def _time_in_rounds(
     start = clock()
     halving = Halving(rough_ms, budget_s, seed, start)
     last_round: dict[str, int] = {}
+    turns: dict[str, list[Timed]] = {}
     rejected: list[Rejected] = []
     while (turn := halving.next(clock())) is not None:
         candidate = fit[turn.key].candidate
         progress(f"measuring {candidate}", 0.5 + 0.4 * min(1.0, (clock() - start) / budget_s))
         try:
-            halving.record(turn, bench.time(candidate, fit[turn.key].rows, turn.duration_s))
+            timed = bench.time(candidate, fit[turn.key].rows, turn.duration_s)
+            halving.record(turn, timed.latencies_ms)
+            turns.setdefault(turn.key, []).append(timed)
             last_round[turn.key] = turn.round
         except CandidateFailedError as error:
             log.info("candidate %s is out: %s", candidate, error)
@@ -172,9 +184,36 @@ def _time_in_rounds(
             del measured[turn.key]
             rejected.append(rejected_because(candidate, str(error)))
     for key, (latency, lag_error) in halving.figures().items():
-        timed = _with_latency(measured[key], measured[key].rows, latency)
-        measured[key] = replace(timed, rounds=last_round[key], lag_error=lag_error)
+        rows = measured[key].rows
+        told = measured[key].with_latency(rows, latency).with_busy(rows, mean_busy_ms(turns[key]))
+        measured[key] = replace(told, rounds=last_round[key], lag_error=lag_error)
     return rejected
+
+
+def _time_in_batches(
+    bench: Bench,
+    measured: dict[str, Measured],
+    sizes: Mapping[str, Sequence[int]],
+    goal: Goal,
+    budget_s: float,
+    clock: Callable[[], float],
+) -> list[Rejected]:
+    """Adds batches to those that efficiency is decided among; who fails in them leaves `measured` with its reason."""
+    quick = quick_alone(nearest_targets([m for m in measured.values() if may_be_fit(m, goal)], goal))
+    if not all(_may_gather(m, sizes, goal) for m in quick):
+        return []
+    told, rejected = time_in_batches(bench, quick, budget_s, clock)
+    for m in quick:
+        if m.candidate.key in told:
+            measured[m.candidate.key] = told[m.candidate.key]
+        else:
+            del measured[m.candidate.key]
+    return rejected
+
+
+def _may_gather(m: Measured, sizes: Mapping[str, Sequence[int]], goal: Goal) -> bool:
+    """Whether it takes batches of `BATCH`, under the memory cap."""
+    return BATCH in sizes[m.candidate.key] and (most_rows(m.memory, goal.memory_cap_mb) or BATCH) >= BATCH
 
 
 def _time_winners(
@@ -193,8 +232,8 @@ def _time_winners(
         winner = rank(fit, goal)[0][0]
         if winner.rounds:
             break
-        turns: list[list[float]] = []
-        beside: list[list[float]] = []
+        turns: list[Timed] = []
+        beside: list[Timed] = []
         try:
             while len(turns) < MIN_TURNS and (not turns or clock() < end):
                 turns.append(bench.time(winner.candidate, winner.rows, TURN_S))
@@ -205,15 +244,17 @@ def _time_winners(
             del measured[winner.candidate.key]
             rejected.append(rejected_because(winner.candidate, str(error)))
             continue
-        latency, lag_error = summarise(turns), None
+        own = [timed.latencies_ms for timed in turns]
+        latency, lag_error = summarise(own), None
         if fastest is not None and len(beside) == len(turns):
-            latency, lag_error = told_later(turns, beside, fastest.latency.median_ms)
-        timed = _with_latency(winner, winner.rows, latency)
-        measured[winner.candidate.key] = replace(timed, rounds=1, lag_error=lag_error)
+            others = [timed.latencies_ms for timed in beside]
+            latency, lag_error = told_later(own, others, fastest.latency.median_ms)
+        told = winner.with_latency(winner.rows, latency).with_busy(winner.rows, mean_busy_ms(turns))
+        measured[winner.candidate.key] = replace(told, rounds=1, lag_error=lag_error)
     return rejected
 
 
-def _turn_beside(bench: Bench, fastest: Measured) -> list[list[float]]:
+def _turn_beside(bench: Bench, fastest: Measured) -> list[Timed]:
     """A turn of who was timed already; none where it fails, which whoever runs it next will find."""
     try:
         return [bench.time(fastest.candidate, fastest.rows, TURN_S)]
@@ -239,7 +280,7 @@ def _sweep(
         (m.candidate, size)
         for m in _worth_sweeping(rank(fit, goal)[0])
         for size in sizes[m.candidate.key]
-        if size != m.rows and size <= (most_rows(m.memory, goal.memory_cap_mb) or size)
+        if size not in (m.rows, *dict(m.busy)) and size <= (most_rows(m.memory, goal.memory_cap_mb) or size)
     ]
     for at, (candidate, size) in enumerate(todo):
         progress(f"measuring {candidate} in batches of {size}", 0.9 + 0.1 * at / len(todo))
@@ -248,11 +289,11 @@ def _sweep(
         if 2 * measured[candidate.key].cost.cost_ms(size) / 1000 > left_s:
             continue
         try:
-            calls = bench.time(candidate, size, left_s / (len(todo) - at) / 2)
+            calls = bench.time(candidate, size, left_s / (len(todo) - at) / 2).latencies_ms
         except CandidateFailedError as error:
             log.warning("candidate %s failed with %d rows; its cost there is extrapolated: %s", candidate, size, error)
             continue
-        measured[candidate.key] = _with_latency(measured[candidate.key], size, summarise([calls]))
+        measured[candidate.key] = measured[candidate.key].with_latency(size, summarise([calls]))
 
 
 def _worth_sweeping(order: Sequence[Measured]) -> list[Measured]:
@@ -261,7 +302,3 @@ def _worth_sweeping(order: Sequence[Measured]) -> list[Measured]:
     for m in order:
         firsts.setdefault(m.candidate.backend.device, m)
     return [*order[:SWEPT], *(m for m in firsts.values() if m not in order[:SWEPT])]
-
-
-def _with_latency(measured: Measured, rows: int, latency: Latency) -> Measured:
-    return replace(measured, latencies=tuple(sorted({**dict(measured.latencies), rows: latency}.items())))

@@ -18,7 +18,9 @@ class SelectionSettings:
     """For trying, checking and measuring the candidates of one model; loading engines comes on top. Beyond it go
     the first looks at two candidates, some rounds and the check of a few answers where a large model takes so long."""
     objective: Objective | None = None
-    """In place of the manifest's `targets.objective`; where that is absent too, latency."""
+    """In place of the manifest's `targets.objective`."""
+    usual_objective: Objective = Objective.LATENCY
+    """Where neither `objective` nor the manifest says; of a program that serves: `Objective.EFFICIENCY`."""
     accuracy_floor: float | None = None
     """In place of the manifest's `targets.accuracy_floor`."""
     agreement_floor: float | None = None

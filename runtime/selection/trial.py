@@ -24,7 +24,7 @@ import psutil
 from pydantic import ValidationError
 
 from runtime.bundle.bundle import Bundle
-from runtime.selection.bench import BenchUnavailableError, CandidateFailedError, Trial
+from runtime.selection.bench import BenchUnavailableError, CandidateFailedError, Timed, Trial
 from runtime.selection.candidates import Candidate
 from runtime.selection.guard import GuardResult
 from runtime.selection.trial_messages import MAX_LINE_BYTES, Answer, Check, Start, Time, TryOut, name_of, start_of
@@ -84,12 +84,12 @@ class IsolatedBench:
             raise CandidateFailedError("the trial's process gave no result")
         return answer.guard
 
-    def time(self, candidate: Candidate, rows: int, duration_s: float) -> list[float]:
+    def time(self, candidate: Candidate, rows: int, duration_s: float) -> Timed:
         """See `Bench.time`."""
         answer = self._ask(Time(candidate=name_of(candidate), rows=rows, duration_s=duration_s), WATCH_TIMING_S)
-        if not answer.latencies_ms:
+        if answer.timed is None:
             raise CandidateFailedError("the trial's process gave no times")
-        return answer.latencies_ms
+        return answer.timed
 
     def close(self) -> None:
         """Ends the worker."""

@@ -11,7 +11,7 @@ from runtime.backends.base import Backend, RunOptions
 from runtime.bundle.bare import read_bare_file
 from runtime.bundle.bundle import Bundle, read_bundle
 from runtime.errors import BundleError
-from runtime.selection.bench import Trial
+from runtime.selection.bench import Timed, Trial
 from runtime.selection.candidates import Candidate
 from runtime.selection.guard import GuardResult
 
@@ -79,7 +79,7 @@ class Answer(_Message):
     failed: str | None = None
     trial: Trial | None = None
     guard: GuardResult | None = None
-    latencies_ms: list[float] | None = None
+    timed: Timed | None = None
 
 
 Request = Annotated[Start | TryOut | Check | Time, Field(discriminator="do")]

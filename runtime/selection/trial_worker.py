@@ -59,7 +59,7 @@ def _serve() -> None:
                     answer = Answer(trial=bench.try_out(candidate, reference, request.rows, request.check_s))
             elif isinstance(request, Time):
                 candidate = candidate_of(request.candidate, bundle, backends)
-                answer = Answer(latencies_ms=bench.time(candidate, request.rows, request.duration_s))
+                answer = Answer(timed=bench.time(candidate, request.rows, request.duration_s))
             else:
                 answer = Answer(failed="the worker was started twice")
         except (CandidateFailedError, LookupError) as error:

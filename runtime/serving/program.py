@@ -13,7 +13,7 @@ from runtime.engine.model import Model
 from runtime.engine.settings import EngineSettings
 from runtime.engine.watch_settings import WatchSettings
 from runtime.errors import EdgewardError, MachineError
-from runtime.selection.settings import SelectionSettings
+from runtime.selection.settings import Objective, SelectionSettings
 from runtime.selection.trying import Progress
 from runtime.serving.observing.recorder import StatisticsRecorder
 from runtime.serving.observing.settings import StatisticsSettings
@@ -29,7 +29,9 @@ def make_engine(settings: ModelServerSettings, progress: Progress | None = None)
     """An engine as the settings say, still empty; `WrongUseError` when its repository is not there."""
     made = Engine(
         EngineSettings(
-            selection=SelectionSettings(objective=settings.objective, threads=settings.threads),
+            selection=SelectionSettings(
+                objective=settings.objective, usual_objective=Objective.EFFICIENCY, threads=settings.threads
+            ),
             versions=settings.versions,
             repository=settings.model_repository,
             instances=settings.instances,

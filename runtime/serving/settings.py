@@ -104,9 +104,9 @@ class ModelServerSettings(ServerSettings):
     models: Annotated[tuple[str, ...], BeforeValidator(_split)] = Field(default=())
     """Names that ship, folders, tars or model files; as a variable, separated by commas."""
     objective: Objective | None = None
-    """In place of what each model's manifest asks for; where neither does, latency."""
+    """In place of what each model's manifest asks for; where neither does, efficiency."""
     threads: int | None = Field(default=None, ge=1)
-    """Of one call on the processor, at most; None: what measures fastest alone. Fewer leave cores to calls beside it."""
+    """Of one call on the processor, at most; None: as many as are allowed here. Fewer leave cores to calls beside it."""
     instances: Annotated[Instances, BeforeValidator(_instances), PlainSerializer(str)] = Instances()
     """How many batches of one model run at the same time: a number for all, or by name ("2,digits=4")."""
     max_queued_rows: int = Field(default=MAX_QUEUED_ROWS, ge=1)

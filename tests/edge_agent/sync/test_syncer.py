@@ -1,6 +1,8 @@
 """A pass over the wanted models: checked before it serves, rolled back where it does not load, kept over restarts."""
 
 import hashlib
+import json
+import shutil
 import threading
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -16,6 +18,7 @@ from edge_agent.sync.record import Offer, Trial
 from edge_agent.sync.state import SyncFolder
 from edge_agent.sync.syncer import Syncer, Wishes
 from runtime.bundle.bundle import Bundle
+from runtime.bundle.objective import Objective
 from runtime.bundle.writing import pack
 from runtime.errors import BundleError, CancelledError, MachineError, PeerUnreachableError, StorageError, WrongUseError
 
@@ -435,3 +438,21 @@ def test_the_check_itself_in_a_process_of_its_own(
     (tmp_path / "bad.tar").write_bytes(b"no tar")
     bad = check_apart(tmp_path / "bad.tar", "digits", "latency", Interruption())
     assert (bad.is_good, "nor a whole tar" in bad.text) == (False, True)
+
+
+@pytest.mark.slow
+def test_what_a_check_measures_is_what_the_agent_recalls(
+    digits: Bundle, calibrated_home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of a server nothing else is kept here: a check by another objective would measure, and keep that."""
+    kept = tmp_path / "calibrations"
+    kept.mkdir()
+    for file in (calibrated_home / "calibrations").iterdir():
+        if json.loads(file.read_text())["choice"]["objective"] == Objective.EFFICIENCY:
+            shutil.copy(file, kept)
+    before = sorted(file.name for file in kept.iterdir())
+    monkeypatch.setenv("EDGEWARD_HOME", str(tmp_path))
+    found = check_apart(pack(digits, tmp_path / "digits.tar"), "digits", "", Interruption())
+    assert found.is_good, found.text
+    assert sorted(file.name for file in kept.iterdir()) == before
+    assert len(before) == 1

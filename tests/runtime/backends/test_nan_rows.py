@@ -7,14 +7,14 @@ import pytest
 
 from runtime.backends.base import RunOptions
 from runtime.backends.litert import LiteRTBackend
-from runtime.backends.nan_rows import NanRows, swallows_nan
+from runtime.backends.nan_rows import SMALL, NanRows, swallows_nan
 from runtime.backends.onnxruntime import OnnxRuntimeBackend
 from runtime.backends.opened import open_variant
 from runtime.backends.openvino import OpenVinoBackend
 from runtime.bundle.bundle import Bundle
 from runtime.bundle.manifest import Format, Mapping, TensorMapping, Variant
 from runtime.hardware import probe
-from runtime.tensors import TensorSpec
+from runtime.tensors import TensorSpec, datatype_of
 
 BATCHED = TensorSpec("x", "FP32", (-1, 2))
 SHARED = TensorSpec("k", "FP32", (2,))
@@ -54,6 +54,22 @@ def test_nan_of_an_input_without_rows_is_every_rows() -> None:
     x[0] = np.nan
     told = NanRows((BATCHED, SHARED), (SCORES,)).kept({"x": x, "k": k}, {"y": answers()["y"]})
     assert np.isnan(told["y"]).all()
+
+
+@pytest.mark.parametrize("size", [1, 5, SMALL, SMALL + 1])
+@pytest.mark.parametrize("dtype", [np.float16, np.float32, np.float64])
+def test_a_single_nan_is_found_and_no_other_number_is_taken_for_one(size: int, dtype: type[np.floating]) -> None:
+    """Of few values by their squares, whose sum overflows without a warning; of many by their minimum."""
+    spec = TensorSpec("x", datatype_of(np.dtype(dtype)), (-1, size))
+    rows, outputs = NanRows((spec,), (SCORES,)), {"y": np.ones((1, 3), np.float32)}
+    for number in (0.0, np.finfo(dtype).max, np.finfo(dtype).tiny, np.inf, -np.inf):
+        x = np.full((1, size), number, dtype)
+        x[0, ::2] *= -1
+        assert rows.kept({"x": x}, outputs) is outputs
+        x[0, size // 2] = np.nan
+        assert np.isnan(rows.kept({"x": x}, outputs)["y"]).all()
+    sliced = np.ones((1, 2 * size), dtype)[:, ::2]
+    assert rows.kept({"x": sliced}, outputs) is outputs
 
 
 def variant(precision: str, mapping: Mapping = Mapping()) -> Variant:  # noqa: B008  (frozen)

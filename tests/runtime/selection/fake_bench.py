@@ -3,7 +3,7 @@
 import random
 from collections.abc import Callable
 
-from runtime.selection.bench import LEAST_CHECKED_ROWS, Bench, CandidateFailedError, Trial
+from runtime.selection.bench import LEAST_CHECKED_ROWS, Bench, CandidateFailedError, Timed, Trial
 from runtime.selection.candidates import Candidate
 from runtime.selection.goal import Goal
 from runtime.selection.guard import GuardResult
@@ -67,6 +67,8 @@ class FakeBench:
         """What calls of a trial take, as a share of those of a turn."""
         self.moments: Moments | None = None
         """Of turns; None: a machine of its own, where every call takes the same."""
+        self.threads: dict[str, int] = {}
+        """That a call keeps busy, by variant; one where it is not said."""
         self._accuracy = accuracy or {}
 
     def try_out(self, candidate: Candidate, reference: Candidate | None, rows: int, check_s: float) -> Trial:
@@ -88,13 +90,13 @@ class FakeBench:
         self.now += rows * row_s
         return GuardResult(rows, self._accuracy.get(candidate.variant.name, 1.0), 1.0, is_partial=rows < 64)
 
-    def time(self, candidate: Candidate, rows: int, duration_s: float) -> list[float]:
+    def time(self, candidate: Candidate, rows: int, duration_s: float) -> Timed:
         self._enter("time", candidate, rows)
         ms = self._cost(candidate, rows)
         calls = max(1, int(1000 * duration_s / ms))
         taken = [ms] * calls if self.moments is None else self.moments.turn(ms, calls, self.now)
         self.now += sum(taken) / 1000
-        return taken
+        return Timed(tuple(taken), self.threads.get(candidate.variant.name, 1) * sum(taken) / len(taken))
 
     def close(self) -> None:
         pass

@@ -21,9 +21,9 @@ from runtime.bundle.manifest import Format, Variant
 from runtime.errors import BundleError, ExecutionError
 from runtime.hardware import AllowedCores, Hardware, probe
 from runtime.selection.candidates import Candidate
-from runtime.selection.decide import Measured
 from runtime.selection.guard import GuardResult
 from runtime.selection.latency import Latency
+from runtime.selection.measured import Measured
 from runtime.selection.memory_use import MemoryUse
 from runtime.tensors import Array, TensorSpec
 

@@ -16,10 +16,11 @@ from runtime.selection import cache
 from runtime.selection.candidates import enumerate_candidates
 from runtime.selection.choice import Choice
 from runtime.selection.cost import CostModel
-from runtime.selection.decide import Measured, Origin, decide
+from runtime.selection.decide import Origin, decide
 from runtime.selection.goal import Goal
 from runtime.selection.guard import GuardResult
 from runtime.selection.installed import installed_digest, installed_stamp
+from runtime.selection.measured import Measured
 from runtime.selection.memory_use import MemoryUse
 from runtime.selection.settings import Objective, SelectionSettings
 from tests.runtime.selection.fakes import FakeBackend, latency, machine, make_bundle
@@ -35,7 +36,12 @@ class Setting:
         candidates, rejected = enumerate_candidates(self.bundle, machine(), [self.backend])
         measured = [
             Measured(
-                c, ((1, latency(1.0 + i)), (8, latency(7.0 + i))), 1, GuardResult(9, 0.9, 0.99), (MemoryUse(1, 3.5),)
+                c,
+                ((1, latency(1.0 + i)), (8, latency(7.0 + i))),
+                1,
+                GuardResult(9, 0.9, 0.99),
+                (MemoryUse(1, 3.5),),
+                busy=((1, 1.5), (8, 9.0)),
             )
             for i, c in enumerate(candidates)
         ]

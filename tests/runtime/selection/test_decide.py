@@ -9,11 +9,12 @@ from runtime.bundle.manifest import Targets
 from runtime.errors import NoCandidateError
 from runtime.selection.candidates import Rejected
 from runtime.selection.choice import Choice
-from runtime.selection.decide import Measured, Origin, decide, refusal
+from runtime.selection.decide import Origin, decide, refusal
 from runtime.selection.goal import Goal
+from runtime.selection.measured import Measured
 from runtime.selection.memory_use import MemoryUse
 from runtime.selection.settings import Objective
-from tests.runtime.selection.fakes import measured
+from tests.runtime.selection.fakes import latency, measured
 
 ORIGIN = Origin("m", 1, "accuracy on 100 labelled samples")
 
@@ -291,3 +292,42 @@ def test_json_has_the_numbers_and_the_sentences() -> None:
     assert value["ranked"][0]["cost_ms_by_rows"] == {"1": 1.0}
     assert value["verdicts"] == [value["ranked"][0]["verdict"]]
     assert value["from_cache"] is False
+
+
+def test_for_efficiency_the_least_processor_time_is_chosen_and_everyone_is_told_by_what_put_it_behind() -> None:
+    one = replace(measured("one", 0.047, accuracy=0.99), busy=((1, 0.047), (8, 0.24)))
+    two = replace(measured("two", 0.046, threads=2, accuracy=0.99), busy=((1, 0.092), (8, 0.36)))
+    lame = replace(measured("lame", 0.05, accuracy=0.99), busy=((1, 0.05), (8, 0.1)))
+    in_batches = {"one": 0.25, "two": 0.2, "lame": 1.0}
+    given = [
+        replace(m, latencies=(*m.latencies, (8, latency(in_batches[m.candidate.variant.name]))))
+        for m in (one, two, lame)
+    ]
+    slow = replace(measured("slow", 0.3, accuracy=0.99), busy=((1, 0.01),))
+    choice = choice_of(*given, slow, goal=Goal(objective=Objective.EFFICIENCY))
+    assert choice.verdicts == (
+        "one on fake-cpu, 1 thread: 0.0470 ms, chosen: the least processor time, 0.0300 ms a row in batches of 8, of 2 about as "
+        "fast as the fastest (99.0 % right)",
+        "two on fake-cpu, 2 threads: 0.0460 ms, 1.50 × the chosen one's processor time",
+        "lame on fake-cpu, 1 thread: 0.0500 ms, 4.00 × the chosen one in batches of 8",
+        "slow on fake-cpu, 1 thread: 0.300 ms, 6.38 × the chosen one",
+    )
+    assert choice.selected.busy == ((1, 0.047), (8, 0.24))
+
+
+def test_for_efficiency_targets_come_first_and_of_equal_processor_time_the_more_accurate_wins() -> None:
+    goal = Goal(objective=Objective.EFFICIENCY, targets=Targets(p95_latency_ms=1.0))
+    late = replace(measured("late", 0.9, p95_ms=1.1), busy=((1, 0.5),))
+    some = [
+        replace(measured(name, 0.9, accuracy=share), busy=((1, ms),))
+        for name, share, ms in (("a", 0.97, 0.90), ("b", 0.99, 0.92), ("c", 1.0, 1.0))
+    ]
+    assert order_of(choice_of(late, *some, goal=goal))[0] == "b"
+
+
+def test_for_efficiency_the_fastest_is_chosen_where_only_trials_tell() -> None:
+    choice = choice_of(measured("a", 1.0), measured("b", 1.5, rounds=0), goal=Goal(objective=Objective.EFFICIENCY))
+    assert choice.verdicts == (
+        "a on fake-cpu, 1 thread: 1.00 ms, chosen: the fastest of 2 that may run",
+        "b on fake-cpu, 1 thread: 1.50 ms, 1.50 × the chosen one (in its trial)",
+    )

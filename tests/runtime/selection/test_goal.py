@@ -56,6 +56,17 @@ def test_latency_decides_where_nobody_says_anything(tmp_path: Path) -> None:
     assert [wish.value for wish in told] == ["none"] * 5 + ["latency"]
 
 
+def test_who_serves_has_another_usual_objective_and_is_overruled_alike(tmp_path: Path) -> None:
+    serving = SelectionSettings(usual_objective=Objective.EFFICIENCY)
+    bare = make_bundle(tmp_path / "bare", {"a": {}})
+    assert goal_for(bare, serving).objective is Objective.EFFICIENCY
+    assert explain(bare, serving)[-1] == Wish("then the best", "efficiency", AskedBy.DEFAULT)
+    asked = SelectionSettings(objective=Objective.LATENCY, usual_objective=Objective.EFFICIENCY)
+    assert goal_for(bare, asked).objective is Objective.LATENCY
+    declared = make_bundle(tmp_path / "declared", {"a": {}}, targets=DECLARED)
+    assert goal_for(declared, serving).objective is Objective.MEMORY
+
+
 @pytest.mark.parametrize("wrong", [{"p95_ms": 0.0}, {"rows_per_s": float("nan")}, {"agreement_floor": 1.1}])
 def test_wishes_that_cannot_be_are_wrong_use(wrong: dict[str, float]) -> None:
     with pytest.raises(WrongUseError, match=next(iter(wrong))):

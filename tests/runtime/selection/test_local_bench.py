@@ -176,3 +176,30 @@ def test_a_trial_is_charged_with_no_more_than_it_took(tmp_path: Path, monkeypatc
     )
     assert 0 < on_cpu.effort_s < 0.001
     assert on_device.effort_s >= 0.005 * 8
+
+
+def test_a_turn_tells_what_all_threads_took_of_the_processor_and_for_how_long_a_device_was_taken(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Two turns of a few calls of 5 ms, of which the first is a warm-up; the processor's clock says 90 ms of them all."""
+    processor_s = itertools.count(0, 0.09)
+    monkeypatch.setattr("runtime.selection.local_bench.time.process_time", lambda: next(processor_s))
+    bundle = make_bundle(tmp_path, {"slow": {"ms": 5}})
+    on_cpu, on_device = (
+        LocalBench(bundle).time(enumerate_candidates(bundle, machine(), [FakeBackend(device=device)])[0][0], 1, 0.02)
+        for device in ("cpu", "npu")
+    )
+    assert on_cpu.busy_ms * len(on_cpu.latencies_ms) == pytest.approx(90)
+    assert on_device.busy_ms * len(on_device.latencies_ms) == pytest.approx(sum(on_device.latencies_ms))
+
+
+def test_the_rough_times_of_a_small_model_outlast_the_waking_of_threads(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Calls of 50 µs, by a clock that moves on by 25 whenever it is looked at: 20 of them are over in a millisecond."""
+    ticks = itertools.count(0, 25_000)
+    monkeypatch.setattr("runtime.selection.local_bench.time.perf_counter_ns", lambda: next(ticks))
+    bundle = make_bundle(tmp_path, {"small": {"ms": 0}})
+    (candidate,), _ = enumerate_candidates(bundle, machine(1), [FakeBackend()])
+    ((_, latencies),) = LocalBench(bundle).try_out(candidate, None, 1, CHECK_S).latencies
+    assert 2 * sum(latencies) > 4.0, "of LiteRT, two threads are awake after 2 to 5 ms"

@@ -1,6 +1,7 @@
 """A measurement on a bench that exists only here: what is timed, swept, and lost when something fails."""
 
 import random
+from dataclasses import replace
 
 import pytest
 
@@ -11,7 +12,7 @@ from runtime.selection.candidates import Candidate
 from runtime.selection.decide import rank
 from runtime.selection.goal import Goal
 from runtime.selection.latency import quantile
-from runtime.selection.measure import measure
+from runtime.selection.measure import Measurement, measure
 from runtime.selection.memory_use import MemoryUse
 from runtime.selection.settings import Objective
 from tests.runtime.selection.fake_bench import FakeBench, Moments, SlowOnce, rows_checked_s, run
@@ -168,6 +169,66 @@ def test_throughput_is_compared_in_large_batches() -> None:
     assert all(m.rows == 32 for m in result.measured)
     assert next(entry for entry in bench.log if entry[0] == "time")[2] == 32
     assert [rows for rows, _ in result.measured[0].latencies] == [1, 8, 32]
+
+
+EFFICIENCY = Goal(objective=Objective.EFFICIENCY)
+
+
+def chosen(result: Measurement, goal: Goal) -> str:
+    return rank(list(result.measured), goal)[0][0].candidate.variant.name
+
+
+def test_for_efficiency_those_about_as_fast_as_any_take_turns_in_batches() -> None:
+    bench = FakeBench({"two": 0.100, "one": 0.105, "slow": 0.2})
+    bench.threads = {"two": 2}
+    result = run(bench, ["two", "one", "slow"], EFFICIENCY)
+    busy = {m.candidate.variant.name: dict(m.busy) for m in result.measured}
+    assert busy["two"][1] == pytest.approx(0.2)
+    assert busy["one"][8] == pytest.approx(0.105 * 8**0.8)
+    assert 8 not in busy["slow"]
+    assert chosen(result, EFFICIENCY) == "one"
+    assert chosen(run(bench, ["two", "one", "slow"]), Goal()) == "two"
+    assert result.trial_s + result.measuring_s <= 3.1
+    assert [rows for rows, _ in result.measured[1].latencies] == [1, 8, 32], "the chosen one is swept as ever"
+
+
+@pytest.mark.parametrize("usual_s", [0.3, 0.5])
+def test_for_efficiency_a_moment_of_the_machine_is_on_nobodys_account(usual_s: float) -> None:
+    """On a machine where every call takes 1.9 times as long for a while, which no single thread is to blame for."""
+    wrong = 0
+    for seed in range(30):
+        bench = FakeBench({f"c{at}": 0.100 + 0.005 * at for at in range(6)})
+        bench.threads = {f"c{at}": 2 for at in range(5)}
+        bench.moments = Moments(seed, usual_s)
+        wrong += chosen(run(bench, list(bench.ms), EFFICIENCY), EFFICIENCY) != "c5"
+    assert wrong <= 1, "of 30; by the medians of each one's own turns 6 and 3"
+
+
+def test_for_efficiency_a_large_model_is_decided_upon_without_batches() -> None:
+    bench = FakeBench({"two": 60.0, "one": 62.0})
+    bench.threads = {"two": 2}
+    result = run(bench, ["two", "one"], EFFICIENCY)
+    assert {tuple(rows for rows, _ in m.busy) for m in result.measured} == {(1,)}
+    assert chosen(result, EFFICIENCY) == "one"
+
+
+def test_for_efficiency_batches_above_the_memory_cap_are_not_measured() -> None:
+    bench = FakeBench({"two": 0.100, "one": 0.105})
+    bench.memory = (MemoryUse(1, 65.0), MemoryUse(8, 529.0))
+    goal = replace(EFFICIENCY, memory_cap_mb=100.0)
+    assert {tuple(rows for rows, _ in m.busy) for m in run(bench, ["two", "one"], goal).measured} == {(1,)}
+
+
+def test_for_efficiency_who_fails_in_batches_is_out_and_the_others_are_compared() -> None:
+    bench = FakeBench({"two": 0.100, "one": 0.105, "frail": 0.102})
+    bench.threads = {"two": 2}
+    bench.fails = lambda what, who, rows: (
+        CandidateFailedError("boom") if (what, who.variant.name, rows) == ("time", "frail", 8) else None
+    )
+    result = run(bench, ["two", "one", "frail"], EFFICIENCY)
+    assert [str(r) for r in result.rejected] == ["frail on fake-cpu, 1 thread: boom"]
+    assert all(8 in dict(m.busy) for m in result.measured)
+    assert chosen(result, EFFICIENCY) == "one"
 
 
 def test_nothing_to_try_is_an_empty_measurement() -> None:

@@ -80,9 +80,10 @@ def test_a_good_candidate_is_tried_and_timed(tmp_path: Path) -> None:
         assert trial.loading_s > 0, "its process was started"
         assert isolated.bench.check(isolated["good"], None, 1.0).rows == trial.guard.rows
         assert math.isfinite(trial.memory[-1].mb)
-        calls = isolated.bench.time(isolated["good"], 8, 0.02)
-        assert calls
-        assert min(calls) >= 0.8  # 8 rows of 0.1 ms sleep each
+        timed = isolated.bench.time(isolated["good"], 8, 0.02)
+        assert timed.latencies_ms
+        assert min(timed.latencies_ms) >= 0.8  # 8 rows of 0.1 ms sleep each
+        assert 0 < timed.busy_ms < min(timed.latencies_ms), "who sleeps takes less of the processor"
         assert isolated.pid != os.getpid()
 
 
@@ -258,7 +259,7 @@ def test_the_local_bench_gives_the_same_without_a_process(tmp_path: Path) -> Non
     with pytest.raises(CandidateFailedError, match="operator Foo"):
         bench.time(bad, 1, 0.0)
     start = time.monotonic()
-    assert len(bench.time(good, 1, 0.05)) >= 1
+    assert len(bench.time(good, 1, 0.05).latencies_ms) >= 1
     assert time.monotonic() - start < 30
     bench.close()
 

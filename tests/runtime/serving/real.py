@@ -17,7 +17,7 @@ from onnx import TensorProto, helper
 from runtime.engine.engine import Engine
 from runtime.engine.settings import EngineSettings
 from runtime.engine.versions import VersionPolicy
-from runtime.selection.settings import SelectionSettings
+from runtime.selection.settings import Objective, SelectionSettings
 from runtime.serving.local_service import LocalService
 from runtime.serving.uploads import Uploads
 from tests.runtime.serving.threaded import Threaded, serving
@@ -54,7 +54,7 @@ def chosen() -> Path:
     """Calibrations of 'simple' in both versions and with either order of its operators, made once a process."""
     root = Path(tempfile.mkdtemp(prefix="edgeward-tests-"))
     atexit.register(shutil.rmtree, root, ignore_errors=True)
-    quick = SelectionSettings(budget_s=0.1, isolate=False)
+    quick = SelectionSettings(budget_s=0.1, isolate=False, usual_objective=Objective.EFFICIENCY)
     for operators in (("Sub", "Add"), ("Add", "Sub")):
         put_model(root / "repository", "simple", 1, 2, content=simple_bytes(operators))
         repository, versions = root / "repository", VersionPolicy.parse("all")
