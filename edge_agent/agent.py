@@ -66,14 +66,12 @@ async def serve_agent(
         parts.running(),
         polling(settings, engine, parts.local),
         parts.offline.running(),
-        running_page(parts.page, parts.service, parts.beside, settled),
+        running_page(parts.page, parts.service, parts.additions, settled),
     ):
         await serve(
             parts.offline.service,
             settings,
             on_started=on_listening,
-            documents=parts.documents,
-            extra=parts.offline.routes,
-            beside=parts.beside,
+            additions=parts.additions,
             stop=stop,
         )
