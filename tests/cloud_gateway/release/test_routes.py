@@ -118,7 +118,7 @@ async def test_metrics_reach_the_guards(api: Api) -> None:
         await api.gateway.tick(1)
     active = api.gateway.traffic.active["small"]
     told = [MetricObservation(Arm.CANDIDATE, "revenue", value, "de") for value in (1.5, 1.5, 2.0)]
-    assert active.watch.seen == told  # type: ignore[attr-defined]
+    assert active.evidence.watch.seen == told  # type: ignore[attr-defined]
 
 
 async def test_bundles_are_pushed_whole_or_not_at_all(api: Api, tmp_path: Path) -> None:
