@@ -16,10 +16,11 @@ from cloud_gateway.page_sections import roles_of, section_documents
 from cloud_gateway.unkept import Footing
 from runtime.pages.drift_section import drift_section
 from runtime.pages.program import history_of, running_page
-from runtime.serving.beside import Beside, LabelsOf
+from runtime.serving.additions import Additions
 from runtime.serving.local_service import LocalService
+from runtime.serving.metrics.labels import LabelsOf
 from runtime.serving.metrics.model_metrics import model_metrics
-from runtime.serving.rest.app import Document
+from runtime.serving.rest.extra_route import Document
 from runtime.serving.sockets import Endpoint
 from runtime.telemetry.exposition import Collector
 from runtime.telemetry.machine import Machine
@@ -34,8 +35,8 @@ class Administration:
     """The admin port, open."""
 
     at: Endpoint
-    beside: Beside
-    """For the server of the models' port."""
+    additions: Additions
+    """For the server of the models' port, which adds routes of its own."""
 
 
 @asynccontextmanager
@@ -64,7 +65,7 @@ async def administration(
     requests = decided.traffic.log
     logged = () if requests is None else (requests.families,)
     with closing(Machine()) as machine:
-        beside = Beside(
+        additions = Additions(
             collectors=(
                 model_metrics(local, labels_of),
                 machine.families,
@@ -80,11 +81,11 @@ async def administration(
         settings, reviewers = stood_on.settings, ReviewerKeys(stood_on.settings.reviewers)
         async with (
             admin_server(settings.admin_host, settings.chosen_admin_port, routes, stood_on.admin_key, reviewers) as at,
-            running_page(page, decided.service, beside),
+            running_page(page, decided.service, additions),
         ):
             if not at.is_loopback:
                 log.warning("the admin API listens on %s without encryption; use a tunnel or a trusted network", at)
-            yield Administration(at, beside)
+            yield Administration(at, additions)
 
 
 def _status_route(status: Document) -> AdminRoute:

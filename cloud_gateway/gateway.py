@@ -10,7 +10,7 @@ import asyncio
 import time
 from collections.abc import Callable, Mapping
 from contextlib import AsyncExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
 
@@ -39,7 +39,7 @@ from runtime.serving.log_format import logging_as
 from runtime.serving.observing.drift_document import DRIFT_PATH
 from runtime.serving.observing.figures_document import with_figures
 from runtime.serving.program import describe_models, load_all, make_engine, polling, uploads_of
-from runtime.serving.rest.app import Document
+from runtime.serving.rest.extra_route import Document, document_route
 from runtime.serving.server import Listening, serve
 from runtime.serving.server import run as run_loop
 from runtime.serving.sockets import Endpoint
@@ -108,21 +108,20 @@ async def serve_gateway(
             administration(NAME, stood_on, local, decided, documents, monitored.families)
         )
         await parts.enter_async_context(polling(settings, engine, decided.service))
+        offers = DeviceOffers(engine, decided.traffic.settled, decided.rollouts, registry_of(settings, home), first)
+        routes = [
+            document_route(STATUS_PATH, status),
+            document_route(DRIFT_PATH, drift),
+            *bundle_routes(offers, home / "gateway" / "bundles"),
+            stood_on.changing(outcome_route(decided.rollouts)),
+            telemetry_route(monitored.fleet),
+        ]
         await serve(
             Layered(decided.service, once.infer, once.ask),
             settings,
             on_started=None if on_started is None else lambda at: on_started(GatewayListening(at, admin.at)),
             authorize=authorizer,
-            documents={STATUS_PATH: status, DRIFT_PATH: drift},
-            extra=[
-                *bundle_routes(
-                    DeviceOffers(engine, decided.traffic.settled, decided.rollouts, registry_of(settings, home), first),
-                    home / "gateway" / "bundles",
-                ),
-                stood_on.changing(outcome_route(decided.rollouts)),
-                telemetry_route(monitored.fleet),
-            ],
-            beside=admin.beside,
+            additions=replace(admin.additions, routes=routes),
             stop=stop,
         )
 

@@ -21,7 +21,7 @@ from runtime.monitoring.error_log import ErrorLog, SeenRow
 from runtime.monitoring.performance import LabelledPerformance
 from runtime.monitoring.row_bins import NOWHERE, bin_words, binned_features
 from runtime.monitoring.verdict import Verdict
-from runtime.serving.beside import LabelsOf
+from runtime.serving.metrics.labels import LabelsOf
 from runtime.serving.observing.sample_reference import sample_reference
 from runtime.telemetry.exposition import Family, Kind
 

@@ -18,13 +18,13 @@ from cloud_gateway.telemetry import Fleet, bundles_of
 from cloud_gateway.windows import Windows
 from runtime.engine.engine import Engine
 from runtime.errors import StorageError
-from runtime.serving.beside import LabelsOf, at_the_edge
+from runtime.serving.metrics.labels import LabelsOf, at_the_edge
 from runtime.serving.metrics.statistics_metrics import SeenBy, drifting_features, statistics_metrics
 from runtime.serving.observing.drift_document import drift_document
 from runtime.serving.observing.observers import Observer
 from runtime.serving.observing.recorder import StatisticsRecorder
 from runtime.serving.program import recorder_of
-from runtime.serving.rest.app import Document
+from runtime.serving.rest.extra_route import Document
 from runtime.store import open_database, sqlite_url
 from runtime.telemetry.exposition import Collector, Family
 

@@ -16,7 +16,7 @@ from cloud_gateway.release.plan import Strategy
 from cloud_gateway.release.steps import Move
 from runtime.errors import StorageError
 from runtime.pages.sections import Document
-from runtime.serving.beside import Labels, LabelsOf, in_the_cloud
+from runtime.serving.metrics.labels import Labels, LabelsOf, in_the_cloud
 
 # The page shows the newest lines; older ones are in the log, which `edgeward release` and the admin API read.
 MAX_LINES: Final = 300

@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Final
 
 from pydantic import Field, SecretStr, model_validator
 
 from cloud_gateway.admin.reviewers import ReviewerSettings
+from cloud_gateway.admin.settings import ADMIN_PORT, AdminAddressSettings
 from cloud_gateway.automation.settings import AutomationSettings
 from runtime.errors import WrongUseError
 from runtime.serving.settings import AddressSettings, ModelServerSettings
-
-ADMIN_PORT: Final = 8002
 
 
 class AskedSettings(AddressSettings):
@@ -21,16 +19,11 @@ class AskedSettings(AddressSettings):
     api_key_file: Path | None = None
 
 
-class GatewaySettings(ModelServerSettings):
+class GatewaySettings(ModelServerSettings, AdminAddressSettings):
     """A cloud gateway: a server of models, and who may use it."""
 
     api_key_file: Path | None = None
     """A file of API keys, one a line, beside those that `edgeward gateway keys` made; None: only those."""
-
-    admin_host: str = "127.0.0.1"
-    """Where the admin API listens; whoever can reach it from elsewhere needs the admin key to read, too."""
-    admin_port: int | None = Field(default=None, ge=0, le=65535)
-    """0: any free port; None: 8002, or any free one where that is what `http_port` asks for."""
 
     automation: tuple[AutomationSettings, ...] = ()
     """How far models may go by themselves, a table `[[automation]]` each; the others answer everything, as ever."""

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any, Final
 
 from runtime.monitoring.blob import REASONS
-from runtime.serving.beside import at_the_edge
+from runtime.serving.metrics.labels import at_the_edge
 from runtime.telemetry.exposition import Family, Kind, Sample
 
 WINDOWS: Final = "edgeward_device_windows_total"

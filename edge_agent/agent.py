@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Callable
 from typing import Final
 
-from edge_agent.home_lock import hold
+from edge_agent.home_lock import HANDOVER_S, hold
 from edge_agent.offline import agent_home, make_syncer
 from edge_agent.parts import Parts
 from edge_agent.settings import AgentSettings
@@ -31,7 +31,7 @@ def run(
     """Loads the models, serves until SIGTERM or SIGINT, and takes all down; `ConflictError` where another agent has the home."""
     settings.require_an_arm()
     key = settings.read_api_key()
-    with logging_as(settings.log_format, [] if key is None else [key]), hold(agent_home()):
+    with logging_as(settings.log_format, [] if key is None else [key]), hold(agent_home(), HANDOVER_S):
         engine = make_engine(settings, progress)
         try:
             load_all(engine, settings, may_lack=settings.gateway is not None)
@@ -66,14 +66,12 @@ async def serve_agent(
         parts.running(),
         polling(settings, engine, parts.local),
         parts.offline.running(),
-        running_page(parts.page, parts.service, parts.beside, settled),
+        running_page(parts.page, parts.service, parts.additions, settled),
     ):
         await serve(
             parts.offline.service,
             settings,
             on_started=on_listening,
-            documents=parts.documents,
-            extra=parts.offline.routes,
-            beside=parts.beside,
+            additions=parts.additions,
             stop=stop,
         )

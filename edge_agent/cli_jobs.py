@@ -115,16 +115,30 @@ def sync(
 def _sync_once(
     host: str | None, http_port: int | None, config: Path | None, flags: Mapping[str, Any]
 ) -> dict[str, Any]:
-    from runtime.errors import PeerUnreachableError
+    from runtime.errors import ConflictError, PeerUnreachableError
 
     try:
         return _ask("POST", "/edgeward/sync", host, http_port, config, {}, SYNC_TIMEOUT_S)
     except PeerUnreachableError:
-        from edge_agent.offline import make_syncer
-        from edge_agent.settings import AgentSettings
-        from runtime.config import load_settings
+        pass
+    try:
+        return _sync_alone(config, flags)
+    except ConflictError as conflict:
+        try:  # an agent that has started meanwhile does it itself
+            return _ask("POST", "/edgeward/sync", host, http_port, config, {}, SYNC_TIMEOUT_S)
+        except PeerUnreachableError:
+            raise conflict from None
 
-        return make_syncer(load_settings(AgentSettings, config, flags).settings, None).sync()
+
+def _sync_alone(config: Path | None, flags: Mapping[str, Any]) -> dict[str, Any]:
+    from edge_agent.home_lock import BY_ITS_ADDRESS, require_free
+    from edge_agent.offline import agent_home, make_syncer
+    from edge_agent.settings import AgentSettings
+    from runtime.config import load_settings
+
+    syncer = make_syncer(load_settings(AgentSettings, config, flags).settings, None)
+    require_free(agent_home(), BY_ITS_ADDRESS)
+    return syncer.sync()
 
 
 def _sync_lines(told: Mapping[str, Any]) -> list[str]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import Final
 
 from edge_agent.plan import Plan, Why
-from edge_agent.routing import FALLBACK_MARGIN
+from edge_agent.reserve import FALLBACK_MARGIN
 from edge_agent.states import CloudState, LocalState
 from runtime.wire.values import ServedBy
 

@@ -1,4 +1,7 @@
-"""The agent's folder is one process's: spool, jobs and history are no two agents' to share, nor anybody's to remove meanwhile."""
+"""The agent's folder is one process's: spool, jobs and history are no two agents' to share, nor anybody's to remove meanwhile.
+
+`agent sync` where no agent answers has the folder for the moment in which it writes, and beside it a lock on its passes alone.
+"""
 
 from __future__ import annotations
 
@@ -20,20 +23,46 @@ log = logging.getLogger(__name__)
 
 LOCK: Final = "lock"
 LOOK_EVERY_S: Final = 0.1
+HANDOVER_S: Final = 5.0
+"""How long an agent that starts waits for who writes there just then: a pass of `agent sync` takes as long as a disk's answer."""
+BY_ITSELF: Final = "end that one first, or give the other a folder of its own by EDGEWARD_HOME"
+BY_ITS_ADDRESS: Final = "have that one do it, by --host and --http-port, or end it first"
 
 
 @contextmanager
-def hold(home: Path) -> Iterator[None]:
-    """`home`, made where it is not there, is this process's until the end; `ConflictError` names the process that has it.
+def hold(home: Path, patience_s: float = 0.0, next_step: str = BY_ITSELF) -> Iterator[None]:
+    """`home`, made where it is not there, is this process's until the end.
 
-    Where it takes no lock (a home that is read only, a file system without locks), that is said, and nothing is held.
+    `ConflictError` names the process that has it still after `patience_s`, and the `next_step`. Where it takes no lock (a home
+    that is read only, a file system without locks), that is said, and nothing is held.
     """
     try:
-        lock = _locked(home)
+        lock = _locked_within(home, patience_s)
     except BlockingIOError:
-        raise ConflictError(_taken(home)) from None
+        raise ConflictError(_taken(home, next_step)) from None
     except OSError as error:
         log.warning("%s takes no lock (%s): nothing keeps a second agent, or an uninstall, from it", home, error)
+        yield
+        return
+    try:
+        yield
+    finally:
+        os.close(lock)
+
+
+@contextmanager
+def hold_pass(folder: Path) -> Iterator[None]:
+    """A pass over the synced models of `folder` is this process's; `ConflictError` names the process that is at one.
+
+    Where it takes no lock nothing is held: whoever runs an agent there was told.
+    """
+    try:
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        lock = _locked(folder)
+    except BlockingIOError:
+        text = f"another process looks for new models: {_holder(folder)}, into {folder}; wait for its end"
+        raise ConflictError(text) from None
+    except OSError:
         yield
         return
     try:
@@ -67,8 +96,8 @@ def _wait_until_free(home: Path, patience_s: float) -> None:
         time.sleep(LOOK_EVERY_S)
 
 
-def require_free(home: Path) -> None:
-    """`ConflictError`, which names the process, where one holds `home` now."""
+def require_free(home: Path, next_step: str = BY_ITSELF) -> None:
+    """`ConflictError`, which names the process and the `next_step`, where one holds `home` now."""
     try:
         lock = os.open(home / LOCK, os.O_RDWR)
     except OSError:
@@ -76,11 +105,22 @@ def require_free(home: Path) -> None:
     try:
         lock_now(lock)
     except BlockingIOError:
-        raise ConflictError(_taken(home)) from None
+        raise ConflictError(_taken(home, next_step)) from None
     except OSError:
         return  # no locks here, as whoever runs was told
     finally:
         os.close(lock)
+
+
+def _locked_within(home: Path, patience_s: float) -> int:
+    end = time.monotonic() + patience_s
+    while True:
+        try:
+            return _locked(home)
+        except BlockingIOError:
+            if time.monotonic() >= end:
+                raise
+        time.sleep(LOOK_EVERY_S)
 
 
 def _locked(home: Path) -> int:
@@ -105,12 +145,13 @@ def _locked(home: Path) -> int:
     return lock
 
 
-def _taken(home: Path) -> str:
+def _taken(home: Path, next_step: str) -> str:
+    return f"an agent runs on {home}: {_holder(home)}; {next_step}"
+
+
+def _holder(folder: Path) -> str:
     try:
-        holder = (home / LOCK).read_text(encoding="utf-8")
+        holder = (folder / LOCK).read_text(encoding="utf-8")
     except OSError:
         holder = ""
-    return (
-        f"an agent runs on {home}: process {holder or 'unknown'}; end that one first, or give the other a folder of its own by "
-        "EDGEWARD_HOME"
-    )
+    return f"process {holder or 'unknown'}"

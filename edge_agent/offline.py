@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, nullcontext
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from edge_agent.bare_key import say_if_bare
+from edge_agent.home_lock import BY_ITS_ADDRESS, hold
 from edge_agent.jobs.jobs import Jobs
 from edge_agent.jobs.routes import job_routes
 from edge_agent.spool.routes import spool_routes
@@ -44,7 +46,9 @@ def make_syncer(settings: AgentSettings, engine: Engine | None) -> Syncer:
         objective = "" if settings.objective is None else settings.objective.value
         wishes = Wishes(source, settings.sync_models, settings.sync_max_bytes, objective, settings.device_name)
     served = None if engine is None else EngineModels(engine, settings.models)
-    return Syncer(SyncFolder(agent_home() / "sync", config.home() / "bundles"), wishes, served)
+    # An agent has its folder anyhow.
+    writing = partial(hold, agent_home(), next_step=BY_ITS_ADDRESS) if served is None else nullcontext
+    return Syncer(SyncFolder(agent_home() / "sync", config.home() / "bundles"), wishes, served, writing=writing)
 
 
 class Offline:

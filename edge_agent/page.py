@@ -10,7 +10,7 @@ from starlette.responses import RedirectResponse, Response
 
 from runtime.pages.page import Answer, Asked, Page
 from runtime.pages.sections import Document
-from runtime.serving.beside import PageRoute
+from runtime.serving.rest.extra_route import ExtraRoute
 from runtime.telemetry.history_recorder import HistoryRecorder
 
 PATH: Final = "/edgeward/"
@@ -21,12 +21,13 @@ def agent_page(name: str, recorder: HistoryRecorder, sections: Mapping[str, Docu
     return Page(name, "agent.html", ["agent.js"], recorder, {"status": None, "drift": None, **sections}, {})
 
 
-def page_routes(page: Page) -> list[PageRoute]:
+def page_routes(page: Page) -> list[ExtraRoute]:
     """Where the agent's HTTP port answers it. Whoever may ask for the status may see the page."""
     routes = [
-        PageRoute(f"{PATH}{answer.path}", _on_request(answer), is_open=answer.is_open) for answer in page.answers()
+        ExtraRoute("GET", f"{PATH}{answer.path}", _on_request(answer), None, is_open=answer.is_open)
+        for answer in page.answers()
     ]
-    return [PageRoute(PATH.rstrip("/"), _go_there, is_open=True), *routes]
+    return [ExtraRoute("GET", PATH.rstrip("/"), _go_there, None, is_open=True), *routes]
 
 
 def _on_request(answer: Answer) -> Callable[[Request], Awaitable[Response]]:

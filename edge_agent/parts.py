@@ -23,14 +23,15 @@ from edge_agent.status import AgentStatus
 from edge_agent.telemetry_metrics import telemetry_metrics
 from runtime.pages.drift_section import drift_section
 from runtime.pages.program import history_of
-from runtime.serving.beside import Beside, at_the_edge
+from runtime.serving.additions import Additions
 from runtime.serving.local_service import LocalService
+from runtime.serving.metrics.labels import at_the_edge
 from runtime.serving.metrics.model_metrics import model_metrics
 from runtime.serving.metrics.statistics_metrics import device_metrics
 from runtime.serving.observing.drift_document import DRIFT_PATH, drift_document
 from runtime.serving.observing.figures_document import with_figures
 from runtime.serving.program import recorder_of, uploads_of
-from runtime.serving.rest.app import Document
+from runtime.serving.rest.extra_route import document_route
 from runtime.telemetry.machine import Machine
 
 if TYPE_CHECKING:
@@ -70,10 +71,15 @@ class Parts:
         self.offline = Offline(settings, self.service, engine, syncer or make_syncer(settings, engine))
         status = AgentStatus(settings, engine, self.service, self.offline, self._gateways, self._telemetry)
         drift = with_figures(drift_document(NAME, self._recorder), self.local)
-        self.documents: Mapping[str, Document] = {STATUS_PATH: status.describe, DRIFT_PATH: drift}
         self._history, self._machine = history_of(NAME, agent_home()), Machine()
         self.page = agent_page(NAME, self._history, {"status": status.describe, "drift": drift_section(drift)})
-        self.beside = Beside(routes=page_routes(self.page), collectors=self._collectors(), on_stop=self._on_stop)
+        routes = [
+            document_route(STATUS_PATH, status.describe),
+            document_route(DRIFT_PATH, drift),
+            *self.offline.routes,
+            *page_routes(self.page),
+        ]
+        self.additions = Additions(routes=routes, collectors=self._collectors(), on_stop=self._on_stop)
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator[None]:

@@ -7,7 +7,10 @@ from typing import Final, TypeVar
 
 from edge_agent.plan import RequestFacts
 from edge_agent.rules import Policy, Rule
+from edge_agent.spool.spool import ASYNC, RESULT_OF
 from runtime.errors import InvalidInputError
+from runtime.serving.misspelt import KnownNames
+from runtime.serving.request_parameters import LOOKED_AT
 from runtime.wire.values import InferenceRequest, Parameter, Privacy, Route
 
 DEFAULT_DEADLINE_S: Final = 10.0
@@ -17,15 +20,21 @@ IDEMPOTENT: Final = "idempotent"
 """Request parameter (bool): false forbids that the request runs twice. Without it, only parts of a sequence must not."""
 _SEQUENCE: Final = ("sequence_id", "sequence_start", "sequence_end")
 _OURS: Final = frozenset({"route", "privacy", "policy", IDEMPOTENT})
+_KNOWN: Final = KnownNames((*_OURS, ASYNC, RESULT_OF, *LOOKED_AT))
+"""With what the spool looks at before, and the models after."""
 
 E = TypeVar("E", Route, Privacy, Policy)
 
 
 def facts_of(request: InferenceRequest, default_deadline: float) -> RequestFacts:
-    """What the decision needs to know of `request`; `InvalidInputError` for a value that a parameter cannot have."""
+    """What the decision needs to know of `request`.
+
+    `InvalidInputError` for a value that a parameter cannot have, and for a name that is misspelt.
+    """
     if not request.parameters:
         deadline = default_deadline if request.deadline is None else request.deadline
         return RequestFacts(Route.AUTO, Privacy.ANY, deadline)
+    _KNOWN.check(request.parameters)
     route = request.parameters.get("route")
     return RequestFacts(
         route=Route.AUTO if route is None else _one_of(Route, "route", route),

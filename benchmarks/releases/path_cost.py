@@ -79,7 +79,7 @@ async def _measure(engine: Engine, blocks: int, requests: int, gap_s: float) -> 
                 while is_busy:
                     await asyncio.sleep(0.005)
                     is_busy = active.absorb(100) or (active.mirror is not None and active.mirror.waiting > 0)
-    counts = releases[SHADOW].counts.shadow.describe()
+    counts = releases[SHADOW].evidence.counts.shadow.describe()
     mirror = releases[SHADOW].mirror
     assert mirror is not None, "it has one"
     counts["dropped"] = mirror.dropped

@@ -21,7 +21,7 @@ from starlette.routing import Route
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from cloud_gateway.admin.reviewers import ReviewerKeys
-from runtime.errors import CancelledError, PayloadTooLargeError, UnauthenticatedError
+from runtime.errors import CancelledError, InvalidInputError, PayloadTooLargeError, UnauthenticatedError
 from runtime.serving.bearer import Authorize, bearer_value
 from runtime.serving.rest.body import read_body
 from runtime.serving.rest.calls import authorize_headers, send_error
@@ -101,6 +101,18 @@ class AdminRequest:
             is_more = message.get("more_body", False)
             if part:
                 yield part
+
+
+def list_in(document: Mapping[str, Any], name: str, most: int) -> list[Any]:
+    """The list `name` of a body, which has 1 to `most` entries; `InvalidInputError` otherwise."""
+    if name not in document:
+        raise InvalidInputError(f"the body has no {name!r}; expected a list of 1 to {most} {name}")
+    value = document[name]
+    if not isinstance(value, list):
+        raise InvalidInputError(f"{name!r} is {value!r:.80}; expected a list of 1 to {most} {name}")
+    if not 0 < len(value) <= most:
+        raise InvalidInputError(f"{name!r} has {len(value)} entries; expected 1 to {most}")
+    return value
 
 
 def _checked(given: Mapping[str, str]) -> Mapping[str, str]:

@@ -8,7 +8,7 @@ from typing import Any, Final
 
 from starlette.responses import Response
 
-from cloud_gateway.admin.app import AdminRequest, AdminRoute
+from cloud_gateway.admin.app import AdminRequest, AdminRoute, list_in
 from cloud_gateway.automation.choices import Choices, no_choices, numbered
 from cloud_gateway.automation.label_studio import export_lines, import_lines
 from cloud_gateway.automation.labels import LabelledAnswer, Labels
@@ -145,9 +145,8 @@ class AutomationRoutes:
 
     async def feedback(self, request: AdminRequest) -> Mapping[str, Any]:
         """Body: `labels`, each with `model`, `request_id`, `label` and perhaps `source`; what became of each, in order."""
-        labels = (await request.json(are_texts_checked=False)).get("labels")  # each label for itself
-        if not isinstance(labels, list) or not 0 < len(labels) <= MOST_LABELS:
-            raise InvalidInputError(f"'labels' is none; expected a list of 1 to {MOST_LABELS} labels")
+        document = await request.json(are_texts_checked=False)  # each label for itself
+        labels = list_in(document, "labels", MOST_LABELS)
         for at, one in enumerate(labels):
             is_named = isinstance(one, dict) and all(isinstance(one.get(name), str) for name in ("model", "request_id"))
             if not is_named or "label" not in one or not isinstance(one.get("source", ""), str):

@@ -1,4 +1,4 @@
-"""A release at work in this process: its split, its mirror, and what was seen since its guards were last asked."""
+"""A release at work in this process: its state and split, its mirror, and what was seen and is not in its evidence yet."""
 
 from __future__ import annotations
 
@@ -9,44 +9,28 @@ import time
 from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from typing import Any, Final, TypeVar
+from typing import Any, Final
 
-from cloud_gateway.guards import (
-    Arm,
-    GuardWatch,
-    LabelledObservation,
-    MetricObservation,
-    Observation,
-    PairedObservation,
-    Verdict,
-)
+from cloud_gateway.guards import Arm, GuardWatch, LabelledObservation, MetricObservation, Verdict
+from cloud_gateway.release.evidence import MAX_PENDING, Evidence
+from cloud_gateway.release.failing import FailuresInARow
+from cloud_gateway.release.fence import Fence
 from cloud_gateway.release.mirror import Mirror
 from cloud_gateway.release.mirrored import Mirrored
-from cloud_gateway.release.report import PersonBeside, ReleaseCounts
+from cloud_gateway.release.report import PersonBeside
 from cloud_gateway.release.seen import Seen, SeenPair, SeenRequest
-from cloud_gateway.release.split import Segments, Split, name_of
+from cloud_gateway.release.split import Segments, Split
 from cloud_gateway.release.state import ReleaseState
 from cloud_gateway.release.store import Release
 from runtime.wire.values import Parameters
 
 log = logging.getLogger(__name__)
-SavedT = TypeVar("SavedT")
 
-# Observations that may wait for the guards, and then for a disk: minutes of traffic. What finds no room is counted as lost.
-MAX_PENDING: Final = 65536
-# A candidate that fails so many requests in a row, over at least so long, is broken: no statistics are needed to see it, and at
-# 100 % of the traffic there are none, for stable answers nothing that it could be compared with.
-BROKEN_AFTER: Final = 20
-BROKEN_AFTER_S: Final = 1.0
 # Requests of a shadow that are kept until labels come, where no guard looks at losses and its report alone does: once all
 # of them have labels a share is known to 0.3 %, and a busy shadow must not fill the database that the lease is in.
 MOST_KEPT_FOR_REPORT: Final = 100_000
 # Observations that the guards take before requests get their turn: half a millisecond at 19 to 28 us each, with one or two guards.
 SLICE: Final = 25
-FENCED: Final = "the database cannot be asked what was decided: stable answers every request here until it can"
-UNREAD: Final = "what the database says of this release cannot be read: stable answers every request here until it can"
-"""For callers; people are told how."""
-UNFENCED: Final = "what was decided is known again: callers are answered by that split"
 
 
 class ActiveRelease:
@@ -86,29 +70,12 @@ class ActiveRelease:
         """When callers here got the share that holds now; None: since it was put in place."""
         self.decided_unix_us: int | None = None
         """When the share that holds now was every gateway's; None: it has not been changed, or is not yet."""
-        self.trusted_until = math.inf
-        """Until then (`time.perf_counter`) callers are answered by `split`, then by `fenced`: whoever leads may have moved."""
-        self.counts, self.watch = restored(release, watch_type)
-        self.late_read: dict[str, int] = dict(release.evidence.get("late_read", {}))
-        """Of each source of `late`, the number up to which its rows are in `watch`."""
-        self.split = Split(
-            release.id,
-            plan.model,
-            plan.stable,
-            plan.candidate,
-            release.state.share,
-            f"{plan.model}/{release.id}".encode()[:64],
-            plan.routing_key,
-            plan.segment,
-        )
+        self.evidence = Evidence(release, watch_type)
+        self.fence = Fence(plan.model)
+        self.split = _split_of(release)
+        """By which callers are answered until the fence is up."""
         self.fenced = replace(self.split, share=0.0)
-        """Stable for everyone: how a gateway answers that cannot know what was decided."""
-        self.unread: str | None = None
-        """Why what the database says of it cannot be read. Until it can, stable answers here and nothing is decided."""
-        self.is_fence_told = False
-        """Whether people were told that it is."""
-        self.fenced_answers = 0
-        """By this gateway since it has the release."""
+        """Stable for everyone: by which they are answered then."""
         self.stables_reply: tuple[Parameters, Parameters] = ({}, {})
         """The last parameters of a reply of stable's, and what they became: of most requests the very same mapping."""
         self.on_mirrored: Callable[[Mirrored], None] | None = None
@@ -122,13 +89,8 @@ class ActiveRelease:
         self.control_share = plan.control_share / 100
         """Of the candidate's, those that stable is given too while the candidate has all of them."""
         self._pending: deque[SeenRequest] = deque(maxlen=MAX_PENDING)
-        self._unkept: list[Seen] = []
-        self._kept = self._batch = 0
-        self._watch_type = watch_type
+        self._failures = FailuresInARow()
         self._monotonic = monotonic
-        self._failing = 0
-        self._failing_since = 0.0
-        self._last_failure = ""
         self._untold_because = ""
 
     def note_request(self, seen: SeenRequest) -> None:
@@ -139,13 +101,7 @@ class ActiveRelease:
 
     def note_candidate(self, failure: str | None) -> None:
         """Whether the candidate answered a request (None), or how it failed."""
-        if failure is None:
-            self._failing = 0
-            return
-        if not self._failing:
-            self._failing_since = self._monotonic()
-        self._failing += 1
-        self._last_failure = failure
+        self._failures.note(failure, self._monotonic())
 
     def note_untold(self, error: Exception) -> None:
         """Whoever keeps answers until labels come raised: one is lost, and neither its caller nor the guards are kept waiting."""
@@ -156,9 +112,7 @@ class ActiveRelease:
 
     def broken_because(self, now: float) -> str | None:
         """Why the candidate counts as broken, or None."""
-        if self._failing < BROKEN_AFTER or now - self._failing_since < BROKEN_AFTER_S:
-            return None
-        return f"its last {self._failing} requests all failed, the last one with: {self._last_failure}"
+        return self._failures.broken_because(now)
 
     def absorb(self, at_most: int) -> bool:
         """Hands up to so many observations to the guards and counts; whether more are waiting."""
@@ -167,17 +121,17 @@ class ActiveRelease:
             taken = self.mirror.take(at_most)
             is_more = len(taken) == at_most
             for mirrored in taken:
-                self._note_unkept(SeenPair.of(mirrored))
+                self._take(SeenPair.of(mirrored))
                 self._tell(mirrored)
         for _ in range(min(at_most, len(self._pending))):
-            self._note_unkept(self._pending.popleft())
+            self._take(self._pending.popleft())
         return is_more or bool(self._pending)
 
     def looked(self, now: float, at_most_s: float = 0.0) -> Verdict:
         """The guards' verdict, no older than so long; of now where they want something else than at the last look."""
         is_old = now - self._judged_at > at_most_s
-        if self.verdict is None or is_old or self.verdict.action is not self.watch.action:
-            self.verdict, self._judged_at = self.watch.judge(), now
+        if self.verdict is None or is_old or self.verdict.action is not self.evidence.watch.action:
+            self.verdict, self._judged_at = self.evidence.watch.judge(), now
         return self.verdict
 
     async def absorb_all(self) -> None:
@@ -205,17 +159,8 @@ class ActiveRelease:
         except Exception as error:  # the others that were taken with it are counted and told all the same
             self.note_untold(error)
 
-    def _note_unkept(self, seen: Seen) -> None:
-        self._take(seen)
-        if len(self._unkept) < MAX_PENDING:
-            self._unkept.append(seen)
-        else:
-            self.lost += 1
-
-    def unkept(self) -> tuple[int, list[Seen]]:
-        """What was absorbed and no database knows yet, with the number of its first one; the same again until `forget`."""
-        self._batch = self._batch or len(self._unkept)
-        return self._kept, self._unkept[: self._batch]
+    def _take(self, seen: Seen) -> None:
+        self.lost += not self.evidence.take_own(seen, self.state.share)
 
     @property
     def is_unsaved(self) -> bool:
@@ -227,17 +172,6 @@ class ActiveRelease:
         self.trouble = self.late_trouble = self.verdict = None
         self.save_tried_at = self.saved_at
 
-    @property
-    def unkept_count(self) -> int:
-        """Of which `evidence` knows now."""
-        return len(self._unkept)
-
-    def forget(self, count: int) -> None:
-        """The first so many are kept."""
-        del self._unkept[:count]
-        self._kept += count
-        self._batch = 0
-
     def take_late(
         self,
         source: str,
@@ -246,25 +180,19 @@ class ActiveRelease:
         people: Sequence[PersonBeside] = (),
         seen: Sequence[Seen] = (),
     ) -> None:
-        """Hands the guards what a source said, up to and with its row `number`; with no `evidence` in between.
+        """Hands the guards what a source said, up to and with its row `number`; with no `evidence.to_state` in between.
 
         `seen`: by other gateways, of the requests that they were asked.
         """
-        for observation in said:
-            if isinstance(observation, LabelledObservation):
-                self.counts.observe_label(observation)
-            self.watch.observe(observation)
-        for person in people:
-            self.counts.people.observe(person)
+        self.evidence.take_said(said, people)
         for one in seen:
-            self._take(one)
-        self.late_read[source] = number
+            self.evidence.take_seen(one, self.state.share)
+        self.evidence.late_read[source] = number
 
     def restore(self, release: Release, state: ReleaseState) -> None:
         """Knows what the database does, and no more: what was seen here alone must be in there by now. Stands at `state`."""
-        self.release, self.unread = release, None
-        self.counts, self.watch = restored(release, self._watch_type)
-        self.late_read = dict(release.evidence.get("late_read", {}))
+        self.release, self.fence.unread = release, None
+        self.evidence.restore(release)
         self.verdict = None
         self.state = release.state
         self.move(state)
@@ -279,60 +207,30 @@ class ActiveRelease:
         """Takes a new state on: from the next request on its split holds."""
         self._switch(state.share)
         if (state.stage, state.share) != (self.state.stage, self.state.share) and state.status.is_alive:
-            self.watch.start_stage(state.share, self.release.plan.paired_share(state.share))
+            self.evidence.watch.start_stage(state.share, self.release.plan.paired_share(state.share))
             self.verdict = None
         self.state = state
-
-    def note_unread(self, why: str) -> None:
-        """Stable answers from the next request on, until `restore`, or a look that can read it."""
-        if self.unread != why:
-            log.error("stable answers for %s, and nothing is decided about its release: %s", self.split.model, why)
-        self.unread = why
-        self.trusted_until = min(self.trusted_until, time.perf_counter())
-
-    def trust(self, until: float) -> None:
-        """Callers may be answered by its split until then (`time.perf_counter`), if that is what the database says."""
-        if self.unread is None:
-            self.trusted_until = until
-
-    @property
-    def is_fenced(self) -> bool:
-        """Whether stable answers everything here, because what was decided cannot be known."""
-        return time.perf_counter() >= self.trusted_until
-
-    @property
-    def fenced_because(self) -> str:
-        """Why, where it is."""
-        return self.unread or FENCED
 
     @property
     def standing(self) -> tuple[int, str, float]:
         """As the database tells it (`ReleaseStore.standing`)."""
         return self.release.id, str(self.state.status), self.state.share
 
-    def evidence(self) -> dict[str, Any]:
-        """What is to survive this process."""
-        return {
-            "watch": self.watch.to_state(),
-            "counts": self.counts.to_state(),
-            "late_read": dict(self.late_read),
-        }
-
     def describe(self) -> dict[str, Any]:
         """For people and programs."""
-        plan, counts = self.release.plan, self.counts
+        plan, counts = self.release.plan, self.evidence.counts
         told: dict[str, Any] = {
             "arms": {str(arm): counts.arms[arm].describe() for arm in Arm},
             "replaced_by_stable": counts.replaced,
             "losses": counts.describe_losses(),
             "lost_observations": self.lost,
-            "fenced_answers": self.fenced_answers,
+            "fenced_answers": self.fence.answers,
             "switched_unix_us": self.switched_unix_us,
             "decided_unix_us": self.decided_unix_us,
             "needed": self.needed,
-            "trouble": self.fenced_because if self.is_fenced else self.trouble or self.late_trouble,
+            "trouble": self.fence.because if self.fence.is_up else self.trouble or self.late_trouble,
             # A gateway that does not lead, or has just come back, judges nothing yet, and knows what it has seen all the same.
-            "verdict": (self.verdict or self.watch.judge()).to_dict(),
+            "verdict": (self.verdict or self.evidence.watch.judge()).to_dict(),
         }
         if plan.shadow is not None or counts.shadow.seen:
             told["shadow"] = counts.shadow.describe()
@@ -345,65 +243,16 @@ class ActiveRelease:
                 }
         return told
 
-    def _take(self, seen: Seen) -> None:
-        """Into guards and counts, whichever gateway saw it."""
-        if isinstance(seen, SeenPair):
-            self._take_pair(seen)
-            return
-        arm, is_error, latency_s, where, segment, share, is_replaced = seen
-        # Some were under way, or waited, when the split moved; as if of the new one, they would make it look wrong.
-        is_of_stage = share == self.state.share
-        observation = Observation(arm, is_error, latency_s, name_of(where), segment, is_of_stage)
-        self.counts.arms[arm].observe(observation)
-        self.counts.replaced += is_replaced
-        if self.state.share > 0.0:  # a shadow's guards compare pairs; of two arms only one has callers
-            self.watch.observe(observation)
 
-    def _take_pair(self, pair: SeenPair) -> None:
-        self.counts.shadow.observe(pair)
-        compared = pair.comparison
-        agrees = None if compared is None else compared.agrees
-        # Latencies are compared like with like: of callers while both versions have some, else of requests that both ran alone.
-        is_timed = pair.timed is not None and self.state.share in (0.0, 1.0)
-        stable_s, candidate_s = pair.timed if is_timed and pair.timed else (None, None)
-        self.watch.observe(
-            PairedObservation(
-                agrees=False if pair.is_candidate_error else agrees,
-                distance=1.0 if compared is None else compared.distance,
-                stable_latency_s=stable_s,
-                candidate_latency_s=candidate_s,
-                is_candidate_error=pair.is_candidate_error,
-                segment=pair.segment,
-                is_stable_error=pair.is_stable_error,
-                noise_agrees=None if pair.noise is None else pair.noise.agrees,
-                noise_distance=None if pair.noise is None else pair.noise.distance,
-            )
-        )
-
-
-def restored(release: Release, watch_type: type[GuardWatch]) -> tuple[ReleaseCounts, GuardWatch]:
-    """What was saved of a release; what cannot be read, as after an upgrade, begins anew: its guards hold until they know more."""
-    plan, share = release.plan, release.state.share
-    counts = _saved(release, "counts", ReleaseCounts.from_state)
-    watch = _saved(release, "watch", watch_type.from_state)
-    return (
-        ReleaseCounts() if counts is None else counts,
-        watch_type(plan.guards, plan.alpha, share, plan.paired_share(share)) if watch is None else watch,
+def _split_of(release: Release) -> Split:
+    plan = release.plan
+    return Split(
+        release.id,
+        plan.model,
+        plan.stable,
+        plan.candidate,
+        release.state.share,
+        f"{plan.model}/{release.id}".encode()[:64],
+        plan.routing_key,
+        plan.segment,
     )
-
-
-def _saved(release: Release, part: str, read: Callable[[Any], SavedT]) -> SavedT | None:
-    """One part of what was saved; None: there is none, or it cannot be read."""
-    if part not in release.evidence:
-        return None
-    try:
-        return read(release.evidence[part])
-    except (LookupError, TypeError, ValueError, AttributeError) as error:
-        log.error(
-            "the %s in the evidence of release %d of %s cannot be read and begins anew: %r",
-            part,
-            release.id,
-            release.plan.model,
-            error,
-        )
-        return None

@@ -75,15 +75,15 @@ class CarryingOut:
         if state.share < active.state.share or state.status in (Status.ROLLED_BACK, Status.ABORTED):
             await self._step_back(active, state, event, verdict, document)
         else:
-            await self._step_forward(active, state, event, document | numbers(active.counts, verdict))
+            await self._step_forward(active, state, event, document | numbers(active.evidence.counts, verdict))
 
     async def store_change(
         self, active: ActiveRelease, state: ReleaseState, event: str, document: dict[str, Any]
     ) -> None:
         """Writes a change down, with all that is known by now."""
-        evidence, known = active.evidence(), active.unkept_count
+        evidence, known = active.evidence.to_state(), active.evidence.unkept_count
         active.release = await asyncio.to_thread(self._store.change, active.release, state, event, document, evidence)
-        active.forget(known)
+        active.evidence.forget(known)
 
     async def store_step_back(self, model: str) -> None:
         """Stores what was taken back already; again at the next tick where the disk will not take it now."""
@@ -155,9 +155,9 @@ class CarryingOut:
     ) -> None:
         model = active.split.model
         self._placement.move(active, state)  # first of all
-        told = {"event": event, DECIDED: self._store.unix_us(), **document, **numbers(active.counts, verdict)}
+        told = {"event": event, DECIDED: self._store.unix_us(), **document, **numbers(active.evidence.counts, verdict)}
         if not state.status.is_alive:
-            found = harm(active.counts, verdict)
+            found = harm(active.evidence.counts, verdict)
             told |= {**found.to_dict(), "harm": str(found)}
         if model in self.unstored:
             told["unstored_before"] = self.unstored[model].document

@@ -204,24 +204,26 @@ def waves(
 @app.command(epilog="Example: edgeward release simulate plan.toml requests.jsonl")
 def simulate(
     plan: PlanFile,
-    log: Annotated[Path, typer.Argument(metavar="LOG", help="A log of requests, JSON lines; see the help below.")],
+    log: Annotated[
+        list[Path],
+        typer.Argument(metavar="LOG", help="Logs of requests, JSON lines, the earliest first; see the help below."),
+    ],
     as_json: AsJson = False,
 ) -> None:
     """Replays LOG through PLAN, here and without a gateway: which steps it would have taken, when and why.
 
     A line may say: at_s, model, key, segment, stable and candidate (each error, latency_ms, loss; null: nobody knows), agrees,
-    distance, metrics. `edgeward gateway run --request-log FILE` writes one.
+    distance, metrics. `edgeward gateway run --request-log FILE` writes one, and begins it anew at each start and when it is full;
+    FILE.1 is what it wrote before.
     """
-    from cloud_gateway.release.simulation import read_log
+    from cloud_gateway.release.simulation import one_before, read_logs
     from cloud_gateway.release.simulation import simulate as run_through
-    from runtime.errors import WrongUseError
 
     checked = _checked(_read(plan), plan)
-    try:
-        with log.open(encoding="utf-8") as lines:
-            told = run_through(checked, read_log(lines)).to_dict()
-    except (OSError, UnicodeDecodeError) as error:
-        raise WrongUseError(f"log {log} cannot be read: {error}") from error
+    told = run_through(checked, read_logs(log)).to_dict()
+    if before := one_before(log):
+        # Not of itself: the gateway may have served other versions then, and no line says which.
+        print(f"warning: what was logged before is left out; to replay it too, name {before} first", file=sys.stderr)
     if told["doubt"]:
         print(f"warning: {told['doubt']}", file=sys.stderr)
     if as_json:

@@ -13,11 +13,12 @@ from collections.abc import Callable
 from contextlib import suppress
 from typing import Any, Final
 
-from cloud_gateway.release.active import UNFENCED, ActiveRelease
+from cloud_gateway.release.active import ActiveRelease
 from cloud_gateway.release.answering import Traffic
 from cloud_gateway.release.carrying_out import CarryingOut
 from cloud_gateway.release.description import describe_release, describe_running
 from cloud_gateway.release.events import Webhook
+from cloud_gateway.release.fence import UNFENCED
 from cloud_gateway.release.following import Following
 from cloud_gateway.release.late import LateEvidence
 from cloud_gateway.release.leadership import Leadership
@@ -152,8 +153,8 @@ class ReleaseController:
                 await self._placement.unpin(plan.model, plan.candidate, before)
                 raise
             active = await self._placement.activate(release, pair)
-            active.trusted_until = self.switchover.trusted_until
-            active.late_read = marks
+            active.fence.trusted_until = self.switchover.trusted_until
+            active.evidence.late_read = marks
             self._carrying_out.tell("start", release, {"plan": plan.model_dump(mode="json")})
             return self.status(plan.model)
 
@@ -170,11 +171,11 @@ class ReleaseController:
                 trouble = self._placement.troubles.get(model, "it has just been found; try again in a second")
                 raise ConflictError(f"release {release.id} of {model!r} does not run here: {trouble}")
             state = obey(active.release.plan, active.state, command, why, to_percent)
-            await self._carrying_out.carry_out(active, state, str(command), active.watch.judge(), by_hand=True)
+            await self._carrying_out.carry_out(active, state, str(command), active.evidence.watch.judge(), by_hand=True)
         await self.switches.wait(model)  # not until what it ended is put away: that may take as long as another's load
         if self._traffic.active.get(model) is active:
             return self.status(model)
-        if active.unread is not None:
+        if active.fence.unread is not None:
             return describe_release(active.release, active.state) | self.leadership.describe()
         ended = await asyncio.to_thread(self._store.find, active.release.id)  # whatever release is the newest by now
         return describe_release(ended) | self.leadership.describe()
@@ -292,29 +293,29 @@ class ReleaseController:
 
     def _note_fence(self) -> None:
         for model, active in self._traffic.active.items():
-            was_trusted = active.trusted_until > 0.0  # one that was just brought in waits for its first look
-            is_fenced = active.is_fenced and was_trusted
-            if is_fenced == active.is_fence_told:
+            was_trusted = active.fence.trusted_until > 0.0  # one that was just brought in waits for its first look
+            is_fenced = active.fence.is_up and was_trusted
+            if is_fenced == active.fence.is_told:
                 continue
-            active.is_fence_told = is_fenced
-            event, said = ("fenced", active.fenced_because) if is_fenced else ("unfenced", UNFENCED)
+            active.fence.is_told = is_fenced
+            event, said = ("fenced", active.fence.because) if is_fenced else ("unfenced", UNFENCED)
             log.log(logging.ERROR if is_fenced else logging.INFO, "release of %s: %s", model, said)
-            self._carrying_out.post(event, active.release, {"reason": said, "fenced_answers": active.fenced_answers})
+            self._carrying_out.post(event, active.release, {"reason": said, "fenced_answers": active.fence.answers})
 
     async def _keep(self, active: ActiveRelease) -> None:
         """What is known here alone, as this gateway ends: what cannot be written down now is lost, and that is said."""
         try:
             await active.absorb_all()
-            if self._leads and active.unread is None:
+            if self._leads and active.fence.unread is None:
                 with suppress(ConflictError):  # another gateway leads by now, and is handed what was seen here
                     await self.leading.save(active)
-            while active.unkept_count:  # what could not be handed in before goes by itself
+            while active.evidence.unkept_count:  # what could not be handed in before goes by itself
                 await hand_in(self._seen, active)
         except EdgewardError as error:
             log.error(
                 "release of %s: %d observations since its evidence was last kept are lost with this gateway: %s",
                 active.split.model,
-                active.unkept_count,
+                active.evidence.unkept_count,
                 error,
             )
 

@@ -158,9 +158,9 @@ class Following:
         try:
             has_ended = await self._as_found(active, look)
         except StorageError as error:
-            active.note_unread(str(error))
+            active.fence.note_unread(str(error))
             return False
-        active.unread = None
+        active.fence.unread = None
         return has_ended
 
     async def _as_found(self, active: ActiveRelease, look: Look) -> bool:
@@ -222,7 +222,7 @@ class Following:
         if not found.state.status.is_alive:
             return None
         active = await self._placement.activate(found, pair)
-        active.trusted_until = self._switchover.trusted_until if leads else 0.0
+        active.fence.trusted_until = self._switchover.trusted_until if leads else 0.0
         if self._leadership.is_held and not leads:
             self._leading.note_won()  # the one before may have moved it after it was read
         return active

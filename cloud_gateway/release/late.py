@@ -70,7 +70,7 @@ class LateEvidence:
 
         `StorageError` once all that can be read is handed over; what a source could not tell now it tells at a later look.
         """
-        watch = active.watch
+        watch = active.evidence.watch
         newest, errors = await asyncio.to_thread(self._newest)
         for source in self.sources:
             if source.name not in newest:
@@ -81,7 +81,7 @@ class LateEvidence:
                 await self._hand_over_of(source, until, active)
             except StorageError as error:
                 errors.append(error)
-            if active.watch is not watch:
+            if active.evidence.watch is not watch:
                 break  # it was restored meanwhile, and is read on from where that was saved
         if errors:
             raise StorageError("; ".join(dict.fromkeys(map(str, errors)))) from errors[0]
@@ -99,12 +99,12 @@ class LateEvidence:
 
     async def _hand_over_of(self, source: LateSource, until: int, active: ActiveRelease) -> None:
         """The rows of one source up to and with `until`; no more of them once the release was restored."""
-        watch = active.watch
-        after = active.late_read.get(source.name, 0)
+        watch = active.evidence.watch
+        after = active.evidence.late_read.get(source.name, 0)
         while after < until:
             rows = await asyncio.to_thread(_read, source, active.release, after, until)
             for part in _parts(rows):
-                if active.watch is not watch:
+                if active.evidence.watch is not watch:
                     return
                 said = [row.observation for row in part if row.observation is not None]
                 people = [row.person for row in part if row.person is not None]
@@ -112,8 +112,8 @@ class LateEvidence:
                 active.take_late(source.name, part[-1].number, said, people, seen)
                 await asyncio.sleep(0)
             after = rows[-1].number if rows else until
-        if active.watch is watch:
-            active.late_read[source.name] = max(after, until)
+        if active.evidence.watch is watch:
+            active.evidence.late_read[source.name] = max(after, until)
 
     def forget(self, release: int) -> None:
         """The release has ended."""

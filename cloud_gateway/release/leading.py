@@ -8,10 +8,11 @@ from dataclasses import replace
 from typing import Final
 
 from cloud_gateway.guards import Verdict
-from cloud_gateway.release.active import MAX_PENDING, ActiveRelease
+from cloud_gateway.release.active import ActiveRelease
 from cloud_gateway.release.answering import Traffic
 from cloud_gateway.release.carrying_out import CarryingOut
 from cloud_gateway.release.description import numbers
+from cloud_gateway.release.evidence import MAX_PENDING
 from cloud_gateway.release.harm import harm
 from cloud_gateway.release.late import LateEvidence
 from cloud_gateway.release.placement import Placement
@@ -69,7 +70,7 @@ class Leading:
     @property
     def has_unread(self) -> bool:
         """Whether the database's word on a release that runs here is still to be read."""
-        return any(active.unread is not None for active in self._traffic.active.values())
+        return any(active.fence.unread is not None for active in self._traffic.active.values())
 
     def note_won(self) -> None:
         """Another gateway may have led until now."""
@@ -78,7 +79,7 @@ class Leading:
     async def known(self, model: str) -> ActiveRelease | None:
         """The release of a model that runs here, with all that whoever led before knew of it; for whoever has the turn."""
         active = self._traffic.active.get(model)
-        if active is not None and (self.is_taking_over or active.unread is not None):
+        if active is not None and (self.is_taking_over or active.fence.unread is not None):
             await self._take_over(active)
         return self._traffic.active.get(model)
 
@@ -111,9 +112,9 @@ class Leading:
 
     async def save(self, active: ActiveRelease) -> None:
         """Keeps what the guards know by now."""
-        known = active.unkept_count
-        await asyncio.to_thread(self._store.save, active.release, active.state, active.evidence())
-        active.forget(known)
+        known = active.evidence.unkept_count
+        await asyncio.to_thread(self._store.save, active.release, active.state, active.evidence.to_state())
+        active.evidence.forget(known)
 
     async def take_over(self) -> None:
         """Another gateway led until now: what it has seen is in the database, and there goes what was seen here.
@@ -131,7 +132,7 @@ class Leading:
     async def read_again(self) -> None:
         """Tries again to read what could not be; keeps no other release waiting, and a command under way goes first."""
         for model, active in list(self._traffic.active.items()):
-            if active.unread is not None and not self._turns.is_wanted(model):
+            if active.fence.unread is not None and not self._turns.is_wanted(model):
                 async with self._turns.of(model):
                     await self._known_or_unread(model)
 
@@ -163,7 +164,7 @@ class Leading:
         plan = active.release.plan
         if (
             self.is_taking_over
-            or active.unread is not None
+            or active.fence.unread is not None
             or self._traffic.active.get(plan.model) is not active
             or plan.model in self._carrying_out.unstored
         ):
@@ -191,7 +192,7 @@ class Leading:
             await self._save_in_time(active, now)
 
     async def _save_in_time(self, active: ActiveRelease, now: float) -> None:
-        is_time = now - active.saved_at >= SAVE_S or active.unkept_count >= SAVE_AT
+        is_time = now - active.saved_at >= SAVE_S or active.evidence.unkept_count >= SAVE_AT
         if is_time and now - active.save_tried_at >= SAVE_AGAIN_S:
             active.save_tried_at = now
             await self.save(active)
@@ -202,7 +203,7 @@ class Leading:
         document = {
             "waits_for": str(decision.cause),
             "needed": decision.needed,
-            **numbers(active.counts, verdict),
+            **numbers(active.evidence.counts, verdict),
         }
         await self._carrying_out.store_change(active, active.state, str(Move.HOLD), document)
         active.held = (decision.cause, decision.state.stage)
@@ -211,7 +212,7 @@ class Leading:
     def _ends_unread(self, model: str) -> bool:
         """Whether a step back ends a release that cannot be read: its end takes no more than what is known here."""
         step = self._carrying_out.unstored.get(model)
-        return step is not None and step.active.unread is not None and not step.state.status.is_alive
+        return step is not None and step.active.fence.unread is not None and not step.state.status.is_alive
 
     async def _known_or_unread(self, model: str) -> bool:
         """As `known`; what cannot be read is said, and false."""
@@ -220,7 +221,7 @@ class Leading:
             await self.known(model)
         except StorageError as error:
             if active is not None:
-                active.note_unread(str(error))
+                active.fence.note_unread(str(error))
             return False
         return True
 
@@ -229,7 +230,9 @@ class Leading:
         step = self._carrying_out.unstored.get(active.split.model)
         if release.state.status.is_alive:
             await active.absorb_all()
-            while active.unkept_count:  # what is absorbed while it is handed in would be neither there nor here
+            while (
+                active.evidence.unkept_count
+            ):  # what is absorbed while it is handed in would be neither there nor here
                 await hand_in(self._seen, active)
             active.restore(release, release.state if step is None else step.state)
             self._placement.pin(active)

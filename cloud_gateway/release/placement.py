@@ -8,8 +8,9 @@ import time
 from collections.abc import Callable
 
 from cloud_gateway.guards import GuardWatch, Metric
-from cloud_gateway.release.active import ActiveRelease, restored
+from cloud_gateway.release.active import ActiveRelease
 from cloud_gateway.release.answering import Traffic
+from cloud_gateway.release.evidence import restored
 from cloud_gateway.release.mirror import Mirror
 from cloud_gateway.release.plan import ReleasePlan, ShadowSettings, Strategy
 from cloud_gateway.release.report import ReleaseCounts

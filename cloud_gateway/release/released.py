@@ -12,7 +12,7 @@ from time import perf_counter
 from typing import Final
 
 from cloud_gateway.guards import Arm
-from cloud_gateway.release.active import FENCED, UNREAD, ActiveRelease
+from cloud_gateway.release.active import ActiveRelease
 from cloud_gateway.release.noted import Route, Way
 from cloud_gateway.release.split import NOWHERE, place, random_place
 from runtime.errors import DeadlineExceededError, EdgewardError
@@ -30,7 +30,7 @@ _CANDIDATE: Final = Arm.CANDIDATE.value
 def ask_within(way: Way, active: ActiveRelease, request: InferenceRequest, answer: Answer) -> Withdraw:
     """Begins a request of the release's model; raises at once what can be said at once. Called on one event loop."""
     began = perf_counter()
-    split = active.split if began < active.trusted_until else active.fenced
+    split = active.split if began < active.fence.trusted_until else active.fenced
     parameters = request.parameters
     where = NOWHERE
     if split.has_both:
@@ -143,8 +143,8 @@ class ByCandidate:
 
 def _fenced(active: ActiveRelease, told: Parameters) -> Parameters:
     """Also says why stable answers everything."""
-    active.fenced_answers += 1
-    return {**told, "reason": FENCED if active.unread is None else UNREAD}
+    active.fence.answers += 1
+    return {**told, "reason": active.fence.because_for_callers}
 
 
 def _nothing(*_: object) -> None:

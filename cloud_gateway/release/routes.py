@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final
 
-from cloud_gateway.admin.app import AdminRequest, AdminRoute
+from cloud_gateway.admin.app import AdminRequest, AdminRoute, list_in
 from cloud_gateway.guards import Arm, MetricObservation
 from cloud_gateway.registry import RegisteredVersion, Registry
 from cloud_gateway.release.controller import ReleaseController
@@ -78,7 +78,8 @@ class ReleaseRoutes:
             return await self._controller.start(parse_plan(plan))
         if isinstance(plan, dict):
             return await self._controller.start(check_plan(plan))
-        raise InvalidInputError("'plan' is missing; expected the release's plan, as TOML text or as an object")
+        seen = f"is {plan!r:.80}" if "plan" in document else "is missing"
+        raise InvalidInputError(f"'plan' {seen}; expected the release's plan, as TOML text or as an object")
 
     async def release(self, request: AdminRequest) -> Mapping[str, Any]:
         """The newest release of a model."""
@@ -108,10 +109,7 @@ class ReleaseRoutes:
         often it is told; without one it counts each time. `taken`: on disk, for the guards; `known`: told before.
         """
         release = self._controller.running(_model(request))  # `ModelNotFoundError` where none would take them
-        reported = (await request.json()).get("metrics")
-        if not isinstance(reported, list) or not reported or len(reported) > MAX_METRICS:
-            raise InvalidInputError(f"'metrics' is no list of 1 to {MAX_METRICS} objects")
-        reports = [_report(one) for one in reported]
+        reports = [_report(one) for one in list_in(await request.json(), "metrics", MAX_METRICS)]
         taken = await asyncio.to_thread(self._reported.take, release, reports)
         return {"taken": taken, "known": len(reports) - taken}
 

@@ -16,8 +16,9 @@ from __future__ import annotations
 
 import json
 import random
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Any, Final
 
 from cloud_gateway.guards import (
@@ -35,7 +36,7 @@ from cloud_gateway.release.report import ReleaseCounts
 from cloud_gateway.release.split import Segments, arm_at, name_of, place, random_place
 from cloud_gateway.release.state import ReleaseState
 from cloud_gateway.release.steps import Move, begin, next_step
-from runtime.errors import InvalidInputError
+from runtime.errors import InvalidInputError, WrongUseError
 
 DEFAULT_GAP_S: Final = 0.01
 _KEYS: Final = {"at_s", "model", "key", "segment", "stable", "candidate", "agrees", "distance", "metrics"}
@@ -231,8 +232,33 @@ class _Run:
         return self._plan.shadow is not None and not request.stable.is_error
 
 
-def read_log(lines: Iterable[str]) -> Iterator[LoggedRequest]:
-    """The requests of a log; `InvalidInputError` names the line that is none."""
+def read_logs(files: Sequence[Path]) -> Iterator[LoggedRequest]:
+    """The requests of several logs, the earliest first; `WrongUseError` where one cannot be read.
+
+    A gateway that is started again begins with its clock, too: it is taken to go on where the log before ended.
+    """
+    offset_s = end_s = 0.0
+    for file in files:
+        is_first = True
+        try:
+            with file.open(encoding="utf-8") as lines:
+                for request in read_log(lines, str(file)):
+                    if is_first and request.at_s + offset_s < end_s:
+                        offset_s = end_s
+                    is_first, end_s = False, request.at_s + offset_s
+                    yield replace(request, at_s=end_s)
+        except (OSError, UnicodeDecodeError) as error:
+            raise WrongUseError(f"log {file} cannot be read: {error}; check the path") from error
+
+
+def one_before(files: Sequence[Path]) -> Path | None:
+    """What a gateway wrote before the first of `files`, where that is beside it; None: nothing, or it is one of them."""
+    before = files[0].with_name(f"{files[0].name}.1")
+    return before if before.exists() and before not in files else None
+
+
+def read_log(lines: Iterable[str], name: str = "the log") -> Iterator[LoggedRequest]:
+    """The requests of one log; `InvalidInputError` names the line that is none."""
     at_s = 0.0
     for number, line in enumerate(lines, 1):
         if not line.strip():
@@ -242,11 +268,11 @@ def read_log(lines: Iterable[str]) -> Iterator[LoggedRequest]:
             request = _request(said, at_s)
         except (ValueError, TypeError, AttributeError) as error:
             raise InvalidInputError(
-                f"line {number} of the log is no request: {error}; got {line.strip()!r:.120}"
+                f"line {number} of {name} is no request: {error}; got {line.strip()!r:.120}"
             ) from None
         if request.at_s < at_s - DEFAULT_GAP_S:
             raise InvalidInputError(
-                f"line {number} of the log is at {request.at_s:g} s, before the one above it; sort them"
+                f"line {number} of {name} is at {request.at_s:g} s, before the one above it; sort them"
             )
         at_s = request.at_s + (0.0 if "at_s" in said else DEFAULT_GAP_S)
         yield request

@@ -97,7 +97,7 @@ class Switchover:
         """What was looked up from `began` on is carried out here."""
         self.trusted_until = max(self.trusted_until, began + FENCE_S)
         for active in self._traffic.active.values():
-            active.trust(self.trusted_until)
+            active.fence.trust(self.trusted_until)
 
     async def join(self) -> None:
         """Whoever leads waits for this gateway from now on: before the first look by which it answers."""

@@ -59,7 +59,7 @@ class SeenTraffic:
 
 async def hand_in(table: SeenTraffic, active: ActiveRelease) -> None:
     """What was seen here of a release and no database knows yet, to the gateway that leads."""
-    first, seen = active.unkept()
+    first, seen = active.evidence.unkept()
     if seen:
         await asyncio.to_thread(table.hand_in, active.release, first, seen)
-        active.forget(len(seen))
+        active.evidence.forget(len(seen))

@@ -4,18 +4,28 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
+from edge_agent.home_lock import hold_pass
 from edge_agent.sync import record as records
 from edge_agent.sync.check import Checked, check_apart
 from edge_agent.sync.interruption import Interruption
 from edge_agent.sync.record import ModelRecord, Offer
 from edge_agent.sync.state import SyncFolder, SyncState
-from runtime.errors import CancelledError, EdgewardError, MachineError, ModelError, StorageError, WrongUseError
+from runtime.errors import (
+    CancelledError,
+    ConflictError,
+    EdgewardError,
+    MachineError,
+    ModelError,
+    StorageError,
+    WrongUseError,
+)
 
 if TYPE_CHECKING:
     from edge_agent.sync.download import Source
@@ -57,11 +67,14 @@ class Syncer:
         wishes: Wishes | None,
         served: Served | None,
         check: Callable[[Path, str, str, Interruption], Checked] = check_apart,
+        writing: Callable[[], AbstractContextManager[object]] = nullcontext,
     ) -> None:
+        """`writing` is entered for as long as the records change, by who has no agent: while an agent has them, it raises."""
         self._folder = folder
         self._wishes = wishes
         self._served = served
         self._check = check
+        self._writing_alone = writing
         self._interruption = Interruption()
         # Of one pass, or whatever else changes the records, at a time.
         self._lock = threading.Lock()
@@ -88,7 +101,10 @@ class Syncer:
                         self._serve(state, name, records.proven(found))
 
     def sync(self) -> dict[str, Any]:
-        """One pass; what `describe` says after it. `WrongUseError` where nothing is wished for."""
+        """One pass; what `describe` says after it. `WrongUseError` where nothing is wished for.
+
+        `ConflictError` where another process is at one, or an agent has the records, or had them since this one began.
+        """
         from edge_agent.sync.download import fetch_index  # what an agent that keeps nothing current need not load
 
         wishes = self._wishes
@@ -96,13 +112,14 @@ class Syncer:
             raise WrongUseError(
                 "nothing is to be kept current; set sync_from to the gateway's HTTP address and sync_models to names"
             )
-        with self._lock:
+        with self._lock, hold_pass(self._folder.path):
             state = self._folder.read()
             state = self._begin(state, [name for name, found in state.models.items() if not self._serves(name, found)])
             errors = []
             offered = None
+            known = state
             try:
-                state = self._tell(state, wishes)
+                known = state = self._tell(state, wishes)
                 offers = fetch_index(wishes.source, self._interruption, wishes.device, wishes.models)
             except EdgewardError as error:
                 errors.append(str(error))
@@ -117,8 +134,9 @@ class Syncer:
                 log.warning("models are not synced: %s", text)
             now = datetime.now(UTC).isoformat(timespec="seconds")
             state = replace(state, last_at=now, last_error="; ".join(errors) or None)
-            self._write(state)
-            self._folder.tidy(state, offered, [] if self._served is None else self._served.in_use())
+            with self._alone_with(known):
+                self._write(state)
+                self._folder.tidy(state, offered, [] if self._served is None else self._served.in_use())
             return self._told(state)
 
     def confirm(self) -> None:
@@ -197,9 +215,10 @@ class Syncer:
             from edge_agent.sync.download import tell_outcomes
 
             tell_outcomes(wishes.source, self._interruption, wishes.device, outcomes)
-        state = replace(state, models={name: records.told(found, found.untold) for name, found in state.models.items()})
-        self._write(state)
-        return state
+        told = replace(state, models={name: records.told(found, found.untold) for name, found in state.models.items()})
+        with self._alone_with(state):
+            self._write(told)
+        return told
 
     def _sync_one(self, state: SyncState, name: str, offers: Sequence[Offer], wishes: Wishes) -> SyncState:
         from edge_agent.sync.download import download
@@ -247,6 +266,17 @@ class Syncer:
                 self._serving[name] = before
                 log.warning("model %s: version %d goes on: %s", name, before.version, error)
         return self._with(state, name, found)
+
+    @contextmanager
+    def _alone_with(self, known: SyncState) -> Iterator[None]:
+        """For as long as the records change: nobody else has them, nor has changed them since they were read as `known`."""
+        with self._writing_alone():
+            if self._served is None and self._folder.read() != known:
+                raise ConflictError(
+                    f"an agent has run on {self._folder.path.parent} meanwhile and changed what is kept of the models; nothing of "
+                    "this pass is kept but what was fetched: sync again"
+                )
+            yield
 
     def _write(self, state: SyncState) -> None:
         with self._writing:

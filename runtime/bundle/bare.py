@@ -13,7 +13,7 @@ from pathlib import Path
 from runtime.bundle.bundle import Bundle, sha256_of
 from runtime.bundle.manifest import Format, Variant
 from runtime.bundle.unchanged import Signature, signature_at
-from runtime.errors import BundleError
+from runtime.errors import BundleError, WrongUseError
 
 FORMAT_OF_SUFFIX = {".onnx": Format.ONNX, ".tflite": Format.TFLITE, ".pt2": Format.TORCH}
 
@@ -22,12 +22,15 @@ _PICKLED = frozenset({".pt", ".pth"})
 
 
 def read_bare_file(path: Path, name: str | None = None, version: int = 1) -> Bundle:
-    """A bundle whose only variant is the file at `path`; its name is the file's stem unless `name` is given."""
+    """A bundle whose only variant is the file at `path`; its name is the file's stem unless `name` is given.
+
+    `WrongUseError` where its suffix is that of no model.
+    """
     format_ = FORMAT_OF_SUFFIX.get(path.suffix)
     if format_ is None:
         known = ", ".join(FORMAT_OF_SUFFIX)
         how = "; write it with torch.export.save" if path.suffix in _PICKLED else ""
-        raise BundleError(f"{path} is no model file: its suffix is {path.suffix!r}; expected one of {known}{how}")
+        raise WrongUseError(f"{path} is no model file: its suffix is {path.suffix!r}; expected one of {known}{how}")
     signature = signature_at(path)
     if signature is None:
         return _read_bare_file(path, format_, name, version)

@@ -142,11 +142,13 @@ async def _serve(engine: Engine, settings: ModelServerSettings, as_json: bool) -
     from importlib.metadata import version
 
     from runtime.cli.program import announce
-    from runtime.serving.beside import Beside, at_the_edge
+    from runtime.serving.additions import Additions
     from runtime.serving.local_service import LocalService
+    from runtime.serving.metrics.labels import at_the_edge
     from runtime.serving.metrics.model_metrics import model_metrics
     from runtime.serving.observing.drift_document import DRIFT_PATH, drift_document
     from runtime.serving.program import polling, recording, uploads_of
+    from runtime.serving.rest.extra_route import document_route
     from runtime.serving.server import serve as serve_until_stopped
     from runtime.telemetry.machine import Machine
 
@@ -166,8 +168,10 @@ async def _serve(engine: Engine, settings: ModelServerSettings, as_json: bool) -
                     service,
                     settings,
                     on_started=lambda at: announce(NAME, engine, at, as_json=as_json),
-                    documents={DRIFT_PATH: drift_document(NAME, recorder)},
-                    beside=Beside(collectors=(model_metrics(service, at_the_edge), machine.families)),
+                    additions=Additions(
+                        routes=[document_route(DRIFT_PATH, drift_document(NAME, recorder))],
+                        collectors=(model_metrics(service, at_the_edge), machine.families),
+                    ),
                 )
         finally:
             machine.close()
@@ -212,8 +216,9 @@ async def _work(engine: Engine, settings: ModelServerSettings, place: Place, con
     from contextlib import suppress
     from importlib.metadata import version
 
-    from runtime.serving.beside import Beside, at_the_edge
+    from runtime.serving.additions import Additions
     from runtime.serving.local_service import LocalService
+    from runtime.serving.metrics.labels import at_the_edge
     from runtime.serving.metrics.model_metrics import model_metrics
     from runtime.serving.program import describe_models, polling
     from runtime.serving.server import serve as serve_until_stopped
@@ -225,7 +230,7 @@ async def _work(engine: Engine, settings: ModelServerSettings, place: Place, con
         engine, name=settings.server_name or NAME, version=version("edgeward"), limits=settings.queue_limits
     )
     shared, metrics = SharedStatistics(place.folder, place.name), SharedMetrics(place.folder, place.name)
-    beside = Beside(collectors=(model_metrics(local, at_the_edge),), with_others=metrics.with_others)
+    additions = Additions(collectors=(model_metrics(local, at_the_edge),), with_others=metrics.with_others)
     service = WorkerService(local, shared, place.count)
     stop = asyncio.Event()
     loop, supervisor = asyncio.get_running_loop(), connection.fileno()
@@ -237,7 +242,7 @@ async def _work(engine: Engine, settings: ModelServerSettings, place: Place, con
     loop.add_reader(supervisor, on_supervisor_gone)  # it sends nothing: all that can be read is its end
     publishing = [
         asyncio.create_task(shared.keep_publishing(lambda: local.statistics("", ""))),
-        asyncio.create_task(metrics.keep_publishing(beside.families)),
+        asyncio.create_task(metrics.keep_publishing(additions.families)),
     ]
     try:
         async with polling(settings, engine, local):
@@ -245,7 +250,7 @@ async def _work(engine: Engine, settings: ModelServerSettings, place: Place, con
                 service,
                 settings,
                 on_started=lambda at: connection.send((at, describe_models(engine))),
-                beside=beside,
+                additions=additions,
                 stop=stop,
                 workers=place.count,
             )
@@ -255,5 +260,5 @@ async def _work(engine: Engine, settings: ModelServerSettings, place: Place, con
             task.cancel()
             with suppress(asyncio.CancelledError):
                 await task
-        metrics.tell(await beside.families())
+        metrics.tell(await additions.families())
         local.close()

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Final
 
 from runtime import config
 from runtime.pages.page import Page
-from runtime.serving.beside import Beside
+from runtime.serving.additions import Additions
 from runtime.serving.metrics.endpoint import collect
 from runtime.serving.service import InferenceService
 from runtime.telemetry.history_recorder import HistoryRecorder
@@ -43,7 +43,7 @@ async def at_once() -> None:
 
 @asynccontextmanager
 async def running_page(
-    page: Page, service: InferenceService, beside: Beside, begin: Callable[[], Awaitable[object]] = at_once
+    page: Page, service: InferenceService, additions: Additions, begin: Callable[[], Awaitable[object]] = at_once
 ) -> AsyncIterator[None]:
     """Keeps the page's history and its readers current meanwhile, once `begin` has returned.
 
@@ -52,7 +52,7 @@ async def running_page(
 
     async def run() -> None:
         await begin()
-        await page.run(partial(collect, service, beside))
+        await page.run(partial(collect, service, additions))
 
     running = asyncio.create_task(run())
     try:

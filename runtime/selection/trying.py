@@ -147,78 +147,117 @@ def try_all(
     `may_be_right`: whether a trial leaves it open that its candidate may run. `promise`: see `order_of_trying`.
     """
     looks, others = order_of_trying(candidates, reference, promise)
-    tried = Tried()
+    ledger = _Ledger(looks, reference, rows, budget_s)
     check_s = max(LEAST_CHECK_S, CHECK_SHARE * budget_s)
-    spent_s = 0.0
-    """What trials were charged with; not crashes and hangs, which cost only whom they befall, nor what other programs took."""
-    waited_s = 0.0
-    """What they lasted, without what engines took to load."""
-    hung: dict[tuple[str, str], str] = {}
-    skipped: set[tuple[str, str]] = set()
-    took_s: dict[tuple[str, str], float] = {}
-    look_ms: dict[tuple[str, str], float] = {}
-    seen: set[tuple[str, str]] = set()
+    for at, (candidate, is_look) in enumerate([*((c, True) for c in looks), *((c, False) for c in others)]):
+        progress(f"trying {candidate}", 0.5 * at / len(candidates))
+        if not ledger.has_place_for(candidate, is_look):
+            continue
+        began = clock()
+        try:
+            trial = bench.try_out(candidate, ledger.compared_with(candidate), rows, check_s)
+        except CandidateFailedError as error:
+            log.info("candidate %s is out: %s", candidate, error)
+            ledger.note_failure(candidate, error, clock() - began)
+        else:
+            is_hopeful = may_be_right(candidate, trial)
+            ledger.note_trial(candidate, trial, clock() - began, is_look=is_look, is_hopeful=is_hopeful)
+    return ledger.tried
 
-    def is_sure(candidate: Candidate) -> bool:
-        """Whether it is looked at however late it is."""
-        has_exact = any(c.variant.name == reference or c.variant.precision == EXACT for c in tried.hopeful)
+
+class _Ledger:
+    """What the trials showed and cost so far, and from that whether there is a place for the next one."""
+
+    def __init__(self, looks: Sequence[Candidate], reference: str | None, rows: int, budget_s: float) -> None:
+        self.tried: Final = Tried()
+        self._looks = looks
+        self._reference = reference
+        self._rows = rows
+        self._budget_s = budget_s
+        self._spent_s = 0.0
+        """What trials were charged with; not crashes and hangs, which cost only whom they befall, nor what other programs took."""
+        self._waited_s = 0.0
+        """What they lasted, without what engines took to load."""
+        self._seen: set[tuple[str, str]] = set()
+        self._skipped: set[tuple[str, str]] = set()
+        self._hung: dict[tuple[str, str], str] = {}
+        """By pair, the options with which it hung."""
+        self._look_s: dict[tuple[str, str], float] = {}
+        """By pair, what its first look was charged with."""
+        self._look_ms: dict[tuple[str, str], float] = {}
+        """By pair, the best call of its first look."""
+
+    def has_place_for(self, candidate: Candidate, is_look: bool) -> bool:
+        """Whether it is to be tried; where not, it is rejected with the reason. `is_look`: whether its pair was never tried."""
+        reason = self._reason_against(candidate, is_look)
+        self._seen.add(candidate.pair)
+        if reason is not None:
+            self.tried.rejected.append(rejected_because(candidate, reason))
+        return reason is None
+
+    def compared_with(self, candidate: Candidate) -> Candidate | None:
+        """Whose answers those of `candidate` are held against: its own, where it is the first of the reference."""
+        return candidate if self._is_first_of_reference(candidate) else self.tried.standard
+
+    def note_failure(self, candidate: Candidate, error: CandidateFailedError, lasted_s: float) -> None:
+        """It gave no answers."""
+        self.tried.lost_s += lasted_s
+        self.tried.rejected.append(rejected_because(candidate, str(error)))
+        if error.is_hang:
+            self._hung[candidate.pair] = str(candidate.options)
+
+    def note_trial(
+        self, candidate: Candidate, trial: Trial, lasted_s: float, *, is_look: bool, is_hopeful: bool
+    ) -> None:
+        """It answered, in `lasted_s` of the clock on the wall."""
+        if self._is_first_of_reference(candidate):
+            self.tried.standard = candidate
+        self.tried.trials.append((candidate, trial))
+        if is_hopeful:
+            self.tried.hopeful.append(candidate)
+        self.tried.loading_s += trial.loading_s
+        self._spent_s += trial.effort_s
+        self._waited_s += lasted_s - trial.loading_s
+        if is_look:
+            self._look_s[candidate.pair] = trial.effort_s
+            self._look_ms[candidate.pair] = best_ms(trial, self._rows)
+
+    def _is_first_of_reference(self, candidate: Candidate) -> bool:
+        return self.tried.standard is None and candidate.variant.name == self._reference
+
+    def _reason_against(self, candidate: Candidate, is_look: bool) -> str | None:
+        pair = candidate.pair
+        if pair in self._hung:
+            return f"{UNTRIED}, since {self._hung[pair]} hung"
+        if not is_look and self._look_ms.get(pair, 0.0) > FAR_BEHIND * self.tried.fastest_ms(self._rows):
+            return f"{UNTRIED}, since it is far behind with other options ({self._look_ms[pair]:.3g} ms)"
+        if not (self._is_late_for_look(candidate) if is_look else self._is_late_for_options(pair)):
+            return None
+        self.tried.untried += 1
+        self._skipped.add(pair)
+        return f"{UNTRIED}: no time was left for it in the budget of {self._budget_s:g} s"
+
+    def _is_late_for_look(self, candidate: Candidate) -> bool:
+        next_s = min(self._look_s.values(), default=0.0)
+        is_spent = self._spent_s + next_s > max(LOOKS_SHARE * self._budget_s, LEAST_LOOKS_S)
+        is_waited = self._waited_s + next_s > max(WAITED_SHARE * self._budget_s, LEAST_LOOKS_S)
+        return (is_spent or is_waited) and not self._is_sure(candidate)
+
+    def _is_late_for_options(self, pair: tuple[str, str]) -> bool:
+        next_s = self._look_s.get(pair, 0.0)
+        until_now_s = self._spent_s if next_s < CHEAP_SHARE * self._budget_s else self._waited_s
+        return pair in self._skipped or until_now_s + next_s > OPTIONS_SHARE * self._budget_s
+
+    def _is_sure(self, candidate: Candidate) -> bool:
+        """Whether it is looked at however late it is; see `SURE_LOOKS`."""
+        hopeful = self.tried.hopeful
+        has_exact = any(c.variant.name == self._reference or c.variant.precision == EXACT for c in hopeful)
         if has_exact and candidate.variant.format is Format.TORCH:
             return False
         if not has_exact and _is_exact(candidate):
             return True
-        kept_for_exact = not has_exact and any(_is_exact(c) and c.pair not in seen for c in looks)
-        return len(tried.hopeful) + kept_for_exact < SURE_LOOKS
-
-    def reason_against(candidate: Candidate, is_look: bool) -> str | None:
-        pair = candidate.pair
-        if pair in hung:
-            return f"{UNTRIED}, since {hung[pair]} hung"
-        if not is_look and look_ms.get(pair, 0.0) > FAR_BEHIND * tried.fastest_ms(rows):
-            return f"{UNTRIED}, since it is far behind with other options ({look_ms[pair]:.3g} ms)"
-        if is_look:
-            next_s = min(took_s.values(), default=0.0)
-            is_late = spent_s + next_s > max(LOOKS_SHARE * budget_s, LEAST_LOOKS_S)
-            is_late = is_late or waited_s + next_s > max(WAITED_SHARE * budget_s, LEAST_LOOKS_S)
-            is_late = is_late and not is_sure(candidate)
-        else:
-            next_s = took_s.get(pair, 0.0)
-            until_now_s = spent_s if next_s < CHEAP_SHARE * budget_s else waited_s
-            is_late = pair in skipped or until_now_s + next_s > OPTIONS_SHARE * budget_s
-        if not is_late:
-            return None
-        tried.untried += 1
-        skipped.add(pair)
-        return f"{UNTRIED}: no time was left for it in the budget of {budget_s:g} s"
-
-    for at, (candidate, is_look) in enumerate([*((c, True) for c in looks), *((c, False) for c in others)]):
-        progress(f"trying {candidate}", 0.5 * at / len(candidates))
-        reason = reason_against(candidate, is_look)
-        seen.add(candidate.pair)
-        if reason is not None:
-            tried.rejected.append(rejected_because(candidate, reason))
-            continue
-        is_reference = tried.standard is None and candidate.variant.name == reference
-        began = clock()
-        try:
-            trial = bench.try_out(candidate, candidate if is_reference else tried.standard, rows, check_s)
-        except CandidateFailedError as error:
-            log.info("candidate %s is out: %s", candidate, error)
-            tried.lost_s += clock() - began
-            tried.rejected.append(rejected_because(candidate, str(error)))
-            if error.is_hang:
-                hung[candidate.pair] = str(candidate.options)
-            continue
-        tried.standard = candidate if is_reference else tried.standard
-        tried.trials.append((candidate, trial))
-        if may_be_right(candidate, trial):
-            tried.hopeful.append(candidate)
-        tried.loading_s += trial.loading_s
-        spent_s += trial.effort_s
-        waited_s += clock() - began - trial.loading_s
-        if is_look:
-            took_s[candidate.pair] = trial.effort_s
-            look_ms[candidate.pair] = best_ms(trial, rows)
-    return tried
+        kept_for_exact = not has_exact and any(_is_exact(c) and c.pair not in self._seen for c in self._looks)
+        return len(hopeful) + kept_for_exact < SURE_LOOKS
 
 
 def _is_exact(candidate: Candidate) -> bool:

@@ -13,16 +13,15 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Callable, Coroutine, Iterator, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
-from types import MappingProxyType
 from typing import Any, Final, TypeVar
 
 from runtime import config
+from runtime.serving.additions import Additions
 from runtime.serving.bearer import Authorize
-from runtime.serving.beside import Beside
 from runtime.serving.controls import Controls
 from runtime.serving.grpc.asyncio_server import AsyncioGrpcServer
 from runtime.serving.grpc.front import GrpcFront, choose_front
@@ -30,8 +29,7 @@ from runtime.serving.grpc.native import NativeGrpcServer
 from runtime.serving.grpc.server import GrpcServer
 from runtime.serving.log_format import LogFormat
 from runtime.serving.memory.shared_memory import why_off
-from runtime.serving.rest.app import Document, rest_app
-from runtime.serving.rest.extra_route import ExtraRoute
+from runtime.serving.rest.app import rest_app
 from runtime.serving.rest.server import HttpServer
 from runtime.serving.service import InferenceService
 from runtime.serving.settings import ServerSettings
@@ -82,9 +80,7 @@ class Server:
         service: InferenceService,
         settings: ServerSettings,
         authorize: Authorize | None = None,
-        documents: Mapping[str, Document] = MappingProxyType({}),
-        extra: Sequence[ExtraRoute] = (),
-        beside: Beside | None = None,
+        additions: Additions | None = None,
         *,
         workers: int = 1,
     ) -> None:
@@ -93,10 +89,10 @@ class Server:
         self._service = service
         self._settings = settings
         self._authorize = authorize
-        self._beside = beside = Beside() if beside is None else beside
+        self._additions = additions = Additions() if additions is None else additions
         self._hurry = asyncio.Event()
         self._host = resolve(settings.host)
-        self._controls = _controls(settings, self._host, service, beside, workers)
+        self._controls = _controls(settings, self._host, service, additions, workers)
         is_loopback = Endpoint(self._host, 0).is_loopback
         self._tls = read_tls(settings)
         self._front = choose_front(settings.grpc_front, is_loopback=is_loopback, has_tls=self._tls is not None)
@@ -117,9 +113,7 @@ class Server:
                 self._controls,
                 authorize=authorize,
                 max_body_bytes=settings.max_message_bytes,
-                documents=documents,
-                extra=extra,
-                beside=beside,
+                additions=additions,
             ),
             self._tls,
             shares_port=shares_port,
@@ -161,7 +155,7 @@ class Server:
     async def stop(self, timeout_s: float) -> bool:
         """Takes no new requests, answers the accepted ones, and closes; False when `timeout_s` cut some off."""
         end = time.monotonic() + timeout_s
-        self._beside.on_stop()
+        self._additions.on_stop()
         await asyncio.gather(self._grpc.stop(timeout_s), self._http.stop(timeout_s))
         self._remove_unix_sockets()
         self._controls.close()
@@ -196,19 +190,17 @@ async def serve(
     *,
     on_started: Callable[[Listening], None] | None = None,
     authorize: Authorize | None = None,
-    documents: Mapping[str, Document] = MappingProxyType({}),
-    extra: Sequence[ExtraRoute] = (),
-    beside: Beside | None = None,
+    additions: Additions | None = None,
     stop: asyncio.Event | None = None,
     workers: int = 1,
 ) -> None:
     """Serves until SIGTERM, SIGINT or `stop`; then drains and returns within `drain_timeout_s`.
 
-    `documents`, `extra`, `beside`: see `rest_app`; `workers`: see `Server`. `PortInUseError` and `WrongUseError` come before
+    `additions`: what the program adds; `workers`: see `Server`. `PortInUseError` and `WrongUseError` come before
     anything is served. A second signal ends the drain at once.
     """
     stop = stop or asyncio.Event()
-    server = Server(service, settings, authorize, documents, extra, beside, workers=workers)
+    server = Server(service, settings, authorize, additions, workers=workers)
     cutting: list[asyncio.Task[None]] = []
 
     def on_signal() -> None:
@@ -247,7 +239,9 @@ def read_tls(settings: ServerSettings) -> ServerTls | None:
     return ServerTls.read(settings.tls_cert, settings.tls_key)
 
 
-def _controls(settings: ServerSettings, host: str, service: InferenceService, beside: Beside, workers: int) -> Controls:
+def _controls(
+    settings: ServerSettings, host: str, service: InferenceService, additions: Additions, workers: int
+) -> Controls:
     off = why_off(settings.shared_memory, Endpoint(host, 0).is_loopback, settings.host)
     fixed = None
     if workers > 1:
@@ -256,7 +250,7 @@ def _controls(settings: ServerSettings, host: str, service: InferenceService, be
     tracer = None
     if settings.otlp_endpoint is not None:
         described = service.describe_server()
-        here = beside.labels_of("", "")["served_by"]
+        here = additions.labels_of("", "")["served_by"]
         tracer = open_tracer(settings.otlp_endpoint, described.name, described.version, here, settings.trace_ratio)
     names_requests = settings.log_format is LogFormat.JSON
     return Controls.under(
@@ -266,7 +260,7 @@ def _controls(settings: ServerSettings, host: str, service: InferenceService, be
         fixed,
         tracer=tracer,
         names_requests=names_requests,
-        load=beside.load,
+        load=additions.load,
     )
 
 

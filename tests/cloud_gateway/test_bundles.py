@@ -18,6 +18,7 @@ from cloud_gateway import bundles
 from cloud_gateway.bundles import bundle_routes, served_bundles
 from runtime.bundle.bundle import Bundle, read_bundle
 from runtime.errors import UnauthenticatedError
+from runtime.serving.additions import Additions
 from runtime.serving.controls import Controls
 from runtime.serving.rest.app import rest_app
 from tests.runtime.serving.fake_service import FakeService
@@ -53,7 +54,7 @@ async def client(digits: Bundle, tmp_path: Path) -> AsyncIterator[httpx.AsyncCli
         Controls.under(tmp_path, 1, None),
         authorize=authorize,
         max_body_bytes=1,
-        extra=bundle_routes(Offered([digits]), tmp_path / "bundles"),
+        additions=Additions(routes=bundle_routes(Offered([digits]), tmp_path / "bundles")),
     )
     headers = {"authorization": "Bearer good"}
     async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://x", headers=headers) as made:
@@ -127,7 +128,9 @@ async def test_what_is_offered_no_more_goes_a_day_later(
     caplog.set_level(logging.INFO, "cloud_gateway.bundles")
     folder, now, offered = tmp_path / "bundles", [1e9], [digits]
     routes = bundle_routes(Offered(offered), folder, lambda: now[0])
-    app = rest_app(FakeService(), Controls.under(tmp_path, 1, None), max_body_bytes=1, extra=routes)
+    app = rest_app(
+        FakeService(), Controls.under(tmp_path, 1, None), max_body_bytes=1, additions=Additions(routes=routes)
+    )
     tar = folder / f"{digits.digest}.tar"
 
     async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://x") as client:
@@ -168,9 +171,8 @@ async def test_what_is_not_offered_and_who_has_no_key(client: httpx.AsyncClient)
 
 async def test_who_asks_and_for_what_is_handed_on_within_bounds(digits: Bundle, tmp_path: Path) -> None:
     offers = Offered([digits])
-    app = rest_app(
-        FakeService(), Controls.under(tmp_path, 1, None), max_body_bytes=1, extra=bundle_routes(offers, tmp_path / "b")
-    )
+    additions = Additions(routes=bundle_routes(offers, tmp_path / "b"))
+    app = rest_app(FakeService(), Controls.under(tmp_path, 1, None), max_body_bytes=1, additions=additions)
     async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://x") as client:
         await client.get("/edgeward/bundles?device=camera%207&model=a&model=b")
         assert offers.asked == [("camera 7", ["a", "b"])]

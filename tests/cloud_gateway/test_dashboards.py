@@ -18,8 +18,9 @@ from cloud_gateway.telemetry import Fleet
 from edge_agent.counts import Counts
 from edge_agent.metrics import agent_metrics
 from runtime.errors import OverloadedError
-from runtime.serving.beside import Beside, at_the_edge, in_the_cloud
+from runtime.serving.additions import Additions
 from runtime.serving.metrics.endpoint import collect
+from runtime.serving.metrics.labels import at_the_edge, in_the_cloud
 from runtime.serving.metrics.metric_names import TRITON, renamed
 from runtime.serving.metrics.model_metrics import model_metrics
 from runtime.telemetry.exposition import Family, Kind, render
@@ -60,7 +61,7 @@ def families(server: Threaded) -> dict[str, Family]:
         machine = Machine(FakeNvml())
         labelled = LabelledAnswers(list, dict)
         monitored = Monitoring(None, Fleet(lambda *_: None, None), labelled, RowDetails(), nothing, dict)
-        beside = Beside(
+        additions = Additions(
             collectors=(
                 model_metrics(server.service, at_the_edge),
                 agent_metrics(Counts(), dict, spool),
@@ -69,9 +70,9 @@ def families(server: Threaded) -> dict[str, Family]:
                 monitored.families(in_the_cloud),
             )
         )
-        beside.load.note_error(OverloadedError("full"))
+        additions.load.note_error(OverloadedError("full"))
         try:
-            return await collect(server.service, beside)
+            return await collect(server.service, additions)
         finally:
             machine.close()
 

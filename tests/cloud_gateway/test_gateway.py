@@ -9,7 +9,8 @@ import pytest
 
 from cloud_gateway.admin.client import AdminClient
 from cloud_gateway.admin.key import admin_key_file, read_admin_key
-from cloud_gateway.settings import ADMIN_PORT, GatewaySettings
+from cloud_gateway.admin.settings import ADMIN_PORT
+from cloud_gateway.settings import GatewaySettings
 from runtime.errors import UnsupportedError
 from tests.programs import environment, started
 

@@ -144,7 +144,7 @@ async def test_a_request_within_a_release_takes_the_short_way_too(
     models.answers[-1](InferenceResponse("digits", "1", {}), None)
     assert cast(InferenceResponse, told[-1][0]).parameters["release"] == "stable"
     active.absorb(10)
-    assert active.counts.replaced == 2
+    assert active.evidence.counts.replaced == 2
 
 
 async def test_a_release_says_at_once_what_its_models_say_at_once(
@@ -166,7 +166,7 @@ async def test_a_release_says_at_once_what_its_models_say_at_once(
     models.answers[-1](None, ExecutionError("crashed"))
     assert told == [(None, models.refuses)], "stable's, which is the last one asked"
     active.absorb(10)
-    assert active.counts.arms[Arm.CANDIDATE].errors == 2
+    assert active.evidence.counts.arms[Arm.CANDIDATE].errors == 2
 
 
 @pytest.mark.parametrize("is_short", [True, False], ids=["short", "long"])

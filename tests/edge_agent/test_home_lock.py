@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from edge_agent.home_lock import LOCK, hold, hold_to_remove, require_free
+from edge_agent.home_lock import LOCK, hold, hold_pass, hold_to_remove, require_free
 from runtime import file_lock
 from runtime.errors import ConflictError
 from tests.programs import environment, started
@@ -62,6 +62,27 @@ def test_removing_waits_for_one_that_ends(tmp_path: Path) -> None:
         assert (tmp_path / LOCK).exists()
 
 
+def test_who_starts_waits_for_one_that_only_writes(tmp_path: Path) -> None:
+    with held_by_another(tmp_path) as first:
+        assert first.stdin is not None
+        first.stdin.close()
+        with hold(tmp_path, 60.0):
+            assert (tmp_path / LOCK).read_text().startswith(f"{os.getpid()} ")
+
+
+def test_a_pass_is_one_processs_and_keeps_no_agent_from_the_home(tmp_path: Path) -> None:
+    with hold_pass(tmp_path / "sync"):
+        with (
+            pytest.raises(ConflictError, match=f"process {os.getpid()} .*; wait for its end"),
+            hold_pass(tmp_path / "sync"),
+        ):
+            pass
+        with hold(tmp_path):
+            pass
+    with hold_pass(tmp_path / "sync"):
+        pass
+
+
 def test_a_lock_on_a_file_that_was_removed_meanwhile_is_none(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     real = file_lock.lock_now
     removed = []
@@ -93,6 +114,26 @@ def test_a_home_without_locks_is_said_and_serves_all_the_same(
     with caplog.at_level(logging.WARNING), hold(tmp_path):
         assert "takes no lock (no locks available): nothing keeps a second agent" in caplog.text
     require_free(tmp_path)
+
+
+@pytest.mark.slow
+def test_syncing_by_hand_keeps_off_the_folder_of_an_agent_that_listens_elsewhere(tmp_path: Path) -> None:
+    command = ("agent", "sync", "--once", "--from", "127.0.0.1:1", "--model", "digits", "--http-port", "1")
+    with held_by_another(tmp_path / "agent") as agent:
+        done = subprocess.run(
+            [sys.executable, "-m", "edgeward", *command],
+            env=environment(tmp_path),
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=False,
+        )
+        agent.kill()
+    said = " ".join(done.stderr.split())
+    assert done.returncode == 1, said
+    assert f"an agent runs on {tmp_path / 'agent'}: process {agent.pid} on " in said
+    assert "by --host and --http-port" in said
+    assert not (tmp_path / "agent" / "sync").exists(), "nothing of the agent's was touched"
 
 
 @pytest.mark.slow

@@ -13,6 +13,7 @@ from runtime.errors import (
     DeadlineExceededError,
     EdgewardError,
     ExecutionError,
+    InvalidInputError,
     ModelNotFoundError,
     OverloadedError,
 )
@@ -73,6 +74,15 @@ async def test_local_only_stays_before_serialisation(monkeypatch: pytest.MonkeyP
     await gateways.close()
     listener.close()
     await listener.wait_closed()
+
+
+async def test_privacy_that_is_misspelt_is_refused_before_anything_leaves(monkeypatch: pytest.MonkeyPatch) -> None:
+    recorder = Recorder()
+    monkeypatch.setattr(runtime.client.aio, "encode_request", recorder.encode)
+    service = AgentService(FakeLocal(), Gateways([Gateway("127.0.0.1:1")]), rules={"m": Rule(Policy.CLOUD_ONLY)})
+    with pytest.raises(InvalidInputError, match="'privacy' was meant"):
+        await service.infer(request(privcy="local_only"))
+    assert recorder.encoded == []
 
 
 async def test_the_recorder_would_have_seen_it(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -6,7 +6,8 @@ import pytest
 
 from edge_agent.falling_back import after_failure, may_fall_back, retell
 from edge_agent.plan import Plan, Refusal, RequestFacts, Why
-from edge_agent.routing import FALLBACK_MARGIN, FALLBACK_SHARE, decide
+from edge_agent.reserve import FALLBACK_MARGIN, FALLBACK_SHARE
+from edge_agent.routing import decide
 from edge_agent.rules import Policy
 from edge_agent.states import NO_GATEWAY, CloudState, LocalState
 from runtime import errors

@@ -10,7 +10,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
-from runtime.serving.beside import Beside
+from runtime.serving.additions import Additions
 from runtime.serving.metrics.metric_names import renamed
 from runtime.serving.service import InferenceService
 from runtime.telemetry.exposition import Family, Kind, merged, render
@@ -57,16 +57,16 @@ _TOTALS = (
 )
 
 
-async def render_metrics(service: InferenceService, beside: Beside) -> str:
+async def render_metrics(service: InferenceService, additions: Additions) -> str:
     """The whole page."""
-    families = await collect(service, beside)
+    families = await collect(service, additions)
     return render([*families, *renamed(families)])
 
 
-async def collect(service: InferenceService, beside: Beside) -> list[Family]:
+async def collect(service: InferenceService, additions: Additions) -> list[Family]:
     """Every metric under its own name."""
-    counted = beside.with_others(await beside.families())
-    return merged([*_model_families(service.statistics("", ""), beside), *_states(service), *counted])
+    counted = additions.with_others(await additions.families())
+    return merged([*_model_families(service.statistics("", ""), additions), *_states(service), *counted])
 
 
 def _states(service: InferenceService) -> Iterable[Family]:
@@ -80,8 +80,8 @@ def _states(service: InferenceService) -> Iterable[Family]:
     )
 
 
-def _model_families(models: Sequence[ModelStatistics], beside: Beside) -> Iterable[Family]:
-    labels = [_labels(model, beside) for model in models]
+def _model_families(models: Sequence[ModelStatistics], additions: Additions) -> Iterable[Family]:
+    labels = [_labels(model, additions) for model in models]
     for total in _TOTALS:
         samples = [(label, total.read(model)) for label, model in zip(labels, models, strict=True)]
         yield Family(total.name, Kind.COUNTER, total.text, samples)
@@ -97,8 +97,8 @@ def _model_families(models: Sequence[ModelStatistics], beside: Beside) -> Iterab
     )
 
 
-def _labels(model: ModelStatistics, beside: Beside) -> Mapping[str, str]:
-    return {"model": model.name, "version": model.version, **beside.labels_of(model.name, model.version)}
+def _labels(model: ModelStatistics, additions: Additions) -> Mapping[str, str]:
+    return {"model": model.name, "version": model.version, **additions.labels_of(model.name, model.version)}
 
 
 def _failures(model: ModelStatistics) -> dict[str, int]:

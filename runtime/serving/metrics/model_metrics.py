@@ -6,8 +6,8 @@ from collections.abc import Mapping, Sequence
 from functools import partial
 
 from runtime.engine.model import Model
-from runtime.serving.beside import Labels, LabelsOf
 from runtime.serving.local_service import LocalService
+from runtime.serving.metrics.labels import Labels, LabelsOf
 from runtime.serving.metrics.watch_metrics import watch_families
 from runtime.serving.scheduler import Scheduler
 from runtime.serving.statistics import Latencies

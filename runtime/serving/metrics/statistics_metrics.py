@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from runtime.serving.beside import LabelsOf
+from runtime.serving.metrics.labels import LabelsOf
 from runtime.serving.observing.recorder import StatisticsRecorder
 from runtime.telemetry.exposition import Collector, Family, Kind, Sample
 

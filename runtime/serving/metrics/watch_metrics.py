@@ -8,7 +8,7 @@ from itertools import product
 from runtime.engine.drift import Verdict
 from runtime.engine.model import Model
 from runtime.engine.tally import Outcome, WatchTotals
-from runtime.serving.beside import Labels
+from runtime.serving.metrics.labels import Labels
 from runtime.telemetry.exposition import Family, Kind, Sample
 
 DRIFTS = (Verdict.SLOWER, Verdict.FASTER)

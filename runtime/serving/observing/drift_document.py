@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping
 from typing import Any, Final
 
 from runtime.serving.observing.recorder import StatisticsRecorder
-from runtime.serving.rest.app import Document
+from runtime.serving.rest.extra_route import Document
 from runtime.telemetry.elapsed import elapsed_s
 
 DRIFT_PATH: Final = "/edgeward/drift"

@@ -9,7 +9,7 @@ from runtime.engine.model import Model
 from runtime.monitoring.figures import Measured, figures
 from runtime.serving.local_service import LocalService
 from runtime.serving.metrics.model_metrics import NS
-from runtime.serving.rest.app import Document
+from runtime.serving.rest.extra_route import Document
 from runtime.serving.scheduler import Scheduler
 
 P95 = 0.95

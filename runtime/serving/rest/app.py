@@ -6,10 +6,9 @@ Inference goes straight to its route; everything else through Starlette's routin
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable
 from functools import partial
 from http import HTTPStatus
-from types import MappingProxyType
 from typing import Any
 
 from starlette.applications import Starlette
@@ -19,8 +18,8 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 from starlette.types import ASGIApp, Receive, Scope, Send
 
+from runtime.serving.additions import Additions
 from runtime.serving.bearer import Authorize
-from runtime.serving.beside import Beside
 from runtime.serving.controls import Controls
 from runtime.serving.load_parameters import check_unload
 from runtime.serving.metrics.endpoint import render_metrics
@@ -28,7 +27,6 @@ from runtime.serving.names import check_name
 from runtime.serving.rest import controls as rest_controls
 from runtime.serving.rest.body import read_body
 from runtime.serving.rest.calls import authorize_headers, send_error
-from runtime.serving.rest.extra_route import ExtraRoute
 from runtime.serving.rest.infer import InferRoute, target_of
 from runtime.serving.rest.whole_requests import KnownHead
 from runtime.serving.service import InferenceService
@@ -48,8 +46,6 @@ from runtime.wire.rest_descriptions import (
 from runtime.wire.statistics import statistics_json
 
 Answer = Callable[[Request], Awaitable[Response]]
-Document = Callable[[], Awaitable[Mapping[str, object]]]
-"""What a program beside the protocol answers on a GET route of its own, as JSON."""
 
 
 def rest_app(
@@ -58,18 +54,15 @@ def rest_app(
     *,
     authorize: Authorize | None = None,
     max_body_bytes: int,
-    documents: Mapping[str, Document] = MappingProxyType({}),
-    extra: Sequence[ExtraRoute] = (),
-    beside: Beside | None = None,
+    additions: Additions | None = None,
 ) -> ASGIApp:
-    """The application; `authorize` sees the bearer value of every request but those for health.
+    """The application; `authorize` sees the bearer value of every request but those for health and for what is open.
 
-    `documents`: path → what the program itself answers there, such as its status; `extra`: routes of its own that do more;
-    `beside`: its pages and metrics.
+    `additions`: routes and metrics of the program that serves.
     """
     return _RestApp(
         InferRoute(service, controls, authorize, max_body_bytes),
-        _Routes(service, controls, authorize, max_body_bytes, beside).app(documents, extra),
+        _Routes(service, controls, authorize, max_body_bytes, additions).app(),
     )
 
 
@@ -100,19 +93,16 @@ class _Routes:
         controls: Controls,
         authorize: Authorize | None,
         max_body_bytes: int,
-        beside: Beside | None = None,
+        additions: Additions | None = None,
     ) -> None:
         self._service = service
         self._controls = controls
         self._authorize = authorize
         self._max_body_bytes = max_body_bytes
-        self._beside = Beside() if beside is None else beside
-        self._own: tuple[Sequence[str], Sequence[ExtraRoute]] = (), ()
-        """What the program answers beside the protocol, for the OpenAPI document."""
+        self._additions = Additions() if additions is None else additions
 
-    def app(self, documents: Mapping[str, Document], extra: Sequence[ExtraRoute] = ()) -> Starlette:
+    def app(self) -> Starlette:
         """The routes as an application of their own."""
-        self._own = tuple(documents), tuple(extra)
         model = "/v2/models/{model}"
         version = f"{model}/versions/{{version}}"
         repository = "/v2/repository/models/{model}"
@@ -142,11 +132,9 @@ class _Routes:
             self._route("POST", f"{repository}/unload", self.unload),
             # POST never gets here (see `rest_app`): known, so that another method is answered 405.
             *(Route(f"{at}/infer", _unreachable, methods=["POST"]) for at in (model, version)),
-            *(self._route("GET", path, _as_json(document)) for path, document in documents.items()),
-            *(self._route(route.methods, route.path, route.answer) for route in extra),
-            *(self._route("GET", page.path, page.answer, is_open=page.is_open) for page in self._beside.routes),
+            *(self._route(one.methods, one.path, one.answer, is_open=one.is_open) for one in self._additions.routes),
         ]
-        page = next((page.path for page in self._beside.routes if page.path.endswith("/")), None)
+        page = next((one.path for one in self._additions.routes if one.path.endswith("/")), None)
         return Starlette(routes=routes, exception_handlers={HTTPException: partial(_http_error, page)})
 
     async def live(self, _: Request) -> Response:
@@ -184,7 +172,7 @@ class _Routes:
 
     async def metrics(self, _: Request) -> Response:
         """The same for Prometheus."""
-        text = await render_metrics(self._service, self._beside)
+        text = await render_metrics(self._service, self._additions)
         return Response(text, headers={"content-type": CONTENT_TYPE})
 
     async def openapi(self, _: Request) -> Response:
@@ -192,7 +180,7 @@ class _Routes:
         from runtime.serving.rest.openapi import openapi_document, own_operations
 
         described = self._service.describe_server()
-        own = own_operations(*self._own)
+        own = own_operations(self._additions.routes)
         return JSONResponse(openapi_document(described.name, described.version, own))
 
     async def system_status(self, request: Request) -> Response:
@@ -297,13 +285,6 @@ def _state(document: dict[str, Any], is_good: bool, otherwise: str) -> Response:
     if is_good:
         return JSONResponse(document)
     return JSONResponse({**document, "error": otherwise}, status_code=503)
-
-
-def _as_json(document: Document) -> Answer:
-    async def answer(_: Request) -> Response:
-        return JSONResponse(await document())
-
-    return answer
 
 
 async def _unreachable(request: Request) -> Response:

@@ -78,11 +78,11 @@ def operations() -> Iterator[Operation]:
     yield Operation("POST", "/v2/logging", "Changes log settings", "Settings", "LogRequest")
 
 
-def own_operations(documents: Iterable[str], extra: Iterable[ExtraRoute]) -> Iterator[Operation]:
-    """What a program answers beside the protocol: the paths of its documents, and its routes that do more."""
-    for path in documents:
-        yield Operation("GET", path, f"This program's own account: {path.rpartition('/')[2]}", "Document")
-    for route in extra:
+def own_operations(routes: Iterable[ExtraRoute]) -> Iterator[Operation]:
+    """What a program answers beside the protocol, without its pages."""
+    for route in routes:
+        if route.summary is None:
+            continue
         for method in route.methods.split():
             yield Operation(method, route.path, route.summary, _ANY, _ANY if method == "POST" else None)
 

@@ -18,6 +18,7 @@ from cloud_gateway.settings import GatewaySettings
 from runtime.bundle.locate import open_bundles
 from runtime.client import connect
 from runtime.client.rest import RestClient
+from runtime.errors import InvalidInputError
 from runtime.wire.values import InferenceRequest
 from tests.programs import PATIENCE_S, started
 
@@ -92,6 +93,8 @@ def test_items_survive_a_kill_and_are_answered_over_the_command_line(
             labels = [{"model": "digits", "request_id": name, "label": 3} for name in (items[1]["request_id"], "x")]
             told = admin.post("/admin/feedback", {"labels": labels})["labels"]
             assert [one["taken"] for one in told] == ["accepted", "refused"]
+            with pytest.raises(InvalidInputError, match="'labels' is 7; expected a list of 1 to 10000 labels"):
+                admin.post("/admin/feedback", {"labels": 7})
             assert admin.get("/admin/automation/log")["lines"][0]["event"] == "moved_by_hand"
             assert [one["event"] for one in admin.get("/admin/audit")["lines"]] == ["automation.moved_by_hand"]
 

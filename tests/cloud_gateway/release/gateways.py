@@ -165,8 +165,8 @@ def begin_other(one: Gateway, *here: Gateway) -> Release:
     release = one.store.start(other, begin(other))
     for each in here:
         small = each.traffic.active.pop("small")
-        active = ActiveRelease(release, type(small.watch))
-        active.trusted_until = time.perf_counter() + 3600
+        active = ActiveRelease(release, type(small.evidence.watch))
+        active.fence.trusted_until = time.perf_counter() + 3600
         each.traffic.active |= {"other": active, "small": small}
     return release
 

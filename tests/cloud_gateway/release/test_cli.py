@@ -39,6 +39,22 @@ def test_a_plan_is_replayed_over_a_log(
         assert told["harm"]["bad_predictions"] > 0
 
 
+def test_what_was_logged_before_a_restart_is_replayed_where_it_is_named_and_missed_aloud(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    plan, log, before = tmp_path / "plan.toml", tmp_path / "log.jsonl", tmp_path / "log.jsonl.1"
+    plan.write_text(LEAST + 'stages = [50, 100]\nhold_s = 1\n[[guards]]\nmetric = "error_rate"\nmargin = 0.05\n')
+    write_log(before, False)
+    log.write_text('{"key": "u1", "candidate": {"error": false}}\n')
+    assert run("simulate", str(plan), str(log), "--json") == 0
+    said = capsys.readouterr()
+    assert json.loads(said.out)["status"] == "running"
+    assert f"left out; to replay it too, name {before} first" in said.err
+    assert run("simulate", str(plan), str(before), str(log), "--json") == 0
+    said = capsys.readouterr()
+    assert (json.loads(said.out)["status"], said.err) == ("settling", "")
+
+
 def test_a_log_without_a_candidate_is_doubted_aloud(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     plan, log = tmp_path / "plan.toml", tmp_path / "log.jsonl"
     plan.write_text(LEAST)

@@ -199,7 +199,7 @@ async def test_a_shadow_compares_every_answer_and_ends_without_moving_traffic(st
         assert report["confusion"] == {"0>2": 60}
         assert report["noise_floor"] == {"compared": 12, "agreement": 1.0, "mean_distance": 0.0}
         assert sum(answer.is_shadow for answer in answers) == 60
-        seen: Any = one.traffic.active["small"].watch
+        seen: Any = one.traffic.active["small"].evidence.watch
         assert sum(pair.noise_agrees is True for pair in seen.seen) == 12, "the guards are told of it"
         said = [LabelledObservation(0.0, 1.0), LabelledObservation(0.0, None)]
         one.traffic.active["small"].take_late("labels", 2, [*said, MetricObservation(Arm.STABLE, "revenue", 2.0)])

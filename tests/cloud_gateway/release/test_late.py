@@ -172,7 +172,7 @@ async def test_what_was_told_before_a_release_is_nothing_to_it(stock: Stock, fil
             await one.controller.command("small", Command.ABORT)
             await one.controller.start(plan(more=GUARDS))
             newest = {source.name: source.newest() for source in one.controller.late.sources}
-            assert one.traffic.active["small"].late_read == newest == {"traffic": 0, "labels": 1, "metrics": 1}
+            assert one.traffic.active["small"].evidence.late_read == newest == {"traffic": 0, "labels": 1, "metrics": 1}
             again = [Report(MetricObservation(Arm.STABLE, "revenue", 1.0), "order")]
             assert at_one.metrics.take(one.controller.running("small"), again) == 1, "an id is one of its release"
             for _ in range(3):
@@ -287,9 +287,9 @@ async def test_a_table_that_cannot_be_read_keeps_no_other_from_the_guards(broken
     sources["labels"].broken = sources["metrics"].broken = broken
     with pytest.raises(StorageError, match="^labels is damaged; metrics is damaged$"):
         await late.hand_over(active)
-    watch: Any = active.watch
+    watch: Any = active.evidence.watch
     assert [one.name for one in watch.seen] == ["traffic"] * 3
-    assert active.late_read["traffic"] == 3
+    assert active.evidence.late_read["traffic"] == 3
     sources["labels"].broken = sources["metrics"].broken = ""
     await late.hand_over(active)
     assert [one.name for one in watch.seen] == ["traffic"] * 3 + ["labels"] * 3 + ["metrics"] * 3
@@ -337,14 +337,14 @@ async def test_what_is_restored_while_rows_are_handed_over_is_read_on_from_where
     late.sources.append(source)
     for _ in range(2):
         await late.hand_over(active)
-    assert active.late_read == {"said": 1}
+    assert active.evidence.late_read == {"said": 1}
     source.newest_row = 2
     for _ in range(2):
         await late.hand_over(active)
     assert is_restored
     await late.hand_over(active)
-    assert len(active.watch.seen) == 2  # type: ignore[attr-defined]
-    assert active.late_read == {"said": 2}
+    assert len(active.evidence.watch.seen) == 2  # type: ignore[attr-defined]
+    assert active.evidence.late_read == {"said": 2}
 
 
 LABELS = 30

@@ -26,7 +26,7 @@ TICK_S = 0.25
 
 def test_a_verdict_is_made_anew_when_it_is_old_or_something_else_is_wanted() -> None:
     active = ActiveRelease(Release(1, plan(), ReleaseState(Status.RUNNING, 0.5, 0), {}, 0, 0), FakeWatch)
-    watch: Any = active.watch
+    watch: Any = active.evidence.watch
 
     def judged(now: float, at_most_s: float) -> int:
         assert active.looked(now, at_most_s) is FakeWatch.says
@@ -44,7 +44,7 @@ def test_a_verdict_is_made_anew_when_it_is_old_or_something_else_is_wanted() -> 
 async def test_a_release_that_holds_makes_no_verdict_at_every_tick(stock: Stock, file: Path) -> None:
     async with gateway(stock, file) as one:
         await one.controller.start(plan())
-        watch: Any = one.traffic.active["small"].watch
+        watch: Any = one.traffic.active["small"].evidence.watch
         await one.tick(TICK_S)
         before = watch.judged
         for _ in range(20):
@@ -58,7 +58,7 @@ async def test_a_step_back_makes_one_verdict(stock: Stock, file: Path, by_hand: 
         await one.controller.start(plan())
         await one.ask(20)
         await one.tick()
-        watch: Any = one.traffic.active["small"].watch
+        watch: Any = one.traffic.active["small"].evidence.watch
         before = watch.judged
         if by_hand:
             await one.controller.command("small", Command.ROLLBACK)
@@ -165,14 +165,14 @@ async def test_a_hold_that_a_disk_refused_is_written_down_a_second_later_and_no_
     async with gateway(stock, file) as one:
         await one.controller.start(plan())
         active, disk, made = one.traffic.active["small"], FullDisk(one.store), 0
-        real = active.evidence
+        real = active.evidence.to_state
 
-        def evidence() -> dict[str, Any]:
+        def to_state() -> dict[str, Any]:
             nonlocal made
             made += 1
             return real()
 
-        monkeypatch.setattr(active, "evidence", evidence)
+        monkeypatch.setattr(active.evidence, "to_state", to_state)
         disk.is_full = True
         await ticks(one, SAVE_AGAIN_S)
         assert (made, one.events()) == (1, ["start"])
@@ -209,10 +209,15 @@ async def test_who_lost_the_lead_says_no_more_what_it_could_not_keep(stock: Stoc
         saves, active = Saves(a), a.traffic.active["small"]
         saves.is_full = True
         await ticks(a, SAVE_S)
-        before = (active.unkept_count, active.trouble, active.verdict, active.is_unsaved)
+        before = (active.evidence.unkept_count, active.trouble, active.verdict, active.is_unsaved)
         assert before == (0, "database or disk is full", HOLD, True)
         await a.ask(10)
         await pass_the_lead(a, b)
         await ticks(b, 1.0)
         await a.controller.tick()
-        assert (active.unkept_count, active.trouble, active.verdict, active.is_unsaved) == (0, None, None, False)
+        assert (active.evidence.unkept_count, active.trouble, active.verdict, active.is_unsaved) == (
+            0,
+            None,
+            None,
+            False,
+        )

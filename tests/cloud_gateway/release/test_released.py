@@ -47,7 +47,9 @@ async def test_a_request_that_the_candidate_failed_is_gone_once_stable_has_answe
             # One by one: of a batch that fails the log says the error, and pytest keeps what was logged.
             replies = [reply for _ in range(3) for reply in await one.ask(1, PICK_FAILS_ON_SMALL_TABLES)]
             assert {reply.parameters["release"] for reply in replies} == {"stable"}
-            assert one.traffic.active["small"].counts.replaced == 0, "noted, and not counted before the next tick"
+            assert one.traffic.active["small"].evidence.counts.replaced == 0, (
+                "noted, and not counted before the next tick"
+            )
             await until(lambda: left(one) == 0)
         finally:
             gc.enable()

@@ -88,7 +88,7 @@ async def asked(one: Gateway, failing: int, count: int = 300) -> None:
         await one.tick(0.01)
     for _ in range(int(PATIENCE_S / 0.01)):
         await one.tick(0)
-        if one.traffic.active["small"].counts.shadow.seen == count:
+        if one.traffic.active["small"].evidence.counts.shadow.seen == count:
             return
         await asyncio.sleep(0.01)
     pytest.fail("the mirror never came to its end")

@@ -75,6 +75,7 @@ async def test_from_start_to_rollback(api: Api) -> None:
     ("path", "body", "status", "expected"),
     [
         ("/admin/releases", {}, 400, "'plan' is missing"),
+        ("/admin/releases", {"plan": 7}, 400, "'plan' is 7; expected"),
         ("/admin/releases", {"plan": "model ="}, 400, "is not TOML"),
         ("/admin/releases", {"plan": {**PLAN, "candidat": 1}}, 400, "did you mean 'candidate'"),
         ("/admin/releases", {"plan": {**PLAN, "candidate": 99}}, 404, "not in the registry"),
@@ -111,6 +112,12 @@ async def test_metrics_reach_the_guards(api: Api) -> None:
     assert await api.post(path, {"metrics": [metric]}) == {"taken": 1, "known": 0}
     for wrong in ({"release": "both"}, {"value": "much"}, {"name": ""}, {"id": ""}, {"id": 7}, {"id": "x" * 128}):
         await api.post(path, {"metrics": [metric, {**metric, **wrong}]}, status=400)
+    for body, said in (
+        ({}, "the body has no 'metrics'"),
+        ({"metrics": 7}, "'metrics' is 7; expected a list of 1 to 1000 metrics"),
+        ({"metrics": []}, "'metrics' has 0 entries; expected 1 to 1000"),
+    ):
+        assert said in (await api.post(path, body, status=400))["error"]
     assert await api.post(path, {"metrics": [metric, metric]}) == {"taken": 0, "known": 2}, "told again"
     nameless = {key: value for key, value in metric.items() if key != "id"}
     assert await api.post(path, {"metrics": [nameless, {**nameless, "value": 2}]}) == {"taken": 2, "known": 0}
@@ -118,7 +125,7 @@ async def test_metrics_reach_the_guards(api: Api) -> None:
         await api.gateway.tick(1)
     active = api.gateway.traffic.active["small"]
     told = [MetricObservation(Arm.CANDIDATE, "revenue", value, "de") for value in (1.5, 1.5, 2.0)]
-    assert active.watch.seen == told  # type: ignore[attr-defined]
+    assert active.evidence.watch.seen == told  # type: ignore[attr-defined]
 
 
 async def test_bundles_are_pushed_whole_or_not_at_all(api: Api, tmp_path: Path) -> None:

@@ -12,8 +12,10 @@ import pytest
 
 from cloud_gateway.guards import Arm
 from cloud_gateway.release import released
-from cloud_gateway.release.active import BROKEN_AFTER, BROKEN_AFTER_S, FENCED, MOST_KEPT_FOR_REPORT, ActiveRelease
+from cloud_gateway.release.active import MOST_KEPT_FOR_REPORT, ActiveRelease
 from cloud_gateway.release.answering import Answered, Traffic
+from cloud_gateway.release.failing import BROKEN_AFTER, BROKEN_AFTER_S
+from cloud_gateway.release.fence import FENCED
 from cloud_gateway.release.mirrored import Mirrored
 from cloud_gateway.release.plan import ReleasePlan, parse_plan
 from cloud_gateway.release.released import ByCandidate
@@ -113,9 +115,9 @@ async def test_each_arm_says_its_name_and_keys_stick(service: ReleaseService, tr
     assert set.union(*told.values()) == {"stable", "candidate"}
     while active.absorb(100):
         pass
-    counts = active.counts.arms
+    counts = active.evidence.counts.arms
     assert counts[Arm.STABLE].requests + counts[Arm.CANDIDATE].requests == 180
-    assert counts[Arm.CANDIDATE].requests == active.watch.counts["candidate"]  # type: ignore[attr-defined]
+    assert counts[Arm.CANDIDATE].requests == active.evidence.watch.counts["candidate"]  # type: ignore[attr-defined]
 
 
 async def test_the_id_is_the_key_where_there_is_no_other(service: ReleaseService, traffic: Traffic) -> None:
@@ -144,7 +146,7 @@ async def test_a_version_that_is_asked_for_is_left_alone(service: ReleaseService
     assert reply.version == "1"
     assert "release" not in reply.parameters
     active.absorb(100)
-    assert active.counts.arms[Arm.STABLE].requests == 0
+    assert active.evidence.counts.arms[Arm.STABLE].requests == 0
 
 
 @pytest.mark.parametrize(
@@ -166,9 +168,9 @@ async def test_stable_answers_for_a_candidate_that_fails(
     assert (reply.version, reply.parameters["release"]) == ("1", "stable")
     assert reply.parameters["reason"] == f"the candidate failed: {error}; answered by stable"
     active.absorb(100)
-    (seen,) = active.watch.seen  # type: ignore[attr-defined]
+    (seen,) = active.evidence.watch.seen  # type: ignore[attr-defined]
     assert (seen.arm, seen.is_error, seen.segment) == (Arm.CANDIDATE, True, "de")
-    assert (active.counts.replaced, active.counts.arms[Arm.CANDIDATE].errors) == (1, 1)
+    assert (active.evidence.counts.replaced, active.evidence.counts.arms[Arm.CANDIDATE].errors) == (1, 1)
 
 
 @pytest.mark.parametrize("error", [InvalidInputError("wrong shape"), CancelledError("gone")])
@@ -180,7 +182,7 @@ async def test_what_is_the_callers_doing_counts_for_nobody(
     with pytest.raises(type(error)):
         await service.infer(request())
     active.absorb(100)
-    assert active.watch.seen == []  # type: ignore[attr-defined]
+    assert active.evidence.watch.seen == []  # type: ignore[attr-defined]
     assert inner.asked == ["2"]
 
 
@@ -206,7 +208,7 @@ async def test_a_caller_that_goes_away_counts_for_nobody(inner: Inner, traffic: 
         await asking
     await asyncio.sleep(0)
     active.absorb(100)
-    assert active.watch.seen == []  # type: ignore[attr-defined]
+    assert active.evidence.watch.seen == []  # type: ignore[attr-defined]
     assert gave_up == ["2"], "and stable is not asked"
 
 
@@ -218,7 +220,7 @@ async def test_a_missed_deadline_counts_and_is_not_tried_again(
     with pytest.raises(DeadlineExceededError):
         await service.infer(request())
     active.absorb(100)
-    assert active.counts.arms[Arm.CANDIDATE].errors == 1
+    assert active.evidence.counts.arms[Arm.CANDIDATE].errors == 1
     assert inner.asked == ["2"]
 
 
@@ -228,7 +230,7 @@ async def test_stables_failures_are_its_own(service: ReleaseService, inner: Inne
     with pytest.raises(ExecutionError):
         await service.infer(request())
     active.absorb(100)
-    assert active.counts.arms[Arm.STABLE].errors == 1
+    assert active.evidence.counts.arms[Arm.STABLE].errors == 1
 
 
 async def test_a_split_holds_from_the_next_request_on(service: ReleaseService, traffic: Traffic) -> None:
@@ -236,7 +238,7 @@ async def test_a_split_holds_from_the_next_request_on(service: ReleaseService, t
     for share, expected in ((1.0, "2"), (0.0, "1"), (1.0, "2")):
         active.move(ReleaseState(Status.RUNNING, share, 0))
         assert {(await service.infer(request())).version for _ in range(20)} == {expected}
-    assert active.watch.shares == [0.0, 1.0, 0.0, 1.0]  # type: ignore[attr-defined]
+    assert active.evidence.watch.shares == [0.0, 1.0, 0.0, 1.0]  # type: ignore[attr-defined]
 
 
 def test_a_candidate_that_always_fails_is_broken_and_one_bad_batch_is_not(traffic: Traffic) -> None:
@@ -327,7 +329,7 @@ async def test_what_was_seen_is_noted_once_the_caller_has_its_answer(
 
     def count() -> None:
         active.absorb(10)
-        known.append(active.counts.arms[Arm.CANDIDATE].requests)
+        known.append(active.evidence.counts.arms[Arm.CANDIDATE].requests)
 
     for _ in range(2):
         is_told = asyncio.Event()
@@ -378,7 +380,7 @@ def test_who_keeps_answers_and_raises_costs_the_guards_no_mirrored_request(
     active.mirror = Taken([Mirrored(name, "", None, one, one) for name in ("r1", "r2", "r3")])  # type: ignore[assignment]
     active.on_mirrored = lambda mirrored: traffic.tell(mirrored, active)
     assert not active.absorb(10)
-    assert len(active.watch.seen) == 3  # type: ignore[attr-defined]
+    assert len(active.evidence.watch.seen) == 3  # type: ignore[attr-defined]
     assert [said.request_id for said in told] == ["r2", "r2", "r3", "r3"]
     assert active.lost == 1
     assert active.left_for_report == MOST_KEPT_FOR_REPORT - 3, "the bound holds, whatever is lost"
@@ -405,15 +407,15 @@ def test_with_a_guard_on_losses_a_mirrored_request_tells_what_its_caller_did_not
 
 async def test_who_cannot_know_what_was_decided_answers_with_stable(service: ReleaseService, traffic: Traffic) -> None:
     active = activate(traffic, 1.0)
-    active.trusted_until = time.perf_counter() + 60
+    active.fence.trusted_until = time.perf_counter() + 60
     assert (await service.infer(request())).version == "2"
-    active.trusted_until = time.perf_counter()
+    active.fence.trusted_until = time.perf_counter()
     reply = await service.infer(request())
     assert (reply.version, reply.parameters["release"], reply.parameters["reason"]) == ("1", "stable", FENCED)
     assert active.describe()["fenced_answers"] == 1
-    assert active.is_fenced
+    assert active.fence.is_up
     assert "cannot be asked" in active.describe()["trouble"]
-    active.trusted_until = time.perf_counter() + 60
+    active.fence.trusted_until = time.perf_counter() + 60
     assert (await service.infer(request())).version == "2"
     assert active.describe()["trouble"] is None
 
@@ -435,10 +437,10 @@ def test_what_was_seen_survives_a_restart() -> None:
     for arm in (Arm.STABLE, Arm.CANDIDATE, Arm.CANDIDATE):
         active.note_request((arm, arm is Arm.CANDIDATE, 0.01, 7, "", 0.5, False))
     active.absorb(10)
-    saved: dict[str, Any] = active.evidence()
+    saved: dict[str, Any] = active.evidence.to_state()
     again = ActiveRelease(Release(7, PLAN, active.state, saved, 0, 0), FakeWatch)
-    assert again.evidence() == saved
-    assert again.counts.arms[Arm.CANDIDATE].requests == 2
+    assert again.evidence.to_state() == saved
+    assert again.evidence.counts.arms[Arm.CANDIDATE].requests == 2
 
 
 def test_requests_that_were_routed_before_a_switch_do_not_make_the_new_split_look_wrong() -> None:
@@ -452,10 +454,10 @@ def test_requests_that_were_routed_before_a_switch_do_not_make_the_new_split_loo
         arm = Arm.CANDIDATE if number % 2 else Arm.STABLE
         active.note_request((arm, False, 0.01, number << 48, "", 0.5, False))
     active.absorb(1000)
-    verdict = active.watch.judge()
+    verdict = active.evidence.watch.judge()
     assert "not split as planned" not in verdict.reason
     assert verdict.findings[0].stable_count == verdict.findings[0].candidate_count == 20
-    assert active.counts.arms[Arm.CANDIDATE].requests == 40, "they are counted all the same"
+    assert active.evidence.counts.arms[Arm.CANDIDATE].requests == 40, "they are counted all the same"
 
 
 @pytest.mark.parametrize("form", [{"of": "another version"}, [], [[0]]])
@@ -465,12 +467,12 @@ def test_evidence_that_cannot_be_read_begins_anew_and_costs_no_other(
 ) -> None:
     state = ReleaseState(Status.RUNNING, 0.1, 0)
     active = ActiveRelease(Release(7, PLAN, state, {}, 0, 0))
-    fresh = json.loads(json.dumps(active.evidence()))
+    fresh = json.loads(json.dumps(active.evidence.to_state()))
     active.note_request((Arm.CANDIDATE, True, 0.01, 7, "", 0.1, False))
     active.absorb(10)
-    saved = json.loads(json.dumps(active.evidence()))
+    saved = json.loads(json.dumps(active.evidence.to_state()))
     assert saved[part] != fresh[part]
-    again = ActiveRelease(Release(7, PLAN, state, {**saved, part: form}, 0, 0)).evidence()
+    again = ActiveRelease(Release(7, PLAN, state, {**saved, part: form}, 0, 0)).evidence.to_state()
     assert again[other] == saved[other]
     assert again[part] == fresh[part]
     assert f"the {part} in the evidence of release 7" in caplog.text

@@ -2,11 +2,12 @@
 
 import json
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
 from cloud_gateway.release.plan import parse_plan
-from cloud_gateway.release.simulation import LoggedRequest, Outcome, read_log, simulate
+from cloud_gateway.release.simulation import LoggedRequest, Outcome, read_log, read_logs, simulate
 from runtime.errors import InvalidInputError
 from tests.cloud_gateway.release.fakes import ADVANCE, HOLD, ROLLBACK, FakeWatch
 from tests.cloud_gateway.release.test_plan import LEAST
@@ -64,6 +65,14 @@ def test_all_at_once_is_compared_with_what_stable_would_have_answered() -> None:
 def test_a_long_gap_takes_no_long_time() -> None:
     log = [*requests(10), LoggedRequest(1e7, "late", "", Outcome(), Outcome())]
     assert simulate(PLAN, log, watch(HOLD)).requests == 11
+
+
+def test_logs_of_several_runs_are_one_and_a_clock_that_began_anew_goes_on(tmp_path: Path) -> None:
+    said = {"first": (3.0, 4.0, 9.0), "rotated": (9.5, 10.0), "started_again": (0.5, 2.0), "rotated_too": (2.5,)}
+    for name, times in said.items():
+        (tmp_path / name).write_text("\n".join(json.dumps({"at_s": at_s}) for at_s in times))
+    read = [request.at_s for request in read_logs([tmp_path / name for name in said])]
+    assert read == [3.0, 4.0, 9.0, 9.5, 10.0, 10.5, 12.0, 12.5]
 
 
 def test_what_a_line_leaves_out_is_taken_as_said() -> None:

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from cloud_gateway.admin.client import AdminClient
-from cloud_gateway.release.active import FENCED
+from cloud_gateway.release.fence import FENCED
 from runtime.bundle.writing import pack
 from runtime.client import connect
 from runtime.store import sqlite_url

@@ -16,8 +16,9 @@ import pytest
 
 from cloud_gateway.guards import Arm
 from cloud_gateway.release import controller, roll, switchover
-from cloud_gateway.release.active import FENCED, ActiveRelease
+from cloud_gateway.release.active import ActiveRelease
 from cloud_gateway.release.answering import Traffic
+from cloud_gateway.release.fence import FENCED
 from cloud_gateway.release.lease import BEAT_S
 from cloud_gateway.release.roll import FENCE_S, GatewayRow
 from cloud_gateway.release.steps import Command
@@ -146,7 +147,7 @@ async def test_a_gateway_whose_database_is_gone_fences_itself_and_goes_on_when_i
         await a.controller.start(plan(more=f'{BLUE_GREEN}\nwebhook = "http://127.0.0.1:9/hook"'))
         async with running(a):
             active = a.traffic.active["small"]
-            await until(lambda: not active.is_fenced and not active.is_fence_told)
+            await until(lambda: not active.fence.is_up and not active.fence.is_told)
             assert await a.versions_told() == {"2"}
             posted.events.clear()
             gone = pytest.MonkeyPatch()
@@ -156,14 +157,14 @@ async def test_a_gateway_whose_database_is_gone_fences_itself_and_goes_on_when_i
 
             for name in ("beat", "look"):
                 gone.setattr(a.store, name, refuse)
-            await until(lambda: active.is_fenced)
+            await until(lambda: active.fence.is_up)
             assert await a.versions_told() == {"1"}, "stable keeps serving"
-            await until(lambda: active.is_fence_told)
+            await until(lambda: active.fence.is_told)
             assert FENCED in caplog.text
             told = [event for event in posted.events if event["event"] == "release.fenced"]
             assert told[-1]["reason"] == FENCED
             gone.undo()
-            await until(lambda: not active.is_fenced)
+            await until(lambda: not active.fence.is_up)
             assert await a.versions_told() == {"2"}
             await until(lambda: posted.events[-1]["event"] == "release.unfenced")
             assert posted.events[-1]["fenced_answers"] >= 50
@@ -196,7 +197,7 @@ async def test_a_follower_that_cannot_wait_for_changes_does_everything_else(
             await a.controller.command("small", Command.PROMOTE, "", NEARLY_NONE)
             assert b.traffic.active["small"].split.share == NEARLY_NONE / 100, "seen at a look of its own"
             await b.ask(5)
-            arms = a.traffic.active["small"].counts.arms
+            arms = a.traffic.active["small"].evidence.counts.arms
             await until(lambda: arms[Arm.STABLE].requests == 5)  # what it saw is with the leader
             assert caplog.text.count("cannot be waited for") == 1, "said once"
 
@@ -211,7 +212,7 @@ async def test_of_a_release_that_is_brought_in_nobody_is_told_that_it_is_fenced(
         seen: list[bool] = []
 
         async def note_before(*given: Any) -> None:
-            seen.extend(active.is_fenced for active in b.traffic.active.values())
+            seen.extend(active.fence.is_up for active in b.traffic.active.values())
             b.controller._note_fence()
             await acknowledge(*given)
 
@@ -228,13 +229,13 @@ async def test_each_release_that_is_fenced_says_so_for_itself(stock: Stock, file
         running = one.controller.running("small")
         other = ActiveRelease(replace(running, plan=running.plan.model_copy(update={"model": "other"})))
         one.traffic.active["other"] = other
-        one.traffic.active["small"].trusted_until = math.inf
+        one.traffic.active["small"].fence.trusted_until = math.inf
         before = len(posted.events)
         one.controller._note_fence()
-        other.trusted_until = time.perf_counter()  # from now on
+        other.fence.trusted_until = time.perf_counter()  # from now on
         for _ in range(2):
             one.controller._note_fence()
-        other.trusted_until = math.inf
+        other.fence.trusted_until = math.inf
         one.controller._note_fence()
         told = [(event["event"], event["model"]) for event in posted.events[before:]]
         assert told == [("release.fenced", "other"), ("release.unfenced", "other")]

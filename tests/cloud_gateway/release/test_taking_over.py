@@ -172,19 +172,19 @@ async def test_who_takes_over_trusts_no_split_before_it_has_read_what_holds(
 ) -> None:
     async with two(stock, file, plan()) as (a, b):
         active = b.traffic.active["small"]
-        trusted_until = active.trusted_until
+        trusted_until = active.fence.trusted_until
         await a.controller.leadership.give_back()
         await b.controller.beat()
         assert b.controller.leadership.is_held
-        assert active.trusted_until == trusted_until, "won, and not taken over yet"
+        assert active.fence.trusted_until == trusted_until, "won, and not taken over yet"
         monkeypatch.setattr(b.store, "find", refuse)
         await b.take_over()
         await b.controller.beat()
-        assert active.is_fenced
+        assert active.fence.is_up
         assert await b.versions_told() == {"1"}
         monkeypatch.undo()
         await b.take_over()
-        assert active.trusted_until > trusted_until
+        assert active.fence.trusted_until > trusted_until
         assert await b.versions_told() == {"1", "2"}
 
 
@@ -333,12 +333,12 @@ async def test_a_gateway_that_cannot_join_answers_by_no_look_that_it_acknowledge
             beat(self, line)
 
         monkeypatch.setattr(Presence, "beat", refuse_to_join)
-        trusted_until = active.trusted_until
+        trusted_until = active.fence.trusted_until
         await b.follow()
-        assert active.trusted_until == trusted_until
+        assert active.fence.trusted_until == trusted_until
         monkeypatch.undo()
         await b.follow()
-        assert active.trusted_until > trusted_until
+        assert active.fence.trusted_until > trusted_until
 
 
 async def test_who_takes_over_lets_go_of_what_it_took_back_itself_only_once_that_is_told(

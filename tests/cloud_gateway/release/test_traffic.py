@@ -311,7 +311,7 @@ async def test_what_is_seen_while_a_release_is_taken_over_counts(
 
         async def hand_in_under_load(*given: Any) -> None:
             await b.ask(more.pop() if more else 0)
-            active.unkept()  # begun already
+            active.evidence.unkept()  # begun already
             await active.absorb_all()  # as the tick does beside a command
             await hand_in(*given)
 

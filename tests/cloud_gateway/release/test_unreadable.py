@@ -10,8 +10,8 @@ import pytest
 from sqlalchemy import select, text, update
 
 from cloud_gateway.release import controller
-from cloud_gateway.release.active import UNREAD
 from cloud_gateway.release.carrying_out import StepBack
+from cloud_gateway.release.fence import UNREAD
 from cloud_gateway.release.state import Status
 from cloud_gateway.release.steps import Command, begin
 from cloud_gateway.release.store import Release
@@ -67,14 +67,14 @@ async def test_a_follower_carries_out_and_acknowledges_all_others(
             for _ in range(2):
                 await b.follow()
             assert b.traffic.active["small"].split.share == 0.25
-            assert not b.traffic.active["small"].is_fenced
-            assert b.traffic.active["other"].is_fenced, "what was decided about it cannot be known"
+            assert not b.traffic.active["small"].fence.is_up
+            assert b.traffic.active["other"].fence.is_up, "what was decided about it cannot be known"
             assert SAID in b.traffic.active["other"].describe()["trouble"]
             [row] = Presence(a.store).others()
             assert row.line == a.store.look().line, "whoever leads waits for nothing here"
             assert caplog.text.count("all other releases go on") == 1, "said once"
         await b.follow()
-        assert not b.traffic.active["other"].is_fenced
+        assert not b.traffic.active["other"].fence.is_up
         assert b.traffic.active["other"].describe()["trouble"] is None
 
 
@@ -98,7 +98,7 @@ async def test_of_two_that_ended_the_one_that_can_be_read_is_cleared_away(stock:
         with unreadable(a, other):
             await b.follow()
             assert list(b.traffic.active) == ["other"]
-            assert b.traffic.active["other"].is_fenced
+            assert b.traffic.active["other"].fence.is_up
             assert b.engine.versions("small") == [1]
         await b.follow()
         assert b.traffic.active == {}
@@ -114,12 +114,12 @@ async def test_who_takes_over_leads_all_others(stock: Stock, file: Path) -> None
             told(ADVANCE)
             await b.tick()
             assert b.controller.status("small")["status"] == "settling"
-            assert b.traffic.active["other"].is_fenced
+            assert b.traffic.active["other"].fence.is_up
             assert b.traffic.active["other"].state.share == 0.5, "nothing is decided on what nobody could read"
             with pytest.raises(StorageError, match=SAID):
                 await b.controller.command("other", Command.PROMOTE)
         await b.take_over()
-        assert not b.traffic.active["other"].is_fenced
+        assert not b.traffic.active["other"].fence.is_up
         await b.tick()
         assert b.store.newest("other").state.status == "rolled_back", "led again: its candidate is not loaded here"
 
@@ -165,9 +165,9 @@ async def test_reading_it_again_waits_for_no_change_under_way(stock: Stock, file
             await one.take_over()
             async with one.controller.turns.of(model):  # as long as a load takes
                 await asyncio.wait_for(one.controller._take_over(), PATIENCE_S)
-            assert one.traffic.active["other"].unread is not None
+            assert one.traffic.active["other"].fence.unread is not None
         await one.controller._take_over()
-        assert one.traffic.active["other"].unread is None
+        assert one.traffic.active["other"].fence.unread is None
 
 
 async def test_callers_and_the_webhook_are_told_that_it_is_this_one(stock: Stock, file: Path) -> None:

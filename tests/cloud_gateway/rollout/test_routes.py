@@ -18,6 +18,7 @@ from cloud_gateway.rollout.routes import outcome_route, wave_route
 from cloud_gateway.rollout.store import Promoted
 from runtime.bundle.bundle import Bundle
 from runtime.bundle.writing import pack
+from runtime.serving.additions import Additions
 from runtime.serving.controls import Controls
 from runtime.serving.rest.app import rest_app
 from runtime.store import open_database, sqlite_url, writing
@@ -35,9 +36,8 @@ def store(tmp_path: Path) -> ReleaseStore:
 
 
 async def test_outcomes_are_counted_once_and_what_is_none_is_refused(store: ReleaseStore, tmp_path: Path) -> None:
-    app = rest_app(
-        FakeService(), Controls.under(tmp_path, 1, None), max_body_bytes=1, extra=[outcome_route(store.rollouts)]
-    )
+    additions = Additions(routes=[outcome_route(store.rollouts)])
+    app = rest_app(FakeService(), Controls.under(tmp_path, 1, None), max_body_bytes=1, additions=additions)
     assert store.rollouts.offered("camera", ["small"]) == {"small": 2}
     told = {"model": "small", "version": 2, "outcome": "rolled_back", "reason": "it does not load" * 100}
     async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://x") as client:
@@ -61,9 +61,8 @@ async def test_outcomes_are_counted_once_and_what_is_none_is_refused(store: Rele
 async def test_names_that_no_database_keeps_are_refused_and_a_reason_is_kept_without(
     store: ReleaseStore, tmp_path: Path
 ) -> None:
-    app = rest_app(
-        FakeService(), Controls.under(tmp_path, 1, None), max_body_bytes=1, extra=[outcome_route(store.rollouts)]
-    )
+    additions = Additions(routes=[outcome_route(store.rollouts)])
+    app = rest_app(FakeService(), Controls.under(tmp_path, 1, None), max_body_bytes=1, additions=additions)
     told = {"model": "small", "version": 2, "outcome": "rolled_back", "reason": "it said \0"}
     assert store.rollouts.offered("camera", ["small"]) == {"small": 2}
     async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://x") as client:

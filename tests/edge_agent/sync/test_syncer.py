@@ -4,11 +4,15 @@ import hashlib
 import json
 import shutil
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import pytest
 
+from edge_agent.home_lock import hold
 from edge_agent.sync import check as check_module
 from edge_agent.sync import download as module
 from edge_agent.sync.check import Checked, check_apart
@@ -20,7 +24,15 @@ from edge_agent.sync.syncer import Syncer, Wishes
 from runtime.bundle.bundle import Bundle
 from runtime.bundle.objective import Objective
 from runtime.bundle.writing import pack
-from runtime.errors import BundleError, CancelledError, MachineError, PeerUnreachableError, StorageError, WrongUseError
+from runtime.errors import (
+    BundleError,
+    CancelledError,
+    ConflictError,
+    MachineError,
+    PeerUnreachableError,
+    StorageError,
+    WrongUseError,
+)
 
 
 class Gateway:
@@ -30,6 +42,8 @@ class Gateway:
         self.versions: list[int] = []
         self.is_away = False
         self.breaks_off = False
+        self.meanwhile: Callable[[], object] = list
+        """What happens while a bundle is fetched."""
         monkeypatch.setattr(module, "fetch_index", self.index)
         monkeypatch.setattr(module, "download", self.download)
         monkeypatch.setattr(module, "tell_outcomes", self.take)
@@ -55,6 +69,7 @@ class Gateway:
             part.parent.mkdir(parents=True, exist_ok=True)
             part.write_text("the beginning")
             raise PeerUnreachableError("it broke off")
+        self.meanwhile()
         target.parent.mkdir(parents=True, exist_ok=True)
         target.write_text(str(offer.version))
 
@@ -92,13 +107,16 @@ def gateway(monkeypatch: pytest.MonkeyPatch) -> Gateway:
     return Gateway(monkeypatch)
 
 
-def make(folder: Path, served: Served | None, bad: tuple[str, ...] = ()) -> Syncer:
+def make(folder: Path, served: Served | None, bad: tuple[str, ...] = (), home: Path | None = None) -> Syncer:
+    """`home`: of the agent whose records they are, where no agent syncs."""
+
     def check(tar: Path, model: str, objective: str, _: Interruption) -> Checked:
         return Checked(tar.read_text() not in bad, "as told")
 
-    return Syncer(
-        SyncFolder(folder), Wishes(Source("127.0.0.1:1"), ("m",), 1 << 20, "latency", "camera-7"), served, check
-    )
+    wishes = Wishes(Source("127.0.0.1:1"), ("m",), 1 << 20, "latency", "camera-7")
+    if home is None:
+        return Syncer(SyncFolder(folder), wishes, served, check)
+    return Syncer(SyncFolder(folder), wishes, served, check, writing=partial(hold, home))
 
 
 def test_new_versions_serve_and_the_one_before_is_kept(gateway: Gateway, tmp_path: Path) -> None:
@@ -351,6 +369,43 @@ def test_the_beginning_of_a_download_stays_for_the_next_pass(gateway: Gateway, t
     gateway.versions, gateway.is_away, gateway.breaks_off = [2], False, False
     syncer.sync()
     assert not part.exists(), "nobody offers it any more"
+
+
+def test_one_pass_at_a_time_whichever_process_makes_it(gateway: Gateway, tmp_path: Path) -> None:
+    gateway.versions = [1]
+
+    def sync_too() -> None:
+        with pytest.raises(ConflictError, match="another process looks for new models: process "):
+            make(tmp_path, None).sync()
+
+    gateway.meanwhile = sync_too
+    assert make(tmp_path, Served()).sync()["models"]["m"]["version"] == 1
+
+
+def test_an_agent_that_starts_during_a_pass_of_another_process_keeps_its_records(
+    gateway: Gateway, tmp_path: Path
+) -> None:
+    gateway.versions, folder = [1], tmp_path / "sync"
+    with ExitStack() as agent:
+        gateway.meanwhile = lambda: agent.enter_context(hold(tmp_path))
+        with pytest.raises(ConflictError, match="an agent runs on"):
+            make(folder, None, home=tmp_path).sync()
+        assert not SyncFolder(folder).exists()
+    gateway.meanwhile = list
+    assert make(folder, None, home=tmp_path).sync()["models"]["m"]["version"] == 1
+
+
+def test_what_an_agent_wrote_that_came_and_went_during_a_pass_stays(gateway: Gateway, tmp_path: Path) -> None:
+    gateway.versions, folder = [1], tmp_path / "sync"
+    records = SyncFolder(folder)
+    make(folder, None, home=tmp_path).sync()
+    of_agent = replace(records.read(), last_error="the agent's own")
+    gateway.versions, gateway.meanwhile = [2], lambda: records.write(of_agent)
+    with pytest.raises(ConflictError, match="an agent has run on .* meanwhile"):
+        make(folder, None, home=tmp_path).sync()
+    assert records.read() == of_agent
+    gateway.meanwhile = list
+    assert make(folder, None, home=tmp_path).sync()["models"]["m"]["version"] == 2
 
 
 def test_nothing_wished_for_and_a_damaged_file_are_said(tmp_path: Path) -> None:

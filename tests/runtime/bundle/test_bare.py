@@ -6,7 +6,7 @@ import pytest
 
 from runtime.bundle.bare import read_bare_file, read_model_folder
 from runtime.bundle.manifest import Format
-from runtime.errors import BundleError
+from runtime.errors import BundleError, WrongUseError
 
 
 @pytest.mark.parametrize(
@@ -34,7 +34,7 @@ def test_a_file_name_that_is_no_variant_name_is_served_too(tmp_path: Path) -> No
 
 @pytest.mark.parametrize("name", ["model.pb", "model", "model.onnx.gz"])
 def test_another_suffix_is_an_error_that_names_the_known(tmp_path: Path, name: str) -> None:
-    with pytest.raises(BundleError, match=r"expected one of \.onnx, \.tflite, \.pt2"):
+    with pytest.raises(WrongUseError, match=r"expected one of \.onnx, \.tflite, \.pt2"):
         read_bare_file(tmp_path / name)
 
 
@@ -75,6 +75,6 @@ def test_a_folder_of_neither_kind_says_what_is_expected(tmp_path: Path) -> None:
 
 def test_a_pickled_model_is_told_how_to_be_written(tmp_path: Path) -> None:
     with pytest.raises(
-        BundleError, match=r"suffix is '\.pt'; expected one of \.onnx.*; write it with torch\.export\.save"
+        WrongUseError, match=r"suffix is '\.pt'; expected one of \.onnx.*; write it with torch\.export\.save"
     ):
         read_bare_file(tmp_path / "net.pt")

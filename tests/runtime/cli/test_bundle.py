@@ -106,6 +106,7 @@ def test_build_writes_a_bundle_and_says_what_was_left_out(
     assert "left out" in shown
     assert run("bundle", "build", model, "-o", out, *rows, "--preprocess", "scale:1/16") == 2
     assert run("bundle", "build", model, "-o", tmp_path / "b", *rows, "--preprocess", "squeeze:2") == 2
+    assert run("bundle", "build", rows[1], "-o", tmp_path / "b", *rows) == 2, "no kind of model file"
     assert run("bundle", "build", model, "-o", tmp_path / "c", *rows, "--preprocess", "scale:-1/16") == 1
     assert "held-out rows, below the floor 95.00%" in capsys.readouterr().err
 

@@ -58,6 +58,8 @@ def test_accepted(client: Client, parameters: dict[str, Any]) -> None:
         ({"timeout": "soon"}, "'timeout' is 'soon'"),
         ({"triton_enable_empty_final_response": 1}, "expected true or false"),
         ({"binary_data_output": "no"}, "'binary_data_output'"),
+        ({"sequence_idd": 7}, "'sequence_id' was meant"),
+        ({"idempotencykey": "k"}, "'idempotency_key' was meant"),
         ({"triton_mine": 1}, "names that begin with 'triton_' are the protocol's own"),
     ],
     ids=str,

@@ -2,14 +2,14 @@
 
 import asyncio
 import threading
-from collections.abc import Callable, Coroutine, Iterator, Mapping
+from collections.abc import Callable, Coroutine, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from types import MappingProxyType
 from typing import Any, TypeVar
 
+from runtime.serving.additions import Additions
 from runtime.serving.bearer import Authorize
-from runtime.serving.rest.app import Document
+from runtime.serving.rest.extra_route import ExtraRoute
 from runtime.serving.server import Listening, run, serve
 from runtime.serving.service import InferenceService
 from runtime.serving.settings import ServerSettings
@@ -49,7 +49,7 @@ class Threaded:
 @contextmanager
 def serving(
     authorize: Authorize | None = None,
-    documents: Mapping[str, Document] = MappingProxyType({}),
+    routes: Sequence[ExtraRoute] = (),
     make_service: Callable[[], InferenceService] = FakeService,
     **settings: Any,
 ) -> Iterator[Threaded]:
@@ -66,7 +66,8 @@ def serving(
             started.set()
 
         chosen = ServerSettings(**{"grpc_port": 0, "http_port": 0, "drain_timeout_s": 5, **settings})
-        await serve(service, chosen, on_started=on_started, authorize=authorize, documents=documents, stop=stop)
+        additions = Additions(routes=routes)
+        await serve(service, chosen, on_started=on_started, authorize=authorize, additions=additions, stop=stop)
 
     def in_thread() -> None:
         try:

@@ -14,7 +14,7 @@ from runtime.client import connect
 from runtime.engine.drift import Verdict
 from runtime.engine.tally import Outcome, Switch, SwitchReason
 from runtime.errors import EdgewardError, InvalidInputError, OverloadedError
-from runtime.serving.beside import Beside
+from runtime.serving.additions import Additions
 from runtime.serving.load import Load
 from runtime.serving.metrics.endpoint import render_metrics
 from runtime.serving.metrics.metric_names import TRITON, WITHOUT_TWIN, renamed
@@ -76,8 +76,8 @@ def scrape(server: Threaded) -> dict[str, Any]:
     def labels_of(model: str, version: str) -> dict[str, str]:
         return {"role": "candidate" if version == "2" else "stable", "served_by": "cloud"}
 
-    beside = Beside(collectors=(model_metrics(server.service, labels_of),), labels_of=labels_of)
-    text = server.ask(render_metrics(server.service, beside))
+    additions = Additions(collectors=(model_metrics(server.service, labels_of),), labels_of=labels_of)
+    text = server.ask(render_metrics(server.service, additions))
     return {family.name: family for family in parser.text_string_to_metric_families(text)}
 
 

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from runtime.batching.cut import BatchPolicy
-from runtime.serving.beside import in_the_cloud
+from runtime.serving.metrics.labels import in_the_cloud
 from runtime.serving.metrics.model_metrics import model_metrics
 from tests.runtime.serving.test_scheduler import ON_A_WORKER_S, Doubler, ask, scheduler
 

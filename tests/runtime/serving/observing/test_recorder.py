@@ -16,8 +16,8 @@ from runtime.engine.engine import Engine
 from runtime.engine.settings import EngineSettings
 from runtime.monitoring.monitor import Window
 from runtime.selection.settings import SelectionSettings
-from runtime.serving.beside import at_the_edge
 from runtime.serving.local_service import LocalService
+from runtime.serving.metrics.labels import at_the_edge
 from runtime.serving.metrics.statistics_metrics import statistics_metrics
 from runtime.serving.observing.observers import Observers
 from runtime.serving.observing.recorder import (

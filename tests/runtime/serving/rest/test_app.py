@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from runtime.serving.rest.extra_route import document_route
 from runtime.serving.rest.infer import TIMEOUT_HEADER
 from tests.runtime.serving.clients import Call, HttpClient
 from tests.runtime.serving.grpc.test_server import GARBAGE, only_sesame
@@ -263,7 +264,7 @@ def test_a_programs_own_documents_are_served_to_who_has_a_key() -> None:
     async def status() -> dict[str, object]:
         return {"uptime_s": 1.5}
 
-    with serving(authorize=only_sesame, documents={"/edgeward/status": status}) as server:
+    with serving(authorize=only_sesame, routes=[document_route("/edgeward/status", status)]) as server:
         client = HttpClient(server.http, binary=True)
         assert ask(client, "GET", "/edgeward/status")[0] == 401
         assert ask(client, "GET", "/edgeward/status", Authorization="Bearer sesame") == (200, {"uptime_s": 1.5})

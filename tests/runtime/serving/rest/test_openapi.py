@@ -8,10 +8,10 @@ from starlette.responses import Response
 from starlette.routing import Route
 from starlette.testclient import TestClient
 
-from runtime.serving.beside import Beside, PageRoute
+from runtime.serving.additions import Additions
 from runtime.serving.controls import Controls
 from runtime.serving.rest.app import _Routes
-from runtime.serving.rest.extra_route import ExtraRoute
+from runtime.serving.rest.extra_route import ExtraRoute, document_route
 from runtime.serving.rest.openapi import openapi_document, operations
 from tests.runtime.serving.clients import HttpClient
 from tests.runtime.serving.fake_service import FakeService
@@ -19,7 +19,7 @@ from tests.runtime.serving.threaded import Threaded
 
 
 def test_every_route_is_in_the_document_and_no_other(tmp_path: Path) -> None:
-    app = _Routes(FakeService(), Controls.under(tmp_path, 1, None), None, 1).app({})
+    app = _Routes(FakeService(), Controls.under(tmp_path, 1, None), None, 1).app()
     served = {
         (method, route.path)
         for route in app.routes
@@ -39,13 +39,15 @@ async def _document() -> dict[str, object]:
 
 
 def test_what_a_program_answers_of_its_own_is_in_the_document_too(tmp_path: Path) -> None:
-    routes = _Routes(FakeService(), Controls.under(tmp_path, 1, None), None, 1)
-    extra = [
+    own_routes = [
+        document_route("/own/status", _document),
         ExtraRoute("GET", "/own/jobs", _answer, "Jobs"),
         ExtraRoute("GET DELETE", "/own/jobs/{id}", _answer, "A job; DELETE cancels it"),
         ExtraRoute("POST", "/own/jobs", _answer, "Submits a job"),
+        ExtraRoute("GET", "/own/", _answer, None),
     ]
-    document = TestClient(routes.app({"/own/status": _document}, extra)).get("/v2/openapi.json").json()
+    routes = _Routes(FakeService(), Controls.under(tmp_path, 1, None), None, 1, Additions(routes=own_routes))
+    document = TestClient(routes.app()).get("/v2/openapi.json").json()
     own = {path: ways for path, ways in document["paths"].items() if path.startswith("/own/")}
     assert {path: set(ways) for path, ways in own.items()} == {
         "/own/status": {"get"},
@@ -59,10 +61,10 @@ def test_what_a_program_answers_of_its_own_is_in_the_document_too(tmp_path: Path
 
 
 def test_who_is_lost_is_told_where_the_routes_and_the_page_are(tmp_path: Path) -> None:
-    beside = Beside(routes=[PageRoute("/own", _answer), PageRoute("/own/", _answer)])
-    routes = _Routes(FakeService(), Controls.under(tmp_path, 1, None), None, 1, beside)
+    additions = Additions(routes=[ExtraRoute("GET", path, _answer, None) for path in ("/own", "/own/")])
+    routes = _Routes(FakeService(), Controls.under(tmp_path, 1, None), None, 1, additions)
     for path in ("/", "/docs", "/openapi.json"):
-        reply = TestClient(routes.app({})).get(path)
+        reply = TestClient(routes.app()).get(path)
         assert reply.status_code == 404
         assert reply.json()["error"].endswith("/v2/openapi.json lists all; for people there is the page /own/")
 

@@ -1,29 +1,14 @@
-"""What a program has beside the protocol: pages on its HTTP port, and metrics of parts that serving knows nothing of."""
+"""What a program adds to its server: routes beside the protocol's, and metrics of parts that serving knows nothing of."""
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
-from starlette.requests import Request
-from starlette.responses import Response
-
 from runtime.serving.load import Load
+from runtime.serving.metrics.labels import LabelsOf, at_the_edge
+from runtime.serving.rest.extra_route import ExtraRoute
 from runtime.telemetry.exposition import Collector, Family
-
-Labels = Mapping[str, str]
-LabelsOf = Callable[[str, str], Labels]
-"""`role` and `served_by` of a model and version, as metrics carry them."""
-
-
-def at_the_edge(model: str, version: str) -> Labels:
-    """The labels of a program without releases that is not the cloud."""
-    return {"role": "stable", "served_by": "edge"}
-
-
-def in_the_cloud(model: str, version: str) -> Labels:
-    """The labels of a gateway that releases nothing now."""
-    return {"role": "stable", "served_by": "cloud"}
 
 
 def never() -> None:
@@ -36,19 +21,10 @@ def ours_alone(families: Sequence[Family]) -> Sequence[Family]:
 
 
 @dataclass(frozen=True, slots=True)
-class PageRoute:
-    """One GET route; `is_open`: answered without a key, for a page's own files, which say nothing of this server."""
-
-    path: str
-    answer: Callable[[Request], Awaitable[Response]]
-    is_open: bool = False
-
-
-@dataclass(frozen=True, slots=True)
-class Beside:
+class Additions:
     """What the wiring of a program hands to its server."""
 
-    routes: Sequence[PageRoute] = ()
+    routes: Sequence[ExtraRoute] = ()
     collectors: Sequence[Collector] = ()
     labels_of: LabelsOf = at_the_edge
     load: Load = field(default_factory=Load)
