@@ -109,7 +109,9 @@ def foreign(name: str, python: Path, script: Path, model: Path, exchange: Exchan
         command = [str(python), str(script), str(model), str(http_port), str(grpc_port)]
         # Programs that come with the environment are found before others of that name.
         path = os.pathsep.join([str(python.parent), os.environ.get("PATH", "")])
-        return Launch(command, {**_without_python_path(os.environ), "PATH": path}, script.parent)
+        # What it leaves in temporary folders goes with the run's own, where the model is.
+        mine = {"PATH": path, "TMPDIR": str(model.parent)}
+        return Launch(command, {**_without_python_path(os.environ), **mine}, script.parent)
 
     return Contestant(name, exchange, at, start_timeout_s=120.0, is_restless=is_restless)
 
