@@ -150,19 +150,6 @@ def test_a_deadline_that_passes_withdraws_the_request(channel: grpc.Channel, ser
     server.ask(server.service.withdrawn.acquire())
 
 
-def test_an_oversize_message_is_refused_and_the_next_one_served(front: str, caplog: pytest.LogCaptureFixture) -> None:
-    with serving(max_message_bytes=10_000, grpc_front=front) as server, grpc.insecure_channel(server.grpc) as channel:
-        packed = [grpc.Compression.Gzip] if front == "native" else [grpc.Compression.Gzip, grpc.Compression.Deflate]
-        for compression in (None, *packed):  # 10 MB of zeros are 10 kB on the wire
-            large = infer_message(Call("echo", {"x": np.zeros((1, 10_000_000), dtype=np.uint8)}))
-            code, text = refused(lambda: grpc_call(channel, "ModelInfer", large, compression=compression))  # noqa: B023
-            assert code == "RESOURCE_EXHAUSTED"
-            assert "larger than max" in text or "unfolds to more than" in text
-        assert not caplog.records, "a caller's mistake is no error of the server's"
-        assert errors_told(server) == {"PayloadTooLargeError": 1 + len(packed)}
-        assert outcome_of(grpc_call(channel, "ModelInfer", infer_message(Call("echo", ROW)))).status == "OK"
-
-
 def test_a_message_that_its_client_gives_up_is_no_error(server: Threaded) -> None:
     good = infer_message(Call("echo", ROW)).SerializeToString()
     half, cancel = message(good)[:20], b"\x00\x00\x00\x08"
