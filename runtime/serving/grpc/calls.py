@@ -85,7 +85,12 @@ async def refuse(context: Context, error: Exception) -> NoReturn:
         raise error
     note_foreign(error)
     code = grpc.StatusCode[status_of(error).grpc]
-    await context.abort(code, text_of(error), tuple(hints_of(error).items()))
+    try:
+        await context.abort(code, text_of(error), tuple(hints_of(error).items()))
+    except grpc.aio.InternalError:
+        # It was over, and nobody had been told yet: gRPC ended it for too large a message, or the client went away just now.
+        # Of anything else that a handler raises, grpcio would log an error.
+        raise asyncio.CancelledError("the call was over before it could be refused") from error
 
 
 def note_foreign(error: BaseException) -> None:
