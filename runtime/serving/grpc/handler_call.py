@@ -89,7 +89,7 @@ class HandlerCall:
             raise grpc.aio.AbortError
         self._begin()
         self._connection.send(self._stream, (prefix_of(len(message)), message))
-        while not self._is_done and sum(map(len, self._stream.queue)) > MAX_UNSENT_BYTES:
+        while not self._is_done and self._stream.queued_bytes > MAX_UNSENT_BYTES:
             self._stream.on_sent = self._notify
             await self._changed()
 
