@@ -43,8 +43,8 @@ class Sender:
         self._initial_window = DEFAULT_WINDOW
         self._waiting: dict[Stream, None] = {}
         """Streams with something to send that their own windows have room for, whose turn it is in order."""
-        self._stalled: set[Stream] = set()
-        """Those that wait for their client to open theirs."""
+        self._stalled: dict[Stream, None] = {}
+        """Those that wait for their client to open theirs, in the order in which they came to a stop."""
 
     def spend(self, stream: Stream, size: int) -> bool:
         """Whether one frame of so many bytes may go at once, before any other; its room is then taken."""
@@ -73,7 +73,7 @@ class Sender:
         stream.queue.clear()
         stream.queued_bytes = 0
         self._waiting.pop(stream, None)
-        self._stalled.discard(stream)
+        self._stalled.pop(stream, None)
 
     def widen(self, increment: int) -> None:
         """The client lets us send so many bytes more on all streams together; `ConnectionFault` where no window is so wide."""
@@ -109,7 +109,7 @@ class Sender:
             stream = next(iter(waiting))
             del waiting[stream]
             if not self._send_some(stream):
-                self._stalled.add(stream)
+                self._stalled[stream] = None
             elif stream.queue:
                 waiting[stream] = None
             elif stream.trailers is not None:
@@ -120,7 +120,7 @@ class Sender:
     def _wake(self, streams: Iterable[Stream]) -> None:
         for stream in streams:
             if stream.queue:
-                self._stalled.discard(stream)
+                self._stalled.pop(stream, None)
                 self._waiting[stream] = None
         self.go_on()
 
