@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from runtime.errors import InvalidInputError, PayloadTooLargeError
+from runtime.serving.rest.body import Reading
 
 PREFIX_BYTES: Final = 5
 # Smaller pieces are put together as they come: each one kept costs some hundred bytes beside its own.
@@ -23,10 +24,15 @@ class Message:
 
 
 class MessageReader:
-    """Puts the messages of one call together, a copy of each. `max_bytes` holds before any of a message is kept."""
+    """Puts the messages of one call together, a copy of each. `max_bytes` holds before any of a message is kept.
 
-    def __init__(self, max_bytes: int) -> None:
+    What is kept of a message that is not whole is counted in `reading`, until the message is whole or `drop` was called.
+    """
+
+    def __init__(self, max_bytes: int, reading: Reading) -> None:
         self._max_bytes = max_bytes
+        self._reading = reading
+        self._kept_bytes = 0
         self._prefix = bytearray()
         self._parts: list[bytes | bytearray | memoryview] = []
         self._missing = 0
@@ -37,9 +43,12 @@ class MessageReader:
         return not self._prefix
 
     def feed(self, chunk: bytes | memoryview) -> Iterator[Message]:
-        """The messages that are whole with it. `PayloadTooLargeError`, `InvalidInputError`: nothing more can be read."""
+        """The messages that are whole with it.
+
+        `PayloadTooLargeError`, `InvalidInputError`, `OverloadedError` (too many are under way): nothing more can be read.
+        """
         at = 0
-        while at < len(chunk) or (self._missing == 0 and len(self._prefix) == PREFIX_BYTES):
+        while at < len(chunk):
             if len(self._prefix) < PREFIX_BYTES:
                 part = chunk[at : at + PREFIX_BYTES - len(self._prefix)]
                 at += len(part)
@@ -50,21 +59,37 @@ class MessageReader:
             part = chunk[at : at + self._missing]
             at += len(part)
             self._missing -= len(part)
-            if part:
-                self._keep(part, len(chunk))
-            if not self._missing:
-                yield Message(b"".join(self._parts), bool(self._prefix[0]))
-                self._prefix.clear()
-                self._parts.clear()
+            if self._missing:
+                self._keep(part)
+                return
+            self._parts.append(part)
+            message = Message(b"".join(self._parts), bool(self._prefix[0]))
+            self._prefix.clear()
+            self.drop()
+            yield message
 
-    def _keep(self, part: bytes | memoryview, chunk_bytes: int) -> None:
-        if len(part) < _SMALL_BYTES:
-            if self._parts and isinstance(last := self._parts[-1], bytearray):
-                last += part
-            else:
-                self._parts.append(bytearray(part))
-        else:  # a view keeps all that it is a view of
-            self._parts.append(part if 2 * len(part) >= chunk_bytes else bytes(part))
+    def drop(self) -> None:
+        """Forgets what is here of a message that is not whole."""
+        self._parts.clear()
+        self._reading.give_back(self._kept_bytes)
+        self._kept_bytes = 0
+
+    def _keep(self, part: bytes | memoryview) -> None:
+        self._reading.take(len(part))
+        self._kept_bytes += len(part)
+        # A view keeps all that it is a view of, which may be much more, and somebody else's.
+        if isinstance(part, memoryview) and len(part) >= _SMALL_BYTES and 2 * len(part) >= _whole_bytes(part):
+            self._parts.append(part)
+        elif self._parts and isinstance(last := self._parts[-1], bytearray):
+            last += part
+        else:
+            self._parts.append(bytearray(part))
+
+
+def _whole_bytes(view: memoryview) -> int:
+    whole = view.obj
+    assert isinstance(whole, bytes), "connections hand on views of what they were given"
+    return len(whole)
 
 
 def read_prefix(prefix: bytes | bytearray | memoryview, max_bytes: int) -> int:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any, Final, Protocol
 
 from runtime.serving.http2.fields import MAX_LIST_BYTES, FieldDecoder, Fields
@@ -86,11 +86,11 @@ class Application(Protocol):
 
 
 class Http2Connection(asyncio.Protocol):
-    """One client's. `on_lost` is told when it is gone."""
+    """One client's; in `connections` from when it is made until it is lost."""
 
-    def __init__(self, application: Application, on_lost: Callable[[Http2Connection], None]) -> None:
+    def __init__(self, application: Application, connections: set[Http2Connection]) -> None:
         self._application = application
-        self._on_lost = on_lost
+        self._connections = connections
         self._loop = asyncio.get_running_loop()
         self.transport: Any = None
         self.streams: dict[int, Stream] = {}
@@ -127,6 +127,7 @@ class Http2Connection(asyncio.Protocol):
     def connection_made(self, transport: Any) -> None:
         """Greets the client."""
         self.transport = transport
+        self._connections.add(self)
         transport.write(_SETTINGS)
 
     def data_received(self, data: bytes) -> None:
@@ -160,7 +161,7 @@ class Http2Connection(asyncio.Protocol):
         """Nobody waits for any answer."""
         self._stop()
         self._lose_all()
-        self._on_lost(self)
+        self._connections.discard(self)
 
     # -- frames in
 
@@ -401,6 +402,7 @@ class Http2Connection(asyncio.Protocol):
         ends = frame(HEADERS, END_HEADERS | END_STREAM, stream.id, self._told_table() + stream.trailers)
         if not stream.client_ended:
             ends += reset_stream(stream.id, ErrorCode.NO_ERROR)
+            stream.client_ended = True
         self.streams.pop(stream.id, None)
         if stream is self._data:
             self._data = None  # what is left of its frame is nobody's
