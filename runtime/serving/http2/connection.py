@@ -278,13 +278,16 @@ class Http2Connection(asyncio.Protocol):
         # Before anything is sent that goes by them: the client counts by the old ones until it has read this (6.5.3).
         self._out.append(_SETTINGS_ACK)
         self._flush()
+        window = None
         for name, value in values:
             if name == INITIAL_WINDOW_SIZE:
-                self._sender.resize(value, self.streams.values())
+                window = value
             elif name == MAX_FRAME_SIZE:
                 self._sender.frame_size = value
             elif name == HEADER_TABLE_SIZE and value < DEFAULT_TABLE_SIZE:
                 self._tells_table = True
+        if window is not None:  # last, as it sends, by all of them
+            self._sender.resize(window, self.streams.values())
 
     def _take_window_update(self, stream_id: int, increment: int) -> None:
         if not stream_id:

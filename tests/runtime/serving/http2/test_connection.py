@@ -195,6 +195,15 @@ async def test_settings_are_acknowledged_before_anything_goes_by_them() -> None:
     assert DATA in {kind for kind, _ in kinds}
 
 
+async def test_what_new_settings_let_go_keeps_to_all_of_them() -> None:
+    client = Client()
+    client.send(opened(1, END_STREAM) + settings((MAX_FRAME_SIZE, 20_000), (INITIAL_WINDOW_SIZE, 0)))
+    client.connection.reply(client.stream(), HEAD, [bytes(60_000)], END)
+    client.seen()
+    client.send(settings((INITIAL_WINDOW_SIZE, 1 << 20), (MAX_FRAME_SIZE, 16_384)))
+    assert max(len(raw) for kind, _, _, raw in client.seen() if kind == DATA) == 16_384
+
+
 async def test_a_client_that_shrinks_its_table_is_told_that_we_keep_none() -> None:
     """Once, before the next header block (RFC 9113, 4.3.1)."""
     client = Client()
