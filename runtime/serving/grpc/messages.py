@@ -12,6 +12,8 @@ from runtime.serving.rest.body import Reading
 PREFIX_BYTES: Final = 5
 # Smaller pieces are put together as they come: each one kept costs some hundred bytes beside its own.
 _SMALL_BYTES: Final = 4096
+# Views of smaller parts than this of what came at once are copied, too: the rest of it is other calls'.
+_MOST_PARTS: Final = 16
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,6 +38,10 @@ class MessageReader:
         self._prefix = bytearray()
         self._parts: list[bytes | bytearray | memoryview] = []
         self._missing = 0
+        self._read: object = None
+        """What the last parts are views of, all of which they keep; counted as a whole until something else comes."""
+        self._read_from = self._read_used = 0
+        """Which part is the first of them, and how many bytes they are."""
 
     @property
     def is_between(self) -> bool:
@@ -71,25 +77,47 @@ class MessageReader:
     def drop(self) -> None:
         """Forgets what is here of a message that is not whole."""
         self._parts.clear()
-        self._reading.give_back(self._kept_bytes)
-        self._kept_bytes = 0
+        self._read = None
+        self._count(-self._kept_bytes)
 
     def _keep(self, part: bytes | memoryview) -> None:
-        self._reading.take(len(part))
-        self._kept_bytes += len(part)
-        # A view keeps all that it is a view of, which may be much more, and somebody else's.
-        if isinstance(part, memoryview) and len(part) >= _SMALL_BYTES and 2 * len(part) >= _whole_bytes(part):
+        if isinstance(part, memoryview) and len(part) >= max(_SMALL_BYTES, _whole_bytes(part) // _MOST_PARTS):
+            if part.obj is not self._read:
+                self._settle()
+                self._count(_whole_bytes(part))
+                self._read, self._read_from, self._read_used = part.obj, len(self._parts), 0
+            self._read_used += len(part)
             self._parts.append(part)
-        elif self._parts and isinstance(last := self._parts[-1], bytearray):
+            return
+        self._settle()
+        self._count(len(part))
+        if self._parts and isinstance(last := self._parts[-1], bytearray):
             last += part
         else:
             self._parts.append(bytearray(part))
 
+    def _settle(self) -> None:
+        """Counts of the last read what is ours, and copies that where it is the smaller part: views keep all of it."""
+        if self._read is None:
+            return
+        whole, self._read = _whole_bytes(self._parts[-1]), None
+        if 2 * self._read_used < whole:
+            self._parts[self._read_from :] = [bytearray().join(self._parts[self._read_from :])]
+        self._count(self._read_used - whole)
 
-def _whole_bytes(view: memoryview) -> int:
-    whole = view.obj
-    assert isinstance(whole, bytes), "connections hand on views of what they were given"
-    return len(whole)
+    def _count(self, size_bytes: int) -> None:
+        if size_bytes > 0:
+            self._reading.take(size_bytes)
+        else:
+            self._reading.give_back(-size_bytes)
+        self._kept_bytes += size_bytes
+
+
+def _whole_bytes(view: object) -> int:
+    """Of what the connection was given at once, and a view is a view of."""
+    assert isinstance(view, memoryview)
+    assert isinstance(view.obj, bytes), "connections hand on views of what they were given"
+    return len(view.obj)
 
 
 def read_prefix(prefix: bytes | bytearray | memoryview, max_bytes: int) -> int:
