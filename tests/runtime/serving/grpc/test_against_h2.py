@@ -167,6 +167,7 @@ def test_calls_that_are_refused_end_well(server: Threaded) -> None:
         check(client, {good: row})
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("seed", range(12))
 def test_any_conversation(server: Threaded, seed: int) -> None:
     """Calls of any size, cut anywhere, some taken back, windows and settings that change meanwhile: the others are answered."""

@@ -246,6 +246,7 @@ def statuses(frames: list[tuple[int, int, int, bytes]]) -> dict[int, bytes]:
     }
 
 
+@pytest.mark.slow
 async def test_a_stopping_server_answers_what_it_took_and_tells_who_did_not_come_whole(tmp_path: Path) -> None:
     gate = infer_message(Call("gate", ROW)).SerializeToString()
     async with running(tmp_path) as (server, port, service):
@@ -261,6 +262,7 @@ async def test_a_stopping_server_answers_what_it_took_and_tells_who_did_not_come
         assert [kind for kind, *_ in frames if kind == GOAWAY] == [GOAWAY, GOAWAY]
 
 
+@pytest.mark.slow
 async def test_a_stopping_server_lets_a_slow_client_have_all_of_its_answer(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
