@@ -6,6 +6,7 @@ ModelInfer is answered by calls, without a task of its own; every other RPC by t
 from __future__ import annotations
 
 import asyncio
+import math
 import socket
 import time
 from collections.abc import Callable, Mapping
@@ -36,6 +37,7 @@ from runtime.serving.http2.fields import Fields
 from runtime.serving.http2.frames import ConnectionFault, ErrorCode
 from runtime.serving.http2.stream import Chunk, Receiver, Stream
 from runtime.serving.limits import DEFAULT_MAX_MESSAGE_BYTES
+from runtime.serving.rest.body import MAX_READING_BYTES, Reading
 from runtime.serving.service import InferenceService
 from runtime.serving.sockets import Endpoint, listen
 from runtime.serving.unix_socket import listen_unix
@@ -45,11 +47,13 @@ from runtime.wire.status import hints_of, text_of
 MODEL_INFER: Final = inference.METHODS["ModelInfer"].path
 
 GREETING_LIMIT_S: Final = 20.0
-"""For who connects and does not begin."""
+"""For who connects and does not begin, and for who does not take the last that we wrote."""
 LOOK_EVERY_S: Final = 1.0
 LOOK_WHEN_CLOSING_S: Final = 0.005
 CLOSE_LIMIT_S: Final = 0.5
-"""How long clients may take to pick up their last answers."""
+"""How long clients may take to pick up their last answers at least, and to go once they are cut off."""
+MAX_KNOWN_HEADS_BYTES: Final = 1024
+"""Of the fields of a head that is kept because it will come again."""
 
 
 class AsyncioGrpcServer:
@@ -76,6 +80,8 @@ class AsyncioGrpcServer:
         self._servers: list[asyncio.Server] = []
         self._connections: set[Http2Connection] = set()
         self._look: asyncio.TimerHandle | None = None
+        self._ends_at = math.inf
+        """When `stop` waits no longer."""
 
     def bind(self, endpoint: Endpoint) -> Endpoint:
         """Takes the address and says it with its real port; `PortInUseError` when somebody listens there."""
@@ -100,7 +106,7 @@ class AsyncioGrpcServer:
     async def stop(self, grace_s: float) -> None:
         """Takes no new calls, answers those accepted, and cuts off what `grace_s` was too short for."""
         loop = asyncio.get_running_loop()
-        ends_at = loop.time() + grace_s
+        self._ends_at = min(self._ends_at, loop.time() + grace_s)
         self._closing.set()
         for server in self._servers:
             server.close()
@@ -111,36 +117,48 @@ class AsyncioGrpcServer:
             connection.say_goodbye()
         if self._connections and grace_s > 0:
             await asyncio.sleep(min(QUIET_S, grace_s))  # calls on their way are told, rather than left
-        await self._until(lambda: not any(connection.streams for connection in self._connections), ends_at)
-        self._calls.cut_off()
+        await self._until(lambda: not any(connection.streams for connection in self._connections))
+        self._end_calls()
         if self._look is not None:
             self._look.cancel()
         for connection in list(self._connections):
             connection.close()
-        await self._until(lambda: not self._connections, loop.time() + CLOSE_LIMIT_S)
+        await self._until(lambda: not self._connections, CLOSE_LIMIT_S)
         for connection in list(self._connections):
             connection.transport.abort()
+        await self._until(lambda: not self._connections, CLOSE_LIMIT_S)
 
     async def cut_off(self) -> None:
         """Ends the calls under way at once; also while `stop` waits for them."""
         self._closing.set()
-        self._calls.cut_off()
+        self._ends_at = 0.0
+        self._end_calls()
 
-    async def _until(self, is_so: Callable[[], bool], ends_at: float) -> None:
+    def _end_calls(self) -> None:
+        self._calls.cut_off()
+        for connection in self._connections:
+            for stream in list(connection.streams.values()):
+                if isinstance(stream.receiver, InferCall) and stream.receiver.is_awaited:
+                    stream.receiver.give_up(_stopped())
+
+    async def _until(self, is_so: Callable[[], bool], at_least_s: float = 0.0) -> None:
+        """Waits for it until the grace of `stop` is over, and `at_least_s`."""
         loop = asyncio.get_running_loop()
-        while not is_so() and loop.time() < ends_at:  # noqa: ASYNC110  (of many connections, and only while closing)
+        least = loop.time() + at_least_s
+        while not is_so() and loop.time() < max(self._ends_at, least):  # noqa: ASYNC110  (of many, and only while closing)
             await asyncio.sleep(LOOK_WHEN_CLOSING_S)
 
     def _connect(self) -> Http2Connection:
-        connection = Http2Connection(self._calls, self._connections.discard)
-        self._connections.add(connection)
-        return connection
+        return Http2Connection(self._calls, self._connections)
 
     def _look_at_clients(self) -> None:
         loop = asyncio.get_running_loop()
         now = loop.time()
         for connection in list(self._connections):
-            if not connection.is_greeted:
+            if connection.closed_at is not None:
+                if now - connection.closed_at > GREETING_LIMIT_S:
+                    connection.transport.abort()
+            elif not connection.is_greeted:
                 if now - connection.made_at > GREETING_LIMIT_S:
                     connection.fail(ConnectionFault(ErrorCode.PROTOCOL_ERROR, "the connection did not begin in time"))
             elif connection.pinged_at is not None:
@@ -154,12 +172,14 @@ class AsyncioGrpcServer:
 
     def _look_at(self, stream: Stream, now: float) -> None:
         receiver = stream.receiver
-        if isinstance(receiver, InferCall) and receiver.is_awaited:
-            if now - stream.since > self._message_limit_s:
+        if isinstance(receiver, InferCall | HandlerCall):
+            since = receiver.awaited_since
+            if since is not None and now - since > self._message_limit_s:
                 late = f"the call's message was not whole after {self._message_limit_s:g} s"
                 receiver.give_up(DeadlineExceededError(f"{late}; send it without pauses, or smaller ones"))
-            elif receiver.deadline is not None and time.monotonic() > receiver.deadline:
-                receiver.give_up(DeadlineExceededError("the deadline passed before the request was here whole"))
+                return
+        if isinstance(receiver, InferCall) and receiver.is_late:
+            receiver.give_up(DeadlineExceededError("the deadline passed before the request was here whole"))
         elif stream.queue and now - stream.since > self._message_limit_s:
             stream.connection.reset(stream, ErrorCode.CANCEL)
 
@@ -179,6 +199,8 @@ class Calls:
     ) -> None:
         self._closing = closing
         self.max_message_bytes = max_message_bytes
+        self.reading = Reading(max(MAX_READING_BYTES, max_message_bytes))
+        """What all connections together hold of messages that are not whole, or that nobody has read."""
         self.inferences: InferCalls[InferCall] = InferCalls(service, controls, authorize, _respond, _fail)
         self._handlers = _by_path(
             inference.SERVICE, InferenceRpcs(service, controls, authorize, closing, receiving).handlers()
@@ -195,7 +217,7 @@ class Calls:
     def open(self, stream: Stream, fields: Fields) -> Receiver | None:
         """Who takes what comes on a new stream; None where it was answered already."""
         try:
-            head = self._heads.get(fields) or self._heads.keep(fields, read_head(fields))
+            head = self._heads.get(fields) or self._read_head(fields)
         except NoGrpcError as error:
             stream.connection.end(stream, error.block)
             return None
@@ -208,7 +230,7 @@ class Calls:
         if handler is None:
             _end(stream, UnsupportedError(f"no RPC {head.path!r:.200} here; ServerMetadata says what is spoken"))
             return None
-        call = HandlerCall(stream, head, self.max_message_bytes)
+        call = HandlerCall(stream, head, self.max_message_bytes, self.reading)
         task = call.run(handler)
         self._running[task] = call
         task.add_done_callback(self._running.pop)
@@ -217,9 +239,14 @@ class Calls:
     def cut_off(self) -> None:
         """Ends every call that is under way with an error."""
         self.inferences.cut_off()
-        stopped = ModelNotReadyError("the server stopped before it could answer; retry, here or at another one")
         for call in list(self._running.values()):
-            call.end_with(stopped)
+            call.give_up(_stopped())
+
+    def _read_head(self, fields: Fields) -> CallHead:
+        head = read_head(fields)
+        if sum(len(name) + len(value) for name, value in fields) <= MAX_KNOWN_HEADS_BYTES:
+            self._heads.keep(fields, head)
+        return head
 
     def _open_infer(self, stream: Stream, head: CallHead) -> InferCall | None:
         call = InferCall(self, stream, head)
@@ -259,11 +286,11 @@ class InferCall:
                 and int.from_bytes(chunk[1:PREFIX_BYTES], "big") == len(raw) <= self._calls.max_message_bytes
             ):
                 self.is_awaited = False
-                self._calls.inferences.begin(self, bytes(raw), self.deadline)
+                self._ask(bytes(raw))
                 return
         try:
             if self._reader is None:
-                self._reader = MessageReader(self._calls.max_message_bytes)
+                self._reader = MessageReader(self._calls.max_message_bytes, self._calls.reading)
             self._messages.extend(self._reader.feed(chunk))
             if len(self._messages) > 1:
                 raise InvalidInputError("ModelInfer takes one message, and another one followed it")
@@ -272,22 +299,36 @@ class InferCall:
             else:
                 self.stream.connection.take_more(self.stream, len(chunk))
         except EdgewardError as error:
-            self.is_awaited = False
-            self._messages.clear()
+            self._forget()
             self._calls.inferences.fail(self, error)
 
     def lose(self) -> None:
         """Withdraws the inference."""
-        self.is_awaited = False
+        self._forget()
         if self._unpacking is not None:
             self._unpacking.cancel()
         self._calls.inferences.leave(self)
 
     def give_up(self, error: EdgewardError) -> None:
         """Ends the call whose message has not come: no inference was asked for, so that none is counted as failed."""
+        self._forget()
+        _end(self.stream, error)
+
+    @property
+    def awaited_since(self) -> float | None:
+        """Since when its message is on its way, as the event loop counts; None: it is whole."""
+        return self.stream.since if self.is_awaited else None
+
+    @property
+    def is_late(self) -> bool:
+        """Whether its deadline passed before its message was whole."""
+        return self.is_awaited and self.deadline is not None and time.monotonic() > self.deadline
+
+    def _forget(self) -> None:
         self.is_awaited = False
         self._messages.clear()
-        _end(self.stream, error)
+        if self._reader is not None:
+            self._reader.drop()
 
     def _begin(self, reader: MessageReader) -> None:
         if not self._messages or not reader.is_between:
@@ -298,7 +339,13 @@ class InferCall:
         if message.is_packed:
             self._unpacking = asyncio.get_running_loop().create_task(self._unpack(message))
         else:
-            self._calls.inferences.begin(self, message.raw, self.deadline)
+            self._ask(message.raw)
+
+    def _ask(self, raw: bytes) -> None:
+        inferences = self._calls.inferences
+        if inferences.is_traced:  # other calls may have begun since the head of this one was here
+            inferences.follow(self._head.metadata())
+        inferences.begin(self, raw, self.deadline)
 
     async def _unpack(self, message: Message) -> None:
         try:
@@ -306,7 +353,7 @@ class InferCall:
         except Exception as error:
             self._calls.inferences.fail(self, error)
         else:
-            self._calls.inferences.begin(self, raw, self.deadline)
+            self._ask(raw)
 
 
 def _respond(call: InferCall, reply: list[Chunk]) -> None:
@@ -322,6 +369,10 @@ def _fail(call: InferCall, error: BaseException) -> None:
 def _end(stream: Stream, error: BaseException) -> None:
     if not stream.is_over:
         stream.connection.end(stream, only_block(status_number(error), text_of(error), hints_of(error).items()))
+
+
+def _stopped() -> ModelNotReadyError:
+    return ModelNotReadyError("the server stopped before it could answer; retry, here or at another one")
 
 
 def _by_path(

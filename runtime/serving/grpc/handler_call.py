@@ -14,27 +14,35 @@ from runtime.serving.grpc.calls import CALL_IS_OVER, note_foreign
 from runtime.serving.grpc.heads import OK, RESPONSE, CallHead, Metadata, end_block, only_block
 from runtime.serving.grpc.messages import Message, MessageReader, prefix_of
 from runtime.serving.http2.stream import Chunk, Stream
-from runtime.serving.rest.body import unpack
+from runtime.serving.rest.body import Reading, unpack
 from runtime.wire.status import hints_of, status_of, text_of
 
 # A writer waits while so much of what it wrote is not sent.
 MAX_UNSENT_BYTES: Final = 1 << 20
+# Beside its bytes: the objects that a message nobody has read yet is made of.
+_MESSAGE_BYTES: Final = 128
 
 
 class HandlerCall:
     """One call: a `Receiver` of its stream, and the context of its handler."""
 
-    def __init__(self, stream: Stream, head: CallHead, max_message_bytes: int) -> None:
+    def __init__(self, stream: Stream, head: CallHead, max_message_bytes: int, reading: Reading) -> None:
         self._loop = asyncio.get_running_loop()
         self._stream = stream
         self._connection = stream.connection
         self._head = head
         self._max_message_bytes = max_message_bytes
-        self._reader = MessageReader(max_message_bytes)
+        self._reading = reading
+        self._reader = MessageReader(max_message_bytes, reading)
         self._messages: deque[Message] = deque()
+        self._unread_bytes = 0
+        """Of whole messages that nobody has read, as `reading` counts them."""
+        self._begun_at: float | None = None
+        """When a message began that is not whole, or the server had read all before it."""
         self._owed_bytes = 0
         """That came and that the client gets room for once the messages before are read."""
-        self._change: asyncio.Future[None] | None = None
+        self._changes: list[asyncio.Future[None]] = []
+        """Of who waits: one task may read while another writes."""
         self._has_begun = self._is_done = False
         self._task: asyncio.Task[None] | None = None
         self._ends_at = None if head.timeout_s is None else self._loop.time() + head.timeout_s
@@ -50,9 +58,15 @@ class HandlerCall:
     def take(self, chunk: Chunk, is_last: bool) -> None:
         """Takes messages apart; one that is none ends the call."""
         try:
-            self._messages.extend(self._reader.feed(chunk))
+            for message in self._reader.feed(chunk):
+                self._hold(message)
         except EdgewardError as error:
             self._end_with(error)
+            return
+        if self._reader.is_between:
+            self._begun_at = None
+        elif self._begun_at is None:
+            self._begun_at = self._connection.heard_at
         if self._messages:
             self._owed_bytes += len(chunk)
         else:
@@ -64,6 +78,11 @@ class HandlerCall:
         self._finish()
         if self._task is not None:
             self._task.cancel()
+
+    @property
+    def awaited_since(self) -> float | None:
+        """Since when a message is on its way, as the event loop counts; None: none is, or the client may not go on."""
+        return None if self._messages else self._begun_at
 
     # -- of the handler
 
@@ -78,7 +97,10 @@ class HandlerCall:
                 return grpc.aio.EOF
             await self._changed()
         message = self._messages.popleft()
+        self._unhold(len(message.raw) + _MESSAGE_BYTES)
         if not self._messages:
+            if self._begun_at is not None:
+                self._begun_at = self._loop.time()
             owed_bytes, self._owed_bytes = self._owed_bytes, 0
             self._connection.take_more(self._stream, owed_bytes)
         return await unpacked(message, self._head.encoding, self._max_message_bytes)
@@ -89,7 +111,7 @@ class HandlerCall:
             raise grpc.aio.AbortError
         self._begin()
         self._connection.send(self._stream, (prefix_of(len(message)), message))
-        while not self._is_done and sum(map(len, self._stream.queue)) > MAX_UNSENT_BYTES:
+        while not self._is_done and self._stream.queued_bytes > MAX_UNSENT_BYTES:
             self._stream.on_sent = self._notify
             await self._changed()
 
@@ -120,13 +142,13 @@ class HandlerCall:
             else:
                 reply = await handler.stream_unary(None, self)
                 if not self._is_done:
-                    self._begin()
-                    self._connection.send(self._stream, (prefix_of(len(reply)), reply))
+                    self._finish()
+                    self._connection.reply(self._stream, RESPONSE, (prefix_of(len(reply)), reply), OK)
             if not self._is_done:
                 self._finish()
                 self._connection.end(self._stream, OK)
-        except CALL_IS_OVER:
-            pass
+        except CALL_IS_OVER as error:
+            self._end_with(error)  # a handler that gave up without a status would leave its caller waiting
         except Exception as error:
             note_foreign(error)
             self._end_with(error)
@@ -141,7 +163,7 @@ class HandlerCall:
         if self._task is not None:
             self._task.cancel()
 
-    def end_with(self, error: BaseException) -> None:
+    def give_up(self, error: BaseException) -> None:
         """Ends the call with the status, text and hints of `error`, and its handler; nothing where it has ended."""
         self._end_with(error)
         if self._task is not None:
@@ -158,21 +180,34 @@ class HandlerCall:
         self._connection.end(self._stream, block(code, text, metadata))
         self._notify()
 
+    def _hold(self, message: Message) -> None:
+        size_bytes = len(message.raw) + _MESSAGE_BYTES
+        self._reading.take(size_bytes)
+        self._unread_bytes += size_bytes
+        self._messages.append(message)
+
+    def _unhold(self, size_bytes: int) -> None:
+        self._reading.give_back(size_bytes)
+        self._unread_bytes -= size_bytes
+
     def _finish(self) -> None:
         self._is_done = True
+        self._messages.clear()
+        self._unhold(self._unread_bytes)
+        self._reader.drop()
         if self._timer is not None:
             self._timer.cancel()
 
     async def _changed(self) -> None:
-        self._change = self._loop.create_future()
-        try:
-            await self._change
-        finally:
-            self._change = None
+        change = self._loop.create_future()
+        self._changes.append(change)
+        await change
 
     def _notify(self) -> None:
-        if self._change is not None and not self._change.done():
-            self._change.set_result(None)
+        changes, self._changes = self._changes, []
+        for change in changes:
+            if not change.done():
+                change.set_result(None)
 
 
 async def unpacked(message: Message, encoding: str | None, max_bytes: int) -> bytes:

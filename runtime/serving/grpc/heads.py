@@ -18,10 +18,12 @@ from runtime.serving.http2.frames import ErrorCode, StreamFault
 
 _UNITS: Final = {b"H": 3600.0, b"M": 60.0, b"S": 1.0, b"m": 1e-3, b"u": 1e-6, b"n": 1e-9}
 _TIMEOUT: Final = re.compile(rb"(\d{1,8})([HMSmun])")
-# A field's name in HTTP/2: a token without capitals; the first ones begin with a colon.
-_NAME: Final = re.compile(rb":?[!#$%&'*+\-.^_`|~0-9a-z]+")
+# A field's name in HTTP/2: a token without capitals.
+_NAME: Final = re.compile(rb"[!#$%&'*+\-.^_`|~0-9a-z]+")
+_OF_REQUESTS: Final = frozenset({b":method", b":scheme", b":path", b":authority"})
 _OF_HTTP1: Final = frozenset({b"connection", b"keep-alive", b"proxy-connection", b"transfer-encoding", b"upgrade"})
 _OWN: Final = frozenset({b"te", b"content-type", b"grpc-timeout", b"grpc-encoding", b"grpc-accept-encoding"})
+_CONTENT_TYPE: Final = b"application/grpc"
 # What a text may hold as it is (printable ASCII without the percent sign).
 _AS_IT_IS: Final = "".join(chr(code) for code in range(0x20, 0x7F) if chr(code) != "%")
 
@@ -75,18 +77,22 @@ def read_head(fields: Fields) -> CallHead:
     """The head of a call. `StreamFault` for fields that are not HTTP/2's, `NoGrpcError`, `InvalidInputError` for a bad timeout."""
     first: dict[bytes, bytes] = {}
     for name, value in fields:
-        if _NAME.fullmatch(name) is None or name in _OF_HTTP1 or (name.startswith(b":") and name in first):
+        if name in _OF_REQUESTS:  # each once, before all others (RFC 9113, 8.3)
+            is_wrong = name in first or (len(first) > 0 and not next(reversed(first)).startswith(b":"))
+        else:
+            is_wrong = _NAME.fullmatch(name) is None or name in _OF_HTTP1
+        if is_wrong:
             raise StreamFault(ErrorCode.PROTOCOL_ERROR, f"the header field {name!r:.100} may not be there")
         if b"\x00" in value or b"\r" in value or b"\n" in value:
             raise StreamFault(ErrorCode.PROTOCOL_ERROR, f"the header field {name!r:.100} has a value that is none")
         first.setdefault(name, value)
     method, path = first.get(b":method"), first.get(b":path")
-    if method is None or path is None or b":scheme" not in first:
+    if method is None or not path or b":scheme" not in first:
         raise StreamFault(ErrorCode.PROTOCOL_ERROR, "a request without :method, :scheme or :path")
     if method != b"POST":
         raise NoGrpcError(b"405", f"method {method.decode('latin-1'):.40}; gRPC calls are POST")
     kind = first.get(b"content-type", b"")
-    if not kind.startswith(b"application/grpc"):
+    if kind != _CONTENT_TYPE and not kind.startswith((_CONTENT_TYPE + b"+", _CONTENT_TYPE + b";")):
         raise NoGrpcError(b"415", f"content-type {kind.decode('latin-1'):.100}; expected application/grpc")
     return CallHead(
         path.decode("latin-1"), fields, _timeout_s(first.get(b"grpc-timeout")), _encoding(first.get(b"grpc-encoding"))

@@ -55,10 +55,18 @@ class InferCalls(Generic[K]):
         """Whether `admit` looks at what it is given."""
         return self._authorize is not None or self._controls.tracer is not None
 
+    @property
+    def is_traced(self) -> bool:
+        """Whether `follow` does anything."""
+        return self._controls.tracer is not None
+
     def admit(self, metadata: Iterable[tuple[str, str | bytes]]) -> None:
-        """Looks at who calls, and for which span; raises `UnauthenticatedError` where the key is not good."""
+        """Looks at who calls; raises `UnauthenticatedError` where the key is not good."""
         if self._authorize is not None:
             authorize_metadata(self._authorize, metadata)
+
+    def follow(self, metadata: Iterable[tuple[str, str | bytes]]) -> None:
+        """Makes the caller's span, if it sent one, the parent of what is begun next in this context."""
         self._controls.follow_metadata(metadata)
 
     def begin(self, call: K, raw: bytes, deadline: float | None) -> None:

@@ -192,6 +192,7 @@ class NativeGrpcServer:
     def _begin(self, call_id: int, raw: bytes, metadata: Any, remaining_s: float | None) -> None:
         try:
             self._calls.admit(metadata)
+            self._calls.follow(metadata)
             if len(raw) > self._max_message_bytes:
                 raise too_large(len(raw), self._max_message_bytes)
         except Exception as error:

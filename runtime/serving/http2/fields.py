@@ -46,18 +46,25 @@ class FieldDecoder:
             ) from error
         except (HPACKError, UnicodeDecodeError, ValueError, IndexError) as error:
             raise ConnectionFault(ErrorCode.COMPRESSION_ERROR, f"a header block does not decode: {error}") from error
-        is_as_before = self._table() == before
+        is_as_before = _is_same(self._table(), before)
         if not is_as_before or len(self._known) >= _MAX_KNOWN:
             self._known.clear()
         if is_as_before and len(block) <= _MAX_KNOWN_BYTES:
             self._known[block] = fields
         return fields
 
-    def _table(self) -> tuple[int, int, int]:
-        """Another one whenever the table is: what enters it comes first, and what leaves it makes it shorter."""
+    def _table(self) -> _Table:
         table = self._decoder.header_table
-        newest = table.dynamic_entries[0] if table.dynamic_entries else None
-        return table.maxsize, len(table.dynamic_entries), id(newest)
+        return table.maxsize, len(table.dynamic_entries), table.dynamic_entries[0] if table.dynamic_entries else None
+
+
+_Table = tuple[int, int, tuple[bytes, bytes] | None]
+"""What shows every change of a table: its size, how many are in it, and the newest, which goes before all others."""
+
+
+def _is_same(now: _Table, before: _Table) -> bool:
+    # The newest is the same one, not an equal one; held, as one that had gone could leave its place to another.
+    return now[:2] == before[:2] and now[2] is before[2]
 
 
 def encode_fields(fields: Iterable[tuple[bytes, bytes]]) -> bytes:

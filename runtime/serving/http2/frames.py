@@ -13,13 +13,16 @@ HEADER_BYTES: Final = HEADER.size
 
 DATA, HEADERS, PRIORITY, RST_STREAM, SETTINGS, PUSH_PROMISE, PING, GOAWAY, WINDOW_UPDATE, CONTINUATION = range(10)
 END_STREAM, ACK, END_HEADERS, PADDED, HAS_PRIORITY = 0x1, 0x1, 0x4, 0x8, 0x20
-ENABLE_PUSH, MAX_CONCURRENT_STREAMS, INITIAL_WINDOW_SIZE, MAX_FRAME_SIZE, MAX_HEADER_LIST_SIZE = 2, 3, 4, 5, 6
+HEADER_TABLE_SIZE, ENABLE_PUSH, MAX_CONCURRENT_STREAMS, INITIAL_WINDOW_SIZE, MAX_FRAME_SIZE, MAX_HEADER_LIST_SIZE = (
+    range(1, 7)
+)
 
 MAX_WINDOW: Final = 2**31 - 1
 MAX_STREAM_ID: Final = 2**31 - 1
 DEFAULT_WINDOW: Final = 65_535
 DEFAULT_FRAME_SIZE: Final = 16_384
 LARGEST_FRAME_SIZE: Final = 2**24 - 1
+DEFAULT_TABLE_SIZE: Final = 4096
 
 _SETTING: Final = struct.Struct(">HI")
 _NUMBER: Final = struct.Struct(">I")
@@ -109,20 +112,15 @@ def read_number(payload: bytes, what: str) -> int:
     return number
 
 
-def without_padding(flags: int, payload: bytes) -> bytes:
-    """The payload of HEADERS or DATA between its padding (6.1); `ConnectionFault` where that is longer than the frame."""
-    if not flags & PADDED:
-        return payload
-    if not payload or payload[0] >= len(payload):
-        raise ConnectionFault(ErrorCode.PROTOCOL_ERROR, f"padding of a frame of {len(payload)} bytes is longer than it")
-    return payload[1 : len(payload) - payload[0]]
-
-
 def header_block_part(flags: int, payload: bytes) -> bytes:
-    """What of a HEADERS frame is its header block."""
-    payload = without_padding(flags, payload)
-    if not flags & HAS_PRIORITY:
-        return payload
-    if len(payload) < 5:
-        raise ConnectionFault(ErrorCode.FRAME_SIZE_ERROR, "HEADERS with a priority of fewer than 5 bytes")
-    return payload[5:]
+    """What of a HEADERS frame is its header block (6.2); `ConnectionFault` where its padding or its priority is longer than it."""
+    begins, ends = 0, len(payload)
+    if flags & PADDED:
+        begins = 1
+        ends -= payload[0] if payload else 0
+    if flags & HAS_PRIORITY:
+        begins += 5
+    if begins > ends:
+        text = f"HEADERS of {len(payload)} bytes, where padding and priority take more"
+        raise ConnectionFault(ErrorCode.PROTOCOL_ERROR, text)
+    return payload[begins:ends]

@@ -34,6 +34,7 @@ class Stream:
         "is_over",
         "on_sent",
         "queue",
+        "queued_bytes",
         "receiver",
         "since",
         "trailers",
@@ -56,6 +57,7 @@ class Stream:
         """Those of them that nobody needs any more."""
         self.queue: deque[memoryview] = deque()
         """What of the answer waits for room."""
+        self.queued_bytes = 0
         self.on_sent: Callable[[], object] | None = None
         """Told when nothing of an answer that goes on waits any more."""
         self.trailers: bytes | None = None

@@ -23,7 +23,7 @@ from hypothesis import strategies as st
 
 from protos import inference
 from tests.runtime.serving.clients import Call, GrpcClient, infer_message
-from tests.runtime.serving.http2 import (
+from tests.runtime.serving.raw_http2 import (
     CONTINUATION,
     DATA,
     END_HEADERS,

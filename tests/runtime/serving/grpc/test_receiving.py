@@ -20,7 +20,7 @@ from runtime.serving.grpc.server import GrpcServer
 from runtime.serving.sockets import Endpoint
 from tests.runtime.serving.clients import Call, GrpcClient, infer_message
 from tests.runtime.serving.fake_service import FakeService
-from tests.runtime.serving.http2 import DATA, INFER, Http2, frame, message, open_call
+from tests.runtime.serving.raw_http2 import DATA, INFER, Http2, frame, message, open_call
 from tests.runtime.serving.threaded import PATIENCE_S
 
 ROW = {"x": np.array([[1, 2, 3]], dtype=np.int64)}

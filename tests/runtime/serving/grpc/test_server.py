@@ -21,7 +21,7 @@ from runtime.serving.sockets import Endpoint
 from runtime.wire.values import InferenceRequest, InferenceResponse
 from tests.runtime.serving.clients import Call, grpc_call, infer_message, outcome_of
 from tests.runtime.serving.fake_service import FakeService
-from tests.runtime.serving.http2 import DATA, END_STREAM, INFER, RST_STREAM, Http2, call, frame, message, open_call
+from tests.runtime.serving.raw_http2 import DATA, END_STREAM, INFER, RST_STREAM, Http2, call, frame, message, open_call
 from tests.runtime.serving.threaded import PATIENCE_S, Threaded, serving
 
 parser = pytest.importorskip("prometheus_client.parser", reason="prometheus-client is not installed")

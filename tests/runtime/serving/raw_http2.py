@@ -164,15 +164,20 @@ class Http2:
         return bool(part)
 
     def _parsed(self) -> list[tuple[int, int, int, bytes]]:
-        found, at = [], 0
-        while at + 9 <= len(self._seen):
-            length = int.from_bytes(self._seen[at : at + 3], "big")
-            kind, flags, stream = struct.unpack(">BBI", self._seen[at + 3 : at + 9])
-            if at + 9 + length > len(self._seen):
-                break
-            found.append((kind, flags, stream & 0x7FFFFFFF, self._seen[at + 9 : at + 9 + length]))
-            at += 9 + length
-        return found
+        return frames_in(self._seen)
+
+
+def frames_in(raw: bytes) -> list[tuple[int, int, int, bytes]]:
+    """(type, flags, stream, payload) of every frame that is whole."""
+    found, at = [], 0
+    while at + 9 <= len(raw):
+        length = int.from_bytes(raw[at : at + 3], "big")
+        kind, flags, stream = struct.unpack(">BBI", raw[at + 3 : at + 9])
+        if at + 9 + length > len(raw):
+            break
+        found.append((kind, flags, stream & 0x7FFFFFFF, raw[at + 9 : at + 9 + length]))
+        at += 9 + length
+    return found
 
 
 def _text(value: bytes) -> bytes:
