@@ -79,7 +79,7 @@ def authorize_metadata(authorize: Authorize, metadata: Iterable[tuple[str, str |
 async def refuse(context: Context, error: Exception) -> NoReturn:
     """Ends the RPC with the status, text and hints of `error`; what is not an error of ours is logged here, once.
 
-    One of `CALL_IS_OVER`, always: also where it was over before and `error` says so.
+    One of `CALL_IS_OVER`, or `asyncio.CancelledError`, always: also where it was over before and `error` says so.
     """
     if isinstance(error, CALL_IS_OVER):
         raise error
