@@ -10,7 +10,7 @@ from importlib.metadata import PackageNotFoundError, version
 from runtime.errors import WrongUseError
 
 PACKAGE = "pygrpc-native"
-EXTRA = "the extra fast brings one in Rust, which answers more over many connections: pip install 'edgeward[fast]'"
+EXTRA = "the extra fast brings one in Rust: pip install 'edgeward[fast]'"
 
 
 class GrpcFront(StrEnum):
