@@ -10,16 +10,18 @@ import os
 import platform
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Final
+from typing import Final, TypeVar
 
 from runtime.errors import ConflictError
 from runtime.file_lock import lock_now
 
 log = logging.getLogger(__name__)
+
+T = TypeVar("T")
 
 LOCK: Final = "lock"
 LOOK_EVERY_S: Final = 0.1
@@ -37,7 +39,7 @@ def hold(home: Path, patience_s: float = 0.0, next_step: str = BY_ITSELF) -> Ite
     that is read only, a file system without locks), that is said, and nothing is held.
     """
     try:
-        lock = _locked_within(home, patience_s)
+        lock = _within(patience_s, lambda: _locked(home), BlockingIOError)
     except BlockingIOError:
         raise ConflictError(_taken(home, next_step)) from None
     except OSError as error:
@@ -77,23 +79,12 @@ def hold_to_remove(home: Path, patience_s: float) -> Iterator[None]:
 
     Windows removes no folder that has a file open, this one's too: there it is only looked at first.
     """
-    _wait_until_free(home, patience_s)
+    _within(patience_s, lambda: require_free(home), ConflictError)
     if sys.platform == "win32" or not home.exists():
         yield
     else:
         with hold(home):
             yield
-
-
-def _wait_until_free(home: Path, patience_s: float) -> None:
-    end = time.monotonic() + patience_s
-    while True:
-        try:
-            return require_free(home)
-        except ConflictError:
-            if time.monotonic() >= end:
-                raise
-        time.sleep(LOOK_EVERY_S)
 
 
 def require_free(home: Path, next_step: str = BY_ITSELF) -> None:
@@ -112,12 +103,13 @@ def require_free(home: Path, next_step: str = BY_ITSELF) -> None:
         os.close(lock)
 
 
-def _locked_within(home: Path, patience_s: float) -> int:
+def _within(patience_s: float, attempt: Callable[[], T], refused: type[Exception]) -> T:
+    """What `attempt` gives, which is made again while it is `refused` and the time is not over."""
     end = time.monotonic() + patience_s
     while True:
         try:
-            return _locked(home)
-        except BlockingIOError:
+            return attempt()
+        except refused:
             if time.monotonic() >= end:
                 raise
         time.sleep(LOOK_EVERY_S)

@@ -18,6 +18,8 @@ import numpy.typing as npt
 from runtime.errors import InvalidInputError
 
 Array = npt.NDArray[Any]
+Chunk = bytes | memoryview
+"""A piece of a message: bytes, or a view of what is not to be copied."""
 
 # Open Inference Protocol v2, "Tensor Data Types"; BF16 is kept apart because numpy itself has no such dtype.
 _NUMPY_OF: dict[str, npt.DTypeLike] = {

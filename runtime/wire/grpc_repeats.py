@@ -13,7 +13,7 @@ from types import MappingProxyType
 import numpy as np
 
 from protos import inference
-from runtime.tensors import Array
+from runtime.tensors import Array, Chunk
 from runtime.wire.grpc_codec import RAW_OUTPUT_TAG, decode_request, encode_head, parse, serialize_response, varint
 from runtime.wire.memory import TensorMemory
 from runtime.wire.repeats import (
@@ -34,8 +34,6 @@ from runtime.wire.values import InferenceRequest, InferenceResponse, Placed
 _TAGS = frozenset(field << 3 | 2 for field in range(1, 8))
 _ID_TAG, _RAW_INPUT_TAG = 3 << 3 | 2, 7 << 3 | 2
 _NOTHING_PLACED: Mapping[str, Placed] = MappingProxyType({})
-
-Chunk = bytes | memoryview
 
 
 class RequestDecoder:

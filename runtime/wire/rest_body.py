@@ -11,13 +11,12 @@ from dataclasses import dataclass
 from typing import Any, NoReturn
 
 from runtime.errors import InvalidInputError
+from runtime.tensors import Chunk
 
 HEADER_LENGTH = "Inference-Header-Content-Length"
 
 # More digits than this are beyond any body, and would only feed int().
 _MAX_LENGTH_DIGITS = 15
-
-Chunk = bytes | memoryview
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,10 +14,10 @@ from types import MappingProxyType
 from typing import Any
 
 from runtime.errors import InvalidInputError, PeerFailedError
-from runtime.tensors import Array, datatype_of, from_raw, to_raw
+from runtime.tensors import Array, Chunk, datatype_of, from_raw, to_raw
 from runtime.wire.json_tensor import from_json, to_json
 from runtime.wire.memory import TensorMemory, refuse_memory, take_slot
-from runtime.wire.rest_body import BinaryPart, Body, Chunk, json_kind, split
+from runtime.wire.rest_body import BinaryPart, Body, json_kind, split
 from runtime.wire.values import (
     BINARY_DATA_OUTPUT,
     InferenceRequest,

@@ -10,10 +10,10 @@ from types import MappingProxyType
 
 import numpy as np
 
-from runtime.tensors import Array
+from runtime.tensors import Array, Chunk
 from runtime.wire.memory import TensorMemory
 from runtime.wire.repeats import MAX_KEY_BYTES, Repeats, ReplyHead, ReplyKey, RequestHead, head_of, raw_of, reply_key
-from runtime.wire.rest_body import Body, Chunk
+from runtime.wire.rest_body import Body
 from runtime.wire.rest_codec import WantedBinary, decode_request, encode_response
 from runtime.wire.values import InferenceRequest, InferenceResponse, Placed
 

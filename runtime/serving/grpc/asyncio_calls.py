@@ -24,7 +24,7 @@ from runtime.serving.grpc.server import (
 )
 from runtime.serving.http2.fields import Fields
 from runtime.serving.http2.stream import Receiver, Stream
-from runtime.serving.rest.body import MAX_READING_BYTES, Reading
+from runtime.serving.reading import MAX_READING_BYTES, Reading
 from runtime.serving.service import InferenceService
 from runtime.wire.repeats import Repeats
 

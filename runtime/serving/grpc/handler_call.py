@@ -13,8 +13,10 @@ from runtime.errors import DeadlineExceededError, EdgewardError, InvalidInputErr
 from runtime.serving.grpc.calls import CALL_IS_OVER, note_foreign
 from runtime.serving.grpc.heads import OK, RESPONSE, CallHead, Metadata, end_block, only_block
 from runtime.serving.grpc.messages import Message, MessageReader, prefix_of
-from runtime.serving.http2.stream import Chunk, Stream
-from runtime.serving.rest.body import Reading, unpack
+from runtime.serving.http2.stream import Stream
+from runtime.serving.reading import Reading
+from runtime.serving.rest.body import unpack
+from runtime.tensors import Chunk
 from runtime.wire.status import hints_of, status_of, text_of
 
 # A writer waits while so much of what it wrote is not sent.

@@ -10,8 +10,9 @@ from runtime.serving.grpc.handler_call import status_number, unpacked
 from runtime.serving.grpc.heads import OK, RESPONSE, CallHead, only_block
 from runtime.serving.grpc.infer_calls import InferCalls
 from runtime.serving.grpc.messages import PREFIX_BYTES, Message, MessageReader, prefix_of
-from runtime.serving.http2.stream import Chunk, Stream
-from runtime.serving.rest.body import Reading
+from runtime.serving.http2.stream import Stream
+from runtime.serving.reading import Reading
+from runtime.tensors import Chunk
 from runtime.wire.status import hints_of, text_of
 
 

@@ -17,7 +17,8 @@ from runtime.serving.grpc.calls import authorize_metadata, note_foreign
 from runtime.serving.grpc.replies import GrpcReplies
 from runtime.serving.names import check_name
 from runtime.serving.service import InferenceService
-from runtime.wire.grpc_repeats import Chunk, RequestDecoder
+from runtime.tensors import Chunk
+from runtime.wire.grpc_repeats import RequestDecoder
 from runtime.wire.values import InferenceRequest, InferenceResponse
 
 K = TypeVar("K", bound=Hashable)

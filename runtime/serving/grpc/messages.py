@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from runtime.errors import InvalidInputError, PayloadTooLargeError
-from runtime.serving.rest.body import Reading
+from runtime.serving.reading import Reading
 
 PREFIX_BYTES: Final = 5
 # Smaller pieces are put together as they come: each one kept costs some hundred bytes beside its own.

@@ -34,7 +34,7 @@ from runtime.serving.limits import DEFAULT_MAX_MESSAGE_BYTES
 from runtime.serving.own_folder import OwnFolder
 from runtime.serving.service import InferenceService
 from runtime.serving.sockets import Endpoint, explain_refusal, listen
-from runtime.wire.grpc_repeats import Chunk
+from runtime.tensors import Chunk
 from runtime.wire.status import INTERNAL_TEXT, hints_of, status_of, text_of
 
 if TYPE_CHECKING:

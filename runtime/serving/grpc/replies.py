@@ -8,8 +8,9 @@ from typing import Final
 
 from protos import inference
 from runtime.serving.memory.shared_memory import write_outputs
+from runtime.tensors import Chunk
 from runtime.wire.grpc_codec import encode_response
-from runtime.wire.grpc_repeats import Chunk, ReplyEncoder
+from runtime.wire.grpc_repeats import ReplyEncoder
 from runtime.wire.grpc_typed import encode_typed, wants_typed
 from runtime.wire.values import InferenceRequest, InferenceResponse, Placed
 

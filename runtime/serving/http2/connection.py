@@ -49,8 +49,9 @@ from runtime.serving.http2.frames import (
 )
 from runtime.serving.http2.incoming import MAX_FRAME_BYTES, FrameReader
 from runtime.serving.http2.sending import Sender
-from runtime.serving.http2.stream import Chunk, Receiver, Stream
+from runtime.serving.http2.stream import Receiver, Stream
 from runtime.serving.http2.tally import Tally
+from runtime.tensors import Chunk
 
 log = logging.getLogger(__name__)
 

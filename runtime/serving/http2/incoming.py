@@ -26,7 +26,7 @@ from runtime.serving.http2.frames import (
     ErrorCode,
     header_block_part,
 )
-from runtime.serving.http2.stream import Chunk
+from runtime.tensors import Chunk
 
 MAX_FRAME_BYTES: Final = 1 << 20
 """Of DATA, which is not gathered. Large tensors in few frames."""

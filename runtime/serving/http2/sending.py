@@ -19,7 +19,8 @@ from runtime.serving.http2.frames import (
     StreamFault,
     frame_head,
 )
-from runtime.serving.http2.stream import Chunk, Stream
+from runtime.serving.http2.stream import Stream
+from runtime.tensors import Chunk
 
 QUANTUM_BYTES: Final = 1 << 16
 """What one stream sends before the next one's turn."""

@@ -6,10 +6,10 @@ from collections import deque
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Protocol
 
+from runtime.tensors import Chunk
+
 if TYPE_CHECKING:
     from runtime.serving.http2.connection import Http2Connection
-
-Chunk = bytes | memoryview
 
 
 class Receiver(Protocol):

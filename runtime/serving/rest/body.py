@@ -16,10 +16,10 @@ from runtime.errors import (
     CancelledError,
     DeadlineExceededError,
     InvalidInputError,
-    OverloadedError,
     PayloadTooLargeError,
     UnsupportedError,
 )
+from runtime.serving.reading import Reading
 
 Headers = Mapping[bytes, bytes]
 """Names in lower case, as ASGI has them."""
@@ -40,33 +40,9 @@ MIN_PACK_BYTES = 1400
 # Level 6 takes one to ten times as long and makes float32 tensors of pixels and of noise 1-11 % smaller (same measurement).
 PACK_LEVEL = 1
 
-MAX_READING_BYTES = 1 << 28
-"""Of all bodies under way on one port, unless one alone may be larger; what is here whole is counted by the queues."""
-
 _WINDOW = {"gzip": zlib.MAX_WBITS | 16, "deflate": zlib.MAX_WBITS}
 _EITHER_WINDOW = zlib.MAX_WBITS | 32  # gzip or zlib, by its first bytes
 _GZIP_MAGIC = b"\x1f\x8b"
-
-
-class Reading:
-    """The bytes of all bodies that are under way, bounded: many slow clients together hold no more than that."""
-
-    def __init__(self, max_bytes: int = MAX_READING_BYTES) -> None:
-        self.held_bytes = 0
-        self._max_bytes = max_bytes
-
-    def take(self, size_bytes: int) -> None:
-        """Counts so many more; `OverloadedError` when that is too much."""
-        if self.held_bytes + size_bytes > self._max_bytes:
-            raise OverloadedError(
-                f"the bodies that are being received hold {self.held_bytes} bytes; this server holds at most "
-                f"{self._max_bytes} of unfinished requests; retry later"
-            )
-        self.held_bytes += size_bytes
-
-    def give_back(self, size_bytes: int) -> None:
-        """They are here whole, or never will be."""
-        self.held_bytes -= size_bytes
 
 
 async def read_body(

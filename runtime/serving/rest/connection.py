@@ -19,7 +19,7 @@ from uvicorn.protocols.http.auto import AutoHTTPProtocol
 from runtime.errors import OverloadedError
 from runtime.serving.rest.gathering import Gathering
 from runtime.serving.rest.whole_requests import AnswersWhole, KnownHead, WholeRequest, learn, look_up
-from runtime.wire.rest_body import Chunk
+from runtime.tensors import Chunk
 
 FIRST_PROBE_S: Final = 0.005
 """Between the first probe and the next; the pauses double. The refusal of one is seen by the next."""

@@ -6,8 +6,8 @@ from typing import Final
 
 import numpy as np
 
-from runtime.serving.rest.body import Reading
-from runtime.wire.rest_body import Chunk
+from runtime.serving.reading import Reading
+from runtime.tensors import Chunk
 
 ALIGNED_BYTES: Final = 64
 """The first raw tensor begins at a multiple of this: a cache line, and the widest registers of today's processors."""

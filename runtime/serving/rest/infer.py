@@ -24,22 +24,16 @@ from runtime.serving.controls import Controls
 from runtime.serving.deadlines import with_timeout
 from runtime.serving.memory.shared_memory import write_outputs
 from runtime.serving.names import check_name
-from runtime.serving.rest.body import (
-    MAX_READING_BYTES,
-    MIN_PACK_BYTES,
-    Headers,
-    Reading,
-    chosen_encoding,
-    pack,
-    read_body,
-)
+from runtime.serving.reading import MAX_READING_BYTES, Reading
+from runtime.serving.rest.body import MIN_PACK_BYTES, Headers, chosen_encoding, pack, read_body
 from runtime.serving.rest.calls import authorize_headers, reply_error, reply_head, send_error
 from runtime.serving.rest.connection import JOIN_BYTES
 from runtime.serving.rest.hang_ups import HangUps
 from runtime.serving.rest.whole_requests import AskWhole, MayGather, Reply
 from runtime.serving.service import InferenceService
+from runtime.tensors import Chunk
 from runtime.wire.repeats import Repeats
-from runtime.wire.rest_body import HEADER_LENGTH, Body, Chunk
+from runtime.wire.rest_body import HEADER_LENGTH, Body
 from runtime.wire.rest_codec import WantedBinary
 from runtime.wire.rest_repeats import ReplyEncoder, RequestDecoder
 from runtime.wire.values import InferenceRequest, InferenceResponse

@@ -12,9 +12,10 @@ from dataclasses import dataclass
 from typing import Any, Final, Protocol
 
 from runtime.serving.asking import Withdraw
-from runtime.serving.rest.body import Reading
+from runtime.serving.reading import Reading
+from runtime.tensors import Chunk
 from runtime.wire.repeats import Repeats
-from runtime.wire.rest_body import HEADER_LENGTH, Chunk
+from runtime.wire.rest_body import HEADER_LENGTH
 
 # A head with a long token has as much; what is longer is left to the parser.
 MAX_HEAD_BYTES: Final = 4096

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from runtime.serving.http2.connection import Http2Connection
-from runtime.serving.http2.stream import Chunk
+from runtime.tensors import Chunk
 
 
 class Transport:

@@ -19,7 +19,7 @@ from runtime.serving.controls import Controls
 from runtime.serving.grpc.asyncio_server import AsyncioGrpcServer, Calls
 from runtime.serving.grpc.receiving import Receiving
 from runtime.serving.http2.connection import Http2Connection
-from runtime.serving.rest.body import Reading
+from runtime.serving.reading import Reading
 from runtime.serving.sockets import Endpoint
 from runtime.telemetry.context import traceparent
 from runtime.wire.values import InferenceRequest, InferenceResponse

@@ -20,7 +20,7 @@ from runtime.serving.grpc.heads import read_head
 from runtime.serving.http2.connection import STREAM_WINDOW, Http2Connection
 from runtime.serving.http2.fields import Fields
 from runtime.serving.http2.stream import Stream
-from runtime.serving.rest.body import Reading
+from runtime.serving.reading import Reading
 from tests.runtime.serving.fake_transport import Transport
 from tests.runtime.serving.raw_http2 import (
     DATA,

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from runtime.errors import EdgewardError, InvalidInputError, OverloadedError, PayloadTooLargeError
 from runtime.serving.grpc.messages import Message, MessageReader, prefix_of
-from runtime.serving.rest.body import Reading
+from runtime.serving.reading import Reading
 
 MAX = 20_000
 SIZES = st.sampled_from([0, 1, 4, 5, 4095, 4096, 4097, 9000, MAX])

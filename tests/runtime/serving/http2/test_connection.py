@@ -24,7 +24,8 @@ from runtime.serving.http2.connection import (
 from runtime.serving.http2.fields import Fields, encode_fields
 from runtime.serving.http2.frames import ErrorCode, StreamFault
 from runtime.serving.http2.incoming import MAX_FRAME_BYTES
-from runtime.serving.http2.stream import Chunk, Receiver, Stream
+from runtime.serving.http2.stream import Receiver, Stream
+from runtime.tensors import Chunk
 from tests.runtime.serving.fake_transport import Transport
 from tests.runtime.serving.raw_http2 import (
     ACK,

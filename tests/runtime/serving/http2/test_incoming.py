@@ -17,7 +17,7 @@ from runtime.serving.http2.incoming import (
     VIEW_BYTES,
     FrameReader,
 )
-from runtime.serving.http2.stream import Chunk
+from runtime.tensors import Chunk
 from tests.runtime.serving.raw_http2 import (
     ACK,
     CONTINUATION,

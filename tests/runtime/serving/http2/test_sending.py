@@ -19,7 +19,8 @@ from runtime.serving.http2.frames import (
     StreamFault,
 )
 from runtime.serving.http2.sending import QUANTUM_BYTES, Sender
-from runtime.serving.http2.stream import Chunk, Stream
+from runtime.serving.http2.stream import Stream
+from runtime.tensors import Chunk
 
 STREAMS = 3
 

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from runtime.errors import OverloadedError
-from runtime.serving.rest.body import Reading
+from runtime.serving.reading import Reading
 from runtime.serving.rest.gathering import ALIGNED_BYTES, Gathering
 from tests.runtime.serving.grpc.test_server import only_sesame
 from tests.runtime.serving.rest.test_whole_requests import FakeTransport, connections, feed, request, serving, status_of

@@ -14,7 +14,8 @@ import pytest_asyncio
 from starlette.types import Receive, Scope, Send
 
 from runtime.errors import OverloadedError
-from runtime.serving.rest.body import Reading, read_body
+from runtime.serving.reading import Reading
+from runtime.serving.rest.body import read_body
 from runtime.serving.rest.server import HttpServer
 from runtime.serving.rest.slow_clients import ClientPatience, SlowClients, Stage
 from runtime.serving.sockets import Endpoint
