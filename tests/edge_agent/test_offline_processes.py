@@ -148,17 +148,18 @@ def test_a_submitted_job_goes_on_after_a_kill(home: Path, digits: Bundle) -> Non
     assert samples is not None
     data = home / "data"
     data.mkdir()
-    np.save(data / "in.npy", np.tile(samples.inputs["image"], (100, 1, 1, 1)))
+    # Seconds of work: it must still be under way when the kill comes.
+    np.save(data / "in.npy", np.tile(samples.inputs["image"], (300, 1, 1, 1)))
     config = home / "agent.toml"
     config.write_text(f'models = ["digits"]\njob_folders = ["{data}"]\n')
     with agent(home, "--config", str(config)) as edge:
         port = edge.http.rpartition(":")[2]
         words = ("agent", "submit", "digits", str(data / "in.npy"), "-o", str(data / "out.npy"), "--route", "edge")
+        outside = edgeward(home, *words[:5], str(home / "out.npy"), "--http-port", port)
+        assert (outside.returncode, "outside the folders" in outside.stderr) == (1, True)
         done = edgeward(home, *words, "--http-port", port, "--json")
         assert done.returncode == 0, done.stderr
         assert json.loads(done.stdout)["state"] == "queued"
-        outside = edgeward(home, *words[:5], str(home / "out.npy"), "--http-port", port)
-        assert (outside.returncode, "outside the folders" in outside.stderr) == (1, True)
         eventually((data / ".out.npy.edgeward" / "state.json").exists, True)
         edge.process.send_signal(signal.SIGKILL)
         edge.process.wait()
@@ -168,7 +169,7 @@ def test_a_submitted_job_goes_on_after_a_kill(home: Path, digits: Bundle) -> Non
         shown = edgeward(home, "agent", "jobs", "--http-port", edge.http.rpartition(":")[2])
         assert "done" in shown.stdout
     out = np.load(data / "out.npy")
-    assert out.shape == (45_000, 10)
+    assert out.shape == (135_000, 10)
     np.testing.assert_allclose(out[:450], samples.outputs["probabilities"], atol=0.2)
     np.testing.assert_allclose(out[-450:], out[:450], atol=1e-5)
 
