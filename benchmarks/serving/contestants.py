@@ -15,6 +15,7 @@ from benchmarks.serving.exchange import (
     Row,
     grpc_echo_exchange,
     grpc_exchange,
+    rest_bare_exchange,
     rest_binary_exchange,
     rest_echo_exchange,
 )
@@ -23,6 +24,7 @@ from runtime.serving.workers.supervisor import why_no_workers
 
 NATIVE, GRPC, GRPCIO, REST = "edgeward native gRPC", "edgeward gRPC", "edgeward gRPC by grpcio", "edgeward REST"
 GRPC_ECHO, ASGI_ECHO = "bare grpc.aio echo", "bare ASGI echo"
+ASGI_MODEL = "bare ASGI with the model"
 # A quantised variant is right within the bundle's floor, not to the last digit; another row's probabilities are off by nearly 1.
 ANOTHER_VARIANTS_TOLERANCE = 0.1
 
@@ -94,11 +96,12 @@ def _over_each_transport(model: str, name: str, row: Row, home: Path, more_optio
     return found
 
 
-def baselines(row: Row) -> list[Contestant]:
-    """Servers that only send back what they got: what the libraries under us cost by themselves."""
+def baselines(model: Path, row: Row) -> list[Contestant]:
+    """What the libraries under us cost by themselves: servers that send back what they got, and one that runs `model` bare."""
     return [
         Contestant(GRPC_ECHO, grpc_echo_exchange(row), lambda _, grpc: _own("echo_grpc", grpc)),
         Contestant(ASGI_ECHO, rest_echo_exchange(row), lambda http, _: _own("echo_asgi", http)),
+        Contestant(ASGI_MODEL, rest_bare_exchange(row), lambda http, _: _own("model_asgi", model, http)),
     ]
 
 
@@ -116,8 +119,8 @@ def foreign(name: str, python: Path, script: Path, model: Path, exchange: Exchan
     return Contestant(name, exchange, at, start_timeout_s=120.0, is_restless=is_restless)
 
 
-def _own(module: str, port: int) -> Launch:
-    return Launch([sys.executable, "-m", f"benchmarks.serving.{module}", str(port)], os.environ, ROOT)
+def _own(module: str, *arguments: Path | int) -> Launch:
+    return Launch([sys.executable, "-m", f"benchmarks.serving.{module}", *map(str, arguments)], os.environ, ROOT)
 
 
 def _without_python_path(environ: Mapping[str, str]) -> dict[str, str]:

@@ -125,6 +125,16 @@ def rest_echo_exchange(row: Row) -> Exchange:
     return Exchange("HTTP", "/", row.image.tobytes(), headers, lambda b, _: np.frombuffer(b, np.float32), row.image)
 
 
+def rest_bare_exchange(row: Row) -> Exchange:
+    """The tensor's bytes, for a server that runs the model and knows no protocol."""
+
+    def decode(reply: bytes, _: Mapping[str, str]) -> Array:
+        return np.frombuffer(reply, np.float32)
+
+    headers = {"content-type": "application/octet-stream"}
+    return Exchange("HTTP", "/", row.image.tobytes(), headers, decode, row.probabilities)
+
+
 GRPC_HEADERS: Mapping[str, str] = {"content-type": "application/grpc", "te": "trailers"}
 
 

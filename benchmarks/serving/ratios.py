@@ -10,6 +10,7 @@ from typing import Any
 
 from benchmarks.serving.contestants import (
     ASGI_ECHO,
+    ASGI_MODEL,
     GRPC,
     GRPC_ECHO,
     GRPCIO,
@@ -22,7 +23,7 @@ from benchmarks.serving.rounds import RAW, Outcome, Sample
 
 OURS = (NATIVE, GRPC, REST)
 ALL_OF_OURS = frozenset(named(each) for each in (*OURS, GRPCIO) for named in (str, calibrated_name, two_workers_name))
-BASELINES = (GRPC_ECHO, ASGI_ECHO, RAW)
+BASELINES = (GRPC_ECHO, ASGI_ECHO, ASGI_MODEL, RAW)
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +53,9 @@ BARS_AS_CALIBRATED: Sequence[Bar] = tuple(
 BARS_OF_TWO_WORKERS: Sequence[Bar] = tuple(
     replace(bar, ours=two_workers_name(bar.ours)) for bar in BARS if bar.other != RAW
 )
+
+# How far REST can get at all: its bars, of what only takes rows from HTTP and runs the model on them.
+BARS_OF_A_BARE_SERVER: Sequence[Bar] = tuple(replace(bar, ours=ASGI_MODEL) for bar in BARS if bar.ours == REST)
 
 IDENTITY_BARS: Sequence[Bar] = (
     Bar(GRPC, "mlserver", 1.5, (1, 8)),

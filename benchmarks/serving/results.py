@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from statistics import median
@@ -14,8 +14,10 @@ from benchmarks.serving.endurance import MOST_GROWTH, Endurance
 from benchmarks.serving.ratios import (
     BARS,
     BARS_AS_CALIBRATED,
+    BARS_OF_A_BARE_SERVER,
     BARS_OF_TWO_WORKERS,
     IDENTITY_BARS,
+    Bar,
     Ratio,
     Verdict,
     bars_table,
@@ -28,6 +30,40 @@ from benchmarks.serving.rounds import OPEN_SHARE, RAW, OpenSample, Outcome, Plan
 from runtime.errors import WrongUseError
 
 SCHEMA_VERSION = 3
+
+
+@dataclass(frozen=True, slots=True)
+class MoreBars:
+    """The bars once more, of others than ours of the same file in one process."""
+
+    key: str
+    """In JSON."""
+    title: str
+    said: str
+    bars: Sequence[Bar]
+
+
+MORE_BARS: Sequence[MoreBars] = (
+    MoreBars(
+        "bars_as_calibrated",
+        "As calibrated",
+        "The bars above are of the same file on the same engine; these, of what a user of each server gets.",
+        BARS_AS_CALIBRATED,
+    ),
+    MoreBars(
+        "bars_of_two_workers",
+        "Two workers",
+        "`edgeward serve --workers 2` of the same file, against the same others, which are one process each.",
+        BARS_OF_TWO_WORKERS,
+    ),
+    MoreBars(
+        "bars_of_a_bare_server",
+        "A bare server",
+        "REST's bars, of an ASGI application without protocol or checks that runs the model on what waits: what this machine "
+        "lets a server on an event loop reach.",
+        BARS_OF_A_BARE_SERVER,
+    ),
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,14 +106,6 @@ class Results:
         """Every bar on every number of connections that both sides were measured on."""
         return verdicts_of(self.outcome, BARS)
 
-    def verdicts_as_calibrated(self) -> list[Verdict]:
-        """The same bars, where ours serves what it chose."""
-        return verdicts_of(self.outcome, BARS_AS_CALIBRATED)
-
-    def verdicts_of_two_workers(self) -> list[Verdict]:
-        """The same bars, where two processes of ours serve."""
-        return verdicts_of(self.outcome, BARS_OF_TWO_WORKERS)
-
     def identity_verdicts(self) -> list[Verdict]:
         """The same for the large tensor."""
         return [] if self.identity is None else verdicts_of(self.identity, IDENTITY_BARS)
@@ -97,8 +125,7 @@ class Results:
             "endurance": None if self.endurance is None else dataclasses.asdict(self.endurance),
             "ratios": [ratio.to_dict() for ratio in self.ratios()],
             "bars": [verdict.to_dict() for verdict in self.verdicts()],
-            "bars_as_calibrated": [verdict.to_dict() for verdict in self.verdicts_as_calibrated()],
-            "bars_of_two_workers": [verdict.to_dict() for verdict in self.verdicts_of_two_workers()],
+            **{each.key: [verdict.to_dict() for verdict in verdicts_of(self.outcome, each.bars)] for each in MORE_BARS},
             "identity_bars": [verdict.to_dict() for verdict in self.identity_verdicts()],
         }
 
@@ -149,8 +176,7 @@ class Results:
             lines.append(f"| {name} | missing | {_cell(reason)} |")
         lines += ["", *ratios_table(self.ratios()), *bars_table(self.verdicts())]
         for more in (
-            self._calibrated_lines,
-            self._two_workers_lines,
+            self._more_bars_lines,
             self._open_lines,
             self._identity_lines,
             self._endurance_lines,
@@ -163,21 +189,13 @@ class Results:
             return ""
         return f" As calibrated: what `edgeward serve digits` chose of the bundle on this machine, {self.chosen}."
 
-    def _calibrated_lines(self) -> list[str]:
-        """The bars with what ours chose."""
-        table = bars_table(self.verdicts_as_calibrated())
-        if not table:
-            return []
-        said = "The bars above are of the same file on the same engine; these, of what a user of each server gets."
-        return ["", "# As calibrated", "", said, "", *table]
-
-    def _two_workers_lines(self) -> list[str]:
-        """The bars with two processes."""
-        table = bars_table(self.verdicts_of_two_workers())
-        if not table:
-            return []
-        said = "`edgeward serve --workers 2` of the same file, against the same others, which are one process each."
-        return ["", "# Two workers", "", said, "", *table]
+    def _more_bars_lines(self) -> list[str]:
+        """The same bars of others than ours of the same file."""
+        lines: list[str] = []
+        for each in MORE_BARS:
+            if table := bars_table(verdicts_of(self.outcome, each.bars)):
+                lines += ["", f"# {each.title}", "", each.said, "", *table]
+        return lines
 
     def _asked_over(self, name: str) -> str:
         over, batch = self.protocols.get(name, "in process"), self.outcome.raw_batch

@@ -74,7 +74,7 @@ def compare(
         progress("calibration", 0.0)
         chosen = calibrated.choose(BUNDLE, config.home())
         contestants: list[Contestant] = [*mine, *as_calibrated(BUNDLE, row, config.home())]
-        contestants += [*with_two_workers(model, row, scratch), *baselines(row)]
+        contestants += [*with_two_workers(model, row, scratch), *baselines(model, row)]
         for peer, python in pythons:
             exchange = peer.exchange(row)
             contestants.append(foreign(peer.name, python, peer.script, model, exchange, is_restless=peer.is_restless))
@@ -112,7 +112,7 @@ def _identity(
     plan: Plan, extras: Extras, pythons: Sequence[tuple[Peer, Path]], scratch: Path, progress: Progress
 ) -> Outcome:
     model, row = write_identity(scratch), Row.of_identity()
-    contestants = [*ours(model, row, scratch), *(each for each in baselines(row) if each.name == GRPC_ECHO)]
+    contestants = [*ours(model, row, scratch), *(each for each in baselines(model, row) if each.name == GRPC_ECHO)]
     for peer, python in pythons:
         if peer.identity is not None:
             exchange = peer.identity(row)

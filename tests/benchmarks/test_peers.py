@@ -123,7 +123,7 @@ def test_ctrl_c_keeps_what_was_measured(peers: list[Peer], tmp_path: Path, monke
     monkeypatch.setattr(run, "ours", only_one)
     monkeypatch.setattr(run, "as_calibrated", lambda *given: [])
     monkeypatch.setattr(run, "with_two_workers", lambda *given: [])
-    monkeypatch.setattr(run, "baselines", lambda row: [])
+    monkeypatch.setattr(run, "baselines", lambda *given: [])
     monkeypatch.setattr(rounds, "drive", stopped)
     monkeypatch.setattr(rounds, "Plan", partial(Plan, connections=(1,)))
     monkeypatch.setattr("benchmarks.peers.catalogue.PEERS", [])

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from benchmarks.environment import ROOT
-from benchmarks.serving.contestants import GRPC, GRPC_ECHO, NATIVE, REST, calibrated_name
+from benchmarks.serving.contestants import ASGI_MODEL, GRPC, GRPC_ECHO, NATIVE, REST, calibrated_name
 from benchmarks.serving.endurance import Endurance
 from benchmarks.serving.ratios import ratio_of
 from benchmarks.serving.raw_session import BATCHES
@@ -48,7 +48,7 @@ def results(memory: tuple[int, ...] = (100, 200, 202), **environment: Any) -> Re
     outcome = Outcome(
         samples(
             {NATIVE: 7000, GRPC: 2000, REST: 3900, "mlserver": 1000, "litserve": 500, GRPC_ECHO: 3000, RAW: 10000}
-            | {calibrated_name(REST): 4200}
+            | {calibrated_name(REST): 4200, ASGI_MODEL: 3400}
         ),
         {"kserve": "pip|said no"},
         (OpenSample(NATIVE, 0, 4900, 4890, 0.4, 2.5), OpenSample(NATIVE, 1, 4900, 4900, 0.4, 1.5)),
@@ -78,7 +78,7 @@ def test_a_bar_is_a_ratio_of_medians() -> None:
 
 def test_what_ours_serves_as_calibrated_has_bars_of_its_own_and_is_named() -> None:
     told = results()
-    found = {(v.bar.other, v.ratio.connections): v.is_cleared for v in told.verdicts_as_calibrated()}
+    found = {(bar["other"], bar["connections"]): bar["is_cleared"] for bar in told.to_dict()["bars_as_calibrated"]}
     assert found == {("mlserver", 1): True, ("mlserver", 8): True, ("mlserver", 32): True}, (
         "no bar beside raw rows of another file"
     )
@@ -87,6 +87,13 @@ def test_what_ours_serves_as_calibrated_has_bars_of_its_own_and_is_named() -> No
     assert f"| {calibrated_name(REST)} | mlserver | 4 | 8 | 4.20 (" in words.partition("# As calibrated")[2]
     before = {name: value for name, value in json.loads(json.dumps(told.to_dict())).items() if name != "chosen"}
     assert "chose of the bundle" not in Results.from_dict(before).to_markdown()
+
+
+def test_what_a_bare_server_reaches_is_told_beside_the_bars_of_rest() -> None:
+    told = results().to_markdown().partition("# A bare server")[2]
+    assert f"| {ASGI_MODEL} | {RAW} | 0.35 | 1 | 0.34 (" in told
+    assert f"| {ASGI_MODEL} | mlserver | 4 | 32 | 3.40 (" in told
+    assert ASGI_MODEL not in {ratio.other for ratio in results().ratios()}, "it is nobody's rival"
 
 
 def test_raw_rows_are_told_with_the_batch_that_they_came_in_and_read_back() -> None:
