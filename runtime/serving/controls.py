@@ -17,6 +17,7 @@ from runtime.serving.log_settings import LogSettings
 from runtime.serving.memory.shared_memory import SharedMemory
 from runtime.serving.service import InferenceService
 from runtime.serving.trace import Infer, TraceSettings
+from runtime.serving.wakeful import Wakeful
 from runtime.telemetry.context import (
     TRACEPARENT,
     RequestMark,
@@ -44,6 +45,7 @@ class Controls:
     fixed_because: str | None = None
     """Why log and trace settings are read only; None: they may be changed."""
     load: Load = field(default_factory=Load)
+    wakeful: Wakeful = field(default_factory=Wakeful)
     tracer: Tracer | None = None
     """None: no OpenTelemetry."""
     names_requests: bool = False

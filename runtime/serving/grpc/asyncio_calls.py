@@ -26,6 +26,7 @@ from runtime.serving.http2.fields import Fields
 from runtime.serving.http2.stream import Receiver, Stream
 from runtime.serving.reading import MAX_READING_BYTES, Reading
 from runtime.serving.service import InferenceService
+from runtime.tensors import Chunk
 from runtime.wire.repeats import Repeats
 
 MODEL_INFER: Final = inference.METHODS["ModelInfer"].path
@@ -47,10 +48,11 @@ class Calls:
         receiving: Receiving,
     ) -> None:
         self._closing = closing
+        self._wakeful = controls.wakeful
         self._max_message_bytes = max_message_bytes
         self.reading = Reading(max(MAX_READING_BYTES, max_message_bytes))
         """What all connections together hold of messages that are not whole, or that nobody has read."""
-        self._inferences: InferCalls[InferCall] = InferCalls(service, controls, authorize, respond, fail)
+        self._inferences: InferCalls[InferCall] = InferCalls(service, controls, authorize, self._respond, fail)
         self._handlers = _by_path(
             inference.SERVICE, InferenceRpcs(service, controls, authorize, closing, receiving).handlers()
         )
@@ -109,7 +111,12 @@ class Calls:
         except Exception as error:
             self._inferences.fail(call, error)
             return None
+        self._wakeful.came()
         return call
+
+    def _respond(self, call: InferCall, reply: list[Chunk]) -> None:
+        respond(call, reply)
+        self._wakeful.answered()
 
 
 def stopped_error() -> ModelNotReadyError:

@@ -110,6 +110,7 @@ class InferRoute:
 
     def _answer_whole(self, head: _Head, body: Chunk, reply: Reply) -> Withdraw | None:
         load = self._controls.load
+        self._controls.wakeful.came()
         is_over = False
 
         def told(response: InferenceResponse | None, error: BaseException | None) -> None:
@@ -185,6 +186,7 @@ class InferRoute:
         if head is None:
             head = self._reply_heads.keep(key, reply_head(HTTPStatus.OK, _fields(body, encoding)))
         reply(head, body.chunks)
+        self._controls.wakeful.answered()
 
     async def _answer(self, target: tuple[str, str], headers: Headers, receive: Receive) -> Body:
         if self._authorize is not None:
