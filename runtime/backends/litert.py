@@ -18,9 +18,9 @@ import numpy as np
 
 from runtime.backends.base import Overlap, RunOptions, check_extra
 from runtime.backends.failures import one_line, show_tensors
-from runtime.backends.litert_tensors import Tensors, tensors_of
+from runtime.backends.litert_files import known_file
+from runtime.backends.litert_tensors import Tensors, read_tensors
 from runtime.bundle.manifest import Format
-from runtime.bundle.unchanged import signature_at
 from runtime.errors import BackendUnavailableError, BundleError, ExecutionError, InvalidInputError
 from runtime.tensors import Array, as_bytes_tensor
 
@@ -64,15 +64,20 @@ class LiteRTBackend:
         check_extra(self.name, options, {})
         make = _import_interpreter()
         name = str(file)
-        signature = signature_at(name)
         try:
-            interpreter = make(model_path=name, num_threads=options.threads)
+            known = known_file(name)
+            if known.content is None:
+                interpreter = make(model_path=name, num_threads=options.threads)
+            else:
+                interpreter = make(model_content=known.content, num_threads=options.threads)
             interpreter.allocate_tensors()
         except Exception as error:
             raise BundleError(
                 f"{file} cannot be opened by LiteRT: {one_line(error)}; expected a TensorFlow Lite model"
             ) from error
-        return LiteRTSession(interpreter, tensors_of(name, signature, interpreter))
+        if known.tensors is None:
+            known.tensors = read_tensors(name, interpreter)
+        return LiteRTSession(interpreter, known.tensors)
 
 
 class LiteRTSession:
