@@ -15,6 +15,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from benchmarks.environment import ROOT, now_utc, read_environment
@@ -33,6 +34,8 @@ from runtime.selection.decide import DEFAULT_AGREEMENT
 
 PAIR_TIMEOUT_S = 300.0
 MOST_MINUTES = 12.0
+MOST_TRIES = 4
+"""Of one model, on a machine that does not stay the same."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -125,7 +128,15 @@ class NotMeasuredError(Exception):
 
 
 def measure(name: str, source: str, effort: Effort, budget_s: float, seed: int) -> Result:
-    """Chooses for one model as a first load does, and then doubts the choice."""
+    """Chooses for one model as a first load does, and then doubts it; all of it again where the machine changed meanwhile."""
+    for tries in range(1, MOST_TRIES + 1):
+        result = replace(_measure_once(name, source, effort, budget_s, seed), tries=tries)
+        if result.is_steady:
+            break
+    return result
+
+
+def _measure_once(name: str, source: str, effort: Effort, budget_s: float, seed: int) -> Result:
     with tempfile.TemporaryDirectory() as home:
         bundle = open_bundles(source, Path(home))[-1]
         settings = SelectionSettings(budget_s=budget_s, seed=seed)
@@ -166,7 +177,9 @@ def measure(name: str, source: str, effort: Effort, budget_s: float, seed: int) 
         budget_s=budget_s,
         gain_turns=pair["gain"],
         start_turns=pair["start"],
+        cold_start_turns=pair["cold_start"],
         is_start_bare=pair["is_start_bare"],
+        calibrated_ms=selected.latency.median_ms if selected.rows == 1 else None,
         first_turns=pair["first"],
         ms_by_candidate=verdict.ms_by_candidate,
         regret_pairs=[list(both) for both in verdict.pairs],

@@ -6,7 +6,7 @@ import textwrap
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
-from benchmarks.selection.results import Result, bars
+from benchmarks.selection.results import SAME_MACHINE, Result, bars
 
 WIDTH: Final = 100
 QUIET_LOAD: Final = 0.5
@@ -21,8 +21,9 @@ LEGEND: Final = (
     "loaded the model before, more than two seconds after its choice was kept, "
     "against a session of the bare engine of the same file with the same options, neither with a call "
     "(† of an engine whose opening is not written down here, against the session that a load opens); "
-    "**first answer**: the same with one row after it, against the session that a load opens. Medians of interleaved pairs. The "
-    "bundles are made by `edgeward bundle build`'s own recipes."
+    "**idle before**: each load and session after 50 ms in which nothing ran, where what it needs has left the processor's caches; "
+    "**first answer**: as start with one row after it, against the session that a load opens. Medians of interleaved "
+    "pairs. The bundles are made by `edgeward bundle build`'s own recipes."
 )
 
 
@@ -73,6 +74,18 @@ def _doubts(results: Sequence[Result], environment: Mapping[str, Any]) -> list[s
             f"the machine was unstable while these were calibrated: {', '.join(unstable)}; "
             "other programs ran beside them, so their figures are of a loaded machine"
         )
+    again = [f"{r.name} ({r.tries} times)" for r in results if r.tries > 1 and r.is_steady]
+    if again:
+        found.append(
+            f"what was chosen took over {SAME_MACHINE:g} times as long, or as short, afterwards as in its calibration, so that all "
+            f"of the model was measured anew: {', '.join(again)}"
+        )
+    restless = [r.name for r in results if not r.is_steady]
+    if restless:
+        found.append(
+            f"the same, and it was so at the last time too: {', '.join(restless)}; their figures compare different moments of "
+            "the machine"
+        )
     return found
 
 
@@ -89,13 +102,14 @@ def _choices(results: Sequence[Result]) -> list[str]:
 def _starts(results: Sequence[Result]) -> list[str]:
     """What a warm load takes, and what the calibration before it took of its budget (trials and rounds) and beside it."""
     lines = [
-        "| model | start | beside the engine | first answer | calibration | its trials | engines loaded |",
-        "|---|---:|---:|---:|---:|---:|---:|",
+        "| model | start | beside it | idle before | first answer | calibration | trials | engines loaded |",
+        "|---|---:|---:|---:|---:|---:|---:|---:|",
     ]
     for r in results:
+        cold = "–" if r.cold_start is None else f"{r.cold_start:.2f} ×"
         mark = "" if r.is_start_bare else " †"
         lines.append(
-            f"| {r.name} | {r.start:.2f} ×{mark} | {r.start_extra_ms:.2f} ms | {r.first:.2f} × | {r.calibration_s:.1f} s "
+            f"| {r.name} | {r.start:.2f} ×{mark} | {r.start_extra_ms:.2f} ms | {cold} | {r.first:.2f} × | {r.calibration_s:.1f} s "
             f"| {r.trial_s:.1f} s | {r.loading_s:.1f} s |"
         )
     return lines

@@ -14,6 +14,9 @@ LEAST_GAIN = 0.97
 MOST_START = 1.3
 BUDGET_SLACK = 1.1
 """The last call of a measurement may end after its time."""
+SAME_MACHINE = 1.25
+"""What was chosen takes at most so many times as long, or as short, as it did in its calibration, or the machine is another by now:
+a virtual one's cores are taken from it and given back for seconds at a time. Serving, its watch would calibrate again."""
 Turns = list[list[float]]
 """Milliseconds, one list a turn, one entry a side."""
 
@@ -39,6 +42,8 @@ class Result:
     start_turns: Turns
     first_turns: Turns
     """The same to the first answer."""
+    cold_start_turns: Turns = field(default_factory=list)
+    """As `start_turns`, each after 50 ms in which nothing ran; empty: results of before both were measured, when that was all."""
     variants: list[str] = field(default_factory=list)
     """Of the bundle."""
     left_out: dict[str, str] = field(default_factory=dict)
@@ -48,6 +53,20 @@ class Result:
     warnings: list[str] = field(default_factory=list)
     is_start_bare: bool = True
     """Whether a start is told by the bare engine; otherwise by the session that selection opens."""
+    calibrated_ms: float | None = None
+    """One row of what was chosen, in its calibration. None: results of before that was kept."""
+    tries: int = 1
+    """How often all of this was measured, until the machine stayed the same throughout; the last time is told."""
+
+    @property
+    def is_steady(self) -> bool:
+        """Whether what was chosen took as long afterwards as in its calibration, whoever was faster."""
+        if self.calibrated_ms is None:
+            return True
+        found = [self.ms_by_candidate[self.chosen]] if self.chosen in self.ms_by_candidate else []
+        if self.gain_turns:
+            found.append(median(variant for _, variant, _ in self.gain_turns))
+        return all(1 / SAME_MACHINE <= ms / self.calibrated_ms <= SAME_MACHINE for ms in found)
 
     @property
     def calibration_s(self) -> float:
@@ -68,6 +87,11 @@ class Result:
     def start(self) -> float:
         """Times as long as the engine's own opening of the file."""
         return median(ours / bare for bare, ours in self.start_turns)
+
+    @property
+    def cold_start(self) -> float | None:
+        """The same where the machine has idled; None where it was not measured."""
+        return median(ours / bare for bare, ours in self.cold_start_turns) if self.cold_start_turns else None
 
     @property
     def first(self) -> float:
@@ -92,6 +116,7 @@ class Result:
             "gain": self.gain,
             "whole_gain": self.whole_gain,
             "start": self.start,
+            "cold_start": self.cold_start,
             "first": self.first,
             "start_extra_ms": self.start_extra_ms,
         }

@@ -9,7 +9,9 @@ import numpy as np
 import onnx
 import pytest
 
+from benchmarks.selection import __main__ as program
 from benchmarks.selection import bundles, models, networks, oracle
+from benchmarks.selection.__main__ import MOST_TRIES
 from benchmarks.selection.models import Material, Skipped, Subject, beside, subjects
 from benchmarks.selection.oracle import Verdict
 from benchmarks.selection.page import WIDTH, markdown
@@ -45,6 +47,12 @@ GOOD = Result(
     start_turns=[[10.0, 12.0], [10.0, 11.0], [10.0, 30.0]],
     first_turns=[[20.0, 22.0], [20.0, 21.0], [20.0, 40.0]],
 )
+
+ENVIRONMENT = {
+    "commit": "c0ffee", "cpu": "a processor", "hardware_text": {"cores allowed": "2", "instruction sets": "AVX2"},
+    "kernel": "6", "python": "3.11",
+    "libraries": {"onnxruntime": "1.32.0"}, "load_before": [0.1, 0.2, 0.3], "hardware": {"cores": {"threads": 2}},
+}  # fmt: skip
 
 
 @pytest.mark.slow
@@ -123,11 +131,7 @@ def test_a_bar_that_is_missed_shows(change: dict[str, object], missed: str | Non
     results = [replace(GOOD, name=f"net-{at}") for at in range(8)] + [replace(GOOD, name="bad", **change)]  # type: ignore[arg-type]
     found = [text for text, is_held in bars(results) if not is_held]
     assert found == [] if missed is None else len(found) == 1 and missed in found[0]
-    environment = {
-        "commit": "c0ffee", "cpu": "a processor", "hardware_text": {"cores allowed": "2", "instruction sets": "AVX2"},
-        "kernel": "6", "python": "3.11",
-        "libraries": {"onnxruntime": "1.32.0"}, "load_before": [0.1, 0.2, 0.3], "hardware": {"cores": {"threads": 2}},
-    }  # fmt: skip
+    environment = ENVIRONMENT
     table = markdown(results, {"gone": "not here"}, {"broken": "no operator"}, environment, "2026-01-01T00:00:00+00:00")
     assert table.count("\n| ") == 2 * 10
     assert "\n- net-0: fp32.onnx, int8.onnx\n" in table
@@ -227,14 +231,41 @@ def test_the_oracle_knows_whom_selection_left_untried(tmp_path: Path) -> None:
 
 
 def test_a_start_that_is_not_told_by_a_bare_engine_is_marked_and_not_counted() -> None:
-    results = [GOOD, replace(GOOD, name="other", is_start_bare=False)]
+    results = [GOOD, replace(GOOD, name="other", is_start_bare=False, cold_start_turns=[[1.0, 1.4]])]
     (told,) = (text for text, _ in bars(results) if text.startswith("start"))
     assert told == "start, worst: 1.20 × (net), at most 1.3 (1 of 1 by a bare engine)"
-    environment = {
-        "commit": "c0ffee", "cpu": "a processor", "hardware_text": {"cores allowed": "2", "instruction sets": "AVX2"},
-        "kernel": "6", "python": "3.11",
-        "libraries": {}, "load_before": [0.1], "hardware": {"cores": {"threads": 2}},
-    }  # fmt: skip
-    page = markdown(results, {}, {}, environment, "2026-01-01")
-    assert "| net | 1.20 × | 2.00 ms |" in page
-    assert "| other | 1.20 × † | 2.00 ms |" in page
+    page = markdown(results, {}, {}, ENVIRONMENT, "2026-01-01")
+    assert "| net | 1.20 × | 2.00 ms | – |" in page
+    assert "| other | 1.20 × † | 2.00 ms | 1.40 × |" in page
+
+
+@pytest.mark.parametrize(
+    ("oracle_ms", "gain_ms", "is_steady"),
+    [(1.0, 1.2, True), (1.3, 1.0, False), (1.0, 0.7, False), (1.0, 1.3, False)],
+    ids=["as calibrated", "slower before the oracle", "faster beside the default", "slower beside the default"],
+)
+def test_a_machine_that_changed_after_the_calibration_shows_in_what_was_chosen(
+    oracle_ms: float, gain_ms: float, is_steady: bool
+) -> None:
+    turns = [[2.0, gain_ms, 2.0]] * 3
+    result = replace(GOOD, calibrated_ms=1.0, ms_by_candidate={"a": oracle_ms, "b": 9.0}, gain_turns=turns)
+    assert result.is_steady is is_steady
+    assert replace(result, calibrated_ms=None).is_steady, "kept results of before that was told"
+
+
+def test_what_is_unsteady_is_measured_again_and_both_are_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    told = replace(GOOD, calibrated_ms=1.0, ms_by_candidate={"a": 1.0})
+    unsteady = replace(told, ms_by_candidate={"a": 2.0})
+    for found, tries, said in (
+        ([unsteady, told], 2, "measured anew: net (2 times)"),
+        ([unsteady] * MOST_TRIES, MOST_TRIES, "at the last time too: net;"),
+        ([told], 1, None),
+    ):
+        left = list(found)
+        monkeypatch.setattr(program, "_measure_once", lambda *given, left=left: left.pop(0))
+        result = program.measure("net", "somewhere", oracle.QUICK, 1.0, 0)
+        assert (result.tries, len(left)) == (tries, 0)
+        page = " ".join(markdown([result], {}, {}, ENVIRONMENT, "2026").split())
+        told_again = "measured anew" in page or "at the last time too" in page
+        assert told_again == (said is not None)
+        assert said is None or said in page
