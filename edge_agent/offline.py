@@ -15,6 +15,7 @@ from edge_agent.jobs.jobs import Jobs
 from edge_agent.jobs.routes import job_routes
 from edge_agent.spool.routes import spool_routes
 from edge_agent.spool.spool import Spool
+from edge_agent.sync.check import Chooses
 from edge_agent.sync.keeper import Keeper
 from edge_agent.sync.served import EngineModels
 from edge_agent.sync.state import SyncFolder
@@ -43,8 +44,8 @@ def make_syncer(settings: AgentSettings, engine: Engine | None) -> Syncer:
 
         source = Source(settings.sync_from, settings.read_api_key(), settings.gateway_ca)
         say_if_bare(source.api_key, source.parsed, "sync_from as https://HOST:PORT")
-        objective = "" if settings.objective is None else settings.objective.value
-        wishes = Wishes(source, settings.sync_models, settings.sync_max_bytes, objective, settings.device_name)
+        chooses = Chooses("" if settings.objective is None else settings.objective.value, settings.threads)
+        wishes = Wishes(source, settings.sync_models, settings.sync_max_bytes, chooses, settings.device_name)
     served = None if engine is None else EngineModels(engine, settings.models)
     # An agent has its folder anyhow.
     writing = partial(hold, agent_home(), next_step=BY_ITS_ADDRESS) if served is None else nullcontext

@@ -1,6 +1,6 @@
 """A bundle tried out in a process of its own, before an agent serves it: calibrated, and its answers held against its samples.
 
-    python -m edge_agent.sync.check TAR MODEL OBJECTIVE
+    python -m edge_agent.sync.check TAR MODEL OBJECTIVE THREADS
 
 What crashes, hangs or eats the memory there costs that process alone; the calibration it made is kept, and used when it is served.
 """
@@ -21,6 +21,25 @@ CHECK_TIMEOUT_S: Final = 600.0
 
 
 @dataclass(frozen=True, slots=True)
+class Chooses:
+    """What the agent that will serve the bundle chooses by: what the check measures is recalled by who asks the same."""
+
+    objective: str = ""
+    """Empty: the manifest's."""
+    threads: int | None = None
+    """Of one call on the processor, at most; None: all that are allowed."""
+
+    def words(self) -> tuple[str, str]:
+        """For a command line."""
+        return self.objective, "" if self.threads is None else str(self.threads)
+
+    @classmethod
+    def read(cls, objective: str, threads: str) -> Chooses:
+        """What `words` wrote."""
+        return cls(objective, int(threads) if threads else None)
+
+
+@dataclass(frozen=True, slots=True)
 class Checked:
     """What came of a check."""
 
@@ -30,10 +49,10 @@ class Checked:
 
 
 def check_apart(
-    tar: Path, model: str, objective: str, interruption: Interruption, timeout_s: float = CHECK_TIMEOUT_S
+    tar: Path, model: str, chooses: Chooses, interruption: Interruption, timeout_s: float = CHECK_TIMEOUT_S
 ) -> Checked:
     """Whether the bundle is the model's and answers rightly on this machine. Blocking; `CancelledError` when interrupted."""
-    command = [sys.executable, "-m", "edge_agent.sync.check", str(tar), model, objective]
+    command = [sys.executable, "-m", "edge_agent.sync.check", str(tar), model, *chooses.words()]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as running:
         try:
             with interruption.cutting(running.kill):
@@ -50,8 +69,8 @@ def check_apart(
         return Checked(False, f"its check ended with {running.returncode}: {last:.200}")
 
 
-def check(tar: Path, model: str, objective: str) -> Checked:
-    """The check itself, in this process; `objective` may be empty, for that of the manifest."""
+def check(tar: Path, model: str, chooses: Chooses) -> Checked:
+    """The check itself, in this process."""
     from runtime import config
     from runtime.bundle.locate import open_bundles
     from runtime.engine.load import load
@@ -63,7 +82,9 @@ def check(tar: Path, model: str, objective: str) -> Checked:
 
     settings = EngineSettings(
         selection=SelectionSettings(
-            objective=Objective(objective) if objective else None, usual_objective=Objective.EFFICIENCY
+            objective=Objective(chooses.objective) if chooses.objective else None,
+            usual_objective=Objective.EFFICIENCY,
+            threads=chooses.threads,
         ),
         watch=WatchSettings(0, 0),
     )
@@ -90,5 +111,5 @@ def check(tar: Path, model: str, objective: str) -> Checked:
 
 
 if __name__ == "__main__":
-    outcome = check(Path(sys.argv[1]), sys.argv[2], sys.argv[3])
+    outcome = check(Path(sys.argv[1]), sys.argv[2], Chooses.read(*sys.argv[3:]))
     print(json.dumps({"is_good": outcome.is_good, "text": outcome.text}))

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from edge_agent.home_lock import hold_pass
 from edge_agent.sync import record as records
-from edge_agent.sync.check import Checked, check_apart
+from edge_agent.sync.check import Checked, Chooses, check_apart
 from edge_agent.sync.interruption import Interruption
 from edge_agent.sync.record import ModelRecord, Offer
 from edge_agent.sync.state import SyncFolder, SyncState
@@ -53,7 +53,7 @@ class Wishes:
     source: Source
     models: tuple[str, ...]
     max_bytes: int
-    objective: str
+    chooses: Chooses
     device: str = ""
     """How the gateway knows this device; empty: it does not, and offers what has gone to every device."""
 
@@ -66,7 +66,7 @@ class Syncer:
         folder: SyncFolder,
         wishes: Wishes | None,
         served: Served | None,
-        check: Callable[[Path, str, str, Interruption], Checked] = check_apart,
+        check: Callable[[Path, str, Chooses, Interruption], Checked] = check_apart,
         writing: Callable[[], AbstractContextManager[object]] = nullcontext,
     ) -> None:
         """`writing` is entered for as long as the records change, by who has no agent: while an agent has them, it raises."""
@@ -233,7 +233,7 @@ class Syncer:
         log.info("model %s: fetching version %d (%d bytes)", name, offer.version, offer.size_bytes)
         tar = self._folder.tar(offer)
         download(wishes.source, offer, self._folder.part(offer), tar, wishes.max_bytes, self._interruption)
-        checked = self._check(tar, name, wishes.objective, self._interruption)
+        checked = self._check(tar, name, wishes.chooses, self._interruption)
         if not checked.is_good:
             log.warning("model %s: version %d is not taken: %s", name, offer.version, checked.text)
             return self._with(state, name, records.rejected(found, offer, checked.text))

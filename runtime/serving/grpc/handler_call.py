@@ -14,8 +14,8 @@ from runtime.serving.grpc.calls import CALL_IS_OVER, note_foreign
 from runtime.serving.grpc.heads import OK, RESPONSE, CallHead, Metadata, end_block, only_block
 from runtime.serving.grpc.messages import Message, MessageReader, prefix_of
 from runtime.serving.http2.stream import Stream
+from runtime.serving.packing import unpack
 from runtime.serving.reading import Reading
-from runtime.serving.rest.body import unpack
 from runtime.tensors import Chunk
 from runtime.wire.status import hints_of, status_of, text_of
 

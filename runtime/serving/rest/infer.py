@@ -24,8 +24,9 @@ from runtime.serving.controls import Controls
 from runtime.serving.deadlines import with_timeout
 from runtime.serving.memory.shared_memory import write_outputs
 from runtime.serving.names import check_name
+from runtime.serving.packing import MIN_PACK_BYTES, chosen_encoding, pack
 from runtime.serving.reading import MAX_READING_BYTES, Reading
-from runtime.serving.rest.body import MIN_PACK_BYTES, Headers, chosen_encoding, pack, read_body
+from runtime.serving.rest.body import Headers, read_body
 from runtime.serving.rest.calls import authorize_headers, reply_error, reply_head, send_error
 from runtime.serving.rest.connection import JOIN_BYTES
 from runtime.serving.rest.hang_ups import HangUps

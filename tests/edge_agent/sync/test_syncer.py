@@ -1,8 +1,6 @@
 """A pass over the wanted models: checked before it serves, rolled back where it does not load, kept over restarts."""
 
 import hashlib
-import json
-import shutil
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
@@ -13,17 +11,13 @@ from pathlib import Path
 import pytest
 
 from edge_agent.home_lock import hold
-from edge_agent.sync import check as check_module
 from edge_agent.sync import download as module
-from edge_agent.sync.check import Checked, check_apart
+from edge_agent.sync.check import Checked, Chooses
 from edge_agent.sync.download import Source
 from edge_agent.sync.interruption import Interruption
 from edge_agent.sync.record import Offer, Trial
 from edge_agent.sync.state import SyncFolder
 from edge_agent.sync.syncer import Syncer, Wishes
-from runtime.bundle.bundle import Bundle
-from runtime.bundle.objective import Objective
-from runtime.bundle.writing import pack
 from runtime.errors import (
     BundleError,
     CancelledError,
@@ -110,10 +104,10 @@ def gateway(monkeypatch: pytest.MonkeyPatch) -> Gateway:
 def make(folder: Path, served: Served | None, bad: tuple[str, ...] = (), home: Path | None = None) -> Syncer:
     """`home`: of the agent whose records they are, where no agent syncs."""
 
-    def check(tar: Path, model: str, objective: str, _: Interruption) -> Checked:
+    def check(tar: Path, model: str, chooses: Chooses, _: Interruption) -> Checked:
         return Checked(tar.read_text() not in bad, "as told")
 
-    wishes = Wishes(Source("127.0.0.1:1"), ("m",), 1 << 20, "latency", "camera-7")
+    wishes = Wishes(Source("127.0.0.1:1"), ("m",), 1 << 20, Chooses("latency"), "camera-7")
     if home is None:
         return Syncer(SyncFolder(folder), wishes, served, check)
     return Syncer(SyncFolder(folder), wishes, served, check, writing=partial(hold, home))
@@ -456,58 +450,3 @@ def test_a_stop_in_the_middle_of_a_pass_is_written_down_and_the_pass_changes_not
         again.start()
         assert served.now == "2", "to be stopped while it was loaded is no crash"
         again.stop()
-
-
-def test_a_check_under_way_is_cut_short(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    interruption = Interruption()
-    monkeypatch.setattr(check_module.sys, "executable", str(tmp_path / "slow"))
-    (tmp_path / "slow").write_text(f"#!/bin/sh\ntouch {tmp_path}/began\nexec sleep 60\n")
-    (tmp_path / "slow").chmod(0o755)
-    ended: list[Exception] = []
-
-    def work() -> None:
-        try:
-            check_apart(tmp_path / "x.tar", "m", "latency", interruption)
-        except CancelledError as error:
-            ended.append(error)
-
-    pass_ = threading.Thread(target=work)
-    pass_.start()
-    while not (tmp_path / "began").exists():
-        pass_.join(0.01)
-    interruption.set()
-    pass_.join(30)
-    assert len(ended) == 1
-    with pytest.raises(CancelledError):
-        check_apart(tmp_path / "x.tar", "m", "latency", interruption)
-
-
-@pytest.mark.slow
-def test_the_check_itself_in_a_process_of_its_own(
-    digits: Bundle, calibrated_home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("EDGEWARD_HOME", str(calibrated_home))
-    tar = pack(digits, tmp_path / "digits.tar")
-    good = check_apart(tar, "digits", "latency", Interruption())
-    assert good.is_good, good.text
-    (tmp_path / "bad.tar").write_bytes(b"no tar")
-    bad = check_apart(tmp_path / "bad.tar", "digits", "latency", Interruption())
-    assert (bad.is_good, "nor a whole tar" in bad.text) == (False, True)
-
-
-@pytest.mark.slow
-def test_what_a_check_measures_is_what_the_agent_recalls(
-    digits: Bundle, calibrated_home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Of a server nothing else is kept here: a check by another objective would measure, and keep that."""
-    kept = tmp_path / "calibrations"
-    kept.mkdir()
-    for file in (calibrated_home / "calibrations").iterdir():
-        if json.loads(file.read_text())["choice"]["objective"] == Objective.EFFICIENCY:
-            shutil.copy(file, kept)
-    before = sorted(file.name for file in kept.iterdir())
-    monkeypatch.setenv("EDGEWARD_HOME", str(tmp_path))
-    found = check_apart(pack(digits, tmp_path / "digits.tar"), "digits", "", Interruption())
-    assert found.is_good, found.text
-    assert sorted(file.name for file in kept.iterdir()) == before
-    assert before, "what other tests of this process measured may be there too"

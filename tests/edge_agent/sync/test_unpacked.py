@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 import edge_agent.sync.download as module
-from edge_agent.sync.check import Checked
+from edge_agent.sync.check import Checked, Chooses
 from edge_agent.sync.download import Source
 from edge_agent.sync.interruption import Interruption
 from edge_agent.sync.record import Offer
@@ -50,7 +50,7 @@ def test_after_many_syncs_only_the_current_and_the_previous_are_unpacked(
     monkeypatch.setattr(module, "download", fetch)
     syncer = Syncer(
         SyncFolder(tmp_path / "sync", tmp_path / "bundles"),
-        Wishes(Source("127.0.0.1:1"), ("sort",), 1 << 20, "latency"),
+        Wishes(Source("127.0.0.1:1"), ("sort",), 1 << 20, Chooses("latency")),
         EngineModels(engine, ()),
         lambda *_: Checked(True, "good"),
     )

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from runtime.errors import InvalidInputError, PayloadTooLargeError
-from runtime.serving.rest.body import MAX_MEMBERS, STEP_BYTES, chosen_encoding, pack, unpack
+from runtime.serving.packing import MAX_MEMBERS, STEP_BYTES, chosen_encoding, pack, unpack
 
 
 @pytest.mark.parametrize(
