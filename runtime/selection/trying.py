@@ -1,14 +1,14 @@
 """The first look at every candidate, within its part of the budget: who is tried, in which order, and who need not be.
 
 Of every variant on every backend one way to run is tried first, the one on most threads. Only where that is not far behind, and
-time is left, are the others. Where a large model leaves no time for every pair, the most promising come first: the order is a
-prejudice, and decides nothing where there is time.
+time is left, are the others, those of the fastest pair first. Where a large model leaves no time for every pair, the most promising
+come first: the order is a prejudice, and decides nothing where there is time.
 """
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -149,7 +149,7 @@ def try_all(
     looks, others = order_of_trying(candidates, reference, promise)
     ledger = _Ledger(looks, reference, rows, budget_s)
     check_s = max(LEAST_CHECK_S, CHECK_SHARE * budget_s)
-    for at, (candidate, is_look) in enumerate([*((c, True) for c in looks), *((c, False) for c in others)]):
+    for at, (candidate, is_look) in enumerate(_one_after_the_other(looks, others, ledger)):
         progress(f"trying {candidate}", 0.5 * at / len(candidates))
         if not ledger.has_place_for(candidate, is_look):
             continue
@@ -163,6 +163,16 @@ def try_all(
             is_hopeful = may_be_right(candidate, trial)
             ledger.note_trial(candidate, trial, clock() - began, is_look=is_look, is_hopeful=is_hopeful)
     return ledger.tried
+
+
+def _one_after_the_other(
+    looks: Sequence[Candidate], others: Sequence[Candidate], ledger: _Ledger
+) -> Iterator[tuple[Candidate, bool]]:
+    """Each with whether it is a first look; the others once it is known how fast their pairs are."""
+    for candidate in looks:
+        yield candidate, True
+    for candidate in sorted(others, key=ledger.place):
+        yield candidate, False
 
 
 class _Ledger:
@@ -194,6 +204,12 @@ class _Ledger:
         if reason is not None:
             self.tried.rejected.append(rejected_because(candidate, reason))
         return reason is None
+
+    def place(self, candidate: Candidate) -> tuple[bool, float]:
+        """Of another way to run, among all of them: the reference's before all while it has given no answers, then by the best call
+        of the pair's first look.
+        """
+        return not self._is_first_of_reference(candidate), self._look_ms.get(candidate.pair, float("inf"))
 
     def compared_with(self, candidate: Candidate) -> Candidate | None:
         """Whose answers those of `candidate` are held against: its own, where it is the first of the reference."""

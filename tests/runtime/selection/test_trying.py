@@ -232,3 +232,22 @@ def test_other_ways_to_run_a_pair_that_is_far_behind_are_not_tried() -> None:
         "far on fake-cpu, 1 thread: not tried, since it is far behind with other options (11.7 ms)"
     )
     assert result.untried == 0
+
+
+def test_the_other_ways_of_the_fastest_pair_are_tried_before_those_of_slower_ones() -> None:
+    """Time may run out before all were: ResNet-8 in 3 s was chosen without its best pair's way on one thread."""
+    bench = FakeBench({"a": 3.0, "middle": 2.0, "best": 1.5})
+    candidates = [candidate(name, threads) for name in bench.ms for threads in (1, 2)]
+    measure(bench, candidates, "a", Goal(), 3.0, 0, lambda: bench.now, lambda what, share: None)
+    tried = [entry[1] for entry in bench.log if entry[0] == "try"]
+    assert tried == ["a", "middle", "best", "best", "middle", "a"]
+
+
+def test_a_reference_without_answers_yet_goes_before_the_fastest_pair() -> None:
+    bench = FakeBench({"a": 3.0, "best": 1.0})
+    bench.fails = lambda what, who, rows: (
+        CandidateFailedError("gone") if who.variant.name == "a" and who.options.threads == 2 else None
+    )
+    candidates = [candidate(name, threads) for name in bench.ms for threads in (1, 2)]
+    measure(bench, candidates, "a", Goal(), 3.0, 0, lambda: bench.now, lambda what, share: None)
+    assert [entry[1] for entry in bench.log if entry[0] == "try"] == ["a", "best", "a", "best"]
