@@ -74,17 +74,14 @@ def _doubts(results: Sequence[Result], environment: Mapping[str, Any]) -> list[s
             f"the machine was unstable while these were calibrated: {', '.join(unstable)}; "
             "other programs ran beside them, so their figures are of a loaded machine"
         )
+    changed = f"what was chosen took over {SAME_MACHINE:g} times as long, or as short, afterwards as in its calibration"
     again = [f"{r.name} ({r.tries} times)" for r in results if r.tries > 1 and r.is_steady]
     if again:
-        found.append(
-            f"what was chosen took over {SAME_MACHINE:g} times as long, or as short, afterwards as in its calibration, so that all "
-            f"of the model was measured anew: {', '.join(again)}"
-        )
-    restless = [r.name for r in results if not r.is_steady]
+        found.append(f"{changed}, so that all of the model was measured anew: {', '.join(again)}")
+    restless = [f"{r.name} ({r.tries} times)" for r in results if not r.is_steady]
     if restless:
         found.append(
-            f"the same, and it was so at the last time too: {', '.join(restless)}; their figures compare different moments of "
-            "the machine"
+            f"{changed} each time it was measured: {', '.join(restless)}; the figures compare moments of the machine"
         )
     return found
 

@@ -258,7 +258,7 @@ def test_what_is_unsteady_is_measured_again_and_both_are_told(monkeypatch: pytes
     unsteady = replace(told, ms_by_candidate={"a": 2.0})
     for found, tries, said in (
         ([unsteady, told], 2, "measured anew: net (2 times)"),
-        ([unsteady] * MOST_TRIES, MOST_TRIES, "at the last time too: net;"),
+        ([unsteady] * MOST_TRIES, MOST_TRIES, f"each time it was measured: net ({MOST_TRIES} times)"),
         ([told], 1, None),
     ):
         left = list(found)
@@ -266,6 +266,6 @@ def test_what_is_unsteady_is_measured_again_and_both_are_told(monkeypatch: pytes
         result = program.measure("net", "somewhere", oracle.QUICK, 1.0, 0)
         assert (result.tries, len(left)) == (tries, 0)
         page = " ".join(markdown([result], {}, {}, ENVIRONMENT, "2026").split())
-        told_again = "measured anew" in page or "at the last time too" in page
+        told_again = "measured anew" in page or "each time it was measured" in page
         assert told_again == (said is not None)
         assert said is None or said in page
