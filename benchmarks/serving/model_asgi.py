@@ -1,4 +1,4 @@
-"""Baseline: a bare ASGI application on uvicorn that runs the model on what waits, one batch a turn of the event loop.
+"""Baseline: a bare ASGI application that runs the model on what waits, one batch a turn of the event loop.
 
 No protocol, no checks, no deadlines, no figures: what HTTP, the event loop and the engine leave to a server.
 `python -m benchmarks.serving.model_asgi MODEL PORT` takes the raw bytes of one row and sends back those of its outputs.
@@ -12,9 +12,8 @@ from typing import Any
 
 import numpy as np
 import onnxruntime
-import uvicorn
-from starlette.types import Receive, Scope, Send
 
+from benchmarks.serving.bare_asgi import serve
 from runtime.tensors import Array
 
 
@@ -45,29 +44,17 @@ class Batches:
                 asked.set_result(output)
 
 
-def application(batches: Batches) -> Any:
-    """Answers any request with the outputs of the row that is its body."""
-
-    async def answer(scope: Scope, receive: Receive, send: Send) -> None:
-        message = await receive()
-        row = message["body"]
-        while message.get("more_body", False):
-            message = await receive()
-            row += message["body"]
-        body = (await batches.ask(row)).tobytes()
-        headers = [(b"content-length", b"%d" % len(body))]
-        await send({"type": "http.response.start", "status": 200, "headers": headers})
-        await send({"type": "http.response.body", "body": body})
-
-    return answer
-
-
 def main(model: str, port: int) -> None:
     """Serves until it is stopped."""
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = options.inter_op_num_threads = 1
     session = onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
-    uvicorn.run(application(Batches(session)), port=port, lifespan="off", log_level="warning", access_log=False)
+    batches = Batches(session)
+
+    async def respond(row: bytes) -> bytes:
+        return (await batches.ask(row)).tobytes()
+
+    serve(respond, port)
 
 
 if __name__ == "__main__":

@@ -18,10 +18,7 @@ from runtime.serving.grpc.health import HealthRpcs
 from runtime.serving.grpc.infer_call import InferCall, fail, refuse_stream, respond
 from runtime.serving.grpc.infer_calls import InferCalls
 from runtime.serving.grpc.receiving import Receiving
-from runtime.serving.grpc.server import (
-    InferenceRpcs,
-    closing_error,
-)
+from runtime.serving.grpc.server import InferenceRpcs, closing_error
 from runtime.serving.http2.fields import Fields
 from runtime.serving.http2.stream import Receiver, Stream
 from runtime.serving.reading import MAX_READING_BYTES, Reading

@@ -56,7 +56,7 @@ def _choose(*, is_loopback: bool, has_tls: bool) -> ChosenFront:
         )
     if why_not_native(has_tls=False) is None:
         return ChosenFront(
-            GrpcFront.NATIVE, f"{_native()}; --grpc-front asyncio, which answers more on two cores, turns it off"
+            GrpcFront.NATIVE, f"{_native()}; --grpc-front asyncio, which mostly answers more on two cores, turns it off"
         )
     # Nothing is wrong where the extra was never asked for.
     return ChosenFront(GrpcFront.ASYNCIO, f"asyncio ({EXTRA})")
